@@ -1,0 +1,49 @@
+# make demo    the whole experiment on the embedded data, from nothing to the summary table
+# make test    every test that needs no GPU
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+# On a GPU machine PyPI's build of this version brings CUDA; see the README for other builds.
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export HF_HUB_OFFLINE ?= 1
+export OMP_WAIT_POLICY ?= passive
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test models open lint generated venv
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@
+
+demo: $(INSTALLED)
+	snakemake
+	@mentionforge report show results
+
+models: $(INSTALLED)
+	snakemake resources/models/minilm/fetched.json resources/models/smollm2/fetched.json
+
+test: models
+	pytest
+
+open: $(INSTALLED)
+	snakemake --configfile config/open.yaml
+	mentionforge report document results/open --config config.yaml --config config/open.yaml --interpretation docs/interpretation-open.md --out docs/results-open.md
+
+lint: $(INSTALLED)
+	ruff check workflow/mentionforge tests resources/demo
+	ruff format --check workflow/mentionforge tests resources/demo
+	mypy
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+
+generated: $(INSTALLED)
+	mentionforge config schema --out workflow/schemas/config.schema.json
+	mentionforge config envs --out envs/mentionforge.yaml
+	snakemake --rulegraph mermaid-js 2>/dev/null > docs/rulegraph.mmd

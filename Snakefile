@@ -1,0 +1,37 @@
+"""mentionforge: synthetic, normalized disease mentions, and what they buy for recognition and normalization.
+
+snakemake                                   the embedded default (config.yaml)
+snakemake --configfile config/open.yaml     public corpora and ontologies
+snakemake --configfile config/paper.yaml    the paper's setting: GPUs, UMLS and SemEval licences
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
+include: "workflow/rules/kb.smk"
+include: "workflow/rules/corpora.smk"
+include: "workflow/rules/generation.smk"
+include: "workflow/rules/augmentation.smk"
+include: "workflow/rules/recognition.smk"
+include: "workflow/rules/normalization.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    """Everything the experiment asks for, so that any deleted output is rebuilt, and what depends on it."""
+    default_target: True
+    input:
+        rules.summary.output,
+        EVALUATED,
+        ALL_PREDICTIONS,
+        ALL_CHOSEN,
+        ALL_GENERATION,
+        ALL_TABLES,

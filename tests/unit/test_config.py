@@ -1,0 +1,126 @@
+"""Configuration: validation, sweeps, specs, cells."""
+
+import json
+
+import pytest
+import yaml
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mentionforge.config import (
+    LlmGenerator,
+    OntologyKb,
+    RrfKb,
+    load_config,
+    merge,
+    normalization_cells,
+    read_spec,
+    recognition_cells,
+    spec_text,
+    unfold_sweeps,
+)
+from mentionforge.errors import UserError
+
+
+def raw() -> dict:
+    return yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def test_default_is_valid_and_counts_its_cells() -> None:
+    config = load_config(raw(), root=ROOT)
+    normalization, recognition = normalization_cells(config), recognition_cells(config)
+    # 3 corpora x 2 linkers x 3 indexes x (1 baseline + 4 strategies x 3 generators)
+    assert len(normalization) == 3 * 2 * 3 * 13
+    assert {(c.corpus, c.strategy) for c in recognition} >= {("demo_semeval", s) for s in config.strategies}
+    assert {c.corpus for c in recognition} == set(config.corpora)
+    assert all((c.strategy == "none") == (c.generator == "none") for c in [*normalization, *recognition])
+    assert len(set(normalization)) == len(normalization)
+
+
+def test_entries_survive_their_spec_file(tmp_path) -> None:
+    config = load_config(raw())
+    for kind in ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes"):
+        for name, entry in getattr(config, kind).items():
+            path = tmp_path / "spec.json"
+            path.write_text(spec_text(config, kind, name))
+            assert read_spec(path) == entry
+
+
+def test_parts_of_a_generator_hold_only_their_settings(tmp_path) -> None:
+    config = load_config(raw())
+    hotter = load_config(merge(raw(), {"generators": {"smollm2": {"sampling": {"temperature": 0.3}}}}))
+    for part in ("prompts", "finetune", "locate"):
+        assert spec_text(config, "generators", f"smollm2/{part}") == spec_text(hotter, "generators", f"smollm2/{part}")
+    assert spec_text(config, "generators", "smollm2/sampling") != spec_text(hotter, "generators", "smollm2/sampling")
+    path = tmp_path / "spec.json"
+    path.write_text(spec_text(hotter, "generators", "smollm2/sampling"))
+    entry = read_spec(path)
+    assert isinstance(entry, LlmGenerator) and entry.sampling.temperature == 0.3
+
+
+def test_kinds_of_knowledge_base() -> None:
+    ontology = {"open": {"source": "ontologies", "hpo": "x.obo"}}
+    config = load_config(merge(raw(), {"kbs": ontology}))
+    assert isinstance(config.kbs["open"], OntologyKb) and isinstance(config.kbs["demo"], RrfKb)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "linkers"}', '{"kind": "nope", "settings": {}}', '{"kind": "linkers", "settings": {"kind": "x"}}'])
+def test_a_broken_spec_is_one_clear_line(text: str, tmp_path) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="unreadable spec"):
+        read_spec(path)
+
+
+def test_several_mistakes_are_announced() -> None:
+    bad = merge(raw(), {"recognizers": {"minilm": {"batch_size": 0, "max_tokens": "many"}}})
+    with pytest.raises(UserError, match=r"recognizers\.minilm\.batch_size.*1 more"):
+        load_config(bad)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "a b", "-x", ""])
+def test_names_must_be_folders(name: str) -> None:
+    with pytest.raises(UserError, match="bad name"):
+        load_config(merge(raw(), {"linkers": {name: {"kind": "mention", "model": "minilm"}}}))
+
+
+def test_none_is_reserved() -> None:
+    with pytest.raises(UserError, match="reserved name"):
+        load_config(merge(raw(), {"generators": {"none": {"kind": "names", "kb": "demo"}}}))
+
+
+# ---------------------------------------------------------------------------------------------------------------- sweeps
+
+
+def test_sweep_unfolds_into_named_variants_and_grids_follow() -> None:
+    data = raw()
+    merge(data, {"linkers": {"context": {"max_tokens": {"sweep": [32, 64]}, "pooling": {"sweep": ["cls", "mean"]}}}})
+    config = load_config(data)
+    names = ["context~pooling=cls~max_tokens=32", "context~pooling=cls~max_tokens=64", "context~pooling=mean~max_tokens=32", "context~pooling=mean~max_tokens=64"]
+    assert sorted(set(config.linkers) - {"mention"}) == names
+    assert config.linkers[names[0]].max_tokens == 32 and config.linkers[names[3]].pooling == "mean"
+    assert set(config.experiment.normalization[0].linkers) == {"mention", *names}
+
+
+def test_nested_sweep() -> None:
+    config = load_config(merge(raw(), {"generators": {"smollm2": {"finetune": {"lora": {"r": {"sweep": [4, 8]}}}}}}))
+    assert config.generators["smollm2~r=8"].finetune.lora.r == 8
+
+
+def test_empty_sweep_is_an_error() -> None:
+    with pytest.raises(UserError, match="empty sweep"):
+        load_config(merge(raw(), {"linkers": {"mention": {"pooling": {"sweep": []}}}}))
+
+
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True), st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True))
+def test_sweeps_give_the_product(first: list[int], second: list[int]) -> None:
+    entry = {"a": {"sweep": first}, "b": {"c": {"sweep": second}}, "d": 1}
+    unfolded = unfold_sweeps({"linkers": {"x": entry}})["linkers"]
+    assert sorted((e["a"], e["b"]["c"]) for e in unfolded.values()) == sorted((a, b) for a in first for b in second)
+    assert entry == json.loads(json.dumps(entry))
+
+
+def test_merge_lays_mappings_over_and_replaces_lists() -> None:
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
+    assert merge(base, {"a": {"c": [3]}, "e": {"f": 1}}) == {"a": {"b": 1, "c": [3]}, "d": 1, "e": {"f": 1}}

@@ -1,0 +1,28 @@
+"""What a dry-run would do, job by job."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from conftest import snakemake
+
+
+class Job(NamedTuple):
+    """A planned job: `stage verb` (or `spec`), and its whole command."""
+
+    verb: str
+    command: str
+
+
+def planned(folder: Path, *arguments: str) -> list[Job]:
+    """Jobs of a dry-run in the order printed, `rule all` left out; asserts that the job count Snakemake states is met."""
+    text = snakemake(folder, "-n", "-p", "--nocolor", *arguments).stdout
+    commands = re.findall(r"^Shell command: (.*)$", text, re.M)
+    stated = re.search(r"^total\s+(\d+)$", text, re.M)
+    # `all` counts as a job but has no command.
+    assert len(commands) == (int(stated.group(1)) - 1 if stated else 0), text
+    jobs = []
+    for command in commands:
+        words = command.split()
+        jobs.append(Job("spec" if words[0] == "printf" else " ".join(words[1:3]), command))
+    return jobs

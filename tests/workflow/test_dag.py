@@ -1,0 +1,225 @@
+"""The DAG: shipped configs, style, and what reruns when something changes."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import BIN, ROOT, copy_checkout, snakemake
+from jobs import Job, planned
+
+from mentionforge.config import json_schema, load_config, merge, normalization_cells, recognition_cells
+from mentionforge.envs import conda_environment
+
+OVERLAYS = sorted(p.relative_to(ROOT).as_posix() for p in [*(ROOT / "config").glob("*.yaml"), ROOT / "tests" / "mini.yaml"])
+MINI = ("--configfile", "tests/mini.yaml")
+SPEC, EVALUATE, SUMMARY = "spec", "evaluation normalization", "report summary"
+
+
+# ------------------------------------------------------------------------------------------------- shipped configurations
+
+
+@pytest.mark.parametrize("overlay", ["", *OVERLAYS])
+def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
+    """Every shipped config validates and plans each cell once, in a checkout without results, weights or downloads."""
+    folder = copy_checkout(tmp_path / "checkout")
+    (folder / "resources" / "models").unlink(missing_ok=True)
+    jobs = planned(folder, *(("--configfile", overlay) if overlay else ()))
+    raw: dict = {}
+    for file in ["config.yaml", *([overlay] if overlay else [])]:
+        merge(raw, yaml.safe_load((ROOT / file).read_text()))
+    config = load_config(raw)
+    count = Counter(job.verb for job in jobs)
+    assert count["normalization link"] == len(normalization_cells(config)) > 0
+    assert count["recognition train"] == len(recognition_cells(config)) > 0
+    assert len(set(jobs)) == len(jobs)
+
+
+def test_paper_stops_with_one_clear_line_for_licensed_data(tmp_path: Path) -> None:
+    folder = copy_checkout(tmp_path / "checkout")
+    done = snakemake(folder, "--configfile", "config/paper.yaml", "--nocolor", "results/paper/missing/kbs/umls", check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("error:")]
+    assert done.returncode != 0
+    assert lines and "missing licensed input in config: kbs.umls" in lines[0] and "National Library of Medicine" in lines[0]
+    assert "Traceback" not in done.stdout
+
+
+# ------------------------------------------------------------------------------------------------------- generated files
+
+
+def test_schema_is_generated() -> None:
+    assert (ROOT / "workflow/schemas/config.schema.json").read_text() == json_schema(), "run `make generated`"
+
+
+def test_conda_environment_is_generated() -> None:
+    assert (ROOT / "envs/mentionforge.yaml").read_text() == conda_environment(ROOT / "pyproject.toml"), "run `make generated`"
+
+
+def test_readme_shows_the_rule_graph() -> None:
+    graph = snakemake(ROOT, "--rulegraph", "mermaid-js", "--nocolor").stdout
+    edges = sorted(line.strip() for line in graph.splitlines() if "-->" in line)
+    shown = sorted(line.strip() for line in (ROOT / "docs/rulegraph.mmd").read_text().splitlines() if "-->" in line)
+    assert edges and edges == shown, "run `make generated`"
+    readme = (ROOT / "README.md").read_text()
+    assert all(rule in readme for rule in ("kb_extract", "finetune", "link_augmented", "summary"))
+
+
+# ----------------------------------------------------------------------------------------------------------------- style
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "workflow/mentionforge", "tests", "resources/demo"],
+        ["ruff", "format", "--check", "workflow/mentionforge", "tests", "resources/demo"],
+        ["mypy"],
+        ["snakefmt", "--check", "Snakefile", "workflow/rules"],
+        ["snakemake", "--lint"],
+    ],
+    ids=" ".join,
+)
+def test_style(command: list[str]) -> None:
+    done = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------- bad input
+
+
+def plan_with(folder: Path, change: dict, tmp_path: Path) -> tuple[int, str]:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump(change))
+    done = snakemake(folder, "-n", "--nocolor", "--configfile", str(overlay), check=False)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"linkers": {"mention": {"poolin": "cls"}}}, "unknown key in config: linkers.mention.poolin; did you mean 'pooling'?"),
+        ({"linker": {}}, "unknown key in config: linker; did you mean 'linkers'?"),
+        ({"generators": {"smollm2": {"sampling": {"temperature": "hot"}}}}, "bad value in config: generators.smollm2.sampling.temperature"),
+        ({"generators": {"smollm2": {"finetune": {"corpus": "demo_semval"}}}}, "unknown corpus 'demo_semval' in config: generators.smollm2.finetune.corpus; did you mean 'demo_semeval'?"),
+        ({"experiment": {"recognition": [{"corpora": ["nope"], "strategies": ["none"], "recognizers": ["minilm"]}]}}, "unknown corpus 'nope' in config: experiment.recognition.0.corpora; known: "),
+        ({"kbs": {"demo": {"path": "resources/demo/umls/META2"}}}, "missing file in config: kbs.demo: resources/demo/umls/META2 does not exist"),
+        ({"corpora": {"demo_ncbi": {"splits": {"test": ["gone.txt"]}}}}, "missing file in config: corpora.demo_ncbi: gone.txt does not exist"),
+        ({"strategies": {"none": {"keep": "all"}}}, "missing baseline in config: strategies.none"),
+        ({"kbs": {"demo": {"source": {"sweep": ["rrf"]}}}}, "sweep not possible in config: kbs.demo.source"),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
+)
+def test_bad_config_is_one_clear_line(change: dict, message: str, tmp_path: Path) -> None:
+    code, text = plan_with(ROOT, change, tmp_path)
+    assert code != 0 and "Traceback" not in text
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0], text
+
+
+# ---------------------------------------------------------------------------------------------------------- what reruns
+
+
+def changed(finished: Path, tmp_path: Path, change: dict) -> list[Job]:
+    """Jobs of a dry-run of the finished mini experiment after a change of the config."""
+    raw = yaml.safe_load((ROOT / "tests/mini.yaml").read_text())
+    overlay = tmp_path / "changed.yaml"
+    overlay.write_text(yaml.safe_dump(merge(raw, change)))
+    return planned(finished, "--configfile", str(overlay))
+
+
+def verbs(jobs: list[Job]) -> Counter:
+    return Counter(job.verb for job in jobs)
+
+
+def test_nothing_to_do_after_a_run(finished: Path) -> None:
+    assert planned(finished, *MINI) == []
+
+
+def test_a_linkers_setting_reruns_that_linker_alone(finished: Path, tmp_path: Path) -> None:
+    jobs = changed(finished, tmp_path, {"linkers": {"context": {"max_tokens": 48}}})
+    assert verbs(jobs) == {SPEC: 1, "normalization embed-kb": 1, "normalization embed-corpus": 2, "normalization embed-generator": 2, "normalization link": 2 * 3 * 5, EVALUATE: 2, SUMMARY: 1}
+    assert all("context" in job.command for job in jobs if job.verb.startswith("normalization"))
+    assert not any("/mention/" in job.command for job in jobs if job.verb.startswith("normalization"))
+
+
+def test_a_new_strategy_adds_its_cells_alone(finished: Path, tmp_path: Path) -> None:
+    grid = yaml.safe_load((ROOT / "tests/mini.yaml").read_text())["experiment"]
+    grid["normalization"][0]["strategies"].append("ideal")
+    jobs = changed(finished, tmp_path, {"experiment": grid})
+    # 2 corpora x 2 generators x (1 augment + 2 linkers x 3 indexes)
+    assert verbs(jobs) == {SPEC: 1, "augmentation choose": 4, "normalization link": 24, EVALUATE: 2, SUMMARY: 1}
+    assert all("/ideal/" in job.command for job in jobs if job.verb in ("augmentation choose", "normalization link"))
+
+
+def test_a_new_corpus_touches_no_generation(finished: Path, tmp_path: Path) -> None:
+    grid = yaml.safe_load((ROOT / "tests/mini.yaml").read_text())["experiment"]
+    grid["normalization"][0]["corpora"].append("demo_bc5cdr")
+    jobs = changed(finished, tmp_path, {"experiment": grid})
+    assert not any(job.verb.startswith(("generation", "recognition", "kb")) for job in jobs)
+    assert verbs(jobs) == {SPEC: 1, "corpora read": 1, "augmentation choose": 4, "normalization embed-corpus": 2, "normalization link": 30, EVALUATE: 1, SUMMARY: 1}
+
+
+def test_a_temperature_does_not_fine_tune_again(finished: Path, tmp_path: Path) -> None:
+    jobs = verbs(changed(finished, tmp_path, {"generators": {"smollm2": {"sampling": {"temperature": 0.5}}}}))
+    assert jobs["generation sample"] == 2 and jobs["generation locate"] == 1
+    assert jobs["generation finetune"] == jobs["generation pairs"] == jobs["generation prompts"] == 0
+
+
+def test_a_sweep_adds_variants(finished: Path, tmp_path: Path) -> None:
+    jobs = changed(finished, tmp_path, {"strategies": {"supplemental": {"notes_per_concept": {"sweep": [1, 2]}}}})
+    chosen = [job for job in jobs if job.verb == "augmentation choose"]
+    assert {part for job in chosen for part in job.command.split("/") if part.startswith("supplemental")} == {
+        "supplemental~notes_per_concept=1",
+        "supplemental~notes_per_concept=2",
+        "supplemental~notes_per_concept=1.json",
+        "supplemental~notes_per_concept=2.json",
+    }
+
+
+# ---------------------------------------------------------------------------------------------- deleting and rebuilding
+
+DETERMINISTIC = ("kb", "corpora", "augmentation", "normalization", "evaluation", "summary")
+
+
+def digests(results: Path) -> dict[str, str]:
+    files = [p for p in results.rglob("*") if p.is_file() and p.relative_to(results).parts[0] in DETERMINISTIC]
+    return {p.relative_to(results).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
+
+
+def test_a_deleted_output_is_rebuilt_bit_by_bit(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder, symlinks=True, copy_function=shutil.copy2)
+    before = digests(folder / "results")
+    (folder / "results/corpora/demo_ncbi/mentions.parquet").unlink()
+    jobs = planned(folder, *MINI)
+    # The corpus, what reads it, and nothing of the other corpus, the generators or the knowledge base.
+    assert verbs(jobs) == {
+        "corpora read": 1,
+        "augmentation choose": 4,
+        "normalization embed-corpus": 2,
+        "normalization link": 30,
+        "recognition train": 2,
+        EVALUATE: 1,
+        "evaluation recognition": 1,
+        SUMMARY: 1,
+    }
+    assert not any("demo_semeval" in job.command for job in jobs if job.verb not in (SUMMARY,))
+    snakemake(folder, *MINI)
+    assert digests(folder / "results") == before
+
+
+def test_provenance_is_in_every_result(finished: Path) -> None:
+    from mentionforge import tables
+
+    results = finished / "results"
+    files = [p for p in sorted(results.rglob("*.parquet")) if ".snakemake" not in p.parts]
+    assert len(files) > 80
+    for path in files:
+        stamp = tables.provenance(path)
+        assert stamp.get("mentionforge") and stamp.get("git_revision") and stamp.get("inputs"), path
+        assert all(len(digest) == 64 for digest in stamp["inputs"].values()), path
+    spec = json.loads((results / "specs/linkers/mention.json").read_text())
+    assert spec["settings"]["pooling"] == "mean"

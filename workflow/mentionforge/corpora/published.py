@@ -1,0 +1,152 @@
+"""What every reader returns: documents with annotations as published, offsets checked, and a count of whatever was not kept.
+
+Offsets are 0-based characters into `Document.text`, end exclusive. A reader never looks at a knowledge base.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mentionforge.errors import UserError
+from mentionforge.text import Span
+
+NO_ID = {"", "-1", "-", "null", "cui-less"}
+"""What corpora write, in any case, for a mention without a concept."""
+
+VOCABULARIES = {"MESH": "MSH", "UMLS": "CUI"}
+"""Prefixes of ids as corpora write them, and the source (SAB) they stand for; other prefixes are kept."""
+
+BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One annotated mention: pieces in rising order, type as annotated, ids with prefix (an empty one is a concept without id).
+
+    `composite` says that several ids were annotated, even if they are the same id twice.
+    """
+
+    spans: tuple[Span, ...]
+    entity_type: str
+    ids: tuple[str, ...]
+    composite: bool = False
+
+    def surface(self, text: str) -> str:
+        """The text of the pieces, joined by one blank."""
+        return " ".join(text[start:end] for start, end in self.spans)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text with its annotations in rising order; `where` is its file and row."""
+
+    doc_id: str
+    text: str
+    annotations: tuple[Annotation, ...]
+    where: str
+
+    def same_as(self, other: Document) -> bool:
+        """Whether text and annotations are identical."""
+        return (self.doc_id, self.text, self.annotations) == (other.doc_id, other.text, other.annotations)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """An annotation whose span or mention text was put right while reading, and why; `used` may equal `published`."""
+
+    doc_id: str
+    published: tuple[Span, ...]
+    used: tuple[Span, ...]
+    reason: str
+
+
+@dataclass
+class Reading:
+    """All documents of one file or folder in its order, and the number of lines skipped, handled and repaired."""
+
+    documents: list[Document] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    handled: Counter[str] = field(default_factory=Counter)
+    repairs: list[Repair] = field(default_factory=list)
+
+
+def decode(path: Path) -> str:
+    """The text of a file, with line ends as they are.
+
+    Raises:
+        UserError: No such file, or not UTF-8; names the line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError("unreadable file", str(path), error.strerror or "", "correct the path under splits") from error
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            "not UTF-8", f"{path}:{row}", f"byte 0x{data[error.start]:02x}", "convert the file to UTF-8 and check that offsets still count characters"
+        ) from error
+
+
+def lines(path: Path, handled: Counter[str]) -> list[tuple[int, str]]:
+    r"""Row (1-based) and content of each line that is not blank, without byte order mark, \n and \r\n; both are counted in `handled`."""
+    found = []
+    for row, raw in enumerate(decode(path).split("\n"), start=1):
+        line = raw.removesuffix("\r").removeprefix(BYTE_ORDER_MARK)
+        handled["CRLF line ends"] += raw.endswith("\r")
+        handled["byte order marks"] += raw.startswith(BYTE_ORDER_MARK)
+        if line.strip():
+            found.append((row, line))
+    return found
+
+
+def parse_offset(digits: str, where: str) -> int:
+    """A character offset.
+
+    Raises:
+        UserError: Anything but one to nine ASCII digits.
+    """
+    if not re.fullmatch(r"[0-9]{1,9}", digits):
+        raise UserError("bad offset", where, "an offset is a number of characters, from 0", "correct the line")
+    return int(digits)
+
+
+def check_span(span: Span, text: str, where: str) -> None:
+    """Raise a UserError unless the span is not empty and lies within the text."""
+    start, end = span
+    if not start < end <= len(text):
+        raise UserError("span outside of text", where, f"{start}-{end} in a text of {len(text)} characters", "correct the offsets or the text")
+
+
+def annotation(spans: Sequence[Span], entity_type: str, published: str, prefix: str) -> Annotation:
+    """A mention from its concept column; see `parse_ids`."""
+    ids = parse_ids(published, prefix)
+    return Annotation(tuple(spans), entity_type, tuple(dict.fromkeys(ids)), composite=len(ids) > 1)
+
+
+def parse_ids(published: str, prefix: str) -> tuple[str, ...]:
+    """The ids of a mention with vocabulary prefix, in published order.
+
+    Args:
+        published: One id, or several joined by `|` (composite) or `+` (conjunctive).
+        prefix: Vocabulary of ids without a prefix, as MSH.
+
+    Returns:
+        As ("MSH:D003110", "OMIM:114500"); a concept without an id is an empty string.
+    """
+    ids = []
+    for part in re.split(r"[|+]", published):
+        vocabulary, colon, code = part.strip().rpartition(":")
+        known = VOCABULARIES.get(vocabulary.strip().upper(), vocabulary.strip().upper()) if colon else prefix
+        ids.append("" if code.strip().lower() in NO_ID else f"{known}:{code.strip()}")
+    return tuple(ids)
+
+
+def in_order(annotations: Sequence[Annotation]) -> tuple[Annotation, ...]:
+    """Annotations by spans, then ids and type: an order that does not depend on that of the file."""
+    return tuple(sorted(annotations, key=lambda a: (a.spans, a.ids, a.entity_type)))

@@ -1,0 +1,105 @@
+"""ShARe notes (SemEval-2015 Task 14): a folder with NOTE.text (or .txt) and NOTE.pipe for every note.
+
+A line of a .pipe file has 3 (Task 1), 19 or 22 fields between `|`, the last `|` is optional; the first three are note, spans and CUI. The other
+fields (negation, subject, …) are not read. Texts are kept to the last character, carriage returns included, because offsets count them.
+The format has no mention text, so an offset can be checked against the length of the text only.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from mentionforge.corpora.published import BYTE_ORDER_MARK, Annotation, Document, Reading, Repair, annotation, check_span, decode, in_order, lines, parse_offset
+from mentionforge.errors import UserError
+from mentionforge.text import Span
+
+WIDTHS = (3, 19, 22)
+TEXTS = (".text", ".txt")
+ENTITY_TYPE = "Disorder"
+"""The format has no types: every line is a disorder."""
+
+
+def read(folder: Path, id_prefix: str) -> Reading:
+    """Read a folder of notes, in the order of their names.
+
+    Args:
+        folder: Holds one .text or .txt and one .pipe file per note; hidden files are left out.
+        id_prefix: Vocabulary of ids without a prefix, usually CUI.
+
+    Raises:
+        UserError: With file and row: not UTF-8, a text without annotations or the reverse, a file of another kind, a truncated line, lines
+            of different widths in one file, a line of another note, pieces that overlap, a span outside of the text.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            "missing folder",
+            str(folder),
+            "the share reader takes folders with .text and .pipe files",
+            "correct the path under splits, or use `reader: pubtator`",
+        )
+    texts: dict[str, Path] = {}
+    pipes: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+        if path.suffix not in (*TEXTS, ".pipe") or not path.is_file():
+            raise UserError("unknown file", str(path), "a note is a .text (or .txt) and a .pipe file", "move it elsewhere")
+        kind = pipes if path.suffix == ".pipe" else texts
+        if path.stem in kind:
+            raise UserError("note given twice", str(path), f"{kind[path.stem].name} is there too", "remove one of them")
+        kind[path.stem] = path
+    for doc_id in sorted(texts.keys() ^ pipes.keys()):
+        path, missing = (texts[doc_id], "no .pipe file") if doc_id in texts else (pipes[doc_id], "no .text or .txt file")
+        raise UserError("incomplete note", str(path), f"{missing} of the same name", "add it (a note without disorders has an empty .pipe file)")
+    reading = Reading()
+    for doc_id, path in texts.items():
+        text = decode(path)
+        if text.startswith(BYTE_ORDER_MARK):
+            raise UserError("byte order mark", f"{path}:1", "offsets may or may not count it", "find out which, then remove it")
+        reading.handled["texts with CRLF line ends"] += "\r\n" in text
+        reading.documents.append(Document(doc_id, text, _annotations(pipes[doc_id], doc_id, text, id_prefix, reading), str(path)))
+    return reading
+
+
+def _annotations(path: Path, doc_id: str, text: str, id_prefix: str, reading: Reading) -> tuple[Annotation, ...]:
+    found = []
+    width = 0
+    for row, line in lines(path, reading.handled):
+        where = f"{path}:{row}"
+        fields = _fields(line, where)
+        if width and len(fields) != width:
+            raise UserError(
+                "truncated line",
+                where,
+                f"{len(fields)} fields, where the lines above have {width}",
+                "the file may be cut off; fetch it again or correct the line",
+            )
+        width = len(fields)
+        if Path(fields[0]).stem != doc_id and fields[0] != doc_id:
+            raise UserError("line of another note", where, "its first field is not the name of the file", "correct the first field or move the line")
+        published = tuple(_span(piece, text, where) for piece in fields[1].split(","))
+        spans = tuple(sorted(published))
+        if spans != published:
+            reading.repairs.append(Repair(doc_id, published, spans, "pieces not in rising order"))
+        if any(left[1] > right[0] for left, right in pairwise(spans)):
+            raise UserError("overlapping pieces", where, f"span {fields[1]}", "correct the second field")
+        found.append(annotation(spans, ENTITY_TYPE, fields[2], id_prefix))
+    return in_order(found)
+
+
+def _fields(line: str, where: str) -> list[str]:
+    """Fields of a line, without the trailing `|` and without the `*` that marks defaults."""
+    fields = [f.strip().removeprefix("*") for f in line.split("|")]
+    if len(fields) - 1 in WIDTHS and not fields[-1]:
+        fields.pop()
+    if len(fields) not in WIDTHS:
+        raise UserError("truncated line", where, f"{len(fields)} fields, not 3, 19 or 22", "the file may be cut off; fetch it again or correct the line")
+    return fields
+
+
+def _span(piece: str, text: str, where: str) -> Span:
+    start, _, end = piece.strip().partition("-")
+    span = parse_offset(start, where), parse_offset(end, where)
+    check_span(span, text, where)
+    if not text[span[0] : span[1]].strip():
+        raise UserError("wrong offset", where, f"the text at {piece.strip()} is blank", "correct the offsets or the text")
+    return span

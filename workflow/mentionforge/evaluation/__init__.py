@@ -1,0 +1,1 @@
+"""Evaluation: predictions become metrics, overall and out of distribution."""

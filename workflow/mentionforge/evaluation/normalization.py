@@ -1,0 +1,174 @@
+"""Normalization metrics: accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per out-of-distribution bucket.
+
+The population of every cell is the same: all test mentions that map to a CUI, as the corpus table has them. A mention
+without predictions, or whose concept is not among them, is wrong; none is dropped.
+
+A mention's rank is 1 plus the number of wrong concepts ranked before it is answered; acc@k counts ranks up to k. The
+corpus' policy for composite mentions (several concept ids) says what answers one:
+
+- `any`, `split`: the first CUI of the mention's set (`split` corpora hold one concept per row already).
+- `all`: one CUI of every concept of the mention. If each concept maps to one CUI, acc@k asks for all m of them within the
+  first k + m - 1 ranks. The CUIs of a concept id are those that all mentions with this id have in common, because the
+  table keeps a mention's CUIs as one set; ids that map to nothing cannot be asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mentionforge import provenance, tables
+from mentionforge.config import Corpus, NormalizationCell, read_spec
+from mentionforge.errors import UserError
+from mentionforge.progress import say
+
+DEPTHS = (1, 5, 10, 50, 100)
+"""The k of acc@k (paper, section on DEN)."""
+
+
+@dataclass(frozen=True)
+class Gold:
+    """Gold mentions as arrays: CUIs within groups (what must be hit: the whole set, or each concept) within mentions.
+
+    Attributes:
+        mention_ids: Distinct ids, in table order.
+        buckets: OOD bucket of each mention.
+        cuis: Sorted distinct gold CUIs.
+        pairs: Distinct mention number * len(cuis) + CUI number, rising.
+        pair_of: For each member of a group, its position in `pairs`; members are grouped, groups are in mention order.
+        group_start: Position of each group's first member.
+        mention_start: Position of each mention's first group.
+    """
+
+    mention_ids: pa.Array
+    buckets: np.ndarray
+    cuis: pa.Array
+    pairs: np.ndarray
+    pair_of: np.ndarray
+    group_start: np.ndarray
+    mention_start: np.ndarray
+
+
+def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path], out: Path) -> None:
+    """Score all normalization cells of a corpus and write tables.METRICS.
+
+    Args:
+        corpus: Folder with tables.MENTIONS.
+        corpus_spec: Spec of the corpus, for its composite policy.
+        base: Folder below which a cell's path is CORPUS/GENERATOR/STRATEGY/LINKER/INDEX/predictions.parquet.
+        predictions: tables.LINKED of each cell.
+        out: File to write.
+
+    Raises:
+        UserError: A path that names no cell of this corpus, or predictions for mentions that are not asked for.
+    """
+    settings: Corpus = read_spec(corpus_spec)
+    mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet")
+    gold = gold_of(mentions.to_pylist(), settings.composite)
+    in_test = pc.equal(mentions["split"], "test")
+    mapped = int(pc.sum(pc.greater(pc.list_value_length(mentions["cuis"].filter(in_test)), 0)).as_py() or 0)
+    if len(gold.mention_ids) != mapped:
+        raise AssertionError(f"{len(gold.mention_ids)} mentions to score, {mapped} mapped test mentions")
+    composite = int(pc.sum(mentions["composite"].filter(in_test)).as_py() or 0)
+    say(f"{mapped:,} of {pc.sum(in_test).as_py() or 0:,} test mentions map to a concept; {composite:,} are composite, policy {settings.composite}")
+    rows: list[dict[str, Any]] = []
+    for path in sorted(predictions):
+        cell = _cell(path, base, corpus.name)
+        ranks = ranks_of(gold, tables.read(tables.LINKED, path), str(path))
+        for bucket, metric, value, n in metrics(ranks, gold.buckets):
+            names = {"corpus": cell.corpus, "generator": cell.generator, "strategy": cell.strategy, "system": cell.linker, "variant": cell.index}
+            rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": metric, "value": value, "n": n})
+    inputs = {"mentions": corpus / "mentions.parquet", "corpus_spec": corpus_spec}
+    inputs |= {str(path.relative_to(base)): path for path in sorted(predictions)}
+    tables.write(tables.METRICS, out, rows, provenance.stamp("evaluation normalization", inputs, composite=settings.composite, mentions=mapped))
+
+
+def gold_of(mentions: Sequence[dict[str, Any]], policy: str) -> Gold:
+    """The test mentions that map to a CUI, under a composite policy (`any`, `all` or `split`).
+
+    Args:
+        mentions: Rows of tables.MENTIONS, all splits (the others tell which CUIs a concept id has).
+        policy: What answers a composite mention.
+    """
+    asked = [m for m in mentions if m["split"] == "test" and m["cuis"]]
+    sets = concept_sets(mentions) if policy == "all" else {}
+    cuis = sorted({cui for m in asked for cui in m["cuis"]})
+    number = {cui: i for i, cui in enumerate(cuis)}
+    pairs = np.array(sorted(i * len(cuis) + number[c] for i, m in enumerate(asked) for c in set(m["cuis"])), np.int64)
+    members: list[int] = []
+    group_start: list[int] = []
+    mention_start: list[int] = []
+    for i, m in enumerate(asked):
+        concepts = [sets[c] for c in sorted(set(m["concept_ids"])) if sets[c]] if policy == "all" and m["composite"] else []
+        mention_start.append(len(group_start))
+        for group in concepts or [set(m["cuis"])]:
+            group_start.append(len(members))
+            members.extend(i * len(cuis) + number[c] for c in sorted(group))
+    return Gold(
+        pa.array([m["mention_id"] for m in asked], tables.STR),
+        np.array([m["ood_bucket"] for m in asked], dtype=object),
+        pa.array(cuis, tables.STR),
+        pairs,
+        np.searchsorted(pairs, np.array(members, np.int64)),
+        np.array(group_start, np.int64),
+        np.array(mention_start, np.int64),
+    )
+
+
+def concept_sets(mentions: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
+    """CUIs of each concept id: those that all mentions with this id have in common; an id that is a CUI of theirs stands for itself."""
+    sets: dict[str, set[str]] = {}
+    for m in mentions:
+        for concept in m["concept_ids"]:
+            sets[concept] = sets.get(concept, set(m["cuis"])) & set(m["cuis"])
+    return {c: {c.partition(":")[2]} if c.startswith("CUI:") and c.partition(":")[2] in found else found for c, found in sets.items()}
+
+
+def ranks_of(gold: Gold, linked: pa.Table, where: str) -> np.ndarray:
+    """Rank at which each gold mention is answered, float64 [mentions]; infinite if it is not.
+
+    Raises:
+        UserError: Predictions for a mention that is not among the gold ones.
+    """
+    mention = pc.index_in(linked["mention_id"], value_set=gold.mention_ids)
+    if mention.null_count:
+        row = pc.index(mention.is_null(), True).as_py() + 1
+        raise UserError("prediction for an unknown mention", f"{where}:{row}", f"mention {linked['mention_id'][row - 1]} is no test mention with a concept", "delete the file and rerun the workflow")
+    cui = pc.fill_null(pc.index_in(linked["cui"], value_set=gold.cuis), -1).to_numpy().astype(np.int64)
+    right = np.flatnonzero(cui >= 0)
+    keys = mention.to_numpy().astype(np.int64)[right] * len(gold.cuis) + cui[right]
+    place = np.searchsorted(gold.pairs, keys)
+    is_gold = (place < len(gold.pairs)) & (gold.pairs[np.minimum(place, len(gold.pairs) - 1)] == keys) if len(gold.pairs) else np.zeros(0, bool)
+    found = np.full(len(gold.pairs), np.inf)
+    np.minimum.at(found, place[is_gold], linked["rank"].to_numpy()[right[is_gold]])
+    if not len(gold.mention_ids):
+        return np.empty(0)
+    answered = np.maximum.reduceat(np.minimum.reduceat(found[gold.pair_of], gold.group_start), gold.mention_start)  # [mentions]
+    owner = gold.pairs // len(gold.cuis)
+    gold_before = np.bincount(owner, weights=found <= answered[owner], minlength=len(answered))
+    return np.where(np.isfinite(answered), answered - gold_before + 1, np.inf)
+
+
+def metrics(ranks: np.ndarray, buckets: np.ndarray) -> list[tuple[str, str, float | None, int]]:
+    """Rows (bucket, metric, value, n) for all mentions and each OOD bucket of mapped ones; the value is None where n is 0."""
+    rows: list[tuple[str, str, float | None, int]] = []
+    for bucket in ("all", *(b for b in tables.BUCKETS if b != "unmapped")):
+        of_bucket = ranks if bucket == "all" else ranks[buckets == bucket]
+        n = len(of_bucket)
+        for k in DEPTHS:
+            rows.append((bucket, f"acc@{k}", float(np.mean(of_bucket <= k)) if n else None, n))
+        rows.append((bucket, "mrr", float(np.mean(1 / of_bucket)) if n else None, n))
+    return rows
+
+
+def _cell(path: Path, base: Path, corpus: str) -> NormalizationCell:
+    parts = path.relative_to(base).parts if path.is_relative_to(base) else ()
+    if len(parts) != len(NormalizationCell._fields) + 1 or parts[0] != corpus:
+        raise UserError("path names no cell", str(path), f"expected {base}/{corpus}/GENERATOR/STRATEGY/LINKER/INDEX/predictions.parquet", "give predictions of this corpus, below --base")
+    return NormalizationCell(*parts[:-1])

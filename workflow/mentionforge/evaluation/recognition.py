@@ -1,0 +1,191 @@
+"""Recognition metrics: strict entity scores by seqeval, token-level scores beside them, recall per OOD bucket.
+
+Protocol: words of `mentionforge.text.words`, one IOB2 sequence per document. Gold mentions are reduced by
+`mentionforge.gold.flatten` with the corpus' policy on mentions in pieces; a mention that begins or ends inside a word
+counts as the whole words, and of mentions that share a word the longest is scored. The others are in no denominator;
+their number is printed and stored with the table, and each gold mention is asserted to be counted exactly once.
+A prediction is right if both its ends are those of a gold mention.
+
+Rows: split x (`strict_precision`, `strict_recall`, `strict_f1`, `token_precision`, `token_recall`, `token_f1`) with bucket
+`all`, and `strict_recall` per bucket. `n` counts gold for recall and F1 and predictions for precision: mentions for
+`strict_`, words for `token_`. A word is right at token level if gold and prediction both hold it, whichever the mention.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mentionforge import tables, text
+from mentionforge.config import NAME_PATTERN, read_spec
+from mentionforge.errors import UserError
+from mentionforge.gold import Discontinuous, flatten, tags
+from mentionforge.progress import say
+from mentionforge.provenance import stamp
+from mentionforge.text import Span
+
+CELL = re.compile("/".join(rf"(?P<{level}>{NAME_PATTERN})" for level in ("corpus", "generator", "strategy", "system", "variant")) + r"/seed(?P<seed>\d+)/predictions\.parquet")
+
+
+class Scores(NamedTuple):
+    """Precision, recall and F1, each None where its n is 0."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class GoldDocument:
+    """A document's words (characters), gold mentions (word spans) and the bucket of each."""
+
+    split: str
+    words: list[Span]
+    spans: tuple[Span, ...]
+    buckets: tuple[str, ...]
+
+
+def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[Path], out: Path) -> None:
+    """Score the predictions of every cell of a corpus on dev and test, and write a metrics table.
+
+    Args:
+        corpus: Folder with documents.parquet and mentions.parquet.
+        corpus_spec: Resolved settings of the corpus, for its policy on mentions in pieces.
+        base: Folder below which a prediction lies at CORPUS/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/predictions.parquet.
+        predictions: The tables of predicted mentions.
+        out: Metrics table to write.
+
+    Raises:
+        UserError: A path names no cell, or a prediction is not a stretch of whole words of a document of its split, or
+            overlaps another one.
+    """
+    policy = read_spec(corpus_spec).discontinuous
+    gold, counts = load_gold(corpus, policy)
+    for split, counted in counts.items():
+        left_out = {k.removeprefix("dropped_"): n for k, n in counted.items() if k.startswith("dropped_") and n}
+        reasons = "".join(f", {n:,} left out ({reason})" for reason, n in sorted(left_out.items()))
+        say(f"{split}: {counted['kept']:,} of {counted['mentions']:,} gold mentions scored, {counted['widened']:,} widened to whole words{reasons}")
+    rows: list[dict[str, Any]] = []
+    inputs: dict[str, str | Path] = {"corpus_spec": corpus_spec, "documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
+    for path in sorted(predictions):
+        names = cell(path, base)
+        inputs[f"predictions of {path.relative_to(base).parent.as_posix()}"] = path
+        found = load_predictions(path, gold)
+        for split in counts:
+            rows += [{"task": "recognition", **names, "split": split, **row} for row in score(gold, found, split)]
+    tables.write(tables.METRICS, out, rows, stamp("evaluation recognition", inputs, discontinuous=policy, gold={s: dict(sorted(c.items())) for s, c in counts.items()}))
+    say(f"{len(predictions):,} cells scored")
+
+
+def cell(path: Path, base: Path) -> dict[str, Any]:
+    """Names of the cell that a prediction's path below `base` spells.
+
+    Raises:
+        UserError: The path has another shape.
+    """
+    match = CELL.fullmatch(path.relative_to(base).as_posix()) if path.is_relative_to(base) else None
+    if match is None:
+        raise UserError("no recognition cell", str(path), "its path does not name one", f"give {base}/CORPUS/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/predictions.parquet")
+    return {**match.groupdict(), "seed": int(match["seed"])}
+
+
+def load_gold(corpus: Path, policy: Discontinuous) -> tuple[dict[str, GoldDocument], dict[str, Counter[str]]]:
+    """Gold of the dev and test documents, and by split the counts of `flatten`; splits without documents are left out."""
+    mentions: dict[str, list[dict[str, Any]]] = {}
+    rows = tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist()
+    for row in rows:
+        mentions.setdefault(row["doc_id"], []).append(row)
+    gold: dict[str, GoldDocument] = {}
+    counts: dict[str, Counter[str]] = {}
+    for row in tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist():
+        if row["split"] == "train":
+            continue
+        words = text.words(row["text"])
+        own = mentions.get(row["doc_id"], [])
+        flat = flatten(words, [[(s["start"], s["end"]) for s in m["spans"]] for m in own], policy)
+        gold[row["doc_id"]] = GoldDocument(row["split"], words, flat.spans, tuple(own[i]["ood_bucket"] for i in flat.sources))
+        counts.setdefault(row["split"], Counter()).update(flat.counts)
+    annotated = Counter(row["split"] for row in rows)
+    for split, counted in counts.items():
+        dropped = sum(n for k, n in counted.items() if k.startswith("dropped_"))
+        if not annotated[split] == counted["mentions"] == counted["kept"] + dropped:
+            raise AssertionError(f"{split}: {annotated[split]} gold mentions, {counted['kept']} scored and {dropped} left out")
+    return gold, {split: counts[split] for split in tables.SPLITS if split in counts}
+
+
+def load_predictions(path: Path, gold: Mapping[str, GoldDocument]) -> dict[str, list[Span]]:
+    """Predicted word spans by document, in order.
+
+    Raises:
+        UserError: A prediction names no dev or test document, is in the wrong split, does not begin and end with a
+            word, or overlaps the one before it.
+    """
+    found: dict[str, list[Span]] = {}
+    starts, ends = ({doc_id: {word[side]: i for i, word in enumerate(doc.words)} for doc_id, doc in gold.items()} for side in (0, 1))
+    for number, row in enumerate(tables.read(tables.RECOGNIZED, path).sort_by([("doc_id", "ascending"), ("start", "ascending")]).to_pylist(), 1):
+        doc_id, where = row["doc_id"], f"{path}:{number}"
+        if doc_id not in gold or gold[doc_id].split != row["split"]:
+            raise UserError("unknown document", where, f"{doc_id} is none of the {row['split']} documents", "delete the predictions and rerun the workflow")
+        first, last = starts[doc_id].get(row["start"]), ends[doc_id].get(row["end"])
+        spans = found.setdefault(doc_id, [])
+        if first is None or last is None or last < first or (spans and first < spans[-1][1]):
+            reason = "it overlaps the one before it" if first is not None and last is not None and last >= first else "it does not begin and end with a word"
+            raise UserError("misplaced prediction", where, f"{doc_id} {row['start']}-{row['end']}: {reason}", "delete the predictions and rerun the workflow")
+        spans.append((first, last + 1))
+    return found
+
+
+def score(gold: Mapping[str, GoldDocument], found: Mapping[str, Sequence[Span]], split: str) -> list[dict[str, Any]]:
+    """Rows (bucket, metric, value, n) of one cell and split."""
+    documents = {doc_id: doc for doc_id, doc in gold.items() if doc.split == split}
+    true = [tags(len(doc.words), doc.spans) for doc in documents.values()]
+    predicted = [tags(len(doc.words), found.get(doc_id, ())) for doc_id, doc in documents.items()]
+    n_gold = sum(len(doc.spans) for doc in documents.values())
+    n_predicted = sum(len(found.get(doc_id, ())) for doc_id in documents)
+    rows = _rows("strict", strict(true, predicted), n_gold, n_predicted)
+
+    words = Counter((t != "O", p != "O") for one, other in zip(true, predicted, strict=True) for t, p in zip(one, other, strict=True))
+    both, n_gold_words, n_predicted_words = words[True, True], words[True, True] + words[True, False], words[True, True] + words[False, True]
+    rows += _rows("token", ratios(both, n_gold_words, n_predicted_words), n_gold_words, n_predicted_words)
+
+    right: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for doc_id, doc in documents.items():
+        own = set(found.get(doc_id, ()))
+        for span, bucket in zip(doc.spans, doc.buckets, strict=True):
+            total[bucket] += 1
+            right[bucket] += span in own
+    # Two counts by independent ways: seqeval over tags, and sets of spans per bucket.
+    if total.total() != n_gold or abs((rows[1]["value"] or 0.0) * n_gold - right.total()) > 1e-6:
+        raise AssertionError(f"{split}: {right.total()} of {total.total()} gold mentions found by bucket, seqeval's recall of {n_gold} is {rows[1]['value']}")
+    rows += [{"bucket": b, "metric": "strict_recall", "value": right[b] / total[b] if total[b] else None, "n": total[b]} for b in tables.BUCKETS]
+    return rows
+
+
+def strict(true: list[list[str]], predicted: list[list[str]]) -> Scores:
+    """Entity scores of tag sequences by seqeval (mode strict, IOB2), micro-averaged."""
+    from seqeval.metrics import precision_recall_fscore_support
+    from seqeval.scheme import IOB2, Entities
+
+    n_gold, n_predicted = (sum(map(len, Entities(side, IOB2).entities)) for side in (true, predicted))
+    if not (n_gold and n_predicted):
+        return ratios(0, n_gold, n_predicted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a score of 0 is a result
+        precision, recall, f1, _ = precision_recall_fscore_support(true, predicted, average="micro", mode="strict", scheme=IOB2, zero_division=0)
+    return Scores(float(precision), float(recall), float(f1))
+
+
+def ratios(right: int, gold: int, predicted: int) -> Scores:
+    """Precision, recall and F1 of counts."""
+    return Scores(right / predicted if predicted else None, right / gold if gold else None, 2 * right / (gold + predicted) if gold else None)
+
+
+def _rows(level: str, scores: Scores, gold: int, predicted: int) -> list[dict[str, Any]]:
+    ns = {"precision": predicted, "recall": gold, "f1": gold}
+    return [{"bucket": "all", "metric": f"{level}_{name}", "value": value, "n": ns[name]} for name, value in scores._asdict().items()]

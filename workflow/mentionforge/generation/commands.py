@@ -1,0 +1,90 @@
+"""Commands of the generation stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(help="Concepts become prompts, notes and located mentions.", no_args_is_help=True)
+
+SPEC = typer.Option(..., help="Spec file of the generator, the part this command reads.")
+KB = typer.Option(..., help="Folder of the knowledge base's tables.")
+MODEL = typer.Option(..., help="Stamp of the fetched weights (fetched.json).")
+OUT = typer.Option(..., help="Table to write.")
+
+
+@app.command("prompts")
+def prompts(spec: Path = SPEC, kb: Path = KB, out: Path = OUT) -> None:
+    """One prompt per note to write, with or without a definition."""
+    from mentionforge.generation.prompts import make_prompts
+
+    make_prompts(spec, kb, out)
+
+
+@app.command("pairs")
+def pairs(spec: Path = SPEC, kb: Path = KB, corpus: Path = typer.Option(..., help="Folder of the corpus' tables."), out: Path = OUT) -> None:
+    """Fine-tuning pairs: prompt and tagged sentences, from the training split alone."""
+    from mentionforge.generation.pairs import make_pairs
+
+    make_pairs(spec, kb, corpus, out)
+
+
+@app.command("finetune")
+def finetune(
+    spec: Path = SPEC,
+    model: Path = MODEL,
+    pairs: Path = typer.Option(..., help="Fine-tuning pairs."),
+    adapter: Path = typer.Option(..., help="Folder to write the adapter to."),
+    training: Path = typer.Option(..., help="training.csv to write: one row per update."),
+) -> None:
+    """QLoRA: a low-rank adapter on the 4-bit model, trained on the pairs."""
+    from mentionforge.generation.finetune import finetune as run
+
+    run(spec, model, pairs, adapter, training)
+
+
+@app.command("sample")
+def sample(
+    spec: Path = SPEC,
+    model: Path = MODEL,
+    prompts: Path = typer.Option(..., help="Prompts of the generator."),
+    adapter: Path = typer.Option(None, help="Folder of the adapter; none: the model as it is."),
+    shard: int = typer.Option(0, min=0, help="Which shard, from 0."),
+    shards: int = typer.Option(1, min=1, help="Of how many."),
+    out: Path = OUT,
+) -> None:
+    """Write the notes of one shard of the prompts; a shard that was killed goes on where it stopped."""
+    from mentionforge.generation.sample import sample_shard
+
+    sample_shard(spec, model, prompts, adapter, shard, shards, out)
+
+
+@app.command("gather")
+def gather(shards: list[Path] = typer.Argument(..., help="Tables of the shards."), prompts: Path = typer.Option(..., help="Prompts of the generator."), out: Path = OUT) -> None:
+    """All shards' notes in one table; every prompt has its note."""
+    from mentionforge.generation.sample import gather as run
+
+    run(prompts, shards, out)
+
+
+@app.command("control")
+def control(spec: Path = SPEC, kb: Path = KB, prompts: Path = typer.Option(..., help="Prompts of the generator."), out: Path = OUT) -> None:
+    """Notes of a control without a language model: fixed sentences, or bare names."""
+    from mentionforge.generation.control import make_notes
+
+    make_notes(spec, kb, prompts, out)
+
+
+@app.command("locate")
+def locate(
+    spec: Path = SPEC,
+    kb: Path = KB,
+    prompts: Path = typer.Option(..., help="Prompts of the generator."),
+    notes: Path = typer.Option(..., help="Notes of the generator."),
+    out: Path = typer.Option(..., help="Folder for located, mentions and rejected .parquet, and funnel.json."),
+) -> None:
+    """Find the mentions in the notes: the model's tags, then exact, synonym and fuzzy matches; count what is dropped."""
+    from mentionforge.generation.locate import locate_notes
+
+    locate_notes(spec, kb, prompts, notes, out)

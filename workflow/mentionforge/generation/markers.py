@@ -1,0 +1,121 @@
+"""The tags around mentions, `<1CUI> … </1CUI>`: writing them, and taking them out of whatever a model made of them.
+
+Offsets are 0-based characters, end exclusive; those given by `strip` refer to the text without tags.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mentionforge.text import Span
+
+OPEN, CLOSE = "<1CUI>", "</1CUI>"
+
+_MARK = re.compile(
+    r"""
+      <\s*(?P<whole>/?)\s*1?\s*CUI\w{0,2}\s*/?\s*>   # whole, in any case and spacing
+    | <\s*(?P<cut>/?)\s*1?\s*CUI\b                   # without its end: <1CUI gout>, </1CUI at the end of the text
+    | (?<!\w)(?P<bare>/?)\s?1\s?CUI\b\s*>?           # without its beginning
+    | <\s*/?\s*(?:1\s*(?:C(?:U)?)?)?\s*$             # torn off by the length limit
+    | <\s*/\s*>
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_SPACES = re.compile(r"[^\S\n]+")
+_BREAKS = re.compile(r"\s*\n\s*")
+_BRACKET = re.compile(r"([^<>\n]{0,80})>")
+_EDGES = " \n.,;:!?\"'<>/*-"
+_NO_SPACE_BEFORE = tuple(".,;:!?)]}%'’")
+_NO_SPACE_AFTER = tuple("([{")
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A stretch after an opening tag, up to the next tag or the end of the text, without surrounding blanks and punctuation.
+
+    Attributes:
+        start: First character in the text without tags.
+        end: One past the last character.
+        closed: Whether a tag ends it; else the model never closed it.
+    """
+
+    start: int
+    end: int
+    closed: bool
+
+
+def wrap(text: str, spans: Iterable[Span]) -> str:
+    """Put tags around spans that do not overlap; characters outside them stay as they are."""
+    for start, end in sorted(spans, reverse=True):
+        text = f"{text[:start]}{OPEN} {text[start:end]} {CLOSE}{text[end:]}"
+    return text
+
+
+def has_mark(text: str) -> bool:
+    """Whether there is any tag, or part of one, in the text."""
+    return _MARK.search(text) is not None
+
+
+def strip(raw: str) -> tuple[str, list[Tagged]]:
+    """Text without tags and with tidy blanks, and the stretches that were tagged, in order, none empty.
+
+    A tag of any kind ends the stretch before it, so that a second opening tag may stand for the closing one.
+    """
+    text, tagged = _strip_once(raw)
+    while has_mark(text):  # what stood around a tag may form another one
+        text, tagged = _strip_once(text)[0], []
+    return text, tagged
+
+
+def _strip_once(raw: str) -> tuple[str, list[Tagged]]:
+    out = ""
+    begun: int | None = None
+    stretches: list[tuple[int, int, bool]] = []
+    position = 0
+    for mark in _MARK.finditer(raw):
+        if mark.start() < position:  # inside a stretch that its own bracket ended
+            continue
+        out = _join(out, raw[position : mark.start()])
+        position = mark.end()
+        if begun is not None:
+            stretches.append((begun, len(out.rstrip()), True))
+        slash = next((kind for kind in mark.group("whole", "cut", "bare") if kind is not None), "/")
+        begun = None if slash else len(out)
+        inner = _BRACKET.match(raw, position) if mark["cut"] == "" else None
+        if begun is not None and inner and not has_mark(inner[1]):  # "<1CUI gout>": the late bracket ends the stretch
+            out, position = _join(out, inner[1]), inner.end()
+            stretches.append((begun, len(out.rstrip()), True))
+            begun = None
+    out = _join(out, raw[position:]).rstrip()
+    if begun is not None:
+        stretches.append((begun, len(out), False))
+    found = (_core(out, *stretch) for stretch in stretches)
+    return out, [tagged for tagged in found if tagged.start < tagged.end]
+
+
+def _core(text: str, start: int, end: int, closed: bool) -> Tagged:
+    """The stretch without blanks, punctuation and unpaired round brackets at its ends."""
+    inside = text[start:end]
+    core = inside.strip(_EDGES)
+    if core.startswith("(") and ")" not in core[:-1] or core.startswith(")"):
+        core = core.lstrip("()" + _EDGES)
+    if core.endswith(")") and "(" not in core or core.endswith("("):
+        core = core.rstrip("()" + _EDGES)
+    start += inside.find(core)
+    return Tagged(start, start + len(core), closed)
+
+
+def _join(left: str, piece: str) -> str:
+    """Append a piece where a tag stood: one blank between words, none before punctuation that the tag kept apart."""
+    piece = _SPACES.sub(" ", _BREAKS.sub(lambda m: "\n\n" if m[0].count("\n") > 1 else "\n", piece))
+    if not left or left.endswith("\n"):
+        piece = piece.lstrip()
+    elif left.endswith((" ", *_NO_SPACE_AFTER)):
+        piece = piece.lstrip(" ")
+    if piece.startswith(("\n", *_NO_SPACE_BEFORE)):
+        return left.rstrip(" ") + piece
+    if left and piece and left[-1].isalnum() and piece[0].isalnum():
+        return f"{left} {piece}"
+    return left + piece

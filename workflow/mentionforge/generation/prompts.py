@@ -1,0 +1,70 @@
+"""Prompts: for each concept chosen, what the generator is asked, once per note to write.
+
+The same `instruction` opens the fine-tuning pairs, so that the model is asked in training as it will be asked later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from mentionforge import tables
+from mentionforge.config import ControlGenerator, LlmGenerator, read_spec
+from mentionforge.generation import concepts
+from mentionforge.generation.markers import CLOSE, OPEN
+from mentionforge.progress import say
+from mentionforge.provenance import stamp
+
+NAMES_SHOWN = 4
+"""Names that a prompt gives at most: the preferred one and the most widely used synonyms."""
+
+DEFINITION_WORDS = 60
+"""Longer definitions are cut: the first words say what it is, and every word is processed for every note."""
+
+
+def make_prompts(spec: Path, kb: Path, out: Path) -> None:
+    """Write the prompts of a generator, `notes_per_concept` for each concept chosen.
+
+    Args:
+        spec: Spec file of the generator, part `prompts`.
+        kb: Folder of the knowledge base's tables.
+        out: Table `prompts`.
+
+    Raises:
+        UserError: No concept fits the settings.
+    """
+    generator: LlmGenerator | ControlGenerator = read_spec(spec)
+    chosen = concepts.load(kb, concepts.select(kb, generator.concepts))
+    rows = []
+    for cui, concept in chosen.items():
+        text = instruction(concept.common_names(NAMES_SHOWN), concept.definition)
+        for i in range(generator.notes_per_concept):
+            note_id = f"{cui}-{i}"
+            rows.append({"note_id": note_id, "cui": cui, "prompt": text, "has_definition": bool(concept.definition), "seed": seed_of(note_id)})
+    tables.write(tables.PROMPTS, out, rows, stamp("generation prompts", {"spec": spec, **concepts.tables_of(kb)}))
+    say(f"{len(rows):,} prompts for {len(chosen):,} concepts, {sum(bool(c.definition) for c in chosen.values()):,} of them with a definition")
+
+
+def instruction(names: Sequence[str], definition: str | None) -> str:
+    """What the model is asked: with or without a definition (paper, section on fine-tuning: two prompt forms).
+
+    Args:
+        names: The name to use first, then others.
+        definition: Definition of the concept, if there is one.
+    """
+    name, *others = names
+    also = f" (also called {', '.join(others)})" if others else ""
+    about = f" Definition: {_shorten(definition)}" if definition else ""
+    ask = f"As a physician, write a short clinical note about a patient with {name}{also}.{about}"
+    return f"{ask} Mention the condition at least once by name, synonym or abbreviation, and put each mention in tags: {OPEN} {name} {CLOSE}"
+
+
+def seed_of(*parts: object) -> int:
+    """A seed in [0, 2**31) that depends on the parts alone, not on their order of arrival."""
+    return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
+
+
+def _shorten(definition: str) -> str:
+    words = definition.split()
+    return " ".join(words) if len(words) <= DEFINITION_WORDS else " ".join(words[:DEFINITION_WORDS]) + " …"

@@ -1,0 +1,106 @@
+"""Gold mentions as flat spans over words: what recognition learns and what evaluation scores, so that both mean the same.
+
+Annotated mentions may come in pieces, begin inside a word, overlap or repeat. A sequence of IOB2 tags can hold none of
+that, so `flatten` reduces them by a stated policy and counts every mention that it changes or leaves out. Words are
+those of `mentionforge.text.words`; a word span (first, last) is end exclusive.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mentionforge.text import Span
+
+TAGS = ("O", "B-Disease", "I-Disease")
+"""IOB2: every mention begins with B, so that adjacent mentions stay apart."""
+
+Discontinuous = Literal["longest", "hull", "drop"]
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Mentions of one document that fit into a sequence of tags.
+
+    Attributes:
+        spans: Word spans, in order, none empty, no two overlapping.
+        sources: For each span, the position of its mention in the input of `flatten`.
+        counts: `mentions` in the input = `kept` + `dropped_discontinuous` + `dropped_overlap` + `dropped_empty`; and, among all,
+            how many were `discontinuous`, and among those kept, how many were `widened` to whole words.
+    """
+
+    spans: tuple[Span, ...]
+    sources: tuple[int, ...]
+    counts: Counter[str]
+
+
+def one_span(pieces: Sequence[Span], policy: Discontinuous) -> Span | None:
+    """The stretch of text that stands for a mention: its longest piece (the first of equals), the hull of all pieces, or nothing."""
+    if len(pieces) == 1:
+        return pieces[0]
+    if policy == "drop":
+        return None
+    if policy == "hull":
+        return min(start for start, _ in pieces), max(end for _, end in pieces)
+    return max(pieces, key=lambda span: (span[1] - span[0], -span[0]))
+
+
+def covering(words: Sequence[Span], span: Span) -> Span:
+    """Word span of the words that a character span touches; (i, i) if it touches none.
+
+    Args:
+        words: Character spans of the document's words, in order.
+        span: Characters, end exclusive.
+    """
+    first = bisect.bisect_right(words, span[0], key=lambda word: word[1])
+    last = bisect.bisect_left(words, span[1], key=lambda word: word[0])
+    return first, max(first, last)
+
+
+def flatten(words: Sequence[Span], mentions: Sequence[Sequence[Span]], policy: Discontinuous) -> Flat:
+    """Reduce a document's mentions to word spans that do not overlap.
+
+    A mention in pieces follows `policy`; one that begins or ends inside a word is widened to the whole word; of
+    mentions that then share a word the longest is kept (the first of equals), the others are left out.
+
+    Args:
+        words: Character spans of the document's words, in order.
+        mentions: For each mention, its pieces in characters.
+        policy: What a mention in pieces becomes.
+    """
+    counts = Counter(mentions=len(mentions))
+    found: list[tuple[int, Span, bool]] = []
+    for source, pieces in enumerate(mentions):
+        counts["discontinuous"] += len(pieces) > 1
+        span = one_span(pieces, policy)
+        if span is None:
+            counts["dropped_discontinuous"] += 1
+            continue
+        first, last = covering(words, span)
+        if first == last:
+            counts["dropped_empty"] += 1
+            continue
+        found.append((source, (first, last), words[first][0] < span[0] or words[last - 1][1] > span[1]))
+    taken: set[int] = set()
+    kept = []
+    for source, (first, last), widened in sorted(found, key=lambda f: (words[f[1][0]][0] - words[f[1][1] - 1][1], f[1][0], f[0])):
+        if taken.isdisjoint(range(first, last)):
+            taken.update(range(first, last))
+            kept.append(((first, last), source))
+            counts["widened"] += widened
+        else:
+            counts["dropped_overlap"] += 1
+    kept.sort()
+    counts["kept"] = len(kept)
+    return Flat(tuple(span for span, _ in kept), tuple(source for _, source in kept), counts)
+
+
+def tags(length: int, spans: Iterable[Span]) -> list[str]:
+    """IOB2 tags of a text of `length` words with the given word spans, which must not overlap."""
+    result = ["O"] * length
+    for first, last in spans:
+        result[first:last] = ["B-Disease"] + ["I-Disease"] * (last - first - 1)
+    return result

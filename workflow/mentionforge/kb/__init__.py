@@ -1,0 +1,1 @@
+"""Knowledge base: a UMLS release or open ontologies become concepts, names and cross-references."""

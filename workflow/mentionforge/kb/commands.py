@@ -1,0 +1,39 @@
+"""Commands of the kb stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(help="Knowledge base: concepts, names and cross-references.", no_args_is_help=True)
+
+
+@app.command("extract")
+def extract(
+    spec: Path = typer.Option(..., help="Spec file of the kbs entry."),
+    out: Path = typer.Option(..., help="Folder for concepts.parquet, names.parquet, xrefs.parquet and stats.json."),
+) -> None:
+    """Extract a knowledge base from a UMLS release or from open ontologies."""
+    from mentionforge.kb import extract
+
+    extract.extract(spec, out)
+
+
+@app.command("show")
+def show(
+    concept: str = typer.Argument(..., help="CUI or name."),
+    kb: Path = typer.Option(..., help="Folder of an extracted knowledge base."),
+) -> None:
+    """Show all that a knowledge base knows about a concept."""
+    from mentionforge.kb import show
+
+    show.show(concept, kb)
+
+
+@app.command("stats")
+def stats(kb: Path = typer.Option(..., help="Folder of an extracted knowledge base.")) -> None:
+    """Show the counts of a knowledge base."""
+    from mentionforge.kb import show
+
+    show.stats(kb)

@@ -1,0 +1,108 @@
+"""From a kbs entry to the three tables of a knowledge base and their statistics.
+
+The readers (`rrf`, `ontologies`) hand over an `Extracted`; this module writes it, with provenance, and counts what is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from mentionforge import tables
+from mentionforge.config import RrfKb, read_spec
+from mentionforge.errors import UserError
+from mentionforge.progress import say
+from mentionforge.provenance import stamp
+
+TABLES = {"concepts": tables.CONCEPTS, "names": tables.NAMES, "xrefs": tables.XREFS}
+
+
+class Extracted(NamedTuple):
+    """What a reader found: rows of the three tables, the files read by role, and what went in and was dropped."""
+
+    concepts: pa.Table
+    names: pa.Table
+    xrefs: pa.Table
+    inputs: dict[str, Path]
+    funnel: dict[str, Any]
+
+
+def extract(spec: Path, out: Path) -> dict[str, Any]:
+    """Write concepts, names and xrefs (Parquet) and stats.json of a knowledge base.
+
+    Args:
+        spec: Spec file of a kbs entry.
+        out: Folder to write to.
+
+    Returns:
+        The content of stats.json: `kb` (counts of the tables), `funnel` (rows in and out of each input, drops by reason)
+        and `inputs` (SHA-256 by role).
+
+    Raises:
+        UserError: A file is missing, malformed (with its row), or nothing is selected.
+    """
+    entry = read_spec(spec)
+    if isinstance(entry, RrfKb):
+        from mentionforge.kb import rrf
+
+        found = rrf.read(entry)
+    else:
+        from mentionforge.kb import ontologies
+
+        found = ontologies.read(entry)
+    if not len(found.concepts):
+        raise UserError("empty selection", str(spec), "no concept is left", f"see what the settings drop: {json.dumps(found.funnel, sort_keys=True)}")
+    provenance = stamp("kb extract", {"spec": spec, **found.inputs})
+    for name, table in TABLES.items():
+        tables.write(table, out / f"{name}.parquet", getattr(found, name), provenance)
+    stats = {"kb": summary(found.concepts, found.names, found.xrefs), "funnel": found.funnel, "inputs": provenance["inputs"]}
+    write_json(out / "stats.json", stats)
+    counts = stats["kb"]
+    say(f"{counts['concepts']:,} concepts, {counts['with_definition']:,} with a definition, {counts['names']:,} names, {counts['xrefs']:,} cross-references")
+    return stats
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write JSON with sorted keys: temporary name, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def summary(concepts: pa.Table, names: pa.Table, xrefs: pa.Table) -> dict[str, Any]:
+    """Counts of a knowledge base: rows, by source and semantic type, and what is ambiguous.
+
+    `ambiguous_names` are distinct names, as written, that several CUIs bear; `ambiguous_codes`, by source, are codes that
+    stand for several CUIs.
+    """
+    import duckdb
+
+    with duckdb.connect() as db:
+        for name, table in (("concepts", concepts), ("names", names), ("xrefs", xrefs)):
+            db.register(name, table)
+
+        def counted(sql: str) -> dict[str, int]:
+            return dict(db.execute(sql).fetchall())
+
+        def one(sql: str) -> int:
+            return int(db.execute(sql).fetchall()[0][0])
+
+        return {
+            "concepts": len(concepts),
+            "with_definition": one("SELECT count(definition) FROM concepts"),
+            "concepts_by_semantic_type": counted("SELECT t, count(*) FROM (SELECT unnest(semantic_types) AS t FROM concepts) GROUP BY t"),
+            "names": len(names),
+            "distinct_names": one("SELECT count(DISTINCT name) FROM names"),
+            "names_by_source": counted("SELECT source, count(*) FROM names GROUP BY source"),
+            "ambiguous_names": one("SELECT count(*) FROM (SELECT name FROM names GROUP BY name HAVING count(DISTINCT cui) > 1)"),
+            "xrefs": len(xrefs),
+            "codes_by_source": counted("SELECT source, count(DISTINCT code) FROM xrefs GROUP BY source"),
+            "xrefs_by_map": counted("SELECT source || ' ' || via, count(*) FROM xrefs GROUP BY ALL"),
+            "ambiguous_codes": counted(
+                "SELECT source, count(*) FROM (SELECT source, code FROM xrefs GROUP BY source, code HAVING count(DISTINCT cui) > 1) GROUP BY source"
+            ),
+        }

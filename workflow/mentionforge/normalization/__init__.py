@@ -1,0 +1,1 @@
+"""Normalization: mentions to concepts, by retrieval (DEN)."""

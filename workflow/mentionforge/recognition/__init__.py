@@ -1,0 +1,1 @@
+"""Recognition: disease mentions in text, by token classification (DER)."""

@@ -1,0 +1,38 @@
+"""Commands of the stage recognition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast, get_args
+
+import typer
+
+from mentionforge.config import Schedule
+from mentionforge.errors import UserError
+
+app = typer.Typer(help="Disease mentions in text (DER).", no_args_is_help=True)
+
+
+@app.callback()
+def _stage() -> None:
+    """Keeps `train` a sub-command while it is the only one."""
+
+
+@app.command("train")
+def train(
+    spec: Path = typer.Option(..., help="Resolved settings of the recognizer."),
+    model: Path = typer.Option(..., help="Stamp of the encoder."),
+    corpus: Path = typer.Option(..., help="Folder with documents.parquet and mentions.parquet."),
+    corpus_spec: Path = typer.Option(..., help="Resolved settings of the corpus."),
+    chosen: Path = typer.Option(None, help="Synthetic notes that the strategy adds."),
+    synthetic: Path = typer.Option(None, help="Folder with the generator's located.parquet and mentions.parquet."),
+    schedule: str = typer.Option(..., help="real_only, synthetic_only or synthetic_then_real."),
+    seed: int = typer.Option(..., help="Seed of the training."),
+    out: Path = typer.Option(..., help="Folder for predictions.parquet, model/ and history.csv."),
+) -> None:
+    """Train a recognizer by a schedule, and predict dev and test."""
+    if schedule not in get_args(Schedule):
+        raise UserError("unknown schedule", "--schedule", schedule, f"choose one of {', '.join(get_args(Schedule))}")
+    from mentionforge.recognition.training import train as run
+
+    run(spec, model, corpus, corpus_spec, cast(Schedule, schedule), seed, out, chosen, synthetic)

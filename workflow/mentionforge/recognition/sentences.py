@@ -1,0 +1,84 @@
+"""Documents as sentences of words with IOB2 tags.
+
+Every word of a document belongs to exactly one sentence: the last one that begins at or before it. So sentences need
+not fit words, and nothing of a document is lost. Gold mentions are asked only where `training` sentences are made.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mentionforge import text as units
+from mentionforge.gold import Discontinuous, flatten, tags
+from mentionforge.text import Span
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text, its words (character spans) and its sentences (word spans that follow each other without gap)."""
+
+    doc_id: str
+    text: str
+    words: list[Span]
+    sentences: list[Span]
+
+    def tokens(self, sentence: Span) -> list[str]:
+        """The words of a sentence, as strings."""
+        return [self.text[start:end] for start, end in self.words[slice(*sentence)]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training sentence: its words and one tag per word."""
+
+    words: list[str]
+    tags: list[str]
+
+
+def document(doc_id: str, text: str, sentences: Iterable[Mapping[str, int]]) -> Document:
+    """A document from a row of the `documents` or `located` table."""
+    words = units.words(text)
+    starts = [start for start, _ in words]
+    # The first sentence takes what stands before it; a boundary inside a word moves behind that word.
+    bounds = sorted({bisect.bisect_left(starts, s["start"]) for s in sentences} | {0, len(words)})
+    return Document(doc_id, text, words, list(itertools.pairwise(bounds)))
+
+
+def training(documents: Sequence[Document], mentions: Mapping[str, Sequence[Sequence[Span]]], policy: Discontinuous) -> tuple[list[Example], Counter[str]]:
+    """Tagged sentences; those that would cut a gold mention are joined, in training only.
+
+    Args:
+        documents: The texts.
+        mentions: By document, the pieces of each mention in characters.
+        policy: What a mention in pieces becomes.
+
+    Returns:
+        The examples, in document order, and the counts of `flatten` with `documents`, `sentences` (after joining) and
+        `joined` (sentence boundaries removed).
+    """
+    examples: list[Example] = []
+    counts: Counter[str] = Counter(documents=len(documents))
+    for doc in documents:
+        flat = flatten(doc.words, mentions.get(doc.doc_id, ()), policy)
+        counts += flat.counts
+        labels = tags(len(doc.words), flat.spans)
+        inside = {i for first, last in flat.spans for i in range(first + 1, last)}
+        bounds = [0] + [last for _, last in doc.sentences if last not in inside]
+        counts["joined"] += len(doc.sentences) + 1 - len(bounds)
+        for sentence in itertools.pairwise(bounds):
+            examples.append(Example(doc.tokens(sentence), labels[slice(*sentence)]))
+    counts["sentences"] = len(examples)
+    return examples, counts
+
+
+def by_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[list[Span]]]:
+    """Pieces of each gold mention by document, from rows of the `mentions` table."""
+    found: dict[str, list[list[Span]]] = {}
+    for row in rows:
+        found.setdefault(row["doc_id"], []).append([(s["start"], s["end"]) for s in row["spans"]])
+    return found

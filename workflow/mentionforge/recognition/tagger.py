@@ -1,0 +1,168 @@
+"""The recognizer: an encoder with a tag classifier over words; it reads sentences and knows nothing of gold.
+
+Saved as safetensors with the tokenizer and `recognizer.json`: tags by class number, window size and stride.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import logging as transformers_logging
+
+from mentionforge.errors import UserError
+from mentionforge.gold import TAGS
+from mentionforge.recognition.sentences import Document
+from mentionforge.recognition.windows import Window, Windows
+from mentionforge.text import Span
+
+CARD = "recognizer.json"
+
+NUMBERED_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")
+"""Encoders whose positions begin behind the padding index, so that fewer are usable."""
+
+
+class Found(NamedTuple):
+    """A predicted mention: word span in its sentence, and the mean probability of its words' tags."""
+
+    span: Span
+    score: float
+
+
+class Tagger:
+    """A token-classification model with its windows, on the fastest device at hand."""
+
+    def __init__(self, model: Any, tokenizer: Any, max_tokens: int, stride: int, dtype: str = "auto") -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model, self.tokenizer = model.to(self.device), tokenizer
+        self.windows = Windows(tokenizer, max_tokens, stride)
+        self.autocast = autocast_dtype(dtype, self.device)
+
+    @classmethod
+    def load(cls, folder: str | Path, max_tokens: int | None = None, stride: int | None = None, dtype: str = "auto") -> Tagger:
+        """A recognizer saved by `save`, or, given `max_tokens` and `stride`, an encoder with a new classifier.
+
+        The new classifier's weights are drawn from torch's global random stream.
+
+        Raises:
+            UserError: The folder holds no recognizer, no fast tokenizer, or windows do not fit the model.
+        """
+        # Otherwise every run reports the classifier as missing and the pooler as superfluous; both are so on purpose.
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        folder = Path(folder)
+        if max_tokens is None or stride is None:
+            try:
+                card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+                max_tokens, stride = int(card["max_tokens"]), int(card["stride"])
+            except (OSError, KeyError, ValueError) as error:
+                raise UserError("no recognizer", str(folder), f"{CARD}: {error}", "give the model folder of a recognition run") from error
+        # Byte-level vocabularies write a word differently after a blank; split on their own, all words count as after one.
+        tokenizer = AutoTokenizer.from_pretrained(folder, add_prefix_space=True, local_files_only=True)
+        if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None or tokenizer.unk_token_id is None:
+            raise UserError("unfit tokenizer", str(folder), "recognition needs a fast tokenizer with [CLS], [SEP] and an unknown token", "choose an encoder of the BERT family")
+        model = AutoModelForTokenClassification.from_pretrained(
+            folder, num_labels=len(TAGS), id2label=dict(enumerate(TAGS)), label2id={t: i for i, t in enumerate(TAGS)}, use_safetensors=True, local_files_only=True, dtype=torch.float32
+        )
+        longest = model.config.max_position_embeddings - 2
+        if model.config.model_type in NUMBERED_FROM_PADDING:
+            longest -= tokenizer.pad_token_id + 1
+        if max_tokens > longest:
+            raise UserError("windows too long", "config: recognizers.*.max_tokens", f"the model reads at most {longest} word pieces and two special tokens, not {max_tokens}", "lower it")
+        if stride >= max_tokens:
+            raise UserError("windows too short", "config: recognizers.*.stride", f"{stride} shared word pieces of {max_tokens}", "make stride smaller than max_tokens")
+        return cls(model, tokenizer, max_tokens, stride, dtype)
+
+    def save(self, folder: Path, card: Mapping[str, Any]) -> None:
+        """Write weights, tokenizer and `recognizer.json` into `folder`, which appears complete or not at all."""
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        self.model.save_pretrained(temporary)
+        self.tokenizer.save_pretrained(temporary)
+        data = {"tags": list(TAGS), "max_tokens": self.windows.max_tokens, "stride": self.windows.stride, **card}
+        (temporary / CARD).write_text(json.dumps(data, sort_keys=True, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+
+    def logits(self, windows: Sequence[Window]) -> torch.Tensor:
+        """Scores of a batch of windows, [batch, longest window, 3], float32; what is beyond a window's end means nothing."""
+        lengths = torch.tensor([len(w.pieces) for w in windows])
+        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(w.pieces) for w in windows], batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
+        mask = (torch.arange(ids.shape[1])[None, :] < lengths[:, None]).long()
+        with torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
+            return self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
+
+    def probabilities(self, sentences: Sequence[Sequence[str]], batch_size: int = 64) -> list[np.ndarray]:
+        """Tag probabilities of each word, one [words, 3] array per sentence."""
+        windows = self.windows.cut(sentences)
+        found = [np.zeros((len(sentence), len(TAGS)), dtype=np.float32) for sentence in sentences]
+        # Longest first: little padding, and a batch that does not fit fails at once.
+        order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].pieces), i))
+        self.model.eval()
+        with torch.inference_mode():
+            for begin in range(0, len(order), batch_size):
+                batch = [windows[i] for i in order[begin : begin + batch_size]]
+                probabilities = torch.softmax(self.logits(batch), dim=-1).cpu().numpy()
+                for row, window in zip(probabilities, batch, strict=True):
+                    found[window.sentence][window.words] = row[window.positions]
+        return found
+
+    def recognize(self, documents: Sequence[Document], batch_size: int = 64) -> dict[str, list[Found]]:
+        """Predicted mentions of each document, as word spans in the document, in order."""
+        where = [(doc, sentence) for doc in documents for sentence in doc.sentences]
+        found: dict[str, list[Found]] = {doc.doc_id: [] for doc in documents}
+        for (doc, (first, _)), probabilities in zip(where, self.probabilities([doc.tokens(s) for doc, s in where], batch_size), strict=True):
+            found[doc.doc_id] += [Found((first + a, first + b), score) for (a, b), score in decode(probabilities)]
+        return found
+
+
+def decode(probabilities: np.ndarray) -> list[Found]:
+    """Mentions of the most probable sequence of tags in which no I follows an O or begins the sentence.
+
+    Args:
+        probabilities: [words, 3], in the order of `TAGS`.
+    """
+    if not len(probabilities):
+        return []
+    with np.errstate(divide="ignore"):
+        emitted = np.log(probabilities.astype(np.float64))
+    allowed = np.zeros((3, 3))  # [from, to]
+    allowed[0, 2] = -np.inf
+    best = emitted[0] + allowed[0]  # a sentence begins as if after an O
+    back = np.zeros(probabilities.shape, dtype=np.int64)
+    for i in range(1, len(emitted)):
+        steps = best[:, None] + allowed
+        back[i] = steps.argmax(axis=0)
+        best = steps.max(axis=0) + emitted[i]
+    path = [int(best.argmax())]
+    for i in range(len(emitted) - 1, 0, -1):
+        path.append(int(back[i][path[-1]]))
+    path.reverse()
+    starts = [i for i, tag in enumerate(path) if tag == 1]
+    found = []
+    for start in starts:
+        end = start + 1
+        while end < len(path) and path[end] == 2:
+            end += 1
+        found.append(Found((start, end), float(np.mean([probabilities[i, path[i]] for i in range(start, end)]))))
+    return found
+
+
+def autocast_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
+    """The type of mixed precision, or None for float32 throughout.
+
+    `auto` takes bfloat16 where it is faster: on CUDA devices that support it, and on CPUs with avx512_bf16 or AMX.
+    """
+    if dtype == "float32":
+        return None
+    if dtype == "auto":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else None
+    return torch.bfloat16

@@ -1,0 +1,100 @@
+"""Words to word pieces and back: windows over sentences of any length.
+
+Each word is split on its own, so pieces never straddle words, and a word's tag stands at its first piece; the further
+pieces are ignored in training and in prediction (the standard of BERT, Devlin et al. 2019, section 5.3). A sentence longer than a window is
+covered by windows that overlap. Each word is owned by exactly one of them, the one in which it stands farthest from a
+cut, so that every word is learned and predicted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a sentence that the model reads at once.
+
+    Attributes:
+        sentence: Position of the sentence in the input of `Windows.cut`.
+        pieces: Word-piece ids with the special tokens.
+        words: Words of the sentence that this window owns.
+        positions: For each owned word, where its first piece stands in `pieces`.
+    """
+
+    sentence: int
+    pieces: list[int]
+    words: list[int]
+    positions: list[int]
+
+
+class Windows:
+    """Cuts sentences into windows of at most `max_tokens` word pieces, special tokens not counted."""
+
+    def __init__(self, tokenizer: Any, max_tokens: int, stride: int) -> None:
+        self.tokenizer, self.max_tokens, self.stride = tokenizer, max_tokens, stride
+        self._pieces: dict[str, list[int]] = {}
+
+    def split(self, words: Iterable[str]) -> list[list[int]]:
+        """Word-piece ids of each word, at least one and at most `max_tokens`; a word the vocabulary cannot write is one unknown piece."""
+        words = list(words)
+        new = sorted(set(words) - self._pieces.keys())
+        if new:
+            ids = self.tokenizer(new, add_special_tokens=False)["input_ids"]
+            self._pieces.update((word, found[: self.max_tokens] or [self.tokenizer.unk_token_id]) for word, found in zip(new, ids, strict=True))
+        return [self._pieces[word] for word in words]
+
+    def cut(self, sentences: Sequence[Sequence[str]]) -> list[Window]:
+        """Windows of all sentences, in order; sentences without words have none."""
+        self.split(word for sentence in sentences for word in sentence)
+        windows = []
+        for number, sentence in enumerate(sentences):
+            pieces = self.split(sentence)
+            ranges = cover([len(p) for p in pieces], self.max_tokens, self.stride)
+            owner = owners(ranges, len(sentence))
+            for k, (first, last) in enumerate(ranges):
+                ids, words, positions = [self.tokenizer.cls_token_id], [], []
+                for i in range(first, last):
+                    if owner[i] == k:
+                        words.append(i)
+                        positions.append(len(ids))
+                    ids += pieces[i]
+                windows.append(Window(number, [*ids, self.tokenizer.sep_token_id], words, positions))
+        return windows
+
+
+def cover(lengths: Sequence[int], size: int, stride: int) -> list[tuple[int, int]]:
+    """Ranges of whole words, each of at most `size` pieces, that overlap by at most `stride` pieces and together hold every word.
+
+    Args:
+        lengths: Pieces of each word, none above `size`.
+        size: Longest range, in pieces.
+        stride: Pieces that two ranges share, below `size`.
+    """
+    ranges: list[tuple[int, int]] = []
+    first = last = 0
+    while last < len(lengths):
+        # Go back over what is shared, but leave room for the next word: each range holds a word that none before it holds.
+        shared, room = 0, min(stride, size - lengths[last])
+        while last > first and shared + lengths[last - 1] <= room:
+            last -= 1
+            shared += lengths[last]
+        first, total = last, 0
+        while last < len(lengths) and total + lengths[last] <= size:
+            total += lengths[last]
+            last += 1
+        ranges.append((first, last))
+    return ranges
+
+
+def owners(ranges: Sequence[tuple[int, int]], words: int) -> list[int]:
+    """For each word the range in which it is farthest from a cut; the ends of the sentence are no cuts, the first of equals wins."""
+    owner, best = [0] * words, [-1] * words
+    for k, (first, last) in enumerate(ranges):
+        for i in range(first, last):
+            margin = min(i - first if first else words, last - 1 - i if last < words else words)
+            if margin > best[i]:
+                owner[i], best[i] = k, margin
+    return owner

@@ -1,0 +1,1 @@
+"""Report: metrics become tables and pages."""

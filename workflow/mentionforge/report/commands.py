@@ -1,0 +1,45 @@
+"""Commands of the report stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(help="Metrics become tables.", no_args_is_help=True)
+
+
+@app.command("summary")
+def summary(
+    metrics: list[Path] = typer.Option([], help="Metrics table; may be repeated."),
+    funnel: list[Path] = typer.Option([], help="funnel.json of a generator; may be repeated."),
+    corpus: list[Path] = typer.Option([], help="stats.json of a corpus; may be repeated."),
+    kb: list[Path] = typer.Option([], help="stats.json of a knowledge base; may be repeated."),
+    model: list[Path] = typer.Option([], help="Stamp of the weights of a model; may be repeated."),
+    out: Path = typer.Option(..., help="Folder to write to."),
+) -> None:
+    """Write the tidy CSV files and summary.md."""
+    from mentionforge.report.summary import summarize
+
+    summarize(metrics, funnel, corpus, kb, model, out)
+
+
+@app.command("show")
+def show(results: Path = typer.Argument(Path("results"), help="Results folder.")) -> None:
+    """Print the summary of a results folder."""
+    from mentionforge.report.summary import show as print_summary
+
+    print_summary(results)
+
+
+@app.command("document")
+def document(
+    results: Path = typer.Argument(..., help="Results folder."),
+    config: list[Path] = typer.Option(..., help="config.yaml, then the overlays of the run, in order."),
+    interpretation: Path = typer.Option(None, help="Markdown to put under the title: what the numbers say."),
+    out: Path = typer.Option(..., help="Markdown file to write."),
+) -> None:
+    """Write a page with commands, settings, versions, wall times and tables of a finished run."""
+    from mentionforge.report.document import write_document
+
+    write_document(results, config, interpretation, out)

@@ -1,0 +1,124 @@
+"""A page about a finished run: commands, settings, versions, wall times and tables, written from its results folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentionforge.config import NONE
+from mentionforge.errors import UserError
+from mentionforge.provenance import sha256_file, versions
+from mentionforge.report.summary import PACKAGES, percent
+
+
+def write_document(results: Path, configs: Sequence[Path], interpretation: Path | None, out: Path) -> None:
+    """Write the page.
+
+    Args:
+        results: Results folder of a finished run.
+        configs: config.yaml, then the overlays of the run in order; named in the command, and digested.
+        interpretation: Markdown put under the title.
+        out: Markdown file.
+
+    Raises:
+        UserError: The run is not finished.
+    """
+    page = results / "summary" / "summary.md"
+    if not page.is_file():
+        raise UserError("no summary", str(page), "the workflow has not finished", "run snakemake")
+    overlays = " ".join(str(c) for c in configs[1:])
+    command = "snakemake" + (f" --configfile {overlays}" if overlays else "")
+    normalization = pd.read_csv(results / "summary" / "normalization.csv", keep_default_na=False, na_values=[""])
+    parts = [
+        f"# Results of `{configs[-1]}`",
+        "*Written from the results folder by* "
+        f"`mentionforge report document {results} {' '.join(f'--config {c}' for c in configs)}"
+        + (f" --interpretation {interpretation}" if interpretation else "")
+        + f" --out {out}`.",
+    ]
+    if interpretation:
+        parts.append(interpretation.read_text(encoding="utf-8").strip())
+    parts += [
+        "## What was run",
+        f"    {command}",
+        settings_table(results, configs),
+        "## What the synthetic mentions add over the controls\n\n" + contrast_table(normalization),
+        page.read_text(encoding="utf-8").replace("\n## ", "\n### ").replace("# Summary", "## All tables", 1).strip(),
+        "## Wall times\n\n" + wall_times(results),
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def settings_table(results: Path, configs: Sequence[Path]) -> str:
+    """Machine, versions, digests of the configuration files, and the settings of every entry that was used."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    lines = [
+        f"- Machine: {os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, no GPU used." if not _cuda() else f"- Machine: {os.cpu_count()} cores, {memory:.0f} GiB, GPU.",
+        f"- Python {platform.python_version()}; " + ", ".join(f"{name} {version}" for name, version in versions(*PACKAGES).items()) + ".",
+        "- Configuration: " + ", ".join(f"`{c}` (sha256 {sha256_file(c)[:12]})" for c in configs) + ".",
+        "",
+        "<details><summary>Resolved settings of every entry used</summary>",
+        "",
+    ]
+    for path in sorted((results / "specs").rglob("*.json")):
+        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        lines.append(f"- `{path.relative_to(results / 'specs').with_suffix('')}`: `{json.dumps(settings, sort_keys=True)}`")
+    return "\n".join([*lines, "", "</details>"])
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def contrast_table(frame: pd.DataFrame) -> str:
+    """acc@1 in per cent per corpus, linker and strategy: index with and without each generator, and the differences in points."""
+    shown = [b for b in ("all", "unseen_concept") if f"test.{b}.acc@1" in frame]
+    generators = sorted(set(frame["generator"]) - {NONE}, key=lambda g: (g in ("template", "names"), g))
+    rows: list[dict[str, Any]] = []
+    for (corpus, linker, index), cells in frame.groupby(["corpus", "linker", "index"], sort=True):
+        base = cells[cells["strategy"] == NONE]
+        for strategy in [s for s in ("naive", "ideal", "supplemental", "ablation") if s in set(cells["strategy"])]:
+            part = cells[cells["strategy"] == strategy].set_index("generator")
+            row = {"corpus": corpus, "linker": linker, "index": index, "strategy": strategy}
+            for name in (NONE, *generators):
+                source = base.set_index("generator") if name == NONE else part
+                row[name] = " / ".join(percent(source[f"test.{b}.acc@1"].get(name)) for b in shown)
+            rows.append(row)
+    counts = []
+    for corpus, cells in frame.groupby("corpus", sort=True):
+        counts.append(f"{corpus}: " + ", ".join(f"n={int(cells[f'test.{b}.n'].max())} {b.replace('_', ' ')}" for b in shown))
+    head = "acc@1 in per cent, " + " / ".join(b.replace("_", " ") for b in shown) + ". " + "; ".join(counts) + "."
+    return head + "\n\n" + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def wall_times(results: Path) -> str:
+    """Jobs, wall seconds and peak memory per rule, from Snakemake's benchmark files."""
+    base = results / "benchmarks"
+    rows = []
+    for path in sorted(base.rglob("*.tsv")):
+        frame = pd.read_csv(path, sep="\t")
+        parts = path.relative_to(base).with_suffix("").parts
+        if parts[0] == "generation":
+            stage = f"generation: {'sample' if 'shards' in parts else parts[-1]} ({parts[1]})"
+        elif parts[0] == "embeddings":
+            stage = f"embeddings: {parts[1]}"
+        elif parts[0] in ("kb", "corpora", "report"):
+            stage = f"{parts[0]}: {parts[-1]}"
+        else:
+            stage = f"{parts[0]}: {parts[1]}"
+        rows.append({"stage": stage, "seconds": float(frame["s"].iloc[0]), "memory": pd.to_numeric(frame["max_rss"], errors="coerce").iloc[0]})
+    table = pd.DataFrame(rows).groupby("stage").agg(jobs=("seconds", "size"), seconds=("seconds", "sum"), longest=("seconds", "max"), memory=("memory", "max")).reset_index()
+    table = table.rename(columns={"seconds": "wall s, sum", "longest": "wall s, longest", "memory": "peak MiB"})
+    for column in ("wall s, sum", "wall s, longest", "peak MiB"):
+        table[column] = table[column].map(lambda v: "–" if pd.isna(v) else f"{v:,.0f}")
+    total = sum(row["seconds"] for row in rows)
+    return f"{len(rows)} jobs, {total / 60:.1f} minutes of job time.\n\n" + table.to_markdown(index=False, disable_numparse=True)

@@ -1,0 +1,188 @@
+"""Every cell of the experiment in tidy CSV files, and the Markdown tables that people read.
+
+Accuracies and F1 are shares (0 to 1) in the CSV files and per cent in the Markdown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentionforge import __version__, tables
+from mentionforge.config import NONE
+from mentionforge.errors import UserError
+from mentionforge.provenance import git_revision, sha256_file, versions
+
+BUCKETS = ("all", "seen_mention", "seen_concept", "unseen_concept")
+RECOGNITION_CELL = ["corpus", "generator", "strategy", "system", "variant", "seed"]
+NORMALIZATION_CELL = ["corpus", "generator", "strategy", "system", "variant"]
+NAMES = {
+    "recognition": {"system": "recognizer", "variant": "schedule"},
+    "normalization": {"system": "linker", "variant": "index"},
+}
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "faiss-cpu", "seqeval", "snakemake")
+
+
+def summarize(metrics: Sequence[Path], funnels: Sequence[Path], corpora: Sequence[Path], kbs: Sequence[Path], models: Sequence[Path], out: Path) -> None:
+    """Write recognition.csv, normalization.csv, generation.csv and summary.md into a folder.
+
+    Args:
+        metrics: Metrics tables (tables.METRICS), one per task and corpus.
+        funnels: funnel.json of each generator; the folder's name is the generator's.
+        corpora: stats.json of each corpus; the folder's name is the corpus'.
+        kbs: stats.json of each knowledge base.
+        models: Stamps (fetched.json) of the weights used.
+        out: Folder to write to.
+    """
+    frame = pd.concat([tables.read(tables.METRICS, path).to_pandas() for path in metrics], ignore_index=True)
+    digests = {path.parent.name: sha256_file(path)[:12] for path in [*corpora, *kbs]}
+    revisions = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))["revision"] for path in models}
+    common = {
+        "mentionforge": __version__,
+        "git_revision": git_revision(),
+        "kb_digests": " ".join(f"{path.parent.name}={digests[path.parent.name]}" for path in kbs),
+        "models": " ".join(f"{name}={revision}" for name, revision in sorted(revisions.items())),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    recognition = wide(frame, "recognition").assign(**common)
+    normalization = wide(frame, "normalization").assign(**common)
+    for table in (recognition, normalization):
+        table["corpus_digest"] = table["corpus"].map(digests)
+    generation = funnel_frame(funnels).assign(**{k: v for k, v in common.items() if k != "kb_digests"})
+    recognition.to_csv(out / "recognition.csv", index=False)
+    normalization.to_csv(out / "normalization.csv", index=False)
+    generation.to_csv(out / "generation.csv", index=False)
+    (out / "summary.md").write_text(markdown(frame, generation, common) + "\n", encoding="utf-8")
+
+
+def wide(frame: pd.DataFrame, task: str) -> pd.DataFrame:
+    """One row per cell: columns `SPLIT.BUCKET.METRIC`, and `SPLIT.BUCKET.n` (gold mentions of the bucket)."""
+    cell = RECOGNITION_CELL if task == "recognition" else NORMALIZATION_CELL
+    part = frame[frame["task"] == task]
+    if part.empty:
+        return pd.DataFrame(columns=[NAMES[task].get(c, c) for c in cell])
+    keys = part["split"] + "." + part["bucket"]
+    values = part.assign(column=keys + "." + part["metric"]).pivot(index=cell, columns="column", values="value")
+    gold = part[part["metric"].isin(["acc@1", "strict_recall"])]
+    counts = gold.assign(column=gold["split"] + "." + gold["bucket"] + ".n").pivot(index=cell, columns="column", values="n")
+    joined = values.join(counts.fillna(0).astype("int64"))
+    joined = joined[sorted(joined.columns, key=_column_order)]
+    return joined.reset_index().rename(columns=NAMES[task])
+
+
+def _column_order(column: str) -> tuple[int, int, str, str]:
+    split, bucket, metric = column.split(".", 2)
+    return (0 if split == "test" else 1, BUCKETS.index(bucket) if bucket in BUCKETS else len(BUCKETS), "" if metric == "n" else "x", metric)
+
+
+def funnel_frame(funnels: Sequence[Path]) -> pd.DataFrame:
+    """One row per generator: its funnel, nested counts as `a.b` columns."""
+    rows = []
+    for path in funnels:
+        flat = pd.json_normalize(json.loads(path.read_text(encoding="utf-8"))).iloc[0].to_dict()
+        rows.append({"generator": path.parent.name, **flat})
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["generator"])
+
+
+# ------------------------------------------------------------------------------------------------------------ Markdown
+
+
+def percent(value: Any) -> str:
+    """A share as per cent with one decimal; a dash where there is none."""
+    return "–" if value is None or pd.isna(value) else f"{100 * float(value):.1f}"
+
+
+def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, str]) -> str:
+    """The whole summary page."""
+    parts = [
+        "# Summary",
+        f"mentionforge {common['mentionforge']}, revision {common['git_revision']}; "
+        + ", ".join(f"{name} {version}" for name, version in versions(*PACKAGES).items())
+        + f". Weights: {common['models'] or 'none'}. Knowledge base: {common['kb_digests']}.",
+        "Test split throughout. Buckets against the training split: seen mention (same surface and concept), seen concept (new surface), "
+        "unseen concept (out of distribution). Without a knowledge base or synthetic mentions in the index, the accuracy on unseen concepts "
+        "is 0 by construction.",
+    ]
+    for corpus in sorted(frame.loc[frame["task"] == "normalization", "corpus"].unique()):
+        parts += ["\n".join([f"## Normalization, {corpus}: acc@1 in per cent", "", normalization_table(frame, corpus)])]
+    if (frame["task"] == "recognition").any():
+        parts += ["## Recognition: strict entity scores in per cent\n\n" + recognition_table(frame)]
+    if not generation.empty:
+        parts += ["## Generation: from prompts to located mentions\n\n" + generation_table(generation)]
+    return "\n\n".join(parts)
+
+
+def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
+    """Rows: linker, generator, strategy; columns: index, each overall / seen concept / unseen concept, with n in the header."""
+    part = frame[(frame["task"] == "normalization") & (frame["corpus"] == corpus) & (frame["metric"] == "acc@1")]
+    shown = ("all", "seen_concept", "unseen_concept")
+    n = {bucket: int(part.loc[part["bucket"] == bucket, "n"].max()) for bucket in shown if (part["bucket"] == bucket).any()}
+    values = {
+        (row.system, row.generator, row.strategy, row.variant, row.bucket): row.value
+        for row in part.itertuples()
+    }
+    rows = []
+    for system, generator, strategy in sorted({key[:3] for key in values}, key=lambda k: (k[0], k[1] != NONE, k[2], k[1])):
+        row = {"linker": system, "strategy": strategy, "generator": generator}
+        for index in sorted(part["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v)):
+            row[f"index {index}"] = " / ".join(percent(values.get((system, generator, strategy, index, bucket))) for bucket in n)
+        rows.append(row)
+    head = "Each cell: " + " / ".join(f"{bucket.replace('_', ' ')} (n={count})" for bucket, count in n.items()) + "."
+    return head + "\n\n" + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def recognition_table(frame: pd.DataFrame) -> str:
+    """Rows: runs; columns: precision, recall, F1, and recall per bucket; several seeds as mean ± standard deviation."""
+    part = frame[(frame["task"] == "recognition") & (frame["split"] == "test")]
+    columns = {
+        "P": ("all", "strict_precision"),
+        "R": ("all", "strict_recall"),
+        "F1": ("all", "strict_f1"),
+        "R seen mention": ("seen_mention", "strict_recall"),
+        "R seen concept": ("seen_concept", "strict_recall"),
+        "R unseen concept": ("unseen_concept", "strict_recall"),
+    }
+    rows = []
+    for key, cells in part.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=True):
+        row = dict(zip(["corpus", "recognizer", "generator", "strategy", "schedule"], key, strict=True))
+        row["seeds"] = str(cells["seed"].nunique())
+        for name, (bucket, metric) in columns.items():
+            values = cells.loc[(cells["bucket"] == bucket) & (cells["metric"] == metric), "value"].dropna()
+            text = percent(values.mean() if len(values) else None)
+            row[name] = f"{text} ± {100 * values.std():.1f}" if len(values) > 1 else text
+        gold = cells.loc[(cells["bucket"] == "all") & (cells["metric"] == "strict_recall"), "n"]
+        row["n"] = str(int(gold.max())) if len(gold) else "0"
+        rows.append(row)
+    rows.sort(key=lambda r: (r["corpus"], r["recognizer"], r["generator"] != NONE, r["generator"], r["strategy"], r["schedule"]))
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def generation_table(generation: pd.DataFrame) -> str:
+    """The funnel, one column per generator."""
+    hidden = {"mentionforge", "git_revision", "models"}
+    shown = generation[[c for c in generation.columns if c not in hidden]].set_index("generator").T
+    shown = shown.map(lambda v: "–" if pd.isna(v) else f"{v:,.0f}" if float(v).is_integer() else f"{v:.3f}")
+    return shown.rename_axis("count").reset_index().to_markdown(index=False, disable_numparse=True)
+
+
+def show(results: Path) -> None:
+    """Print the summary of a results folder on the terminal, and say where the files lie.
+
+    Raises:
+        UserError: There is no summary yet.
+    """
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    page = results / "summary" / "summary.md"
+    if not page.is_file():
+        raise UserError("no summary", str(page), "the workflow has not finished", "run snakemake")
+    console = Console()
+    console.print(Markdown(page.read_text(encoding="utf-8")))
+    console.print(f"\nTables: {results}/summary/*.csv, {page}")
+
+

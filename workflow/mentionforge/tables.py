@@ -1,0 +1,344 @@
+"""The contracts between stages: every Parquet table's columns, types, units and keys, declared once.
+
+`write` and `read` check a table against its declaration, so that a stage never hands on, or silently accepts, a table
+that breaks it. Offsets are 0-based, in Unicode characters of `text`, end exclusive. Row order is part of a table: writers
+sort by key, so that equal content gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mentionforge.errors import UserError
+
+STR, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+STRINGS = pa.list_(STR)
+SPAN = pa.struct([("start", INT), ("end", INT)])
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its type, whether it may be null, the values it may take, and what it means."""
+
+    name: str
+    type: pa.DataType
+    doc: str
+    nullable: bool = False
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's declaration: `key` columns come first and identify a row."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Arrow schema with the declared order and nullability."""
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+
+SPLITS = ("train", "dev", "test")
+BUCKETS = ("seen_mention", "seen_concept", "unseen_concept", "unmapped")
+MATCHES = ("tag", "exact", "synonym", "fuzzy")
+
+CONCEPTS = Table(
+    "concepts",
+    "One row per concept of a knowledge base.",
+    (
+        Column("cui", STR, "UMLS concept unique identifier"),
+        Column("preferred_name", STR, "name by term-type rank"),
+        Column("definition", STR, "first definition by source preference", nullable=True),
+        Column("semantic_types", STRINGS, "type unique identifiers (T047), sorted"),
+    ),
+    ("cui",),
+)
+NAMES = Table(
+    "names",
+    "One row per concept, name and source; a name may belong to several concepts.",
+    (
+        Column("cui", STR, "UMLS concept unique identifier"),
+        Column("name", STR, "name as the source writes it"),
+        Column("source", STR, "source vocabulary (SAB) or ontology"),
+        Column("term_type", STR, "term type (TTY), or exact/related synonym kind"),
+        Column("preferred", BOOL, "whether it is the concept's preferred name"),
+    ),
+    ("cui", "name", "source", "term_type"),
+)
+XREFS = Table(
+    "xrefs",
+    "Codes of source vocabularies and the concepts they stand for; one-to-many on purpose.",
+    (
+        Column("source", STR, "MSH, OMIM, …; RETIRED for a retired CUI"),
+        Column("code", STR, "code without prefix"),
+        Column("cui", STR, "UMLS concept unique identifier"),
+        Column("via", STR, "which file or map gave the row"),
+    ),
+    ("source", "code", "cui", "via"),
+)
+DOCUMENTS = Table(
+    "documents",
+    "Texts of a corpus.",
+    (
+        Column("doc_id", STR, "identifier in the corpus"),
+        Column("split", STR, "fixed split", values=SPLITS),
+        Column("text", STR, "text as published"),
+        Column("sentences", pa.list_(SPAN), "sentence spans, without surrounding blanks, in order; made without looking at gold"),
+    ),
+    ("doc_id",),
+)
+MENTIONS = Table(
+    "mentions",
+    "Gold mentions of a corpus.",
+    (
+        Column("doc_id", STR, "document"),
+        Column("mention_id", STR, "identifier, unique in the corpus"),
+        Column("split", STR, "split of the document", values=SPLITS),
+        Column("spans", pa.list_(SPAN), "pieces in rising order"),
+        Column("surface", STR, "pieces' text, joined by one blank"),
+        Column("entity_type", STR, "type as annotated"),
+        Column("concept_ids", STRINGS, "ids as annotated, with vocabulary prefix (MSH:D…, OMIM:…, CUI:…)"),
+        Column("cuis", STRINGS, "all CUIs that the ids map to, sorted; empty: unmapped"),
+        Column("composite", BOOL, "whether it names several concepts"),
+        Column("ood_bucket", STR, "against the training split", values=BUCKETS),
+    ),
+    ("doc_id", "mention_id"),
+)
+PROMPTS = Table(
+    "prompts",
+    "What the generator is asked, one row per note to write.",
+    (
+        Column("note_id", STR, "CUI and number: C0000001-0"),
+        Column("cui", STR, "concept to mention"),
+        Column("prompt", STR, "instruction, before the chat template"),
+        Column("has_definition", BOOL, "prompt form with or without definition"),
+        Column("seed", INT, "seed of this note's own random stream"),
+    ),
+    ("note_id",),
+)
+PAIRS = Table(
+    "pairs",
+    "Fine-tuning pairs from a corpus' training split.",
+    (
+        Column("pair_id", STR, "mention id of the pair"),
+        Column("doc_id", STR, "training document"),
+        Column("cui", STR, "concept; empty when CUI-less", nullable=True),
+        Column("prompt", STR, "instruction"),
+        Column("completion", STR, "sentences with the mention in tags"),
+    ),
+    ("pair_id",),
+)
+NOTES = Table(
+    "notes",
+    "Generated notes as written, tags included.",
+    (
+        Column("note_id", STR, "as in prompts"),
+        Column("cui", STR, "concept asked for"),
+        Column("generator", STR, "name of the generator"),
+        Column("prompt", STR, "instruction"),
+        Column("text", STR, "raw output of the generator"),
+        Column("seed", INT, "seed of the note"),
+        Column("finish_reason", STR, "why writing ended", values=("stop", "length", "control")),
+        Column("tokens", INT, "tokens written"),
+    ),
+    ("note_id",),
+)
+LOCATED = Table(
+    "located",
+    "Notes with marker text removed, and their sentences; only notes with at least one located mention.",
+    (
+        Column("note_id", STR, "as in notes"),
+        Column("cui", STR, "concept asked for"),
+        Column("text", STR, "text without tags"),
+        Column("sentences", pa.list_(SPAN), "sentence spans"),
+    ),
+    ("note_id",),
+)
+SYNTHETIC_MENTIONS = Table(
+    "synthetic_mentions",
+    "Located mentions, spans into `located.text`.",
+    (
+        Column("note_id", STR, "as in notes"),
+        Column("start", INT, "first character"),
+        Column("end", INT, "one past the last character"),
+        Column("cui", STR, "concept"),
+        Column("surface", STR, "text of the span"),
+        Column("match", STR, "how it was found", values=MATCHES),
+        Column("score", FLOAT, "similarity to the name it matched, 0 to 100"),
+    ),
+    ("note_id", "start", "end"),
+)
+REJECTED = Table(
+    "rejected",
+    "Notes dropped after generation, and why.",
+    (
+        Column("note_id", STR, "as in notes"),
+        Column("cui", STR, "concept asked for"),
+        Column("reason", STR, "why it was dropped"),
+    ),
+    ("note_id",),
+)
+CHOSEN = Table(
+    "chosen",
+    "The synthetic notes that a strategy adds to a corpus.",
+    (Column("note_id", STR, "as in notes"), Column("cui", STR, "concept of the note")),
+    ("note_id",),
+)
+RECOGNIZED = Table(
+    "recognized",
+    "Predicted mentions of a recognizer on the dev and test splits.",
+    (
+        Column("doc_id", STR, "document"),
+        Column("start", INT, "first character"),
+        Column("end", INT, "one past the last character"),
+        Column("split", STR, "split of the document", values=SPLITS),
+        Column("score", FLOAT, "mean probability of the tokens' labels"),
+    ),
+    ("doc_id", "start", "end"),
+)
+EMBEDDED = Table(
+    "embedded",
+    "What was embedded from a source: one row per name, gold mention or synthetic mention.",
+    (
+        Column("entry_id", STR, "kb: cui|number; corpus: mention id; generator: note id:start-end"),
+        Column("text", STR, "name or surface form"),
+        Column("vector", INT, "row of vectors.npy; entries with the same input share it"),
+        Column("cuis", STRINGS, "concepts the entry stands for, sorted"),
+        Column("split", STR, "split of a gold mention", nullable=True, values=SPLITS),
+        Column("note_id", STR, "note of a synthetic mention", nullable=True),
+    ),
+    ("entry_id",),
+)
+LINKED = Table(
+    "linked",
+    "Ranked concepts of each query, ranks 1 to at most 100 without gaps.",
+    (
+        Column("mention_id", STR, "gold mention of the test split"),
+        Column("rank", INT, "1 is best"),
+        Column("cui", STR, "predicted concept"),
+        Column("score", FLOAT, "similarity of the concept's best entry, higher is better"),
+    ),
+    ("mention_id", "rank"),
+)
+METRICS = Table(
+    "metrics",
+    "Tidy metrics: one row per cell, bucket and metric. Cell columns that do not apply are empty strings.",
+    (
+        Column("task", STR, "recognition or normalization", values=("recognition", "normalization")),
+        Column("corpus", STR, "corpus"),
+        Column("generator", STR, "generator or none"),
+        Column("strategy", STR, "strategy or none"),
+        Column("system", STR, "recognizer or linker"),
+        Column("variant", STR, "recognition: schedule; normalization: index"),
+        Column("seed", INT, "seed of the training; 0 where nothing is trained"),
+        Column("split", STR, "split scored", values=SPLITS),
+        Column("bucket", STR, "all, or an out-of-distribution bucket"),
+        Column("metric", STR, "name of the metric"),
+        Column("value", FLOAT, "0 to 1; null where n is 0", nullable=True),
+        Column("n", INT, "gold mentions (recall, accuracy) or predictions (precision) it rests on"),
+    ),
+    ("task", "corpus", "generator", "strategy", "system", "variant", "seed", "split", "bucket", "metric"),
+)
+
+ALL = (CONCEPTS, NAMES, XREFS, DOCUMENTS, MENTIONS, PROMPTS, PAIRS, NOTES, LOCATED, SYNTHETIC_MENTIONS, REJECTED, CHOSEN, RECOGNIZED, EMBEDDED, LINKED, METRICS)
+
+METADATA_KEY = b"mentionforge"
+
+
+def build(table: Table, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
+    """Rows as an Arrow table in the declared schema, sorted by key.
+
+    Raises:
+        UserError: A missing, extra or mistyped column, a null where none may be, a value outside the declared ones, or
+            a key that occurs twice; the message names table, column and row.
+    """
+    if not isinstance(rows, pa.Table):
+        names = [c.name for c in table.columns]
+        for i, row in enumerate(rows):
+            odd = set(row) ^ set(names)
+            if odd:
+                raise UserError("wrong columns", f"{table.name}:{i + 1}", f"{', '.join(sorted(odd))}", "this is a fault of the stage that made the rows")
+        try:
+            rows = pa.table({c.name: pa.array([row[c.name] for row in rows], c.type) for c in table.columns})
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UserError("wrong type", table.name, str(error)) from error
+    checked = _check(table, rows, table.name)
+    return checked.sort_by([(k, "ascending") for k in table.key])
+
+
+def write(table: Table, path: str | Path, rows: Sequence[Mapping[str, Any]] | pa.Table, provenance: Mapping[str, Any] | None = None) -> pa.Table:
+    """Check rows, sort them by key and write them to `path` (temporary name, then renamed); returns the table written.
+
+    Args:
+        table: The declaration.
+        path: Parquet file.
+        rows: Dicts with exactly the declared columns, or an Arrow table.
+        provenance: JSON data stored in the file's metadata (see `mentionforge.provenance.stamp`).
+    """
+    built = build(table, rows)
+    metadata = {METADATA_KEY: json.dumps({"table": table.name, **(provenance or {})}, sort_keys=True).encode()}
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    pq.write_table(built.replace_schema_metadata(metadata), temporary, compression="zstd")
+    os.replace(temporary, target)
+    return built
+
+
+def read(table: Table, path: str | Path) -> pa.Table:
+    """Read and check a table.
+
+    Raises:
+        UserError: The file is missing, is no Parquet file, or does not fit the declaration.
+    """
+    try:
+        found = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"unreadable {table.name} table", str(path), str(error), "delete the file and rerun the workflow") from error
+    return _check(table, found, str(path))
+
+
+def provenance(path: str | Path) -> dict[str, Any]:
+    """The provenance that `write` stored in a file."""
+    return dict(json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}")))
+
+
+def _check(table: Table, found: pa.Table, where: str) -> pa.Table:
+    fix = "the file was written by another version; delete it and rerun"
+    names = [c.name for c in table.columns]
+    if found.column_names != names:
+        odd = sorted(set(found.column_names) ^ set(names)) or ["order"]
+        raise UserError(f"{table.name} table has wrong columns", where, ", ".join(odd), fix)
+    for column in table.columns:
+        data = found.column(column.name)
+        if data.type != column.type:
+            raise UserError(f"{table.name} table has a wrong type", where, f"column {column.name} is {data.type}, not {column.type}", fix)
+        if not column.nullable and data.null_count:
+            row = data.is_null().to_pylist().index(True) + 1
+            raise UserError(f"{table.name} table has an empty cell", f"{where}:{row}", f"column {column.name}")
+        if column.values and len(found):
+            allowed = set(column.values) | ({None} if column.nullable else set())
+            odd_values = set(data.unique().to_pylist()) - allowed
+            if odd_values:
+                value = sorted(map(str, odd_values))[0]
+                row = [str(v) for v in data.to_pylist()].index(value) + 1
+                raise UserError(f"{table.name} table has an unknown value", f"{where}:{row}", f"column {column.name}: {value!r} is none of {', '.join(column.values)}")
+    if len(found) and len(found.select(list(table.key)).group_by(list(table.key)).aggregate([])) < len(found):
+        seen: set[tuple[Any, ...]] = set()
+        for i, row_key in enumerate(zip(*(found.column(k).to_pylist() for k in table.key), strict=True)):
+            if row_key in seen:
+                raise UserError(f"{table.name} table has a key twice", f"{where}:{i + 1}", f"{', '.join(table.key)} = {row_key}")
+            seen.add(row_key)
+    return found.cast(table.schema)

@@ -1,0 +1,219 @@
+"""Shared by all rules: the validated config, paths, wildcard constraints, and the functions that rules call."""
+
+import re
+import shlex
+import sys
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+
+from mentionforge.config import (
+    NAME_PATTERN,
+    NONE,
+    LlmGenerator,
+    load_config,
+    normalization_cells,
+    recognition_cells,
+    spec_text,
+)
+from mentionforge.errors import UserError
+
+try:
+    CONFIG = load_config(config, root=Path.cwd())
+except UserError as error:
+    raise WorkflowError(f"error: {error}") from None
+
+R = CONFIG.results
+RESOURCES = CONFIG.resources
+RECOGNITION = recognition_cells(CONFIG)
+NORMALIZATION = normalization_cells(CONFIG)
+LLMS = sorted(name for name, g in CONFIG.generators.items() if isinstance(g, LlmGenerator))
+CONTROLS = sorted(set(CONFIG.generators) - set(LLMS))
+
+
+CELLS = [*RECOGNITION, *NORMALIZATION]
+USED_CORPORA = sorted({c.corpus for c in CELLS})
+USED_KBS = sorted({CONFIG.corpora[c].kb for c in USED_CORPORA})
+USED_GENERATORS = sorted({c.generator for c in CELLS} - {NONE})
+USED_MODELS = sorted(
+    {CONFIG.recognizers[c.recognizer].model for c in RECOGNITION}
+    | {CONFIG.linkers[c.linker].model for c in NORMALIZATION}
+    | {CONFIG.generators[g].model for g in USED_GENERATORS if g in LLMS}
+)
+
+CORPUS_TABLES = [f"{R}/corpora/{{corpus}}/{table}.parquet" for table in ("documents", "mentions")]
+SYNTHETIC_TABLES = [f"{R}/generation/{{generator}}/{table}.parquet" for table in ("located", "mentions")]
+
+EVALUATED = sorted(
+    {f"{R}/evaluation/recognition/{c.corpus}.parquet" for c in RECOGNITION} | {f"{R}/evaluation/normalization/{c.corpus}.parquet" for c in NORMALIZATION}
+)
+ALL_PREDICTIONS = [
+    f"{R}/recognition/{c.corpus}/{c.generator}/{c.strategy}/{c.recognizer}/{c.schedule}/seed{c.seed}/predictions.parquet" for c in RECOGNITION
+] + [f"{R}/normalization/{c.corpus}/{c.generator}/{c.strategy}/{c.linker}/{c.index}/predictions.parquet" for c in NORMALIZATION]
+ALL_CHOSEN = sorted({f"{R}/augmentation/{c.corpus}/{c.generator}/{c.strategy}/notes.parquet" for c in CELLS if c.strategy != NONE})
+ALL_GENERATION = [
+    f"{R}/generation/{g}/{file}"
+    for g in USED_GENERATORS
+    for file in ("prompts.parquet", "notes.parquet", "located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json")
+]
+ALL_TABLES = [f"{R}/corpora/{c}/{file}" for c in USED_CORPORA for file in ("documents.parquet", "mentions.parquet", "stats.json")] + [
+    f"{R}/kb/{kb}/{file}" for kb in USED_KBS for file in ("concepts.parquet", "names.parquet", "xrefs.parquet", "stats.json")
+]
+
+
+def one_of(names):
+    """Wildcard constraint that admits exactly the given names."""
+    return "|".join(map(re.escape, sorted(names))) or "(?!)"
+
+
+wildcard_constraints:
+    kb=one_of(CONFIG.kbs),
+    corpus=one_of(CONFIG.corpora),
+    generator=one_of(CONFIG.generators),
+    strategy=one_of(set(CONFIG.strategies) - {NONE}),
+    recognizer=one_of(CONFIG.recognizers),
+    linker=one_of(CONFIG.linkers),
+    index=one_of(CONFIG.indexes),
+    model=one_of(CONFIG.models),
+    download=one_of(CONFIG.downloads),
+    kind="kbs|corpora|generators|strategies|recognizers|linkers|indexes",
+    entry=rf"{NAME_PATTERN}(/[a-z]+)?",
+    seed=r"\d+",
+    shard=r"\d+",
+    shards=r"\d+",
+
+
+def spec_of(kind, entry="{name}"):
+    """Path of the spec file of an entry; `entry` may hold wildcards."""
+    return f"{R}/specs/{kind}/{entry}.json"
+
+
+def spec_content(wildcards):
+    """Text of the spec file that the wildcards name."""
+    return spec_text(CONFIG, wildcards.kind, wildcards.entry)
+
+
+def model_settings(wildcards):
+    """Where the weights of a model come from, as JSON."""
+    return CONFIG.models[wildcards.model].model_dump_json(exclude_none=True)
+
+
+def download_settings(wildcards):
+    """Where a published file comes from, as JSON."""
+    return CONFIG.downloads[wildcards.download].model_dump_json(exclude_none=True)
+
+
+def input_files(kind, name):
+    """Files of a kb or corpus: those that exist or can be fetched; else, for licensed input, a job that says how to get it."""
+    entry = getattr(CONFIG, kind)[name]
+    files = []
+    for path in map(Path, CONFIG.files(kind, name)):
+        if path.is_dir():
+            files.extend(str(p) for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("."))
+        elif path.exists() or str(path).startswith(f"{RESOURCES}/downloads/"):
+            files.append(str(path))
+        elif entry.licensed:
+            return [f"{R}/missing/{kind}/{name}"]
+        else:
+            files.append(str(path))
+    return files
+
+
+def kb_files(wildcards):
+    """Input files of a knowledge base."""
+    return input_files("kbs", wildcards.kb)
+
+
+def corpus_files(wildcards):
+    """Input files of a corpus."""
+    return input_files("corpora", wildcards.corpus)
+
+
+def model_of(kind):
+    """Input function: the fetched weights of the entry of `kind` (generators, recognizers, linkers) in the wildcards."""
+
+    def stamp(wildcards):
+        entry = getattr(CONFIG, kind)[getattr(wildcards, kind[:-1])]
+        return f"{RESOURCES}/models/{entry.model}/fetched.json"
+
+    return stamp
+
+
+def kb_tables(kind, *tables):
+    """Input function: tables of the knowledge base that the corpus or generator in the wildcards names."""
+
+    def paths(wildcards):
+        name = wildcards.corpus if kind == "corpora" else wildcards.generator
+        return [f"{R}/kb/{getattr(CONFIG, kind)[name].kb}/{table}.parquet" for table in tables]
+
+    return paths
+
+
+def flags(**roles):
+    """Params function: command-line flags for inputs that may be absent or many, `--role path` for each path."""
+
+    def text(wildcards, input):
+        pairs = [(flag, path) for role, flag in roles.items() for path in as_list(input.get(role, []))]
+        return " ".join(f"{flag} {shlex.quote(str(path))}" for flag, path in pairs)
+
+    return text
+
+
+def as_list(value):
+    """A single path as a list of one."""
+    return [value] if isinstance(value, str) else list(value)
+
+
+def parent_of(role):
+    """Params function: the folder that an input's tables lie in."""
+
+    def folder(wildcards, input):
+        return str(Path(as_list(input.get(role))[0]).parent)
+
+    return folder
+
+
+def licensed_hint(wildcards):
+    """What to do to obtain a licensed input."""
+    return getattr(CONFIG, wildcards.kind)[wildcards.name].licensed
+
+
+def finetune_corpus(wildcards):
+    """Tables of the corpus whose training split a generator is fine-tuned on."""
+    corpus = CONFIG.generators[wildcards.generator].finetune.corpus
+    return [f"{R}/corpora/{corpus}/{table}.parquet" for table in ("documents", "mentions")]
+
+
+def adapter_of(wildcards):
+    """The adapter, for a generator that is fine-tuned."""
+    return f"{R}/generation/{wildcards.generator}/adapter" if CONFIG.generators[wildcards.generator].finetune else []
+
+
+def shards_of(wildcards):
+    """All shards of a generator."""
+    n = CONFIG.generators[wildcards.generator].shards
+    return [f"{R}/generation/{wildcards.generator}/shards/{i}-of-{n}.parquet" for i in range(n)]
+
+
+def index_kb(wildcards):
+    """Embedded names of the corpus' knowledge base, where the index uses them."""
+    if "kb" not in CONFIG.indexes[wildcards.index].sources:
+        return []
+    return f"{R}/embeddings/{wildcards.linker}/kb.{CONFIG.corpora[wildcards.corpus].kb}/entries.parquet"
+
+
+def recognition_predictions(wildcards):
+    """Predictions of all recognition cells of a corpus."""
+    return [
+        f"{R}/recognition/{c.corpus}/{c.generator}/{c.strategy}/{c.recognizer}/{c.schedule}/seed{c.seed}/predictions.parquet"
+        for c in RECOGNITION
+        if c.corpus == wildcards.corpus
+    ]
+
+
+def normalization_predictions(wildcards):
+    """Predictions of all normalization cells of a corpus."""
+    return [
+        f"{R}/normalization/{c.corpus}/{c.generator}/{c.strategy}/{c.linker}/{c.index}/predictions.parquet"
+        for c in NORMALIZATION
+        if c.corpus == wildcards.corpus
+    ]

