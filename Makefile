@@ -46,4 +46,4 @@ lint: $(INSTALLED)
 generated: $(INSTALLED)
 	mentionforge config schema --out workflow/schemas/config.schema.json
 	mentionforge config envs --out envs/mentionforge.yaml
-	snakemake --rulegraph mermaid-js 2>/dev/null > docs/rulegraph.mmd
+	snakemake --rulegraph mermaid-js 2>/dev/null | mentionforge report rulegraph --readme README.md

@@ -49,9 +49,7 @@ class Checker:
             rows = []
             for number, line in enumerate(files[f"{META}/{name}"].splitlines(), 1):
                 fields = line.split("|")
-                self.expect(
-                    len(fields) == len(columns) + 1 and fields[-1] == "", f"{name}:{number}: wrong number of fields"
-                )
+                self.expect(len(fields) == len(columns) + 1 and fields[-1] == "", f"{name}:{number}: wrong number of fields")
                 rows.append(dict(zip(columns, fields, strict=False)))
             self.tables[name] = rows
 
@@ -111,21 +109,14 @@ class Checker:
                 covered = [span for spans in mentions for span in spans]
                 for start, end, surface, _ in covered:
                     self.expect(text[start:end] == surface, f"{name}/{split} {doc}: {start}-{end} is not {surface!r}")
-                    self.expect(
-                        not re.match(r"(a|an|the) ", surface, re.I), f"{name}/{split} {doc}: article in {surface!r}"
-                    )
+                    self.expect(not re.match(r"(a|an|the) ", surface, re.I), f"{name}/{split} {doc}: article in {surface!r}")
                     self.expect(text[end : end + 1] not in "s" or text[end : end + 1] == "", f"{doc}: cut {surface!r}")
                 for pattern in scan:
                     for hit in pattern.finditer(text):
                         inside = any(s <= hit.start() and hit.end() <= e for s, e, _, _ in covered)
                         self.expect(inside, f"{name}/{split} {doc}: {hit.group()!r} at {hit.start()} is not annotated")
         train = {cui for _, _, mentions in golds["train"] for m in mentions for cui in m[0][3]}
-        surfaces = {
-            (cui, " ".join(p[2] for p in m).lower())
-            for _, _, mentions in golds["train"]
-            for m in mentions
-            for cui in m[0][3]
-        }
+        surfaces = {(cui, " ".join(p[2] for p in m).lower()) for _, _, mentions in golds["train"] for m in mentions for cui in m[0][3]}
         test = [m for _, _, mentions in golds["test"] for m in mentions if m[0][3]]
         unmapped = sum(not m[0][3] for _, _, mentions in golds["test"] for m in mentions)
         seen = [m for m in test if set(m[0][3]) & train]
@@ -188,10 +179,7 @@ def scanner(conso: list[dict[str, str]]) -> list[re.Pattern[str]]:
     strings |= {text for c in load_concepts().values() for _, text in c.forms}
     short = sorted(s for s in strings if len(s) <= 6 and s != s.lower() and s[1:] != s[1:].lower())
     long = sorted(strings - set(short), key=lambda s: (-len(s), s))
-    return [
-        re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, group)) + r")(?!\w)", flags)
-        for group, flags in ((long, re.IGNORECASE), (short, 0))
-    ]
+    return [re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, group)) + r")(?!\w)", flags) for group, flags in ((long, re.IGNORECASE), (short, 0))]
 
 
 def check(files: dict[str, str]) -> int:

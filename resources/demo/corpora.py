@@ -14,19 +14,50 @@ import random
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import frames
 from umls import read_tsv
 
 SPLITS = {"train": 60, "dev": 15, "test": 40}
-COMMON = set(
-    (
-        "C0085580 C0011860 C1956346 C0018802 C0004238 C0024117 C0004096 C1561643 C0032285 "
-        "C0042029 C0243026 C0002871 C0038454 C0027051 C0149871 C0015967 C0018681 C0010200 "
-        "C0013404 C0008031 C0000737 C0027497 C0042963 C0011991 C0013604 C0678222 C0242379 "
-        "C1269683 C0020649 C0028754 C2609414 C0020676 C0029408 C0009402 C0015672 C0036572 "
-    ).split()
-)
+COMMON = {
+    "C0020538",
+    "C0011860",
+    "C1956346",
+    "C0018802",
+    "C0004238",
+    "C0024117",
+    "C0004096",
+    "C1561643",
+    "C0032285",
+    "C0042029",
+    "C0243026",
+    "C0002871",
+    "C0038454",
+    "C0027051",
+    "C0149871",
+    "C0015967",
+    "C0018681",
+    "C0010200",
+    "C0013404",
+    "C0008031",
+    "C0000737",
+    "C0027497",
+    "C0042963",
+    "C0011991",
+    "C0013604",
+    "C0678222",
+    "C0242379",
+    "C1269683",
+    "C0020649",
+    "C0028754",
+    "C2609414",
+    "C0020676",
+    "C0029408",
+    "C0009402",
+    "C0015672",
+    "C0036572",
+}
 # Identifiers of concepts that have no MeSH or OMIM code in the demo release; they stay unmapped there on purpose.
 UNMAPPED = {"C0001339": "D010195", "C0220981": "D000138", "C0030252": "-1"}
 CLASSES = {"C0002871", "C0031117", "C0014544", "C0003469", "C1384666", "C3714756", "C0011853", "C0497327", "C0018916"}
@@ -116,9 +147,7 @@ class Writer:
             cuis.sort(key=lambda c: c not in COMMON)
             self.rank |= {cui: i for i, cui in enumerate(cuis)}
             self.reserved |= {cui for i, cui in enumerate(cuis) if i % 9 in (1, 3, 5, 8)}
-        self.held_out = {
-            cui: self.rng.choice(c.forms[1:])[1] for cui, c in sorted(concepts.items()) if len(c.forms) > 2
-        }
+        self.held_out = {cui: self.rng.choice(c.forms[1:])[1] for cui, c in sorted(concepts.items()) if len(c.forms) > 2}
         self.split = "train"
         self.trained: Counter[str] = Counter()
         self.trained_surfaces: set[tuple[str, str]] = set()
@@ -154,9 +183,9 @@ class Writer:
             return not concept.who & {"m", "f"}
         if concept.who & {"m", "f"} and self.sex not in concept.who:
             return False
-        if concept.cui in FERTILE and self.age > 44 or concept.cui in OLD and self.age < 48:
+        if (concept.cui in FERTILE and self.age > 44) or (concept.cui in OLD and self.age < 48):
             return False
-        return not ("child" in concept.who and not self.child or "adult" in concept.who and self.child)
+        return not (("child" in concept.who and not self.child) or ("adult" in concept.who and self.child))
 
     def draw(self, cuis: list[str]) -> str | None:
         """One of the concepts: long-tailed in train, balanced between known and unknown ones in test."""
@@ -183,9 +212,7 @@ class Writer:
             forms = [f for f in forms if f[1] != self.held_out.get(cui)] or forms
         elif self.trained[cui] and self.rng.random() < 0.5:
             forms = [f for f in forms if (cui, f[1].lower()) not in self.trained_surfaces] or forms
-        weights = [
-            (3.0 if i == 0 else 1.0) * {"~": 0.2, "*": 0.4}.get(f[0] if i else "", 1.0) for i, f in enumerate(forms)
-        ]
+        weights = [(3.0 if i == 0 else 1.0) * {"~": 0.2, "*": 0.4}.get(f[0] if i else "", 1.0) for i, f in enumerate(forms)]
         return self.rng.choices(forms, weights)[0]
 
     # -- text --------------------------------------------------------------------------------------------------------
@@ -252,7 +279,7 @@ class Writer:
         """Whether the concept is of one of the kinds, or of the group if what begins with "="."""
         return concept.full in self.groups[what[1:]] if what[0] == "=" else concept.kind in what
 
-    groups = {name: set(text.split(";")) for name, text in frames.GROUPS.items()}
+    groups: ClassVar[dict[str, set[str]]] = {name: set(text.split(";")) for name, text in frames.GROUPS.items()}
 
     def plan(self, frame: str) -> dict[int, str] | None:
         """Concepts for the slots of a frame by position; None if a slot cannot be filled."""
@@ -273,11 +300,7 @@ class Writer:
                 cuis = [c for c in self.pools[key] if self.allowed(self.all[c])]
             elif match.group()[0] == "<":
                 fixed = re.findall(r"C\d{7}", match.group())
-                if (
-                    self.split == "train"
-                    and set(fixed) & self.reserved
-                    or not all(self.allowed(self.all[c]) for c in fixed)
-                ):
+                if (self.split == "train" and set(fixed) & self.reserved) or not all(self.allowed(self.all[c]) for c in fixed):
                     self.used = before
                     return None
             if cuis is not None:
@@ -337,7 +360,7 @@ class Writer:
             elif match.start() in chosen and slot:
                 self.slot(chosen[match.start()], slot[1], bool(slot[3]), tied)
             elif match.start() in chosen:
-                key, _, form = token[1:-1].partition(":")
+                _key, _, form = token[1:-1].partition(":")
                 self.article_slot(chosen[match.start()], form)
             else:
                 self.word(token[1:-1])
@@ -395,6 +418,8 @@ class Writer:
             "is": "are" if self.plural else "is",
             "gene": self.named.get("gene", ""),
         }
+        if key == "age" and self.doc.text[-3:] in (" a ", ". A ") and (words[key][0] == "8" or words[key] in ("11", "18")):
+            self.doc.text = self.doc.text[:-1] + "n "
         if key in words:
             self.say(words[key])
         elif key in {"drug", "other", "peer"}:
@@ -469,9 +494,7 @@ def note(writer: Writer, name: str) -> Document:
     writer.child = rng.random() < 0.15
     if writer.child:
         writer.age = rng.randint(4, 15)
-    writer.doc.text += rng.choice(frames.TITLES).replace(
-        "{year}", f"{rng.randint(2001, 2014)}-{rng.randint(1, 12)}-{rng.randint(1, 28)}"
-    )
+    writer.doc.text += rng.choice(frames.TITLES).replace("{year}", f"{rng.randint(2001, 2014)}-{rng.randint(1, 12)}-{rng.randint(1, 28)}")
     writer.doc.text += "\n\n"
     style = rng.randrange(3)
     for section in rng.choice(frames.LAYOUTS):
@@ -498,9 +521,7 @@ def note(writer: Writer, name: str) -> Document:
         if section == "hpi":
             writer.write(frames.CHILD_OPENING if writer.child else frames.OPENING)
             writer.doc.text += " "
-        for _ in range(
-            rng.choice([1, 1, 2]) if section in {"hpi", "pmh", "family", "social", "plan"} else rng.choice([1, 2, 2])
-        ):
+        for _ in range(rng.choice([1, 1, 2]) if section in {"hpi", "pmh", "family", "social", "plan"} else rng.choice([1, 2, 2])):
             if writer.write(pools[section]):
                 writer.doc.text += "\n" if section == "diagnoses" else " "
         writer.doc.text = writer.doc.text.rstrip(" \n") + "\n\n"
@@ -697,13 +718,7 @@ def pubtator(docs: list[Document], corpus: str) -> str:
         for m in doc.mentions:
             (start, end), text = m.spans[0], doc.text[m.spans[0][0] : m.spans[0][1]]
             if corpus == "ncbi":
-                kind = (
-                    "CompositeMention"
-                    if m.kind == "CompositeMention"
-                    else "DiseaseClass"
-                    if m.cui in CLASSES
-                    else "SpecificDisease"
-                )
+                kind = "CompositeMention" if m.kind == "CompositeMention" else "DiseaseClass" if m.cui in CLASSES else "SpecificDisease"
                 kind = "Modifier" if kind == "SpecificDisease" and MODIFIED.match(doc.text[end:]) else kind
             else:
                 kind = "Chemical" if m.kind == "Chemical" else "Disease"

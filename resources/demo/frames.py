@@ -215,8 +215,7 @@ LAYOUTS = [
 GROUPS = {
     "fall": "hip fracture;rib fractures;concussion;femoral neck fracture;traumatic brain injury",
     "contagious": "influenza;COVID-19;tuberculosis;hepatitis B;bacterial meningitis;pneumonia",
-    "bacterial": "pneumonia;urinary tract infection;sepsis;cellulitis;osteomyelitis;bacterial endocarditis;"
-    "bacterial meningitis;tuberculosis",
+    "bacterial": "pneumonia;urinary tract infection;sepsis;cellulitis;osteomyelitis;bacterial endocarditis;bacterial meningitis;tuberculosis",
     "labs": "anemia;hyponatremia;hyperkalemia;hypokalemia;thrombocytopenia;neutropenia;metabolic acidosis;hypoglycemia;"
     "dehydration;hemolysis;pancytopenia;iron deficiency anemia;proteinuria;acute kidney injury",
     "belly": "hepatomegaly;splenomegaly;ascites;inguinal hernia",
@@ -229,8 +228,7 @@ GROUPS = {
     "cardiomyopathy;ventricular septal defect",
     "chest": "pneumonia;pneumothorax;pleural effusion;cardiomegaly;atelectasis;rib fractures;tuberculosis",
     "onesided": "pneumothorax;pleural effusion;atelectasis;rib fractures;pneumonia",
-    "chestct": "pulmonary embolism;lung cancer;idiopathic pulmonary fibrosis;sarcoidosis;aortic aneurysm;tuberculosis;"
-    "acute respiratory distress syndrome",
+    "chestct": "pulmonary embolism;lung cancer;idiopathic pulmonary fibrosis;sarcoidosis;aortic aneurysm;tuberculosis;acute respiratory distress syndrome",
     "abdomen": "cholelithiasis;ascites;hepatomegaly;splenomegaly;nephrolithiasis;cirrhosis of the liver;"
     "acute pancreatitis;"
     "acute cholecystitis;appendicitis;hepatocellular carcinoma;polycystic kidney disease;aortic "
@@ -238,10 +236,8 @@ GROUPS = {
     "ekg": "atrial fibrillation;bradycardia;tachycardia;ventricular tachycardia",
     "brain": "stroke;glioblastoma;meningioma;multiple sclerosis;subarachnoid hemorrhage;hydrocephalus",
     "urine": "hematuria;proteinuria",
-    "imaging": "pulmonary embolism;deep vein thrombosis;stroke;appendicitis;subarachnoid hemorrhage;"
-    "acute cholecystitis",
-    "postop": "atelectasis;delirium;atrial fibrillation;deep vein thrombosis;anemia;constipation;"
-    "urinary tract infection",
+    "imaging": "pulmonary embolism;deep vein thrombosis;stroke;appendicitis;subarachnoid hemorrhage;acute cholecystitis",
+    "postop": "atelectasis;delirium;atrial fibrillation;deep vein thrombosis;anemia;constipation;urinary tract infection",
     "acute": "myocardial infarction;stroke;pulmonary embolism;deep vein thrombosis;"
     "acute kidney injury;acute pancreatitis;"
     "gastrointestinal hemorrhage;sepsis;delirium;respiratory failure;acute cholecystitis;hepatic encephalopathy;"
@@ -333,18 +329,13 @@ GENE_BODY = [
     "Of {n} {gene} alleles, two have also been seen in {relative}.",
 ]
 COMPOSITE_BODY = [
-    "Relatives with <breast and ovarian cancer|comp:C0678222/C1140680:breast cancer/ovarian cancer> were "
-    "interviewed separately.",
-    "Registries of <Duchenne and Becker muscular dystrophy|comp:C0013264/C0917713:Duchenne muscular "
-    "dystrophy/Becker muscular dystrophy> were pooled.",
+    "Relatives with <breast and ovarian cancer|comp:C0678222/C1140680:breast cancer/ovarian cancer> were interviewed separately.",
+    "Registries of <Duchenne and Becker muscular dystrophy|comp:C0013264/C0917713:Duchenne muscular dystrophy/Becker muscular dystrophy> were pooled.",
     "Cases with <hemophilia A or B|comp:C0019069/C0008533:hemophilia A/hemophilia B> served as a comparison group.",
     "Control families with <cleft lip and palate|join:C4321245/C2981150> were recruited at two centers.",
-    "Records of <stomach and colorectal cancers|comp:C0024623/C0009402:stomach cancers/colorectal "
-    "cancers> were checked as well.",
-    "<Type 1 and type 2 diabetes|comp:C0011854/C0011860:Type 1 diabetes/type 2 diabetes> were recorded "
-    "by questionnaire.",
-    "<Atrial and ventricular septal defects|comp:C0018817/C0018818:Atrial septal defects/ventricular "
-    "septal defects> were sought by ultrasound.",
+    "Records of <stomach and colorectal cancers|comp:C0024623/C0009402:stomach cancers/colorectal cancers> were checked as well.",
+    "<Type 1 and type 2 diabetes|comp:C0011854/C0011860:Type 1 diabetes/type 2 diabetes> were recorded by questionnaire.",
+    "<Atrial and ventricular septal defects|comp:C0018817/C0018818:Atrial septal defects/ventricular septal defects> were sought by ultrasound.",
     "One distant cousin had <hydrops fetalis|mesh:D015160>.",
     "A great-uncle was said to have died of <kuru|mesh:D007729>.",
     "Childhood <rickets|mesh:D012279> was reported by two grandparents.",
@@ -420,21 +411,17 @@ DRUG_BODY = [
 ]
 DRUG_EXTRA = [
     "Tests excluded <hepatic and respiratory failure|comp:C0085605/C1145670:hepatic failure/respiratory failure>.",
-    "Baseline <pleural and pericardial effusions|comp:C0032227/C0031039:pleural effusions/pericardial "
-    "effusions> had disappeared at follow-up.",
-    "<Acute and chronic pancreatitis|comp:C0001339/C0149521:Acute pancreatitis/chronic pancreatitis> "
-    "were exclusion criteria.",
+    "Baseline <pleural and pericardial effusions|comp:C0032227/C0031039:pleural effusions/pericardial effusions> had disappeared at follow-up.",
+    "<Acute and chronic pancreatitis|comp:C0001339/C0149521:Acute pancreatitis/chronic pancreatitis> were exclusion criteria.",
     "Carriers of <hepatitis B or C|comp:C0019163/C0019196:hepatitis B/hepatitis C> were not included.",
-    "<Ventricular and atrial septal defects|comp:C0018818/C0018817:Ventricular septal defects/atrial "
-    "septal defects> were absent on ultrasound.",
+    "<Ventricular and atrial septal defects|comp:C0018818/C0018817:Ventricular septal defects/atrial septal defects> were absent on ultrasound.",
     "One subject reported <metallic discomfort of the tongue|mesh:-1>.",
     "A second subject noticed <dullness of mood after infusion|mesh:-1>.",
     "<Alopecia|mesh:D000505> was reported by three participants.",
     "<Hiccups|mesh:D006606> were frequent but harmless.",
     "<Hyperprolactinemia|mesh:D006966> was not looked for.",
     "Two men complained of <priapism|mesh:D011317>.",
-    "<Breast and ovarian cancers|comp:C0678222/C1140680:Breast cancers/ovarian cancers> were equally "
-    "common in both arms.",
+    "<Breast and ovarian cancers|comp:C0678222/C1140680:Breast cancers/ovarian cancers> were equally common in both arms.",
 ]
 DRUG_CONCLUSIONS = [
     "Clinicians should be aware of {harm} when prescribing {drug}.",

@@ -151,7 +151,7 @@ SOURCES = [
 # (retired CUI, relation, successor): synonyms are merges; DEL has no successor.
 RETIRED = [
     ("C0011847", "RO", "C0011860"), ("C0013384R", "SY", "C0013384"), ("C0018099R", "SY", "C0018099"),
-    ("C0020538R", "SY", "C0085580"), ("C0027051R", "SY", "C0027051"), ("C0038454R", "SY", "C0038454"),
+    ("C0020538R", "SY", "C0020538"), ("C0027051R", "SY", "C0027051"), ("C0038454R", "SY", "C0038454"),
     ("C0013264R", "SY", "C0013264"), ("C0024141R", "RB", "C0024141"), ("C0004096R", "RN", "C0004096"),
     ("C0006142R", "SY", "C0678222"), ("DEL1", "DEL", ""), ("DEL2", "DEL", ""), ("DEL3", "DEL", ""),
 ]  # fmt: skip
@@ -308,9 +308,7 @@ def with_self_description(tables: dict[str, list[list[str]]]) -> dict[str, str]:
             for name in names
         ]  # fmt: skip
         texts["MRFILES.RRF"] = render(rows_of["MRFILES.RRF"])
-        rows_of["MRCOLS.RRF"] = sorted(
-            column_row(name, i, rows_of[name]) for name in names for i in range(len(COLUMNS[name]))
-        )
+        rows_of["MRCOLS.RRF"] = sorted(column_row(name, i, rows_of[name]) for name in names for i in range(len(COLUMNS[name])))
         texts["MRCOLS.RRF"] = render(rows_of["MRCOLS.RRF"])
         if texts == before:
             return texts

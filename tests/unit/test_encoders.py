@@ -9,7 +9,7 @@ from mentionforge.encoders import Encoder
 from mentionforge.errors import UserError
 from mentionforge.models import folder
 
-TERMS = ["gout", "Huntington's disease", "breast cancer", "Breast Cancer", "type 2 diabetes mellitus", "", "α-thalassemia", "hereditary " * 9, "gout"]
+TERMS = ["gout", "Huntington's disease", "breast cancer", "Breast Cancer", "type 2 diabetes mellitus", "", "α-thalassemia", "hereditary " * 12, "gout"]
 NOTE = "The patient was seen for knee pain. There was no evidence of gout or of septic arthritis, and the family history of breast and ovarian cancer was noted. " * 4
 
 

@@ -48,14 +48,13 @@ def fetch_model(name: str, settings: str = typer.Option(..., help="JSON of the m
 def fetch_file(
     name: str,
     settings: str = typer.Option(..., help="JSON of the downloads entry."),
-    mirror: str = typer.Option("", help="Local folder to take the file from."),
     out: Path = typer.Option(..., help="File to write."),
 ) -> None:
     """Fetch a published file and check its SHA-256."""
     from mentionforge import downloads
     from mentionforge.config import Download
 
-    downloads.fetch(name, Download.model_validate_json(settings), out, mirror or None)
+    downloads.fetch(name, Download.model_validate_json(settings), out)
 
 
 @resources.command("licensed")

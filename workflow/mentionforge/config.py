@@ -158,6 +158,7 @@ class Concepts(Entry):
 
     require_definition: bool = Field(False, description="Only concepts with a definition (as in the paper).")
     semantic_types: tuple[str, ...] = Field((), description="Only these semantic types; empty: all.")
+    xrefs: tuple[str, ...] = Field((), description="Only concepts with a code in one of these vocabularies (MSH, OMIM, …); empty: all.")
     max: int | None = Field(None, ge=1, description="At most this many concepts, sampled with the seed; none: all.")
     seed: int = Field(13, description="Seed of the sample.")
 
@@ -360,7 +361,7 @@ KINDS = tuple(STAGE_VERSIONS)
 
 
 PARTS: dict[str, tuple[str, ...]] = {
-    "prompts": ("kind", "kb", "prompt_style", "concepts", "notes_per_concept", "seed"),
+    "prompts": ("kind", "kb", "model", "prompt_style", "concepts", "notes_per_concept", "seed"),
     "finetune": ("kind", "kb", "model", "prompt_style", "finetune"),
     "sampling": ("kind", "kb", "model", "prompt_style", "sampling", "dtype"),
     "locate": ("kind", "kb", "model", "locate"),

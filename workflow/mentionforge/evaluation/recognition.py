@@ -168,8 +168,8 @@ def score(gold: Mapping[str, GoldDocument], found: Mapping[str, Sequence[Span]],
 
 
 def strict(true: list[list[str]], predicted: list[list[str]]) -> Scores:
-    """Entity scores of tag sequences by seqeval (mode strict, IOB2), micro-averaged."""
-    from seqeval.metrics import precision_recall_fscore_support
+    """Entity scores of tag sequences by seqeval, as its mode `strict` computes them, micro-averaged."""
+    from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2, Entities
 
     n_gold, n_predicted = (sum(map(len, Entities(side, IOB2).entities)) for side in (true, predicted))
@@ -177,7 +177,7 @@ def strict(true: list[list[str]], predicted: list[list[str]]) -> Scores:
         return ratios(0, n_gold, n_predicted)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a score of 0 is a result
-        precision, recall, f1, _ = precision_recall_fscore_support(true, predicted, average="micro", mode="strict", scheme=IOB2, zero_division=0)
+        precision, recall, f1, _ = precision_recall_fscore_support(true, predicted, average="micro", scheme=IOB2, zero_division=0)
     return Scores(float(precision), float(recall), float(f1))
 
 

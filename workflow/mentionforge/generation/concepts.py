@@ -6,6 +6,7 @@ Reads the kb stage's tables `concepts` and `names`; writes nothing.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from pathlib import Path
 
 from mentionforge import config, tables
 from mentionforge.errors import UserError
-from mentionforge.text import normalize_surface
+from mentionforge.text import Span
+
+_WORD = re.compile(r"\w+(?:['’]s\b)?")
+_ENDING = re.compile(r"['’]s$|(?<=[^sui])s$")
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,29 @@ class Concept:
         return (self.preferred, *self.synonyms)
 
     def common_names(self, limit: int) -> tuple[str, ...]:
-        """The preferred name and up to `limit - 1` synonyms that read like running text: not inverted ("Pain, Abdominal"), not long."""
-        found = {normalize_surface(self.preferred): self.preferred}
-        for name in self.synonyms:
-            if "," not in name and len(name.split()) <= 6:
-                found.setdefault(normalize_surface(name), name)
+        """The preferred name and up to `limit - 1` synonyms that differ by more than number, spelling or the order of words.
+
+        Synonyms that do not read like running text are left out: inverted ("Pain, Abdominal"), commented or long ones.
+        """
+        found: dict[frozenset[str], str] = {}
+        for name in self.names:
+            if not found or (not re.search(r"[,(\[]", name) and len(name.split()) <= 6):
+                found.setdefault(frozenset(fold(word.casefold()) for word, _ in words_of(name)) - {"of", "the"}, name)
         return tuple(found.values())[:limit]
+
+
+def words_of(text: str) -> list[tuple[str, Span]]:
+    """Words of a name or note with their spans; a possessive 's belongs to its word."""
+    return [(m[0], m.span()) for m in _WORD.finditer(text)]
+
+
+def fold(word: str) -> str:
+    """A case-folded word without possessive, plural s, and the difference between British and American spelling.
+
+    The result is for comparison only ("diseases" and "disease" agree, so do "anaemia" and "anemia", "tumour" and "tumor").
+    """
+    stem = _ENDING.sub("", word) if len(word) > 3 else word
+    return stem.replace("ae", "e").replace("oe", "e").replace("our", "or")
 
 
 def tables_of(kb: Path) -> dict[str, Path]:

@@ -52,8 +52,10 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     if len(fitting) < len(examples):
         say(f"{len(examples) - len(fitting):,} of {len(examples):,} pairs left out: their prompts alone have {longest} tokens or more")
 
-    trainer = make_trainer(weights.load_for_training(model, settings.quantization, weights.training_dtype(settings.compute_dtype)), tokenizer, fitting, settings)
-    trainer.train()
+    language_model = weights.load_for_training(model, settings.quantization, weights.training_dtype(settings.compute_dtype))
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = make_trainer(language_model, tokenizer, fitting, settings, scratch)
+        trainer.train()
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     reference = json.loads(model.read_text(encoding="utf-8")).get("reference", {})
     made = stamp("generation finetune", {"spec": spec, "model": model, "pairs": pairs}, pairs=len(fitting), versions=versions("bitsandbytes", "peft", "torch", "transformers", "trl"))
@@ -62,14 +64,15 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     say(f"adapter after {trainer.state.global_step:,} updates; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at last")
 
 
-def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], settings: Finetune) -> Any:
-    """trl's supervised trainer over the examples, with a new adapter on the model; loss on completions only.
+def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], settings: Finetune, scratch: str) -> Any:
+    """Trl's supervised trainer over the examples, with a new adapter on the model; loss on completions only.
 
     Args:
         model: From `weights.load_for_training`.
         tokenizer: From `weights.tokenizer`.
         examples: From `weights.training_example`.
         settings: Every one of them reaches the trainer or the adapter.
+        scratch: Folder for whatever the trainer wants to write.
     """
     import torch
     from datasets import Dataset
@@ -79,19 +82,18 @@ def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], set
 
     set_seed(settings.seed)
     lora = settings.lora
-    adapter = LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets), bias="none", task_type="CAUSAL_LM"
-    )  # fmt: skip
+    # peft declares an integer alpha, but scales by any number.
+    adapter = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets), task_type="CAUSAL_LM")  # type: ignore[arg-type]
     batches = -(-len(examples) // settings.batch_size)
     steps = settings.max_steps or max(1, round(settings.epochs * -(-batches // settings.gradient_accumulation)))
     on_cpu = model.device.type == "cpu"
     arguments = SFTConfig(
-        output_dir=str(Path(tempfile.gettempdir()) / "mentionforge-unused"),
+        output_dir=scratch,
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.scheduler,
         warmup_steps=round(settings.warmup_ratio * steps),
@@ -107,7 +109,7 @@ def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], set
         report_to="none",
         save_strategy="no",
     )
-    trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(examples), processing_class=tokenizer, peft_config=adapter)
+    trainer: Any = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(examples), processing_class=tokenizer, peft_config=adapter)
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:  # trl makes the adapter of a 4-bit model bfloat16, in which small updates round to nothing
             parameter.data = parameter.data.float()

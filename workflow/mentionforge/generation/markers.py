@@ -99,9 +99,9 @@ def _core(text: str, start: int, end: int, closed: bool) -> Tagged:
     """The stretch without blanks, punctuation and unpaired round brackets at its ends."""
     inside = text[start:end]
     core = inside.strip(_EDGES)
-    if core.startswith("(") and ")" not in core[:-1] or core.startswith(")"):
+    if (core.startswith("(") and ")" not in core[:-1]) or core.startswith(")"):
         core = core.lstrip("()" + _EDGES)
-    if core.endswith(")") and "(" not in core or core.endswith("("):
+    if (core.endswith(")") and "(" not in core) or core.endswith("("):
         core = core.rstrip("()" + _EDGES)
     start += inside.find(core)
     return Tagged(start, start + len(core), closed)

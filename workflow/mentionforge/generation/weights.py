@@ -89,6 +89,7 @@ def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: 
         device_map={"": 0 if device().type == "cuda" else "cpu"},
         quantization_config=quantized if quantization == "nf4" else None,
     )
+    module: Any
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks 4-bit weights in place at the first pass in eval mode;
         # gradients after that are wrong. Off, the weights stay as they are.
@@ -117,7 +118,7 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any) -> Any:
 
 
 def training_dtype(wanted: Literal["bfloat16", "float32"]) -> Any:
-    """torch type of the computation in training; float32 where bfloat16 is only emulated, and says so."""
+    """Torch type of the computation in training; float32 where bfloat16 is only emulated, and says so."""
     import torch
 
     if wanted == "bfloat16" and not fast_bfloat16(device()):
@@ -127,7 +128,7 @@ def training_dtype(wanted: Literal["bfloat16", "float32"]) -> Any:
 
 
 def sampling_dtype(wanted: Literal["auto", "bfloat16", "float32"]) -> Any:
-    """torch type of the weights while sampling; auto: bfloat16 where the device is fast with it."""
+    """Torch type of the weights while sampling; auto: bfloat16 where the device is fast with it."""
     import torch
 
     if wanted == "auto":

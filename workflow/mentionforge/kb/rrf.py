@@ -35,16 +35,18 @@ from mentionforge.progress import say
 DISORDERS = ("T019", "T020", "T033", "T037", "T046", "T047", "T048", "T049", "T050", "T184", "T190", "T191")
 """Semantic types of the UMLS semantic group Disorders."""
 
-COLUMNS = {
-    "MRCONSO": "CUI LAT TS LUI STT SUI ISPREF AUI SAUI SCUI SDUI SAB TTY CODE STR SRL SUPPRESS CVF".split(),
-    "MRSTY": "CUI TUI STN STY ATUI CVF".split(),
-    "MRDEF": "CUI AUI ATUI SATUI SAB DEF SUPPRESS CVF".split(),
-    "MRCUI": "CUI1 VER REL RELA MAPREASON CUI2 MAPIN".split(),
-    "MRRANK": "RANK SAB TTY SUPPRESS".split(),
-    "MRSAB": "VCUI RCUI VSAB RSAB SON SF SVER VSTART VEND IMETA RMETA SLC SCC SRL TFR CFR CXTY TTYL ATNL LAT CENC CURVER SABIN SSN SCIT".split(),
-    "MRFILES": "FIL DES FMT CLS RWS BTS".split(),
+FORMATS = {
+    "MRCONSO": "CUI,LAT,TS,LUI,STT,SUI,ISPREF,AUI,SAUI,SCUI,SDUI,SAB,TTY,CODE,STR,SRL,SUPPRESS,CVF",
+    "MRSTY": "CUI,TUI,STN,STY,ATUI,CVF",
+    "MRDEF": "CUI,AUI,ATUI,SATUI,SAB,DEF,SUPPRESS,CVF",
+    "MRCUI": "CUI1,VER,REL,RELA,MAPREASON,CUI2,MAPIN",
+    "MRRANK": "RANK,SAB,TTY,SUPPRESS",
+    "MRSAB": "VCUI,RCUI,VSAB,RSAB,SON,SF,SVER,VSTART,VEND,IMETA,RMETA,SLC,SCC,SRL,TFR,CFR,CXTY,TTYL,ATNL,LAT,CENC,CURVER,SABIN,SSN,SCIT",
+    "MRFILES": "FIL,DES,FMT,CLS,RWS,BTS",
 }
-"""Columns of the files read, in their order (MRFILES.FMT)."""
+"""Columns of the files read, in their order, as MRFILES.FMT gives them."""
+
+COLUMNS = {name: columns.split(",") for name, columns in FORMATS.items()}
 
 REQUIRED = ("MRCONSO", "MRSTY")
 MEMORY, THREADS = "2GB", 2
@@ -71,7 +73,7 @@ def read(entry: RrfKb) -> Extracted:
                 _find_bad_row(path, len(COLUMNS[name]))
             raise
         concepts, names, xrefs = (
-            db.execute(f"SELECT * FROM {table.name}").to_arrow_table().cast(pa.schema([pa.field(c.name, c.type) for c in table.columns]))
+            db.sql(f"SELECT * FROM {table.name}").to_arrow_table().cast(pa.schema([pa.field(c.name, c.type) for c in table.columns]))
             for table in (tables.CONCEPTS, tables.NAMES, tables.XREFS)
         )
     return Extracted(concepts, names, xrefs, files, funnel)
@@ -223,8 +225,8 @@ def _files(folder: Path) -> dict[str, Path]:
             raise UserError("missing file", str(folder), f"there is no {name}.RRF", "path must be the META folder of a UMLS release")
     for number, row in _small(files, "MRFILES"):
         name = row["FIL"].removesuffix(".RRF")
-        if name in files and row["FMT"] != ",".join(COLUMNS[name]):
-            raise UserError("other columns", f"{files['MRFILES']}:{number}", f"{name}.RRF has {row['FMT']}, not {','.join(COLUMNS[name])}", "use a release in Rich Release Format")
+        if name in files and row["FMT"] != FORMATS[name]:
+            raise UserError("other columns", f"{files['MRFILES']}:{number}", f"{name}.RRF has {row['FMT']}, not {FORMATS[name]}", "use a release in Rich Release Format")
     return files
 
 

@@ -112,7 +112,7 @@ def rank(queries: np.ndarray, sources: Sequence[Source], metric: str, top: int =
     """
     decimals = 6 - max(0, round(math.log10(np.square(queries).sum(1).mean()))) if len(queries) else 6
     # A concept among the best of the union is among the best of the source that holds its best entry, so each is searched alone.
-    found = [_search(queries, source, metric, top, decimals) for source in sources if len(source.entry)]
+    found = [_search(queries, source, metric, top, decimals) for source in sources if len(queries) and len(source.entry)]
     empty = Ranking(*(np.empty(0, np.int64),) * 3, np.empty(0))
     joined = Ranking(*(np.concatenate(columns) for columns in zip(empty, *found, strict=True)))
     return _reduce(joined.query, joined.concept, joined.score, top)
@@ -127,7 +127,7 @@ def _search(queries: np.ndarray, source: Source, metric: str, top: int, decimals
     fetch = min(top * OVERFETCH, len(source.vectors))
     while len(open_queries):
         values, neighbours = faiss.knn(queries[open_queries], source.vectors, fetch, metric=distance)  # [open queries, fetch]
-        scores = np.round(-values if metric == "l2" else values, decimals).astype(np.float64) + 0.0
+        scores = np.round(np.float64(-values if metric == "l2" else values), decimals) + 0.0  # + 0.0: no negative zero
         hit, pair = _runs(first[neighbours].ravel(), bearers[neighbours].ravel())
         ranking = _reduce(hit // fetch, source.concept[pair], scores.ravel()[hit], top)
         # Complete: all entries seen, or `top` concepts above the worst score fetched (those equal to it may have unseen equals).

@@ -43,3 +43,20 @@ def document(
     from mentionforge.report.document import write_document
 
     write_document(results, config, interpretation, out)
+
+
+@app.command("rulegraph")
+def rulegraph(
+    rules: Path = typer.Option(Path("workflow/rules"), help="Folder of the .smk files."),
+    readme: Path = typer.Option(None, help="README to put the picture into; none: standard output."),
+) -> None:
+    """Turn `snakemake --rulegraph mermaid-js` (standard input) into the README's picture."""
+    import sys
+
+    from mentionforge.report.rulegraph import picture, put_into
+
+    text = picture(sys.stdin.read(), rules)
+    if readme:
+        put_into(readme, text)
+    else:
+        typer.echo(text)

@@ -1,0 +1,358 @@
+"""Corpora as tables: the demo in all three formats, the published counts of the real ones, policies and errors."""
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from mentionforge import tables
+from mentionforge.config import Corpus
+from mentionforge.corpora import build
+from mentionforge.corpora.commands import app
+from mentionforge.corpora.concepts import ConceptMap, Mapped
+from mentionforge.errors import UserError
+from typer.testing import CliRunner
+
+DEMO = {
+    "semeval": {"reader": "share", "id_prefix": "CUI", "splits": {s: [f"resources/demo/semeval/{s}"] for s in tables.SPLITS}},
+    "ncbi": {"reader": "pubtator", "splits": {s: [f"resources/demo/ncbi/{s}.txt"] for s in tables.SPLITS}},
+    "bc5cdr": {"reader": "pubtator", "entity_types": ["Disease"], "splits": {s: [f"resources/demo/bc5cdr/{s}.txt"] for s in tables.SPLITS}},
+}
+NCBI = {s: [f"ncbi_disease/NCBI{f}set_corpus.txt"] for s, f in (("train", "train"), ("dev", "develop"), ("test", "test"))}
+BC5CDR = {s: [f"bc5cdr/CDR_{f}Set.PubTator.txt"] for s, f in (("train", "Training"), ("dev", "Development"), ("test", "Test"))}
+
+TRAIN = "1|t|Gout today\n1|a|Flu and gout.\n1\t0\t4\tGout\tDisease\tD1\n1\t11\t14\tFlu\tDisease\tD2\n"
+TEST = "2|t|More gout\n2|a|None.\n2\t5\t9\tgout\tDisease\tD1\n"
+
+
+def make_spec(folder: Path, name: str, **settings) -> Path:
+    settings = Corpus.model_validate({"kb": "tiny", **settings}).model_dump(mode="json")
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"kind": "corpora", "name": name, "part": None, "stage_version": 1, "settings": settings}))
+    return path
+
+
+def make_kb(folder: Path, xrefs, known=()) -> Path:
+    rows = [{"source": s, "code": code, "cui": cui, "via": "test"} for s, code, cui in sorted(set(xrefs))]
+    cuis = sorted(set(known) | {row["cui"] for row in rows})
+    tables.write(tables.XREFS, folder / "xrefs.parquet", rows)
+    names = [{"cui": cui, "name": cui, "source": "TEST", "term_type": "PT", "preferred": True} for cui in cuis]
+    tables.write(tables.NAMES, folder / "names.parquet", names)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mrconso(root):
+    lines = (root / "resources/demo/umls/META/MRCONSO.RRF").read_text(encoding="utf-8").splitlines()
+    return [line.split("|") for line in lines]
+
+
+@pytest.fixture(scope="module")
+def demo(root, mrconso, tmp_path_factory):
+    """Documents, mentions and stats of the three demo corpora, mapped through the demo release read by hand."""
+    folder = tmp_path_factory.mktemp("corpora")
+    english = {row[0] for row in mrconso if row[1] == "ENG"}
+    kb = make_kb(folder / "kb", [(row[11], row[13], row[0]) for row in mrconso if row[1] == "ENG" and row[11] in ("MSH", "OMIM")], english)
+    found = {}
+    for name, settings in DEMO.items():
+        splits = {s: [str(root / p) for p in paths] for s, paths in settings["splits"].items()}
+        out = folder / name
+        stats = build.read_corpus(make_spec(folder, name, **{**settings, "splits": splits}), kb, out)
+        assert json.loads((out / "stats.json").read_text()) == json.loads(json.dumps(stats))
+        documents, mentions = (tables.read(t, out / f"{t.name}.parquet").to_pylist() for t in (tables.DOCUMENTS, tables.MENTIONS))
+        found[name] = documents, mentions, stats, out
+    return found
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Reads a two-file PubTator corpus; returns mentions and stats."""
+    kb = make_kb(tmp_path / "kb", [("MSH", "D1", "C1"), ("MSH", "D1", "C9"), ("MSH", "D2", "C2"), ("OMIM", "7", "C7")])
+
+    def read(train: str = TRAIN, test: str = TEST, **settings):
+        for split, content in (("train", train), ("test", test)):
+            (tmp_path / f"{split}.txt").write_text(content, newline="")
+        splits = {s: [str(tmp_path / f"{s}.txt")] for s in ("train", "test")}
+        spec = make_spec(tmp_path, "tiny", **{"reader": "pubtator", "splits": splits, **settings})
+        stats = build.read_corpus(spec, kb, tmp_path / "out")
+        return tables.read(tables.MENTIONS, tmp_path / "out/mentions.parquet").to_pylist(), stats
+
+    return read
+
+
+@pytest.fixture(autouse=True)
+def whole_text_as_sentence(request, monkeypatch):
+    """Only the demo is split into sentences by the model; tiny texts are one sentence each."""
+    if "tiny" in request.fixturenames:
+        monkeypatch.setattr(build.text, "sentences", lambda texts: [[(0, len(t))] for t in texts])
+
+
+def assert_nothing_lost(stats):
+    for split, written in stats["splits"].items():
+        duplicates = stats["read"][split]["mentions_of_duplicate_documents"] + sum(d["split"] == split for d in stats["dropped"]["duplicate_mentions"])
+        assert written["mentions"] == stats["read"][split]["mentions"] - duplicates + stats["rows_added_by_composite_split"][split]
+        assert sum(written["buckets"].values()) == written["mentions"] == written["mapped"] + sum(written["unmapped"].values())
+        assert written["buckets"]["unmapped"] == sum(written["unmapped"].values())
+
+
+# ------------------------------------------------------------------------------------------------------------------ demo
+
+
+@pytest.mark.parametrize("name", DEMO)
+def test_demo_tables_hold_what_the_files_hold(demo, root, name):
+    documents, mentions, stats, _ = demo[name]
+    texts = {d["doc_id"]: d["text"] for d in documents}
+    assert Counter(d["split"] for d in documents) == {"train": 60, "dev": 15, "test": 40}
+    for m in mentions:
+        assert m["surface"] == " ".join(texts[m["doc_id"]][s["start"] : s["end"]] for s in m["spans"])
+        assert m["surface"].strip()
+    assert_nothing_lost(stats)
+    published = Counter()
+    for split in tables.SPLITS:
+        if name == "semeval":
+            for pipe in (root / f"resources/demo/semeval/{split}").glob("*.pipe"):
+                for line in pipe.read_text().splitlines():
+                    published[split, pipe.stem, line.split("|")[1], line.split("|")[2].replace("CUI-less", "")] += 1
+        else:
+            for line in (root / f"resources/demo/{name}/{split}.txt").read_text().splitlines():
+                fields = line.split("\t")
+                if len(fields) >= 6 and fields[4] != "Chemical":
+                    published[split, fields[0], f"{fields[1]}-{fields[2]}", fields[5].replace("-1", "")] += 1
+    written = Counter()
+    for m in mentions:
+        span = ",".join(f"{s['start']}-{s['end']}" for s in m["spans"])
+        written[m["split"], m["doc_id"], span, frozenset(i.split(":", 1)[1] for i in m["concept_ids"])] += 1
+    expected = Counter()
+    for (split, doc_id, span, ids), n in published.items():
+        expected[split, doc_id, span, frozenset(i.split(":")[-1] for i in ids.replace("+", "|").split("|") if i)] += n
+    assert written + Counter() == Counter(dict.fromkeys(expected, 1))
+    assert sum(expected.values()) - len(expected) == len(stats["dropped"]["duplicate_mentions"])
+
+
+def test_demo_composite_discontinuous_and_missing_ids_are_there(demo):
+    assert sum(s["discontinuous"] for s in demo["semeval"][2]["splits"].values()) > 0
+    assert sum(s["composite"] for s in demo["ncbi"][2]["splits"].values()) > 0
+    assert sum(s["unmapped"].get("no_id", 0) for s in demo["bc5cdr"][2]["splits"].values()) > 0
+    assert demo["bc5cdr"][2]["read"]["train"]["skipped"]["entity type Chemical"] > 0
+    assert demo["bc5cdr"][2]["read"]["train"]["skipped"]["relation CID"] > 0
+
+
+def test_demo_ids_map_to_all_their_cuis(demo, mrconso):
+    """One-to-many kept as a set, never the last row; foreign-language rows of MeSH do not add any."""
+    expected = defaultdict(set)
+    for row in mrconso:
+        if row[1] == "ENG" and row[11] in ("MSH", "OMIM"):
+            expected[f"{row[11]}:{row[13]}"].add(row[0])
+    several = 0
+    for name in ("ncbi", "bc5cdr"):
+        for m in demo[name][1]:
+            assert m["cuis"] == sorted(set().union(*(expected[i] for i in m["concept_ids"])))
+            several += any(len(expected[i]) > 1 for i in m["concept_ids"])
+    assert several and several == sum(s["ambiguous"] for name in ("ncbi", "bc5cdr") for s in demo[name][2]["splits"].values())
+
+
+def test_demo_cut_mentions_are_counted(demo):
+    documents, mentions, stats, _ = demo["semeval"]
+    sentences = {d["doc_id"]: d["sentences"] for d in documents}
+    for split in tables.SPLITS:
+        cut = sum(
+            not any(s["start"] <= m["spans"][0]["start"] and m["spans"][-1]["end"] <= s["end"] for s in sentences[m["doc_id"]])
+            for m in mentions
+            if m["split"] == split
+        )
+        assert stats["splits"][split]["cut_by_sentence_boundary"] == cut
+        assert stats["splits"][split]["sentences"] == sum(len(d["sentences"]) for d in documents if d["split"] == split)
+
+
+def test_stats_command_prints_one_column_per_split(demo):
+    result = CliRunner().invoke(app, ["stats", str(demo["ncbi"][3])])
+    assert result.exit_code == 0
+    assert all(word in result.output for word in ("train", "dev", "test", "unseen concept", "mentions"))
+    stats = demo["ncbi"][2]["splits"]
+    row = next(line for line in result.output.splitlines() if line.split("│")[1:2] and line.split("│")[1].strip() == "mentions")
+    assert [int(cell.replace(",", "")) for cell in row.split("│")[2:5]] == [stats[s]["mentions"] for s in tables.SPLITS]
+
+
+def test_stats_command_without_stats(tmp_path):
+    result = CliRunner().invoke(app, ["stats", str(tmp_path)])
+    assert isinstance(result.exception, UserError)
+    assert "stats.json" in str(result.exception)
+
+
+# ---------------------------------------------------------------------------------------------------------- real corpora
+
+
+def real(shared_data: Path, splits, **settings):
+    splits = {s: [str(shared_data / p) for p in paths] for s, paths in splits.items()}
+    corpus = Corpus.model_validate({"kb": "none", "reader": "pubtator", "splits": splits, **settings})
+    collected = build.collect(corpus, "real")
+    gold, removed, _ = build.gold_mentions(collected.documents, corpus.composite)
+    unmapped = {i: Mapped((), "no_id" if not i else "code_not_in_kb") for g in gold for i in g.annotation.ids}
+    sentences = {d.doc_id: [(0, len(d.text))] for found in collected.documents.values() for d in found}
+    stats = build.split_stats(collected.documents, sentences, gold, [[] for _ in gold], ["unmapped"] * len(gold), unmapped)
+    return collected, gold, removed, stats
+
+
+def test_ncbi_has_the_published_counts(shared_data):
+    collected, gold, removed, stats = real(shared_data, NCBI)
+    assert [collected.read[s]["documents"] for s in tables.SPLITS] == [593, 100, 100]
+    assert [collected.read[s]["mentions"] for s in tables.SPLITS] == [5145, 787, 960]
+    assert [collected.read[s]["mentions_without_id"] for s in tables.SPLITS] == [0, 0, 0]
+    assert collected.duplicate_documents == ["8528200"]
+    assert [stats[s]["documents"] for s in tables.SPLITS] == [592, 100, 100]
+    assert collected.repairs == [
+        {"split": "train", "doc_id": "10923035", "published": ((711, 761),), "used": ((711, 761),), "reason": "blanks at the ends differ"}
+    ]
+    assert len(gold) + len(removed) + collected.read["train"]["mentions_of_duplicate_documents"] == 5145 + 787 + 960
+    assert [stats[s]["unique_ids"] for s in tables.SPLITS] == [647, 170, 200]
+    # Out of distribution by id: a mention with an id, none of whose ids is one of a training mention.
+    assert stats["test"]["unseen_ids"] == 165
+    assert stats["test"]["surface_unseen_in_train"]["share_lower_case"] == pytest.approx(0.377, abs=0.0005)
+
+
+def test_bc5cdr_has_the_published_counts(shared_data):
+    collected, gold, removed, stats = real(shared_data, BC5CDR, entity_types=["Disease"])
+    assert [collected.read[s]["documents"] for s in tables.SPLITS] == [500, 500, 500]
+    assert [collected.read[s]["mentions"] for s in tables.SPLITS] == [4182, 4244, 4424]
+    assert [collected.read[s]["mentions_without_id"] for s in tables.SPLITS] == [32, 16, 61]
+    assert [collected.read[s]["composite"] for s in tables.SPLITS] == [95, 98, 63]
+    assert collected.duplicate_documents == collected.repairs == removed == []
+    assert len(gold) == 4182 + 4244 + 4424
+    assert stats["test"]["unseen_ids"] == 636
+    assert stats["test"]["mentions"] - stats["test"]["unmapped"]["no_id"] == 4363
+    assert stats["test"]["surface_unseen_in_train"]["share_lower_case"] == pytest.approx(0.366, abs=0.0005)
+
+
+def test_published_duplicate_is_an_error_when_asked_for(shared_data):
+    with pytest.raises(UserError, match=r"document given twice in .*NCBItrainset_corpus.txt:\d+: 8528200"):
+        real(shared_data, NCBI, duplicates="error")
+
+
+# -------------------------------------------------------------------------------------------------------------- policies
+
+
+def test_ambiguous_id_keeps_all_cuis(tiny):
+    mentions, stats = tiny()
+    assert [m["cuis"] for m in mentions if m["split"] == "test"] == [["C1", "C9"]]
+    assert stats["ambiguous_ids"] == {"MSH:D1": {"cuis": ["C1", "C9"], "mentions": 2}}
+    assert_nothing_lost(stats)
+
+
+@pytest.mark.parametrize("joint", ["|", "+"])
+def test_composite_is_one_row_or_split(tiny, joint):
+    test = TEST.replace("D1", f"D1{joint}MESH:D2{joint}OMIM:7{joint}-1")
+    [one] = [m for m in tiny(test=test)[0] if m["split"] == "test"]
+    assert one["composite"]
+    assert one["mention_id"] == "2:5-9:0"
+    assert one["concept_ids"] == ["MSH:D1", "MSH:D2", "OMIM:7"]
+    assert one["cuis"] == ["C1", "C2", "C7", "C9"]
+    mentions, stats = tiny(test=test, composite="split")
+    parts = [m for m in mentions if m["split"] == "test"]
+    assert [(m["mention_id"], m["concept_ids"], m["cuis"]) for m in parts] == [
+        ("2:5-9:0.0", ["MSH:D1"], ["C1", "C9"]),
+        ("2:5-9:0.1", ["MSH:D2"], ["C2"]),
+        ("2:5-9:0.2", ["OMIM:7"], ["C7"]),
+        ("2:5-9:0.3", [], []),
+    ]
+    assert all(m["composite"] and m["spans"] == [{"start": 5, "end": 9}] for m in parts)
+    assert stats["rows_added_by_composite_split"] == {"train": 0, "test": 3}
+    assert_nothing_lost(stats)
+
+
+def test_unmapped_ids_are_listed_with_their_reason(tiny):
+    test = TEST + "".join(f"2\t5\t9\tgout\tDisease\t{i}\n" for i in ("D404", "ICD10:M10", "-1", "D404|-1"))
+    mentions, stats = tiny(test=test)
+    assert stats["unmapped"] == {"code_not_in_kb": 2, "vocabulary_not_in_kb": 1, "no_id": 1}
+    assert stats["unmapped_ids"] == {"code_not_in_kb": {"MSH:D404": 2}, "vocabulary_not_in_kb": {"ICD10:M10": 1}}
+    assert sum(m["ood_bucket"] == "unmapped" for m in mentions) == 4
+    assert len({m["mention_id"] for m in mentions}) == len(mentions)
+    assert_nothing_lost(stats)
+
+
+def test_cuis_are_known_retired_or_listed():
+    concepts = ConceptMap(["C1", "C2"], [("RETIRED", "C8", "C2"), ("RETIRED", "C8", "C1"), ("MSH", "D1", "C5")])
+    assert concepts("CUI:C1") == Mapped(("C1",))
+    assert concepts("CUI:C8") == Mapped(("C1", "C2"), retired=True)
+    assert concepts("CUI:C9") == Mapped((), "cui_not_in_kb")
+    assert concepts("MSH:D1") == Mapped((), "concept_not_in_kb")
+    assert concepts("MSH:D2") == Mapped((), "code_not_in_kb")
+    assert concepts("OMIM:2") == Mapped((), "vocabulary_not_in_kb")
+    assert concepts("") == Mapped((), "no_id")
+
+
+def test_identical_mentions_are_dropped_and_counted(tiny):
+    mentions, stats = tiny(test=TEST + "2\t5\t9\tgout\tDisease\tD1\n")
+    assert sum(m["split"] == "test" for m in mentions) == 1
+    assert [(d["doc_id"], d["split"]) for d in stats["dropped"]["duplicate_mentions"]] == [("2", "test")]
+    assert_nothing_lost(stats)
+
+
+def test_mention_ids_do_not_depend_on_the_order_of_lines(tiny):
+    head, *lines = TRAIN.splitlines(keepends=True)
+    lines.append("1\t0\t4\tGout\tDisease\tD2\n")
+    forward = tiny(train=head + "".join(lines))[0]
+    backward = tiny(train=head + lines[0] + "".join(reversed(lines[1:])))[0]
+    assert forward == backward
+
+
+def test_duplicate_document_policies(tiny):
+    stats = tiny(train=f"{TRAIN}\n{TRAIN}")[1]
+    assert stats["read"]["train"]["documents"] == 2
+    assert stats["splits"]["train"]["documents"] == 1
+    assert stats["read"]["train"]["mentions_of_duplicate_documents"] == 2
+    assert stats["dropped"]["duplicate_documents"] == ["1"]
+    assert_nothing_lost(stats)
+    with pytest.raises(UserError, match=r"document given twice in .*train.txt:6: 1, first in .*train.txt:1;"):
+        tiny(train=f"{TRAIN}\n{TRAIN}", duplicates="error")
+    with pytest.raises(UserError, match=r"document given twice, and differing in .*train.txt:6"):
+        tiny(train=f"{TRAIN}\n{TRAIN.replace('D2', 'D1')}")
+
+
+def test_leak_between_splits_is_an_error(tiny):
+    with pytest.raises(UserError, match=r"document in two splits in .*test.txt:1: 1 of test is in train too"):
+        tiny(test=TRAIN)
+    with pytest.raises(UserError, match=r"text in two splits in .*test.txt:1: 3 of test is 1 of train"):
+        tiny(test=TRAIN.replace("1|", "3|").replace("1\t0", "3\t0").replace("1\t11", "3\t11"))
+
+
+def test_training_split_with_no_concept(tiny):
+    with pytest.raises(UserError, match=r"training split with no concept in config: corpora.tiny: .* tiny;"):
+        tiny(train=TRAIN.replace("D1", "D404").replace("D2", "-1"))
+    with pytest.raises(UserError, match="training split with no concept"):
+        tiny(id_prefix="OMIM")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty split in config: corpora.tiny.splits.test"),
+        ("\n\n", "empty split in config: corpora.tiny.splits.test"),
+        ("2|t|More gout\n2|a|None.\n", "split without mentions in config: corpora.tiny.splits.test"),
+    ],
+)
+def test_empty_splits(tiny, content, message):
+    with pytest.raises(UserError, match=message):
+        tiny(test=content)
+
+
+def test_entity_type_that_never_occurs(tiny):
+    with pytest.raises(UserError, match=r"unknown entity type in config: corpora.tiny.entity_types: Diseases never occurs"):
+        tiny(entity_types=["Disease", "Diseases"])
+
+
+def test_spec_of_another_kind_and_missing_kb(tmp_path):
+    spec = make_spec(tmp_path, "tiny", reader="pubtator", splits={"train": [str(tmp_path / "no.txt")], "test": [str(tmp_path / "no.txt")]})
+    with pytest.raises(UserError, match=r"unreadable file in .*no.txt"):
+        build.read_corpus(spec, tmp_path, tmp_path / "out")
+    spec.write_text(json.dumps({"kind": "indexes", "name": "x", "settings": {"sources": ["train"]}}))
+    with pytest.raises(UserError, match=r"spec"):
+        build.read_corpus(spec, tmp_path, tmp_path / "out")
+
+
+def test_equal_input_gives_equal_bytes(tiny, tmp_path):
+    tiny()
+    before = {p.name: p.read_bytes() for p in sorted((tmp_path / "out").iterdir())}
+    tiny()
+    assert {p.name: p.read_bytes() for p in sorted((tmp_path / "out").iterdir())} == before
+    assert set(before) == {"documents.parquet", "mentions.parquet", "stats.json"}
+    assert str(tmp_path).encode() not in before["stats.json"]

@@ -1,0 +1,304 @@
+"""PubTator and ShARe readers: exact errors with file and row, counted repairs, and nothing else on damaged files."""
+
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from mentionforge.corpora import pubtator, share
+from mentionforge.corpora.published import Annotation, parse_ids
+from mentionforge.errors import UserError
+
+PUBTATOR = (
+    "1|t|Gout and colon or lung cancer\n1|a|Flu – après aspirin.\n"
+    "1\t0\t4\tGout\tDisease\tD006073\n1\t9\t29\tcolon or lung cancer\tDisease\tD003110|D008175\tcolon cancer|lung cancer\n"
+    "1\t30\t33\tFlu\tDisease\t-1\n1\t42\t49\taspirin\tChemical\tD001241\n1\tCID\tD001241\tD006073\n\n"
+    "2|t|\n2|a|No flu.\n2\t4\t7\tflu\tModifier\tMESH:D007251\n"
+)
+NOTE = "Patient has lung – and\r\ncolon cancer.\r\nNo flu."
+PIPE = (
+    "n1.text|12-16,30-36|C0242379|no|null|patient|null|no|null|unmarked|null|unmarked|null|false|null|false|null|null|null|\n"
+    "n1.text|24-36|CUI-less|*no|*null|patient|null|no|null|unmarked|null|unmarked|null|false|null|false|null|null|null\n"
+    "n1.text|42-45||no|null|patient|null|no|null|unmarked|null|unmarked|null|false|null|false|null|null|null|\n"
+)
+
+
+@pytest.fixture
+def pubtator_of(tmp_path):
+    def read(content: str | bytes, types=()):
+        path = tmp_path / "corpus.txt"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return pubtator.read(path, "MSH", types)
+
+    return read
+
+
+@pytest.fixture
+def share_of(tmp_path):
+    def read(pipe: str | bytes = PIPE, note: str | bytes = NOTE, files: dict[str, bytes] | None = None):
+        folder = tmp_path / "notes"
+        folder.mkdir(exist_ok=True)
+        for name, content in {"n1.text": note, "n1.pipe": pipe, **(files or {})}.items():
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return share.read(folder, "CUI")
+
+    return read
+
+
+# -------------------------------------------------------------------------------------------------------------- pubtator
+
+
+def test_pubtator_reads_every_kind_of_line(pubtator_of):
+    reading = pubtator_of(PUBTATOR, ("Disease", "Modifier"))
+    first, second = reading.documents
+    assert first.text == "Gout and colon or lung cancer Flu – après aspirin."
+    assert first.annotations == (
+        Annotation(((0, 4),), "Disease", ("MSH:D006073",)),
+        Annotation(((9, 29),), "Disease", ("MSH:D003110", "MSH:D008175"), composite=True),
+        Annotation(((30, 33),), "Disease", ("",)),
+    )
+    assert (second.text, second.annotations) == (" No flu.", (Annotation(((4, 7),), "Modifier", ("MSH:D007251",)),))
+    assert +reading.skipped == {"entity type Chemical": 1, "relation CID": 1}
+    assert +reading.handled == {"lists of individual mentions": 1}
+
+
+@pytest.mark.parametrize(
+    ("published", "ids"),
+    [
+        ("D1", ["MSH:D1"]),
+        (" MESH:D1 ", ["MSH:D1"]),
+        ("mesh:D1", ["MSH:D1"]),
+        ("OMIM:123", ["OMIM:123"]),
+        ("D1|OMIM:2+C3", ["MSH:D1", "OMIM:2", "MSH:C3"]),
+        ("-1", [""]),
+        ("", [""]),
+        ("CUI-less", [""]),
+        ("OMIM:", [""]),
+        ("D1|-1", ["MSH:D1", ""]),
+        ("UMLS:C0000001", ["CUI:C0000001"]),
+    ],
+)
+def test_ids(published, ids):
+    assert list(parse_ids(published, "MSH")) == ids
+
+
+@pytest.mark.parametrize(
+    ("published", "used", "mention"),
+    [("0\t5", (0, 4), "Gout"), ("0\t5", (0, 4), "Gout  "), ("4\t8", (5, 8), "and"), ("0\t4", (0, 4), "Gout ")],
+)
+def test_blanks_at_the_ends_are_a_listed_repair(pubtator_of, published, used, mention):
+    reading = pubtator_of(f"1|t|Gout and\n1|a|x\n1\t{published}\t{mention}\tDisease\tD1\n")
+    [repair] = reading.repairs
+    assert (repair.doc_id, repair.published, repair.used) == ("1", (tuple(map(int, published.split())),), (used,))
+    assert reading.documents[0].annotations[0].spans == (used,)
+
+
+def test_equal_text_is_no_repair(pubtator_of):
+    assert pubtator_of("1|t|Gout and\n1|a|x\n1\t0\t5\tGout \tDisease\tD1\n").repairs == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what", "row"),
+    [
+        ("1\t0\t4\tGout", "1\t1\t5\tGout", "wrong offset", 3),
+        ("1\t0\t4\tGout", "1\t0\t4\tgout", "wrong offset", 3),
+        ("1\t30\t33\tFlu", "1\t30\t399\tFlu", "span outside of text", 5),
+        ("1\t0\t4\tGout", "1\t4\t0\tGout", "span outside of text", 3),
+        ("1\t0\t4\tGout", "1\t4\t4\t", "span outside of text", 3),
+        ("1\t0\t4\tGout", "1\t-4\t4\tGout", "bad offset", 3),
+        ("1\t0\t4\tGout", "1\t٠\t4\tGout", "bad offset", 3),
+        ("\tDisease\tD006073\n", "\tDis\n", "truncated line", 3),
+        ("\tDisease\tD006073\n", "\n", "truncated line", 3),
+        ("\tCID\tD001241\tD006073\n", "\tCID\tD001241\n", "truncated line", 7),
+        ("\tD006073\n", "\tD006073\tx\ty\n", "overlong line", 3),
+        ("1\t30\t33", "7\t30\t33", "line outside of its document", 5),
+        ("1\t30\t33", "an odd line", "line outside of its document", 5),
+        ("1|a|Flu", "7|a|Flu", "abstract without title", 2),
+        ("1|t|Gout", "1|a|Gout", "abstract without title", 1),
+        ("2|a|No flu.\n", "", "line outside of its document", 10),
+        ("2|a|No flu.\n2\t4\t7\tflu\tModifier\tMESH:D007251\n", "", "title without abstract", 9),
+    ],
+)
+def test_pubtator_faults_name_file_and_row(pubtator_of, old, new, what, row):
+    assert old in PUBTATOR
+    with pytest.raises(UserError) as caught:
+        pubtator_of(PUBTATOR.replace(old, new, 1))
+    assert caught.value.what == what
+    assert re.search(rf"corpus\.txt:{row}$", caught.value.where)
+
+
+def test_pubtator_errors_hold_no_text(pubtator_of):
+    with pytest.raises(UserError) as caught:
+        pubtator_of(PUBTATOR.replace("1\t0\t4\tGout", "1\t1\t5\tGout"))
+    assert "out" not in str(caught.value).split(": ", 1)[1].replace("the text", "")
+
+
+def test_pubtator_not_utf8(pubtator_of):
+    with pytest.raises(UserError, match=r"not UTF-8 in .*corpus.txt:2: byte 0xe8"):
+        pubtator_of(PUBTATOR.replace("–", "-").encode("latin-1"))
+
+
+def test_pubtator_wants_a_file(tmp_path):
+    with pytest.raises(UserError, match="folder where a file is needed"):
+        pubtator.read(tmp_path, "MSH")
+
+
+def test_crlf_and_byte_order_mark_change_nothing_but_the_counts(pubtator_of):
+    plain = pubtator_of(PUBTATOR)
+    changed = pubtator_of("\ufeff" + PUBTATOR.replace("\n", "\r\n"))
+    assert changed.documents == plain.documents
+    assert changed.handled["CRLF line ends"] == PUBTATOR.count("\n")
+    assert changed.handled["byte order marks"] == 1
+
+
+# ----------------------------------------------------------------------------------------------------------------- share
+
+
+def test_share_reads_spans_cuis_and_defaults(share_of):
+    [document] = share_of().documents
+    assert document.text == NOTE
+    assert [a.surface(NOTE) for a in document.annotations] == ["lung cancer", "colon cancer", "flu"]
+    assert [a.ids for a in document.annotations] == [("CUI:C0242379",), ("",), ("",)]
+    assert document.annotations[0].spans == ((12, 16), (30, 36))
+
+
+@pytest.mark.parametrize("tail", ["", "|", "|null" * 16, "|null" * 16 + "|", "|null" * 19, "|*null" * 19 + "|"])
+def test_share_widths(share_of, tail):
+    [document] = share_of(f"n1.text|*12-16|*C0242379{tail}\n").documents
+    assert document.annotations == (Annotation(((12, 16),), "Disorder", ("CUI:C0242379",)),)
+
+
+def test_share_pieces_out_of_order_are_a_listed_repair(share_of):
+    reading = share_of("n1.text|30-36,12-16|C0242379|\n")
+    assert reading.documents[0].annotations[0].spans == ((12, 16), (30, 36))
+    assert [(r.doc_id, r.published) for r in reading.repairs] == [("n1", ((30, 36), (12, 16)))]
+
+
+@pytest.mark.parametrize(
+    ("pipe", "what", "row"),
+    [
+        ("n1.text|12-16\n", "truncated line", 1),
+        ("n1.text|12-16|C1|no\n", "truncated line", 1),
+        ("n1.text|12-16|C1|" + "x|" * 20 + "\n", "truncated line", 1),
+        (PIPE + "n1.text|12-16|\n", "truncated line", 4),
+        ("\nn2.text|12-16|C1|\n", "line of another note", 2),
+        ("n1.text|12-99|C1|\n", "span outside of text", 1),
+        ("n1.text|12-x|C1|\n", "bad offset", 1),
+        ("n1.text|12|C1|\n", "bad offset", 1),
+        ("n1.text||C1|\n", "bad offset", 1),
+        ("n1.text|12-16,14-20|C1|\n", "overlapping pieces", 1),
+        ("n1.text|22-24|C1|\n", "wrong offset", 1),
+    ],
+)
+def test_share_faults_name_file_and_row(share_of, pipe, what, row):
+    with pytest.raises(UserError) as caught:
+        share_of(pipe)
+    assert caught.value.what == what
+    assert re.search(rf"n1\.pipe:{row}$", caught.value.where)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"n2.text": b"x"}, r"incomplete note in .*n2.text: no .pipe file"),
+        ({"n2.pipe": b""}, r"incomplete note in .*n2.pipe: no .text or .txt file"),
+        ({"n1.txt": b"x"}, r"note given twice in .*n1.txt: n1.text is there too"),
+        ({"README.md": b"x"}, r"unknown file in .*README.md"),
+        ({"n1.text": b"ok\ncaf\xe9"}, r"not UTF-8 in .*n1.text:2: byte 0xe9"),
+        ({"n1.text": b"\xef\xbb\xbf" + NOTE.encode()}, r"byte order mark in .*n1.text:1"),
+    ],
+)
+def test_share_folders(share_of, files, message):
+    with pytest.raises(UserError, match=message):
+        share_of(files=files)
+
+
+def test_share_txt_hidden_files_and_empty_pipe(share_of):
+    reading = share_of(files={"a.txt": b"Nothing.", "a.pipe": b"", ".hidden": b"x"})
+    assert [(d.doc_id, len(d.annotations)) for d in reading.documents] == [("a", 0), ("n1", 3)]
+
+
+def test_share_keeps_carriage_returns_of_the_text_and_strips_those_of_the_pipe(share_of):
+    reading = share_of("\ufeff" + PIPE.replace("\n", "\r\n"))
+    assert reading.documents[0].text.count("\r\n") == 2
+    assert [a.spans[0] for a in reading.documents[0].annotations] == [(12, 16), (24, 36), (42, 45)]
+    assert +reading.handled == {"CRLF line ends": 3, "byte order marks": 1, "texts with CRLF line ends": 1}
+
+
+def test_share_wants_a_folder(tmp_path):
+    with pytest.raises(UserError, match="missing folder"):
+        share.read(tmp_path / "none", "CUI")
+
+
+# ------------------------------------------------------------------------------------------------------------------ fuzz
+
+DAMAGE = st.tuples(
+    st.integers(0, 600),
+    st.integers(0, 20),
+    st.sampled_from([b"", b"\r", b"\n", b"\r\n", b"\t", b"|", b"-", b",", b"\xef\xbb\xbf", b"\xff", b"9", "\u2028".encode()]),
+)
+
+
+def damaged(content: str, damages) -> bytes:
+    data = content.encode()
+    for position, removed, inserted in damages:
+        position %= len(data) + 1
+        data = data[:position] + inserted + data[position + removed :]
+    return data
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(DAMAGE, min_size=1, max_size=3))
+@example([(4, 3, b"9" * 5000)])
+def test_damaged_pubtator_gives_a_row_or_documents(damages):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "corpus.txt")
+        path.write_bytes(damaged(PUBTATOR, damages))
+        try:
+            reading = pubtator.read(path, "MSH")
+        except UserError as error:
+            assert re.search(r"corpus\.txt:\d+$", error.where)
+            return
+        for document in reading.documents:
+            for annotation in document.annotations:
+                assert annotation.surface(document.text).strip()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(DAMAGE, min_size=1, max_size=3), st.booleans())
+@example([(8, 2, b"9" * 5000)], False)
+def test_damaged_share_gives_a_row_or_documents(damages, in_text):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "n1.text").write_bytes(damaged(NOTE, damages) if in_text else NOTE.encode())
+        Path(folder, "n1.pipe").write_bytes(PIPE.encode() if in_text else damaged(PIPE, damages))
+        try:
+            reading = share.read(Path(folder), "CUI")
+        except UserError as error:
+            assert re.search(r"n1\.(text|pipe):\d+$", error.where)
+            return
+        for document in reading.documents:
+            for annotation in document.annotations:
+                assert annotation.surface(document.text).strip()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, len(PUBTATOR) - 1))
+def test_cut_off_pubtator_loses_only_what_follows(length):
+    """A file that ends early is an error with its row, or every line before the last is there as published."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "corpus.txt")
+        path.write_text(PUBTATOR[:length], newline="")
+        whole = Path(folder, "whole.txt")
+        whole.write_text(PUBTATOR, newline="")
+        try:
+            reading = pubtator.read(path, "MSH")
+        except UserError as error:
+            assert re.search(r"corpus\.txt:\d+$", error.where)
+            return
+        published = {(d.doc_id, a.spans) for d in pubtator.read(whole, "MSH").documents for a in d.annotations}
+        found = [(d.doc_id, a.spans) for d in reading.documents for a in d.annotations]
+        assert set(found) <= published
+        complete = [line for line in PUBTATOR[:length].split("\n") if re.match(r"\d\t\d+\t\d+\t.+\t.+\t", line)]
+        assert len(found) == len(complete)

@@ -1,0 +1,151 @@
+"""Normalization metrics, against rank-by-rank loops over plain Python rows."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mentionforge import tables
+from mentionforge.config import Corpus
+from mentionforge.errors import UserError
+from mentionforge.evaluation.normalization import concept_sets, evaluate, gold_of, ranks_of
+
+RNG = np.random.default_rng(11)
+
+
+def mention(i, cuis, split="test", ids=None, bucket="seen_mention"):
+    ids = [f"MSH:{c}" for c in cuis] if ids is None else ids
+    return {
+        "doc_id": "d",
+        "mention_id": f"m{i:03d}",
+        "split": split,
+        "spans": [{"start": 0, "end": 1}],
+        "surface": "x",
+        "entity_type": "Disease",
+        "concept_ids": ids,
+        "cuis": sorted(cuis),
+        "composite": len(ids) > 1,
+        "ood_bucket": bucket if cuis else "unmapped",
+    }
+
+
+def linked(found):
+    return tables.build(tables.LINKED, [{"mention_id": m, "rank": r + 1, "cui": c, "score": 1.0 - r / 1000} for m, cuis in found.items() for r, c in enumerate(cuis)])
+
+
+def write_cell(base, found, *levels):
+    path = base.joinpath("c", *levels, "predictions.parquet")
+    tables.write(tables.LINKED, path, linked(found))
+    return path
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """120 test mentions (12 unmapped), predictions for all but some of them, and the files of a run."""
+    buckets = ("seen_mention", "seen_concept", "unseen_concept")
+    rows = [mention(i, [] if i % 10 == 9 else [f"C{c}" for c in set(RNG.integers(0, 40, RNG.integers(1, 4)))], bucket=buckets[i % 3]) for i in range(120)]
+    rows += [mention(200 + i, ["C1"], split="train") for i in range(5)]
+    tables.write(tables.MENTIONS, tmp_path / "corpora" / "c" / "mentions.parquet", rows)
+    for policy in ("any", "all", "split"):
+        settings = Corpus(reader="pubtator", kb="k", splits={"train": ("a",), "test": ("b",)}, composite=policy).model_dump(mode="json")
+        (tmp_path / f"{policy}.json").write_text(json.dumps({"kind": "corpora", "name": "c", "settings": settings}))
+    found = {m["mention_id"]: [f"C{c}" for c in RNG.permutation(120)[:100]] for m in rows if m["split"] == "test" and m["cuis"] and m["mention_id"] != "m003"}
+    return tmp_path, rows, found
+
+
+def run(folder, policy, *paths):
+    evaluate(folder / "corpora" / "c", folder / f"{policy}.json", folder / "normalization", list(paths), folder / "out.parquet")
+    return tables.read(tables.METRICS, folder / "out.parquet").to_pylist()
+
+
+def by_hand(rows, found, bucket):
+    """acc@k and MRR of the policy `any`, mention by mention; a mention without predictions is wrong."""
+    asked = [m for m in rows if m["split"] == "test" and m["cuis"] and bucket in ("all", m["ood_bucket"])]
+    hits, reciprocal = dict.fromkeys((1, 5, 10, 50, 100), 0), 0.0
+    for m in asked:
+        for rank, cui in enumerate(found.get(m["mention_id"], []), 1):
+            if cui in m["cuis"]:
+                reciprocal += 1 / rank
+                for k in hits:
+                    hits[k] += rank <= k
+                break
+    return {f"acc@{k}": h / len(asked) for k, h in hits.items()} | {"mrr": reciprocal / len(asked)}, len(asked)
+
+
+@pytest.mark.parametrize("policy", ["any", "split"])
+def test_equals_a_loop_by_hand(corpus, policy, capsys):
+    folder, rows, found = corpus
+    rows = run(folder, policy, write_cell(folder / "normalization", found, "g", "naive", "l", "train+kb")) and rows
+    metrics = tables.read(tables.METRICS, folder / "out.parquet").to_pylist()
+    assert {m["bucket"] for m in metrics} == {"all", "seen_mention", "seen_concept", "unseen_concept"}
+    for bucket in ("all", "seen_mention", "seen_concept", "unseen_concept"):
+        expected, n = by_hand(rows, found, bucket)
+        mine = {m["metric"]: m["value"] for m in metrics if m["bucket"] == bucket}
+        assert mine == pytest.approx(expected, abs=1e-12)
+        assert {m["n"] for m in metrics if m["bucket"] == bucket} == {n}
+    first = metrics[0]
+    assert [first[k] for k in ("task", "corpus", "generator", "strategy", "system", "variant", "seed", "split")] == ["normalization", "c", "g", "naive", "l", "train+kb", 0, "test"]
+    assert "108 of 120 test mentions map to a concept" in capsys.readouterr().err
+
+
+def test_every_cell_has_the_same_population(corpus):
+    """Missing predictions are wrong, not dropped: n never changes, the accuracy does."""
+    folder, _, found = corpus
+    base = folder / "normalization"
+    full = {m: ["C0", "C1", "C2", "C3"] for m in found}
+    cells = [write_cell(base, f, "g", s, "l", "kb") for s, f in (("full", full), ("half", dict(list(full.items())[::2])), ("none", {}))]
+    metrics = run(folder, "any", *cells)
+    overall = {m["strategy"]: m for m in metrics if m["bucket"] == "all" and m["metric"] == "acc@5"}
+    assert {m["n"] for m in overall.values()} == {108}
+    assert overall["full"]["value"] > overall["half"]["value"] > overall["none"]["value"] == 0
+
+
+def test_predictions_of_unmapped_or_unknown_mentions_are_an_error(corpus):
+    folder, _, found = corpus
+    for odd in ("m009", "m200", "elsewhere"):
+        path = write_cell(folder / "normalization", {**found, odd: ["C1"]}, "g", odd, "l", "kb")
+        with pytest.raises(UserError, match=f"unknown mention.*{odd}"):
+            run(folder, "any", path)
+
+
+def test_paths_that_name_no_cell(corpus):
+    folder, _, found = corpus
+    for path in (write_cell(folder / "normalization", found, "g", "naive", "l"), write_cell(folder / "elsewhere", found, "g", "naive", "l", "kb")):
+        with pytest.raises(UserError, match="names no cell"):
+            run(folder, "any", path)
+
+
+def answer(rows, policy, cuis):
+    return ranks_of(gold_of(rows, policy), linked({"m000": cuis}), "x")[0]
+
+
+def test_composite_policies():
+    """Two concepts of one CUI each: `any` takes the first, `all` wants both within the first k + 1 ranks."""
+    rows = [mention(0, ["C1", "C2"])]
+    assert answer(rows, "any", ["C9", "C2", "C1"]) == 2
+    assert answer(rows, "all", ["C2", "C1", "C9"]) == answer(rows, "all", ["C1", "C2"]) == 1
+    assert answer(rows, "all", ["C2", "C9", "C1"]) == answer(rows, "all", ["C9", "C2", "C1"]) == 2
+    assert answer(rows, "all", ["C2", "C9"]) == np.inf
+    one = [mention(0, ["C1", "C2"], ids=["MSH:A"])]
+    assert answer(one, "all", ["C9", "C2", "C1"]) == 2, "one concept with two CUIs is no composite"
+
+
+def test_all_with_concepts_of_several_cuis():
+    """A maps to C1 and C2, known from a training mention; B to C3. Right concepts never count as wrong ones."""
+    rows = [mention(0, ["C1", "C2", "C3"], ids=["MSH:A", "MSH:B"]), mention(1, ["C1", "C2"], "train", ["MSH:A"]), mention(2, ["C3"], "train", ["MSH:B"])]
+    assert concept_sets(rows) == {"MSH:A": {"C1", "C2"}, "MSH:B": {"C3"}}
+    assert answer(rows, "all", ["C2", "C3"]) == answer(rows, "all", ["C1", "C2", "C3"]) == 1
+    assert answer(rows, "all", ["C1", "C2", "C9", "C3"]) == 2
+    assert answer(rows, "all", ["C1", "C2", "C9"]) == np.inf
+    ids = [mention(0, ["C1", "C2"], ids=["CUI:C1", "CUI:C2"])]
+    assert concept_sets(ids) == {"CUI:C1": {"C1"}, "CUI:C2": {"C2"}}
+    part = [mention(0, ["C1"], ids=["MSH:A", "MSH:B"]), mention(1, [], "train", ["MSH:B"])]
+    assert answer(part, "all", ["C1"]) == 1, "a concept that maps to nothing cannot be asked for"
+
+
+def test_a_bucket_without_mentions_is_null(tmp_path, corpus):
+    folder, *_ = corpus
+    tables.write(tables.MENTIONS, folder / "corpora" / "c" / "mentions.parquet", [mention(0, ["C1"])])
+    metrics = run(folder, "any", write_cell(folder / "normalization", {"m000": ["C1"]}, "none", "none", "l", "kb"))
+    assert {(m["value"], m["n"]) for m in metrics if m["bucket"] == "unseen_concept"} == {(None, 0)}
+    assert {(m["value"], m["n"]) for m in metrics if m["bucket"] == "all"} == {(1.0, 1)}

@@ -1,0 +1,231 @@
+"""Sentences, windows, tags and decoding: the parts of recognition that need no weights, against independent computations."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mentionforge import gold, text
+from mentionforge.gold import TAGS, flatten, tags
+from mentionforge.recognition import sentences
+from mentionforge.recognition.windows import Windows, cover, owners
+
+UNICODE = st.text(st.sampled_from("aB1é漢 \n\u0301\u200b-_.,°𝔸ß'\t "), max_size=60)
+
+
+class SpellingTokenizer:
+    """One piece per character that Latin-1 knows: pieces of every length, none at all for other words."""
+
+    is_fast, cls_token_id, sep_token_id, unk_token_id, pad_token_id = True, 1, 2, 3, 0
+
+    def __call__(self, words, add_special_tokens):
+        assert not add_special_tokens
+        return {"input_ids": [[10 + ord(c) for c in word if ord(c) < 256] for word in words]}
+
+
+def spans_of(tag_sequence):
+    """Independent reading of IOB2: cut before every B and every O."""
+    pieces = "".join(t[0] for t in tag_sequence)
+    found = []
+    for start in (i for i, t in enumerate(pieces) if t == "B"):
+        run = len(list(itertools.takewhile(lambda t: t == "I", pieces[start + 1 :])))
+        found.append((start, start + 1 + run))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ gold
+
+
+def words_of(string):
+    return text.words(string)
+
+
+def test_a_mention_in_pieces_follows_the_policy():
+    words = words_of("tumors of the breast and ovary")
+    pieces = [[(0, 6), (14, 20)]]
+    assert flatten(words, pieces, "longest").spans == ((0, 1),)
+    assert flatten(words, [[(0, 6), (7, 20)]], "longest").spans == ((1, 4),)
+    assert flatten(words, pieces, "hull").spans == ((0, 4),)
+    dropped = flatten(words, pieces, "drop")
+    assert dropped.spans == () and dropped.counts["dropped_discontinuous"] == 1 == dropped.counts["discontinuous"]
+
+
+def test_the_longest_of_overlapping_mentions_is_kept_and_the_others_counted():
+    words = words_of("hereditary breast cancer, breast cancer")
+    flat = flatten(words, [[(11, 24)], [(0, 24)], [(26, 39)], [(26, 39)]], "longest")
+    assert flat.spans == ((0, 3), (4, 6)) and flat.sources == (1, 2)
+    assert flat.counts["dropped_overlap"] == 2 and flat.counts["kept"] == 2 and flat.counts["mentions"] == 4
+
+
+def test_a_mention_inside_a_word_is_widened_and_counted():
+    words = words_of("the ALDgene gene")
+    flat = flatten(words, [[(4, 7)]], "longest")
+    assert flat.spans == ((1, 2),) and flat.counts["widened"] == 1
+    blank = flatten(words, [[(3, 4)]], "longest")
+    assert blank.spans == () and blank.counts["dropped_empty"] == 1
+
+
+def test_adjacent_mentions_stay_apart():
+    # The IO fault: without B the two would read as one mention.
+    flat = flatten(words_of("anemia asthma fever"), [[(0, 6)], [(7, 13)]], "longest")
+    assert tags(3, flat.spans) == ["B-Disease", "B-Disease", "O"]
+
+
+@given(UNICODE, st.data())
+def test_flatten_counts_every_mention_once_and_covers_what_it_keeps(string, data):
+    words = words_of(string)
+    bound = st.integers(0, len(string))
+    pairs = data.draw(st.lists(st.lists(st.tuples(bound, bound).map(sorted).filter(lambda s: s[0] < s[1]).map(tuple), min_size=1, max_size=3), max_size=6))
+    for policy in ("longest", "hull", "drop"):
+        flat = flatten(words, pairs, policy)
+        left_out = sum(n for k, n in flat.counts.items() if k.startswith("dropped_"))
+        assert len(pairs) == flat.counts["mentions"] == flat.counts["kept"] + left_out and len(flat.spans) == flat.counts["kept"]
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(flat.spans)) and all(a < b for a, b in flat.spans)
+        for (first, last), source in zip(flat.spans, flat.sources, strict=True):
+            start, end = gold.one_span(pairs[source], policy)
+            touched = [i for i, (a, b) in enumerate(words) if a < end and b > start]
+            assert touched == list(range(first, last))
+        assert spans_of(tags(len(words), flat.spans)) == list(flat.spans)
+
+
+# ------------------------------------------------------------------------------------------------------- sentences
+
+
+@given(UNICODE, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=5))
+def test_every_word_is_in_exactly_one_sentence(string, spans):
+    # Sentence spans that leave gaps or cut words must not lose anything.
+    rows = [{"start": min(s), "end": max(s)} for s in spans if max(s) <= len(string)]
+    doc = sentences.document("d", string, rows)
+    assert [i for s in doc.sentences for i in range(*s)] == list(range(len(text.words(string))))
+    assert all(a < b for a, b in doc.sentences)
+
+
+def test_training_joins_sentences_that_would_cut_a_mention_and_prediction_does_not():
+    string = "Type 1. diabetes is common. It is chronic."
+    doc = sentences.document("d", string, [{"start": 0, "end": 7}, {"start": 8, "end": 27}, {"start": 28, "end": 42}])
+    assert len(doc.sentences) == 3
+    examples, counts = sentences.training([doc], {"d": [[(0, 16)]]}, "longest")
+    assert counts["joined"] == 1 and counts["sentences"] == 2 == len(examples)
+    assert [w for e in examples for w in e.words] == [string[a:b] for a, b in doc.words]
+    assert examples[0].tags == ["B-Disease", "I-Disease", "I-Disease", "I-Disease", "O", "O", "O"]
+    assert len(doc.sentences) == 3
+
+
+# --------------------------------------------------------------------------------------------------------- windows
+
+
+@given(st.lists(st.integers(1, 12), max_size=60), st.integers(12, 30), st.integers(0, 11))
+def test_windows_hold_every_word_within_their_size(lengths, size, stride):
+    ranges = cover(lengths, size, stride)
+    assert {i for r in ranges for i in range(*r)} == set(range(len(lengths)))
+    assert all(sum(lengths[a:b]) <= size for a, b in ranges)
+    for (_, end), (start, after) in itertools.pairwise(ranges):
+        assert start <= end < after and sum(lengths[start:end]) <= stride
+    owner = owners(ranges, len(lengths))
+    for i, k in enumerate(owner):
+        # Brute force: context that window k leaves on its cut sides, against every other window that holds the word.
+        def context(j, i=i):
+            first, last = ranges[j]
+            sides = [i - first] * (first > 0) + [last - 1 - i] * (last < len(lengths))
+            return min(sides, default=len(lengths))
+
+        holders = [j for j, (a, b) in enumerate(ranges) if a <= i < b]
+        assert k == max(holders, key=lambda j: (context(j), -j))
+
+
+def test_windows_share_words_where_there_is_room():
+    assert cover([1] * 10, 6, 3) == [(0, 6), (3, 9), (6, 10)]
+    assert cover([1] * 6, 6, 3) == [(0, 6)]
+    assert cover([], 6, 3) == []
+
+
+@settings(deadline=None)
+@given(st.lists(UNICODE, max_size=4), st.integers(4, 20), st.integers(0, 3), st.data())
+def test_characters_to_word_pieces_and_back(strings, size, stride, data):
+    """Tags put at first pieces, window by window, and read back from them give the same character spans."""
+    docs = [sentences.document(str(i), s, []) for i, s in enumerate(strings)]
+    windows = Windows(SpellingTokenizer(), size, stride).cut([[d.text[a:b] for a, b in d.words] for d in docs])
+    wanted, found = [], []
+    read: Counter = Counter()
+    classes = []
+    for doc in docs:
+        cuts = sorted(data.draw(st.sets(st.integers(0, len(doc.words)), max_size=6)))
+        spans = [s for s in itertools.pairwise(cuts) if data.draw(st.booleans())]
+        wanted += [(doc.doc_id, doc.words[a][0], doc.words[b - 1][1]) for a, b in spans]
+        classes.append(tags(len(doc.words), spans))
+    back = [[""] * len(doc.words) for doc in docs]
+    for window in windows:
+        assert len(window.pieces) <= size + 2
+        for word, position in zip(window.words, window.positions, strict=True):
+            first = docs[window.sentence].text[docs[window.sentence].words[word][0]]
+            assert window.pieces[position] in (10 + ord(first), 3) or ord(first) >= 256
+            back[window.sentence][word] = classes[window.sentence][word]
+            read[window.sentence, word] += 1
+    assert set(read.values()) <= {1} and len(read) == sum(len(d.words) for d in docs)
+    for doc, sequence in zip(docs, back, strict=True):
+        found += [(doc.doc_id, doc.words[a][0], doc.words[b - 1][1]) for a, b in spans_of(sequence)]
+    assert found == wanted
+
+
+def test_pieces_are_those_of_the_whole_sentence(minilm):
+    """On plain text, splitting word by word gives what the tokenizer gives for the sentence, at the same characters."""
+    from transformers import AutoTokenizer
+
+    from mentionforge import models
+
+    tokenizer = AutoTokenizer.from_pretrained(models.folder(minilm))
+    string = "Adenomatous polyposis coli (APC) isn't Huntington's disease; café-au-lait spots_2 in 3.5% of families!"
+    spans = text.words(string)
+    windows = Windows(tokenizer, 128, 16).cut([[string[a:b] for a, b in spans]])
+    whole = tokenizer(string, return_offsets_mapping=True)
+    assert len(windows) == 1 and windows[0].pieces == whole["input_ids"]
+    assert [whole["offset_mapping"][p][0] for p in windows[0].positions] == [a for a, _ in spans]
+
+
+# -------------------------------------------------------------------------------------------------------- decoding
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(*[st.floats(0.01, 1)] * 3), max_size=6))
+def test_decoding_finds_the_most_probable_valid_tags(rows):
+    from mentionforge.recognition.tagger import decode
+
+    probabilities = np.array([np.array(r) / sum(r) for r in rows]).reshape(-1, 3)
+    valid = [p for p in itertools.product(range(3), repeat=len(rows)) if all(not (b == 2 and a == 0) for a, b in itertools.pairwise((0, *p)))]
+    chance = {p: float(np.prod([probabilities[i, t] for i, t in enumerate(p)])) for p in valid}
+    found = decode(probabilities)
+    path = tuple(TAGS.index(t) for t in tags(len(rows), [f.span for f in found]))
+    assert chance[path] == pytest.approx(max(chance.values()))
+    for (a, b), score in found:
+        assert score == pytest.approx(np.mean([probabilities[i, path[i]] for i in range(a, b)]))
+
+
+def test_batches_hold_every_sentence_once_and_differ_between_epochs():
+    import torch
+
+    from mentionforge.recognition.training import batches
+
+    lengths = [(i * 37) % 100 for i in range(1000)]
+    order = torch.Generator().manual_seed(3)
+    one, two = list(batches(lengths, 16, order)), list(batches(lengths, 16, order))
+    assert sorted(i for b in one for i in b) == list(range(1000)) == sorted(i for b in two for i in b) and one != two
+    assert list(batches(lengths, 16, torch.Generator().manual_seed(3))) == one
+    padded = sum(max(lengths[i] for i in b) * len(b) for b in one)
+    assert padded < 1.15 * sum(lengths)
+
+
+def test_bfloat16_is_taken_only_where_asked_or_fast(monkeypatch):
+    import torch
+
+    from mentionforge.recognition.tagger import autocast_dtype
+
+    cpu = torch.device("cpu")
+    assert autocast_dtype("float32", cpu) is None and autocast_dtype("bfloat16", cpu) is torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert autocast_dtype("auto", cpu) is None
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert autocast_dtype("auto", cpu) is torch.bfloat16
