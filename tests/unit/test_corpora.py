@@ -238,6 +238,13 @@ def test_ambiguous_id_keeps_all_cuis(tiny):
     assert_nothing_lost(stats)
 
 
+def test_buckets_compare_surfaces_without_case_and_punctuation(tiny):
+    train = "1|t|Gout-attack today\n1|a|x\n1\t0\t11\tGout-attack\tDisease\tD1\n"
+    test = "2|t|A GOUT attack, podagra\n2|a|flu\n2\t2\t13\tGOUT attack\tDisease\tD1\n2\t15\t22\tpodagra\tDisease\tD1\n2\t23\t26\tflu\tDisease\tD2\n"
+    buckets = {m["surface"]: m["ood_bucket"] for m in tiny(train=train, test=test)[0]}
+    assert buckets == {"Gout-attack": "seen_mention", "GOUT attack": "seen_mention", "podagra": "seen_concept", "flu": "unseen_concept"}
+
+
 @pytest.mark.parametrize("joint", ["|", "+"])
 def test_composite_is_one_row_or_split(tiny, joint):
     test = TEST.replace("D1", f"D1{joint}MESH:D2{joint}OMIM:7{joint}-1")

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-
 from mentionforge.encoders import Encoder
 from mentionforge.errors import UserError
 from mentionforge.models import folder

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-
 from mentionforge import tables
 from mentionforge.config import Corpus
 from mentionforge.errors import UserError

@@ -6,7 +6,6 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from mentionforge import tables, text
 from mentionforge.errors import UserError
 from mentionforge.evaluation.recognition import GoldDocument, cell, evaluate, load_gold, score, strict
@@ -31,7 +30,7 @@ def _runs(marks):
 pair = st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), spans(n), spans(n)))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(pair, min_size=1, max_size=4))
 def test_seqeval_equals_sets_of_spans(documents):
     gold = {(i, s) for i, (_, true, _) in enumerate(documents) for s in true}

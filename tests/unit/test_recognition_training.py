@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-
 from mentionforge import tables, text
 from mentionforge.errors import UserError
 
@@ -122,14 +121,13 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 def test_overfits_eight_sentences(minilm, corpus, specs, tmp_path):
-    spec, corpus_spec = specs(real={"epochs": 12, "learning_rate": 1e-3}, batch_size=8, patience=12)
-    folder = corpus({"train": SPLITS["train"], "dev": SPLITS["train"], "test": SPLITS["train"]})
+    spec, corpus_spec = specs(real={"epochs": 10, "learning_rate": 1e-3}, batch_size=8)
+    folder = corpus({"train": SPLITS["train"], "test": SPLITS["train"]})
     history = run(spec, minilm, folder, corpus_spec, tmp_path / "out")
-    assert [row["dev_f1"] for row in history if row["kept"] == "1"] == ["1.000000"]
+    assert float(history[-1]["train_loss"]) < 0.1 < float(history[0]["train_loss"])
     found = tables.read(tables.RECOGNIZED, tmp_path / "out/predictions.parquet").to_pylist()
-    gold = note(SPLITS["train"])[2]
-    assert [(r["start"], r["end"]) for r in found if r["split"] == "test"] == gold
-    assert all(0 < r["score"] <= 1 for r in found)
+    assert [(r["start"], r["end"]) for r in found] == note(SPLITS["train"])[2]
+    assert all(0 < r["score"] <= 1 and r["split"] == "test" for r in found)
 
 
 def test_seeds_reproduce_and_matter(tiny, corpus, specs, tmp_path):
@@ -194,7 +192,6 @@ def test_synthetic_schedules_need_notes(tiny, corpus, specs, synthetic, tmp_path
 
 def test_the_best_epoch_is_kept_and_patience_ends_training(tiny, corpus, specs, tmp_path, monkeypatch):
     import torch
-
     from mentionforge.recognition import training
 
     seen = []
@@ -235,11 +232,10 @@ def test_learning_rate_falls_linearly_after_warm_up(tiny, corpus, specs, tmp_pat
 
 def test_windows_must_fit_the_model(tiny, corpus, specs, tmp_path):
     folder = corpus(SPLITS)
-    with pytest.raises(UserError, match="at most 62 word pieces"):
-        run(specs(max_tokens=63)[0], tiny, folder, specs()[1], tmp_path / "x")
-    spec, corpus_spec = specs(max_tokens=20, stride=20)
-    with pytest.raises(UserError, match="stride"):
-        run(spec, tiny, folder, corpus_spec, tmp_path / "x")
+    for settings, message in (({"max_tokens": 63}, "at most 62 word pieces"), ({"max_tokens": 20, "stride": 20}, "stride")):
+        spec, corpus_spec = specs(**settings)
+        with pytest.raises(UserError, match=message):
+            run(spec, tiny, folder, corpus_spec, tmp_path / "x")
 
 
 def test_notes_stay_out_of_the_log(tiny, corpus, specs, synthetic, tmp_path, capfd):

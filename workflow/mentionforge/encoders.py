@@ -87,7 +87,9 @@ class Encoder:
     ) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         path = folder(stamp)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

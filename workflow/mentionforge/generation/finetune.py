@@ -154,8 +154,9 @@ def save_adapter(model: Any, target: Path, base: str, made: Mapping[str, Any]) -
         # Without save_embedding_layers=False, peft asks the hub whether the vocabulary was changed.
         model.save_pretrained(saved, safe_serialization=True, save_embedding_layers=False)
         kept.mkdir()
-        shutil.copy(saved / "adapter_model.safetensors", kept)
+        shutil.copyfile(saved / "adapter_model.safetensors", kept / "adapter_model.safetensors")
         described = json.loads((saved / "adapter_config.json").read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
+        described["target_modules"] = sorted(described["target_modules"])  # peft writes a set
         for name, data in (("adapter_config.json", described), ("provenance.json", made)):
             (kept / name).write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)

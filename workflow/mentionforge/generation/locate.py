@@ -16,6 +16,7 @@ end exclusive. The same function locates the controls' mentions.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from rapidfuzz.distance import OSA
+from spacy.lang.en.stop_words import STOP_WORDS
 
 from mentionforge import config, tables
 from mentionforge.config import ControlGenerator, LlmGenerator, read_spec
@@ -82,11 +84,10 @@ class Matcher:
     def _tags(self, text: str, tagged: Sequence[markers.Tagged]) -> Iterator[Mention]:
         for stretch in tagged:
             ends = [stretch.start + m.end() for m in re.finditer(r"\S+", text[stretch.start : stretch.end])]
-            if not stretch.closed:  # nobody knows where it ends: the longest beginning that is a name
-                candidates = ends[: self.settings.max_tag_tokens][::-1]
-            else:
-                candidates = ends[-1:] if len(ends) <= self.settings.max_tag_tokens else []
-            for end in candidates:
+            if stretch.closed and len(ends) > self.settings.max_tag_tokens:
+                continue
+            # An unclosed tag ends nobody knows where: then it is the longest beginning that is a name.
+            for end in ends[-1:] if stretch.closed else ends[: self.settings.max_tag_tokens][::-1]:
                 core = text[stretch.start : end].rstrip(".,;:!?")
                 score = self._similarity(core)
                 if score:
@@ -110,7 +111,7 @@ class Matcher:
         found = words_of(text)
         forms = [word.casefold() for word, _ in found]
         # Whether a mention may go on from word i to word i + 1.
-        joined = [re.fullmatch(GAP, text[a[1] : b[0]]) is not None for (_, a), (_, b) in zip(found, found[1:], strict=False)]
+        joined = [re.fullmatch(GAP, text[a[1] : b[0]]) is not None for (_, a), (_, b) in itertools.pairwise(found)]
         distances: dict[tuple[str, str], float] = {}
         for name in self.spelled:
             length = sum(map(len, name)) + len(name) - 1
@@ -214,7 +215,7 @@ def _funnel(prompted: Sequence[str], rows: Sequence[Any], found: Sequence[Any], 
         best.setdefault(mention["note_id"], mention["match"])
     by_best, by_match, reasons = Counter(best.values()), Counter(m["match"] for m in found), Counter(r["reason"] for r in rejected)
     per_note = Counter(Counter(m["note_id"] for m in found).values())
-    funnel = {
+    funnel: dict[str, Any] = {
         "prompted": len(prompted),
         "generated": len(rows),
         "finished_by_length": counts["finished_by_length"],
@@ -246,8 +247,6 @@ def _keep(kept: list[Mention], candidates: Iterable[Mention]) -> None:
 
 def _any_case(name: str) -> bool:
     """Whether a name may be found in any case: not so two letters, abbreviations ("ALL", "SADs"), and ordinary words ("all")."""
-    from spacy.lang.en.stop_words import STOP_WORDS
-
     capitals = sum(c.isupper() for c in name)
     abbreviation = len(name) <= 6 and " " not in name and capitals >= 2 and capitals >= sum(c.islower() for c in name)
     return len(name) > 2 and not abbreviation and name.casefold() not in STOP_WORDS

@@ -6,7 +6,9 @@ sample from and keeps the error of 4-bit weights out of the notes.
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +28,13 @@ def quiet() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import datasets
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
     datasets.disable_progress_bars()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)  # the libraries' notes to each other
 
 
 def device() -> Any:

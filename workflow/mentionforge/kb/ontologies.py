@@ -181,8 +181,7 @@ class _Merger:
             for cui, name in self.preferred.items()
         ]
         names = [
-            {"cui": cui, "name": name, "source": source, "term_type": kind, "preferred": name == self.preferred[cui]}
-            for cui, name, source, kind in self.names
+            {"cui": cui, "name": name, "source": source, "term_type": kind, "preferred": name == self.preferred[cui]} for cui, name, source, kind in self.names
         ]
         xrefs = [{"source": source, "code": code, "cui": cui, "via": via} for (source, code), (via, cuis) in self.codes.items() for cui in cuis]
         return concepts, names, xrefs
@@ -332,7 +331,9 @@ def _sssom(entry: OntologyKb, target: str) -> Iterator[Code]:
     for number, (subject, predicate, object_id) in _tsv(path, ("subject_id", "predicate_id", "object_id")):
         prefix, _, code = object_id.partition(":")
         if predicate != "skos:exactMatch" or prefix != SSSOM_PREFIX[target] or not subject.startswith("MONDO:"):
-            raise UserError("unexpected mapping", f"{path}:{number}", f"not an exact match of a MONDO and a {SSSOM_PREFIX[target]} id", "give Mondo's exact matches")
+            raise UserError(
+                "unexpected mapping", f"{path}:{number}", f"not an exact match of a MONDO and a {SSSOM_PREFIX[target]} id", "give Mondo's exact matches"
+            )
         yield subject, code
 
 
@@ -359,7 +360,9 @@ def _reading(path: str) -> Iterator[TextIO]:
         with _open(path) as handle:
             yield handle
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, ZstdError) as error:
-        raise UserError("unreadable ontology", path, f"{type(error).__name__}: {error}", "fetch the file again, or give the file that the config describes") from error
+        raise UserError(
+            "unreadable ontology", path, f"{type(error).__name__}: {error}", "fetch the file again, or give the file that the config describes"
+        ) from error
 
 
 def _tsv(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from mentionforge import tables
@@ -50,6 +51,7 @@ COLUMNS = {name: columns.split(",") for name, columns in FORMATS.items()}
 
 REQUIRED = ("MRCONSO", "MRSTY")
 MEMORY, THREADS = "2GB", 2
+BAR, NEWLINE, RETURN = b"|\n\r"
 INCOMPLETE = "the file is incomplete or was edited; unpack the release again"
 
 
@@ -89,7 +91,10 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, files: dict[str, Path]) -
     if ranks := _ranks(files):
         db.executemany("INSERT INTO ranks VALUES (?, ?, ?)", ranks)
     wanted = "true" if not types else "list_contains($types, TUI)"
-    db.execute(f"CREATE TEMP TABLE types AS SELECT DISTINCT CUI AS cui, TUI AS tui FROM {_rows(files['MRSTY'])} WHERE {wanted}", {"types": list(types)} if types else {})
+    db.execute(
+        f"CREATE TEMP TABLE types AS SELECT DISTINCT CUI AS cui, TUI AS tui FROM {_rows(files['MRSTY'])} WHERE {wanted}",
+        {"types": list(types)} if types else {},
+    )
     if not _one(db, "SELECT count(*) FROM types"):
         raise UserError("empty selection", str(files["MRSTY"]), f"no concept has a semantic type of {', '.join(types)}", "correct semantic_types")
     settings = {
@@ -103,8 +108,8 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, files: dict[str, Path]) -
         CREATE TEMP TABLE atoms AS
         SELECT CUI AS cui, LAT AS lat, TS AS ts, STT AS stt, ISPREF AS ispref, AUI AS aui, SAB AS sab, TTY AS tty, CODE AS code, STR AS str,
                coalesce(list_contains($suppress, SUPPRESS), false) AS suppressed,
-               list_position($languages, LAT) AS language,
-               CASE WHEN language IS NULL OR language = 0 THEN 'language'
+               coalesce(list_position($languages, LAT), 0) AS language,
+               CASE WHEN language = 0 THEN 'language'
                     WHEN suppressed THEN 'suppressed'
                     WHEN list_contains($exclude, SAB) OR (len($include) > 0 AND NOT list_contains($include, SAB)) THEN 'source'
                     WHEN STR IS NULL THEN 'empty name'
@@ -195,7 +200,12 @@ def _select(db: duckdb.DuckDBPyConnection, entry: RrfKb, files: dict[str, Path],
         )
         kept = _one(db, "SELECT count(*) FROM xrefs WHERE source = 'RETIRED'")
         current, unknown = (_one(db, f"SELECT count(*) FROM retired WHERE {where}") for where in ("known AND current", "NOT known"))
-        drops["MRCUI"] = {"CUI still current": current, "leads to no selected concept": unknown, "xrefs": kept, "synonym preferred": rows["MRCUI"] - current - unknown - kept}
+        drops["MRCUI"] = {
+            "CUI still current": current,
+            "leads to no selected concept": unknown,
+            "xrefs": kept,
+            "repeated, or a synonym preferred": rows["MRCUI"] - current - unknown - kept,
+        }
     return drops
 
 
@@ -226,7 +236,9 @@ def _files(folder: Path) -> dict[str, Path]:
     for number, row in _small(files, "MRFILES"):
         name = row["FIL"].removesuffix(".RRF")
         if name in files and row["FMT"] != FORMATS[name]:
-            raise UserError("other columns", f"{files['MRFILES']}:{number}", f"{name}.RRF has {row['FMT']}, not {FORMATS[name]}", "use a release in Rich Release Format")
+            raise UserError(
+                "other columns", f"{files['MRFILES']}:{number}", f"{name}.RRF has {row['FMT']}, not {FORMATS[name]}", "use a release in Rich Release Format"
+            )
     return files
 
 
@@ -237,17 +249,19 @@ def _check_rows(path: Path, fields: int) -> int:
     cancel out (a bar too few here, one too many there) are left to DuckDB, which stops at them.
     """
     rows = bars = closed = 0
-    tail = b""
+    tail = np.zeros(2, np.uint8)  # the two bytes before a block, for line ends that two reads share
     with open(path, "rb") as handle:
         while chunk := handle.read(1 << 24):
-            rows += chunk.count(b"\n")
-            bars += chunk.count(b"|")
-            joined = tail + chunk
-            closed += joined.count(b"|\n") + joined.count(b"|\r\n") - tail.count(b"|\n")
-            tail = joined[-2:]
-    if tail and not tail.endswith(b"\n"):
+            block = np.concatenate([tail, np.frombuffer(chunk, np.uint8)])
+            ends = np.flatnonzero(block[2:] == NEWLINE) + 2
+            before = np.where(block[ends - 1] == RETURN, block[ends - 2], block[ends - 1])
+            rows += len(ends)
+            closed += int(np.count_nonzero(before == BAR))
+            bars += int(np.count_nonzero(block[2:] == BAR))
+            tail = block[-2:]
+    if tail[1] not in (0, NEWLINE):
         rows += 1
-        closed += tail.endswith(b"|")
+        closed += int(tail[1] == BAR)
     if bars != rows * fields or closed != rows:
         _find_bad_row(path, fields)
     return rows

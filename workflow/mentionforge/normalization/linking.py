@@ -4,8 +4,8 @@ A concept's score is that of its best entry; an entry of several concepts gives 
 by score, descending, and equal scores by CUI, ascending. Scores count as equal if they agree after rounding to six decimals
 (for vectors of length 1; to as many fewer as the square of the vectors' length has digits, because float32 carries seven).
 
-The command runs once per cell of an experiment, hundreds of times: it imports neither torch nor pandas, maps the vectors
-instead of reading them, and searches each distinct query vector once.
+The command runs once per cell of an experiment, hundreds of times: it imports no torch, maps the vectors instead of
+reading them, and searches each distinct query vector once.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _search(queries: np.ndarray, source: Source, metric: str, top: int, decimals
     fetch = min(top * OVERFETCH, len(source.vectors))
     while len(open_queries):
         values, neighbours = faiss.knn(queries[open_queries], source.vectors, fetch, metric=distance)  # [open queries, fetch]
-        scores = np.round(np.float64(-values if metric == "l2" else values), decimals) + 0.0  # + 0.0: no negative zero
+        scores = np.round((-values if metric == "l2" else values).astype(np.float64), decimals) + 0.0  # + 0.0: no negative zero
         hit, pair = _runs(first[neighbours].ravel(), bearers[neighbours].ravel())
         ranking = _reduce(hit // fetch, source.concept[pair], scores.ravel()[hit], top)
         # Complete: all entries seen, or `top` concepts above the worst score fetched (those equal to it may have unseen equals).

@@ -1,0 +1,380 @@
+"""Sampling and fine-tuning: a tiny random language model for what settings do, the real small one for the 4-bit trap."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from mentionforge import tables
+from mentionforge.config import Finetune, Sampling, load_config, spec_text
+from mentionforge.errors import UserError
+from mentionforge.generation import finetune, sample, weights
+from mentionforge.generation.sample import Request, Written
+
+CHAT = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """Stamp of a two-layer Llama with random weights and one token per byte, whose padding token ends the text."""
+    folder = tmp_path_factory.mktemp("tiny")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate(["<|im_start|>", "<|im_end|>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>", additional_special_tokens=["<|im_start|>"])
+    fast.chat_template = CHAT
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=1024, initializer_range=0.3, bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = LlamaForCausalLM(shape)
+    # As many chat models do, more than one token ends a text: here the common letters, so that notes have all lengths.
+    model.generation_config.eos_token_id = [1, *(vocabulary[c] for c in "etaoin")]
+    model.save_pretrained(folder)
+    (folder / "fetched.json").write_text(json.dumps({"folder": str(folder), "reference": {"hub": "tiny/llama"}}))
+    return folder / "fetched.json"
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny):
+    return weights.load_for_sampling(tiny, None, torch.float32), weights.tokenizer(tiny, "chat")
+
+
+def requests(tokenizer, n, prompt="Write about {}."):
+    return [Request(f"C{i}-0", tuple(weights.prompt_ids(tokenizer, prompt.format("gout" * (i % 5)), "chat")), 100 + i) for i in range(n)]
+
+
+def spec_file(path, root, part, **settings):
+    raw = yaml.safe_load((root / "config.yaml").read_text())
+    for key, value in settings.items():
+        raw["generators"]["smollm2"][key] = value
+    path.write_text(spec_text(load_config(raw), "generators", f"smollm2/{part}"))
+    return path
+
+
+def prompt_table(path, n):
+    rows = [{"note_id": f"C{i:03}-0", "cui": f"C{i:03}", "prompt": f"Write about {'gout' * (i % 5)}.", "has_definition": False, "seed": i} for i in range(n)]
+    tables.write(tables.PROMPTS, path, rows)
+    return path
+
+
+# --------------------------------------------------------------------------------------------------------- batches, resume
+
+
+def echo(batch):
+    return [Written(r.note_id, f"text {r.seed}", "stop", 1) for r in batch]
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 7, 8, 9])
+def test_every_prompt_gets_its_note_whatever_the_batch_size(n):
+    wanted = [Request(f"C{i}", (1,) * (i % 3 + 1), i) for i in range(n)]
+    done, seen = {}, []
+
+    def writer(batch):
+        assert 0 < len(batch) <= 4
+        seen.extend(r.note_id for r in batch)
+        return echo(batch)
+
+    sample.write_all(wanted, 4, writer, done, lambda notes: done.update((x.note_id, x) for x in notes))
+    assert sorted(seen) == sorted(done) == [r.note_id for r in wanted] and all(done[r.note_id].text == f"text {r.seed}" for r in wanted)
+
+
+def test_too_little_memory_halves_the_batches(capsys):
+    wanted, done, sizes = [Request(f"C{i}", (1,), i) for i in range(13)], {}, []
+
+    def writer(batch):
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.cuda.OutOfMemoryError
+        return echo(batch)
+
+    sample.write_all(wanted, 8, writer, done, lambda notes: done.update((x.note_id, x) for x in notes))
+    assert len(done) == 13 and sizes[:3] == [8, 4, 2] and max(sizes[2:]) == 2
+    assert "out of GPU memory with 8 notes" in capsys.readouterr().err
+
+    def never(batch):
+        raise torch.cuda.OutOfMemoryError
+
+    with pytest.raises(UserError, match="out of GPU memory"):
+        sample.write_all(wanted, 8, never, {}, lambda notes: None)
+
+
+def test_a_resumed_job_keeps_finished_notes_and_drops_a_cut_line(tmp_path, capsys):
+    partial = tmp_path / "out.parquet.partial.jsonl"
+    wanted = [Request(f"C{i}", (1,) * (i + 1), i) for i in range(10)]
+    with sample.finished_notes(partial, "job") as (done, keep):
+        sample.write_all(wanted[:6], 4, echo, done, keep)
+    whole = partial.read_text()
+    for cut in (len(whole) - 1, len(whole) - 9, whole.index("\n") + 5, 4, 0):
+        partial.write_text(whole[:cut])
+        with sample.finished_notes(partial, "job") as (done, keep):
+            assert len(done) == max(0, whole[:cut].count("\n") - 1)
+            fresh = []
+            sample.write_all(wanted, 4, lambda b: fresh.extend(r.note_id for r in b) or echo(b), done, keep)
+            assert done == {n.note_id: n for n in echo(wanted)}
+        assert all(json.loads(line) for line in partial.read_text().splitlines())
+    with sample.finished_notes(partial, "another job") as (done, _):
+        assert done == {}
+    assert "starting anew" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------------------------- drawing
+
+
+def test_draws_follow_the_distribution_and_each_row_has_its_own_stream():
+    logits = torch.tensor([0.0, 1.0, -1.0, 2.0, -torch.inf])
+    seeds, steps = list(range(50)), 200
+    draw = sample.Draw(seeds, 3, steps)
+    tokens = torch.stack([draw(torch.zeros(len(seeds), 3 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
+    counts = np.bincount(tokens.flatten().numpy(), minlength=5)
+    expected = np.exp([0, 1, -1, 2]) / np.exp([0, 1, -1, 2]).sum() * counts.sum()
+    assert counts[4] == 0 and ((counts[:4] - expected) ** 2 / expected).sum() < 16.3, "chi-square, 3 degrees of freedom, p = 0.001"
+    reordered = sample.Draw(seeds[::-1], 7, steps)
+    again = torch.stack([reordered(torch.zeros(len(seeds), 7 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
+    assert torch.equal(again.flip(1), tokens)
+
+
+def test_the_first_token_follows_temperature_and_nucleus(loaded):
+    """Against softmax, temperature and nucleus computed here from the model's logits."""
+    model, tokenizer = loaded
+    ids = weights.prompt_ids(tokenizer, "Write.", "chat")
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids])).logits[0, -1].double().numpy()
+    p = np.exp(logits / 1.7 - (logits / 1.7).max())
+    p /= p.sum()
+    order = np.argsort(-p)
+    kept = order[: int(np.searchsorted(np.cumsum(p[order]), 0.8)) + 1]
+    write = sample.make_writer(model, tokenizer, Sampling(temperature=1.7, top_p=0.8, max_new_tokens=1))
+    batch = [Request(str(i), tuple(ids), 10_000 + i) for i in range(2000)]
+    n_stop = sum(note.finish_reason == "stop" for note in write(batch))
+    stops = {tokenizer.eos_token_id, *model.generation_config.eos_token_id}
+    expected = sum(p[t] for t in kept if t in stops) / p[kept].sum()
+    assert 0.02 < expected < 0.98, "the test says something"
+    assert abs(n_stop / 2000 - expected) < 4 * np.sqrt(expected * (1 - expected) / 2000)
+
+
+def test_every_sampling_setting_reaches_the_model(loaded):
+    model, tokenizer = loaded
+    batch = requests(tokenizer, 6)
+
+    def texts(**settings):
+        return [n.text for n in sample.make_writer(model, tokenizer, Sampling(**{"temperature": 1.5, "top_p": 1.0, "max_new_tokens": 20} | settings))(batch)]
+
+    greedy = []
+    for r in batch:
+        out = model.generate(torch.tensor([r.ids]), attention_mask=torch.ones(1, len(r.ids)), max_new_tokens=20, do_sample=False, pad_token_id=1)
+        new = out[0, len(r.ids) :].tolist()
+        stops = model.generation_config.eos_token_id
+        greedy.append(tokenizer.decode(new[: next((i for i, t in enumerate(new) if t in stops), None)], skip_special_tokens=True).strip())
+    free = texts()
+    assert texts() == free != greedy
+    assert texts(temperature=1e-4) == greedy and texts(top_p=1e-6) == greedy
+    lengths = [n.tokens for n in sample.make_writer(model, tokenizer, Sampling(temperature=1.5, top_p=1.0, max_new_tokens=5))(batch)]
+    assert max(lengths) == 5
+    assert all(len(set(t)) == len(t) for t in texts(repetition_penalty=1e9) if t.isascii()) and texts(repetition_penalty=1e9) != free
+
+
+def test_notes_do_not_depend_on_batches_and_end_at_the_first_stop(loaded):
+    model, tokenizer = loaded
+    batch = requests(tokenizer, 9)
+    write = sample.make_writer(model, tokenizer, Sampling(temperature=1.5, top_p=1.0, max_new_tokens=16))
+    together = write(batch)
+    assert [write([r])[0] for r in batch] == together == write(batch[::-1])[::-1]
+    assert {n.finish_reason for n in together} == {"stop", "length"}
+    for note in together:
+        assert not set(note.text) & set("etaoin") and (note.tokens == 16) == (note.finish_reason == "length")
+
+
+# ---------------------------------------------------------------------------------------------------------------- shards
+
+
+def test_shards_resume_and_gather_give_every_prompt_one_note(tmp_path, root, tiny):
+    spec = spec_file(tmp_path / "spec.json", root, "sampling", sampling={"max_new_tokens": 8, "batch_size": 4, "temperature": 1.5, "top_p": 1.0}, dtype="float32")
+    asked = prompt_table(tmp_path / "prompts.parquet", 19)
+    shards = [tmp_path / f"{i}-of-3.parquet" for i in range(3)]
+    for i, path in enumerate(shards):
+        sample.sample_shard(spec, tiny, asked, None, i, 3, path)
+        assert tables.read(tables.NOTES, path)["note_id"].to_pylist() == [f"C{j:03}-0" for j in range(i, 19, 3)]
+    sample.gather(asked, shards, tmp_path / "notes.parquet")
+    rows = tables.read(tables.NOTES, tmp_path / "notes.parquet").to_pylist()
+    assert [r["note_id"] for r in rows] == [f"C{i:03}-0" for i in range(19)] and {r["generator"] for r in rows} == {"smollm2"}
+    assert len({r["text"] for r in rows}) > 12 and not list(tmp_path.glob("*.partial*"))
+
+    # One job, its partial file cut in a line, gives the same notes; a finished note is not written again.
+    kept = rows[0] | {"text": "kept as it was"}
+    partial = tmp_path / "whole.parquet.partial.jsonl"
+    described = json.loads(spec.read_text())
+    prompted = [r | {"seed": n["seed"]} for r, n in zip(tables.read(tables.PROMPTS, asked).to_pylist(), rows, strict=True)]
+    lines = [json.dumps({"job": sample._job(described, tiny, None, prompted)}), json.dumps({k: kept[k] for k in ("note_id", "text", "finish_reason", "tokens")})]
+    partial.write_text("\n".join(lines) + '\n{"note_id": "C00')
+    sample.sample_shard(spec, tiny, asked, None, 0, 1, tmp_path / "whole.parquet")
+    assert tables.read(tables.NOTES, tmp_path / "whole.parquet").to_pylist() == [kept, *rows[1:]] and not partial.exists()
+
+    with pytest.raises(UserError, match=r"prompts without a note.*C001-0"):
+        sample.gather(asked, [shards[0], shards[2]], tmp_path / "notes.parquet")
+    with pytest.raises(UserError, match="twice"):
+        sample.gather(asked, [*shards, shards[1]], tmp_path / "notes.parquet")
+    with pytest.raises(UserError, match="no such shard"):
+        sample.sample_shard(spec, tiny, asked, None, 3, 3, tmp_path / "x.parquet")
+
+
+def test_the_seed_of_sampling_changes_the_notes_and_the_batch_size_does_not_change_the_job(tmp_path, root, tiny):
+    asked = prompt_table(tmp_path / "prompts.parquet", 6)
+    texts, jobs = {}, {}
+    for name, settings in {"a": {}, "b": {"seed": 14}, "c": {"batch_size": 2}}.items():
+        spec = spec_file(tmp_path / f"{name}.json", root, "sampling", sampling={"max_new_tokens": 8, "temperature": 1.5, "top_p": 1.0} | settings, dtype="float32")
+        sample.sample_shard(spec, tiny, asked, None, 0, 1, tmp_path / f"{name}.parquet")
+        texts[name] = tables.read(tables.NOTES, tmp_path / f"{name}.parquet")["text"].to_pylist()
+        jobs[name] = sample._job(json.loads(spec.read_text()), tiny, None, [])
+    assert texts["a"] == texts["c"] != texts["b"] and jobs["a"] == jobs["c"] != jobs["b"]
+
+
+def test_a_killed_job_goes_on_and_writes_what_an_uninterrupted_one_writes(tmp_path, root, tiny):
+    spec = spec_file(tmp_path / "spec.json", root, "sampling", sampling={"max_new_tokens": 40, "batch_size": 2, "temperature": 1.5, "top_p": 1.0}, dtype="float32")
+    asked = prompt_table(tmp_path / "prompts.parquet", 60)
+    out, partial = tmp_path / "out.parquet", tmp_path / "out.parquet.partial.jsonl"
+    command = [sys.executable, "-m", "mentionforge.cli", "generation", "sample", "--spec", str(spec), "--model", str(tiny), "--prompts", str(asked), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline and not (partial.is_file() and partial.read_bytes().count(b"\n") > 7):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = partial.read_text().splitlines()[1:]
+    assert 6 < len(finished) < 60 and not out.exists(), "killed in the middle"
+    sample.sample_shard(spec, tiny, asked, None, 0, 1, out)
+    sample.sample_shard(spec, tiny, asked, None, 0, 1, tmp_path / "whole.parquet")
+    assert tables.read(tables.NOTES, out).equals(tables.read(tables.NOTES, tmp_path / "whole.parquet"))
+
+
+# ----------------------------------------------------------------------------------------------------------- fine-tuning
+
+PAIRS = [
+    {"pair_id": str(i), "doc_id": "d", "cui": None, "prompt": f"Write about {name}.", "completion": f"He has <1CUI> {name} </1CUI>."}
+    for i, name in enumerate(["gout", "fever", "flu", "cough", "anemia", "sprain"])
+]
+
+
+def tune(tmp_path, root, tiny, name="a", style="chat", **settings):
+    spec = spec_file(tmp_path / f"{name}.json", root, "finetune", prompt_style=style, finetune={"corpus": "demo_semeval", "max_steps": 4, "batch_size": 2, "learning_rate": 0.01} | settings)
+    tables.write(tables.PAIRS, tmp_path / "pairs.parquet", PAIRS)
+    finetune.finetune(spec, tiny, tmp_path / "pairs.parquet", tmp_path / name, tmp_path / f"{name}.csv")
+    with open(tmp_path / f"{name}.csv", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.mark.parametrize(("style", "quantization"), [("chat", "nf4"), ("plain", "none")])
+def test_fine_tuning_writes_an_adapter_without_pickles_or_paths_of_this_machine(tmp_path, root, tiny, style, quantization):
+    history = tune(tmp_path, root, tiny, style=style, quantization=quantization, lora={"r": 4, "alpha": 8, "dropout": 0.0}, max_steps=8)
+    assert [int(row["step"]) for row in history] == list(range(1, 9)) and tuple(history[0]) == finetune.COLUMNS
+    losses, seen = [float(r["loss"]) for r in history], [float(r["num_tokens"]) for r in history]
+    assert np.mean(losses[-2:]) < np.mean(losses[:2]) - 0.3 and seen == sorted(seen) and seen[0] > 0
+    files = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert files == ["adapter_config.json", "adapter_model.safetensors", "provenance.json"]
+    assert all(str(tiny.parent).encode() not in (tmp_path / "a" / name).read_bytes() for name in files)
+    assert json.loads((tmp_path / "a/adapter_config.json").read_text())["base_model_name_or_path"] == "tiny/llama"
+    assert weights.load_for_sampling(tiny, tmp_path / "a", torch.float32) is not None
+
+
+def test_fine_tuning_is_deterministic_and_seeded(tmp_path, root, tiny):
+    same, again, other = (tune(tmp_path, root, tiny, name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    read = {name: (tmp_path / name / "adapter_model.safetensors").read_bytes() for name in "abc"}
+    assert same == again != other and read["a"] == read["b"] != read["c"]
+    assert (tmp_path / "a/adapter_config.json").read_bytes() == (tmp_path / "b/adapter_config.json").read_bytes()
+
+
+def test_every_fine_tuning_setting_reaches_the_trainer(tmp_path, tiny):
+    settings = Finetune(
+        corpus="x", lora={"r": 3, "alpha": 7, "dropout": 0.25, "targets": ["q_proj", "o_proj"]}, learning_rate=0.003, scheduler="linear", warmup_ratio=0.5,
+        batch_size=2, gradient_accumulation=3, gradient_checkpointing=True, epochs=4, max_tokens=77, seed=5, compute_dtype="float32",
+    )  # fmt: skip
+    tokenizer = weights.tokenizer(tiny, "chat")
+    model = weights.load_for_training(tiny, "nf4", torch.float32)
+    examples = [weights.training_example(p["prompt"], p["completion"], "chat") for p in PAIRS]
+    trainer = finetune.make_trainer(model, tokenizer, examples, settings, str(tmp_path))
+    a, lora = trainer.args, trainer.model.peft_config["default"]
+    assert (lora.r, lora.lora_alpha, lora.lora_dropout, set(lora.target_modules)) == (3, 7, 0.25, {"q_proj", "o_proj"})
+    assert (a.learning_rate, a.lr_scheduler_type, a.warmup_steps, a.max_steps) == (0.003, "linear", 2, 4), "6 pairs, 3 batches, 1 update per epoch"
+    assert (a.per_device_train_batch_size, a.gradient_accumulation_steps, a.max_length, a.seed, a.bf16) == (2, 3, 77, 5, False)
+    assert a.activation_checkpointing and a.activation_checkpointing_kwargs == {"use_reentrant": False}
+    assert any(type(m).__name__ == "Linear4bit" and m.weight.quant_type == "nf4" and m.weight.quant_state.nested for m in model.modules())
+    trained = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+    assert len(trained) == 2 * 2 * 2 and all("lora" in n and p.dtype == torch.float32 for n, p in trained.items())
+
+
+@pytest.mark.parametrize("style", ["chat", "plain"])
+def test_loss_is_on_the_completion_only_and_the_prompt_is_the_one_sampled_from(tmp_path, tiny, style):
+    tokenizer = weights.tokenizer(tiny, style)
+    examples = [weights.training_example(p["prompt"], p["completion"], style) for p in PAIRS]
+    trainer = finetune.make_trainer(weights.load_for_training(tiny, "none", torch.float32), tokenizer, examples, Finetune(corpus="x", compute_dtype="float32"), str(tmp_path))
+    for pair, row in zip(PAIRS, trainer.train_dataset, strict=True):
+        prompt = weights.prompt_ids(tokenizer, pair["prompt"], style)
+        learned = tokenizer.decode([t for t in row["labels"] if t != -100])
+        assert row["input_ids"][: len(prompt)] == prompt and row["labels"][: len(prompt)] == [-100] * len(prompt)
+        assert learned.strip().removesuffix("<|im_end|>") == pair["completion"] and tokenizer.eos_token_id in row["labels"]
+
+
+def test_prompts_that_do_not_fit_are_left_out_and_said(tmp_path, root, tiny, capsys):
+    with pytest.raises(UserError, match="max_tokens"):
+        tune(tmp_path, root, tiny, max_tokens=16)
+    lengths = sorted(len(weights.prompt_ids(weights.tokenizer(tiny, "chat"), p["prompt"], "chat")) for p in PAIRS)
+    tune(tmp_path, root, tiny, max_tokens=lengths[3], max_steps=1)
+    assert f"{sum(n >= lengths[3] for n in lengths)} of 6 pairs left out" in capsys.readouterr().err
+
+
+def test_no_chat_template_is_a_users_error(tmp_path, tiny):
+    tokenizer = weights.tokenizer(tiny, "plain")
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text((tiny.parent / "config.json").read_text())
+    (tmp_path / "fetched.json").write_text(json.dumps({"folder": "."}))
+    with pytest.raises(UserError, match="prompt_style: plain"):
+        weights.tokenizer(tmp_path / "fetched.json", "chat")
+
+
+def test_an_adapter_of_another_model_is_a_users_error(tmp_path, root, tiny, smollm2):
+    tune(tmp_path, root, tiny, max_steps=1)
+    with pytest.raises(UserError, match="unusable adapter"):
+        weights.load_for_sampling(smollm2, tmp_path / "a", torch.float32)
+
+
+def test_4_bit_gradients_survive_an_eval_pass_and_the_merged_model_agrees(tmp_path, root, smollm2):
+    """On CPUs with AVX512-BF16, bitsandbytes repacks weights in eval mode; without the switch in `load_for_training`, this fails there."""
+    tokenizer = weights.tokenizer(smollm2, "chat")
+    examples = [weights.training_example(p["prompt"], p["completion"], "chat") for p in PAIRS]
+    settings = Finetune(corpus="x", lora={"r": 8, "alpha": 16, "dropout": 0.0}, gradient_checkpointing=False, batch_size=3, max_steps=3, learning_rate=2e-3, warmup_ratio=0)
+    trainer = finetune.make_trainer(weights.load_for_training(smollm2, "nf4", weights.training_dtype("bfloat16")), tokenizer, examples, settings, str(tmp_path))
+    trainer.train()
+    model, batch = trainer.model, trainer.data_collator([trainer.train_dataset[i] for i in range(3)])
+
+    def gradients():
+        model.train()
+        model.zero_grad()
+        model(**batch).loss.backward()
+        return torch.cat([p.grad.flatten().float() for p in model.parameters() if p.requires_grad])
+
+    before = gradients()
+    model.eval()
+    with torch.no_grad():
+        quantized = float(model(**batch).loss)
+    assert torch.cosine_similarity(before, gradients(), dim=0) > 0.999
+
+    finetune.save_adapter(model, tmp_path / "adapter", "base", {})
+    with torch.no_grad():
+        merged = float(weights.load_for_sampling(smollm2, tmp_path / "adapter", torch.float32)(**batch).loss)
+        base = float(weights.load_for_sampling(smollm2, None, torch.float32)(**batch).loss)
+    assert base - merged > 0.5 and abs(merged - quantized) < 0.2 * (base - merged), (base, merged, quantized)

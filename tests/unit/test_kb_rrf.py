@@ -1,0 +1,395 @@
+"""The RRF reader against a plain reading of the same files, and against broken ones."""
+
+import json
+from collections import defaultdict
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mentionforge import tables
+from mentionforge.config import RrfKb
+from mentionforge.errors import UserError
+from mentionforge.kb import rrf
+from mentionforge.kb.extract import extract
+
+DISORDERS = {"T019", "T020", "T033", "T037", "T046", "T047", "T048", "T049", "T050", "T184", "T190", "T191"}
+
+
+def read_plainly(folder, languages=("ENG",), suppress=("O", "E", "Y"), include=(), exclude=()):
+    """What the release says, read row by row with str.split: concepts, names and xrefs as dicts and sets of tuples."""
+
+    def rows(name):
+        path = folder / f"{name}.RRF"
+        if not path.exists():
+            return []
+        return [line.split("|")[:-1] for line in path.read_bytes().decode("utf-8").split("\n")[:-1]]
+
+    types = defaultdict(set)
+    for cui, tui, *_ in rows("MRSTY"):
+        if tui in DISORDERS:
+            types[cui].add(tui)
+    rank = {}
+    for value, sab, tty, _ in rows("MRRANK"):
+        rank[sab, tty] = max(int(value), rank.get((sab, tty), -1))
+    names, candidates, language_of, codes = set(), defaultdict(list), {}, set()
+    for row in rows("MRCONSO"):
+        cui, lat, ts, stt, ispref, aui, sab, tty, code, text, flag = (row[i] for i in (0, 1, 2, 4, 6, 7, 11, 12, 13, 14, 16))
+        if cui not in types:
+            continue
+        language_of[cui, aui] = lat
+        if lat == "ENG" and flag not in suppress and code not in ("", "NOCODE"):
+            codes.add((sab, code.split(":", 1)[-1], cui))
+        if lat not in languages or flag in suppress or sab in exclude or (include and sab not in include) or not text:
+            continue
+        names.add((cui, text, sab, tty))
+        candidates[cui].append((languages.index(lat), -rank.get((sab, tty), -1), ts != "P", stt != "PF", ispref != "Y", text))
+    preferred = {cui: min(found)[-1] for cui, found in candidates.items()}
+    definitions = defaultdict(list)
+    source_rank = defaultdict(lambda: -1)
+    for (sab, _), value in rank.items():
+        source_rank[sab] = max(source_rank[sab], value)
+    for cui, aui, atui, _, sab, text, flag, _ in rows("MRDEF"):
+        if text and flag not in suppress and language_of.get((cui, aui), languages[0]) in languages:
+            definitions[cui].append((-source_rank[sab], sab, atui, text))
+    concepts = {cui: (name, min(definitions[cui])[-1] if definitions[cui] else None, sorted(types[cui])) for cui, name in preferred.items()}
+    xrefs = {
+        (sab, code, cui, "MRCONSO")
+        for sab, code, cui in codes
+        if cui in preferred and sab in ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM", "ORPHANET", "HPO", "MONDO")
+    }
+    moved = defaultdict(set)
+    for old, _, rel, _, _, new, _ in rows("MRCUI"):
+        if new in preferred and old not in preferred:
+            moved[old].add((rel, new))
+    for old, targets in moved.items():
+        kept = {t for t in targets if t[0] == "SY"} or targets
+        xrefs |= {("RETIRED", old, new, f"MRCUI {rel}") for rel, new in kept}
+    return concepts, {(c, n, s, t, n == preferred[c]) for c, n, s, t in names}, xrefs
+
+
+def as_python(found):
+    """The reader's tables in the same form, checked against their declarations."""
+    concepts = {r["cui"]: (r["preferred_name"], r["definition"], r["semantic_types"]) for r in tables.build(tables.CONCEPTS, found.concepts).to_pylist()}
+    return (
+        concepts,
+        {tuple(r.values()) for r in tables.build(tables.NAMES, found.names).to_pylist()},
+        {tuple(r.values()) for r in tables.build(tables.XREFS, found.xrefs).to_pylist()},
+    )
+
+
+def release(folder, **files):
+    """Write a release: rows as lists of fields."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in files.items():
+        (folder / f"{name}.RRF").write_bytes("".join("|".join(row) + "|\n" for row in rows).encode())
+    return folder
+
+
+def atom(cui, text, sab="MSH", tty="MH", code="D1", lat="ENG", suppress="N", ts="P", stt="PF", ispref="Y", aui="A1"):
+    return [cui, lat, ts, "L1", stt, "S1", ispref, aui, "", "", "", sab, tty, code, text, "0", suppress, ""]
+
+
+def sty(cui, tui):
+    return [cui, tui, "", "", "", ""]
+
+
+def spec(tmp_path, folder, **more):
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps({"kind": "kbs", "name": "x", "settings": {"source": "rrf", "path": str(folder), **more}}))
+    return path
+
+
+@pytest.fixture
+def small(tmp_path):
+    return release(
+        tmp_path / "META",
+        MRCONSO=[
+            atom("C0000001", 'Say "ah" syndrome'),
+            atom("C0000001", "SAS", tty="ET"),
+            atom("C0000002", "Gout", code="D2"),
+            atom("C0000003", "Aspirin", code="D3"),
+        ],
+        MRSTY=[sty("C0000001", "T047"), sty("C0000002", "T047"), sty("C0000003", "T121")],
+    )
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"languages": ("ENG", "SPA")}, {"exclude_sources": ("MSH",)}, {"include_sources": ("MSH", "OMIM")}, {"suppress": ("O",)}],
+    ids=["default", "two languages", "exclude", "include", "suppress"],
+)
+def test_demo_equals_plain_reading(root, more):
+    folder = root / "resources" / "demo" / "umls" / "META"
+    expected = read_plainly(folder, **{k.removesuffix("_sources"): v for k, v in more.items()})
+    assert as_python(rrf.read(RrfKb(source="rrf", path=str(folder), **more))) == expected
+    assert len(expected[0]) > 100
+
+
+def test_demo_drops_sum_to_rows(root):
+    funnel = rrf.read(RrfKb(source="rrf", path=str(root / "resources" / "demo" / "umls" / "META"))).funnel
+    for name in ("MRCONSO", "MRDEF", "MRCUI"):
+        assert sum(funnel["drops"][name].values()) == funnel["rows"][name], name
+    assert funnel["rows"] == funnel["rows_declared"]
+    for reason in ("language", "suppressed", "other semantic type"):
+        assert funnel["drops"]["MRCONSO"][reason] > 0
+
+
+def test_foreign_mesh_is_not_mesh(tmp_path):
+    folder = release(
+        tmp_path,
+        MRCONSO=[
+            atom("C0000001", "Gout", code="D006073"),
+            atom("C0000002", "Gota", sab="MSHSPA", lat="SPA", code="D006073"),
+            atom("C0000002", "Arthritis"),
+            atom("C0000002", "Podagra", code="D006073", lat="LAT"),
+        ],
+        MRSTY=[sty("C0000001", "T047"), sty("C0000002", "T047")],
+    )
+    _, names, xrefs = as_python(rrf.read(RrfKb(source="rrf", path=str(folder), languages=("ENG", "SPA"))))
+    assert {x for x in xrefs if x[1] == "D006073"} == {("MSH", "D006073", "C0000001", "MRCONSO")}
+    assert "Gota" in {n[1] for n in names}
+
+
+def test_codes_keep_all_their_concepts_without_prefix(tmp_path):
+    folder = release(
+        tmp_path,
+        MRCONSO=[
+            atom("C0000001", "Neoplasm", code="D009369"),
+            atom("C0000002", "Cancer", code="D009369", tty="ET"),
+            atom("C0000001", "Tumour", sab="HPO", code="HP:0002664"),
+            atom("C0000002", "Malignancy", sab="OMIM", code="NOCODE"),
+        ],
+        MRSTY=[sty("C0000001", "T191"), sty("C0000002", "T191")],
+    )
+    xrefs = as_python(rrf.read(RrfKb(source="rrf", path=str(folder))))[2]
+    assert {x[:3] for x in xrefs} == {("MSH", "D009369", "C0000001"), ("MSH", "D009369", "C0000002"), ("HPO", "0002664", "C0000001")}
+
+
+def test_preferred_name_by_rank_then_flags_then_name(tmp_path):
+    folder = release(
+        tmp_path,
+        MRRANK=[["0009", "OMIM", "PT", "N"], ["0010", "MSH", "MH", "N"]],  # numbers, not text: 10 is above 9
+        MRCONSO=[
+            atom("C0000001", "by omim", sab="OMIM", tty="PT"),
+            atom("C0000001", "by mesh"),
+            atom("C0000002", "a", ts="S"),
+            atom("C0000002", "b", stt="VO"),
+            atom("C0000002", "c", ispref="N"),
+            atom("C0000003", "y", ispref="N"),
+            atom("C0000003", "x", ispref="N"),
+        ],
+        MRSTY=[sty(f"C000000{i}", "T047") for i in (1, 2, 3)],
+    )
+    concepts = as_python(rrf.read(RrfKb(source="rrf", path=str(folder))))[0]
+    assert [concepts[f"C000000{i}"][0] for i in (1, 2, 3)] == ["by mesh", "c", "x"]
+
+
+def test_definition_by_source_rank_not_suppressed_not_foreign(tmp_path):
+    definition = lambda cui, aui, atui, sab, text, flag="N": [cui, aui, atui, "", sab, text, flag, ""]  # noqa: E731
+    folder = release(
+        tmp_path,
+        MRRANK=[["0001", "NCI", "PT", "N"], ["0002", "MSH", "MH", "N"]],
+        MRCONSO=[atom("C0000001", "Gout"), atom("C0000001", "Gota", lat="SPA", aui="A2", sab="MSHSPA"), atom("C0000002", "Flu", aui="A3")],
+        MRSTY=[sty("C0000001", "T047"), sty("C0000002", "T047")],
+        MRDEF=[
+            definition("C0000001", "A2", "AT1", "MSHSPA", "Una enfermedad"),
+            definition("C0000001", "A1", "AT2", "MSH", "Old text", "O"),
+            definition("C0000001", "A1", "AT3", "NCI", "From NCI"),
+            definition("C0000001", "A1", "AT5", "MSH", "Later"),
+            definition("C0000001", "A1", "AT4", "MSH", 'From "MeSH"'),
+            definition("C0000002", "A3", "AT6", "MSH", ""),
+            definition("C0000009", "A9", "AT7", "MSH", "Elsewhere"),
+        ],
+    )
+    found = rrf.read(RrfKb(source="rrf", path=str(folder)))
+    concepts = as_python(found)[0]
+    assert (concepts["C0000001"][1], concepts["C0000002"][1]) == ('From "MeSH"', None)
+    assert found.funnel["drops"]["MRDEF"] == {
+        "another source preferred": 2,
+        "definitions": 1,
+        "empty definition": 1,
+        "language": 1,
+        "other concept": 1,
+        "suppressed": 1,
+    }
+
+
+def test_retired_cuis_prefer_synonyms_and_never_shadow_a_current_one(small):
+    release(
+        small,
+        MRCUI=[
+            ["C0000011", "2019AA", "SY", "", "", "C0000001", "Y"],
+            ["C0000011", "2019AA", "RO", "", "", "C0000002", "Y"],
+            ["C0000012", "2019AA", "RB", "", "", "C0000002", "Y"],
+            ["C0000013", "2019AA", "DEL", "", "", "", ""],
+            ["C0000014", "2019AA", "SY", "", "", "C0000003", "Y"],
+            ["C0000002", "2019AA", "SY", "", "", "C0000001", "Y"],
+        ],
+    )
+    found = rrf.read(RrfKb(source="rrf", path=str(small)))
+    retired = {x for x in as_python(found)[2] if x[0] == "RETIRED"}
+    assert retired == {("RETIRED", "C0000011", "C0000001", "MRCUI SY"), ("RETIRED", "C0000012", "C0000002", "MRCUI RB")}
+    assert found.funnel["drops"]["MRCUI"] == {"CUI still current": 1, "leads to no selected concept": 2, "xrefs": 2, "repeated, or a synonym preferred": 1}
+
+
+def test_concept_without_a_remaining_name_is_counted(small):
+    release(small, MRSTY=[sty("C0000001", "T047"), sty("C0000002", "T047"), sty("C0000008", "T047")])
+    found = rrf.read(RrfKb(source="rrf", path=str(small)))
+    assert set(as_python(found)[0]) == {"C0000001", "C0000002"}
+    assert found.funnel["drops"]["MRSTY"] == {"concepts": 3, "concepts without a name": 1}
+
+
+words = st.text(st.characters(blacklist_characters="|\r\n\x00", blacklist_categories=("Cs",)), max_size=6) | st.sampled_from(
+    ['"', '"a', "'", "é", "naïve \\", "#x", " ", "NULL"]
+)
+cuis = st.sampled_from([f"C000000{i}" for i in range(1, 6)])
+sabs = st.sampled_from(["MSH", "MSHSPA", "OMIM", "HPO", "NCI"])
+ttys = st.sampled_from(["MH", "PT", "SY"])
+flags = st.sampled_from(["N", "N", "O", "E", "Y", ""])
+languages = st.sampled_from(["ENG", "ENG", "SPA"])
+codes = st.sampled_from(["D1", "D2", "HP:1", "NOCODE", ""])
+atoms = st.builds(
+    lambda *a: [a[0], a[1], a[2], "", a[3], "", a[4], a[5], "", "", "", a[6], a[7], a[8], a[9], "", a[10], ""],
+    cuis,
+    languages,
+    st.sampled_from("PS"),
+    st.sampled_from(["PF", "VO"]),
+    st.sampled_from("YN"),
+    words,
+    sabs,
+    ttys,
+    codes,
+    words,
+    flags,
+)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(
+    conso=st.lists(atoms, max_size=14),
+    types=st.lists(st.tuples(cuis, st.sampled_from(["T047", "T191", "T121"])), max_size=6),
+    defs=st.lists(st.tuples(cuis, words, sabs, flags), max_size=5),
+    ranks=st.lists(st.tuples(sabs, ttys), max_size=8),
+    moved=st.lists(st.tuples(cuis, st.sampled_from(["SY", "RO", "DEL"]), cuis), max_size=5),
+)
+def test_random_releases_equal_plain_reading(tmp_path, conso, types, defs, ranks, moved):
+    unique = {row[7]: row for row in conso}  # an atom has one row
+    folder = release(
+        tmp_path / "META",
+        MRCONSO=list(unique.values()),
+        MRSTY=[sty(c, t) for c, t in types] + [sty("C0000009", "T047")],
+        MRDEF=[[c, f"A{i}", f"AT{i}", "", sab, text, flag, ""] for i, (c, text, sab, flag) in enumerate(defs)],
+        MRRANK=[[f"{i:04}", sab, tty, "N"] for i, (sab, tty) in enumerate(ranks)],
+        MRCUI=[[old, "", rel, "", "", new, ""] for old, rel, new in moved],
+    )
+    found = rrf.read(RrfKb(source="rrf", path=str(folder)))
+    assert as_python(found) == read_plainly(folder)
+    for name in ("MRCONSO", "MRDEF", "MRCUI"):
+        assert sum(found.funnel["drops"][name].values()) == found.funnel["rows"][name]
+
+
+def edit(path, row, change):
+    lines = path.read_bytes().split(b"\n")
+    lines[row - 1] = change(lines[row - 1])
+    path.write_bytes(b"\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("row", "change", "message"),
+    [
+        (3, lambda line: b"|".join(line.split(b"|")[:12]) + b"|", "truncated row in {}:3: 12 fields, not 18"),
+        (4, lambda line: line[:20], "truncated row in {}:4: 5 fields, not 18"),
+        (2, lambda line: line[:-1], "truncated row in {}:2: 17 fields, not 18"),
+        (2, lambda line: line + b"x", "overlong row in {}:2: 19 fields, not 18"),
+        (2, lambda line: line + b"|", "overlong row in {}:2: 19 fields, not 18"),
+        (3, lambda line: line + b"\n", "truncated row in {}:4: 0 fields, not 18"),
+        (3, lambda line: line.replace(b"Gout", b"Go\xfct"), "not UTF-8 in {}:3"),
+        (3, lambda line: line.replace(b"Gout", b"Go\rut"), "broken row in {}:3"),
+    ],
+)
+def test_broken_row_is_named_exactly(small, row, change, message):
+    edit(small / "MRCONSO.RRF", row, change)
+    with pytest.raises(UserError) as error:
+        rrf.read(RrfKb(source="rrf", path=str(small)))
+    assert message.format(small / "MRCONSO.RRF") in str(error.value)
+    assert "Go" not in str(error.value).replace(str(small), "")  # the text of a licensed row is not shown
+
+
+def test_errors_that_cancel_out_are_found(small):
+    edit(small / "MRCONSO.RRF", 2, lambda line: line + b"|")
+    edit(small / "MRCONSO.RRF", 3, lambda line: line.replace(b"|Gout|", b"Gout|"))
+    with pytest.raises(UserError, match=r"overlong row in .*MRCONSO\.RRF:2: 19 fields"):
+        rrf.read(RrfKb(source="rrf", path=str(small)))
+
+
+def test_last_row_cut_without_newline(small):
+    path = small / "MRSTY.RRF"
+    path.write_bytes(path.read_bytes()[:-6])
+    with pytest.raises(UserError, match=r"truncated row in .*MRSTY\.RRF:3: .* not 6"):
+        rrf.read(RrfKb(source="rrf", path=str(small)))
+
+
+def test_row_check_across_read_boundaries(tmp_path):
+    row = "|".join(atom("C0000001", "x" * 99)) + "|\n"
+    path = tmp_path / "MRCONSO.RRF"
+    path.write_text(row * 130_000)  # 17 MB and more: several reads
+    assert path.stat().st_size > 1 << 24
+    assert rrf._check_rows(path, 18) == 130_000
+
+
+def test_windows_line_ends_and_missing_last_one_change_nothing(small):
+    expected = as_python(rrf.read(RrfKb(source="rrf", path=str(small))))
+    path = small / "MRCONSO.RRF"
+    content = path.read_bytes()
+    for other in (content.replace(b"\n", b"\r\n"), content[:-1]):
+        path.write_bytes(other)
+        assert as_python(rrf.read(RrfKb(source="rrf", path=str(small)))) == expected
+
+
+@pytest.mark.parametrize("name", ["MRCONSO", "MRSTY"])
+def test_missing_file(small, name):
+    (small / f"{name}.RRF").unlink()
+    with pytest.raises(UserError, match=rf"missing file in .*META: there is no {name}\.RRF"):
+        rrf.read(RrfKb(source="rrf", path=str(small)))
+
+
+def test_other_columns_than_declared(small):
+    release(
+        small, MRFILES=[["MRSTY.RRF", "", ",".join(["CUI", "TUI", "STN", "STY", "ATUI", "CVF"]), "6", "3", ""], ["MRCONSO.RRF", "", "CUI,STR", "2", "4", ""]]
+    )
+    with pytest.raises(UserError, match=r"other columns in .*MRFILES\.RRF:2: MRCONSO\.RRF has CUI,STR"):
+        rrf.read(RrfKb(source="rrf", path=str(small)))
+
+
+def test_fewer_rows_than_declared_is_said(small, capsys):
+    release(small, MRFILES=[["MRCONSO.RRF", "", rrf.FORMATS["MRCONSO"], "18", "5", ""]])
+    assert rrf.read(RrfKb(source="rrf", path=str(small))).funnel["rows_declared"] == {"MRCONSO": 5}
+    assert "has 4 rows, MRFILES.RRF declares 5" in capsys.readouterr().err
+
+
+def test_wrong_rank(small):
+    release(small, MRRANK=[["0001", "MSH", "MH", "N"], ["first", "MSH", "ET", "N"]])
+    with pytest.raises(UserError, match=r"wrong rank in .*MRRANK\.RRF:2"):
+        rrf.read(RrfKb(source="rrf", path=str(small)))
+
+
+@pytest.mark.parametrize("more", [{"semantic_types": ["T999"]}, {"include_sources": ["NOSUCH"]}])
+def test_empty_selection(tmp_path, small, more):
+    with pytest.raises(UserError, match="empty selection"):
+        extract(spec(tmp_path, small, **more), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_extract_writes_the_same_bytes_again(root, tmp_path):
+    folder = root / "resources" / "demo" / "umls" / "META"
+    stats = extract(spec(tmp_path, folder), tmp_path / "a")
+    extract(spec(tmp_path, folder), tmp_path / "b")
+    for name in ("concepts.parquet", "names.parquet", "xrefs.parquet", "stats.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert json.loads((tmp_path / "a" / "stats.json").read_text()) == stats
+    names = read_plainly(folder)[1]
+    bearers = defaultdict(set)
+    for cui, name, *_ in names:
+        bearers[name].add(cui)
+    assert stats["kb"]["ambiguous_names"] == sum(len(c) > 1 for c in bearers.values())
+    assert stats["kb"]["names"] == len(names)
