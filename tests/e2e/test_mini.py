@@ -13,7 +13,7 @@ def cells(finished: Path) -> list[Path]:
 
 
 def brute_force(finished: Path, corpus: str, generator: str, strategy: str, linker: str, index: str) -> dict[str, list[str]]:
-    """Ranked concepts of every test mention: all similarities, best entry per concept, ties by CUI."""
+    """Ranked concepts of every test mention: all similarities, best entry per concept, ties by number of entries, then CUI."""
     results = finished / "results"
 
     def load(source: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -37,12 +37,13 @@ def brute_force(finished: Path, corpus: str, generator: str, strategy: str, link
     cuis = [set(c) for part, _ in parts for c in part["cuis"]]
     similarity = vectors[queries] @ np.concatenate([matrix for _, matrix in parts]).T
     ranked = {}
-    for mention, row in zip(frame[queries]["entry_id"], similarity, strict=True):
-        best: dict[str, float] = {}
+    for mention, row in zip(frame[queries]["entry_id"], np.round(similarity, 6), strict=True):
+        scores: dict[str, list[float]] = {}
         for concepts, score in zip(cuis, row, strict=True):
             for cui in concepts:
-                best[cui] = max(best.get(cui, -9.0), score)
-        ranked[mention] = sorted(best, key=lambda cui: (-round(best[cui], 6), cui))
+                scores.setdefault(cui, []).append(score)
+        # Score, then how many entries of the concept have it, then CUI.
+        ranked[mention] = sorted(scores, key=lambda cui: (-max(scores[cui]), -scores[cui].count(max(scores[cui])), cui))
     return ranked
 
 
@@ -64,7 +65,9 @@ def test_accuracy_equals_brute_force(finished: Path, linker: str) -> None:
             ranks.append(next((i for i, cui in enumerate(ranked[mention], 1) if cui in set(cuis)), 10**9))
         gold = gold.assign(rank=ranks)
         metrics = pd.read_parquet(results / f"evaluation/normalization/{corpus}.parquet")
-        metrics = metrics[(metrics["generator"] == generator) & (metrics["strategy"] == strategy) & (metrics["system"] == linker) & (metrics["variant"] == index)]
+        metrics = metrics[
+            (metrics["generator"] == generator) & (metrics["strategy"] == strategy) & (metrics["system"] == linker) & (metrics["variant"] == index)
+        ]
         for bucket in ("all", "seen_mention", "seen_concept", "unseen_concept"):
             part = gold if bucket == "all" else gold[gold["ood_bucket"] == bucket]
             for k in (1, 5, 10, 50, 100):

@@ -1,5 +1,7 @@
 """The strategies, against set algebra written independently."""
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,10 +63,16 @@ def test_concepts_of_a_split_are_all_cuis_of_its_mentions(tmp_path) -> None:
     tables.write(tables.MENTIONS, tmp_path / "mentions.parquet", rows)
     located = [{"note_id": f"C{i}-0", "cui": f"C{i}", "text": "t", "sentences": []} for i in range(1, 6)]
     tables.write(tables.LOCATED, tmp_path / "located.parquet", located)
-    expected = {"not_in_train": ["C3", "C4", "C5"], "in_test": ["C3"], "not_in_test": ["C1", "C2", "C4", "C5"], "all": ["C1", "C2", "C3", "C4", "C5"], "none": []}
+    expected = {
+        "not_in_train": ["C3", "C4", "C5"],
+        "in_test": ["C3"],
+        "not_in_test": ["C1", "C2", "C4", "C5"],
+        "all": ["C1", "C2", "C3", "C4", "C5"],
+        "none": [],
+    }
     for keep, cuis in expected.items():
         spec = tmp_path / "spec.json"
-        spec.write_text('{"kind": "strategies", "name": "s", "settings": {"keep": "%s"}}' % keep)
+        spec.write_text(json.dumps({"kind": "strategies", "name": "s", "settings": {"keep": keep}}))
         chosen = choose_notes(spec, tmp_path / "located.parquet", tmp_path / "mentions.parquet", tmp_path / "out.parquet")
         assert chosen["cui"].to_pylist() == cuis
         assert tables.provenance(tmp_path / "out.parquet")["counts"]["kept"] == len(cuis)

@@ -4,10 +4,10 @@ import json
 
 import pytest
 import yaml
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ROOT
 from mentionforge.config import (
     LlmGenerator,
     OntologyKb,
@@ -97,7 +97,12 @@ def test_sweep_unfolds_into_named_variants_and_grids_follow() -> None:
     data = raw()
     merge(data, {"linkers": {"context": {"max_tokens": {"sweep": [32, 64]}, "pooling": {"sweep": ["cls", "mean"]}}}})
     config = load_config(data)
-    names = ["context~pooling=cls~max_tokens=32", "context~pooling=cls~max_tokens=64", "context~pooling=mean~max_tokens=32", "context~pooling=mean~max_tokens=64"]
+    names = [
+        "context~pooling=cls~max_tokens=32",
+        "context~pooling=cls~max_tokens=64",
+        "context~pooling=mean~max_tokens=32",
+        "context~pooling=mean~max_tokens=64",
+    ]
     assert sorted(set(config.linkers) - {"mention"}) == names
     assert config.linkers[names[0]].max_tokens == 32 and config.linkers[names[3]].pooling == "mean"
     assert set(config.experiment.normalization[0].linkers) == {"mention", *names}

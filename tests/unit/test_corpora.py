@@ -5,13 +5,14 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from mentionforge import tables
 from mentionforge.config import Corpus
 from mentionforge.corpora import build
 from mentionforge.corpora.commands import app
 from mentionforge.corpora.concepts import ConceptMap, Mapped
 from mentionforge.errors import UserError
-from typer.testing import CliRunner
 
 DEMO = {
     "semeval": {"reader": "share", "id_prefix": "CUI", "splits": {s: [f"resources/demo/semeval/{s}"] for s in tables.SPLITS}},

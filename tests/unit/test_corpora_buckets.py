@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mentionforge import tables
 from mentionforge.corpora.buckets import is_cut, ood_buckets
 

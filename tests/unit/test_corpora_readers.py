@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from mentionforge.corpora import pubtator, share
 from mentionforge.corpora.published import Annotation, parse_ids
 from mentionforge.errors import UserError

@@ -4,12 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
+
 from mentionforge.encoders import Encoder
 from mentionforge.errors import UserError
 from mentionforge.models import folder
 
 TERMS = ["gout", "Huntington's disease", "breast cancer", "Breast Cancer", "type 2 diabetes mellitus", "", "α-thalassemia", "hereditary " * 12, "gout"]
-NOTE = "The patient was seen for knee pain. There was no evidence of gout or of septic arthritis, and the family history of breast and ovarian cancer was noted. " * 4
+NOTE = (
+    "The patient was seen for knee pain. There was no evidence of gout or of septic arthritis, and the family history of breast and ovarian cancer was noted. "
+    * 4
+)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from mentionforge import tables
 from mentionforge.config import Corpus
 from mentionforge.errors import UserError
@@ -29,7 +30,9 @@ def mention(i, cuis, split="test", ids=None, bucket="seen_mention"):
 
 
 def linked(found):
-    return tables.build(tables.LINKED, [{"mention_id": m, "rank": r + 1, "cui": c, "score": 1.0 - r / 1000} for m, cuis in found.items() for r, c in enumerate(cuis)])
+    return tables.build(
+        tables.LINKED, [{"mention_id": m, "rank": r + 1, "cui": c, "score": 1.0 - r / 1000} for m, cuis in found.items() for r, c in enumerate(cuis)]
+    )
 
 
 def write_cell(base, found, *levels):
@@ -83,7 +86,16 @@ def test_equals_a_loop_by_hand(corpus, policy, capsys):
         assert mine == pytest.approx(expected, abs=1e-12)
         assert {m["n"] for m in metrics if m["bucket"] == bucket} == {n}
     first = metrics[0]
-    assert [first[k] for k in ("task", "corpus", "generator", "strategy", "system", "variant", "seed", "split")] == ["normalization", "c", "g", "naive", "l", "train+kb", 0, "test"]
+    assert [first[k] for k in ("task", "corpus", "generator", "strategy", "system", "variant", "seed", "split")] == [
+        "normalization",
+        "c",
+        "g",
+        "naive",
+        "l",
+        "train+kb",
+        0,
+        "test",
+    ]
     assert "108 of 120 test mentions map to a concept" in capsys.readouterr().err
 
 

@@ -6,6 +6,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mentionforge import tables, text
 from mentionforge.errors import UserError
 from mentionforge.evaluation.recognition import GoldDocument, cell, evaluate, load_gold, score, strict
@@ -61,7 +62,10 @@ def test_boundaries_are_strict(true, predicted, right):
 @settings(deadline=None, max_examples=40)
 @given(st.lists(pair, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_buckets_add_up_to_all(documents, chance):
-    gold = {str(i): GoldDocument("test", [(k, k + 1) for k in range(n)], tuple(true), tuple(chance.choice(tables.BUCKETS) for _ in true)) for i, (n, true, _) in enumerate(documents)}
+    gold = {
+        str(i): GoldDocument("test", [(k, k + 1) for k in range(n)], tuple(true), tuple(chance.choice(tables.BUCKETS) for _ in true))
+        for i, (n, true, _) in enumerate(documents)
+    }
     found = {str(i): predicted for i, (_, _, predicted) in enumerate(documents)}
     rows = {(r["bucket"], r["metric"]): r for r in score(gold, found, "test")}
     everything = rows["all", "strict_recall"]
@@ -91,10 +95,21 @@ def corpus(tmp_path):
     }
     splits = {"t1": "test", "t2": "test", "d1": "dev", "x": "train"}
     folder = tmp_path / "corpora/c"
-    tables.write(tables.DOCUMENTS, folder / "documents.parquet", [{"doc_id": d, "split": s, "text": TEXT, "sentences": [{"start": 0, "end": len(TEXT)}]} for d, s in splits.items()])
+    tables.write(
+        tables.DOCUMENTS,
+        folder / "documents.parquet",
+        [{"doc_id": d, "split": s, "text": TEXT, "sentences": [{"start": 0, "end": len(TEXT)}]} for d, s in splits.items()],
+    )
     buckets = itertools.cycle(tables.BUCKETS)
     rows = [
-        {"doc_id": d, "mention_id": f"{d}-{i}", "split": splits[d], "spans": [{"start": a, "end": b} for a, b in pieces], "surface": "s", "entity_type": "Disease"}
+        {
+            "doc_id": d,
+            "mention_id": f"{d}-{i}",
+            "split": splits[d],
+            "spans": [{"start": a, "end": b} for a, b in pieces],
+            "surface": "s",
+            "entity_type": "Disease",
+        }
         | {"concept_ids": [], "cuis": [], "composite": False, "ood_bucket": next(buckets)}
         for d, mentions in gold.items()
         for i, pieces in enumerate(mentions)
@@ -123,7 +138,10 @@ def test_gold_is_counted_once(corpus):
     assert counts["test"] == {"mentions": 7, "kept": 5, "dropped_overlap": 2, "discontinuous": 1, "widened": 1}
     assert sum(len(d.spans) for d in gold.values() if d.split == "test") == 5 and set(gold) == {"t1", "t2", "d1"}
     words = text.words(TEXT)
-    assert [tuple(TEXT[words[a][0] : words[b - 1][1]] for a, b in gold[d].spans) for d in ("t1", "t2")] == [("Anemia", "asthma", "breast cancer", "ALDgene"), ("breast cancer",)]
+    assert [tuple(TEXT[words[a][0] : words[b - 1][1]] for a, b in gold[d].spans) for d in ("t1", "t2")] == [
+        ("Anemia", "asthma", "breast cancer", "ALDgene"),
+        ("breast cancer",),
+    ]
     _, dropped = load_gold(corpus, "drop")
     assert dropped["test"]["kept"] == 4 and dropped["test"]["dropped_discontinuous"] == 1
 
@@ -170,7 +188,12 @@ def test_misplaced_predictions_are_errors(write, predictions, message):
 def test_cells_are_named_by_their_path(tmp_path):
     names = cell(tmp_path / "ncbi/smollm2~lr=2e-4/naive/minilm/synthetic_then_real/seed12/predictions.parquet", tmp_path)
     assert names == {"corpus": "ncbi", "generator": "smollm2~lr=2e-4", "strategy": "naive", "system": "minilm", "variant": "synthetic_then_real", "seed": 12}
-    for wrong in ("a/b/c/d/e/predictions.parquet", "a/b/c/d/e/seedx/predictions.parquet", "a/b/c/d/e/f/seed1/predictions.parquet", "a/b/c/d/e/seed1/model.parquet"):
+    for wrong in (
+        "a/b/c/d/e/predictions.parquet",
+        "a/b/c/d/e/seedx/predictions.parquet",
+        "a/b/c/d/e/f/seed1/predictions.parquet",
+        "a/b/c/d/e/seed1/model.parquet",
+    ):
         with pytest.raises(UserError, match="no recognition cell"):
             cell(tmp_path / wrong, tmp_path)
     with pytest.raises(UserError, match="no recognition cell"):

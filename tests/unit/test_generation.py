@@ -1,5 +1,6 @@
 """Generation: prompts, fine-tuning pairs, controls. No weights."""
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_concepts_are_selected_by_definition_type_and_sample(tmp_path):
     assert concepts.select(kb, Concepts(require_definition=True)) == ["C0000001", "C0000003"]
     assert concepts.select(kb, Concepts(semantic_types=("T184", "T037"))) == ["C0000003", "C0000004"]
     samples = [concepts.select(kb, Concepts(max=n, seed=5)) for n in (1, 2, 3, 4)]
-    assert [len(s) for s in samples] == [1, 2, 3, 4] and all(set(a) < set(b) for a, b in zip(samples, samples[1:], strict=False))
+    assert [len(s) for s in samples] == [1, 2, 3, 4] and all(set(a) < set(b) for a, b in itertools.pairwise(samples))
     fewer = write_kb(tmp_path / "fewer", [c for c in CONCEPTS if c[0] in samples[2]])
     assert concepts.select(fewer, Concepts(max=2, seed=5)) == samples[1]
     assert len({tuple(concepts.select(kb, Concepts(max=2, seed=s))) for s in range(20)}) > 1
@@ -106,11 +107,28 @@ def test_concepts_are_selected_by_definition_type_and_sample(tmp_path):
         concepts.select(kb, Concepts(semantic_types=("T999",)))
 
 
+def test_concepts_are_selected_by_their_codes(tmp_path):
+    kb = write_kb(tmp_path)
+    codes = [("MSH", "D006073", "C0000001"), ("OMIM", "143100", "C0000002"), ("MSH", "D006816", "C0000002"), ("HPO", "HP:0001945", "C0000003")]
+    tables.write(tables.XREFS, kb / "xrefs.parquet", [{"source": s, "code": c, "cui": cui, "via": "x"} for s, c, cui in codes])
+    assert concepts.select(kb, Concepts(xrefs=("MSH",))) == ["C0000001", "C0000002"]
+    assert concepts.select(kb, Concepts(xrefs=("MSH", "HPO"), require_definition=True)) == ["C0000001", "C0000003"]
+    with pytest.raises(UserError, match="no concept"):
+        concepts.select(kb, Concepts(xrefs=("SNOMEDCT_US",)))
+
+
 def test_names_in_a_prompt_differ_by_more_than_spelling_and_order():
     concept = Concept("C1", "Gout", ("Gouts", "Arthritis, Gouty", "gouty arthritis", "Arthritis gouty", "podagra (old word)", "urate disease"))
     assert concept.common_names(4) == ("Gout", "gouty arthritis", "urate disease")
     assert concept.common_names(2) == ("Gout", "gouty arthritis")
-    assert [concepts.fold(w) for w in ("anaemias", "tumour", "crohn's", "diabetes", "gas", "abscess")] == ["anemia", "tumor", "crohn", "diabete", "gas", "abscess"]
+    assert [concepts.fold(w) for w in ("anaemias", "tumour", "crohn's", "diabetes", "gas", "abscess")] == [
+        "anemia",
+        "tumor",
+        "crohn",
+        "diabete",
+        "gas",
+        "abscess",
+    ]
 
 
 # ----------------------------------------------------------------------------------------------------------------- pairs

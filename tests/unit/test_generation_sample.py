@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from peft import PeftModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -119,14 +120,17 @@ def test_a_resumed_job_keeps_finished_notes_and_drops_a_cut_line(tmp_path, capsy
     with sample.finished_notes(partial, "job") as (done, keep):
         sample.write_all(wanted[:6], 4, echo, done, keep)
     whole = partial.read_text()
+    again = []
+    with sample.finished_notes(partial, "job") as (done, keep):
+        sample.write_all(wanted[:6], 4, lambda batch: again.extend(batch) or echo(batch), done, keep)
+    assert not again, "nothing finished is written again"
     for cut in (len(whole) - 1, len(whole) - 9, whole.index("\n") + 5, 4, 0):
         partial.write_text(whole[:cut])
         with sample.finished_notes(partial, "job") as (done, keep):
             assert len(done) == max(0, whole[:cut].count("\n") - 1)
-            fresh = []
-            sample.write_all(wanted, 4, lambda b: fresh.extend(r.note_id for r in b) or echo(b), done, keep)
+            sample.write_all(wanted, 4, echo, done, keep)
             assert done == {n.note_id: n for n in echo(wanted)}
-        assert all(json.loads(line) for line in partial.read_text().splitlines())
+        assert len([json.loads(line) for line in partial.read_text().splitlines()]) == 11
     with sample.finished_notes(partial, "another job") as (done, _):
         assert done == {}
     assert "starting anew" in capsys.readouterr().err
@@ -203,7 +207,9 @@ def test_notes_do_not_depend_on_batches_and_end_at_the_first_stop(loaded):
 
 
 def test_shards_resume_and_gather_give_every_prompt_one_note(tmp_path, root, tiny):
-    spec = spec_file(tmp_path / "spec.json", root, "sampling", sampling={"max_new_tokens": 8, "batch_size": 4, "temperature": 1.5, "top_p": 1.0}, dtype="float32")
+    spec = spec_file(
+        tmp_path / "spec.json", root, "sampling", sampling={"max_new_tokens": 8, "batch_size": 4, "temperature": 1.5, "top_p": 1.0}, dtype="float32"
+    )
     asked = prompt_table(tmp_path / "prompts.parquet", 19)
     shards = [tmp_path / f"{i}-of-3.parquet" for i in range(3)]
     for i, path in enumerate(shards):
@@ -219,7 +225,10 @@ def test_shards_resume_and_gather_give_every_prompt_one_note(tmp_path, root, tin
     partial = tmp_path / "whole.parquet.partial.jsonl"
     described = json.loads(spec.read_text())
     prompted = [r | {"seed": n["seed"]} for r, n in zip(tables.read(tables.PROMPTS, asked).to_pylist(), rows, strict=True)]
-    lines = [json.dumps({"job": sample._job(described, tiny, None, prompted)}), json.dumps({k: kept[k] for k in ("note_id", "text", "finish_reason", "tokens")})]
+    lines = [
+        json.dumps({"job": sample._job(described, tiny, None, prompted)}),
+        json.dumps({k: kept[k] for k in ("note_id", "text", "finish_reason", "tokens")}),
+    ]
     partial.write_text("\n".join(lines) + '\n{"note_id": "C00')
     sample.sample_shard(spec, tiny, asked, None, 0, 1, tmp_path / "whole.parquet")
     assert tables.read(tables.NOTES, tmp_path / "whole.parquet").to_pylist() == [kept, *rows[1:]] and not partial.exists()
@@ -236,7 +245,9 @@ def test_the_seed_of_sampling_changes_the_notes_and_the_batch_size_does_not_chan
     asked = prompt_table(tmp_path / "prompts.parquet", 6)
     texts, jobs = {}, {}
     for name, settings in {"a": {}, "b": {"seed": 14}, "c": {"batch_size": 2}}.items():
-        spec = spec_file(tmp_path / f"{name}.json", root, "sampling", sampling={"max_new_tokens": 8, "temperature": 1.5, "top_p": 1.0} | settings, dtype="float32")
+        spec = spec_file(
+            tmp_path / f"{name}.json", root, "sampling", sampling={"max_new_tokens": 8, "temperature": 1.5, "top_p": 1.0} | settings, dtype="float32"
+        )
         sample.sample_shard(spec, tiny, asked, None, 0, 1, tmp_path / f"{name}.parquet")
         texts[name] = tables.read(tables.NOTES, tmp_path / f"{name}.parquet")["text"].to_pylist()
         jobs[name] = sample._job(json.loads(spec.read_text()), tiny, None, [])
@@ -244,10 +255,26 @@ def test_the_seed_of_sampling_changes_the_notes_and_the_batch_size_does_not_chan
 
 
 def test_a_killed_job_goes_on_and_writes_what_an_uninterrupted_one_writes(tmp_path, root, tiny):
-    spec = spec_file(tmp_path / "spec.json", root, "sampling", sampling={"max_new_tokens": 40, "batch_size": 2, "temperature": 1.5, "top_p": 1.0}, dtype="float32")
-    asked = prompt_table(tmp_path / "prompts.parquet", 60)
+    spec = spec_file(
+        tmp_path / "spec.json", root, "sampling", sampling={"max_new_tokens": 40, "batch_size": 2, "temperature": 1.5, "top_p": 1.0}, dtype="float32"
+    )
+    asked = prompt_table(tmp_path / "prompts.parquet", 40)
     out, partial = tmp_path / "out.parquet", tmp_path / "out.parquet.partial.jsonl"
-    command = [sys.executable, "-m", "mentionforge.cli", "generation", "sample", "--spec", str(spec), "--model", str(tiny), "--prompts", str(asked), "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "mentionforge.cli",
+        "generation",
+        "sample",
+        "--spec",
+        str(spec),
+        "--model",
+        str(tiny),
+        "--prompts",
+        str(asked),
+        "--out",
+        str(out),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline and not (partial.is_file() and partial.read_bytes().count(b"\n") > 7):
@@ -255,7 +282,7 @@ def test_a_killed_job_goes_on_and_writes_what_an_uninterrupted_one_writes(tmp_pa
     process.send_signal(signal.SIGKILL)
     process.wait()
     finished = partial.read_text().splitlines()[1:]
-    assert 6 < len(finished) < 60 and not out.exists(), "killed in the middle"
+    assert 6 < len(finished) < 40 and not out.exists(), "killed in the middle"
     sample.sample_shard(spec, tiny, asked, None, 0, 1, out)
     sample.sample_shard(spec, tiny, asked, None, 0, 1, tmp_path / "whole.parquet")
     assert tables.read(tables.NOTES, out).equals(tables.read(tables.NOTES, tmp_path / "whole.parquet"))
@@ -270,7 +297,13 @@ PAIRS = [
 
 
 def tune(tmp_path, root, tiny, name="a", style="chat", **settings):
-    spec = spec_file(tmp_path / f"{name}.json", root, "finetune", prompt_style=style, finetune={"corpus": "demo_semeval", "max_steps": 4, "batch_size": 2, "learning_rate": 0.01} | settings)
+    spec = spec_file(
+        tmp_path / f"{name}.json",
+        root,
+        "finetune",
+        prompt_style=style,
+        finetune={"corpus": "demo_semeval", "max_steps": 4, "batch_size": 2, "learning_rate": 0.01} | settings,
+    )
     tables.write(tables.PAIRS, tmp_path / "pairs.parquet", PAIRS)
     finetune.finetune(spec, tiny, tmp_path / "pairs.parquet", tmp_path / name, tmp_path / f"{name}.csv")
     with open(tmp_path / f"{name}.csv", newline="") as handle:
@@ -320,7 +353,9 @@ def test_every_fine_tuning_setting_reaches_the_trainer(tmp_path, tiny):
 def test_loss_is_on_the_completion_only_and_the_prompt_is_the_one_sampled_from(tmp_path, tiny, style):
     tokenizer = weights.tokenizer(tiny, style)
     examples = [weights.training_example(p["prompt"], p["completion"], style) for p in PAIRS]
-    trainer = finetune.make_trainer(weights.load_for_training(tiny, "none", torch.float32), tokenizer, examples, Finetune(corpus="x", compute_dtype="float32"), str(tmp_path))
+    trainer = finetune.make_trainer(
+        weights.load_for_training(tiny, "none", torch.float32), tokenizer, examples, Finetune(corpus="x", compute_dtype="float32"), str(tmp_path)
+    )
     for pair, row in zip(PAIRS, trainer.train_dataset, strict=True):
         prompt = weights.prompt_ids(tokenizer, pair["prompt"], style)
         learned = tokenizer.decode([t for t in row["labels"] if t != -100])
@@ -356,10 +391,19 @@ def test_4_bit_gradients_survive_an_eval_pass_and_the_merged_model_agrees(tmp_pa
     """On CPUs with AVX512-BF16, bitsandbytes repacks weights in eval mode; without the switch in `load_for_training`, this fails there."""
     tokenizer = weights.tokenizer(smollm2, "chat")
     examples = [weights.training_example(p["prompt"], p["completion"], "chat") for p in PAIRS]
-    settings = Finetune(corpus="x", lora={"r": 8, "alpha": 16, "dropout": 0.0}, gradient_checkpointing=False, batch_size=3, max_steps=3, learning_rate=2e-3, warmup_ratio=0)
+    settings = Finetune(
+        corpus="x",
+        lora={"r": 8, "alpha": 16, "dropout": 0.0},
+        gradient_checkpointing=False,
+        batch_size=2,
+        max_steps=2,
+        learning_rate=4e-3,
+        scheduler="constant",
+        warmup_ratio=0,
+    )
     trainer = finetune.make_trainer(weights.load_for_training(smollm2, "nf4", weights.training_dtype("bfloat16")), tokenizer, examples, settings, str(tmp_path))
     trainer.train()
-    model, batch = trainer.model, trainer.data_collator([trainer.train_dataset[i] for i in range(3)])
+    model, batch = trainer.model, trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
 
     def gradients():
         model.train()
@@ -374,7 +418,12 @@ def test_4_bit_gradients_survive_an_eval_pass_and_the_merged_model_agrees(tmp_pa
     assert torch.cosine_similarity(before, gradients(), dim=0) > 0.999
 
     finetune.save_adapter(model, tmp_path / "adapter", "base", {})
+    full = weights.load_for_sampling(smollm2, None, torch.float32)
     with torch.no_grad():
+        with model.disable_adapter():
+            gain = float(model(**batch).loss) - quantized
+        base = float(full(**batch).loss)
         merged = float(weights.load_for_sampling(smollm2, tmp_path / "adapter", torch.float32)(**batch).loss)
-        base = float(weights.load_for_sampling(smollm2, None, torch.float32)(**batch).loss)
-    assert base - merged > 0.5 and abs(merged - quantized) < 0.2 * (base - merged), (base, merged, quantized)
+        beside = float(PeftModel.from_pretrained(full, str(tmp_path / "adapter"))(**batch).loss)
+    assert abs(merged - beside) < 1e-3, "merging changes nothing"
+    assert gain > 0.5 and base - merged > 0.6 * gain, ("what the adapter learned on 4-bit weights holds in full precision", gain, base, merged)

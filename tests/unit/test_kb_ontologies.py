@@ -9,6 +9,7 @@ from collections import defaultdict
 
 import pytest
 import zstandard
+
 from mentionforge import tables
 from mentionforge.config import OntologyKb
 from mentionforge.errors import UserError

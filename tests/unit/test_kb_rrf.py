@@ -6,6 +6,7 @@ from collections import defaultdict
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from mentionforge import tables
 from mentionforge.config import RrfKb
 from mentionforge.errors import UserError

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
+
 from mentionforge.errors import UserError
 from mentionforge.kb import show
 from mentionforge.kb.commands import app
-from typer.testing import CliRunner
 
 run = CliRunner()
 

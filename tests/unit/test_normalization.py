@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
+
 from mentionforge import tables
 from mentionforge.config import EncoderLinker, Index, load_config, spec_text
 from mentionforge.corpora.commands import app as corpora_app
@@ -15,7 +17,6 @@ from mentionforge.errors import UserError
 from mentionforge.kb.commands import app as kb_app
 from mentionforge.normalization.commands import app
 from mentionforge.normalization.linking import Source, link, rank
-from typer.testing import CliRunner
 
 RNG = np.random.default_rng(5)
 
@@ -60,16 +61,23 @@ def entries(folder: Path, name: str, vectors: np.ndarray, cuis, rows=None, split
 
 
 def brute(queries: np.ndarray, vectors: np.ndarray, cuis, metric: str = "cosine", top: int = 100, decimals: int = 6) -> list[list[tuple[str, float]]]:
-    """Ranked (cui, score) of each query: every entry is scored one by one, in float64."""
+    """Ranked (cui, score) of each query: every entry is scored one by one, in float64; ties by number of entries, then CUI."""
     ranked = []
     for q in queries.astype(np.float64):
-        best: dict[str, float] = {}
+        scores: dict[str, list[float]] = {}
         for v, concepts in zip(vectors.astype(np.float64), cuis, strict=True):
             score = round(float(-((q - v) ** 2).sum() if metric == "l2" else q @ v), decimals)
             for cui in concepts:
-                best[cui] = max(best.get(cui, -np.inf), score)
-        ranked.append(sorted(best.items(), key=lambda item: (-item[1], item[0]))[:top])
+                scores.setdefault(cui, []).append(score)
+        best = sorted(scores, key=lambda cui: (-max(scores[cui]), -scores[cui].count(max(scores[cui])), cui))
+        ranked.append([(cui, max(scores[cui])) for cui in best[:top]])
     return ranked
+
+
+def source(vectors: np.ndarray, concepts) -> Source:
+    """One entry per vector, of one or several concepts."""
+    pairs = np.array([(row, c) for row, cs in enumerate(concepts) for c in np.atleast_1d(cs)])
+    return Source(vectors, pairs[:, 0], pairs[:, 1], np.ones(len(pairs), np.int64))
 
 
 def read(path: Path) -> dict[str, list[tuple[str, float]]]:
@@ -89,11 +97,8 @@ def grid(n: int, dimensions: int = 6) -> np.ndarray:
 def test_equals_brute_force_with_many_ties(metric):
     vectors, queries = grid(900), grid(40)
     concepts = [sorted(set(RNG.integers(0, 300, RNG.integers(1, 4)))) for _ in vectors]
-    pairs = np.array([(e, c) for e, cs in enumerate(concepts) for c in cs])
     half = len(vectors) // 2
-    low = pairs[:, 0] < half
-    sources = [Source(vectors[:half], *pairs[low].T), Source(vectors[half:], pairs[~low, 0] - half, pairs[~low, 1])]
-    ranking = rank(queries, sources, metric)
+    ranking = rank(queries, [source(vectors[:half], concepts[:half]), source(vectors[half:], concepts[half:])], metric)
     expected = brute(queries, vectors, [[f"{c:04d}" for c in cs] for cs in concepts], metric)
     for q in range(len(queries)):
         mine = ranking.query == q
@@ -105,7 +110,7 @@ def test_equals_brute_force_with_many_ties(metric):
 def test_cosine_equals_brute_force():
     vectors, queries = unit(RNG.standard_normal((3000, 32))), unit(RNG.standard_normal((50, 32)))
     concepts = RNG.integers(0, 1200, 3000)
-    ranking = rank(queries, [Source(vectors, np.arange(3000), concepts)], "cosine")
+    ranking = rank(queries, [source(vectors, concepts)], "cosine")
     expected = brute(queries, vectors, [[f"{c:04d}"] for c in concepts], decimals=9)
     for q in range(len(queries)):
         mine = ranking.query == q
@@ -121,7 +126,7 @@ def test_a_concept_with_thousands_of_names_does_not_crowd_out_others():
     far = unit(RNG.standard_normal((120, 4)) - [2, 0, 0, 0])
     vectors = np.concatenate([near, far])
     concept = np.concatenate([np.zeros(5000, np.int64), np.arange(1, 121)])
-    ranking = rank(query, [Source(vectors, np.arange(5120), concept)], "cosine")
+    ranking = rank(query, [source(vectors, concept)], "cosine")
     assert ranking.rank.tolist() == list(range(1, 101)) and ranking.concept[0] == 0 and len(set(ranking.concept)) == 100
     best = 1 + np.argsort(-(far @ query[0]), kind="stable")[:99]
     assert ranking.concept[1:].tolist() == best.tolist()
@@ -131,8 +136,11 @@ def test_ties_at_the_cut_are_broken_by_cui():
     """3,000 entries at the very same similarity: the 100 lowest concepts win, wherever they stand."""
     vectors = np.tile(np.array([[1, 0]], np.float32), (3000, 1))
     concept = RNG.permutation(3000)
-    ranking = rank(vectors[:1], [Source(vectors, np.arange(3000), concept)], "cosine")
+    ranking = rank(vectors[:1], [source(vectors, concept)], "cosine")
     assert ranking.concept.tolist() == list(range(100))
+    # One concept gets a second entry, of another source, at the same similarity: it comes first, whatever its number.
+    more = rank(vectors[:1], [source(vectors, concept), source(vectors[:1], [2500])], "cosine")
+    assert more.concept.tolist() == [2500, *range(99)]
 
 
 def cell(tmp_path: Path, shared: bool = False):
@@ -200,7 +208,7 @@ def test_demo_cell_equals_brute_force(root, minilm, tmp_path, monkeypatch):
         # Each concept has its own best score, and the scores are the highest there are; float32 carries seven digits.
         np.testing.assert_allclose([s for _, s in mine], [best[c] for c, _ in mine], atol=2e-6)
         np.testing.assert_allclose([s for _, s in mine], sorted(best.values(), reverse=True)[:100], atol=2e-6)
-        assert mine == sorted(mine, key=lambda item: (-item[1], item[0]))
+        assert [s for _, s in mine] == sorted((s for _, s in mine), reverse=True)
 
 
 def test_each_test_mention_is_scored_once_and_nothing_else(tmp_path, capsys):
@@ -259,7 +267,8 @@ def test_parts_of_the_index_must_fit_its_spec(tmp_path):
 
 def test_linking_starts_fast():
     """Hundreds of cells: nothing that takes seconds may be imported."""
-    heavy = "import sys; import mentionforge.normalization.linking, mentionforge.normalization.commands; print({'torch', 'transformers', 'scipy'} & set(sys.modules))"
+    imports = "import sys, mentionforge.normalization.linking, mentionforge.normalization.commands"
+    heavy = imports + "; print({'torch', 'transformers', 'scipy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout.strip() == "set()"
 
 
@@ -296,7 +305,11 @@ def small(tmp_path):
     mentions += [mention(2, "test", cancer, ["C2", "C3"]), mention(3, "test", (2, 6), [])]
     tables.write(tables.MENTIONS, tmp_path / "mentions.parquet", mentions)
     synthetic = tmp_path / "synthetic"
-    tables.write(tables.LOCATED, synthetic / "located.parquet", [{"note_id": "C1-0", "cui": "C1", "text": TEXT, "sentences": []}, {"note_id": "C9-0", "cui": "C9", "text": "gout", "sentences": []}])
+    tables.write(
+        tables.LOCATED,
+        synthetic / "located.parquet",
+        [{"note_id": "C1-0", "cui": "C1", "text": TEXT, "sentences": []}, {"note_id": "C9-0", "cui": "C9", "text": "gout", "sentences": []}],
+    )
     found = [("C1-0", "C1", *gouts[0]), ("C1-0", "C1", *gouts[1]), ("C9-0", "C9", 0, 4)]
     rows = [{"note_id": n, "start": s, "end": e, "cui": c, "surface": "gout", "match": "exact", "score": 100.0} for n, c, s, e in found]
     tables.write(tables.SYNTHETIC_MENTIONS, synthetic / "mentions.parquet", rows)
@@ -314,15 +327,29 @@ def test_embed_commands_and_link(small, minilm):
     run("embed-corpus", "--spec", linker, "--model", minilm, "--corpus", small, "--out", small / "corpus")
     run("embed-generator", "--spec", linker, "--model", minilm, "--synthetic", small / "synthetic", "--out", small / "generator")
     kb = tables.read(tables.EMBEDDED, small / "kb" / "entries.parquet").to_pylist()
-    assert [(e["entry_id"], e["text"], e["cuis"]) for e in kb] == [("kb|00000000", "Gout", ["C2"]), ("kb|00000001", "breast cancer", ["C2"]), ("kb|00000002", "gout", ["C1", "C3"])]
+    assert [(e["entry_id"], e["text"], e["cuis"]) for e in kb] == [
+        ("kb|00000000", "Gout", ["C2"]),
+        ("kb|00000001", "breast cancer", ["C2"]),
+        ("kb|00000002", "gout", ["C1", "C3"]),
+    ]
     vectors = np.load(small / "kb" / "vectors.npy", mmap_mode="r")
     assert vectors.dtype == np.float32 and vectors.flags.c_contiguous and vectors.shape == (2, 384)  # an uncased model: Gout and gout are one input
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     corpus = tables.read(tables.EMBEDDED, small / "corpus" / "entries.parquet").to_pylist()
-    assert [(e["entry_id"], e["split"]) for e in corpus] == [("dtest-0", "test"), ("dtest-1", "test"), ("dtest-2", "test"), ("dtrain-0", "train"), ("dtrain-1", "train")]
+    assert [(e["entry_id"], e["split"]) for e in corpus] == [
+        ("dtest-0", "test"),
+        ("dtest-1", "test"),
+        ("dtest-2", "test"),
+        ("dtrain-0", "train"),
+        ("dtrain-1", "train"),
+    ]
     assert len({e["vector"] for e in corpus}) == 2
     generator = tables.read(tables.EMBEDDED, small / "generator" / "entries.parquet").to_pylist()
-    assert [(e["entry_id"], e["cuis"], e["note_id"]) for e in generator] == [("C1-0:12-16", ["C1"], "C1-0"), ("C1-0:22-26", ["C1"], "C1-0"), ("C9-0:0-4", ["C9"], "C9-0")]
+    assert [(e["entry_id"], e["cuis"], e["note_id"]) for e in generator] == [
+        ("C1-0:12-16", ["C1"], "C1-0"),
+        ("C1-0:22-26", ["C1"], "C1-0"),
+        ("C9-0:0-4", ["C9"], "C9-0"),
+    ]
     tables.write(tables.CHOSEN, small / "chosen.parquet", [{"note_id": "C9-0", "cui": "C9"}])
     out = small / "p.parquet"
     sources = ("--kb", small / "kb" / "entries.parquet", "--synthetic", small / "generator" / "entries.parquet", "--chosen", small / "chosen.parquet")

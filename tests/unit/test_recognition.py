@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mentionforge import gold, text
 from mentionforge.gold import TAGS, flatten, tags
 from mentionforge.recognition import sentences
@@ -171,8 +172,9 @@ def test_characters_to_word_pieces_and_back(strings, size, stride, data):
 
 def test_pieces_are_those_of_the_whole_sentence(minilm):
     """On plain text, splitting word by word gives what the tokenizer gives for the sentence, at the same characters."""
-    from mentionforge import models
     from transformers import AutoTokenizer
+
+    from mentionforge import models
 
     tokenizer = AutoTokenizer.from_pretrained(models.folder(minilm))
     string = "Adenomatous polyposis coli (APC) isn't Huntington's disease; café-au-lait spots_2 in 3.5% of families!"
@@ -203,6 +205,7 @@ def test_decoding_finds_the_most_probable_valid_tags(rows):
 
 def test_batches_hold_every_sentence_once_and_differ_between_epochs():
     import torch
+
     from mentionforge.recognition.training import batches
 
     lengths = [(i * 37) % 100 for i in range(1000)]
@@ -216,6 +219,7 @@ def test_batches_hold_every_sentence_once_and_differ_between_epochs():
 
 def test_bfloat16_is_taken_only_where_asked_or_fast(monkeypatch):
     import torch
+
     from mentionforge.recognition.tagger import autocast_dtype
 
     cpu = torch.device("cpu")

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from mentionforge import tables, text
 from mentionforge.errors import UserError
 
@@ -15,7 +16,9 @@ FRAMES = ["Patients with {} were followed for two years.", "The gene is linked t
 
 def sentence_texts(count, seed):
     chosen = random.Random(seed)
-    return [(frame, disease) for frame, disease in zip((chosen.choice(FRAMES) for _ in range(count)), (chosen.choice(DISEASES) for _ in range(count)), strict=True)]
+    return [
+        (frame, disease) for frame, disease in zip((chosen.choice(FRAMES) for _ in range(count)), (chosen.choice(DISEASES) for _ in range(count)), strict=True)
+    ]
 
 
 def note(pairs):
@@ -43,7 +46,13 @@ def corpus(tmp_path):
             for i, (start, end) in enumerate(spans):
                 if split == "test" and move_test_gold:
                     start, end = text.words(string)[i * move_test_gold]
-                row = {"doc_id": f"{split}-1", "mention_id": f"{split}-1-{i}", "split": split, "spans": [{"start": start, "end": end}], "surface": string[start:end]}
+                row = {
+                    "doc_id": f"{split}-1",
+                    "mention_id": f"{split}-1-{i}",
+                    "split": split,
+                    "spans": [{"start": start, "end": end}],
+                    "surface": string[start:end],
+                }
                 mentions.append(row | {"entity_type": "Disease", "concept_ids": [], "cuis": [], "composite": False, "ood_bucket": "unmapped"})
         folder = tmp_path / name
         tables.write(tables.DOCUMENTS, folder / "documents.parquet", documents)
@@ -58,7 +67,14 @@ def specs(tmp_path):
     """Writes the specs of a recognizer and of a corpus."""
 
     def write(**settings):
-        settings = {"model": "m", "batch_size": 4, "max_tokens": 40, "stride": 8, "real": {"epochs": 2, "learning_rate": 1e-3}, "synthetic": {"epochs": 1, "learning_rate": 1e-3}} | settings
+        settings = {
+            "model": "m",
+            "batch_size": 4,
+            "max_tokens": 40,
+            "stride": 8,
+            "real": {"epochs": 2, "learning_rate": 1e-3},
+            "synthetic": {"epochs": 1, "learning_rate": 1e-3},
+        } | settings
         recognizer, corpus = tmp_path / "recognizer.json", tmp_path / "corpus.json"
         recognizer.write_text(json.dumps({"kind": "recognizers", "settings": settings}))
         corpus.write_text(json.dumps({"kind": "corpora", "settings": {"reader": "pubtator", "kb": "k", "splits": {"train": ["a"], "test": ["b"]}}}))
@@ -81,7 +97,9 @@ def tiny(tmp_path_factory):
     backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]").save_pretrained(folder)
     torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=len(vocab), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64)).save_pretrained(folder)
+    BertModel(
+        BertConfig(vocab_size=len(vocab), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64)
+    ).save_pretrained(folder)
     stamp = folder / "fetched.json"
     stamp.write_text(json.dumps({"folder": str(folder)}))
     return stamp
@@ -96,7 +114,9 @@ def synthetic(tmp_path):
         for i, pair in enumerate(sentence_texts(located, 5)):
             string, sentences, spans = note([pair])
             notes.append({"note_id": f"C{i:07d}-0", "cui": f"C{i:07d}", "text": string, "sentences": sentences})
-            mentions += [{"note_id": f"C{i:07d}-0", "start": a, "end": b, "cui": f"C{i:07d}", "surface": string[a:b], "match": "exact", "score": 100.0} for a, b in spans]
+            mentions += [
+                {"note_id": f"C{i:07d}-0", "start": a, "end": b, "cui": f"C{i:07d}", "surface": string[a:b], "match": "exact", "score": 100.0} for a, b in spans
+            ]
         tables.write(tables.LOCATED, tmp_path / "generator/located.parquet", notes)
         tables.write(tables.SYNTHETIC_MENTIONS, tmp_path / "generator/mentions.parquet", mentions)
         tables.write(tables.CHOSEN, tmp_path / "chosen.parquet", [{"note_id": f"C{i:07d}-0", "cui": f"C{i:07d}"} for i in range(chosen)])
@@ -192,6 +212,7 @@ def test_synthetic_schedules_need_notes(tiny, corpus, specs, synthetic, tmp_path
 
 def test_the_best_epoch_is_kept_and_patience_ends_training(tiny, corpus, specs, tmp_path, monkeypatch):
     import torch
+
     from mentionforge.recognition import training
 
     seen = []

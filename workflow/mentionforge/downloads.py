@@ -51,7 +51,7 @@ def fetch(name: str, download: Download, target: Path) -> Path:
 
 
 def _copy(source: Path, target: Path, unzip: bool) -> None:
-    with (gzip.open(source, "rb") if unzip else open(source, "rb")) as handle, open(target, "wb") as sink:
+    with gzip.open(source, "rb") if unzip else open(source, "rb") as handle, open(target, "wb") as sink:
         shutil.copyfileobj(handle, sink)
 
 
@@ -61,4 +61,6 @@ def _from_address(url: str, target: Path, key: str) -> None:
         with urllib.request.urlopen(url, timeout=60) as response, open(target, "wb") as sink:
             shutil.copyfileobj(response, sink)
     except (urllib.error.URLError, OSError) as error:
-        raise UserError("unreachable address", f"{key}.url", f"{url} ({error})", f"check the network, or set {MIRROR_VARIABLE} to a folder that has the file") from error
+        raise UserError(
+            "unreachable address", f"{key}.url", f"{url} ({error})", f"check the network, or set {MIRROR_VARIABLE} to a folder that has the file"
+        ) from error

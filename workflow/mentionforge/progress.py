@@ -33,7 +33,14 @@ class Tick:
 def track(what: str, total: int, every_s: float = 10.0) -> Iterator[Tick]:
     """Show how far `what` is, out of `total` units; in a log (no terminal) a line every `every_s` seconds and at the end."""
     if sys.stderr.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(what, total=total, note="")
             yield Tick(lambda units, note: progress.update(task, advance=units, note=note))
@@ -53,5 +60,3 @@ def track(what: str, total: int, every_s: float = 10.0) -> Iterator[Tick]:
 
     say(f"{what}: {total:,} to do")
     yield Tick(advance)
-
-

@@ -212,7 +212,7 @@ EMBEDDED = Table(
     "embedded",
     "What was embedded from a source: one row per name, gold mention or synthetic mention.",
     (
-        Column("entry_id", STR, "kb: cui|number; corpus: mention id; generator: note id:start-end"),
+        Column("entry_id", STR, "kb: kb|number; corpus: mention id; generator: note id:start-end"),
         Column("text", STR, "name or surface form"),
         Column("vector", INT, "row of vectors.npy; entries with the same input share it"),
         Column("cuis", STRINGS, "concepts the entry stands for, sorted"),
@@ -334,7 +334,9 @@ def _check(table: Table, found: pa.Table, where: str) -> pa.Table:
             if odd_values:
                 value = sorted(map(str, odd_values))[0]
                 row = [str(v) for v in data.to_pylist()].index(value) + 1
-                raise UserError(f"{table.name} table has an unknown value", f"{where}:{row}", f"column {column.name}: {value!r} is none of {', '.join(column.values)}")
+                raise UserError(
+                    f"{table.name} table has an unknown value", f"{where}:{row}", f"column {column.name}: {value!r} is none of {', '.join(column.values)}"
+                )
     if len(found) and len(found.select(list(table.key)).group_by(list(table.key)).aggregate([])) < len(found):
         seen: set[tuple[Any, ...]] = set()
         for i, row_key in enumerate(zip(*(found.column(k).to_pylist() for k in table.key), strict=True)):

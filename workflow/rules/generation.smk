@@ -15,7 +15,7 @@ rule prompts:
     """One prompt per note to write, with or without a definition."""
     input:
         spec=spec_of("generators", "{generator}/prompts"),
-        kb=kb_tables("generators", "concepts", "names"),
+        kb=kb_tables("generators", "concepts", "names", "xrefs"),
     output:
         f"{G}/prompts.parquet",
     log:

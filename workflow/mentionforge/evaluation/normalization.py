@@ -15,7 +15,7 @@ corpus' policy for composite mentions (several concept ids) says what answers on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,12 @@ def ranks_of(gold: Gold, linked: pa.Table, where: str) -> np.ndarray:
     mention = pc.index_in(linked["mention_id"], value_set=gold.mention_ids)
     if mention.null_count:
         row = pc.index(mention.is_null(), True).as_py() + 1
-        raise UserError("prediction for an unknown mention", f"{where}:{row}", f"mention {linked['mention_id'][row - 1]} is no test mention with a concept", "delete the file and rerun the workflow")
+        raise UserError(
+            "prediction for an unknown mention",
+            f"{where}:{row}",
+            f"mention {linked['mention_id'][row - 1]} is no test mention with a concept",
+            "delete the file and rerun the workflow",
+        )
     cui = pc.fill_null(pc.index_in(linked["cui"], value_set=gold.cuis), -1).to_numpy().astype(np.int64)
     right = np.flatnonzero(cui >= 0)
     keys = mention.to_numpy().astype(np.int64)[right] * len(gold.cuis) + cui[right]
@@ -174,6 +179,11 @@ def metrics(ranks: np.ndarray, buckets: np.ndarray) -> list[tuple[str, str, floa
 
 def _cell(path: Path, base: Path, corpus: str) -> NormalizationCell:
     parts = path.relative_to(base).parts if path.is_relative_to(base) else ()
-    if len(parts) != len(NormalizationCell._fields) + 1 or parts[0] != corpus:
-        raise UserError("path names no cell", str(path), f"expected {base}/{corpus}/GENERATOR/STRATEGY/LINKER/INDEX/predictions.parquet", "give predictions of this corpus, below --base")
+    if len(parts) != len(fields(NormalizationCell)) + 1 or parts[0] != corpus:
+        raise UserError(
+            "path names no cell",
+            str(path),
+            f"expected {base}/{corpus}/GENERATOR/STRATEGY/LINKER/INDEX/predictions.parquet",
+            "give predictions of this corpus, below --base",
+        )
     return NormalizationCell(*parts[:-1])

@@ -29,7 +29,9 @@ from mentionforge.progress import say
 from mentionforge.provenance import stamp
 from mentionforge.text import Span
 
-CELL = re.compile("/".join(rf"(?P<{level}>{NAME_PATTERN})" for level in ("corpus", "generator", "strategy", "system", "variant")) + r"/seed(?P<seed>\d+)/predictions\.parquet")
+CELL = re.compile(
+    "/".join(rf"(?P<{level}>{NAME_PATTERN})" for level in ("corpus", "generator", "strategy", "system", "variant")) + r"/seed(?P<seed>\d+)/predictions\.parquet"
+)
 
 
 class Scores(NamedTuple):
@@ -78,7 +80,9 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[
         found = load_predictions(path, gold)
         for split in counts:
             rows += [{"task": "recognition", **names, "split": split, **row} for row in score(gold, found, split)]
-    tables.write(tables.METRICS, out, rows, stamp("evaluation recognition", inputs, discontinuous=policy, gold={s: dict(sorted(c.items())) for s, c in counts.items()}))
+    tables.write(
+        tables.METRICS, out, rows, stamp("evaluation recognition", inputs, discontinuous=policy, gold={s: dict(sorted(c.items())) for s, c in counts.items()})
+    )
     say(f"{len(predictions):,} cells scored")
 
 
@@ -90,7 +94,12 @@ def cell(path: Path, base: Path) -> dict[str, Any]:
     """
     match = CELL.fullmatch(path.relative_to(base).as_posix()) if path.is_relative_to(base) else None
     if match is None:
-        raise UserError("no recognition cell", str(path), "its path does not name one", f"give {base}/CORPUS/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/predictions.parquet")
+        raise UserError(
+            "no recognition cell",
+            str(path),
+            "its path does not name one",
+            f"give {base}/CORPUS/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/predictions.parquet",
+        )
     return {**match.groupdict(), "seed": int(match["seed"])}
 
 

@@ -61,7 +61,9 @@ def sample(
 
 
 @app.command("gather")
-def gather(shards: list[Path] = typer.Argument(..., help="Tables of the shards."), prompts: Path = typer.Option(..., help="Prompts of the generator."), out: Path = OUT) -> None:
+def gather(
+    shards: list[Path] = typer.Argument(..., help="Tables of the shards."), prompts: Path = typer.Option(..., help="Prompts of the generator."), out: Path = OUT
+) -> None:
     """All shards' notes in one table; every prompt has its note."""
     from mentionforge.generation.sample import gather as run
 

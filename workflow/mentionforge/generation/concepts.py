@@ -1,6 +1,6 @@
 """Concepts of a knowledge base as this stage needs them: names in order of use, definition, and the choice of those prompted.
 
-Reads the kb stage's tables `concepts` and `names`; writes nothing.
+Reads the kb stage's tables `concepts` and `names`, and `xrefs` where concepts are chosen by their codes; writes nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def fold(word: str) -> str:
 
 
 def tables_of(kb: Path) -> dict[str, Path]:
-    """Role and path of the tables read here, for provenance."""
+    """Role and path of the tables that `load` reads, for provenance."""
     return {"concepts": kb / "concepts.parquet", "names": kb / "names.parquet"}
 
 
@@ -117,8 +117,12 @@ def select(kb: Path, settings: config.Concepts) -> list[str]:
         if types and not types.intersection(row["semantic_types"]):
             continue
         chosen.append(row["cui"])
+    if settings.xrefs:
+        codes = tables.read(tables.XREFS, kb / "xrefs.parquet")
+        coded = {cui for source, cui in zip(codes["source"].to_pylist(), codes["cui"].to_pylist(), strict=True) if source in settings.xrefs}
+        chosen = [cui for cui in chosen if cui in coded]
     if not chosen:
-        fix = "widen require_definition or semantic_types of the generator, or semantic_types of the kb"
+        fix = "widen require_definition, semantic_types or xrefs of the generator, or semantic_types of the kb"
         raise UserError("no concept to write about", str(kb / "concepts.parquet"), "none fits the generator's `concepts` settings", fix)
     if settings.max is not None:
         chosen = sorted(chosen, key=lambda cui: hashlib.sha256(f"{settings.seed}:{cui}".encode()).digest())[: settings.max]

@@ -58,7 +58,12 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
         trainer.train()
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     reference = json.loads(model.read_text(encoding="utf-8")).get("reference", {})
-    made = stamp("generation finetune", {"spec": spec, "model": model, "pairs": pairs}, pairs=len(fitting), versions=versions("bitsandbytes", "peft", "torch", "transformers", "trl"))
+    made = stamp(
+        "generation finetune",
+        {"spec": spec, "model": model, "pairs": pairs},
+        pairs=len(fitting),
+        versions=versions("bitsandbytes", "peft", "torch", "transformers", "trl"),
+    )
     save_adapter(trainer.model, adapter, str(reference.get("hub") or reference.get("wheel") or "local"), made)
     _write_csv(training, history)
     say(f"adapter after {trainer.state.global_step:,} updates; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at last")

@@ -108,6 +108,8 @@ class Matcher:
                 yield from (Mention(*m.span(), match, 100.0) for m in pattern.finditer(text))
 
     def _fuzzy(self, text: str) -> Iterator[Mention]:
+        if not self.spelled:
+            return
         found = words_of(text)
         forms = [word.casefold() for word, _ in found]
         # Whether a mention may go on from word i to word i + 1.
@@ -136,9 +138,9 @@ class Matcher:
         a, b = fold(wanted), fold(form)
         if a == b:
             return 0.0
-        if min(len(a), len(b)) < 4 or b in self.vocabulary or any(c.isdigit() for c in a + b):
+        if len(a) < 4 or len(b) < 3 or b in self.vocabulary or any(c.isdigit() for c in a + b):
             return float("inf")
-        slips = OSA.distance(a, b)
+        slips = min(OSA.distance(a, b), OSA.distance(wanted, form))  # a slip may look like an ending or a spelling
         return slips if slips <= max(1.0, len(a) * (1 - self.settings.fuzzy_score / 100)) else float("inf")
 
 
@@ -205,7 +207,10 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path) ->
     temporary = out / f".funnel.json.{os.getpid()}.tmp"
     temporary.write_text(json.dumps(funnel, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(temporary, out / "funnel.json")
-    say(f"{len(located):,} of {len(rows):,} notes have {len(found):,} mentions, by best match: " + ", ".join(f"{m} {n:,}" for m, n in funnel["located_by_match"].items()))
+    say(
+        f"{len(located):,} of {len(rows):,} notes have {len(found):,} mentions, by best match: "
+        + ", ".join(f"{m} {n:,}" for m, n in funnel["located_by_match"].items())
+    )
     return funnel
 
 

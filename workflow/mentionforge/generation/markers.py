@@ -16,9 +16,10 @@ OPEN, CLOSE = "<1CUI>", "</1CUI>"
 _MARK = re.compile(
     r"""
       <\s*(?P<whole>/?)\s*1?\s*CUI\w{0,2}\s*/?\s*>   # whole, in any case and spacing
-    | <\s*(?P<cut>/?)\s*1?\s*CUI\b                   # without its end: <1CUI gout>, </1CUI at the end of the text
+    | <\s*(?P<cut>/?)\s*1?\s*CUI                     # without its end: <1CUI gout>, </1CUI at the end of the text
     | (?<!\w)(?P<bare>/?)\s?1\s?CUI\b\s*>?           # without its beginning
-    | <\s*/?\s*(?:1\s*(?:C(?:U)?)?)?\s*$             # torn off by the length limit
+    | 1\s?CUI\s*>
+    | <\s*/?\s*(?:1\s*(?:CU?)?)?\s*$                # torn off by the length limit
     | <\s*/\s*>
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -78,6 +79,8 @@ def _strip_once(raw: str) -> tuple[str, list[Tagged]]:
         if mark.start() < position:  # inside a stretch that its own bracket ended
             continue
         out = _join(out, raw[position : mark.start()])
+        if out.endswith(tuple(f"{bracket} " for bracket in _NO_SPACE_AFTER)):
+            out = out[:-1]
         position = mark.end()
         if begun is not None:
             stretches.append((begun, len(out.rstrip()), True))

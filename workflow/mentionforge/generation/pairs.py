@@ -44,7 +44,9 @@ def make_pairs(spec: Path, kb: Path, corpus: Path, out: Path) -> None:
     counts: Counter[str] = Counter()
     rows = list(training_pairs(documents, mentions, known, settings.context_sentences, counts))
     if not rows:
-        raise UserError("no fine-tuning pair", str(corpus / "mentions.parquet"), "the training split has no contiguous mention", "choose another finetune.corpus")
+        raise UserError(
+            "no fine-tuning pair", str(corpus / "mentions.parquet"), "the training split has no contiguous mention", "choose another finetune.corpus"
+        )
     if settings.max_pairs is not None and settings.max_pairs < len(rows):
         counts["left out by max_pairs"] = len(rows) - settings.max_pairs
         rows = random.Random(settings.seed).sample(rows, settings.max_pairs)

@@ -42,7 +42,12 @@ def make_prompts(spec: Path, kb: Path, out: Path) -> None:
         for i in range(generator.notes_per_concept):
             note_id = f"{cui}-{i}"
             rows.append({"note_id": note_id, "cui": cui, "prompt": text, "has_definition": bool(concept.definition), "seed": seed_of(note_id)})
-    tables.write(tables.PROMPTS, out, rows, stamp("generation prompts", {"spec": spec, **concepts.tables_of(kb)}))
+    tables.write(
+        tables.PROMPTS,
+        out,
+        rows,
+        stamp("generation prompts", {"spec": spec, **concepts.tables_of(kb), **({"xrefs": kb / "xrefs.parquet"} if generator.concepts.xrefs else {})}),
+    )
     say(f"{len(rows):,} prompts for {len(chosen):,} concepts, {sum(bool(c.definition) for c in chosen.values()):,} of them with a definition")
 
 

@@ -30,7 +30,9 @@ def embed_corpus(spec: Path = SPEC, model: Path = MODEL, corpus: Path = typer.Op
 
 
 @app.command("embed-generator")
-def embed_generator(spec: Path = SPEC, model: Path = MODEL, synthetic: Path = typer.Option(..., help="Folder of the generator's tables."), out: Path = OUT) -> None:
+def embed_generator(
+    spec: Path = SPEC, model: Path = MODEL, synthetic: Path = typer.Option(..., help="Folder of the generator's tables."), out: Path = OUT
+) -> None:
     """Embed every located synthetic mention."""
     from mentionforge.normalization import embed
 

@@ -140,7 +140,9 @@ def _embed(
         "vectors": provenance.sha256_file(out / "vectors.npy"),
         "versions": provenance.versions("torch", "transformers"),
     }
-    tables.write(tables.EMBEDDED, out / "entries.parquet", entries, provenance.stamp(f"normalization {stage}", {"spec": spec, "model": model, **inputs}, **more))
+    tables.write(
+        tables.EMBEDDED, out / "entries.parquet", entries, provenance.stamp(f"normalization {stage}", {"spec": spec, "model": model, **inputs}, **more)
+    )
 
 
 def _save(path: Path, vectors: np.ndarray) -> None:

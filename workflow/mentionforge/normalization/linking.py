@@ -1,8 +1,10 @@
 """Linking: exact nearest neighbours of every gold test mention, reduced from entries to concepts.
 
 A concept's score is that of its best entry; an entry of several concepts gives each of them its score. Concepts are ranked
-by score, descending, and equal scores by CUI, ascending. Scores count as equal if they agree after rounding to six decimals
-(for vectors of length 1; to as many fewer as the square of the vectors' length has digits, because float32 carries seven).
+by score, descending; equal scores by votes, the number of the concept's entries at that score, descending; then by CUI,
+ascending. Scores count as equal if they agree after rounding to six decimals (for vectors of length 1; to as many fewer as
+the square of the vectors' length has digits, because float32 carries seven). Ties are common, because a name may stand for
+several concepts and be written like a training mention: by CUI alone, they cost ten points of acc@1 on train and names.
 
 The command runs once per cell of an experiment, hundreds of times: it imports no torch, maps the vectors instead of
 reading them, and searches each distinct query vector once.
@@ -33,11 +35,16 @@ OVERFETCH = 4
 
 
 class Source(NamedTuple):
-    """Part of an index: vectors, float32 [entries, dimensions], and which entry bears which concept (two arrays of pairs, sorted by entry)."""
+    """Part of an index: distinct vectors, float32 [rows, dimensions], and which concepts they stand for.
+
+    The other three are aligned, sorted by row, then concept: a row, one of its concepts, and the number of entries that give
+    the row this concept.
+    """
 
     vectors: np.ndarray
-    entry: np.ndarray
+    row: np.ndarray
     concept: np.ndarray
+    votes: np.ndarray
 
 
 class Ranking(NamedTuple):
@@ -47,6 +54,7 @@ class Ranking(NamedTuple):
     rank: np.ndarray
     concept: np.ndarray
     score: np.ndarray
+    votes: np.ndarray
 
 
 def link(spec: Path, index: Path, corpus: Path, out: Path, kb: Path | None = None, synthetic: Path | None = None, chosen: Path | None = None) -> None:
@@ -92,12 +100,18 @@ def link(spec: Path, index: Path, corpus: Path, out: Path, kb: Path | None = Non
 
     predictions = _spread(ranking, query_of, queries["entry_id"].combine_chunks(), cuis)
     scored = pc.count_distinct(predictions["mention_id"]).as_py()
-    expected = len(queries) if any(len(s.entry) for s in sources) else 0
+    expected = len(queries) if any(len(s.row) for s in sources) else 0
     if scored != expected or len(predictions.filter(pc.equal(predictions["rank"], 1))) != expected:
         raise AssertionError(f"{scored} mentions scored, {expected} expected")
     say(f"{scored:,} of {len(queries):,} test mentions scored, each once ({len(rows):,} distinct queries, {len(cuis):,} concepts in the index)")
-    inputs = {"spec": spec, "index": index, "corpus": corpus, **({"kb": kb} if kb else {}), **({"synthetic": synthetic, "chosen": chosen} if synthetic and chosen else {})}
-    counts = {"queries": len(queries), "scored": scored, "index_entries": {name: len(entries) for name, (entries, _) in parts.items()}, "index_concepts": len(cuis)}
+    given = {"spec": spec, "index": index, "corpus": corpus, "kb": kb, "synthetic": synthetic, "chosen": chosen}
+    inputs = {role: path for role, path in given.items() if path}
+    counts = {
+        "queries": len(queries),
+        "scored": scored,
+        "index_entries": {name: len(entries) for name, (entries, _) in parts.items()},
+        "index_concepts": len(cuis),
+    }
     tables.write(tables.LINKED, out, predictions, provenance.stamp("normalization link", inputs, counts=counts))
 
 
@@ -112,46 +126,61 @@ def rank(queries: np.ndarray, sources: Sequence[Source], metric: str, top: int =
     """
     decimals = 6 - max(0, round(math.log10(np.square(queries).sum(1).mean()))) if len(queries) else 6
     # A concept among the best of the union is among the best of the source that holds its best entry, so each is searched alone.
-    found = [_search(queries, source, metric, top, decimals) for source in sources if len(queries) and len(source.entry)]
-    empty = Ranking(*(np.empty(0, np.int64),) * 3, np.empty(0))
+    found = [_search(queries, source, metric, top, decimals) for source in sources if len(queries) and len(source.row)]
+    empty = Ranking(*(np.empty(0, np.int64),) * 3, np.empty(0), np.empty(0, np.int64))
     joined = Ranking(*(np.concatenate(columns) for columns in zip(empty, *found, strict=True)))
-    return _reduce(joined.query, joined.concept, joined.score, top)
+    ranking = _reduce(joined.query, joined.concept, joined.score, joined.votes)
+    return _select(ranking, ranking.rank <= top)
 
 
 def _search(queries: np.ndarray, source: Source, metric: str, top: int, decimals: int) -> Ranking:
-    """The `top` concepts of each query in one source: fetch more neighbours until the cut cannot hide a concept or a tie."""
+    """The `top` concepts of each query in one source, and all others that tie with the last of them.
+
+    Fetches more neighbours for the queries where the cut may hide a concept or a vote.
+    """
     distance = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
-    bearers = np.bincount(source.entry, minlength=len(source.vectors))
-    first = np.cumsum(bearers) - bearers  # position of an entry's first (entry, concept) pair
+    bearers = np.bincount(source.row, minlength=len(source.vectors))
+    first = np.cumsum(bearers) - bearers  # position of a row's first concept
     open_queries, done = np.arange(len(queries)), []
     fetch = min(top * OVERFETCH, len(source.vectors))
     while len(open_queries):
         values, neighbours = faiss.knn(queries[open_queries], source.vectors, fetch, metric=distance)  # [open queries, fetch]
         scores = np.round((-values if metric == "l2" else values).astype(np.float64), decimals) + 0.0  # + 0.0: no negative zero
         hit, pair = _runs(first[neighbours].ravel(), bearers[neighbours].ravel())
-        ranking = _reduce(hit // fetch, source.concept[pair], scores.ravel()[hit], top)
-        # Complete: all entries seen, or `top` concepts above the worst score fetched (those equal to it may have unseen equals).
-        safe = np.bincount(ranking.query[ranking.score > scores[ranking.query, -1]], minlength=len(open_queries)) >= top
-        complete = safe if fetch < len(source.vectors) else np.ones(len(open_queries), bool)
-        kept = complete[ranking.query]
-        done.append(Ranking(open_queries[ranking.query[kept]], *(column[kept] for column in ranking[1:])))
+        ranking = _reduce(hit // fetch, source.concept[pair], scores.ravel()[hit], source.votes[pair])
+        if fetch < len(source.vectors):
+            # Entries not fetched score no higher than the last one fetched: what lies above it is complete, votes included.
+            ranking = _select(ranking, ranking.score > scores[ranking.query, -1])
+            complete = np.bincount(ranking.query, minlength=len(open_queries)) >= top
+        else:
+            complete = np.ones(len(open_queries), bool)
+        last = np.full(len(open_queries), -np.inf)
+        last[ranking.query[ranking.rank == top]] = ranking.score[ranking.rank == top]
+        ranking = _select(ranking, complete[ranking.query] & (ranking.score >= last[ranking.query]))
+        done.append(ranking._replace(query=open_queries[ranking.query]))
         open_queries, fetch = open_queries[~complete], min(fetch * OVERFETCH, len(source.vectors))
     return Ranking(*(np.concatenate(columns) for columns in zip(*done, strict=True)))
 
 
-def _reduce(query: np.ndarray, concept: np.ndarray, score: np.ndarray, top: int) -> Ranking:
-    """Best score of each concept, concepts by score descending, then number ascending; the first `top` of each query."""
+def _reduce(query: np.ndarray, concept: np.ndarray, score: np.ndarray, votes: np.ndarray) -> Ranking:
+    """Ranking of rows (query, concept, score, votes): each concept's best score, and its votes at that score."""
     order = np.lexsort((-score, concept, query))
-    query, concept, score = query[order], concept[order], score[order]
-    best = np.ones(len(query), bool)
-    best[1:] = (query[1:] != query[:-1]) | (concept[1:] != concept[:-1])
-    query, concept, score = query[best], concept[best], score[best]
-    order = np.lexsort((concept, -score, query))
-    query, concept, score = query[order], concept[order], score[order]
-    begin = np.searchsorted(query, query)
-    place = np.arange(len(query)) - begin + 1
-    kept = place <= top
-    return Ranking(query[kept], place[kept], concept[kept], score[kept])
+    query, concept, score, votes = query[order], concept[order], score[order], votes[order]
+    new = np.ones(len(query), bool)
+    new[1:] = (query[1:] != query[:-1]) | (concept[1:] != concept[:-1])
+    start = np.flatnonzero(new)
+    at_best = score == score[start][np.cumsum(new) - 1]
+    votes = np.add.reduceat(votes * at_best, start) if len(start) else votes
+    query, concept, score = query[start], concept[start], score[start]
+    order = np.lexsort((concept, -votes, -score, query))
+    query = query[order]
+    place = np.arange(len(query)) - np.searchsorted(query, query) + 1
+    return Ranking(query, place, concept[order], score[order], votes[order])
+
+
+def _select(ranking: Ranking, kept: np.ndarray) -> Ranking:
+    """The rows of a ranking where `kept` is true."""
+    return Ranking(*(column[kept] for column in ranking))
 
 
 def _runs(first: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -179,15 +208,15 @@ def _vectors(entries_path: Path, entries: pa.Table) -> np.ndarray:
 
 
 def _source(entries: pa.Table, path: Path, cuis: pa.Array) -> Source:
-    """The distinct vectors of entries; entries that share a vector pool their concepts."""
+    """The distinct vectors of entries; entries that share a vector pool their concepts and votes."""
     vectors = _vectors(path, entries)
     rows, position = np.unique(entries["vector"].to_numpy(), return_inverse=True)
     lists = entries["cuis"].combine_chunks()
-    entry = position[pc.list_parent_indices(lists).to_numpy()]
+    row = position[pc.list_parent_indices(lists).to_numpy()]
     concept = pc.index_in(pc.list_flatten(lists), value_set=cuis).to_numpy()
-    pairs = np.unique(entry.astype(np.int64) * len(cuis) + concept)
+    pairs, votes = np.unique(row.astype(np.int64) * len(cuis) + concept, return_counts=True)
     used = vectors if len(rows) == len(vectors) else vectors[rows]
-    return Source(used, pairs // max(len(cuis), 1), pairs % max(len(cuis), 1))
+    return Source(used, pairs // max(len(cuis), 1), pairs % max(len(cuis), 1), votes)
 
 
 def _spread(ranking: Ranking, query_of: np.ndarray, mention_ids: pa.Array, cuis: pa.Array) -> pa.Table:

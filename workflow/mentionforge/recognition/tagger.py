@@ -68,17 +68,35 @@ class Tagger:
         # Byte-level vocabularies write a word differently after a blank; split on their own, all words count as after one.
         tokenizer = AutoTokenizer.from_pretrained(folder, add_prefix_space=True, local_files_only=True)
         if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None or tokenizer.unk_token_id is None:
-            raise UserError("unfit tokenizer", str(folder), "recognition needs a fast tokenizer with [CLS], [SEP] and an unknown token", "choose an encoder of the BERT family")
+            raise UserError(
+                "unfit tokenizer",
+                str(folder),
+                "recognition needs a fast tokenizer with [CLS], [SEP] and an unknown token",
+                "choose an encoder of the BERT family",
+            )
         model = AutoModelForTokenClassification.from_pretrained(
-            folder, num_labels=len(TAGS), id2label=dict(enumerate(TAGS)), label2id={t: i for i, t in enumerate(TAGS)}, use_safetensors=True, local_files_only=True, dtype=torch.float32
+            folder,
+            num_labels=len(TAGS),
+            id2label=dict(enumerate(TAGS)),
+            label2id={t: i for i, t in enumerate(TAGS)},
+            use_safetensors=True,
+            local_files_only=True,
+            dtype=torch.float32,
         )
         longest = model.config.max_position_embeddings - 2
         if model.config.model_type in NUMBERED_FROM_PADDING:
             longest -= tokenizer.pad_token_id + 1
         if max_tokens > longest:
-            raise UserError("windows too long", "config: recognizers.*.max_tokens", f"the model reads at most {longest} word pieces and two special tokens, not {max_tokens}", "lower it")
+            raise UserError(
+                "windows too long",
+                "config: recognizers.*.max_tokens",
+                f"the model reads at most {longest} word pieces and two special tokens, not {max_tokens}",
+                "lower it",
+            )
         if stride >= max_tokens:
-            raise UserError("windows too short", "config: recognizers.*.stride", f"{stride} shared word pieces of {max_tokens}", "make stride smaller than max_tokens")
+            raise UserError(
+                "windows too short", "config: recognizers.*.stride", f"{stride} shared word pieces of {max_tokens}", "make stride smaller than max_tokens"
+            )
         return cls(model, tokenizer, max_tokens, stride, dtype)
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
@@ -163,6 +181,10 @@ def autocast_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
     if dtype == "float32":
         return None
     if dtype == "auto":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        fast = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device.type == "cuda"
+            else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
         return torch.bfloat16 if fast else None
     return torch.bfloat16

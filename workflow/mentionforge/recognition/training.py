@@ -56,7 +56,15 @@ class Dev:
 
 
 def train(
-    spec: Path, model: Path, corpus: Path, corpus_spec: Path, schedule: Schedule, seed: int, out: Path, chosen: Path | None = None, synthetic: Path | None = None
+    spec: Path,
+    model: Path,
+    corpus: Path,
+    corpus_spec: Path,
+    schedule: Schedule,
+    seed: int,
+    out: Path,
+    chosen: Path | None = None,
+    synthetic: Path | None = None,
 ) -> None:
     """Train by a schedule, predict dev and test, and write predictions.parquet, model/ and history.csv into `out`.
 
@@ -213,7 +221,10 @@ def _loss(tagger: Tagger, windows: list[Window], targets: list[torch.Tensor]) ->
 def _optimizer(model: torch.nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     # Biases and normalization weights are not decayed, as BERT was trained.
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay}, {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=learning_rate, fused=True)  # on the CPU eight times as fast as the default
 
 

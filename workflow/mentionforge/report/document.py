@@ -60,7 +60,9 @@ def settings_table(results: Path, configs: Sequence[Path]) -> str:
     """Machine, versions, digests of the configuration files, and the settings of every entry that was used."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     lines = [
-        f"- Machine: {os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, no GPU used." if not _cuda() else f"- Machine: {os.cpu_count()} cores, {memory:.0f} GiB, GPU.",
+        f"- Machine: {os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, no GPU used."
+        if not _cuda()
+        else f"- Machine: {os.cpu_count()} cores, {memory:.0f} GiB, GPU.",
         f"- Python {platform.python_version()}; " + ", ".join(f"{name} {version}" for name, version in versions(*PACKAGES).items()) + ".",
         "- Configuration: " + ", ".join(f"`{c}` (sha256 {sha256_file(c)[:12]})" for c in configs) + ".",
         "",
@@ -95,7 +97,7 @@ def contrast_table(frame: pd.DataFrame) -> str:
             rows.append(row)
     counts = []
     for corpus, cells in frame.groupby("corpus", sort=True):
-        counts.append(f"{corpus}: " + ", ".join(f"n={int(cells[f'test.{b}.n'].max())} {b.replace('_', ' ')}" for b in shown))
+        counts.append(f"{corpus!s}: " + ", ".join(f"n={int(cells[f'test.{b}.n'].max())} {b.replace('_', ' ')}" for b in shown))
     head = "acc@1 in per cent, " + " / ".join(b.replace("_", " ") for b in shown) + ". " + "; ".join(counts) + "."
     return head + "\n\n" + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
@@ -116,7 +118,12 @@ def wall_times(results: Path) -> str:
         else:
             stage = f"{parts[0]}: {parts[1]}"
         rows.append({"stage": stage, "seconds": float(frame["s"].iloc[0]), "memory": pd.to_numeric(frame["max_rss"], errors="coerce").iloc[0]})
-    table = pd.DataFrame(rows).groupby("stage").agg(jobs=("seconds", "size"), seconds=("seconds", "sum"), longest=("seconds", "max"), memory=("memory", "max")).reset_index()
+    table = (
+        pd.DataFrame(rows)
+        .groupby("stage")
+        .agg(jobs=("seconds", "size"), seconds=("seconds", "sum"), longest=("seconds", "max"), memory=("memory", "max"))
+        .reset_index()
+    )
     table = table.rename(columns={"seconds": "wall s, sum", "longest": "wall s, longest", "memory": "peak MiB"})
     for column in ("wall s, sum", "wall s, longest", "peak MiB"):
         table[column] = table[column].map(lambda v: "–" if pd.isna(v) else f"{v:,.0f}")

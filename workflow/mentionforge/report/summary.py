@@ -70,7 +70,9 @@ def wide(frame: pd.DataFrame, task: str) -> pd.DataFrame:
     gold = part[part["metric"].isin(["acc@1", "strict_recall"])]
     counts = gold.assign(column=gold["split"] + "." + gold["bucket"] + ".n").pivot(index=cell, columns="column", values="n")
     joined = values.join(counts.fillna(0).astype("int64"))
-    joined = joined[sorted(joined.columns, key=_column_order)]
+    columns: list[str] = [str(c) for c in joined.columns]
+    ordered = sorted(columns, key=_column_order)
+    joined = joined[ordered]
     return joined.reset_index().rename(columns=NAMES[task])
 
 
@@ -121,10 +123,7 @@ def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
     part = frame[(frame["task"] == "normalization") & (frame["corpus"] == corpus) & (frame["metric"] == "acc@1")]
     shown = ("all", "seen_concept", "unseen_concept")
     n = {bucket: int(part.loc[part["bucket"] == bucket, "n"].max()) for bucket in shown if (part["bucket"] == bucket).any()}
-    values = {
-        (row.system, row.generator, row.strategy, row.variant, row.bucket): row.value
-        for row in part.itertuples()
-    }
+    values = {(row.system, row.generator, row.strategy, row.variant, row.bucket): row.value for row in part.itertuples()}
     rows = []
     for system, generator, strategy in sorted({key[:3] for key in values}, key=lambda k: (k[0], k[1] != NONE, k[2], k[1])):
         row = {"linker": system, "strategy": strategy, "generator": generator}
@@ -184,5 +183,3 @@ def show(results: Path) -> None:
     console = Console()
     console.print(Markdown(page.read_text(encoding="utf-8")))
     console.print(f"\nTables: {results}/summary/*.csv, {page}")
-
-
