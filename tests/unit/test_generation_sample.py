@@ -152,6 +152,19 @@ def test_draws_follow_the_distribution_and_each_row_has_its_own_stream():
     assert torch.equal(again.flip(1), tokens)
 
 
+@pytest.mark.parametrize("candidates", [2, 1024])
+def test_the_nucleus_is_the_same_whether_a_few_tokens_or_all_are_sorted(candidates, monkeypatch):
+    """Drawn shares against the nucleus worked out by hand: 0.4 + 0.3 + 0.2 is the least that reaches 0.75."""
+    monkeypatch.setattr(sample.Draw, "CANDIDATES", candidates)
+    logits = torch.tensor([0.05, 0.4, 0.2, 0.05, 0.3]).log()
+    seeds, steps = list(range(50)), 200
+    draw = sample.Draw(seeds, 3, steps, top_p=0.75)
+    tokens = torch.stack([draw(torch.zeros(len(seeds), 3 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
+    counts = np.bincount(tokens.flatten().numpy(), minlength=5)
+    expected = np.array([4, 2, 3]) / 9 * counts.sum()
+    assert counts[[0, 3]].sum() == 0 and ((counts[[1, 2, 4]] - expected) ** 2 / expected).sum() < 13.8, "chi-square, 2 degrees of freedom, p = 0.001"
+
+
 def test_the_first_token_follows_temperature_and_nucleus(loaded):
     """Against softmax, temperature and nucleus computed here from the model's logits."""
     model, tokenizer = loaded

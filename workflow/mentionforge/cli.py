@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -111,8 +110,6 @@ def check(files: list[Path] = typer.Argument(..., help="config.yaml, then overla
 
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2, never a traceback."""
-    # Two torch jobs whose idle threads spin slow each other down several times; must be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     wanted = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
     for stage in (wanted,) if wanted in STAGES else STAGES if wanted not in ("resources", "config") else ():
         app.add_typer(importlib.import_module(f"mentionforge.{stage}.commands").app, name=stage)

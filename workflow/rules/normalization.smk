@@ -49,7 +49,6 @@ rule embed_corpus:
         f"{R}/benchmarks/embeddings/{{linker}}/corpus.{{corpus}}.tsv"
     conda:
         "../../envs/mentionforge.yaml"
-    threads: 2
     params:
         corpus=parent_of("corpus"),
         out=subpath(output.entries, parent=True),
@@ -74,7 +73,6 @@ rule embed_generator:
         f"{R}/benchmarks/embeddings/{{linker}}/generator.{{generator}}.tsv"
     conda:
         "../../envs/mentionforge.yaml"
-    threads: 2
     params:
         synthetic=parent_of("synthetic"),
         out=subpath(output.entries, parent=True),

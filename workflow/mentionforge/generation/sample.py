@@ -182,7 +182,7 @@ def make_writer(model: Any, tokenizer: Any, settings: config.Sampling) -> Writer
     top-p, draw; every setting but batch_size is used here.
     """
     import torch
-    from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopPLogitsWarper
+    from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper
 
     stops = model.generation_config.eos_token_id
     stops = sorted({tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None})
@@ -197,9 +197,7 @@ def make_writer(model: Any, tokenizer: Any, settings: config.Sampling) -> Writer
         steps = LogitsProcessorList([TemperatureLogitsWarper(settings.temperature)])
         if settings.repetition_penalty != 1:
             steps.insert(0, RepetitionPenaltyLogitsProcessor(settings.repetition_penalty, prompt_ignore_length=width))
-        if settings.top_p < 1:
-            steps.append(TopPLogitsWarper(settings.top_p))
-        steps.append(Draw([r.seed for r in batch], width, settings.max_new_tokens))
+        steps.append(Draw([r.seed for r in batch], width, settings.max_new_tokens, settings.top_p))
         plan = GenerationConfig(max_new_tokens=settings.max_new_tokens, do_sample=False, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id)
         with torch.inference_mode():
             found = model.generate(ids.to(model.device), attention_mask=mask.to(model.device), generation_config=plan, logits_processor=steps)
@@ -222,12 +220,16 @@ class Draw:
         seeds: One per row.
         width: Tokens of the (padded) prompt.
         steps: Most tokens written.
+        top_p: The fewest most likely tokens that together have this probability are drawn from.
     """
 
-    def __init__(self, seeds: Sequence[int], width: int, steps: int) -> None:
+    CANDIDATES = 1024
+    """Tokens among which the nucleus is looked for first: sorting the whole vocabulary costs as much as a small model's step."""
+
+    def __init__(self, seeds: Sequence[int], width: int, steps: int, top_p: float = 1.0) -> None:
         import torch
 
-        self.width = width
+        self.width, self.top_p = width, top_p
         # float32 in [0, 1 - 2^-24]: times a sum in float64 it stays below that sum. Made on the CPU: the same on every device.
         self.uniform = torch.stack([torch.rand(steps, generator=torch.Generator().manual_seed(seed)) for seed in seeds])  # [rows, steps]
 
@@ -235,10 +237,30 @@ class Draw:
         """Scores [rows, vocabulary] become 0 at the token drawn and -inf elsewhere."""
         import torch
 
-        cumulative = scores.softmax(-1, dtype=torch.float64).cumsum(-1)
         uniform = self.uniform[:, input_ids.shape[1] - self.width].to(scores.device).double()
-        drawn = (cumulative > (uniform * cumulative[:, -1])[:, None]).int().argmax(-1, keepdim=True)  # first token past the number
+        if self.top_p < 1:
+            cumulative, mass, tokens = self._nucleus(scores)
+        else:
+            cumulative, tokens = scores.softmax(-1, dtype=torch.float64).cumsum(-1), None
+            mass = cumulative[:, -1]
+        drawn = (cumulative > (uniform * mass)[:, None]).int().argmax(-1, keepdim=True)  # first token past the number
+        if tokens is not None:
+            drawn = tokens.gather(-1, drawn)
         return torch.full_like(scores, -torch.inf).scatter_(-1, drawn, 0.0)
+
+    def _nucleus(self, scores: Any) -> tuple[Any, Any, Any]:
+        """Likeliest tokens: cumulative probability [rows, candidates], probability of the nucleus [rows], token ids [rows, candidates]."""
+        vocabulary = scores.shape[-1]
+        total = scores.logsumexp(-1, keepdim=True)
+        for candidates in (min(self.CANDIDATES, vocabulary), vocabulary):
+            top, tokens = scores.topk(candidates)
+            probability = (top - total).double().exp()
+            cumulative = probability.cumsum(-1)
+            if bool((cumulative[:, -1] >= self.top_p).all()):
+                break
+        inside = (cumulative - probability) < self.top_p  # the likeliest token always is
+        mass = cumulative.gather(-1, inside.sum(-1, keepdim=True) - 1).squeeze(-1)
+        return cumulative, mass, tokens
 
 
 def gather(prompts: Path, shards: Sequence[Path], out: Path) -> None:
