@@ -35,3 +35,5 @@ rule all:
         ALL_CHOSEN,
         ALL_GENERATION,
         ALL_TABLES,
+    message:
+        "everything is there"

@@ -1,14 +1,11 @@
 """Fixtures: fetched weights, and the real corpora where they are at hand."""
 
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from checkout import ROOT, copy_checkout, snakemake
 
 
 @pytest.fixture(scope="session")
@@ -43,27 +40,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real corpora are not at hand; set MENTIONFORGE_MIRROR")
     return folder
-
-
-BIN = Path(sys.executable).parent
-MINI = ROOT / "tests" / "mini.yaml"
-
-
-def snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a copy of the checkout; standard error joins standard output."""
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([BIN / "snakemake", *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert not check or done.returncode == 0, done.stdout[-4000:]
-    return done
-
-
-def copy_checkout(target: Path) -> Path:
-    """A copy of what git would hold of the checkout, with the fetched weights linked in."""
-    hidden = shutil.ignore_patterns(".venv", ".git", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "models", "downloads")
-    shutil.copytree(ROOT, target, ignore=hidden)
-    if (ROOT / "resources" / "models").is_dir():
-        (target / "resources" / "models").symlink_to(ROOT / "resources" / "models")
-    return target
 
 
 @pytest.fixture(scope="session")

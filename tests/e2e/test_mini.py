@@ -119,12 +119,12 @@ def test_no_marker_reaches_training_text(finished: Path) -> None:
 
 
 def test_generation_never_saw_test_text(finished: Path) -> None:
-    """Every fine-tuning completion, tags removed, is a stretch of a training document, and of no other."""
+    """Every fine-tuning completion, tags removed, is a stretch of the training document it is said to come from."""
     results = finished / "results"
     pairs = pd.read_parquet(results / "generation/smollm2/pairs.parquet")
     documents = pd.read_parquet(results / "corpora/demo_semeval/documents.parquet").set_index("doc_id")
     assert len(pairs) > 50 and set(documents.loc[pairs["doc_id"], "split"]) == {"train"}
-    held_out = [" ".join(t.split()) for t in documents.loc[documents["split"] != "train", "text"]]
+    letters = {doc: "".join(text.split()) for doc, text in documents["text"].items()}
     for pair in pairs.itertuples():
-        text = " ".join(pair.completion.replace("<1CUI>", " ").replace("</1CUI>", " ").split())
-        assert not any(text in other for other in held_out), pair.pair_id
+        text = "".join(pair.completion.replace("<1CUI>", " ").replace("</1CUI>", " ").split())
+        assert len(text) > 3 and text in letters[pair.doc_id], pair.pair_id

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT
+from checkout import ROOT
 from mentionforge.config import (
     LlmGenerator,
     OntologyKb,

@@ -119,7 +119,7 @@ def test_command_prints_one_line_and_no_traceback(tmp_path: Path, monkeypatch: p
 
 
 def test_config_check_counts() -> None:
-    from conftest import ROOT
+    from checkout import ROOT
     from mentionforge import cli
 
     monkey = pytest.MonkeyPatch()

@@ -24,6 +24,8 @@ NAMES = {
     "recognition": {"system": "recognizer", "variant": "schedule"},
     "normalization": {"system": "linker", "variant": "index"},
 }
+FUNNEL = ("generator", "concepts_prompted", "prompted", "generated", "finished_by_length", "with_tags", "located", "located_by_match")
+FUNNEL += ("rejected", "rejected_by_reason", "concepts_covered", "mentions", "mentions_by_match", "unlisted_surface_share", "notes_by_mentions")
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "faiss-cpu", "seqeval", "snakemake")
 
 
@@ -163,7 +165,9 @@ def recognition_table(frame: pd.DataFrame) -> str:
 def generation_table(generation: pd.DataFrame) -> str:
     """The funnel, one column per generator."""
     hidden = {"mentionforge", "git_revision", "models"}
-    shown = generation[[c for c in generation.columns if c not in hidden]].set_index("generator").T
+    columns = [c for c in generation.columns if c not in hidden]
+    ordered = sorted(columns, key=lambda c: FUNNEL.index(c.split(".")[0]) if c.split(".")[0] in FUNNEL else len(FUNNEL))
+    shown = generation[ordered].set_index("generator").T
     shown = shown.map(lambda v: "–" if pd.isna(v) else f"{v:,.0f}" if float(v).is_integer() else f"{v:.3f}")
     return shown.rename_axis("count").reset_index().to_markdown(index=False, disable_numparse=True)
 
