@@ -41,6 +41,12 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
     assert len(set(jobs)) == len(jobs)
 
 
+@pytest.mark.parametrize("profile", ["gpu", "slurm"])
+def test_profiles_plan_the_paper(profile: str) -> None:
+    jobs = planned(ROOT, "--configfile", "config/paper.yaml", "--workflow-profile", f"profiles/{profile}")
+    assert sum(job.verb == "generation sample" for job in jobs) == 64
+
+
 def test_paper_stops_with_one_clear_line_for_licensed_data(tmp_path: Path) -> None:
     folder = copy_checkout(tmp_path / "checkout")
     done = snakemake(folder, "--configfile", "config/paper.yaml", "--nocolor", "results/paper/missing/kbs/umls", check=False)
