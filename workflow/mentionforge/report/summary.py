@@ -24,8 +24,25 @@ NAMES = {
     "recognition": {"system": "recognizer", "variant": "schedule"},
     "normalization": {"system": "linker", "variant": "index"},
 }
-FUNNEL = ("generator", "concepts_prompted", "prompted", "generated", "finished_by_length", "with_tags", "located", "located_by_match")
-FUNNEL += ("rejected", "rejected_by_reason", "concepts_covered", "mentions", "mentions_by_match", "unlisted_surface_share", "notes_by_mentions")
+FUNNEL = (
+    "generator",
+    "concepts_prompted",
+    "prompted",
+    "generated",
+    "finished_by_length",
+    "with_tags",
+    "located",
+    "located_by_match",
+    "rejected",
+    "rejected_by_reason",
+    "concepts_covered",
+    "mentions",
+    "mentions_by_match",
+    "unlisted_surface_share",
+    "notes_by_mentions",
+)
+"""Order in which the counts of a funnel are shown."""
+
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "faiss-cpu", "seqeval", "snakemake")
 
 
