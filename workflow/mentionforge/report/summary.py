@@ -202,5 +202,7 @@ def show(results: Path) -> None:
     if not page.is_file():
         raise UserError("no summary", str(page), "the workflow has not finished", "run snakemake")
     console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width of its own, and 80 columns would cut every name
+        console.width = 140
     console.print(Markdown(page.read_text(encoding="utf-8")))
     console.print(f"\nTables: {results}/summary/*.csv, {page}")
