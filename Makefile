@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv
+.PHONY: demo test models open lint generated venv bench-kb
 
 venv: $(INSTALLED)
 
@@ -46,3 +46,6 @@ generated: $(INSTALLED)
 	mentionforge config schema --out workflow/schemas/config.schema.json
 	mentionforge config envs --out envs/mentionforge.yaml
 	snakemake --rulegraph mermaid-js 2>/dev/null | mentionforge report rulegraph --readme README.md
+
+bench-kb: $(INSTALLED)
+	python tests/benchmarks/bench_kb.py

@@ -37,6 +37,7 @@ def make_kb(folder: Path, xrefs, known=()) -> Path:
     rows = [{"source": s, "code": code, "cui": cui, "via": "test"} for s, code, cui in sorted(set(xrefs))]
     cuis = sorted(set(known) | {row["cui"] for row in rows})
     tables.write(tables.XREFS, folder / "xrefs.parquet", rows)
+    tables.write(tables.RETIRED, folder / "retired.parquet", [])
     names = [{"cui": cui, "name": cui, "source": "TEST", "term_type": "PT", "preferred": True} for cui in cuis]
     tables.write(tables.NAMES, folder / "names.parquet", names)
     return folder
@@ -278,10 +279,13 @@ def test_unmapped_ids_are_listed_with_their_reason(tiny):
 
 
 def test_cuis_are_known_retired_or_listed():
-    concepts = ConceptMap(["C1", "C2"], [("RETIRED", "C8", "C2"), ("RETIRED", "C8", "C1"), ("MSH", "D1", "C5")])
-    assert concepts("CUI:C1") == Mapped(("C1",))
-    assert concepts("CUI:C8") == Mapped(("C1", "C2"), retired=True)
-    assert concepts("CUI:C9") == Mapped((), "cui_not_in_kb")
+    xrefs = [("MSH", "D1", "C5", "map"), ("MSH", "D3", "C1", "map"), ("MSH", "D3", "C1", "other")]
+    concepts = ConceptMap(["C1", "C2"], xrefs, [("C8", "SY", "C2"), ("C8", "RB", "C1"), ("C7", "DEL", ""), ("C6", "SY", "C5")])
+    assert concepts("CUI:C1") == Mapped(("C1",), via="cui")
+    assert concepts("CUI:C8") == Mapped(("C1", "C2"), retired="RB+SY", via="retired")
+    assert concepts("CUI:C7") == Mapped((), "cui_deleted")
+    assert concepts("CUI:C6") == concepts("CUI:C9") == Mapped((), "cui_not_in_kb")
+    assert concepts("MSH:D3") == Mapped(("C1",), via="map+other")
     assert concepts("MSH:D1") == Mapped((), "concept_not_in_kb")
     assert concepts("MSH:D2") == Mapped((), "code_not_in_kb")
     assert concepts("OMIM:2") == Mapped((), "vocabulary_not_in_kb")

@@ -1,23 +1,42 @@
 """The RRF reader against a plain reading of the same files, and against broken ones."""
 
+import gzip
 import json
+import tempfile
+import zipfile
 from collections import defaultdict
+from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.umls import write_release
 from mentionforge import tables
-from mentionforge.config import RrfKb
+from mentionforge.config import RrfKb, SemanticGroup
 from mentionforge.errors import UserError
 from mentionforge.kb import rrf
-from mentionforge.kb.extract import extract
+from mentionforge.kb.extract import TABLES, extract
+from mentionforge.kb.release import CHUNK, open_release
+from mentionforge.kb.semantics import GROUPS, NAMES
+from mentionforge.kb.sieve import by_cui, sieve
 
 DISORDERS = {"T019", "T020", "T033", "T037", "T046", "T047", "T048", "T049", "T050", "T184", "T190", "T191"}
 
 
-def read_plainly(folder, languages=("ENG",), suppress=("O", "E", "Y"), include=(), exclude=()):
-    """What the release says, read row by row with str.split: concepts, names and xrefs as dicts and sets of tuples."""
+def read_plainly(
+    folder,
+    languages=("ENG",),
+    suppress=("O", "E", "Y"),
+    include_sources=(),
+    exclude_sources=(),
+    definition_sources=(),
+    require_definition=False,
+    max_names_per_concept=None,
+):
+    """What the release says, read row by row with str.split: the five tables as dicts and sets of tuples."""
 
     def rows(name):
         path = folder / f"{name}.RRF"
@@ -32,7 +51,7 @@ def read_plainly(folder, languages=("ENG",), suppress=("O", "E", "Y"), include=(
     rank = {}
     for value, sab, tty, _ in rows("MRRANK"):
         rank[sab, tty] = max(int(value), rank.get((sab, tty), -1))
-    names, candidates, language_of, codes = set(), defaultdict(list), {}, set()
+    atoms, candidates, language_of, codes = set(), defaultdict(list), {}, set()
     for row in rows("MRCONSO"):
         cui, lat, ts, stt, ispref, aui, sab, tty, code, text, flag = (row[i] for i in (0, 1, 2, 4, 6, 7, 11, 12, 13, 14, 16))
         if cui not in types:
@@ -40,42 +59,61 @@ def read_plainly(folder, languages=("ENG",), suppress=("O", "E", "Y"), include=(
         language_of[cui, aui] = lat
         if lat == "ENG" and flag not in suppress and code not in ("", "NOCODE"):
             codes.add((sab, code.split(":", 1)[-1], cui))
-        if lat not in languages or flag in suppress or sab in exclude or (include and sab not in include) or not text:
+        if lat not in languages or flag in suppress or sab in exclude_sources or (include_sources and sab not in include_sources) or not text:
             continue
-        names.add((cui, text, sab, tty))
+        atoms.add((cui, text, sab, tty))
         candidates[cui].append((languages.index(lat), -rank.get((sab, tty), -1), ts != "P", stt != "PF", ispref != "Y", text))
     preferred = {cui: min(found)[-1] for cui, found in candidates.items()}
-    definitions = defaultdict(list)
+    told = defaultdict(dict)
     source_rank = defaultdict(lambda: -1)
     for (sab, _), value in rank.items():
         source_rank[sab] = max(source_rank[sab], value)
     for cui, aui, atui, _, sab, text, flag, _ in rows("MRDEF"):
-        if text and flag not in suppress and language_of.get((cui, aui), languages[0]) in languages:
-            definitions[cui].append((-source_rank[sab], sab, atui, text))
-    concepts = {cui: (name, min(definitions[cui])[-1] if definitions[cui] else None, sorted(types[cui])) for cui, name in preferred.items()}
+        if cui in preferred and text and flag not in suppress and language_of.get((cui, aui), languages[0]) in languages:
+            first = definition_sources.index(sab) if sab in definition_sources else len(definition_sources)
+            order = (first, -source_rank[sab], sab, atui, text)
+            told[cui][sab, text] = min(order, told[cui].get((sab, text), order))
+    definitions = {(c, i, o[2], o[4]) for c, found in told.items() for i, o in enumerate(sorted(found.values()), start=1)}
+    if require_definition:
+        preferred = {cui: name for cui, name in preferred.items() if told[cui]}
+    kept = {}
+    for cui in preferred:
+        distinct = list(dict.fromkeys(order[-1] for order in sorted(candidates[cui])))
+        kept[cui] = distinct[:max_names_per_concept]
+    concepts = {cui: (name, next((d[3] for d in definitions if d[:2] == (cui, 1)), None), sorted(types[cui])) for cui, name in preferred.items()}
     xrefs = {
         (sab, code, cui, "MRCONSO")
         for sab, code, cui in codes
         if cui in preferred and sab in ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM", "ORPHANET", "HPO", "MONDO")
     }
-    moved = defaultdict(set)
+    moved, deleted, retired = defaultdict(set), set(), set()
     for old, _, rel, _, _, new, _ in rows("MRCUI"):
-        if new in preferred and old not in preferred:
-            moved[old].add((rel, new))
-    for old, targets in moved.items():
-        kept = {t for t in targets if t[0] == "SY"} or targets
-        xrefs |= {("RETIRED", old, new, f"MRCUI {rel}") for rel, new in kept}
-    return concepts, {(c, n, s, t, n == preferred[c]) for c, n, s, t in names}, xrefs
+        if old in preferred:
+            continue
+        if new in preferred:
+            moved[old].add((old, rel, new))
+        elif rel == "DEL" and not new:
+            deleted.add(old)
+    for targets in moved.values():
+        retired |= {t for t in targets if t[1] == "SY"} or targets
+    retired |= {(old, "DEL", "") for old in deleted if old not in moved}
+    names = {(c, n, s, t, n == preferred[c]) for c, n, s, t in atoms if c in preferred and n in kept[c]}
+    return concepts, names, xrefs, definitions, retired
 
 
 def as_python(found):
     """The reader's tables in the same form, checked against their declarations."""
     concepts = {r["cui"]: (r["preferred_name"], r["definition"], r["semantic_types"]) for r in tables.build(tables.CONCEPTS, found.concepts).to_pylist()}
-    return (
-        concepts,
-        {tuple(r.values()) for r in tables.build(tables.NAMES, found.names).to_pylist()},
-        {tuple(r.values()) for r in tables.build(tables.XREFS, found.xrefs).to_pylist()},
+    names, xrefs, definitions, retired = (
+        {tuple(r.values()) for r in tables.build(table, getattr(found, table.name)).to_pylist()}
+        for table in (tables.NAMES, tables.XREFS, tables.DEFINITIONS, tables.RETIRED)
     )
+    return concepts, names, xrefs, definitions, retired
+
+
+def read(folder, **more):
+    """The reader on a folder or zip whose files need not be a whole release."""
+    return rrf.read(RrfKb(source="rrf", path=str(folder), **{"inconsistent": "warn", **more}))
 
 
 def release(folder, **files):
@@ -116,12 +154,21 @@ def small(tmp_path):
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"languages": ("ENG", "SPA")}, {"exclude_sources": ("MSH",)}, {"include_sources": ("MSH", "OMIM")}, {"suppress": ("O",)}],
-    ids=["default", "two languages", "exclude", "include", "suppress"],
+    [
+        {},
+        {"languages": ("ENG", "SPA")},
+        {"exclude_sources": ("MSH",)},
+        {"include_sources": ("MSH", "OMIM")},
+        {"suppress": ("O",)},
+        {"require_definition": True},
+        {"max_names_per_concept": 2},
+        {"definition_sources": ("NCI", "MSH")},
+    ],
+    ids=["default", "two languages", "exclude", "include", "suppress", "require definition", "two names", "definition sources"],
 )
 def test_demo_equals_plain_reading(root, more):
     folder = root / "resources" / "demo" / "umls" / "META"
-    expected = read_plainly(folder, **{k.removesuffix("_sources"): v for k, v in more.items()})
+    expected = read_plainly(folder, **more)
     assert as_python(rrf.read(RrfKb(source="rrf", path=str(folder), **more))) == expected
     assert len(expected[0]) > 100
 
@@ -146,7 +193,7 @@ def test_foreign_mesh_is_not_mesh(tmp_path):
         ],
         MRSTY=[sty("C0000001", "T047"), sty("C0000002", "T047")],
     )
-    _, names, xrefs = as_python(rrf.read(RrfKb(source="rrf", path=str(folder), languages=("ENG", "SPA"))))
+    _, names, xrefs, *_ = as_python(read(folder, languages=("ENG", "SPA")))
     assert {x for x in xrefs if x[1] == "D006073"} == {("MSH", "D006073", "C0000001", "MRCONSO")}
     assert "Gota" in {n[1] for n in names}
 
@@ -162,7 +209,7 @@ def test_codes_keep_all_their_concepts_without_prefix(tmp_path):
         ],
         MRSTY=[sty("C0000001", "T191"), sty("C0000002", "T191")],
     )
-    xrefs = as_python(rrf.read(RrfKb(source="rrf", path=str(folder))))[2]
+    xrefs = as_python(read(folder))[2]
     assert {x[:3] for x in xrefs} == {("MSH", "D009369", "C0000001"), ("MSH", "D009369", "C0000002"), ("HPO", "0002664", "C0000001")}
 
 
@@ -181,7 +228,7 @@ def test_preferred_name_by_rank_then_flags_then_name(tmp_path):
         ],
         MRSTY=[sty(f"C000000{i}", "T047") for i in (1, 2, 3)],
     )
-    concepts = as_python(rrf.read(RrfKb(source="rrf", path=str(folder))))[0]
+    concepts = as_python(read(folder))[0]
     assert [concepts[f"C000000{i}"][0] for i in (1, 2, 3)] == ["by mesh", "c", "x"]
 
 
@@ -202,12 +249,14 @@ def test_definition_by_source_rank_not_suppressed_not_foreign(tmp_path):
             definition("C0000009", "A9", "AT7", "MSH", "Elsewhere"),
         ],
     )
-    found = rrf.read(RrfKb(source="rrf", path=str(folder)))
+    found = read(folder)
     concepts = as_python(found)[0]
     assert (concepts["C0000001"][1], concepts["C0000002"][1]) == ('From "MeSH"', None)
+    assert [r["definition"] for r in found.definitions.to_pylist()] == ['From "MeSH"', "Later", "From NCI"]
+    assert as_python(read(folder, definition_sources=("NCI",)))[0]["C0000001"][1] == "From NCI"
     assert found.funnel["drops"]["MRDEF"] == {
-        "another source preferred": 2,
-        "definitions": 1,
+        "same text and source": 0,
+        "definitions": 3,
         "empty definition": 1,
         "language": 1,
         "other concept": 1,
@@ -227,15 +276,20 @@ def test_retired_cuis_prefer_synonyms_and_never_shadow_a_current_one(small):
             ["C0000002", "2019AA", "SY", "", "", "C0000001", "Y"],
         ],
     )
-    found = rrf.read(RrfKb(source="rrf", path=str(small)))
-    retired = {x for x in as_python(found)[2] if x[0] == "RETIRED"}
-    assert retired == {("RETIRED", "C0000011", "C0000001", "MRCUI SY"), ("RETIRED", "C0000012", "C0000002", "MRCUI RB")}
-    assert found.funnel["drops"]["MRCUI"] == {"CUI still current": 1, "leads to no selected concept": 2, "xrefs": 2, "repeated, or a synonym preferred": 1}
+    found = read(small)
+    assert as_python(found)[4] == {("C0000011", "SY", "C0000001"), ("C0000012", "RB", "C0000002"), ("C0000013", "DEL", "")}
+    assert found.funnel["drops"]["MRCUI"] == {
+        "CUI still current": 1,
+        "leads to no selected concept": 1,
+        "merged or related": 2,
+        "deleted": 1,
+        "repeated, or a synonym preferred": 1,
+    }
 
 
 def test_concept_without_a_remaining_name_is_counted(small):
     release(small, MRSTY=[sty("C0000001", "T047"), sty("C0000002", "T047"), sty("C0000008", "T047")])
-    found = rrf.read(RrfKb(source="rrf", path=str(small)))
+    found = read(small)
     assert set(as_python(found)[0]) == {"C0000001", "C0000002"}
     assert found.funnel["drops"]["MRSTY"] == {"concepts": 3, "concepts without a name": 1}
 
@@ -243,7 +297,7 @@ def test_concept_without_a_remaining_name_is_counted(small):
 words = st.text(st.characters(blacklist_characters="|\r\n\x00", blacklist_categories=("Cs",)), max_size=6) | st.sampled_from(
     ['"', '"a', "'", "é", "naïve \\", "#x", " ", "NULL"]
 )
-cuis = st.sampled_from([f"C000000{i}" for i in range(1, 6)])
+cuis = st.sampled_from([*(f"C000000{i}" for i in range(1, 6)), "X1", "C00000001"])  # the last two are no CUIs as UMLS writes them
 sabs = st.sampled_from(["MSH", "MSHSPA", "OMIM", "HPO", "NCI"])
 ttys = st.sampled_from(["MH", "PT", "SY"])
 flags = st.sampled_from(["N", "N", "O", "E", "Y", ""])
@@ -271,9 +325,17 @@ atoms = st.builds(
     types=st.lists(st.tuples(cuis, st.sampled_from(["T047", "T191", "T121"])), max_size=6),
     defs=st.lists(st.tuples(cuis, words, sabs, flags), max_size=5),
     ranks=st.lists(st.tuples(sabs, ttys), max_size=8),
-    moved=st.lists(st.tuples(cuis, st.sampled_from(["SY", "RO", "DEL"]), cuis), max_size=5),
+    moved=st.lists(st.tuples(cuis, st.sampled_from(["SY", "RO", "DEL"]), cuis | st.just("")), max_size=5),
+    more=st.fixed_dictionaries(
+        {
+            "definition_sources": st.sampled_from([(), ("NCI", "OMIM")]),
+            "require_definition": st.booleans(),
+            "max_names_per_concept": st.sampled_from([None, 1, 2]),
+        }
+    ),
+    packed=st.booleans(),
 )
-def test_random_releases_equal_plain_reading(tmp_path, conso, types, defs, ranks, moved):
+def test_random_releases_equal_plain_reading(tmp_path, conso, types, defs, ranks, moved, more, packed):
     unique = {row[7]: row for row in conso}  # an atom has one row
     folder = release(
         tmp_path / "META",
@@ -283,10 +345,18 @@ def test_random_releases_equal_plain_reading(tmp_path, conso, types, defs, ranks
         MRRANK=[[f"{i:04}", sab, tty, "N"] for i, (sab, tty) in enumerate(ranks)],
         MRCUI=[[old, "", rel, "", "", new, ""] for old, rel, new in moved],
     )
-    found = rrf.read(RrfKb(source="rrf", path=str(folder)))
-    assert as_python(found) == read_plainly(folder)
+    found = read(pack(folder, tmp_path / "release.zip") if packed else folder, **more)
+    assert as_python(found) == read_plainly(folder, **more)
     for name in ("MRCONSO", "MRDEF", "MRCUI"):
         assert sum(found.funnel["drops"][name].values()) == found.funnel["rows"][name]
+
+
+def pack(folder, target, below="2026AA/META/", **settings):
+    """A zip of the release's files."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, **settings) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, below + path.name)
+    return target
 
 
 def edit(path, row, change):
@@ -311,7 +381,7 @@ def edit(path, row, change):
 def test_broken_row_is_named_exactly(small, row, change, message):
     edit(small / "MRCONSO.RRF", row, change)
     with pytest.raises(UserError) as error:
-        rrf.read(RrfKb(source="rrf", path=str(small)))
+        read(small)
     assert message.format(small / "MRCONSO.RRF") in str(error.value)
     assert "Go" not in str(error.value).replace(str(small), "")  # the text of a licensed row is not shown
 
@@ -320,38 +390,41 @@ def test_errors_that_cancel_out_are_found(small):
     edit(small / "MRCONSO.RRF", 2, lambda line: line + b"|")
     edit(small / "MRCONSO.RRF", 3, lambda line: line.replace(b"|Gout|", b"Gout|"))
     with pytest.raises(UserError, match=r"overlong row in .*MRCONSO\.RRF:2: 19 fields"):
-        rrf.read(RrfKb(source="rrf", path=str(small)))
+        read(small)
 
 
 def test_last_row_cut_without_newline(small):
     path = small / "MRSTY.RRF"
     path.write_bytes(path.read_bytes()[:-6])
     with pytest.raises(UserError, match=r"truncated row in .*MRSTY\.RRF:3: .* not 6"):
-        rrf.read(RrfKb(source="rrf", path=str(small)))
+        read(small)
 
 
 def test_row_check_across_read_boundaries(tmp_path):
     row = "|".join(atom("C0000001", "x" * 99)) + "|\n"
     path = tmp_path / "MRCONSO.RRF"
-    path.write_text(row * 130_000)  # 17 MB and more: several reads
-    assert path.stat().st_size > 1 << 24
-    assert rrf._check_rows(path, 18) == 130_000
+    path.write_text(row * 50_000)  # several chunks
+    assert path.stat().st_size > 3 * CHUNK
+    member = open_release(tmp_path, ("MRCONSO",), tmp_path).members["MRCONSO"]
+    assert sieve(member, 18, by_cui(np.array([1])), tmp_path / "kept") == (50_000, 50_000, True)
+    assert (tmp_path / "kept").read_bytes() == path.read_bytes()
+    assert sieve(member, 18, by_cui(np.array([2])), tmp_path / "kept") == (50_000, 0, True)
 
 
 def test_windows_line_ends_and_missing_last_one_change_nothing(small):
-    expected = as_python(rrf.read(RrfKb(source="rrf", path=str(small))))
+    expected = as_python(read(small))
     path = small / "MRCONSO.RRF"
     content = path.read_bytes()
     for other in (content.replace(b"\n", b"\r\n"), content[:-1]):
         path.write_bytes(other)
-        assert as_python(rrf.read(RrfKb(source="rrf", path=str(small)))) == expected
+        assert as_python(read(small)) == expected
 
 
 @pytest.mark.parametrize("name", ["MRCONSO", "MRSTY"])
 def test_missing_file(small, name):
     (small / f"{name}.RRF").unlink()
     with pytest.raises(UserError, match=rf"missing file in .*META: there is no {name}\.RRF"):
-        rrf.read(RrfKb(source="rrf", path=str(small)))
+        read(small)
 
 
 def test_other_columns_than_declared(small):
@@ -359,19 +432,186 @@ def test_other_columns_than_declared(small):
         small, MRFILES=[["MRSTY.RRF", "", ",".join(["CUI", "TUI", "STN", "STY", "ATUI", "CVF"]), "6", "3", ""], ["MRCONSO.RRF", "", "CUI,STR", "2", "4", ""]]
     )
     with pytest.raises(UserError, match=r"other columns in .*MRFILES\.RRF:2: MRCONSO\.RRF has CUI,STR"):
-        rrf.read(RrfKb(source="rrf", path=str(small)))
+        read(small)
 
 
-def test_fewer_rows_than_declared_is_said(small, capsys):
-    release(small, MRFILES=[["MRCONSO.RRF", "", rrf.FORMATS["MRCONSO"], "18", "5", ""]])
-    assert rrf.read(RrfKb(source="rrf", path=str(small))).funnel["rows_declared"] == {"MRCONSO": 5}
-    assert "has 4 rows, MRFILES.RRF declares 5" in capsys.readouterr().err
+def test_mixed_releases_stop_or_are_said(small, capsys):
+    release(small, MRFILES=[["MRSTY.RRF", "", rrf.FORMATS["MRSTY"], "6", "3", ""], ["MRCONSO.RRF", "", rrf.FORMATS["MRCONSO"], "18", "5", ""]])
+    with pytest.raises(UserError, match=r"mixed releases, or a file cut short in .*MRFILES\.RRF:2: MRCONSO\.RRF has 4 rows, not 5; .*inconsistent"):
+        read(small, inconsistent="error")
+    assert read(small).funnel["rows_declared"] == {"MRSTY": 3, "MRCONSO": 5}
+    assert "MRCONSO.RRF has 4 rows, not 5" in " ".join(capsys.readouterr().err.split())
+
+
+def test_concepts_that_one_file_lacks_stop(small):
+    release(small, MRSTY=[sty("C0000001", "T047"), sty("C0000002", "T047"), sty("C0000007", "T121"), sty("C0000008", "T047")])
+    with pytest.raises(UserError, match=r"mixed releases in .*MRSTY\.RRF:4: MRCONSO\.RRF lacks 1 concepts of MRSTY\.RRF, C0000008 first"):
+        read(small, inconsistent="error")
+
+
+@pytest.mark.parametrize("group", ["anatomy", "disorders", "procedures", None])
+def test_semantic_group_by_name(tmp_path, group):
+    kinds = {"C0000001": "T047", "C0000002": "T023", "C0000003": "T061"}
+    folder = release(tmp_path, MRCONSO=[atom(c, c) for c in kinds], MRSTY=[sty(c, t) for c, t in kinds.items()])
+    wanted = {"anatomy": {"C0000002"}, "disorders": {"C0000001"}, "procedures": {"C0000003"}, None: set(kinds)}[group]
+    assert set(as_python(read(folder, semantic_group=group))[0]) == wanted
+
+
+def test_all_fifteen_groups_and_their_types():
+    assert len(GROUPS) == 15
+    assert sum(map(len, GROUPS.values())) == len(NAMES) == 127
+    assert set(GROUPS) == set(get_args(SemanticGroup))
+    assert set(GROUPS["disorders"]) == DISORDERS
+
+
+# ------------------------------------------------------------------------------------------------------ where files lie
+
+
+@pytest.fixture
+def demo(root):
+    return root / "resources" / "demo" / "umls" / "META"
+
+
+def in_pieces(folder, target):
+    """The layout of a full release: an archive in the zip that holds the large files in packed pieces."""
+    inner = target.with_suffix(".nlm")
+    with zipfile.ZipFile(inner, "w") as archive:
+        for path in sorted(folder.iterdir()):
+            if path.suffix != ".RRF":
+                archive.write(path, f"2026AA/META/{path.name}")
+                continue
+            data = path.read_bytes()
+            for i, letter in enumerate("abc"):
+                archive.writestr(f"2026AA/META/{path.name}.a{letter}.gz", gzip.compress(data[i * len(data) // 3 : (i + 1) * len(data) // 3]))
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.write(inner, "2026AA-full/2026aa-1-meta.nlm")
+        archive.writestr("2026AA-full/mmsys.zip", b"installer")
+    return target
+
+
+@pytest.mark.parametrize("layout", ["parent", "gz", "zip", "zip without folders", "full release"])
+def test_every_layout_gives_the_same_tables(demo, tmp_path, layout):
+    expected = rrf.read(RrfKb(source="rrf", path=str(demo)))
+    if layout == "parent":
+        path = demo.parent
+    elif layout == "gz":
+        path = tmp_path / "META"
+        path.mkdir()
+        for file in demo.iterdir():
+            (path / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        (path / "release.dat").write_bytes((demo / "release.dat").read_bytes()) if (demo / "release.dat").is_file() else None
+    elif layout == "full release":
+        path = in_pieces(demo, tmp_path / "umls-2026AA-full.zip")
+    else:
+        path = pack(demo, tmp_path / "r.zip", *([""] if layout == "zip without folders" else []))
+    before = set(Path(tempfile.gettempdir()).glob("mentionforge-kb-*"))
+    found = rrf.read(RrfKb(source="rrf", path=str(path)))
+    assert set(Path(tempfile.gettempdir()).glob("mentionforge-kb-*")) <= before  # nothing of the release stays behind
+    assert as_python(found) == as_python(expected)
+    assert found.funnel["drops"] == expected.funnel["drops"]
+    assert found.funnel["rows"] == expected.funnel["rows"]
+
+
+def bomb(folder, target):
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / "MRSTY.RRF", "META/MRSTY.RRF")
+        archive.writestr("META/MRCONSO.RRF", b"\0" * (80 << 20))
+    return target
+
+
+def climbing(folder, target):
+    pack(folder, target)
+    with zipfile.ZipFile(target, "a") as archive:
+        archive.writestr("../META/MRDEF.RRF", b"")
+    return target
+
+
+def two(folder, target):
+    pack(folder, target)
+    with zipfile.ZipFile(target, "a") as archive:
+        archive.write(folder / "MRCONSO.RRF", "2025AB/META/MRCONSO.RRF")
+    return target
+
+
+def encrypted(folder, target):
+    pack(folder, target)
+    data = bytearray(target.read_bytes())
+    place = data.index(b"PK\x01\x02")
+    while place >= 0:  # the flag of every entry of the directory
+        data[place + 8] |= 1
+        place = data.find(b"PK\x01\x02", place + 4)
+    target.write_bytes(data)
+    return target
+
+
+def cut(folder, target):
+    pack(folder, target)
+    target.write_bytes(target.read_bytes()[:-40])
+    return target
+
+
+def spoiled(folder, target):
+    pack(folder, target)
+    data = bytearray(target.read_bytes())
+    data[60] ^= 0xFF  # inside the packed data of the first member
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (bomb, r"zip bomb in .*r\.zip!META/MRCONSO\.RRF: unpacks to more than 100 times"),
+        (climbing, r"unsafe member in .*r\.zip: '\.\./META/MRDEF\.RRF' leads out"),
+        (two, r"mixed releases in .*r\.zip: MRCONSO lies in 2025AB/META and in 2026AA/META"),
+        (encrypted, r"encrypted member in .*r\.zip: 2026AA/META/MRCONSO\.RRF"),
+        (cut, r"unreadable archive in .*r\.zip"),
+        (spoiled, r"unreadable file in .*r\.zip!2026AA/META/MRCONSO\.RRF"),
+    ],
+)
+def test_bad_archives(small, tmp_path, make, message):
+    path = make(small, tmp_path / "r.zip")
+    with pytest.raises(UserError, match=message):
+        extract(spec(tmp_path, path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("bad", ["not utf-8", "truncated"])
+def test_bad_rows_in_a_zip_are_named_as_well(small, tmp_path, bad):
+    edit(small / "MRCONSO.RRF", 3, lambda line: line.replace(b"Gout", b"Go\xfct") if bad == "not utf-8" else line[:-9])
+    wanted = {"not utf-8": "not UTF-8", "truncated": "truncated row"}[bad]
+    with pytest.raises(UserError, match=rf"{wanted} in .*r\.zip!2026AA/META/MRCONSO\.RRF:3"):
+        read(pack(small, tmp_path / "r.zip"))
+
+
+def test_packed_file_under_a_plain_name(small):
+    path = small / "MRCONSO.RRF"
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(UserError, match=r"packed file in .*MRCONSO\.RRF:1: it holds gzip data, not text; unpack it, or name it MRCONSO\.RRF\.gz"):
+        read(small)
+
+
+def test_neither_folder_nor_zip(tmp_path):
+    with pytest.raises(UserError, match="missing file"):
+        read(tmp_path / "nowhere.zip")
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(UserError, match=r"unreadable archive in .*text\.zip"):
+        read(tmp_path / "text.zip")
+
+
+def test_made_up_release_at_scale_equals_plain_reading(tmp_path):
+    """The generator of the benchmark, small: quotes, accents and bars in many rows."""
+    folder = write_release(tmp_path / "META", atoms=30_000)
+    assert as_python(read(folder, inconsistent="error")) == read_plainly(folder)
+    content = (folder / "MRCONSO.RRF").read_text(encoding="utf-8")
+    assert content.count('"') > 100
+    assert "é" in content
 
 
 def test_wrong_rank(small):
     release(small, MRRANK=[["0001", "MSH", "MH", "N"], ["first", "MSH", "ET", "N"]])
     with pytest.raises(UserError, match=r"wrong rank in .*MRRANK\.RRF:2"):
-        rrf.read(RrfKb(source="rrf", path=str(small)))
+        read(small)
 
 
 @pytest.mark.parametrize("more", [{"semantic_types": ["T999"]}, {"include_sources": ["NOSUCH"]}])
@@ -385,7 +625,7 @@ def test_extract_writes_the_same_bytes_again(root, tmp_path):
     folder = root / "resources" / "demo" / "umls" / "META"
     stats = extract(spec(tmp_path, folder), tmp_path / "a")
     extract(spec(tmp_path, folder), tmp_path / "b")
-    for name in ("concepts.parquet", "names.parquet", "xrefs.parquet", "stats.json"):
+    for name in (*(f"{table.name}.parquet" for table in TABLES), "stats.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert json.loads((tmp_path / "a" / "stats.json").read_text()) == stats
     names = read_plainly(folder)[1]

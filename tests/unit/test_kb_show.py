@@ -29,7 +29,7 @@ def test_found_by_cui_name_and_retired_cui(kb, query):
 def test_card(kb):
     result = run.invoke(app, ["show", "C0013384", "--kb", str(kb)])
     assert result.exit_code == 0
-    for text in ("C0013384  Dyskinesia", "T184", "MSH:D020820", "Abnormal Movement", "RETIRED:C9700002"):
+    for text in ("C0013384  Dyskinesia", "T184 Sign or Symptom", "MSH:D020820", "Abnormal Movement", "C9700002 (SY)"):
         assert text in result.output
 
 

@@ -29,11 +29,28 @@ NONE = "none"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Schedule = Literal["real_only", "synthetic_only", "synthetic_then_real"]
 IndexSource = Literal["train", "kb"]
+SemanticGroup = Literal[
+    "activities_and_behaviors",
+    "anatomy",
+    "chemicals_and_drugs",
+    "concepts_and_ideas",
+    "devices",
+    "disorders",
+    "genes_and_molecular_sequences",
+    "geographic_areas",
+    "living_beings",
+    "objects",
+    "occupations",
+    "organizations",
+    "phenomena",
+    "physiology",
+    "procedures",
+]
 
 STAGE_VERSIONS = {
     "models": 1,
     "downloads": 1,
-    "kbs": 1,
+    "kbs": 2,
     "corpora": 1,
     "generators": 1,
     "strategies": 1,
@@ -102,14 +119,20 @@ class RrfKb(Entry):
     """A UMLS release in Rich Release Format."""
 
     source: Literal["rrf"]
-    path: str = Field(description="META folder with MRCONSO.RRF and its sisters.")
+    path: str = Field(description="META folder with MRCONSO.RRF and its sisters, or the release's zip as downloaded.")
     licensed: str | None = Field(None, description="How to obtain the release; then its absence is an error of the job, not of the config.")
-    semantic_group: Literal["disorders"] | None = Field("disorders", description="UMLS semantic group whose types are kept.")
+    semantic_group: SemanticGroup | None = Field("disorders", description="UMLS semantic group whose types are kept; none: all types.")
     semantic_types: tuple[str, ...] = Field((), description="Semantic types (T047, …) kept; overrides semantic_group.")
     languages: tuple[str, ...] = Field(("ENG",), description="Languages (LAT) of the names kept.")
     include_sources: tuple[str, ...] = Field((), description="Source vocabularies (SAB) whose names are kept; empty: all.")
     exclude_sources: tuple[str, ...] = Field((), description="Source vocabularies (SAB) whose names are dropped.")
     suppress: tuple[str, ...] = Field(("O", "E", "Y"), description="SUPPRESS flags that drop a name or definition.")
+    definition_sources: tuple[str, ...] = Field((), description="Source vocabularies whose definitions are preferred, in this order; then by MRRANK.")
+    require_definition: bool = Field(False, description="Keep only concepts with a definition.")
+    max_names_per_concept: int | None = Field(None, ge=1, description="At most this many distinct names, the preferred ones first; none: all.")
+    inconsistent: Literal["error", "warn"] = Field(
+        "error", description="Files that contradict MRFILES or each other (mixed releases, a selection made by hand): stop, or warn."
+    )
     xref_sources: tuple[str, ...] = Field(
         ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM", "ORPHANET", "HPO", "MONDO"), description="Source vocabularies whose codes are kept as cross-references."
     )

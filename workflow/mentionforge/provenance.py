@@ -7,19 +7,40 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from mentionforge import __version__
 
+_digests: dict[tuple[str, int, int, int], str] = {}
+"""Digests made so far, by path, size, time of change and inode."""
+
 
 def sha256_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, hexadecimal; made once per process as long as the file does not change."""
+    key = _identity(path)
+    if key not in _digests:
+        with open(path, "rb") as handle:
+            _digests[key] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return _digests[key]
+
+
+def digested(chunks: Iterable[bytes], path: str | Path) -> Iterator[bytes]:
+    """The same chunks; once all of them, the whole content of a file, went by, `sha256_file` knows its digest without reading it again."""
+    key, digest = _identity(path), hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+    _digests[key] = digest.hexdigest()
+
+
+def _identity(path: str | Path) -> tuple[str, int, int, int]:
+    stat = Path(path).stat()
+    return os.fspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
 def sha256_paths(paths: Iterable[str | Path]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mentionforge.errors import UserError
@@ -77,11 +78,32 @@ NAMES = Table(
     ),
     ("cui", "name", "source", "term_type"),
 )
+DEFINITIONS = Table(
+    "definitions",
+    "All definitions of a concept, the preferred one first.",
+    (
+        Column("cui", STR, "UMLS concept unique identifier"),
+        Column("rank", INT, "1 is the one in concepts; then by preference of sources"),
+        Column("source", STR, "source vocabulary (SAB) or ontology"),
+        Column("definition", STR, "text as the source gives it"),
+    ),
+    ("cui", "rank"),
+)
+RETIRED = Table(
+    "retired",
+    "CUIs of older releases, and the concepts that stand for them now.",
+    (
+        Column("retired", STR, "CUI that is no longer in use"),
+        Column("relation", STR, "MRCUI.REL: SY synonym, RB broader, RN narrower, RO other, DEL deleted"),
+        Column("cui", STR, "concept of the knowledge base; empty for a deleted CUI"),
+    ),
+    ("retired", "relation", "cui"),
+)
 XREFS = Table(
     "xrefs",
     "Codes of source vocabularies and the concepts they stand for; one-to-many on purpose.",
     (
-        Column("source", STR, "MSH, OMIM, …; RETIRED for a retired CUI"),
+        Column("source", STR, "vocabulary: MSH, OMIM, …"),
         Column("code", STR, "code without prefix"),
         Column("cui", STR, "UMLS concept unique identifier"),
         Column("via", STR, "which file or map gave the row"),
@@ -252,7 +274,26 @@ METRICS = Table(
     ("task", "corpus", "generator", "strategy", "system", "variant", "seed", "split", "bucket", "metric"),
 )
 
-ALL = (CONCEPTS, NAMES, XREFS, DOCUMENTS, MENTIONS, PROMPTS, PAIRS, NOTES, LOCATED, SYNTHETIC_MENTIONS, REJECTED, CHOSEN, RECOGNIZED, EMBEDDED, LINKED, METRICS)
+ALL = (
+    CONCEPTS,
+    NAMES,
+    DEFINITIONS,
+    XREFS,
+    RETIRED,
+    DOCUMENTS,
+    MENTIONS,
+    PROMPTS,
+    PAIRS,
+    NOTES,
+    LOCATED,
+    SYNTHETIC_MENTIONS,
+    REJECTED,
+    CHOSEN,
+    RECOGNIZED,
+    EMBEDDED,
+    LINKED,
+    METRICS,
+)
 
 METADATA_KEY = b"mentionforge"
 
@@ -275,7 +316,7 @@ def build(table: Table, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Tabl
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise UserError("wrong type", table.name, str(error)) from error
     checked = _check(table, rows, table.name)
-    return checked.sort_by([(k, "ascending") for k in table.key])
+    return checked if _rising(table, checked) else checked.sort_by([(k, "ascending") for k in table.key])
 
 
 def write(table: Table, path: str | Path, rows: Sequence[Mapping[str, Any]] | pa.Table, provenance: Mapping[str, Any] | None = None) -> pa.Table:
@@ -315,6 +356,23 @@ def provenance(path: str | Path) -> dict[str, Any]:
     return dict(json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}")))
 
 
+def _rising(table: Table, found: pa.Table) -> bool:
+    """Whether rows stand in strictly rising order of their key: then they are sorted, and no key is there twice.
+
+    Far cheaper than grouping or sorting, and true of all tables that were written here.
+    """
+    above, equal = None, None
+    for name in table.key:
+        column = found.column(name).combine_chunks()
+        if column.null_count:
+            return False
+        here, there = column[:-1], column[1:]
+        less, same = pc.less(here, there), pc.equal(here, there)
+        above = less if above is None else pc.or_(above, pc.and_(equal, less))
+        equal = same if equal is None else pc.and_(equal, same)
+    return above is None or pc.all(above).as_py() is not False
+
+
 def _check(table: Table, found: pa.Table, where: str) -> pa.Table:
     fix = "the file was written by another version; delete it and rerun"
     names = [c.name for c in table.columns]
@@ -337,7 +395,7 @@ def _check(table: Table, found: pa.Table, where: str) -> pa.Table:
                 raise UserError(
                     f"{table.name} table has an unknown value", f"{where}:{row}", f"column {column.name}: {value!r} is none of {', '.join(column.values)}"
                 )
-    if len(found) and len(found.select(list(table.key)).group_by(list(table.key)).aggregate([])) < len(found):
+    if len(found) and not _rising(table, found) and len(found.select(list(table.key)).group_by(list(table.key)).aggregate([])) < len(found):
         seen: set[tuple[Any, ...]] = set()
         for i, row_key in enumerate(zip(*(found.column(k).to_pylist() for k in table.key), strict=True)):
             if row_key in seen:

@@ -61,7 +61,9 @@ ALL_GENERATION = [
     for file in ("prompts.parquet", "notes.parquet", "located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json")
 ]
 ALL_TABLES = [f"{R}/corpora/{c}/{file}" for c in USED_CORPORA for file in ("documents.parquet", "mentions.parquet", "stats.json")] + [
-    f"{R}/kb/{kb}/{file}" for kb in USED_KBS for file in ("concepts.parquet", "names.parquet", "xrefs.parquet", "stats.json")
+    f"{R}/kb/{kb}/{file}"
+    for kb in USED_KBS
+    for file in ("concepts.parquet", "names.parquet", "definitions.parquet", "xrefs.parquet", "retired.parquet", "stats.json")
 ]
 
 

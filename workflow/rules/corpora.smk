@@ -2,7 +2,7 @@
 
 REQUIRED INPUTS
     the files or folders of corpora.{corpus}.splits
-    {results}/kb/{kb}/{names,xrefs}.parquet, to map ids to CUIs
+    {results}/kb/{kb}/{names,xrefs,retired}.parquet, to map ids to CUIs
 OUTPUTS
     {results}/corpora/{corpus}/{documents,mentions}.parquet, stats.json
 """
@@ -13,7 +13,7 @@ rule corpus_read:
     input:
         spec=spec_of("corpora", "{corpus}"),
         files=corpus_files,
-        kb=kb_tables("corpora", "names", "xrefs"),
+        kb=kb_tables("corpora", "names", "xrefs", "retired"),
     output:
         documents=f"{R}/corpora/{{corpus}}/documents.parquet",
         mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",

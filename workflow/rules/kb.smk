@@ -1,9 +1,9 @@
-"""Knowledge base: a UMLS release or open ontologies become concepts, names and cross-references.
+"""Knowledge base: a UMLS release or open ontologies become concepts, names, definitions and cross-references.
 
 REQUIRED INPUTS
     the RRF files of kbs.{kb}.path, or the ontology files that kbs.{kb} names
 OUTPUTS
-    {results}/kb/{kb}/{concepts,names,xrefs}.parquet, stats.json
+    {results}/kb/{kb}/{concepts,names,definitions,xrefs,retired}.parquet, stats.json
 """
 
 
@@ -15,7 +15,9 @@ rule kb_extract:
     output:
         concepts=f"{R}/kb/{{kb}}/concepts.parquet",
         names=f"{R}/kb/{{kb}}/names.parquet",
+        definitions=f"{R}/kb/{{kb}}/definitions.parquet",
         xrefs=f"{R}/kb/{{kb}}/xrefs.parquet",
+        retired=f"{R}/kb/{{kb}}/retired.parquet",
         stats=f"{R}/kb/{{kb}}/stats.json",
     log:
         f"{R}/logs/kb/{{kb}}.log",

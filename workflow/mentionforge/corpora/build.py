@@ -57,7 +57,7 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
 
     Args:
         spec: Settings of the corpus, as the workflow writes them.
-        kb: Folder with names.parquet and xrefs.parquet.
+        kb: Folder with names.parquet, xrefs.parquet and retired.parquet.
         out: Folder to write.
 
     Returns:
@@ -85,7 +85,7 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
     say(f"{name}: {len(gold):,} mentions read and mapped in {time.monotonic() - begun:.1f} s")
     sentences = split_sentences(name, collected.documents)
 
-    inputs = {"spec": spec, "kb.names": kb / "names.parquet", "kb.xrefs": kb / "xrefs.parquet"}
+    inputs = {"spec": spec, "kb.names": kb / "names.parquet", "kb.xrefs": kb / "xrefs.parquet", "kb.retired": kb / "retired.parquet"}
     inputs |= {f"{split}.{i}": Path(path) for split, paths in settings.splits.items() for i, path in enumerate(paths)}
     stamp = provenance.stamp("corpora read", inputs, **provenance.versions("biosenter", "spacy"))
     stats = {
@@ -301,7 +301,7 @@ def split_stats(
 
 
 def mapping_stats(gold: Sequence[Gold], mapped: Mapping[str, Mapped]) -> dict[str, Any]:
-    """Which ids have no CUI and why, several CUIs, or a retired CUI; each with its number of mentions."""
+    """Which ids have no CUI and why, several CUIs, or a retired CUI, each with its number of mentions; and which map gave the mentions their CUIs."""
     mentions = Counter(i for g in gold for i in g.annotation.ids)
     listed: dict[str, dict[str, int]] = defaultdict(dict)
     for i, m in mapped.items():
@@ -311,8 +311,17 @@ def mapping_stats(gold: Sequence[Gold], mapped: Mapping[str, Mapped]) -> dict[st
         "unmapped": dict(Counter(_reason(g.annotation.ids, mapped) for g in gold if not any(mapped[i].cuis for i in g.annotation.ids))),
         "unmapped_ids": dict(listed),
         "ambiguous_ids": {i: {"cuis": list(m.cuis), "mentions": mentions[i]} for i, m in mapped.items() if len(m.cuis) > 1},
-        "retired_ids": {i: {"cuis": list(m.cuis), "mentions": mentions[i]} for i, m in mapped.items() if m.retired},
+        "retired_ids": {i: {"cuis": list(m.cuis), "relation": m.retired, "mentions": mentions[i]} for i, m in mapped.items() if m.retired},
+        "retired_mentions_by_relation": _mentions_by(gold, {i: m.retired for i, m in mapped.items()}),
+        "mapped_mentions_by_map": {
+            split: _mentions_by([g for g in gold if g.split == split], {i: m.via for i, m in mapped.items()}) for split in sorted({g.split for g in gold})
+        },
     }
+
+
+def _mentions_by(gold: Iterable[Gold], way: Mapping[str, str]) -> dict[str, int]:
+    """Mentions with a CUI by what gave it: that of the first id for which there is one."""
+    return dict(sorted(Counter(first for g in gold if (first := next((way[i] for i in g.annotation.ids if way[i]), ""))).items()))
 
 
 def _reason(ids: Iterable[str], mapped: Mapping[str, Mapped]) -> str:

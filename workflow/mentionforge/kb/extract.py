@@ -1,4 +1,4 @@
-"""From a kbs entry to the three tables of a knowledge base and their statistics.
+"""From a kbs entry to the five tables of a knowledge base and their statistics.
 
 The readers (`rrf`, `ontologies`) hand over an `Extracted`; this module writes it, with provenance, and counts what is in it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,21 +19,23 @@ from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
-TABLES = {"concepts": tables.CONCEPTS, "names": tables.NAMES, "xrefs": tables.XREFS}
+TABLES = (tables.CONCEPTS, tables.NAMES, tables.DEFINITIONS, tables.XREFS, tables.RETIRED)
 
 
 class Extracted(NamedTuple):
-    """What a reader found: rows of the three tables, the files read by role, and what went in and was dropped."""
+    """What a reader found: rows of the five tables, the files read by role, and what went in and was dropped."""
 
     concepts: pa.Table
     names: pa.Table
+    definitions: pa.Table
     xrefs: pa.Table
+    retired: pa.Table
     inputs: dict[str, Path]
     funnel: dict[str, Any]
 
 
 def extract(spec: Path, out: Path) -> dict[str, Any]:
-    """Write concepts, names and xrefs (Parquet) and stats.json of a knowledge base.
+    """Write concepts, names, definitions, xrefs and retired (Parquet) and stats.json of a knowledge base.
 
     Args:
         spec: Spec file of a kbs entry.
@@ -56,13 +59,17 @@ def extract(spec: Path, out: Path) -> dict[str, Any]:
         found = ontologies.read(entry)
     if not len(found.concepts):
         raise UserError("empty selection", str(spec), "no concept is left", f"see what the settings drop: {json.dumps(found.funnel, sort_keys=True)}")
-    provenance = stamp("kb extract", {"spec": spec, **found.inputs})
-    for name, table in TABLES.items():
-        tables.write(table, out / f"{name}.parquet", getattr(found, name), provenance)
-    stats = {"kb": summary(found.concepts, found.names, found.xrefs), "funnel": found.funnel, "inputs": provenance["inputs"]}
+    # The tables themselves say which release they come from, under which settings, and how many rows went in and out.
+    counts = {"rows_out": {table.name: len(getattr(found, table.name)) for table in TABLES}}
+    provenance = stamp("kb extract", {"spec": spec, **found.inputs}, settings=entry.model_dump(mode="json", exclude={"path"}), funnel=found.funnel, **counts)
+    with ThreadPoolExecutor(1) as beside:  # both leave the interpreter free
+        counting = beside.submit(summary, found.concepts, found.names, found.definitions, found.xrefs, found.retired)
+        for table in TABLES:
+            tables.write(table, out / f"{table.name}.parquet", getattr(found, table.name), provenance)
+    stats = {"kb": counting.result(), "funnel": found.funnel, "inputs": provenance["inputs"]}
     write_json(out / "stats.json", stats)
-    counts = stats["kb"]
-    say(f"{counts['concepts']:,} concepts, {counts['with_definition']:,} with a definition, {counts['names']:,} names, {counts['xrefs']:,} cross-references")
+    told = stats["kb"]
+    say(f"{told['concepts']:,} concepts, {told['with_definition']:,} with a definition, {told['names']:,} names, {told['xrefs']:,} cross-references")
     return stats
 
 
@@ -73,7 +80,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def summary(concepts: pa.Table, names: pa.Table, xrefs: pa.Table) -> dict[str, Any]:
+def summary(concepts: pa.Table, names: pa.Table, definitions: pa.Table, xrefs: pa.Table, retired: pa.Table) -> dict[str, Any]:
     """Counts of a knowledge base: rows, by source and semantic type, and what is ambiguous.
 
     `ambiguous_names` are distinct names, as written, that several CUIs bear; `ambiguous_codes`, by source, are codes that
@@ -82,8 +89,9 @@ def summary(concepts: pa.Table, names: pa.Table, xrefs: pa.Table) -> dict[str, A
     import duckdb
 
     with duckdb.connect() as db:
-        for name, table in (("concepts", concepts), ("names", names), ("xrefs", xrefs)):
-            db.register(name, table)
+        db.execute("SET memory_limit = '700MB'; SET threads = 2")
+        for table, rows in zip(TABLES, (concepts, names, definitions, xrefs, retired), strict=True):
+            db.register(table.name, rows)
 
         def counted(sql: str) -> dict[str, int]:
             return dict(db.execute(sql).fetchall())
@@ -99,6 +107,8 @@ def summary(concepts: pa.Table, names: pa.Table, xrefs: pa.Table) -> dict[str, A
             "distinct_names": one("SELECT count(DISTINCT name) FROM names"),
             "names_by_source": counted("SELECT source, count(*) FROM names GROUP BY source"),
             "ambiguous_names": one("SELECT count(*) FROM (SELECT name FROM names GROUP BY name HAVING count(DISTINCT cui) > 1)"),
+            "definitions_by_source": counted("SELECT source, count(*) FROM definitions GROUP BY source"),
+            "retired_by_relation": counted("SELECT relation, count(*) FROM retired GROUP BY relation"),
             "xrefs": len(xrefs),
             "codes_by_source": counted("SELECT source, count(DISTINCT code) FROM xrefs GROUP BY source"),
             "xrefs_by_map": counted("SELECT source || ' ' || via, count(*) FROM xrefs GROUP BY ALL"),

@@ -1,4 +1,4 @@
-"""Open ontologies become concepts, names and cross-references, merged by UMLS CUI.
+"""Open ontologies become concepts, names, definitions and cross-references, merged by UMLS CUI.
 
 Each ontology is read into terms; a term stands for the CUIs that a published map gives it. Rules:
     CUIs        Mondo by its exact matches (SSSOM, one-to-one). DOID through Mondo's exact match where there is one, else by
@@ -10,7 +10,7 @@ Each ontology is read into terms; a term stands for the CUIs that a published ma
                 concepts that bear its heading, else to those that bear one of its synonyms (`text.normalize_surface`).
     names       Labels and synonyms of the terms (HPO: exact and related ones only), and the MeSH names of mapped MeSH ids.
     preferred   The label from Mondo, else DOID, else HPO; of several terms, of the one with the lowest id.
-    definition  From Mondo, else DOID, else HPO.
+    definitions From Mondo, then DOID, then HPO; the first is the preferred one.
     types       No ontology gives UMLS semantic types. Mondo and DOID: T191 below neoplasm, T048 below psychiatric disorder,
                 T037 below injury, else T047. HPO: T191 below Neoplasm, T184 below Constitutional symptom, else T033. HPO's
                 type counts only where no disease ontology has the concept.
@@ -101,7 +101,7 @@ def read(entry: OntologyKb) -> Extracted:
             kb.add(term, drops)
     mesh = _mesh(entry.mesh_names)
     kb.add_mesh(mesh, entry.mesh_name_match, drops)
-    concepts, names, xrefs = kb.rows()
+    concepts, names, definitions, xrefs = kb.rows()
     inputs = {"mondo": entry.mondo, **{f"sssom_{k}": v for k, v in entry.mondo_sssom.items()}, "doid": entry.doid, "doid_xrefs": entry.doid_xrefs}
     inputs |= {"doid_definitions": entry.doid_definitions, "hpo": entry.hpo, **{f"mesh_names_{i}": path for i, path in enumerate(entry.mesh_names)}}
     funnel = {
@@ -111,7 +111,9 @@ def read(entry: OntologyKb) -> Extracted:
     return Extracted(
         tables.build(tables.CONCEPTS, concepts),
         tables.build(tables.NAMES, names),
+        tables.build(tables.DEFINITIONS, definitions),
         tables.build(tables.XREFS, xrefs),
+        tables.build(tables.RETIRED, []),
         {role: Path(path) for role, path in inputs.items() if path},
         funnel,
     )
@@ -123,7 +125,7 @@ class _Merger:
     def __init__(self) -> None:
         self.names: dict[tuple[str, str, str, str], None] = {}
         self.preferred: dict[str, str] = {}
-        self.definitions: dict[str, str] = {}
+        self.definitions: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)  # source and text, in order of preference
         self.types: dict[str, set[str]] = defaultdict(set)
         self.typed_by: dict[str, str] = {}
         self.codes: dict[Code, tuple[str, set[str]]] = {}
@@ -137,7 +139,7 @@ class _Merger:
             self._name(cui, source, term.names)
             self.preferred.setdefault(cui, term.names[0][0])
             if term.definition:
-                self.definitions.setdefault(cui, term.definition)
+                self.definitions[cui][source, term.definition] = None
             if self.typed_by.setdefault(cui, source) == source or source != "HPO":
                 self.types[cui] |= term.types
         self._code(term.id, term.cuis, term.via, drops)
@@ -174,17 +176,23 @@ class _Merger:
         elif not cuis <= known:
             drops[f"{code[0]}: code's other concepts by {via}, after {first}"] += 1
 
-    def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-        """Rows of concepts, names and xrefs."""
+    def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows of concepts, names, definitions and xrefs."""
+        told = {cui: list(self.definitions.get(cui, ())) for cui in self.preferred}
         concepts = [
-            {"cui": cui, "preferred_name": name, "definition": self.definitions.get(cui), "semantic_types": sorted(self.types[cui])}
+            {"cui": cui, "preferred_name": name, "definition": told[cui][0][1] if told[cui] else None, "semantic_types": sorted(self.types[cui])}
             for cui, name in self.preferred.items()
+        ]
+        definitions = [
+            {"cui": cui, "rank": rank, "source": source, "definition": text}
+            for cui, texts in told.items()
+            for rank, (source, text) in enumerate(texts, start=1)
         ]
         names = [
             {"cui": cui, "name": name, "source": source, "term_type": kind, "preferred": name == self.preferred[cui]} for cui, name, source, kind in self.names
         ]
         xrefs = [{"source": source, "code": code, "cui": cui, "via": via} for (source, code), (via, cuis) in self.codes.items() for cui in cuis]
-        return concepts, names, xrefs
+        return concepts, names, definitions, xrefs
 
 
 # -------------------------------------------------------------------------------------------------------------- readers

@@ -1,25 +1,28 @@
-"""A UMLS release in Rich Release Format becomes concepts, names and cross-references.
+"""A UMLS release in Rich Release Format becomes concepts, names, definitions, cross-references and retired CUIs.
 
-One pass over each file with DuckDB, out of core. The format (UMLS Reference Manual, chapter 3): UTF-8, one row per line,
-fields closed by `|` (so a reader sees one empty column more), no quoting: `"` is a character like any other.
+One pass over each file keeps the rows of the concepts wanted (`sieve`); DuckDB parses those, out of core. The format (UMLS Reference
+Manual, chapter 3): UTF-8, one row per line, fields closed by `|` (so a reader sees one empty column more), no quoting: `"` is a
+character like any other.
 
 Rules, all counted in the funnel:
-    concepts   CUIs with at least one of the wanted semantic types (MRSTY.TUI) and at least one remaining name.
+    concepts   CUIs with at least one of the wanted semantic types (MRSTY.TUI) and at least one remaining name; with
+               `require_definition`, only those with a definition.
     names      MRCONSO rows in the wanted languages (LAT), not suppressed (SUPPRESS), of the wanted sources (SAB, compared
-               whole: MSHSPA is not MSH); once per concept, name, source and term type.
+               whole: MSHSPA is not MSH); once per concept, name, source and term type. Of more distinct names than
+               `max_names_per_concept` those that come first in the order of preference.
     preferred  By language as listed, MRRANK (higher is better), TS = P, STT = PF, ISPREF = Y, then name in code point order.
-    definition MRDEF rows that are not suppressed and whose atom is in a wanted language; of several, that of the source
-               ranked highest in MRRANK, then by SAB, ATUI and text.
+    definitions  MRDEF rows that are not suppressed and whose atom is in a wanted language, each text of a source once; ranked by
+               `definition_sources` as listed, then by the source's highest rank in MRRANK, then by SAB, ATUI and text.
     xrefs      Codes of unsuppressed English rows, whatever name filter applies, without a vocabulary prefix ("HP:"); all
                concepts of a code are kept.
-    RETIRED    MRCUI rows that lead from a CUI outside the selection into it: the synonymous ones (REL = SY) if there are
-               any, else all; `via` names the relation.
+    retired    MRCUI rows of CUIs that are not current: those that lead to a selected concept, the synonymous ones (REL = SY) if there
+               are any, else all; and deleted CUIs (REL = DEL), which lead nowhere.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +34,10 @@ from mentionforge import tables
 from mentionforge.config import RrfKb
 from mentionforge.errors import UserError
 from mentionforge.kb.extract import Extracted
+from mentionforge.kb.release import Member, Release, open_release
+from mentionforge.kb.semantics import GROUPS
+from mentionforge.kb.sieve import Wanted, by_cui, by_tui, sieve
 from mentionforge.progress import say
-
-DISORDERS = ("T019", "T020", "T033", "T037", "T046", "T047", "T048", "T049", "T050", "T184", "T190", "T191")
-"""Semantic types of the UMLS semantic group Disorders."""
 
 FORMATS = {
     "MRCONSO": "CUI,LAT,TS,LUI,STT,SUI,ISPREF,AUI,SAUI,SCUI,SDUI,SAB,TTY,CODE,STR,SRL,SUPPRESS,CVF",
@@ -50,8 +53,10 @@ FORMATS = {
 COLUMNS = {name: columns.split(",") for name, columns in FORMATS.items()}
 
 REQUIRED = ("MRCONSO", "MRSTY")
-MEMORY, THREADS = "2GB", 2
-BAR, NEWLINE, RETURN = b"|\n\r"
+PREFERENCE = "language, rank, ts, stt, ispref, str"
+"""Order of a concept's atoms, the best first: rank is MRRANK's with its sign turned (1: none), booleans are true for what is not preferred."""
+
+MEMORY, THREADS = "700MB", 2
 INCOMPLETE = "the file is incomplete or was edited; unpack the release again"
 
 
@@ -59,161 +64,245 @@ def read(entry: RrfKb) -> Extracted:
     """Read a release.
 
     Raises:
-        UserError: A file is missing; a row has a wrong number of fields or is not UTF-8; MRFILES declares other columns; no
-            concept has a wanted semantic type.
+        UserError: A file is missing; a row has a wrong number of fields or is not UTF-8; MRFILES declares other columns; the files are
+            not of one release; no concept has a wanted semantic type.
     """
-    files = _files(Path(entry.path))
-    rows = {name: _check_rows(path, len(COLUMNS[name])) for name, path in files.items()}
-    funnel: dict[str, Any] = {"release": _release(files), "rows": rows, "rows_declared": _declared(files, rows)}
-    with tempfile.TemporaryDirectory(prefix="mentionforge-kb-") as scratch, duckdb.connect() as db:
-        db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {THREADS}; SET temp_directory = '{scratch}'; SET preserve_insertion_order = false")
+    with tempfile.TemporaryDirectory(prefix="mentionforge-kb-") as folder, duckdb.connect() as db:
+        scratch = Path(folder)
+        release = open_release(Path(entry.path), tuple(COLUMNS), scratch)
+        _check_release(release)
+        db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {THREADS}; SET temp_directory = '{folder}/duckdb'; SET preserve_insertion_order = false")
+        db.execute("SET enable_progress_bar = false; CREATE TYPE outcomes AS ENUM ('language', 'suppressed', 'source', 'empty name', 'name')")
+        rows: dict[str, int] = {}
         try:
-            _load(db, entry, files)
-            funnel["drops"] = _select(db, entry, files, rows)
-        except duckdb.InvalidInputException:  # says no exact row, and shows the text of the row
-            for name, path in files.items():
-                _find_bad_row(path, len(COLUMNS[name]))
-            raise
-        concepts, names, xrefs = (
-            db.sql(f"SELECT * FROM {table.name}").to_arrow_table().cast(pa.schema([pa.field(c.name, c.type) for c in table.columns]))
-            for table in (tables.CONCEPTS, tables.NAMES, tables.XREFS)
-        )
-    return Extracted(concepts, names, xrefs, files, funnel)
+            _load(db, entry, release, scratch, rows)
+            drops = _select(db, entry, release, scratch, rows)
+        except duckdb.InvalidInputException as error:  # says no exact row, and shows the text of the row
+            for member in release.members.values():
+                _find_bad_row(member, len(COLUMNS[member.name]))
+            raise UserError("unreadable row", release.where, "a row cannot be parsed", INCOMPLETE) from error
+        declared = _declared(release, rows)
+        _check_consistent(db, entry, release, rows, declared)
+        funnel: dict[str, Any] = {"release": _release(release), "rows": rows, "rows_declared": declared, "drops": drops}
+        found: dict[str, pa.Table] = {}
+        for table in (tables.CONCEPTS, tables.NAMES, tables.DEFINITIONS, tables.XREFS, tables.RETIRED):
+            schema = pa.schema([pa.field(c.name, c.type) for c in table.columns])
+            ordered = db.sql(f"SELECT {', '.join(schema.names)} FROM {table.name} ORDER BY {', '.join(table.key)}")
+            found[table.name] = ordered.to_arrow_table().cast(schema)
+            db.execute(f"DROP TABLE {table.name}")
+    return Extracted(**found, inputs=release.inputs, funnel=funnel)
 
 
 # -------------------------------------------------------------------------------------------------------------- queries
 
 
-def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, files: dict[str, Path]) -> None:
+def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> None:
     """Make the tables `types`, `ranks` and `atoms` (all rows of concepts with a wanted type, with the reason why a row gives no name)."""
-    types = entry.semantic_types or (DISORDERS if entry.semantic_group else ())
+    types = entry.semantic_types or tuple(GROUPS[entry.semantic_group] if entry.semantic_group else ())
     db.execute("CREATE TEMP TABLE ranks (sab VARCHAR, tty VARCHAR, rank INTEGER)")
-    if ranks := _ranks(files):
+    if ranks := _ranks(release):
         db.executemany("INSERT INTO ranks VALUES (?, ?, ?)", ranks)
+    sty = _sieved(release, "MRSTY", by_tui(types) if types else None, scratch, rows)
     wanted = "true" if not types else "list_contains($types, TUI)"
     db.execute(
-        f"CREATE TEMP TABLE types AS SELECT DISTINCT CUI AS cui, TUI AS tui FROM {_rows(files['MRSTY'])} WHERE {wanted}",
+        f"CREATE TEMP TABLE types AS SELECT DISTINCT CUI AS cui, TUI AS tui FROM {sty} WHERE {wanted}",
         {"types": list(types)} if types else {},
     )
     if not _one(db, "SELECT count(*) FROM types"):
-        raise UserError("empty selection", str(files["MRSTY"]), f"no concept has a semantic type of {', '.join(types)}", "correct semantic_types")
-    settings = {
-        "languages": list(entry.languages),
-        "suppress": list(entry.suppress),
-        "include": list(entry.include_sources),
-        "exclude": list(entry.exclude_sources),
-    }
+        where = release.members["MRSTY"].where
+        raise UserError("empty selection", where, f"no concept has a semantic type of {', '.join(types)}", "correct semantic_types")
+    conso = _sieved(release, "MRCONSO", _by_types(db) if types else None, scratch, rows)
+    # Literals, not parameters: DuckDB compares with them several times faster, and there are millions of atoms.
+    language = " ".join(f"WHEN {_literal(code)} THEN {place}" for place, code in enumerate(entry.languages, start=1))
+    sources = [f"c.SAB IN ({_literals(entry.exclude_sources)})"] if entry.exclude_sources else []
+    sources += [f"c.SAB NOT IN ({_literals(entry.include_sources)})"] if entry.include_sources else []
     db.execute(
         f"""
         CREATE TEMP TABLE atoms AS
-        SELECT CUI AS cui, LAT AS lat, TS AS ts, STT AS stt, ISPREF AS ispref, AUI AS aui, SAB AS sab, TTY AS tty, CODE AS code, STR AS str,
-               coalesce(list_contains($suppress, SUPPRESS), false) AS suppressed,
-               coalesce(list_position($languages, LAT), 0) AS language,
-               CASE WHEN language = 0 THEN 'language'
-                    WHEN suppressed THEN 'suppressed'
-                    WHEN list_contains($exclude, SAB) OR (len($include) > 0 AND NOT list_contains($include, SAB)) THEN 'source'
-                    WHEN STR IS NULL THEN 'empty name'
-                    ELSE 'name' END AS outcome
-        FROM {_rows(files["MRCONSO"])} AS c SEMI JOIN types ON c.CUI = types.cui
-        """,
-        settings,
+        SELECT c.CUI AS cui, LAT = 'ENG' AS english, TS IS DISTINCT FROM 'P' AS ts, STT IS DISTINCT FROM 'PF' AS stt, ISPREF IS DISTINCT FROM 'Y' AS ispref,
+               AUI AS aui, c.SAB AS sab, c.TTY AS tty, CODE AS code, STR AS str, coalesce(-rank, 1) AS rank,
+               coalesce(SUPPRESS IN ({_literals(entry.suppress)}), false) AS suppressed,
+               (CASE LAT {language} ELSE 0 END)::TINYINT AS language,
+               (CASE WHEN language = 0 THEN 'language'
+                     WHEN suppressed THEN 'suppressed'
+                     WHEN {" OR ".join(sources) or "false"} THEN 'source'
+                     WHEN STR IS NULL THEN 'empty name'
+                     ELSE 'name' END)::outcomes AS outcome
+        FROM {conso} AS c LEFT JOIN ranks ON c.SAB = ranks.sab AND c.TTY = ranks.tty
+        """
     )
+    # The sieve let only wanted CUIs through, and what is no CUI as UMLS writes them.
+    db.execute("DELETE FROM atoms WHERE NOT regexp_full_match(coalesce(cui, ''), 'C[0-9]{7}') AND coalesce(cui, '') NOT IN (SELECT cui FROM types)")
 
 
-def _select(db: duckdb.DuckDBPyConnection, entry: RrfKb, files: dict[str, Path], rows: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Make the tables `concepts`, `names` and `xrefs`; returns the drops of each file by reason, which sum to its rows."""
+def _select(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Make the five tables of a knowledge base; returns the drops of each file by reason, which sum to its rows."""
     db.execute(
         """
         CREATE TEMP TABLE preferred AS
-        SELECT cui, first(str ORDER BY language, rank DESC NULLS LAST, ts <> 'P', stt <> 'PF', ispref <> 'Y', str) AS name
-        FROM atoms LEFT JOIN ranks USING (sab, tty) WHERE outcome = 'name' GROUP BY cui;
-        CREATE TEMP TABLE names AS
-        SELECT DISTINCT a.cui, a.str AS name, coalesce(sab, '') AS source, coalesce(tty, '') AS term_type, a.str = p.name AS preferred
-        FROM atoms AS a JOIN preferred AS p USING (cui) WHERE outcome = 'name';
+        SELECT cui, min(struct_pack(language, rank, ts, stt, ispref, name := str)).name AS name FROM atoms WHERE outcome = 'name' GROUP BY cui
         """
     )
-    outcomes = _counted(db, "SELECT outcome, count(*) FROM atoms GROUP BY outcome")
-    written = _one(db, "SELECT count(*) FROM names")
-    drops = {
-        "MRSTY": {"concepts": _one(db, "SELECT count(DISTINCT cui) FROM types")},
-        "MRCONSO": {
-            "other semantic type": rows["MRCONSO"] - sum(outcomes.values()),
-            **{k: v for k, v in outcomes.items() if k != "name"},
-            "same name, source and term type": outcomes.get("name", 0) - written,
-            "names": written,
-        },
-    }
+    drops = {"MRSTY": {"concepts": _one(db, "SELECT count(DISTINCT cui) FROM types")}, "MRCONSO": {}}
     drops["MRSTY"]["concepts without a name"] = drops["MRSTY"]["concepts"] - _one(db, "SELECT count(*) FROM preferred")
-    db.execute("CREATE TEMP TABLE definitions (cui VARCHAR, outcome VARCHAR, definition VARCHAR, sab VARCHAR, atui VARCHAR)")
-    if "MRDEF" in files:
-        # An atom's language is its definition's; MRDEF itself has none. An atom that MRCONSO lacks says nothing, so the definition stays.
-        db.execute(
-            f"""
-            INSERT INTO definitions
-            SELECT d.CUI, CASE WHEN list_contains($suppress, SUPPRESS) THEN 'suppressed'
-                               WHEN atoms.lat IS NOT NULL AND language = 0 THEN 'language'
-                               WHEN DEF IS NULL THEN 'empty definition'
-                               ELSE 'definition' END, DEF, d.SAB, ATUI
-            FROM {_rows(files["MRDEF"])} AS d SEMI JOIN preferred ON d.CUI = preferred.cui LEFT JOIN atoms ON d.AUI = atoms.aui AND d.CUI = atoms.cui
-            """,
-            {"suppress": list(entry.suppress)},
-        )
+    if "MRDEF" in release.members:
+        drops["MRDEF"] = _definitions(db, entry, release, scratch, rows)
+    else:
+        db.execute("CREATE TEMP TABLE definitions (cui VARCHAR, rank BIGINT, source VARCHAR, definition VARCHAR)")
+    if entry.require_definition:
+        drops["MRSTY"]["concepts without a definition"] = _one(db, "SELECT count(*) FROM preferred ANTI JOIN definitions USING (cui)")
+        db.execute("DELETE FROM preferred WHERE cui NOT IN (SELECT cui FROM definitions)")
+    drops["MRCONSO"] = _names(db, entry, rows)
     db.execute(
         """
         CREATE TEMP TABLE concepts AS
-        WITH sources AS (SELECT sab, max(rank) AS rank FROM ranks GROUP BY sab),
-        chosen AS (
-            SELECT cui, first(definition ORDER BY rank DESC NULLS LAST, sab, atui, definition) AS definition
-            FROM definitions LEFT JOIN sources USING (sab) WHERE outcome = 'definition' GROUP BY cui),
-        grouped AS (SELECT cui, list(tui ORDER BY tui) AS semantic_types FROM types GROUP BY cui)
-        SELECT cui, name AS preferred_name, definition, semantic_types FROM preferred JOIN grouped USING (cui) LEFT JOIN chosen USING (cui)
+        WITH grouped AS (SELECT cui, list(tui ORDER BY tui) AS semantic_types FROM types GROUP BY cui)
+        SELECT cui, name AS preferred_name, definition, semantic_types
+        FROM preferred JOIN grouped USING (cui) LEFT JOIN (FROM definitions WHERE rank = 1) USING (cui)
         """
     )
-    if "MRDEF" in files:
-        outcomes = _counted(db, "SELECT outcome, count(*) FROM definitions GROUP BY outcome")
-        used = _one(db, "SELECT count(definition) FROM concepts")
-        drops["MRDEF"] = {
-            "other concept": rows["MRDEF"] - sum(outcomes.values()),
-            **{k: v for k, v in outcomes.items() if k != "definition"},
-            "another source preferred": outcomes.get("definition", 0) - used,
-            "definitions": used,
-        }
     db.execute(
-        """
+        f"""
         CREATE TEMP TABLE xrefs AS
         SELECT DISTINCT sab AS source, regexp_replace(code, '^[A-Za-z_]+:', '') AS code, cui, 'MRCONSO' AS via
         FROM atoms SEMI JOIN preferred USING (cui)
-        WHERE lat = 'ENG' AND NOT suppressed AND list_contains($sources, sab) AND code IS NOT NULL AND code <> 'NOCODE'
-        """,
-        {"sources": list(entry.xref_sources)},
+        WHERE english AND NOT suppressed AND sab IN ({_literals(entry.xref_sources)}) AND code IS NOT NULL AND code <> 'NOCODE'
+        """
     )
-    if "MRCUI" in files:
-        db.execute(
-            f"""
-            CREATE TEMP TABLE retired AS
-            SELECT CUI1, CUI2, coalesce(REL, '') AS rel, CUI1 IN (FROM preferred SELECT cui) AS current, coalesce(CUI2 IN (FROM preferred SELECT cui), false) AS known
-            FROM {_rows(files["MRCUI"])};
-            INSERT INTO xrefs
-            SELECT DISTINCT 'RETIRED', CUI1, CUI2, 'MRCUI ' || rel FROM retired WHERE known AND NOT current
-            QUALIFY rel = 'SY' OR NOT bool_or(rel = 'SY') OVER (PARTITION BY CUI1);
-            """
-        )
-        kept = _one(db, "SELECT count(*) FROM xrefs WHERE source = 'RETIRED'")
-        current, unknown = (_one(db, f"SELECT count(*) FROM retired WHERE {where}") for where in ("known AND current", "NOT known"))
-        drops["MRCUI"] = {
-            "CUI still current": current,
-            "leads to no selected concept": unknown,
-            "xrefs": kept,
-            "repeated, or a synonym preferred": rows["MRCUI"] - current - unknown - kept,
-        }
+    db.execute("CREATE TEMP TABLE retired (retired VARCHAR, relation VARCHAR, cui VARCHAR)")
+    if "MRCUI" in release.members:
+        drops["MRCUI"] = _retired(db, release, scratch, rows)
     return drops
 
 
-def _rows(path: Path) -> str:
+def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, rows: dict[str, int]) -> dict[str, int]:
+    """Make the table `names`; returns the drops of MRCONSO."""
+    limited = ""
+    if entry.max_names_per_concept:
+        db.execute(
+            f"""
+            CREATE TEMP TABLE kept AS
+            WITH placed AS (
+                SELECT cui, str, row_number() OVER (PARTITION BY cui ORDER BY {PREFERENCE}) AS place
+                FROM atoms SEMI JOIN preferred USING (cui) WHERE outcome = 'name')
+            SELECT cui, str FROM placed GROUP BY cui, str
+            QUALIFY row_number() OVER (PARTITION BY cui ORDER BY min(place)) <= {entry.max_names_per_concept}
+            """
+        )
+        limited = "SEMI JOIN kept ON a.cui = kept.cui AND a.str = kept.str"
+    db.execute(
+        f"""
+        CREATE TEMP TABLE names AS
+        SELECT DISTINCT a.cui, a.str AS name, coalesce(sab, '') AS source, coalesce(tty, '') AS term_type, a.str = p.name AS preferred
+        FROM atoms AS a JOIN preferred AS p ON a.cui = p.cui {limited} WHERE outcome = 'name'
+        """
+    )
+    outcomes = _counted(db, "SELECT outcome::VARCHAR, count(*) FROM atoms GROUP BY outcome")
+    candidates = _one(db, "SELECT count(*) FROM atoms SEMI JOIN preferred USING (cui) WHERE outcome = 'name'")
+    within = candidates if not limited else _one(db, f"SELECT count(*) FROM atoms AS a {limited} WHERE outcome = 'name'")
+    written = _one(db, "SELECT count(*) FROM names")
+    drops = {"other semantic type": rows["MRCONSO"] - sum(outcomes.values()), **{k: v for k, v in outcomes.items() if k != "name"}}
+    if entry.require_definition:
+        drops["concept without a definition"] = outcomes.get("name", 0) - candidates
+    if limited:
+        drops["beyond max_names_per_concept"] = candidates - within
+    return {**drops, "same name, source and term type": within - written, "names": written}
+
+
+def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> dict[str, int]:
+    """Make the table `definitions`; returns the drops of MRDEF."""
+    # An atom's language is its definition's; MRDEF itself has none. An atom that MRCONSO lacks says nothing, so the definition stays.
+    db.execute(
+        f"""
+        CREATE TEMP TABLE told AS
+        SELECT d.CUI AS cui, CASE WHEN list_contains($suppress, SUPPRESS) THEN 'suppressed'
+                                  WHEN atoms.cui IS NOT NULL AND language = 0 THEN 'language'
+                                  WHEN DEF IS NULL THEN 'empty definition'
+                                  ELSE 'definition' END AS outcome, DEF AS definition, d.SAB AS sab, ATUI AS atui
+        FROM {_sieved(release, "MRDEF", _by_types(db), scratch, rows)} AS d SEMI JOIN preferred ON d.CUI = preferred.cui
+             LEFT JOIN atoms ON d.AUI = atoms.aui AND d.CUI = atoms.cui
+        """,
+        {"suppress": list(entry.suppress)},
+    )
+    db.execute(
+        """
+        CREATE TEMP TABLE definitions AS
+        WITH sources AS (SELECT sab, max(rank) AS best FROM ranks GROUP BY sab),
+        once AS (SELECT cui, sab, definition, min(atui) AS atui FROM told WHERE outcome = 'definition' GROUP BY cui, sab, definition)
+        SELECT cui, row_number() OVER (PARTITION BY cui ORDER BY nullif(coalesce(list_position($first, sab), 0), 0) NULLS LAST,
+                                       best DESC NULLS LAST, sab, atui, definition) AS rank, coalesce(sab, '') AS source, definition
+        FROM once LEFT JOIN sources USING (sab)
+        """,
+        {"first": list(entry.definition_sources)},
+    )
+    outcomes = _counted(db, "SELECT outcome, count(*) FROM told GROUP BY outcome")
+    written = _one(db, "SELECT count(*) FROM definitions")
+    return {
+        "other concept": rows["MRDEF"] - sum(outcomes.values()),
+        **{k: v for k, v in outcomes.items() if k != "definition"},
+        "same text and source": outcomes.get("definition", 0) - written,
+        "definitions": written,
+    }
+
+
+def _retired(db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, rows: dict[str, int]) -> dict[str, int]:
+    """Fill the table `retired`; returns the drops of MRCUI."""
+    db.execute(
+        f"""
+        CREATE TEMP TABLE moved AS
+        SELECT CUI1, coalesce(CUI2, '') AS cui2, coalesce(REL, '') AS rel, CUI1 IN (SELECT cui FROM preferred) AS current,
+               coalesce(CUI2 IN (SELECT cui FROM preferred), false) AS known, coalesce(REL = 'DEL' AND CUI2 IS NULL, false) AS deleted
+        FROM {_sieved(release, "MRCUI", None, scratch, rows)};
+        INSERT INTO retired
+        SELECT DISTINCT CUI1, rel, cui2 FROM moved WHERE known AND NOT current
+        QUALIFY rel = 'SY' OR NOT bool_or(rel = 'SY') OVER (PARTITION BY CUI1);
+        INSERT INTO retired SELECT DISTINCT CUI1, rel, cui2 FROM moved WHERE deleted AND NOT current AND CUI1 NOT IN (SELECT retired FROM retired);
+        """
+    )
+    counts = {
+        "CUI still current": _one(db, "SELECT count(*) FROM moved WHERE current"),
+        "leads to no selected concept": _one(db, "SELECT count(*) FROM moved WHERE NOT current AND NOT known AND NOT deleted"),
+        "merged or related": _one(db, "SELECT count(*) FROM retired WHERE cui <> ''"),
+        "deleted": _one(db, "SELECT count(*) FROM retired WHERE cui = ''"),
+    }
+    return {**counts, "repeated, or a synonym preferred": rows["MRCUI"] - sum(counts.values())}
+
+
+def _sieved(release: Release, name: str, wanted: Wanted | None, scratch: Path, rows: dict[str, int]) -> str:
+    """SQL that reads the wanted rows of a file of the release, after one pass over all of them; their number goes to `rows`.
+
+    A plain file of which all rows are wanted is read where it lies.
+    """
+    member = release.members[name]
+    target = None if wanted is None and member.path else scratch / f"{name}.RRF"
+    found = sieve(member, len(COLUMNS[name]), wanted, target)
+    if not found.sound:
+        _find_bad_row(member, len(COLUMNS[name]))
+        raise UserError("broken file", member.where, "its bars and line ends do not add up", INCOMPLETE)
+    rows[name] = found.rows
+    return _rows(target or member.path, name)  # type: ignore[arg-type]
+
+
+def _by_types(db: duckdb.DuckDBPyConnection) -> Wanted:
+    """Rows of the concepts in `types`; rows that name no regular CUI are kept as well."""
+    numbers = db.execute("SELECT DISTINCT substr(cui, 2)::INTEGER AS number FROM types WHERE regexp_full_match(cui, 'C[0-9]{7}')").fetchnumpy()["number"]
+    return by_cui(np.asarray(numbers))
+
+
+def _rows(path: Path, file: str) -> str:
     """SQL that reads an RRF file: no quoting, all columns text, empty fields null, and `_end` for what follows the last `|`."""
-    columns = ", ".join(f"'{c}': 'VARCHAR'" for c in (*COLUMNS[path.stem], "_end"))
+    columns = ", ".join(f"'{c}': 'VARCHAR'" for c in (*COLUMNS[file], "_end"))
     name = str(path).replace("'", "''")
     return f"read_csv('{name}', delim='|', quote='', escape='', header=false, auto_detect=false, columns={{{columns}}})"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _literals(texts: Iterable[str]) -> str:
+    """SQL literals for IN; of an empty list, one that nothing equals."""
+    return ", ".join(map(_literal, texts)) or "NULL"
 
 
 def _counted(db: duckdb.DuckDBPyConnection, sql: str) -> dict[str, int]:
@@ -227,104 +316,93 @@ def _one(db: duckdb.DuckDBPyConnection, sql: str) -> int:
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Paths of the release's files by name; columns are checked against MRFILES.RRF where there is one."""
-    files = {name: path for name in COLUMNS if (path := folder / f"{name}.RRF").is_file()}
+def _check_release(release: Release) -> None:
+    """See to it that the files needed are there, with the columns that are read."""
     for name in REQUIRED:
-        if name not in files:
-            raise UserError("missing file", str(folder), f"there is no {name}.RRF", "path must be the META folder of a UMLS release")
-    for number, row in _small(files, "MRFILES"):
+        if name not in release.members:
+            raise UserError("missing file", release.where, f"there is no {name}.RRF", "path must be the META folder of a UMLS release, or its zip")
+    for number, row in _small(release, "MRFILES"):
         name = row["FIL"].removesuffix(".RRF")
-        if name in files and row["FMT"] != FORMATS[name]:
-            raise UserError(
-                "other columns", f"{files['MRFILES']}:{number}", f"{name}.RRF has {row['FMT']}, not {FORMATS[name]}", "use a release in Rich Release Format"
-            )
-    return files
+        if name in release.members and row["FMT"] != FORMATS[name]:
+            where = f"{release.members['MRFILES'].where}:{number}"
+            raise UserError("other columns", where, f"{name}.RRF has {row['FMT']}, not {FORMATS[name]}", "use a release in Rich Release Format")
 
 
-def _check_rows(path: Path, fields: int) -> int:
-    """Count the rows of a file, and make sure that each has `fields` fields, each closed by `|`.
+def _check_consistent(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, rows: dict[str, int], declared: dict[str, int]) -> None:
+    """Stop, or warn, where the files contradict each other: other numbers of rows than MRFILES declares, or concepts with a type but no row.
 
-    Counting bars and line ends is far cheaper than parsing; a row is looked for only if they do not add up. Errors that
-    cancel out (a bar too few here, one too many there) are left to DuckDB, which stops at them.
+    Raises:
+        UserError: They do, and `inconsistent` is `error`.
     """
-    rows = bars = closed = 0
-    tail = np.zeros(2, np.uint8)  # the two bytes before a block, for line ends that two reads share
-    with open(path, "rb") as handle:
-        while chunk := handle.read(1 << 24):
-            block = np.concatenate([tail, np.frombuffer(chunk, np.uint8)])
-            ends = np.flatnonzero(block[2:] == NEWLINE) + 2
-            before = np.where(block[ends - 1] == RETURN, block[ends - 2], block[ends - 1])
-            rows += len(ends)
-            closed += int(np.count_nonzero(before == BAR))
-            bars += int(np.count_nonzero(block[2:] == BAR))
-            tail = block[-2:]
-    if tail[1] not in (0, NEWLINE):
-        rows += 1
-        closed += int(tail[1] == BAR)
-    if bars != rows * fields or closed != rows:
-        _find_bad_row(path, fields)
-    return rows
+    fix = "unpack the release again; set `inconsistent: warn` for a selection made by hand"
+    found: list[UserError] = []
+    for name in sorted(declared):
+        if declared[name] != rows[name]:
+            number = next(n for n, row in _small(release, "MRFILES") if row["FIL"] == f"{name}.RRF")
+            where = f"{release.members['MRFILES'].where}:{number}"
+            found.append(UserError("mixed releases, or a file cut short", where, f"{name}.RRF has {rows[name]:,} rows, not {declared[name]:,}", fix))
+    lost = db.execute("SELECT cui, count(*) OVER () FROM (SELECT DISTINCT cui FROM types ANTI JOIN atoms USING (cui)) ORDER BY cui LIMIT 1").fetchall()
+    if lost:
+        cui, count = lost[0]
+        member = release.members["MRSTY"]
+        number = next(n for n, line in enumerate(member.lines(), start=1) if line.startswith(cui.encode()))
+        found.append(UserError("mixed releases", f"{member.where}:{number}", f"MRCONSO.RRF lacks {count:,} concepts of MRSTY.RRF, {cui} first", fix))
+    for error in found:
+        if entry.inconsistent == "error":
+            raise error
+        say(f"warning: {error}")
 
 
-def _find_bad_row(path: Path, fields: int) -> None:
+def _find_bad_row(member: Member, fields: int) -> None:
     """Raise a UserError at the first row with a wrong number of fields or bytes that are not UTF-8; the text itself is not shown."""
-    with open(path, "rb") as handle:
-        for number, line in enumerate(handle, start=1):
-            where, row = f"{path}:{number}", line.removesuffix(b"\n").removesuffix(b"\r")
-            found = row.count(b"|") + (not row.endswith(b"|") and bool(row))
-            if found < fields:
-                raise UserError("truncated row", where, f"{found} fields, not {fields}", INCOMPLETE)
-            if found > fields:
-                raise UserError("overlong row", where, f"{found} fields, not {fields}", INCOMPLETE)
-            if not row.endswith(b"|"):
-                raise UserError("truncated row", where, f"the {fields}th field is not closed by |", INCOMPLETE)
-            if b"\r" in row:
-                raise UserError("broken row", where, "a carriage return inside the row", INCOMPLETE)
-            try:
-                row.decode()
-            except UnicodeDecodeError as error:
-                raise UserError("not UTF-8", where, f"byte {error.start + 1} of the row", "convert the file to UTF-8, or unpack the release again") from error
+    for number, line in enumerate(member.lines(), start=1):
+        where, row = f"{member.where}:{number}", line.removesuffix(b"\r")
+        found = row.count(b"|") + (not row.endswith(b"|") and bool(row))
+        if found < fields:
+            raise UserError("truncated row", where, f"{found} fields, not {fields}", INCOMPLETE)
+        if found > fields:
+            raise UserError("overlong row", where, f"{found} fields, not {fields}", INCOMPLETE)
+        if not row.endswith(b"|"):
+            raise UserError("truncated row", where, f"the {fields}th field is not closed by |", INCOMPLETE)
+        if b"\r" in row:
+            raise UserError("broken row", where, "a carriage return inside the row", INCOMPLETE)
+        try:
+            row.decode()
+        except UnicodeDecodeError as error:
+            raise UserError("not UTF-8", where, f"byte {error.start + 1} of the row", "convert the file to UTF-8, or unpack the release again") from error
 
 
-def _small(files: dict[str, Path], name: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _small(release: Release, name: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a small file with their numbers (1-based), if the release has it."""
-    if name not in files:
+    if name not in release.members:
         return
-    _find_bad_row(files[name], len(COLUMNS[name]))
-    with open(files[name], encoding="utf-8", newline="\n") as handle:
-        for number, line in enumerate(handle, start=1):
-            yield number, dict(zip(COLUMNS[name], line.split("|"), strict=False))
+    member = release.members[name]
+    _find_bad_row(member, len(COLUMNS[name]))
+    for number, line in enumerate(member.lines(), start=1):
+        yield number, dict(zip(COLUMNS[name], line.decode().split("|"), strict=False))
 
 
-def _ranks(files: dict[str, Path]) -> list[tuple[str, str, int]]:
+def _ranks(release: Release) -> list[tuple[str, str, int]]:
     """Best rank of each source and term type (MRRANK: the highest number is the most preferred)."""
     best: dict[tuple[str, str], int] = {}
-    for number, row in _small(files, "MRRANK"):
+    for number, row in _small(release, "MRRANK"):
         if not row["RANK"].isdecimal():
-            raise UserError("wrong rank", f"{files['MRRANK']}:{number}", "RANK is not a number", INCOMPLETE)
+            raise UserError("wrong rank", f"{release.members['MRRANK'].where}:{number}", "RANK is not a number", INCOMPLETE)
         key = (row["SAB"], row["TTY"])
         best[key] = max(int(row["RANK"]), best.get(key, 0))
     return [(sab, tty, rank) for (sab, tty), rank in sorted(best.items())]
 
 
-def _release(files: dict[str, Path]) -> dict[str, Any]:
+def _release(release: Release) -> dict[str, Any]:
     """Name of the release (release.dat) and version of each current source (MRSAB.SVER), where the release says so."""
-    found: dict[str, Any] = {"sources": {row["RSAB"]: row["SVER"] for _, row in _small(files, "MRSAB") if row["CURVER"] == "Y"}}
-    note = files["MRCONSO"].with_name("release.dat")
-    if note.is_file():
-        pairs = dict(line.split("=", 1) for line in note.read_text(encoding="utf-8", errors="replace").splitlines() if "=" in line)
-        found["name"] = pairs.get("umls.release.name", "").strip()
+    found: dict[str, Any] = {"sources": {row["RSAB"]: row["SVER"] for _, row in _small(release, "MRSAB") if row["CURVER"] == "Y"}}
+    pairs = dict(line.split("=", 1) for line in release.note.splitlines() if "=" in line)
+    if name := pairs.get("umls.release.name", "").strip():
+        found["name"] = name
     return found
 
 
-def _declared(files: dict[str, Path], rows: dict[str, int]) -> dict[str, int]:
-    """Rows that MRFILES declares for each file; a difference is worth a line, since a cut between two rows shows nowhere else."""
-    declared = {}
-    for _, row in _small(files, "MRFILES"):
-        name = row["FIL"].removesuffix(".RRF")
-        if name in rows and row["RWS"].isdecimal():
-            declared[name] = int(row["RWS"])
-            if declared[name] != rows[name]:
-                say(f"warning: {files[name]} has {rows[name]:,} rows, MRFILES.RRF declares {declared[name]:,}; the file may be incomplete, or a selection")
-    return declared
+def _declared(release: Release, rows: dict[str, int]) -> dict[str, int]:
+    """Rows that MRFILES declares for each of the files read."""
+    files = ((row["FIL"].removesuffix(".RRF"), row["RWS"]) for _, row in _small(release, "MRFILES"))
+    return {name: int(count) for name, count in files if name in rows and count.isdecimal()}

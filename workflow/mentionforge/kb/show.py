@@ -12,7 +12,8 @@ from rich.table import Table
 
 from mentionforge import tables
 from mentionforge.errors import UserError
-from mentionforge.kb.extract import summary
+from mentionforge.kb.extract import TABLES, summary
+from mentionforge.kb.semantics import NAMES
 from mentionforge.text import normalize_surface
 
 
@@ -25,10 +26,13 @@ def find(query: str, kb: Path) -> list[str]:
     import pyarrow.compute as pc
     from rapidfuzz import fuzz, process
 
-    concepts, xrefs, names = (tables.read(t, kb / f"{t.name}.parquet") for t in (tables.CONCEPTS, tables.XREFS, tables.NAMES))
+    concepts, retired, names = (tables.read(t, kb / f"{t.name}.parquet") for t in (tables.CONCEPTS, tables.RETIRED, tables.NAMES))
     wanted = query.strip().upper()
-    retired = xrefs.filter((pc.field("source") == "RETIRED") & (pc.field("code") == wanted))
-    found = set(concepts.filter(pc.field("cui") == wanted)["cui"].to_pylist()) or set(retired["cui"].to_pylist())
+    found = set(concepts.filter(pc.field("cui") == wanted)["cui"].to_pylist())
+    if not found:
+        found = set(retired.filter(pc.field("retired") == wanted)["cui"].to_pylist())
+    if found == {""}:
+        raise UserError("deleted concept", str(kb), f"{wanted} was deleted from UMLS, and nothing stands for it", "search by name")
     if not found:
         bearers: dict[str, set[str]] = defaultdict(set)
         for cui, name in zip(names["cui"].to_pylist(), names["name"].to_pylist(), strict=True):
@@ -43,12 +47,12 @@ def find(query: str, kb: Path) -> list[str]:
 
 
 def cards(cuis: list[str], kb: Path) -> list[dict[str, Any]]:
-    """All that the tables hold about each concept: its row of concepts, its names and its cross-references."""
+    """All that the tables hold about each concept: its row of concepts, its names, definitions, cross-references, and the CUIs that it replaces."""
     import pyarrow.compute as pc
 
-    rows = [tables.read(t, kb / f"{t.name}.parquet").filter(pc.field("cui").isin(cuis)).to_pylist() for t in (tables.CONCEPTS, tables.NAMES, tables.XREFS)]
-    concepts, names, xrefs = rows
-    return [{**c, "names": [n for n in names if n["cui"] == c["cui"]], "xrefs": [x for x in xrefs if x["cui"] == c["cui"]]} for c in concepts]
+    read = {t.name: tables.read(t, kb / f"{t.name}.parquet").filter(pc.field("cui").isin(cuis)).to_pylist() for t in TABLES}
+    concepts = read.pop("concepts")
+    return [{**c, **{name: [row for row in rows if row["cui"] == c["cui"]] for name, rows in read.items()}} for c in concepts]
 
 
 def show(query: str, kb: Path, console: Console | None = None) -> None:
@@ -57,23 +61,29 @@ def show(query: str, kb: Path, console: Console | None = None) -> None:
     for card in cards(find(query, kb), kb):
         sources: dict[str, list[str]] = defaultdict(list)
         for name in card["names"]:
-            sources[name["name"]].append(f"{name['source']} {name['term_type']}")
+            sources[name["name"]].append(f"{name['source']} {name['term_type']}".strip())
+        ordered = sorted(sources.items(), key=lambda item: (item[0] != card["preferred_name"], item[0].casefold(), item[0]))
+        parts = {
+            "types": [f"{tui} {NAMES.get(tui, '')}".strip() for tui in card["semantic_types"]],
+            "definition": [f"{d['definition']}  ({d['source']})" for d in card["definitions"]],
+            "codes": [" ".join(f"{x['source']}:{x['code']}" for x in card["xrefs"])],
+            "replaces": [" ".join(f"{x['retired']} ({x['relation']})" for x in card["retired"])],
+            "names": [f"{name}  ({', '.join(where)})" for name, where in ordered],
+        }
         body = Table.grid(padding=(0, 2))
-        body.add_row("types", " ".join(card["semantic_types"]))
-        body.add_row("definition", card["definition"] or "none")
-        codes = " ".join(f"{x['source']}:{x['code']}" for x in card["xrefs"])
-        body.add_row("codes", codes or "none")
-        for i, (name, where) in enumerate(sorted(sources.items(), key=lambda item: (item[0] != card["preferred_name"], item[0].casefold(), item[0]))):
-            body.add_row("" if i else "names", f"{name}  ({', '.join(where)})")
+        for part, lines in parts.items():
+            for i, line in enumerate(lines if any(lines) else ["none"]):
+                body.add_row("" if i else part, line)
         console.print(Panel(body, title=f"{card['cui']}  {card['preferred_name']}", title_align="left"), markup=False)
 
 
 def stats(kb: Path, console: Console | None = None) -> None:
-    """Print the counts of a knowledge base."""
+    """Print the counts of a knowledge base, semantic types with their names."""
     console = console or Console(highlight=False)
-    counts = summary(*(tables.read(t, kb / f"{t.name}.parquet") for t in (tables.CONCEPTS, tables.NAMES, tables.XREFS)))
+    counts = summary(*(tables.read(t, kb / f"{t.name}.parquet") for t in TABLES))
+    counts["concepts_by_semantic_type"] = {f"{tui} {NAMES.get(tui, '')}".strip(): n for tui, n in counts["concepts_by_semantic_type"].items()}
     grid = Table.grid(padding=(0, 2))
     for key, value in counts.items():
-        text = ", ".join(f"{k} {n:,}" for k, n in sorted(value.items())) if isinstance(value, dict) else f"{value:,}"
+        text = ", ".join(f"{k} {n:,}" for k, n in sorted(value.items(), key=lambda item: -item[1])) if isinstance(value, dict) else f"{value:,}"
         grid.add_row(key.replace("_", " "), text)
     console.print(grid)

@@ -1,0 +1,205 @@
+"""The files of a UMLS release, wherever they lie: a META folder, or the zip as downloaded.
+
+A release comes as
+    a folder   MRCONSO.RRF and its sisters, each plain or as MRCONSO.RRF.gz; or a folder that holds such a META folder;
+    a zip      the same files as members (the Metathesaurus download, or a packed subset);
+    the full   a zip that holds `.nlm` archives (zips themselves), in which the files lie in pieces: MRCONSO.RRF.aa.gz,
+    release    MRCONSO.RRF.ab.gz, …
+
+Packed files are unpacked in memory, chunk by chunk, while they are read; only an archive within an archive is written to disk,
+to a temporary folder. If a file grows beyond what a text can be packed to, the reading stops.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from mentionforge.errors import UserError
+
+PACKED = 100
+"""No RRF file packs to less than a hundredth of its size (real ones: a fifth to a tenth); more is a zip bomb."""
+
+GRACE = 1 << 26
+"""Bytes that any file may unpack to, whatever its packed size."""
+
+CHUNK = 1 << 21
+UNPACK = "unpack the release again, or download it again"
+_FILE = re.compile(r"(?:(?P<folder>.*)/)?(?P<name>MR[A-Z]+)\.RRF(?:\.(?P<piece>[a-z]{2}))?(?P<gz>\.gz)?")
+_MAGIC = {b"\x1f\x8b": ("gzip", ".gz"), b"PK": ("zip", ".zip"), b"\xfd7": ("xz", ".xz"), b"BZ": ("bzip2", ".bz2"), b"\x28\xb5": ("zstd", ".zst")}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes of a file, or of one of its pieces: how to open them, and how large they are as packed."""
+
+    open: Callable[[], BinaryIO]
+    packed: int
+    gzip: bool = False
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of a release. `path` is set if it is a plain file on disk; `where` names it in messages."""
+
+    name: str
+    where: str
+    pieces: tuple[Piece, ...]
+    path: Path | None = None
+
+    def chunks(self) -> Iterator[bytes]:
+        """The unpacked bytes, in order.
+
+        Raises:
+            UserError: The packed data are broken, or unpack to far more than a text can.
+        """
+        limit = GRACE + PACKED * sum(piece.packed for piece in self.pieces)
+        total = 0
+        for piece in self.pieces:
+            try:
+                with piece.open() as packed, gzip.GzipFile(fileobj=packed) if piece.gzip else packed as handle:
+                    while chunk := handle.read(CHUNK):
+                        total += len(chunk)
+                        if total > limit and self.path is None:
+                            raise UserError("zip bomb", self.where, f"unpacks to more than {PACKED} times its packed size", "this is no UMLS release")
+                        yield chunk
+            except (OSError, EOFError, zipfile.BadZipFile, ValueError, RuntimeError, NotImplementedError, zlib.error) as error:
+                raise UserError("unreadable file", self.where, f"{type(error).__name__}: {error}", UNPACK) from error
+
+    def lines(self) -> Iterator[bytes]:
+        """Lines without their line feed; an empty last one is left out."""
+        rest = b""
+        for chunk in self.chunks():
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
+        if rest:
+            yield rest
+
+
+@dataclass
+class Release:
+    """Files by name (MRCONSO, …), what to digest as provenance (role: path), and the text of release.dat."""
+
+    members: dict[str, Member]
+    inputs: dict[str, Path]
+    note: str = ""
+    where: str = ""
+
+
+def open_release(path: Path, names: tuple[str, ...], scratch: Path) -> Release:
+    """Find the files of a release.
+
+    Args:
+        path: META folder, a folder that holds one, or a zip.
+        names: The files wanted (MRCONSO, …); others are left alone.
+        scratch: Existing folder for what cannot be read in place (archives within an archive); the caller removes it.
+
+    Raises:
+        UserError: Nothing is there; the zip is broken, encrypted, or has a member whose path climbs; a file is packed but named
+            .RRF; two releases lie in one zip.
+    """
+    if path.is_dir():
+        return _folder(path, names)
+    if not path.is_file():
+        raise UserError("missing file", str(path), "it does not exist", "path must be the META folder of a UMLS release, or its zip")
+    if not zipfile.is_zipfile(path):
+        raise UserError("unreadable archive", str(path), "it is no zip, or is cut short", "path must be the META folder of a UMLS release, or its zip")
+    release = _archive(path, names, scratch)
+    release.inputs = {"zip": path}
+    return release
+
+
+def _folder(path: Path, names: tuple[str, ...]) -> Release:
+    meta = next((p for p in (path, path / "META") if any((p / f"MRCONSO.RRF{end}").is_file() for end in ("", ".gz"))), path)
+    release = Release({}, {}, where=str(meta))
+    for name in names:
+        plain, packed = meta / f"{name}.RRF", meta / f"{name}.RRF.gz"
+        if plain.is_file():
+            _check_magic(plain)
+            release.members[name] = Member(name, str(plain), (Piece(partial(plain.open, "rb"), plain.stat().st_size),), plain)
+        elif packed.is_file():
+            release.members[name] = Member(name, str(packed), (Piece(partial(packed.open, "rb"), packed.stat().st_size, True),))
+        else:
+            continue
+        release.inputs[name] = plain if plain.is_file() else packed
+    note = meta / "release.dat"
+    release.note = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else ""
+    return release
+
+
+def _check_magic(path: Path) -> None:
+    with open(path, "rb") as handle:
+        start = handle.read(2)
+    if start in _MAGIC:
+        kind, ending = _MAGIC[start]
+        raise UserError(
+            "packed file", f"{path}:1", f"it holds {kind} data, not text", f"unpack it, or name it {path.name}{ending}" if kind == "gzip" else "unpack it"
+        )
+
+
+def _archive(path: Path, names: tuple[str, ...], scratch: Path) -> Release:
+    """Members of a zip, and of the `.nlm` archives in it."""
+    found: dict[tuple[str, str], dict[str, Piece]] = defaultdict(dict)
+    notes: dict[str, str] = {}
+    pending = [(path, "")]
+    while pending:
+        file, below = pending.pop(0)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for info in archive.infolist():
+                    inner = info.filename.replace("\\", "/")
+                    if inner.startswith("/") or ".." in inner.split("/") or ":" in inner.split("/")[0]:
+                        raise UserError("unsafe member", str(path), f"{below}{info.filename!r} leads out of the archive", "this is no UMLS release")
+                    if inner.endswith(".nlm"):
+                        nested = scratch / f"{len(list(scratch.iterdir()))}.nlm"
+                        _unpack(archive, info, nested, path)
+                        if zipfile.is_zipfile(nested):
+                            pending.append((nested, f"{inner}/"))
+                    elif inner.rsplit("/", 1)[-1] == "release.dat":
+                        notes[inner.rpartition("/")[0]] = archive.read(info).decode("utf-8", "replace")
+                    elif (m := _FILE.fullmatch(inner)) and m["name"] in names:
+                        if info.flag_bits & 1:
+                            raise UserError("encrypted member", str(path), inner, "unpack the zip with its password, and give the folder")
+                        opener = _opener(file, info.filename)
+                        found[m["folder"] or "", m["name"]][m["piece"] or ""] = Piece(opener, info.compress_size, bool(m["gz"]))
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError) as error:
+            raise UserError("unreadable archive", str(path), f"{type(error).__name__}: {error}", UNPACK) from error
+    folders = sorted({folder for folder, name in found if name == "MRCONSO"})
+    if len(folders) > 1:
+        raise UserError(
+            "mixed releases", str(path), f"MRCONSO lies in {' and in '.join(f or '.' for f in folders)}", "unpack the one that you want, and give its folder"
+        )
+    folder = folders[0] if folders else ""
+    members = {}
+    for (own, name), pieces in sorted(found.items()):
+        if own == folder:
+            ordered = sorted(pieces)
+            if ordered != [""] and ordered != [f"a{chr(ord('a') + i)}" for i in range(len(ordered))]:
+                raise UserError("missing file", str(path), f"{name}.RRF lies in pieces {', '.join(ordered)}", UNPACK)
+            members[name] = Member(name, f"{path}!{own}/{name}.RRF" if own else f"{path}!{name}.RRF", tuple(pieces[p] for p in ordered))
+    return Release(members, {}, notes.get(folder, ""), f"{path}!{folder}" if folder else str(path))
+
+
+def _opener(file: Path, member: str) -> Callable[[], BinaryIO]:
+    def open_member() -> BinaryIO:
+        archive = zipfile.ZipFile(file)
+        handle = archive.open(member)
+        archive.close()  # the handle keeps the file open until it is closed itself
+        return handle  # type: ignore[return-value]
+
+    return open_member
+
+
+def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, path: Path) -> None:
+    whole = Member(info.filename, f"{path}!{info.filename}", (Piece(lambda: archive.open(info), info.compress_size),))  # type: ignore[arg-type,return-value]
+    with open(target, "wb") as handle:
+        for chunk in whole.chunks():
+            handle.write(chunk)

@@ -1,0 +1,165 @@
+"""One fast pass over an RRF file: counts and checks its rows, and keeps those whose first fields are wanted.
+
+A release is twenty times larger than what is taken from it, and parsing is what costs. So rows are chosen before they are parsed, by
+the bytes at their start: UMLS writes a CUI as C and seven digits, a TUI as T and three. A row that starts otherwise is kept, for
+the parser to judge. The same pass serves plain and packed files, and takes a block at a time whatever the size of the file.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from mentionforge.kb.release import Member
+from mentionforge.provenance import digested
+
+BAR, NEWLINE, RETURN = b"|\n\r"
+MARGIN = 16
+"""Zero bytes behind a block, so that the start of a short last row can be read."""
+
+Wanted = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Which rows of a block are kept: bytes of the block (with `MARGIN`), offset of each row, to a boolean for each row."""
+
+
+class Sieved(NamedTuple):
+    """Rows of a file, rows kept, and whether each row has the right number of fields, as far as totals show it."""
+
+    rows: int
+    kept: int
+    sound: bool
+
+
+def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | None) -> Sieved:
+    """Count the rows of a file, and write those that are wanted to `target`.
+
+    Bars and line ends are counted over the whole file, not row by row: a row with a bar too few and one with a bar too many hide each
+    other here. Those that are kept are parsed afterwards, and found then.
+
+    Args:
+        member: The file.
+        fields: Fields of a row, each closed by a bar.
+        wanted: Which rows are kept; none: all.
+        target: File to write; none: only count.
+    """
+    rows = kept = bars = closed = 0
+    with open(target, "wb") if target else nullcontext() as handle:
+        for block in _blocks(member):
+            data = block[:-MARGIN]
+            ends = np.flatnonzero(data == NEWLINE)
+            if not len(ends) or ends[-1] != len(data) - 1:  # only the last row of the file may lack its line end
+                ends = np.append(ends, len(data))
+            starts = np.concatenate([[0], ends[:-1] + 1])
+            last = np.where((block[ends - 1] == RETURN) & (ends > starts + 1), ends - 2, ends - 1)
+            rows += len(ends)
+            bars += int(np.count_nonzero(data == BAR))
+            closed += int(np.count_nonzero((block[last] == BAR) & (ends > starts)))
+            if handle is None:
+                continue
+            if wanted is None:
+                handle.write(data.data)
+                kept += len(ends)
+            else:
+                kept += _write_runs(handle, data, starts, wanted(block, starts))
+    return Sieved(rows, kept, bars == rows * fields and closed == rows)
+
+
+def _write_runs(handle: BinaryIO, data: np.ndarray, starts: np.ndarray, keep: np.ndarray) -> int:
+    """Write the rows kept, a stretch of neighbouring rows at a time; returns their number."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]]).astype(np.int8)))
+    places = np.append(starts, len(data))[edges].tolist()
+    view = data.data
+    handle.writelines(view[a:b] for a, b in zip(places[::2], places[1::2], strict=True))
+    return int(np.count_nonzero(keep))
+
+
+def by_cui(cuis: np.ndarray) -> Wanted:
+    """Rows whose first field is one of the CUIs, given as numbers (C0000012 is 12)."""
+    table = np.zeros(1 << 24, bool)  # seven characters of which only the low four bits are looked at stay below
+    table[cuis] = True
+
+    def wanted(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        # [rows] words of the 8 bytes at each row's start, the first in the lowest byte
+        words = _words(block)[starts]
+        number = np.zeros(len(words), np.uint64)
+        for place in range(1, 8):
+            number = number * np.uint64(10) + ((words >> np.uint64(8 * place)) & np.uint64(15))
+        regular = (words & np.uint64(0xF0F0F0F0F0F0F0FF)) == np.uint64(0x3030303030303043)
+        return table[number] | ~regular | (block[starts + 8] != BAR)
+
+    return wanted
+
+
+def by_tui(tuis: tuple[str, ...]) -> Wanted:
+    """Rows whose first field looks like a CUI and whose second is one of the TUIs."""
+    table = np.zeros(1 << 12, bool)
+    table[[int(tui[1:]) for tui in tuis if len(tui) == 4 and tui[1:].isdecimal()]] = True
+
+    def wanted(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        words = _words(block)[starts + 8]  # |T047|
+        number = np.zeros(len(words), np.uint64)
+        for place in range(2, 5):
+            number = number * np.uint64(10) + ((words >> np.uint64(8 * place)) & np.uint64(15))
+        regular = (words & np.uint64(0x0000FFF0F0F0FFFF)) == np.uint64(0x00007C303030547C)
+        return table[number] | ~regular
+
+    return wanted
+
+
+def _words(block: np.ndarray) -> np.ndarray:
+    """The 8 bytes at every offset of a block, as one little-endian number each, without copying."""
+    return np.ndarray((len(block) - 7,), np.dtype("<u8"), block, strides=(1,))
+
+
+def _blocks(member: Member) -> Iterator[np.ndarray]:
+    """Blocks of whole rows, each with `MARGIN` zero bytes behind; the next chunk is read, and digested, while a block is worked on."""
+    margin, rest = bytes(MARGIN), b""
+    for chunk in _ahead(member.chunks() if member.path is None else digested(member.chunks(), member.path)):
+        cut = chunk.rfind(b"\n") + 1
+        if not cut:
+            rest += chunk
+            continue
+        yield np.frombuffer(b"".join((rest, memoryview(chunk)[:cut], margin)), np.uint8)
+        rest = chunk[cut:]
+    if rest:
+        yield np.frombuffer(rest + margin, np.uint8)
+
+
+def _ahead(chunks: Iterator[bytes], depth: int = 2) -> Iterator[bytes]:
+    """The same chunks, read by a thread of their own; what it raises is raised here."""
+    waiting: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(item: bytes | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                waiting.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def read() -> None:
+        try:
+            for chunk in chunks:
+                if not put(chunk):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
