@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -115,6 +115,55 @@ def test_concepts_are_selected_by_their_codes(tmp_path):
     assert concepts.select(kb, Concepts(xrefs=("MSH", "HPO"), require_definition=True)) == ["C0000001", "C0000003"]
     with pytest.raises(UserError, match="no concept"):
         concepts.select(kb, Concepts(xrefs=("SNOMEDCT_US",)))
+
+
+def test_concepts_are_selected_by_rarity_source_and_list(tmp_path, capsys):
+    kb = write_kb(tmp_path)
+    names = defaultdict(set)
+    for row in tables.read(tables.NAMES, kb / "names.parquet").to_pylist():
+        names[row["cui"]].add(row["name"])
+    fewest = min(map(len, names.values()))
+    assert concepts.select(kb, Concepts(max_names=fewest)) == sorted(c for c, found in names.items() if len(found) == fewest)
+    assert concepts.select(kb, Concepts(max_names=99)) == sorted(names)
+    source = tables.read(tables.NAMES, kb / "names.parquet")["source"][0].as_py()
+    assert concepts.select(kb, Concepts(sources=(source,)))
+    with pytest.raises(UserError, match=r"no concept .*\(sources\)"):
+        concepts.select(kb, Concepts(sources=("NOSUCH",)))
+    (tmp_path / "list.txt").write_text("# wanted\nC0000003\n\nC0000001  # gout\nC0009999\n")
+    assert concepts.select(kb, Concepts(cuis=str(tmp_path / "list.txt"))) == ["C0000001", "C0000003"]
+    assert "1 of 3 CUIs are not in the knowledge base, C0009999 first" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "list.txt").write_text("C0000003\nC12\n")
+    with pytest.raises(UserError, match=r"no CUI in .*list\.txt:2: 'C12'"):
+        concepts.select(kb, Concepts(cuis=str(tmp_path / "list.txt")))
+
+
+def test_concepts_are_selected_by_training_mentions_alone(tmp_path):
+    """Mentions of dev and test never decide what is written about."""
+    kb = write_kb(tmp_path)
+    where = [("train", ["C0000001"]), ("train", ["C0000001", "C0000002"]), ("dev", ["C0000003"]), ("test", ["C0000003"]), ("test", ["C0000004"])]
+    rows = [
+        {
+            "doc_id": str(i),
+            "mention_id": str(i),
+            "split": split,
+            "spans": [],
+            "surface": "x",
+            "entity_type": "Disease",
+            "concept_ids": [],
+            "cuis": cuis,
+            "composite": False,
+            "ood_bucket": "unmapped",
+        }
+        for i, (split, cuis) in enumerate(where)
+    ]
+    tables.write(tables.MENTIONS, tmp_path / "mentions.parquet", rows)
+    everything = concepts.select(kb, Concepts())
+    chosen = {n: concepts.select(kb, Concepts(corpus="x", max_train_mentions=n), tmp_path / "mentions.parquet") for n in (0, 1, 2)}
+    assert chosen[0] == [c for c in everything if c not in ("C0000001", "C0000002")]
+    assert chosen[1] == [c for c in everything if c != "C0000001"]
+    assert chosen[2] == everything
+    with pytest.raises(ValueError, match="go together"):
+        Concepts(corpus="x")
 
 
 def test_names_in_a_prompt_differ_by_more_than_spelling_and_order():

@@ -63,6 +63,8 @@ DOID_XREFS = [
 ]
 DOID_DEFINITIONS = [("DOID:10", "gout", "Second choice."), ("DOID:20", "mania", "Elation."), ("DOID:20", "mania", "Elation.")]
 HPO = """format-version: 1.2
+synonymtypedef: layperson "layperson term"
+synonymtypedef: obsolete_synonym "discarded"
 
 [Term]
 id: HP:0000118
@@ -224,6 +226,127 @@ def test_each_ontology_alone(settings):
         read({**alone, "mondo": settings["mondo"]})
 
 
+ORPHANET = """format-version: 1.2
+
+[Term]
+id: Orphanet:1
+name: Rare disorders
+
+[Term]
+id: Orphanet:10
+name: Rare gout
+synonym: "Gout, rare" EXACT []
+synonym: "Arthropathy" BROAD []
+xref: UMLS:C0000010
+xref: MeSH:D000010
+xref: MIM:100099
+is_a: Orphanet:1 ! Rare disorders
+
+[Term]
+id: Orphanet:11
+name: Matched disorder
+def: "By a mapping." []
+is_a: Orphanet:1 ! Rare disorders
+
+[Term]
+id: Orphanet:12
+name: Gone
+is_obsolete: true
+
+[Term]
+id: Orphanet:90
+name: A gene
+xref: UMLS:C0000090
+"""
+MATCHES = "#curie_map:\nsubject_id\tpredicate_id\tobject_id\nORPHA:11\tskos:exactMatch\tumls:C0000055\nmesh:D000099\tskos:exactMatch\torphanet:11\n"
+MATCHES += "mesh:D000098\tskos:broadMatch\torphanet:11\nUMLS:C0000077\tskos:exactMatch\tmesh:D000097\n"
+
+
+def test_another_ontology_below_its_root_with_mappings(settings, tmp_path):
+    (tmp_path / "ordo.obo").write_text(ORPHANET)
+    (tmp_path / "more.sssom.tsv").write_text(MATCHES)
+    others = {"ORPHANET": {"path": str(tmp_path / "ordo.obo"), "roots": ["Orphanet:1"]}}
+    found = read(settings, others=others, sssom=[str(tmp_path / "more.sssom.tsv")])
+    before = read(settings)
+    concepts = {r["cui"]: r["preferred_name"] for r in found.concepts.to_pylist()}
+    assert concepts == {**{r["cui"]: r["preferred_name"] for r in before.concepts.to_pylist()}, "C0000055": "Matched disorder"}
+    assert {(r["source"], r["code"], r["cui"], r["via"]) for r in found.xrefs.to_pylist() if r not in before.xrefs.to_pylist()} == {
+        ("ORPHANET", "10", "C0000010", "orphanet"),
+        ("ORPHANET", "11", "C0000055", "sssom"),
+        ("OMIM", "100099", "C0000010", "orphanet"),
+        ("MSH", "D000099", "C0000055", "sssom"),
+    }
+    names = {(r["cui"], r["name"], r["source"], r["term_type"]) for r in found.names.to_pylist()}
+    assert ("C0000010", "Gout, rare", "ORPHANET", "exact") in names
+    assert not any(name == "Arthropathy" for _, name, *_ in names)
+    new = {k: n for k, n in found.funnel["drops"].items() if n != before.funnel["drops"].get(k)}
+    assert new == {
+        "ORPHANET: narrow, broad or obsolete synonym": 1,
+        "ORPHANET: not below the roots": 1,
+        "ORPHANET: obsolete term": 1,
+        "ORPHANET: term without a CUI": 1,
+        "sssom: skos:broadMatch, not an exact match": 1,
+    }
+    with pytest.raises(UserError, match=r"unknown root in .*ordo\.obo: Orphanet:2 is no term"):
+        read(settings, others={"ORPHANET": {"path": str(tmp_path / "ordo.obo"), "roots": ["Orphanet:2"]}})
+
+
+def as_graphs(path, terms):
+    """Write terms (id, label, exact synonyms, definition, xrefs, parents, deprecated) as OBO Graphs JSON."""
+    iri = lambda key: "http://purl.obolibrary.org/obo/" + key.replace(":", "_")  # noqa: E731
+    nodes = [
+        {
+            "id": iri(key),
+            "lbl": label,
+            "type": "CLASS",
+            "meta": {
+                "synonyms": [{"pred": "hasExactSynonym", "val": s, "xrefs": []} for s in synonyms],
+                "xrefs": [{"val": x} for x in xrefs],
+                "deprecated": deprecated,
+                **({"definition": {"val": definition, "xrefs": []}} if definition else {}),
+            },
+        }
+        for key, label, synonyms, definition, xrefs, _, deprecated in terms
+    ]
+    edges = [{"sub": iri(key), "pred": "is_a", "obj": iri(parent)} for key, *_, parents, _ in terms for parent in parents]
+    path.write_text(json.dumps({"graphs": [{"id": "http://purl.obolibrary.org/obo/x.owl", "nodes": nodes, "edges": edges}]}))
+    return str(path)
+
+
+def test_mondo_and_doid_as_published_equal_their_lists(settings, tmp_path):
+    """The same terms as OBO Graphs JSON give the same tables as the lists of terms that packages ship."""
+    names = {key: data["label"] for key, data in MONDO.items()}
+    roots = {a: a for data in MONDO.values() for a in data["ancestors"] if a not in names}
+    mondo = [
+        (key, d["label"], d.get("synonyms", []), d.get("description"), [], sorted(d["ancestors"]), d["deprecated"]) for key, d in MONDO.items() if ":" in key
+    ] + [(key, label, [], None, [], [], False) for key, label in roots.items() if ":" in key]
+    doid = [
+        (
+            t["id"],
+            t["name"],
+            t.get("synonyms", []),
+            None,
+            [f"{x['namespace']}:{x['id']}" for x in t.get("xrefs", ())],
+            t.get("relations", {}).get("is_a", []),
+            False,
+        )
+        for t in DOID
+    ]
+    doid += [(p, p, [], None, [], [], False) for p in sorted({p for *_, parents, _ in doid for p in parents} - {t["id"] for t in DOID})]
+    found = read(settings, mondo=as_graphs(tmp_path / "mondo.json", mondo), doid=as_graphs(tmp_path / "doid_graphs.json", doid))
+    expected = read(settings)
+    for table in ("concepts", "names", "definitions", "xrefs"):
+        assert getattr(found, table).to_pylist() == getattr(expected, table).to_pylist(), table
+
+
+@pytest.mark.parametrize(("policy", "cuis"), [("all", {"C0000040", "C0000041"}), ("lowest", {"C0000040"}), ("drop", set())])
+def test_policy_for_several_cuis(settings, policy, cuis):
+    found = read(settings, several_cuis=policy)
+    assert {r["cui"] for r in found.names.to_pylist() if r["name"] == "Fever" and r["source"] == "HPO"} == cuis
+    told = [k for k in found.funnel["drops"] if "several CUIs" in k]
+    assert bool(told) == (policy != "all")
+
+
 def spoil(path, change):
     with open(path, "rb") as handle:
         data = handle.read()
@@ -241,6 +364,8 @@ def spoil(path, change):
         ),
         (lambda s: s["mondo_sssom"]["UMLS"], lambda b: b[:-20], r"truncated row in .*UMLS\.sssom\.tsv:5: 2 columns, not 3"),
         (lambda s: s["mondo_sssom"]["UMLS"], lambda b: b.replace(b"object_id", b"object"), r"other columns in .*UMLS\.sssom\.tsv:2: there is no object_id"),
+        (lambda s: s["hpo"], lambda b: b.replace(b"name: Fever", b"name Fever"), r"unreadable ontology in .*hp\.obo"),
+        (lambda s: s["hpo"], lambda b: b"", r"unreadable ontology in .*hp\.obo"),
         (lambda s: s["mesh_names"][1], lambda b: b + b"C1\tx\n", r"truncated row in .*mesh_supp\.tsv:4: 2 columns, not 4"),
         (lambda s: s["doid"], lambda b: b[:-9], r"unreadable ontology in .*doid\.json"),
         (lambda s: s["doid"], lambda b: b.replace(b'"name"', b'"label"'), r"unreadable ontology in .*doid\.json: KeyError: 'name'"),
@@ -321,10 +446,15 @@ def test_published_concepts_are_those_of_the_maps(shared_data, published):
 
 @pytest.mark.parametrize(
     ("corpus", "pattern", "diseases", "expected"),
-    [("ncbi_disease", "NCBI*.txt", None, (0.868, 0.934, 0.963)), ("bc5cdr", "CDR_*.txt", "Disease", (0.666, 0.720, 0.886))],
+    [
+        ("ncbi_disease", "NCBI*.txt", None, (0.868, 0.934, 0.963)),
+        ("ncbi_disease", "NCBItest*.txt", None, (0.856, 0.926, 0.967)),
+        ("bc5cdr", "CDR_*.txt", "Disease", (0.666, 0.720, 0.886)),
+        ("bc5cdr", "CDR_Test*.txt", "Disease", (0.663, 0.710, 0.873)),
+    ],
 )
 def test_published_maps_reach_most_mentions(shared_data, published, corpus, pattern, diseases, expected):
-    """Share of disease mentions with a CUI by Mondo, with DOID, with MeSH names; mentions are read here with str.split."""
+    """Share of disease mentions, of all and of the test split, with a CUI by Mondo, with DOID, with MeSH names; read here with str.split."""
     maps = defaultdict(set)
     for row in tables.read(tables.XREFS, published[0] / "xrefs.parquet").to_pylist():
         maps[row["source"], row["code"]].add(row["via"])
@@ -335,7 +465,7 @@ def test_published_maps_reach_most_mentions(shared_data, published, corpus, patt
             if len(cells) >= 6 and diseases in (None, cells[4]):
                 ids = [i if ":" in i else f"MSH:{i}" for i in re.split(r"[|+]", cells[5].replace("MESH:", "MSH:"))]
                 mentions.append([maps.get(tuple(i.split(":", 1)), set()) for i in ids])
-    assert len(mentions) == {"ncbi_disease": 6892, "bc5cdr": 12850}[corpus]
+    assert len(mentions) == {"NCBI*.txt": 6892, "NCBItest*.txt": 960, "CDR_*.txt": 12850, "CDR_Test*.txt": 4424}[pattern]
     for allowed, share in zip(({"mondo"}, {"mondo", "doid"}, {"mondo", "doid", "mesh-name"}), expected, strict=True):
         assert sum(any(via & allowed for via in ids) for ids in mentions) / len(mentions) == pytest.approx(share, abs=0.001)
     if not diseases:

@@ -22,6 +22,7 @@ from mentionforge.kb.extract import TABLES, extract
 from mentionforge.kb.release import CHUNK, open_release
 from mentionforge.kb.semantics import GROUPS, NAMES
 from mentionforge.kb.sieve import by_cui, sieve
+from mentionforge.provenance import sha256_paths
 
 DISORDERS = {"T019", "T020", "T033", "T037", "T046", "T047", "T048", "T049", "T050", "T184", "T190", "T191"}
 
@@ -628,6 +629,12 @@ def test_extract_writes_the_same_bytes_again(root, tmp_path):
     for name in (*(f"{table.name}.parquet" for table in TABLES), "stats.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert json.loads((tmp_path / "a" / "stats.json").read_text()) == stats
+    kept = tables.provenance(tmp_path / "a" / "names.parquet")
+    assert kept["funnel"] == stats["funnel"]
+    assert set(kept["funnel"]["rows"]) == {"MRCONSO", "MRSTY", "MRDEF", "MRCUI"}
+    assert kept["rows_out"]["names"] == stats["kb"]["names"]
+    assert kept["settings"]["languages"] == ["ENG"]
+    assert kept["inputs"]["MRCONSO"] == sha256_paths([folder / "MRCONSO.RRF"])
     names = read_plainly(folder)[1]
     bearers = defaultdict(set)
     for cui, name, *_ in names:

@@ -138,18 +138,31 @@ class RrfKb(Entry):
     )
 
 
+class OtherOntology(Entry):
+    """An ontology besides Mondo, the Disease Ontology and HPO: Orphanet's, or one of your own."""
+
+    path: str = Field(description="OBO, OBO Graphs JSON or RDF/XML OWL; may be .gz or .zst.")
+    roots: tuple[str, ...] = Field((), description="Ids of the terms whose branches are kept (the disease branch); empty: all.")
+    semantic_type: str = Field("T047", pattern=r"^T\d{3}$", description="UMLS semantic type of its concepts.")
+
+
 class OntologyKb(Entry):
     """Open ontologies merged into UMLS concepts by their published cross-references."""
 
     source: Literal["ontologies"]
-    mondo: str | None = Field(None, description="Mondo, labels, synonyms and descriptions (JSON, may be .zst).")
+    mondo: str | None = Field(None, description="Mondo as published (OBO, OBO Graphs JSON, OWL), or a JSON mapping of its terms; may be .gz or .zst.")
     mondo_sssom: dict[Literal["UMLS", "MSH", "OMIM", "OMIMPS", "DOID"], str] = Field(
         default_factory=dict, description="Mondo's exact matches (SSSOM TSV) by target vocabulary."
     )
-    doid: str | None = Field(None, description="Human Disease Ontology terms (JSON list).")
+    doid: str | None = Field(None, description="Human Disease Ontology as published, or a JSON list of its terms; may be .gz or .zst.")
     doid_xrefs: str | None = Field(None, description="Human Disease Ontology cross-references (TSV).")
     doid_definitions: str | None = Field(None, description="Human Disease Ontology definitions (facets TSV, may be .gz).")
-    hpo: str | None = Field(None, description="Human Phenotype Ontology (OBO).")
+    hpo: str | None = Field(None, description="Human Phenotype Ontology as published (OBO, OBO Graphs JSON, OWL).")
+    others: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], OtherOntology] = Field(
+        default_factory=dict, description="Further ontologies by vocabulary name (ORPHANET, …), in order of preference after HPO."
+    )
+    sssom: tuple[str, ...] = Field((), description="Further exact matches (SSSOM TSV, may be .gz) of terms, UMLS CUIs, MeSH and OMIM ids.")
+    several_cuis: Literal["all", "lowest", "drop"] = Field("all", description="A term with several CUIs: names them all, the lowest, or is left out.")
     mesh_names: tuple[str, ...] = Field((), description="MeSH names and synonyms (TSV), descriptors and supplementary records.")
     mesh_name_match: bool = Field(True, description="Map a MeSH id without a cross-reference to the CUIs that bear one of its names.")
 
@@ -194,8 +207,21 @@ class Concepts(Entry):
     require_definition: bool = Field(False, description="Only concepts with a definition (as in the paper).")
     semantic_types: tuple[str, ...] = Field((), description="Only these semantic types; empty: all.")
     xrefs: tuple[str, ...] = Field((), description="Only concepts with a code in one of these vocabularies (MSH, OMIM, …); empty: all.")
+    sources: tuple[str, ...] = Field((), description="Only concepts that one of these source vocabularies names; empty: all.")
+    cuis: str | None = Field(None, description="Text file with one CUI per line (# begins a comment): only these concepts.")
+    max_names: int | None = Field(None, ge=1, description="Rarity: only concepts with at most this many distinct names.")
+    corpus: str | None = Field(None, description="Corpus whose training mentions max_train_mentions counts.")
+    max_train_mentions: int | None = Field(
+        None, ge=0, description="Rarity: only concepts with at most this many mentions in the training split of corpus; 0: those it lacks."
+    )
     max: int | None = Field(None, ge=1, description="At most this many concepts, sampled with the seed; none: all.")
     seed: int = Field(13, description="Seed of the sample.")
+
+    @model_validator(mode="after")
+    def _corpus_and_limit(self) -> Concepts:
+        if (self.corpus is None) != (self.max_train_mentions is None):
+            raise ValueError("corpus and max_train_mentions go together")
+        return self
 
 
 class Lora(Entry):
@@ -385,7 +411,8 @@ class Config(Entry):
         if isinstance(entry, RrfKb):
             return [entry.path]
         single = [entry.mondo, entry.doid, entry.doid_xrefs, entry.doid_definitions, entry.hpo]
-        return sorted([p for p in single if p] + list(entry.mondo_sssom.values()) + list(entry.mesh_names))
+        listed = [*entry.mondo_sssom.values(), *entry.mesh_names, *entry.sssom, *(other.path for other in entry.others.values())]
+        return sorted([p for p in single if p] + listed)
 
     def download_path(self, name: str) -> str:
         """Where the download NAME is stored."""
@@ -543,6 +570,8 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
         yield f"corpora.{name}.kb", "kbs", corpus.kb
     for name, generator in config.generators.items():
         yield f"generators.{name}.kb", "kbs", generator.kb
+        if generator.concepts.corpus:
+            yield f"generators.{name}.concepts.corpus", "corpora", generator.concepts.corpus
         if isinstance(generator, LlmGenerator):
             yield f"generators.{name}.model", "models", generator.model
             if generator.finetune:
@@ -579,6 +608,10 @@ def _check_files(config: Config, root: Path) -> None:
                 fetched = path.startswith(f"{config.resources}/downloads/")
                 fix = f"declare it under downloads.{Path(path).name}" if fetched else "correct the path, or put the file there"
                 raise UserError("missing file", f"config: {kind}.{name}", f"{path} does not exist", fix)
+    for name, generator in config.generators.items():
+        listed = generator.concepts.cuis
+        if listed and not (root / listed).is_file():
+            raise UserError("missing file", f"config: generators.{name}.concepts.cuis", f"{listed} does not exist", "correct the path, or put the file there")
 
 
 def in_use(config: Config, kind: str, name: str) -> bool:
@@ -589,6 +622,8 @@ def in_use(config: Config, kind: str, name: str) -> bool:
     for generator in sorted(generators):
         finetune = getattr(config.generators[generator], "finetune", None)
         corpora |= {finetune.corpus} if finetune else set()
+        chosen_by = config.generators[generator].concepts.corpus
+        corpora |= {chosen_by} if chosen_by else set()
     if kind == "corpora":
         return name in corpora
     return name in {config.corpora[c].kb for c in corpora} | {config.generators[g].kb for g in generators}

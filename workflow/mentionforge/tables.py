@@ -345,7 +345,8 @@ def read(table: Table, path: str | Path) -> pa.Table:
         UserError: The file is missing, is no Parquet file, or does not fit the declaration.
     """
     try:
-        found = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # read_table would load the machinery for datasets of many files first
+            found = file.read()
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"unreadable {table.name} table", str(path), str(error), "delete the file and rerun the workflow") from error
     return _check(table, found, str(path))

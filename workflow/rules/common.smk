@@ -184,6 +184,17 @@ def licensed_hint(wildcards):
     return getattr(CONFIG, wildcards.kind)[wildcards.name].licensed
 
 
+def concepts_corpus(wildcards):
+    """Mentions of the corpus by whose training split a generator chooses its concepts, if it does."""
+    corpus = CONFIG.generators[wildcards.generator].concepts.corpus
+    return f"{R}/corpora/{corpus}/mentions.parquet" if corpus else []
+
+
+def concepts_list(wildcards):
+    """The file that lists a generator's concepts, if there is one."""
+    return CONFIG.generators[wildcards.generator].concepts.cuis or []
+
+
 def finetune_corpus(wildcards):
     """Tables of the corpus whose training split a generator is fine-tuned on."""
     corpus = CONFIG.generators[wildcards.generator].finetune.corpus

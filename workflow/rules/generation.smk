@@ -16,6 +16,8 @@ rule prompts:
     input:
         spec=spec_of("generators", "{generator}/prompts"),
         kb=kb_tables("generators", "concepts", "names", "xrefs"),
+        mentions=concepts_corpus,
+        cuis=concepts_list,
     output:
         f"{G}/prompts.parquet",
     log:
@@ -26,10 +28,11 @@ rule prompts:
         "../../envs/mentionforge.yaml"
     params:
         kb=parent_of("kb"),
+        mentions=flags(mentions="--mentions"),
     message:
         "prompts of {wildcards.generator}"
     shell:
-        "mentionforge generation prompts --spec {input.spec:q} --kb {params.kb:q} --out {output:q} 2>&1 | tee {log:q}"
+        "mentionforge generation prompts --spec {input.spec:q} --kb {params.kb:q} {params.mentions} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule pairs:

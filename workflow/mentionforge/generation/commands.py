@@ -15,11 +15,13 @@ OUT = typer.Option(..., help="Table to write.")
 
 
 @app.command("prompts")
-def prompts(spec: Path = SPEC, kb: Path = KB, out: Path = OUT) -> None:
+def prompts(
+    spec: Path = SPEC, kb: Path = KB, out: Path = OUT, mentions: Path = typer.Option(None, help="Gold mentions of the corpus that concepts.corpus names.")
+) -> None:
     """One prompt per note to write, with or without a definition."""
     from mentionforge.generation.prompts import make_prompts
 
-    make_prompts(spec, kb, out)
+    make_prompts(spec, kb, out, mentions)
 
 
 @app.command("pairs")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mentionforge import config, tables
 from mentionforge.errors import UserError
+from mentionforge.progress import say
 from mentionforge.text import Span
 
 _WORD = re.compile(r"\w+(?:['’]s\b)?")
@@ -100,30 +101,76 @@ def load(kb: Path, cuis: Collection[str] | None = None) -> dict[str, Concept]:
     return dict(sorted(found.items()))
 
 
-def select(kb: Path, settings: config.Concepts) -> list[str]:
+def select(kb: Path, settings: config.Concepts, mentions: Path | None = None) -> list[str]:
     """CUIs of the concepts that a generator writes about, sorted.
 
     The sample of `max` concepts ranks each by a hash of the seed and its CUI: it depends neither on the order of the
     table nor on the other concepts, and a larger sample holds the smaller one.
 
+    Args:
+        kb: Folder of the knowledge base's tables.
+        settings: The generator's `concepts`.
+        mentions: Gold mentions of `settings.corpus`, of which only those of the training split count; needed if it is set.
+
     Raises:
-        UserError: No concept is left.
+        UserError: The list of CUIs has a row that is none; no concept is left.
     """
-    chosen = []
-    types = set(settings.semantic_types)
-    for row in tables.read(tables.CONCEPTS, kb / "concepts.parquet").to_pylist():
-        if settings.require_definition and not row["definition"]:
-            continue
-        if types and not types.intersection(row["semantic_types"]):
-            continue
-        chosen.append(row["cui"])
+    import pyarrow.compute as pc
+
+    if (mentions is None) != (settings.corpus is None):
+        raise UserError("missing mentions", str(kb), "concepts.corpus needs that corpus' mentions, and nothing else does", "this is a fault of the workflow")
+    rows = tables.read(tables.CONCEPTS, kb / "concepts.parquet").to_pylist()
+    chosen = {row["cui"] for row in rows}
+    steps: list[tuple[str, set[str]]] = []
+    if settings.require_definition:
+        steps.append(("require_definition", {row["cui"] for row in rows if row["definition"]}))
+    if settings.semantic_types:
+        steps.append(("semantic_types", {row["cui"] for row in rows if not set(settings.semantic_types).isdisjoint(row["semantic_types"])}))
     if settings.xrefs:
         codes = tables.read(tables.XREFS, kb / "xrefs.parquet")
-        coded = {cui for source, cui in zip(codes["source"].to_pylist(), codes["cui"].to_pylist(), strict=True) if source in settings.xrefs}
-        chosen = [cui for cui in chosen if cui in coded]
+        steps.append(("xrefs", set(codes.filter(pc.field("source").isin(settings.xrefs))["cui"].to_pylist())))
+    if settings.sources or settings.max_names:
+        names = tables.read(tables.NAMES, kb / "names.parquet")
+        if settings.sources:
+            steps.append(("sources", set(names.filter(pc.field("source").isin(settings.sources))["cui"].to_pylist())))
+        if settings.max_names:
+            counts = names.group_by("cui").aggregate([("name", "count_distinct")])
+            steps.append(("max_names", set(counts.filter(pc.field("name_count_distinct") <= settings.max_names)["cui"].to_pylist())))
+    if settings.cuis:
+        steps.append(("cuis", read_list(Path(settings.cuis), chosen)))
+    if mentions is not None:
+        gold = tables.read(tables.MENTIONS, mentions).filter(pc.field("split") == "train")
+        seen = Counter(cui for cuis in gold["cuis"].to_pylist() for cui in cuis)
+        steps.append(("max_train_mentions", {cui for cui in chosen if seen[cui] <= (settings.max_train_mentions or 0)}))
+    for name, kept in steps:
+        before = len(chosen)
+        chosen &= kept
+        say(f"{name}: {len(chosen):,} of {before:,} concepts stay")
     if not chosen:
-        fix = "widen require_definition, semantic_types or xrefs of the generator, or semantic_types of the kb"
-        raise UserError("no concept to write about", str(kb / "concepts.parquet"), "none fits the generator's `concepts` settings", fix)
+        fix = "widen the setting that left none, or semantic_types of the kb"
+        given = ", ".join(name for name, _ in steps) or "no setting"
+        raise UserError("no concept to write about", str(kb / "concepts.parquet"), f"none fits the generator's `concepts` ({given})", fix)
     if settings.max is not None:
-        chosen = sorted(chosen, key=lambda cui: hashlib.sha256(f"{settings.seed}:{cui}".encode()).digest())[: settings.max]
+        return sorted(sorted(chosen, key=lambda cui: hashlib.sha256(f"{settings.seed}:{cui}".encode()).digest())[: settings.max])
     return sorted(chosen)
+
+
+def read_list(path: Path, known: Collection[str]) -> set[str]:
+    """CUIs of a text file, one per line; empty lines and what follows a # are skipped, CUIs that are not `known` are counted and said.
+
+    Raises:
+        UserError: The file is missing, is not UTF-8, or has a row that is no CUI.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("unreadable list of CUIs", str(path), str(error), "give a text file with one CUI per line") from error
+    found: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        cui = line.partition("#")[0].strip()
+        if cui and not re.fullmatch(r"C\d{7}", cui):
+            raise UserError("no CUI", f"{path}:{number}", f"{cui[:40]!r}", "a CUI is C and seven digits, one per line")
+        found |= {cui} if cui else set()
+    if unknown := sorted(found.difference(known)):
+        say(f"warning: {path}: {len(unknown):,} of {len(found):,} CUIs are not in the knowledge base, {unknown[0]} first")
+    return found

@@ -23,31 +23,30 @@ DEFINITION_WORDS = 60
 """Longer definitions are cut: the first words say what it is, and every word is processed for every note."""
 
 
-def make_prompts(spec: Path, kb: Path, out: Path) -> None:
+def make_prompts(spec: Path, kb: Path, out: Path, mentions: Path | None = None) -> None:
     """Write the prompts of a generator, `notes_per_concept` for each concept chosen.
 
     Args:
         spec: Spec file of the generator, part `prompts`.
         kb: Folder of the knowledge base's tables.
         out: Table `prompts`.
+        mentions: Gold mentions of the corpus that `concepts.corpus` names.
 
     Raises:
         UserError: No concept fits the settings.
     """
     generator: LlmGenerator | ControlGenerator = read_spec(spec)
-    chosen = concepts.load(kb, concepts.select(kb, generator.concepts))
+    settings = generator.concepts
+    chosen = concepts.load(kb, concepts.select(kb, settings, mentions))
     rows = []
     for cui, concept in chosen.items():
         text = instruction(concept.common_names(NAMES_SHOWN), concept.definition)
         for i in range(generator.notes_per_concept):
             note_id = f"{cui}-{i}"
             rows.append({"note_id": note_id, "cui": cui, "prompt": text, "has_definition": bool(concept.definition), "seed": seed_of(note_id)})
-    tables.write(
-        tables.PROMPTS,
-        out,
-        rows,
-        stamp("generation prompts", {"spec": spec, **concepts.tables_of(kb), **({"xrefs": kb / "xrefs.parquet"} if generator.concepts.xrefs else {})}),
-    )
+    inputs = {"spec": spec, **concepts.tables_of(kb)}
+    optional = {"xrefs": kb / "xrefs.parquet" if settings.xrefs else None, "cuis": settings.cuis, "mentions": mentions}
+    tables.write(tables.PROMPTS, out, rows, stamp("generation prompts", {**inputs, **{role: path for role, path in optional.items() if path}}))
     say(f"{len(rows):,} prompts for {len(chosen):,} concepts, {sum(bool(c.definition) for c in chosen.values()):,} of them with a definition")
 
 

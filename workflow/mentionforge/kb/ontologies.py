@@ -1,25 +1,27 @@
 """Open ontologies become concepts, names, definitions and cross-references, merged by UMLS CUI.
 
-Each ontology is read into terms; a term stands for the CUIs that a published map gives it. Rules:
-    CUIs        Mondo by its exact matches (SSSOM, one-to-one). DOID through Mondo's exact match where there is one, else by
+Each ontology is read into terms; a term stands for the CUIs that a published map gives it. Mondo and the Disease Ontology are read as
+published (OBO, OBO Graphs JSON, OWL) or from the lists of terms that Python packages ship; all others as published. Rules:
+    CUIs        Mondo by its exact matches (SSSOM), without them by its own UMLS cross-references. DOID through Mondo's exact match where there is one, else by
                 its own UMLS cross-references; HPO by its own. So a disease that Mondo and DOID file under different CUIs is one
                 concept, not two that bear the same names. A term without a CUI is dropped and counted.
-    codes       A MeSH or OMIM code goes to the concepts that the first of the maps mondo, doid, mesh-name gives; within a map
-                all its concepts are kept. MONDO, DOID and HPO ids are codes as well.
+                `others` by their own, in the order listed; a term without a CUI by an exact match of `sssom` files. Of several CUIs
+                of a term `several_cuis` keeps all, or the lowest, or none, counted.
+    codes       A MeSH or OMIM code goes to the concepts that the first of the maps mondo, doid, others, sssom, mesh-name gives;
+                within a map all its concepts are kept. The ontologies' own ids are codes as well.
     mesh-name   A disease of MeSH (trees C and F03, and supplementary records of those headings) that no map knows goes to the
                 concepts that bear its heading, else to those that bear one of its synonyms (`text.normalize_surface`).
-    names       Labels and synonyms of the terms (HPO: exact and related ones only), and the MeSH names of mapped MeSH ids.
-    preferred   The label from Mondo, else DOID, else HPO; of several terms, of the one with the lowest id.
-    definitions From Mondo, then DOID, then HPO; the first is the preferred one.
+    names       Labels and synonyms of the terms (HPO and others: exact and related ones only), and the MeSH names of mapped MeSH ids.
+    preferred   The label from Mondo, else DOID, else HPO, else the first of the others; of several terms, of the one with the lowest id.
+    definitions In the same order; the first is the preferred one.
     types       No ontology gives UMLS semantic types. Mondo and DOID: T191 below neoplasm, T048 below psychiatric disorder,
-                T037 below injury, else T047. HPO: T191 below Neoplasm, T184 below Constitutional symptom, else T033. HPO's
-                type counts only where no disease ontology has the concept.
+                T037 below injury, else T047. HPO: T191 below Neoplasm, T184 below Constitutional symptom, else T033. Others: the
+                entry's `semantic_type`. HPO's type counts only where no disease ontology has the concept.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import re
@@ -31,9 +33,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from mentionforge import tables
-from mentionforge.config import OntologyKb
+from mentionforge.config import OntologyKb, OtherOntology
 from mentionforge.errors import UserError
 from mentionforge.kb.extract import Extracted
+from mentionforge.kb.terms import Code, Published, code_of, exact_matches, is_term_list, open_binary, read_terms
 from mentionforge.text import normalize_surface
 
 MONDO_ROOTS = ("MONDO:0000001", "MONDO:0042489", "MONDO:0021178")
@@ -46,13 +49,10 @@ PHENOTYPES = "HP:0000118"
 """Root of HPO's phenotypic abnormalities; its other branches are modifiers, onset, inheritance."""
 
 MESH_DISEASES = re.compile(r"C\d|F03")
-SSSOM_PREFIX = {"MSH": "mesh", "UMLS": "UMLS", "OMIM": "OMIM", "OMIMPS": "OMIMPS", "DOID": "DOID"}
-CUI = re.compile(r"C\d{7}")
-OBO_SYNONYM = re.compile(r'"((?:[^"\\]|\\.)*)" (EXACT|RELATED|NARROW|BROAD)\b ?([\w:]*)')
-OBO_DEFINITION = re.compile(r'"((?:[^"\\]|\\.)*)"')
+CODED = ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM")
+"""Vocabularies whose codes an ontology's own cross-references give to its concepts."""
 
-Code = tuple[str, str]
-"""Vocabulary and code without prefix: ("MSH", "D003920")."""
+CUI = re.compile(r"C\d{7}")
 
 
 @dataclass
@@ -89,23 +89,33 @@ def read(entry: OntologyKb) -> Extracted:
         UserError: A file is missing or malformed (with its row), or ontologies come without the maps that give them CUIs.
     """
     drops: Counter[str] = Counter()
-    mondo_cuis = dict(_sssom(entry, "UMLS"))
-    if entry.mondo and not mondo_cuis:
-        raise UserError("missing map", "config: mondo_sssom.UMLS", "Mondo itself has no CUIs", "give its exact matches to UMLS")
+    mondo_cuis: dict[str, set[str]] = defaultdict(set)
+    for mondo_id, cui in _sssom(entry, "UMLS"):
+        mondo_cuis[mondo_id].add(cui)
     mondo = _mondo(entry, mondo_cuis, drops)
     doid = _doid(entry, mondo_cuis, drops)
     hpo = _hpo(entry, drops)
+    others = {name: _other(name, settings, drops) for name, settings in entry.others.items()}
+    matches = [
+        (f"{path}:{number}", a, b)
+        for path in entry.sssom
+        for number, a, b in exact_matches(path, lambda _, predicate: drops.update([f"sssom: {predicate}, not an exact match"]))
+    ]
     kb = _Merger()
-    for terms in (mondo, doid, hpo):
+    for terms in (mondo, doid, hpo, *others.values()):
+        _match_cuis(terms, matches)
         for term in sorted(terms, key=lambda t: t.id):
+            _choose_cuis(term, entry.several_cuis, drops)
             kb.add(term, drops)
+    kb.add_matches(matches, drops)
     mesh = _mesh(entry.mesh_names)
     kb.add_mesh(mesh, entry.mesh_name_match, drops)
     concepts, names, definitions, xrefs = kb.rows()
     inputs = {"mondo": entry.mondo, **{f"sssom_{k}": v for k, v in entry.mondo_sssom.items()}, "doid": entry.doid, "doid_xrefs": entry.doid_xrefs}
     inputs |= {"doid_definitions": entry.doid_definitions, "hpo": entry.hpo, **{f"mesh_names_{i}": path for i, path in enumerate(entry.mesh_names)}}
+    inputs |= {f"others_{name}": settings.path for name, settings in entry.others.items()} | {f"matches_{i}": path for i, path in enumerate(entry.sssom)}
     funnel = {
-        "terms": {"mondo": len(mondo), "doid": len(doid), "hpo": len(hpo), "mesh": len(mesh)},
+        "terms": {"mondo": len(mondo), "doid": len(doid), "hpo": len(hpo), **{name: len(terms) for name, terms in others.items()}, "mesh": len(mesh)},
         "drops": dict(sorted(drops.items())),
     }
     return Extracted(
@@ -145,6 +155,16 @@ class _Merger:
         self._code(term.id, term.cuis, term.via, drops)
         for code in sorted(term.codes):
             self._code(code, term.cuis, source.lower(), drops)
+
+    def add_matches(self, matches: Iterable[tuple[str, Code, Code]], drops: Counter[str]) -> None:
+        """Give MeSH and OMIM codes the concepts that an exact match names, by CUI or by a term that has one."""
+        for _, *pair in matches:
+            for code, other in (pair, pair[::-1]):
+                if code[0] not in ("MSH", "OMIM"):
+                    continue
+                cuis = {other[1]} & self.preferred.keys() if other[0] == "UMLS" else self.codes.get(other, ("", set()))[1]
+                if cuis and other[0] not in ("MSH", "OMIM"):
+                    self._code(code, set(cuis), "sssom", drops)
 
     def add_mesh(self, mesh: Mapping[str, Mesh], match: bool, drops: Counter[str]) -> None:
         """Add the names of mapped MeSH ids, and map diseases without a map by name."""
@@ -198,119 +218,165 @@ class _Merger:
 # -------------------------------------------------------------------------------------------------------------- readers
 
 
-def _mondo(entry: OntologyKb, cuis: Mapping[str, str], drops: Counter[str]) -> list[Term]:
-    """Mondo's live diseases: {id: {label, synonyms?, description?, deprecated, ancestors: {id: distance}}}."""
+def _mondo(entry: OntologyKb, cuis: Mapping[str, set[str]], drops: Counter[str]) -> list[Term]:
+    """Mondo's live diseases, as published or as {id: {label, synonyms?, description?, deprecated, ancestors: {id: distance}}}."""
     if not entry.mondo:
         return []
     codes: dict[str, set[Code]] = defaultdict(set)
     for target in ("MSH", "OMIM", "OMIMPS"):
         for mondo, code in _sssom(entry, target):
-            # A phenotypic series is written PS123456 among OMIM's numbers.
-            codes[mondo].add(("OMIM", f"PS{code}") if target == "OMIMPS" else (target, code))
+            codes[mondo].add(code_of(f"{target}:{code}"))
+    own: dict[str, set[str]] = defaultdict(set)
+    if not is_term_list(entry.mondo):
+        published = {t.id: t for t in read_terms(entry.mondo)}
+        lines = _lines({key: t.parents for key, t in published.items()})
+        rows = [(key, t.obsolete, lines[key], t.name, [text for text, *_ in t.synonyms], t.definition) for key, t in published.items()]
+        for key, term in published.items():
+            own[key] = _own_cuis(term)
+    else:
+        if not cuis:
+            raise UserError("missing map", "config: mondo_sssom.UMLS", "Mondo as a list of terms has no CUIs", "give its exact matches to UMLS")
+        with _reading(entry.mondo) as handle:
+            data = json.load(handle)
+            rows = [(key, d["deprecated"], {key, *d["ancestors"]}, d["label"], d.get("synonyms", ()), d.get("description") or "") for key, d in data.items()]
     terms = []
-    with _reading(entry.mondo) as handle:
-        for key, data in json.load(handle).items():
-            if not key.startswith("MONDO:"):
-                continue
-            if data["deprecated"]:
-                drops["MONDO: deprecated term"] += 1
-                continue
-            line = {key, *data["ancestors"]}
-            if line.isdisjoint(MONDO_ROOTS):
-                drops["MONDO: not a disease"] += 1
-                continue
-            terms.append(
-                Term(
-                    id=_code_of(key),
-                    names=_unique([(data["label"], "label"), *((s, "synonym") for s in data.get("synonyms", ()))]),
-                    types=_types(line, MONDO_TYPES, "T047"),
-                    definition=_clean(data.get("description") or ""),
-                    cuis={cuis[key]} if key in cuis else set(),
-                    via="mondo",
-                    codes=codes[key],
-                )
-            )
+    for key, obsolete, line, label, synonyms, definition in rows:
+        if not key.startswith("MONDO:"):
+            continue
+        if obsolete:
+            drops["MONDO: deprecated term"] += 1
+        elif line.isdisjoint(MONDO_ROOTS):
+            drops["MONDO: not a disease"] += 1
+        else:
+            names = _unique([(label, "label"), *((s, "synonym") for s in synonyms)])
+            found = cuis.get(key, set()) if cuis else own[key]
+            terms.append(Term(code_of(key), names, _types(line, MONDO_TYPES, "T047"), _clean(definition), set(found), "mondo", codes[key]))
     return terms
 
 
-def _doid(entry: OntologyKb, mondo_cuis: Mapping[str, str], drops: Counter[str]) -> list[Term]:
-    """DOID's terms: [{id, name, synonyms?, relations?: {is_a}, xrefs?: [{namespace, id}]}], TSV of xrefs, TSV of definitions."""
+def _doid(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> list[Term]:
+    """DOID's terms, as published or as [{id, name, synonyms?, relations?: {is_a}, xrefs?: [{namespace, id}]}]; TSV of xrefs, TSV of definitions."""
     data: dict[str, list[tuple[str, str]]] = {}
-    parents: dict[str, list[str]] = {}
+    parents: dict[str, Iterable[str]] = {}
     labels: dict[str, str] = {}
+    definitions: dict[str, str] = {}
     xrefs: dict[str, set[Code]] = defaultdict(set)
-    if entry.doid:
+    if entry.doid and not is_term_list(entry.doid):
+        for published in read_terms(entry.doid):
+            if published.obsolete:
+                drops["DOID: obsolete term"] += 1
+                continue
+            data[published.id] = [(published.name, "label"), *((text, "synonym") for text, *_ in published.synonyms)]
+            parents[published.id] = published.parents
+            if published.definition:
+                definitions[published.id] = published.definition
+            xrefs[published.id] |= {code_of(x) for x in published.xrefs}
+    elif entry.doid:
         with _reading(entry.doid) as handle:
             for term in json.load(handle):
                 data[term["id"]] = [(term["name"], "label"), *((s, "synonym") for s in term.get("synonyms", ()))]
                 parents[term["id"]] = term.get("relations", {}).get("is_a", [])
-                xrefs[term["id"]] |= {(x["namespace"], x["id"]) for x in term.get("xrefs", ())}
+                xrefs[term["id"]] |= {code_of(f"{x['namespace']}:{x['id']}") for x in term.get("xrefs", ())}
     if entry.doid_xrefs:
         for _, (key, label, xref) in _tsv(entry.doid_xrefs, ("id", "label", "xref")):
             labels[key] = label
-            vocabulary, _, code = xref.partition(":")
-            xrefs[key].add((vocabulary, code))
-    definitions: dict[str, str] = {}
+            xrefs[key].add(code_of(xref))
     if entry.doid_definitions:
         for _, (key, name, definition) in _tsv(entry.doid_definitions, ("?id", "?name", "?definition")):
             labels.setdefault(key, name)
             definitions.setdefault(key, definition)
-    through_mondo = {f"DOID:{code}": mondo_cuis[mondo] for mondo, code in _sssom(entry, "DOID") if mondo in mondo_cuis}
-    vocabularies = {"MESH": "MSH", "OMIM": "OMIM", "MIM": "OMIM"}
+    through_mondo: dict[str, set[str]] = defaultdict(set)
+    for mondo, code in _sssom(entry, "DOID"):
+        through_mondo[f"DOID:{code}"] |= mondo_cuis.get(mondo, set())
     lines = _lines(parents)
     terms = []
     for key in {*data, *labels}:
-        own = {code for vocabulary, code in xrefs[key] if vocabulary == "UMLS_CUI" and CUI.fullmatch(code)}
-        if key in through_mondo and own - {through_mondo[key]}:
+        own = {code for vocabulary, code in xrefs[key] if vocabulary == "UMLS" and CUI.fullmatch(code)}
+        known = through_mondo.get(key, set())
+        if known and own - known:
             drops["DOID: term's own CUIs, other than Mondo's"] += 1
         current = [(labels[key], "label")] if key in labels else []
         terms.append(
             Term(
-                id=_code_of(key),
+                id=code_of(key),
                 names=_unique([*current, *data.get(key, ())]),
                 types=_types(lines.get(key, {key}), DOID_TYPES, "T047"),
                 definition=_clean(definitions.get(key, "")),
-                cuis={through_mondo[key]} if key in through_mondo else own,
-                via="mondo" if key in through_mondo else "doid",
-                codes={(vocabularies[v], code) for v, code in xrefs[key] if v in vocabularies},
+                cuis=set(known or own),
+                via="mondo" if known else "doid",
+                codes={code for code in xrefs[key] if code[0] in ("MSH", "OMIM")},
             )
         )
     return terms
 
 
 def _hpo(entry: OntologyKb, drops: Counter[str]) -> list[Term]:
-    """HPO's phenotypic abnormalities (OBO)."""
+    """HPO's phenotypic abnormalities."""
     if not entry.hpo:
         return []
-    import obonet
-
-    with _reading(entry.hpo) as handle:
-        nodes = {key: node for key, node in obonet.read_obo(handle).nodes(data=True) if "name" in node}
-    lines = _lines({key: node.get("is_a", []) for key, node in nodes.items()})
+    published = {t.id: t for t in read_terms(entry.hpo)}
+    lines = _lines({key: t.parents for key, t in published.items()})
     terms = []
-    for key, node in nodes.items():
-        if PHENOTYPES not in lines[key] or key == PHENOTYPES:
+    for key, term in published.items():
+        if term.obsolete or PHENOTYPES not in lines[key] or key == PHENOTYPES:
             drops["HPO: not a phenotypic abnormality"] += 1
             continue
-        names = [(node["name"], "label")]
-        for raw in node.get("synonym", ()):
-            found = OBO_SYNONYM.match(raw)
-            if not found or found[2] in ("NARROW", "BROAD") or found[3] == "obsolete_synonym":
-                drops["HPO: narrow, broad or obsolete synonym"] += 1
-            else:
-                names.append((_unescape(found[1]), found[2].lower()))
-        definition = OBO_DEFINITION.match(node.get("def", ""))
-        terms.append(
-            Term(
-                id=("HPO", key.removeprefix("HP:")),
-                names=_unique(names),
-                types=_types(lines[key], HPO_TYPES, "T033"),
-                definition=_clean(_unescape(definition[1])) if definition else None,
-                cuis={x.removeprefix("UMLS:") for x in node.get("xref", ()) if x.startswith("UMLS:") and CUI.fullmatch(x.removeprefix("UMLS:"))},
-                via="hpo",
-            )
-        )
+        terms.append(Term(code_of(key), _scoped(term, "HPO", drops), _types(lines[key], HPO_TYPES, "T033"), _clean(term.definition), _own_cuis(term), "hpo"))
     return terms
+
+
+def _other(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term]:
+    """The live terms of another ontology, below its roots."""
+    published = {t.id: t for t in read_terms(settings.path)}
+    lines = _lines({key: t.parents for key, t in published.items()})
+    if missing := sorted(set(settings.roots) - set(published)):
+        raise UserError("unknown root", settings.path, f"{missing[0]} is no term of it", f"correct others.{name}.roots")
+    terms = []
+    for key, term in published.items():
+        if term.obsolete:
+            drops[f"{name}: obsolete term"] += 1
+        elif settings.roots and lines[key].isdisjoint(settings.roots):
+            drops[f"{name}: not below the roots"] += 1
+        else:
+            codes = {code for code in map(code_of, term.xrefs) if code[0] in CODED}
+            own = (name, key.partition(":")[2] or key)
+            terms.append(Term(own, _scoped(term, name, drops), {settings.semantic_type}, _clean(term.definition), _own_cuis(term), name.lower(), codes))
+    return terms
+
+
+def _own_cuis(term: Published) -> set[str]:
+    return {code for vocabulary, code in map(code_of, term.xrefs) if vocabulary == "UMLS" and CUI.fullmatch(code)}
+
+
+def _scoped(term: Published, source: str, drops: Counter[str]) -> list[tuple[str, str]]:
+    """Label and the exact and related synonyms of a term; others are counted."""
+    names = [(term.name, "label")]
+    for text, scope, kind in term.synonyms:
+        if scope in ("narrow", "broad") or kind == "obsolete_synonym":
+            drops[f"{source}: narrow, broad or obsolete synonym"] += 1
+        else:
+            names.append((text, scope))
+    return _unique(names)
+
+
+def _match_cuis(terms: Iterable[Term], matches: Iterable[tuple[str, Code, Code]]) -> None:
+    """Give terms without a CUI those of an exact match."""
+    cuis: dict[Code, set[str]] = defaultdict(set)
+    for where, *pair in matches:
+        for code, other in (pair, pair[::-1]):
+            if other[0] == "UMLS":
+                if not CUI.fullmatch(other[1]):
+                    raise UserError("wrong CUI", where, f"{other[1]!r} is none", "a CUI is C and seven digits")
+                cuis[code].add(other[1])
+    for term in terms:
+        if not term.cuis and term.id in cuis:
+            term.cuis, term.via = set(cuis[term.id]), "sssom"
+
+
+def _choose_cuis(term: Term, policy: str, drops: Counter[str]) -> None:
+    if len(term.cuis) > 1 and policy != "all":
+        drops[f"{term.id[0]}: term with several CUIs, {'the lowest kept' if policy == 'lowest' else 'left out'}"] += 1
+        term.cuis = {min(term.cuis)} if policy == "lowest" else set()
 
 
 def _mesh(paths: Iterable[str]) -> dict[str, Mesh]:
@@ -331,32 +397,24 @@ def _mesh(paths: Iterable[str]) -> dict[str, Mesh]:
     return {code: Mesh(code, name, synonyms, disease(code, last)) for code, (name, synonyms, last) in rows.items()}
 
 
-def _sssom(entry: OntologyKb, target: str) -> Iterator[Code]:
+def _sssom(entry: OntologyKb, target: str) -> Iterator[tuple[str, str]]:
     """Pairs of Mondo id and code without prefix from a file of exact matches."""
     path = dict(entry.mondo_sssom).get(target)  # type: ignore[call-overload]
     if path is None:
         return
-    for number, (subject, predicate, object_id) in _tsv(path, ("subject_id", "predicate_id", "object_id")):
-        prefix, _, code = object_id.partition(":")
-        if predicate != "skos:exactMatch" or prefix != SSSOM_PREFIX[target] or not subject.startswith("MONDO:"):
-            raise UserError(
-                "unexpected mapping", f"{path}:{number}", f"not an exact match of a MONDO and a {SSSOM_PREFIX[target]} id", "give Mondo's exact matches"
-            )
-        yield subject, code
+    expected = "OMIM" if target == "OMIMPS" else target
+
+    def refuse(number: int, predicate: str) -> None:
+        raise UserError("unexpected mapping", f"{path}:{number}", f"{predicate}, not an exact match", "give Mondo's exact matches")
+
+    for number, subject, (vocabulary, code) in exact_matches(path, refuse):
+        if subject[0] != "MONDO" or vocabulary != expected:
+            where = f"{path}:{number}"
+            raise UserError("unexpected mapping", where, f"not an exact match of a MONDO and a {target} id", "give Mondo's exact matches")
+        yield f"MONDO:{subject[1]}", code.removeprefix("PS") if target == "OMIMPS" else code
 
 
 # -------------------------------------------------------------------------------------------------------------- helpers
-
-
-def _open(path: str) -> TextIO:
-    """Text of a file, unpacked if its name ends in .gz or .zst."""
-    if not Path(path).is_file():
-        raise UserError("missing file", path, "it does not exist", "run the workflow, which fetches it, or correct the config")
-    if path.endswith(".zst"):
-        import zstandard
-
-        return io.TextIOWrapper(zstandard.open(path, "rb"), encoding="utf-8", newline="\n")
-    return gzip.open(path, "rt", encoding="utf-8", newline="\n") if path.endswith(".gz") else open(path, encoding="utf-8", newline="\n")
 
 
 @contextmanager
@@ -365,7 +423,7 @@ def _reading(path: str) -> Iterator[TextIO]:
     from zstandard import ZstdError
 
     try:
-        with _open(path) as handle:
+        with io.TextIOWrapper(open_binary(path), encoding="utf-8", newline="\n") as handle:
             yield handle
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, ZstdError) as error:
         raise UserError(
@@ -410,11 +468,6 @@ def _types(line: Iterable[str], known: Mapping[str, str], default: str) -> set[s
     return {known[key] for key in line if key in known} or {default}
 
 
-def _code_of(key: str) -> Code:
-    source, _, code = key.partition(":")
-    return source, code
-
-
 def _unique(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Names without surrounding blanks, each once, in order; empty ones dropped."""
     first: dict[str, str] = {}
@@ -426,7 +479,3 @@ def _unique(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _clean(text: str) -> str | None:
     return " ".join(text.split()) or None
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)

@@ -124,15 +124,19 @@ def _folder(path: Path, names: tuple[str, ...]) -> Release:
         plain, packed = meta / f"{name}.RRF", meta / f"{name}.RRF.gz"
         if plain.is_file():
             _check_magic(plain)
-            release.members[name] = Member(name, str(plain), (Piece(partial(plain.open, "rb"), plain.stat().st_size),), plain)
+            release.members[name] = Member(name, str(plain), (Piece(partial(_open, plain), plain.stat().st_size),), plain)
         elif packed.is_file():
-            release.members[name] = Member(name, str(packed), (Piece(partial(packed.open, "rb"), packed.stat().st_size, True),))
+            release.members[name] = Member(name, str(packed), (Piece(partial(_open, packed), packed.stat().st_size, True),))
         else:
             continue
         release.inputs[name] = plain if plain.is_file() else packed
     note = meta / "release.dat"
     release.note = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else ""
     return release
+
+
+def _open(path: Path) -> BinaryIO:
+    return open(path, "rb")
 
 
 def _check_magic(path: Path) -> None:
