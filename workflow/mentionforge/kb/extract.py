@@ -99,20 +99,22 @@ def summary(concepts: pa.Table, names: pa.Table, definitions: pa.Table, xrefs: p
         def one(sql: str) -> int:
             return int(db.execute(sql).fetchall()[0][0])
 
+        db.execute("CREATE TEMP TABLE by_code AS SELECT source, code, min(cui) <> max(cui) AS ambiguous FROM xrefs GROUP BY source, code")
+        distinct, ambiguous = db.execute(
+            "SELECT count(*), count(*) FILTER (ambiguous) FROM (SELECT min(cui) <> max(cui) AS ambiguous FROM names GROUP BY name)"
+        ).fetchall()[0]
         return {
             "concepts": len(concepts),
             "with_definition": one("SELECT count(definition) FROM concepts"),
             "concepts_by_semantic_type": counted("SELECT t, count(*) FROM (SELECT unnest(semantic_types) AS t FROM concepts) GROUP BY t"),
             "names": len(names),
-            "distinct_names": one("SELECT count(DISTINCT name) FROM names"),
+            "distinct_names": int(distinct),
             "names_by_source": counted("SELECT source, count(*) FROM names GROUP BY source"),
-            "ambiguous_names": one("SELECT count(*) FROM (SELECT name FROM names GROUP BY name HAVING count(DISTINCT cui) > 1)"),
+            "ambiguous_names": int(ambiguous),
             "definitions_by_source": counted("SELECT source, count(*) FROM definitions GROUP BY source"),
             "retired_by_relation": counted("SELECT relation, count(*) FROM retired GROUP BY relation"),
             "xrefs": len(xrefs),
-            "codes_by_source": counted("SELECT source, count(DISTINCT code) FROM xrefs GROUP BY source"),
-            "xrefs_by_map": counted("SELECT source || ' ' || via, count(*) FROM xrefs GROUP BY ALL"),
-            "ambiguous_codes": counted(
-                "SELECT source, count(*) FROM (SELECT source, code FROM xrefs GROUP BY source, code HAVING count(DISTINCT cui) > 1) GROUP BY source"
-            ),
+            "codes_by_source": counted("SELECT source, count(*) FROM by_code GROUP BY source"),
+            "xrefs_by_map": counted("SELECT source || ' ' || via, n FROM (SELECT source, via, count(*) AS n FROM xrefs GROUP BY source, via)"),
+            "ambiguous_codes": counted("SELECT source, count(*) FROM by_code WHERE ambiguous GROUP BY source"),
         }

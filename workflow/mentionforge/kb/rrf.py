@@ -156,7 +156,7 @@ def _select(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scrat
     db.execute(
         """
         CREATE TEMP TABLE concepts AS
-        WITH grouped AS (SELECT cui, list(tui ORDER BY tui) AS semantic_types FROM types GROUP BY cui)
+        WITH grouped AS (SELECT cui, list_sort(list(tui)) AS semantic_types FROM types GROUP BY cui)
         SELECT cui, name AS preferred_name, definition, semantic_types
         FROM preferred JOIN grouped USING (cui) LEFT JOIN (FROM definitions WHERE rank = 1) USING (cui)
         """
@@ -164,7 +164,7 @@ def _select(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scrat
     db.execute(
         f"""
         CREATE TEMP TABLE xrefs AS
-        SELECT DISTINCT sab AS source, regexp_replace(code, '^[A-Za-z_]+:', '') AS code, cui, 'MRCONSO' AS via
+        SELECT DISTINCT sab AS source, CASE WHEN contains(code, ':') THEN regexp_replace(code, '^[A-Za-z_]+:', '') ELSE code END AS code, cui, 'MRCONSO' AS via
         FROM atoms SEMI JOIN preferred USING (cui)
         WHERE english AND NOT suppressed AND sab IN ({_literals(entry.xref_sources)}) AND code IS NOT NULL AND code <> 'NOCODE'
         """

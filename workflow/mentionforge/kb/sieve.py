@@ -21,7 +21,7 @@ from mentionforge.provenance import digested
 
 BAR, NEWLINE, RETURN = b"|\n\r"
 MARGIN = 16
-"""Zero bytes behind a block, so that the start of a short last row can be read."""
+"""Bytes behind a block, so that the start of a short last row can be read."""
 
 Wanted = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Which rows of a block are kept: bytes of the block (with `MARGIN`), offset of each row, to a boolean for each row."""
@@ -117,14 +117,24 @@ def _words(block: np.ndarray) -> np.ndarray:
 
 
 def _blocks(member: Member) -> Iterator[np.ndarray]:
-    """Blocks of whole rows, each with `MARGIN` zero bytes behind; the next chunk is read, and digested, while a block is worked on."""
+    """Blocks of whole rows, each with `MARGIN` bytes behind; the next chunk is read, and digested, while a block is worked on.
+
+    A block is a view of the chunk read, without copying; only the row that two chunks share is put together.
+    """
     margin, rest = bytes(MARGIN), b""
     for chunk in _ahead(member.chunks() if member.path is None else digested(member.chunks(), member.path)):
-        cut = chunk.rfind(b"\n") + 1
-        if not cut:
+        head, cut = chunk.find(b"\n") + 1, chunk.rfind(b"\n") + 1
+        if not head:
             rest += chunk
             continue
-        yield np.frombuffer(b"".join((rest, memoryview(chunk)[:cut], margin)), np.uint8)
+        if not rest:
+            head = 0
+        else:
+            yield np.frombuffer(b"".join((rest, chunk[:head], margin)), np.uint8)
+        if head < cut <= len(chunk) - MARGIN:
+            yield np.frombuffer(chunk, np.uint8)[head : cut + MARGIN]
+        elif head < cut:
+            yield np.frombuffer(chunk[head:cut] + margin, np.uint8)
         rest = chunk[cut:]
     if rest:
         yield np.frombuffer(rest + margin, np.uint8)
