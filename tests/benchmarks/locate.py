@@ -38,7 +38,20 @@ def concepts_of_the_demo(count: int, draw: random.Random) -> list[Concept]:
             continue
         first, last = base.split(maxsplit=1)
         forms = [*own, f"{last}, {first}", f"{base} (disorder)", f"{base} NOS", f"{base}, unspecified", f"[D]{base}"]
-        for qualifier in ("acute", "chronic", "familial", "hereditary", "primary", "secondary", "juvenile", "severe", "recurrent", "congenital", "idiopathic", "mild"):
+        for qualifier in (
+            "acute",
+            "chronic",
+            "familial",
+            "hereditary",
+            "primary",
+            "secondary",
+            "juvenile",
+            "severe",
+            "recurrent",
+            "congenital",
+            "idiopathic",
+            "mild",
+        ):
             forms += [f"{qualifier} {base}", f"{base}, {qualifier}"]
         forms = list(dict.fromkeys(forms))[:NAMES]
         chosen.append(Concept(f"C{len(chosen)}", forms[0], tuple(forms[1:])))

@@ -2,8 +2,8 @@
 
 The model's own tags come first, and what they take is left alone; then the longest of all other hits win:
 
-1. `tag`: a tagged stretch that is a known name of the concept, a near variant of one, or an initialism of one. Any other
-   tag is taken off, and the next steps decide.
+1. `tag`: a tagged stretch that is a known name of the concept, a near variant of one, an initialism of one, or, where
+   `tag_similarity` is given, near one in an encoder's space. Any other tag is taken off, and the next steps decide.
 2. `exact`: the preferred name. 3. `synonym`: any other name. Both at word boundaries, in any case, with blanks and hyphens
    interchangeable and an article after "of"; abbreviations and names of ordinary words in their own case only.
 4. `fuzzy`: as many words as the name, each the same but for number, possessive, spelling (ae/e) or a hyphen, or a slip of the pen.
@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -32,9 +30,10 @@ from rapidfuzz.distance import OSA
 from spacy.lang.en.stop_words import STOP_WORDS
 
 from mentionforge import config, tables
-from mentionforge.config import ControlGenerator, LlmGenerator, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts, markers
+from mentionforge.generation import funnel as funnels
 from mentionforge.generation.concepts import Concept, fold, words_of
 from mentionforge.progress import say, track
 from mentionforge.provenance import stamp, versions
@@ -281,7 +280,7 @@ class _Name:
                 yield found.span()
 
 
-def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path) -> dict[str, Any]:
+def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path, encoder: Path | None = None) -> dict[str, Any]:
     """Locate the mentions of all notes of a generator, and write located, mentions and rejected .parquet and funnel.json.
 
     Args:
@@ -290,17 +289,15 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path) ->
         prompts: Table `prompts`.
         notes: Table `notes`.
         out: Folder to write to.
+        encoder: Stamp of the encoder's weights, where locate.tag_similarity is given.
 
     Returns:
-        The funnel: notes `prompted`, `generated`, `finished_by_length`, `with_tags`, `located` = sum of `located_by_match` (a
-        note counts under its best match), `rejected` = sum of `rejected_by_reason`; `mentions` = sum of `mentions_by_match`
-        = sum of n times `notes_by_mentions[n]`; `concepts_prompted`, `concepts_covered`; `unlisted_surface_share`, the share
-        of mentions whose surface is no name of the concept in the knowledge base.
+        The funnel; see `mentionforge.generation.funnel`.
 
     Raises:
         UserError: A note's concept is not in the knowledge base.
     """
-    generator: LlmGenerator | ControlGenerator = read_spec(spec)
+    generator: config.Generator = read_spec(spec)
     prompted = tables.read(tables.PROMPTS, prompts)["cui"].to_pylist()
     rows = tables.read(tables.NOTES, notes).to_pylist()
     known = concepts.load(kb)
@@ -309,6 +306,7 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path) ->
         raise UserError("unknown concept", str(notes), f"{', '.join(unknown[:5])} not in {kb}", "delete the file and rerun the workflow")
     vocabulary = {fold(word.casefold()) for concept in known.values() for name in concept.names for word, _ in words_of(name)}
 
+    alike = _alike(rows, known, vocabulary, generator, encoder)
     located, found, rejected = [], [], []
     counts: Counter[str] = Counter()
     matcher, current = None, None
@@ -320,7 +318,7 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path) ->
             text, tagged = markers.strip(row["text"])
             counts["with_tags"] += markers.has_mark(row["text"])
             counts["finished_by_length"] += row["finish_reason"] == "length"
-            mentions = matcher.find(text, tagged)
+            mentions = matcher.find(text, tagged, alike.get(current, {}))
             key = {"note_id": row["note_id"], "cui": row["cui"]}
             if mentions:
                 located.append(key | {"text": text})
@@ -340,10 +338,9 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path) ->
     tables.write(tables.LOCATED, out / "located.parquet", located, made)
     tables.write(tables.SYNTHETIC_MENTIONS, out / "mentions.parquet", found, made)
     tables.write(tables.REJECTED, out / "rejected.parquet", rejected, made)
-    funnel = _funnel(prompted, rows, found, rejected, counts)
-    temporary = out / f".funnel.json.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(funnel, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, out / "funnel.json")
+    made_of = funnels.Counted(prompted, len(rows), counts["finished_by_length"], counts["with_tags"], counts["unlisted"])
+    funnel = funnels.funnel(made_of, found, rejected)
+    funnels.write_json(out / "funnel.json", funnel)
     say(
         f"{len(located):,} of {len(rows):,} notes have {len(found):,} mentions, by best match: "
         + ", ".join(f"{m} {n:,}" for m, n in funnel["located_by_match"].items())
@@ -351,33 +348,39 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path) ->
     return funnel
 
 
-def _funnel(prompted: Sequence[str], rows: Sequence[Any], found: Sequence[Any], rejected: Sequence[Any], counts: Counter[str]) -> dict[str, Any]:
-    best: dict[str, str] = {}
-    for mention in sorted(found, key=lambda m: tables.MATCHES.index(m["match"])):
-        best.setdefault(mention["note_id"], mention["match"])
-    by_best, by_match, reasons = Counter(best.values()), Counter(m["match"] for m in found), Counter(r["reason"] for r in rejected)
-    per_note = Counter(Counter(m["note_id"] for m in found).values())
-    funnel: dict[str, Any] = {
-        "prompted": len(prompted),
-        "generated": len(rows),
-        "finished_by_length": counts["finished_by_length"],
-        "with_tags": counts["with_tags"],
-        "located": len(best),
-        "located_by_match": {match: by_best[match] for match in tables.MATCHES},
-        "rejected": len(rejected),
-        "rejected_by_reason": {reason: reasons[reason] for reason in ("empty", "no_mention")},
-        "mentions": len(found),
-        "mentions_by_match": {match: by_match[match] for match in tables.MATCHES},
-        "notes_by_mentions": {str(n): notes for n, notes in sorted(per_note.items())},
-        "concepts_prompted": len(set(prompted)),
-        "concepts_covered": len({m["cui"] for m in found}),
-        "unlisted_surface_share": round(counts["unlisted"] / len(found), 4) if found else 0.0,
-    }
-    assert funnel["generated"] == funnel["located"] + funnel["rejected"], funnel
-    assert funnel["located"] == sum(by_best.values()) == sum(per_note.values()), funnel
-    assert funnel["rejected"] == sum(funnel["rejected_by_reason"].values()), funnel
-    assert funnel["mentions"] == sum(by_match.values()) == sum(n * notes for n, notes in per_note.items()), funnel
-    return funnel
+def _alike(
+    rows: Sequence[Mapping[str, Any]], known: Mapping[str, Concept], vocabulary: Collection[str], generator: Any, encoder: Path | None
+) -> dict[str, dict[str, float]]:
+    """Tagged surfaces that are no name, but near one in the encoder's space: by concept, with 100 times the cosine."""
+    least = generator.locate.tag_similarity
+    if least is None:
+        return {}
+    assert encoder, "the rule gives the encoder where it is needed"
+    doubtful: dict[str, set[str]] = {}
+    for cui, notes in itertools.groupby(rows, key=lambda row: row["cui"]):
+        matcher = Matcher(known[cui], generator.locate, vocabulary)
+        found = {surface for note in notes for surface in matcher.doubtful(*markers.strip(note["text"]))}
+        if found:
+            doubtful.setdefault(cui, set()).update(found)
+    pairs = [(cui, surface) for cui, surfaces in sorted(doubtful.items()) for surface in sorted(surfaces)]
+    if not pairs:
+        return {}
+    from mentionforge.encoders import Encoder
+
+    settings = generator.encoder
+    model = Encoder(encoder, settings.pooling, settings.max_tokens, settings.batch_size)
+    names = [(cui, name) for cui in sorted(doubtful) for name in known[cui].names]
+    vectors = model.encode(model.strings([text for _, text in (*pairs, *names)]), "tags compared").dense()
+    rows_of: dict[str, list[int]] = {}
+    for i, (cui, _) in enumerate(names):
+        rows_of.setdefault(cui, []).append(len(pairs) + i)
+    accepted: dict[str, dict[str, float]] = {}
+    for i, (cui, surface) in enumerate(pairs):
+        cosine = float((vectors[rows_of[cui]] @ vectors[i]).max())
+        if cosine >= least:
+            accepted.setdefault(cui, {})[surface] = round(100 * min(1.0, cosine), 1)
+    say(f"{sum(map(len, accepted.values())):,} of {len(pairs):,} tagged surfaces that are no names are near one")
+    return accepted
 
 
 def _fold_case(text: str) -> str:
