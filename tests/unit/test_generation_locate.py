@@ -213,6 +213,56 @@ def test_one_insertion_deletion_or_substitution_is_found(root):
         assert found / len(names) > 0.97, kind
 
 
+# --------------------------------------------------------------------------------------------------- labelled test set
+
+TAG = re.compile(r"<\s*/?\s*1?\s*CUI\s*>", re.IGNORECASE)
+
+
+def labelled(root: Path) -> list[tuple[Concept, str, list[tuple[int, int]]]]:
+    """Concept, raw note, and gold spans, counted in characters that are neither blank nor part of a tag."""
+    notes, concept, held = [], None, ""
+    for line in (root / "tests/data/location.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("= "):
+            preferred, *others = line[2:].split(" | ")
+            concept = Concept(f"C{len({c.preferred for c, *_ in notes}):07}", preferred, tuple(others))
+        elif line and not line.startswith("#"):
+            held += line
+            if held.count("[") > held.count("]"):  # a mention over a line break
+                held += "\n"
+                continue
+            gold, at = [], 0
+            for piece in re.split(r"([\[\]])", TAG.sub("", held)):
+                if piece == "[":
+                    begun = at
+                elif piece == "]":
+                    gold.append((begun, at))
+                else:
+                    at += len("".join(piece.split()))
+            notes.append((concept, held.replace("[", "").replace("]", ""), gold))
+            held = ""
+    return notes
+
+
+def dense(text: str, start: int, end: int) -> tuple[int, int]:
+    before, inside = ("".join(part.split()) for part in (text[:start], text[start:end]))
+    return len(before), len(before) + len(inside)
+
+
+def test_precision_and_recall_on_the_labelled_notes(root):
+    notes = labelled(root)
+    vocabulary = {fold(w.casefold()) for c, *_ in notes for n in c.names for w, _ in words_of(n)}
+    right = given = wanted = 0
+    wrong = []
+    for concept, raw, gold in notes:
+        text, tagged = markers.strip(raw)
+        found = {dense(text, m.start, m.end) for m in Matcher(concept, Locate(), vocabulary).find(text, tagged)}
+        right, given, wanted = right + len(found & set(gold)), given + len(found), wanted + len(gold)
+        if found != set(gold):
+            wrong.append((concept.preferred, raw))
+    assert len(notes) >= 300 and wanted >= 250 and sum(not gold for *_, gold in notes) >= 100
+    assert right / given >= 0.99 and right / wanted >= 0.97, (right / given, right / wanted, wrong)
+
+
 # ----------------------------------------------------------------------------------------------------------------- whole
 
 PIECES = [

@@ -190,7 +190,7 @@ def test_a_new_corpus_touches_no_generation(finished: Path, tmp_path: Path) -> N
 
 def test_a_temperature_does_not_fine_tune_again(finished: Path, tmp_path: Path) -> None:
     jobs = verbs(changed(finished, tmp_path, {"generators": {"smollm2": {"sampling": {"temperature": 0.5}}}}))
-    assert jobs["generation sample"] == 2 and jobs["generation locate"] == 1
+    assert jobs["generation sample"] == 2 and jobs["generation locate"] == jobs["generation filter"] == 1
     assert jobs["generation finetune"] == jobs["generation pairs"] == jobs["generation prompts"] == 0
 
 

@@ -52,7 +52,7 @@ STAGE_VERSIONS = {
     "downloads": 1,
     "kbs": 2,
     "corpora": 1,
-    "generators": 1,
+    "generators": 2,
     "strategies": 1,
     "recognizers": 1,
     "linkers": 1,
@@ -251,6 +251,12 @@ class Finetune(Entry):
     epochs: float = Field(1.0, gt=0, description="Passes over the pairs, unless max_steps is given.")
     max_steps: int | None = Field(None, ge=1, description="Number of updates; overrides epochs.")
     max_tokens: int = Field(2048, ge=16, description="Prompt and completion together.")
+    eval_share: float = Field(0.0, ge=0, lt=1, description="Share of the training documents held out to measure the loss on; their pairs are not trained on.")
+    eval_steps: int = Field(50, ge=1, description="Updates between two measurements of that loss.")
+    checkpoint_steps: int = Field(50, ge=1, description="Updates between two checkpoints, from which a killed job goes on.")
+    devices: int = Field(
+        1, ge=1, description="Processes that share each update, one per GPU; an update sees batch_size x gradient_accumulation x devices pairs."
+    )
     seed: int = Field(13, description="Seed of the adapter and of the order.")
 
 
@@ -271,6 +277,116 @@ class Locate(Entry):
     fuzzy_min_length: int = Field(6, ge=4, description="Shorter names match only exactly.")
     fuzzy_score: float = Field(88, ge=50, le=100, description="Least similarity of a fuzzy match, per cent of the name's length.")
     max_tag_tokens: int = Field(12, ge=1, description="A tagged stretch longer than this is no mention.")
+    tag_similarity: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Least cosine to a name of the concept, by the generator's encoder, at which any tagged stretch is a mention; none: never.",
+    )
+
+
+class NoteEncoder(Entry):
+    """The encoder that compares tagged stretches and mentions with the knowledge base's names."""
+
+    model: str = Field(description="Model entry with the encoder.")
+    pooling: Literal["cls", "mean"] = Field("mean", description="How token vectors become one vector.")
+    max_tokens: int = Field(32, ge=8, description="Longest input, in word pieces.")
+    batch_size: int = Field(128, ge=1, description="Strings per forward pass.")
+
+
+class Parse(Entry):
+    """Drops notes in which markup is left: chat templates' tokens, tags of other kinds, characters that could not be decoded."""
+
+    require_tags: bool = Field(False, description="Also drop notes without a tagged stretch that is closed.")
+
+
+class Length(Entry):
+    """Drops notes that are too short or too long, in words, tags not counted."""
+
+    min_words: int = Field(5, ge=1, description="Fewest words.")
+    max_words: int = Field(400, ge=1, description="Most words.")
+
+
+class Refusal(Entry):
+    """Drops notes in which the model declines or speaks of itself."""
+
+    phrases: tuple[str, ...] = Field((), description="Further phrases, in any case, besides those built in.")
+
+
+class Language(Entry):
+    """Drops notes in another language."""
+
+    language: str = Field("en", pattern=r"^[a-z]{2}$", description="ISO 639-1 code of the language to keep.")
+    probability: float = Field(0.9, gt=0, le=1, description="How sure the identification of another language must be.")
+    min_words: int = Field(8, ge=1, description="Shorter notes are kept: names alone mislead the identification.")
+
+
+class Repetition(Entry):
+    """Drops notes that repeat themselves."""
+
+    n: int = Field(4, ge=1, description="Length of the word n-grams.")
+    share: float = Field(0.3, gt=0, le=1, description="Most n-grams that may be repetitions of earlier ones, as a share.")
+
+
+class PromptEcho(Entry):
+    """Drops notes that say the prompt again, definition included."""
+
+    n: int = Field(8, ge=2, description="Length of the word n-grams.")
+    share: float = Field(0.3, gt=0, le=1, description="Most of the note's n-grams that may stand in its prompt, as a share.")
+
+
+class NearDuplicate(Entry):
+    """Drops notes that nearly repeat an earlier one (MinHash of word n-grams); by default of the same concept."""
+
+    n: int = Field(3, ge=1, description="Length of the word n-grams.")
+    similarity: float = Field(0.8, gt=0, le=1, description="Estimated Jaccard similarity from which a note is a duplicate.")
+    permutations: int = Field(128, ge=16, description="Hash functions.")
+    across_concepts: bool = Field(False, description="Compare with the notes of all concepts, the names masked.")
+
+
+class Leakage(Entry):
+    """Drops notes that share a long stretch with a test document."""
+
+    corpora: tuple[str, ...] = Field(min_length=1, description="Corpora whose test documents are compared.")
+    n: int = Field(8, ge=3, description="Length of the word n-grams; one in common drops the note.")
+
+
+class Memorization(Entry):
+    """Drops notes that hold a long stretch of a fine-tuning completion: patients' text must not come out."""
+
+    n: int = Field(12, ge=3, description="Length of the word n-grams; one in common drops the note.")
+
+
+class Agreement(Entry):
+    """Drops mentions, and notes left without any, for which the encoder does not rank the note's concept among the first."""
+
+    k: int = Field(10, ge=1, description="Rank, among all concepts of the knowledge base, that the note's concept must reach.")
+
+
+class Contradiction(Entry):
+    """Drops notes in which the model tagged a name of another concept that is none of this one's."""
+
+    untagged: bool = Field(False, description="Also drop notes whose first located mention overlaps a longer name of another concept.")
+
+
+class Filters(Entry):
+    """Chain of quality filters, in this order: the cheap ones first, each on what those before it left. What is not given is not run."""
+
+    parse: Parse | None = None
+    length: Length | None = None
+    refusal: Refusal | None = None
+    language: Language | None = None
+    repetition: Repetition | None = None
+    prompt_echo: PromptEcho | None = None
+    near_duplicate: NearDuplicate | None = None
+    leakage: Leakage | None = None
+    memorization: Memorization | None = None
+    contradiction: Contradiction | None = None
+    agreement: Agreement | None = None
+
+    def chain(self) -> list[tuple[str, Any]]:
+        """Names and settings of the filters that are given, in order."""
+        return [(name, settings) for name in type(self).model_fields if (settings := getattr(self, name)) is not None]
 
 
 class LlmGenerator(Entry):
@@ -285,6 +401,8 @@ class LlmGenerator(Entry):
     finetune: Finetune | None = Field(None, description="QLoRA fine-tuning; none: the model as it is.")
     sampling: Sampling = Field(Sampling())
     locate: Locate = Field(Locate())
+    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
+    filters: Filters = Field(Filters())
     shards: int = Field(1, ge=1, description="Jobs that the prompts are spread over.")
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="Type of the weights while sampling; auto: bfloat16 where the device is fast with it."
@@ -299,10 +417,26 @@ class ControlGenerator(Entry):
     concepts: Concepts = Field(Concepts())
     notes_per_concept: int = Field(1, ge=1, description="Notes for each concept; more than one uses synonyms in turn (template only).")
     locate: Locate = Field(Locate())
+    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
+    filters: Filters = Field(Filters())
     seed: int = Field(13, description="Seed of the choice of sentences.")
 
 
-Generator = Annotated[LlmGenerator | ControlGenerator, Field(discriminator="kind")]
+class ReplayGenerator(Entry):
+    """Notes that were written elsewhere, read from a file."""
+
+    kind: Literal["replay"]
+    kb: str = Field(description="Knowledge base that has the notes' concepts.")
+    path: str = Field(description="CSV (columns cui, matched_output), JSONL or Parquet (cui and matched_output, or cui and text).")
+    licensed: str | None = Field(None, description="How to obtain the file; then its absence is an error of the job, not of the config.")
+    concepts: Concepts = Field(Concepts())
+    notes_per_concept: int | None = Field(None, ge=1, description="At most this many notes of each concept, the first in the file; none: all.")
+    locate: Locate = Field(Locate())
+    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
+    filters: Filters = Field(Filters())
+
+
+Generator = Annotated[LlmGenerator | ControlGenerator | ReplayGenerator, Field(discriminator="kind")]
 
 
 class Strategy(Entry):
@@ -425,10 +559,11 @@ KINDS = tuple(STAGE_VERSIONS)
 
 
 PARTS: dict[str, tuple[str, ...]] = {
-    "prompts": ("kind", "kb", "model", "prompt_style", "concepts", "notes_per_concept", "seed"),
+    "prompts": ("kind", "kb", "model", "prompt_style", "concepts", "notes_per_concept", "seed", "path"),
     "finetune": ("kind", "kb", "model", "prompt_style", "finetune"),
     "sampling": ("kind", "kb", "model", "prompt_style", "sampling", "dtype"),
-    "locate": ("kind", "kb", "model", "locate"),
+    "locate": ("kind", "kb", "model", "path", "locate", "encoder"),
+    "filter": ("kind", "kb", "model", "path", "filters", "encoder"),
 }
 """Parts of a generator's settings, so that a new temperature does not fine-tune again. Seeds of notes come from sampling."""
 
@@ -498,6 +633,7 @@ def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
         raise _as_user_error(error) from error
     _check_names(config)
     _check_references(config)
+    _check_generators(config)
     if root is not None:
         _check_files(config, root)
     return config
@@ -505,7 +641,7 @@ def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
 
 def _as_user_error(error: ValidationError) -> UserError:
     first = error.errors()[0]
-    tags = {"rrf", "ontologies", "llm", "template", "names", "hub"}
+    tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub"}
     loc = [str(part) for part in first["loc"]]
     # Pydantic puts the discriminator of a union into the location (kbs.demo.rrf.path); it is no key of the file.
     loc = [part for i, part in enumerate(loc) if not (i == 2 and part in tags)]
@@ -572,6 +708,10 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
         yield f"generators.{name}.kb", "kbs", generator.kb
         if generator.concepts.corpus:
             yield f"generators.{name}.concepts.corpus", "corpora", generator.concepts.corpus
+        if generator.encoder:
+            yield f"generators.{name}.encoder.model", "models", generator.encoder.model
+        for corpus_name in generator.filters.leakage.corpora if generator.filters.leakage else ():
+            yield f"generators.{name}.filters.leakage.corpora", "corpora", corpus_name
         if isinstance(generator, LlmGenerator):
             yield f"generators.{name}.model", "models", generator.model
             if generator.finetune:
@@ -596,6 +736,24 @@ def _check_references(config: Config) -> None:
             raise UserError(f"unknown {kind[:-1] if kind != 'corpora' else 'corpus'} {name!r}", f"config: {key}", "", hint)
 
 
+def _check_generators(config: Config) -> None:
+    """Settings of a generator that only make sense together; specs of its parts hold some of them only, so this is no validator."""
+    for name, generator in config.generators.items():
+        key = f"config: generators.{name}"
+        if generator.encoder is None and (generator.filters.agreement or generator.locate.tag_similarity is not None):
+            raise UserError("missing encoder", f"{key}.encoder", "locate.tag_similarity and filters.agreement need one", "give encoder.model")
+        finetune = generator.finetune if isinstance(generator, LlmGenerator) else None
+        if generator.filters.memorization and not finetune:
+            raise UserError("filter without use", f"{key}.filters.memorization", "it compares with the fine-tuning pairs, and there are none", "remove it")
+        if not isinstance(generator, LlmGenerator):
+            continue
+        served = generator.sampling.backend == "openai"
+        if generator.model is None and not served:
+            raise UserError("missing key", f"{key}.model", "only a server (sampling.backend: openai) writes without local weights", "add it")
+        if finetune and served:
+            raise UserError("adapter not served", f"{key}.finetune", "a server does not know the adapter", "serve the fine-tuned model, and leave finetune out")
+
+
 def _check_files(config: Config, root: Path) -> None:
     downloads = {config.download_path(name) for name in config.downloads}
     for kind in ("kbs", "corpora"):
@@ -612,6 +770,11 @@ def _check_files(config: Config, root: Path) -> None:
         listed = generator.concepts.cuis
         if listed and not (root / listed).is_file():
             raise UserError("missing file", f"config: generators.{name}.concepts.cuis", f"{listed} does not exist", "correct the path, or put the file there")
+    grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
+    for name in sorted({g for grid in grids for g in grid.generators}):
+        generator = config.generators[name]
+        if isinstance(generator, ReplayGenerator) and not generator.licensed and not (root / generator.path).exists():
+            raise UserError("missing file", f"config: generators.{name}.path", f"{generator.path} does not exist", "correct the path, or put the file there")
 
 
 def in_use(config: Config, kind: str, name: str) -> bool:
@@ -624,6 +787,8 @@ def in_use(config: Config, kind: str, name: str) -> bool:
         corpora |= {finetune.corpus} if finetune else set()
         chosen_by = config.generators[generator].concepts.corpus
         corpora |= {chosen_by} if chosen_by else set()
+        leakage = config.generators[generator].filters.leakage
+        corpora |= set(leakage.corpora) if leakage else set()
     if kind == "corpora":
         return name in corpora
     return name in {config.corpora[c].kb for c in corpora} | {config.generators[g].kb for g in generators}

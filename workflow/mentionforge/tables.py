@@ -54,6 +54,20 @@ class Table:
 SPLITS = ("train", "dev", "test")
 BUCKETS = ("seen_mention", "seen_concept", "unseen_concept", "unmapped")
 MATCHES = ("tag", "exact", "synonym", "fuzzy")
+FILTERS = (
+    "parse",
+    "length",
+    "refusal",
+    "language",
+    "repetition",
+    "prompt_echo",
+    "near_duplicate",
+    "leakage",
+    "memorization",
+    "contradiction",
+    "agreement",
+)
+REASONS = ("empty", "no_mention", *FILTERS)
 
 CONCEPTS = Table(
     "concepts",
@@ -172,7 +186,7 @@ NOTES = Table(
         Column("prompt", STR, "instruction"),
         Column("text", STR, "raw output of the generator"),
         Column("seed", INT, "seed of the note"),
-        Column("finish_reason", STR, "why writing ended", values=("stop", "length", "control")),
+        Column("finish_reason", STR, "why writing ended", values=("stop", "length", "control", "replay")),
         Column("tokens", INT, "tokens written"),
     ),
     ("note_id",),
@@ -208,7 +222,7 @@ REJECTED = Table(
     (
         Column("note_id", STR, "as in notes"),
         Column("cui", STR, "concept asked for"),
-        Column("reason", STR, "why it was dropped"),
+        Column("reason", STR, "why it was dropped: by location, or the first filter that did", values=REASONS),
     ),
     ("note_id",),
 )

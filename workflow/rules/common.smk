@@ -42,7 +42,7 @@ USED_GENERATORS = sorted({c.generator for c in CELLS} - {NONE})
 USED_MODELS = sorted(
     {CONFIG.recognizers[c.recognizer].model for c in RECOGNITION}
     | {CONFIG.linkers[c.linker].model for c in NORMALIZATION}
-    | {CONFIG.generators[g].model for g in USED_GENERATORS if g in LLMS}
+    | {CONFIG.generators[g].model for g in USED_GENERATORS if g in LLMS and CONFIG.generators[g].model}
 )
 
 CORPUS_TABLES = [f"{R}/corpora/{{corpus}}/{table}.parquet" for table in ("documents", "mentions")]

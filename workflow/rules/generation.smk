@@ -5,10 +5,61 @@ REQUIRED INPUTS
     {results}/corpora/{corpus}/{documents,mentions}.parquet of the fine-tuning corpus (its training split only)
     {resources}/models/{model}/fetched.json
 OUTPUTS
-    {results}/generation/{generator}/{prompts,pairs,notes,located,mentions,rejected}.parquet, adapter/, shards/, training.csv, funnel.json
+    {results}/generation/{generator}/{prompts,pairs,notes,located,mentions,rejected}.parquet, adapter/, shards/, found/, training.csv and .svg,
+    funnel.json and .svg, filters.csv, diversity.csv, examples.jsonl
 """
 
 G = f"{R}/generation/{{generator}}"
+
+
+def encoder_of(part):
+    """Input function: weights of the encoder, where this part of the generator's settings needs one."""
+
+    def stamp(wildcards):
+        g = CONFIG.generators[wildcards.generator]
+        needed = g.filters.agreement if part == "filter" else g.locate.tag_similarity is not None
+        return f"{RESOURCES}/models/{g.encoder.model}/fetched.json" if needed else []
+
+    return stamp
+
+
+def weights_of(wildcards):
+    """Weights of the language model; none where a server writes the notes."""
+    model = CONFIG.generators[wildcards.generator].model
+    return f"{RESOURCES}/models/{model}/fetched.json" if model else []
+
+
+def pairs_of(wildcards):
+    """The fine-tuning pairs, for a generator whose notes are compared with them."""
+    return f"{R}/generation/{wildcards.generator}/pairs.parquet" if CONFIG.generators[wildcards.generator].filters.memorization else []
+
+
+def leakage_corpora(wildcards):
+    """Documents of the corpora whose test split the notes are compared with."""
+    leakage = CONFIG.generators[wildcards.generator].filters.leakage
+    return [f"{R}/corpora/{corpus}/documents.parquet" for corpus in (leakage.corpora if leakage else ())]
+
+
+def leakage_flags(wildcards, input):
+    """Folders of these corpora, as command-line flags."""
+    return " ".join(f"--corpus {shlex.quote(str(Path(path).parent))}" for path in as_list(input.get("corpora", [])))
+
+
+def licensed_flag(wildcards):
+    """A flag that keeps texts out of the examples, where one of a generator's inputs is licensed."""
+    g = CONFIG.generators[wildcards.generator]
+    finetune = getattr(g, "finetune", None)
+    corpora = {*(g.filters.leakage.corpora if g.filters.leakage else ()), *({finetune.corpus} if finetune else ())}
+    entries = [CONFIG.kbs[g.kb], g, *(CONFIG.corpora[corpus] for corpus in sorted(corpora))]
+    return "--licensed" if any(getattr(entry, "licensed", None) for entry in entries) else ""
+
+
+def replayed(wildcards):
+    """The file of a replayed corpus: as it is, or a job that says how to obtain it."""
+    g = CONFIG.generators[wildcards.generator]
+    if g.kind != "replay":
+        return []
+    return f"{R}/missing/generators/{wildcards.generator}" if g.licensed and not Path(g.path).exists() else g.path
 
 
 rule prompts:
@@ -18,6 +69,7 @@ rule prompts:
         kb=kb_tables("generators", "concepts", "names", "xrefs"),
         mentions=concepts_corpus,
         cuis=concepts_list,
+        replay=replayed,
     output:
         f"{G}/prompts.parquet",
     log:
@@ -28,11 +80,11 @@ rule prompts:
         "../../envs/mentionforge.yaml"
     params:
         kb=parent_of("kb"),
-        mentions=flags(mentions="--mentions"),
+        extra=flags(mentions="--mentions", replay="--replay"),
     message:
         "prompts of {wildcards.generator}"
     shell:
-        "mentionforge generation prompts --spec {input.spec:q} --kb {params.kb:q} {params.mentions} --out {output:q} 2>&1 | tee {log:q}"
+        "mentionforge generation prompts --spec {input.spec:q} --kb {params.kb:q} {params.extra} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule pairs:
@@ -85,7 +137,7 @@ rule sample:
     """Write the notes of one shard of the prompts; a shard that was killed goes on where it stopped."""
     input:
         spec=spec_of("generators", "{generator}/sampling"),
-        model=model_of("generators"),
+        model=weights_of,
         prompts=f"{G}/prompts.parquet",
         adapter=adapter_of,
     output:
@@ -98,11 +150,11 @@ rule sample:
         "../../envs/mentionforge.yaml"
     threads: 2
     params:
-        adapter=flags(adapter="--adapter"),
+        weights=flags(model="--model", adapter="--adapter"),
     message:
         "write notes of {wildcards.generator}, shard {wildcards.shard} of {wildcards.shards}"
     shell:
-        "mentionforge generation sample --spec {input.spec:q} --model {input.model:q} --prompts {input.prompts:q} {params.adapter}"
+        "mentionforge generation sample --spec {input.spec:q} --prompts {input.prompts:q} {params.weights}"
         " --shard {wildcards.shard} --shards {wildcards.shards} --out {output:q} 2>&1 | tee {log:q}"
 
 
@@ -128,11 +180,12 @@ rule notes:
 
 
 rule control:
-    """Notes of a control without a language model: fixed sentences, or bare names."""
+    """Notes without a language model at hand: fixed sentences, bare names, or notes written elsewhere."""
     input:
         spec=spec_of("generators", "{generator}/prompts"),
         kb=kb_tables("generators", "concepts", "names"),
         prompts=f"{G}/prompts.parquet",
+        replay=replayed,
     output:
         f"{G}/notes.parquet",
     log:
@@ -145,10 +198,11 @@ rule control:
         "../../envs/mentionforge.yaml"
     params:
         kb=parent_of("kb"),
+        replay=flags(replay="--replay"),
     message:
-        "notes of the control {wildcards.generator}"
+        "notes of {wildcards.generator}, without a language model"
     shell:
-        "mentionforge generation control --spec {input.spec:q} --kb {params.kb:q} --prompts {input.prompts:q} --out {output:q} 2>&1 | tee {log:q}"
+        "mentionforge generation control --spec {input.spec:q} --kb {params.kb:q} --prompts {input.prompts:q} {params.replay} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule locate:
@@ -158,11 +212,12 @@ rule locate:
         kb=kb_tables("generators", "concepts", "names"),
         prompts=f"{G}/prompts.parquet",
         notes=f"{G}/notes.parquet",
+        encoder=encoder_of("locate"),
     output:
-        located=f"{G}/located.parquet",
-        mentions=f"{G}/mentions.parquet",
-        rejected=f"{G}/rejected.parquet",
-        funnel=f"{G}/funnel.json",
+        located=f"{G}/found/located.parquet",
+        mentions=f"{G}/found/mentions.parquet",
+        rejected=f"{G}/found/rejected.parquet",
+        funnel=f"{G}/found/funnel.json",
     log:
         f"{R}/logs/generation/{{generator}}/locate.log",
     benchmark:
@@ -172,7 +227,49 @@ rule locate:
     params:
         kb=parent_of("kb"),
         out=subpath(output.located, parent=True),
+        encoder=flags(encoder="--encoder"),
     message:
         "locate the mentions of {wildcards.generator}"
     shell:
-        "mentionforge generation locate --spec {input.spec:q} --kb {params.kb:q} --prompts {input.prompts:q} --notes {input.notes:q} --out {params.out:q} 2>&1 | tee {log:q}"
+        "mentionforge generation locate --spec {input.spec:q} --kb {params.kb:q} --prompts {input.prompts:q} --notes {input.notes:q}"
+        " {params.encoder} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule filter:
+    """The chain of quality filters: what it keeps, what it drops and why, the funnel, and how varied the mentions are."""
+    input:
+        spec=spec_of("generators", "{generator}/filter"),
+        kb=kb_tables("generators", "concepts", "names"),
+        prompts=f"{G}/prompts.parquet",
+        notes=f"{G}/notes.parquet",
+        found=[f"{G}/found/{file}" for file in ("located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json")],
+        corpora=leakage_corpora,
+        pairs=pairs_of,
+        encoder=encoder_of("filter"),
+    output:
+        located=f"{G}/located.parquet",
+        mentions=f"{G}/mentions.parquet",
+        rejected=f"{G}/rejected.parquet",
+        funnel=f"{G}/funnel.json",
+        picture=f"{G}/funnel.svg",
+        filters=f"{G}/filters.csv",
+        diversity=f"{G}/diversity.csv",
+        examples=f"{G}/examples.jsonl",
+    log:
+        f"{R}/logs/generation/{{generator}}/filter.log",
+    benchmark:
+        f"{R}/benchmarks/generation/{{generator}}/filter.tsv"
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        kb=parent_of("kb"),
+        found=parent_of("found"),
+        out=subpath(output.located, parent=True),
+        corpora=leakage_flags,
+        more=flags(pairs="--pairs", encoder="--encoder"),
+        licensed=licensed_flag,
+    message:
+        "filter the notes of {wildcards.generator}"
+    shell:
+        "mentionforge generation filter --spec {input.spec:q} --kb {params.kb:q} --prompts {input.prompts:q} --notes {input.notes:q}"
+        " --found {params.found:q} {params.corpora} {params.more} {params.licensed} --out {params.out:q} 2>&1 | tee {log:q}"

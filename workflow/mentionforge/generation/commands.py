@@ -12,16 +12,26 @@ SPEC = typer.Option(..., help="Spec file of the generator, the part this command
 KB = typer.Option(..., help="Folder of the knowledge base's tables.")
 MODEL = typer.Option(..., help="Stamp of the fetched weights (fetched.json).")
 OUT = typer.Option(..., help="Table to write.")
+REPLAY = typer.Option(None, help="File of notes written elsewhere, for a generator of kind replay.")
 
 
 @app.command("prompts")
 def prompts(
-    spec: Path = SPEC, kb: Path = KB, out: Path = OUT, mentions: Path = typer.Option(None, help="Gold mentions of the corpus that concepts.corpus names.")
+    spec: Path = SPEC,
+    kb: Path = KB,
+    replay: Path = REPLAY,
+    out: Path = OUT,
+    mentions: Path = typer.Option(None, help="Gold mentions of the corpus that concepts.corpus names."),
 ) -> None:
     """One prompt per note to write, with or without a definition."""
-    from mentionforge.generation.prompts import make_prompts
+    if replay:
+        from mentionforge.generation import replay as replayed
 
-    make_prompts(spec, kb, out, mentions)
+        replayed.make_prompts(spec, kb, replay, out)
+    else:
+        from mentionforge.generation.prompts import make_prompts
+
+        make_prompts(spec, kb, out, mentions)
 
 
 @app.command("pairs")
@@ -49,7 +59,7 @@ def finetune(
 @app.command("sample")
 def sample(
     spec: Path = SPEC,
-    model: Path = MODEL,
+    model: Path = typer.Option(None, help="Stamp of the fetched weights (fetched.json); none where a server writes the notes."),
     prompts: Path = typer.Option(..., help="Prompts of the generator."),
     adapter: Path = typer.Option(None, help="Folder of the adapter; none: the model as it is."),
     shard: int = typer.Option(0, min=0, help="Which shard, from 0."),
@@ -73,11 +83,18 @@ def gather(
 
 
 @app.command("control")
-def control(spec: Path = SPEC, kb: Path = KB, prompts: Path = typer.Option(..., help="Prompts of the generator."), out: Path = OUT) -> None:
-    """Notes of a control without a language model: fixed sentences, or bare names."""
-    from mentionforge.generation.control import make_notes
+def control(
+    spec: Path = SPEC, kb: Path = KB, prompts: Path = typer.Option(..., help="Prompts of the generator."), replay: Path = REPLAY, out: Path = OUT
+) -> None:
+    """Notes without a language model at hand: fixed sentences, bare names, or notes written elsewhere."""
+    if replay:
+        from mentionforge.generation import replay as replayed
 
-    make_notes(spec, kb, prompts, out)
+        replayed.make_notes(spec, kb, prompts, replay, out)
+    else:
+        from mentionforge.generation.control import make_notes
+
+        make_notes(spec, kb, prompts, out)
 
 
 @app.command("locate")
@@ -86,9 +103,29 @@ def locate(
     kb: Path = KB,
     prompts: Path = typer.Option(..., help="Prompts of the generator."),
     notes: Path = typer.Option(..., help="Notes of the generator."),
+    encoder: Path = typer.Option(None, help="Stamp of the encoder's weights, for locate.tag_similarity."),
     out: Path = typer.Option(..., help="Folder for located, mentions and rejected .parquet, and funnel.json."),
 ) -> None:
     """Find the mentions in the notes: the model's tags, then exact, synonym and fuzzy matches; count what is dropped."""
     from mentionforge.generation.locate import locate_notes
 
-    locate_notes(spec, kb, prompts, notes, out)
+    locate_notes(spec, kb, prompts, notes, out, encoder)
+
+
+@app.command("filter")
+def filter_(
+    spec: Path = SPEC,
+    kb: Path = KB,
+    prompts: Path = typer.Option(..., help="Prompts of the generator."),
+    notes: Path = typer.Option(..., help="Notes of the generator."),
+    found: Path = typer.Option(..., help="Folder that `locate` wrote."),
+    corpus: list[Path] = typer.Option([], help="Folder of a corpus' tables, whose test documents notes must not repeat; may be repeated."),
+    pairs: Path = typer.Option(None, help="Fine-tuning pairs, which notes must not repeat."),
+    encoder: Path = typer.Option(None, help="Stamp of the encoder's weights, for the filter agreement."),
+    licensed: bool = typer.Option(False, "--licensed", help="Leave texts out of the examples."),
+    out: Path = typer.Option(..., help="Folder to write to."),
+) -> None:
+    """Run the chain of quality filters over the located notes; count, and keep the reason of, what is dropped."""
+    from mentionforge.generation.filters import filter_notes
+
+    filter_notes(spec, kb, prompts, notes, found, out, corpus, pairs, encoder, licensed)

@@ -5,6 +5,7 @@ Reads the kb stage's tables `concepts` and `names`, and `xrefs` where concepts a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections import Counter, defaultdict
@@ -59,12 +60,13 @@ def words_of(text: str) -> list[tuple[str, Span]]:
     return [(m[0], m.span()) for m in _WORD.finditer(text)]
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def fold(word: str) -> str:
     """A case-folded word without possessive, plural s, and the difference between British and American spelling.
 
     The result is for comparison only ("diseases" and "disease" agree, so do "anaemia" and "anemia", "tumour" and "tumor").
     """
-    stem = _ENDING.sub("", word) if len(word) > 3 else word
+    stem = f"{word[:-6]}itis" if word.endswith("itides") else _ENDING.sub("", word) if len(word) > 3 else word
     return stem.replace("ae", "e").replace("oe", "e").replace("our", "or")
 
 

@@ -6,7 +6,7 @@ Offsets are 0-based characters, end exclusive; those given by `strip` refer to t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mentionforge.text import Span
@@ -15,16 +15,18 @@ OPEN, CLOSE = "<1CUI>", "</1CUI>"
 
 _MARK = re.compile(
     r"""
+      (?=[</1])(?:                                   # quickly past all other characters
       <\s*(?P<whole>/?)\s*1?\s*CUI\w{0,2}\s*/?\s*>   # whole, in any case and spacing
     | <\s*(?P<cut>/?)\s*1?\s*CUI                     # without its end: <1CUI gout>, </1CUI at the end of the text
-    | (?<!\w)(?P<bare>/?)\s?1\s?CUI\b\s*>?           # without its beginning
+    | (?<!\w)(?P<bare>/\s?|)1\s?CUI\b\s*>?           # without its beginning
     | 1\s?CUI\s*>
     | <\s*/?\s*(?:1\s*(?:CU?)?)?\s*$                # torn off by the length limit
     | <\s*/\s*>
+    )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_SPACES = re.compile(r"[^\S\n]+")
+_SPACES = re.compile(r"(?: [^\S\n]|[^\S\n ])[^\S\n]*")  # any but a single blank, which is to stay
 _BREAKS = re.compile(r"\s*\n\s*")
 _BRACKET = re.compile(r"([^<>\n]{0,80})>")
 _EDGES = " \n.,;:!?\"'<>/*-"
@@ -56,7 +58,21 @@ def wrap(text: str, spans: Iterable[Span]) -> str:
 
 def has_mark(text: str) -> bool:
     """Whether there is any tag, or part of one, in the text."""
-    return _MARK.search(text) is not None
+    return next(_marks(text), None) is not None
+
+
+def _marks(text: str) -> Iterator[re.Match[str]]:
+    """All tags and parts of tags. Each holds `<` or `CUI`, so that a search may begin a little before the next of these."""
+    folded, position = text.lower(), 0
+    if len(folded) != len(text):
+        yield from _MARK.finditer(text)
+        return
+    while (start := min((at for at in (text.find("<", position), folded.find("cui", position)) if at >= 0), default=None)) is not None:
+        mark = _MARK.search(text, max(position, start - 4))  # four characters at most stand before CUI: "/ 1 CUI"
+        if mark is None:
+            return
+        yield mark
+        position = mark.end()
 
 
 def strip(raw: str) -> tuple[str, list[Tagged]]:
@@ -75,7 +91,7 @@ def _strip_once(raw: str) -> tuple[str, list[Tagged]]:
     begun: int | None = None
     stretches: list[tuple[int, int, bool]] = []
     position = 0
-    for mark in _MARK.finditer(raw):
+    for mark in _marks(raw):
         if mark.start() < position:  # inside a stretch that its own bracket ended
             continue
         out = _join(out, raw[position : mark.start()])
@@ -112,7 +128,10 @@ def _core(text: str, start: int, end: int, closed: bool) -> Tagged:
 
 def _join(left: str, piece: str) -> str:
     """Append a piece where a tag stood: one blank between words, none before punctuation that the tag kept apart."""
-    piece = _SPACES.sub(" ", _BREAKS.sub(lambda m: "\n\n" if m[0].count("\n") > 1 else "\n", piece))
+    if "\n" in piece:
+        piece = _BREAKS.sub(lambda m: "\n\n" if m[0].count("\n") > 1 else "\n", piece)
+    if "  " in piece or not piece.isprintable():
+        piece = _SPACES.sub(" ", piece)
     if not left or left.endswith("\n"):
         piece = piece.lstrip()
     elif left.endswith((" ", *_NO_SPACE_AFTER)):
