@@ -74,7 +74,7 @@ def test_prompt_echo_counts_the_prompts_own_words():
 
 def test_near_duplicates_are_those_of_a_brute_force_jaccard():
     draw = random.Random(3)
-    words = PLAIN.split() + ["toe", "knee", "pain", "swelling", "red", "warm", "joint", "again", "today", "urate", "high", "tophi", "none"]
+    words = [*PLAIN.split(), "toe", "knee", "pain", "swelling", "red", "warm", "joint", "again", "today", "urate", "high", "tophi", "none"]
     base = [draw.choice(words) for _ in range(60)]
     texts = [" ".join(base)]
     for changes in (1, 2, 9, 20, 40):

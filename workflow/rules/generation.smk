@@ -119,6 +119,7 @@ rule finetune:
     output:
         adapter=directory(f"{G}/adapter"),
         training=f"{G}/training.csv",
+        curve=f"{G}/training.svg",
     log:
         f"{R}/logs/generation/{{generator}}/finetune.log",
     benchmark:

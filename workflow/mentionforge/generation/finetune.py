@@ -1,75 +1,150 @@
 """QLoRA fine-tuning: a low-rank adapter on the 4-bit model, trained on the pairs' completions.
 
-In: table `pairs` and the model's stamp. Out: `adapter/` (safetensors and JSON only) and training.csv, one row per update.
+In: table `pairs` and the model's stamp. Out: `adapter/` (safetensors and JSON only), training.csv, one row per update, and training.svg.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
 from mentionforge.config import Finetune, LlmGenerator, read_spec
 from mentionforge.errors import UserError
-from mentionforge.generation import weights
+from mentionforge.generation import funnel, weights
 from mentionforge.progress import say, track
-from mentionforge.provenance import stamp, versions
+from mentionforge.provenance import digest, sha256_paths, stamp, versions
 
-COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens")
-"""Columns of training.csv; `num_tokens` is the number of tokens seen so far, prompts included."""
+COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens")
+"""Columns of training.csv; `num_tokens` is the number of tokens seen so far, prompts included; `eval_loss` stands at some updates only."""
+
+COMPLETE = "complete"
+"""Name of the file that marks a checkpoint as whole; one without it was cut off by a kill, and is dropped."""
 
 
 def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path) -> None:
-    """Train an adapter and write it (paper, section on fine-tuning).
+    """Train an adapter and write it (paper, section on fine-tuning); a killed job goes on from its last checkpoint.
+
+    Checkpoints lie beside the adapter, in ADAPTER.checkpoints, until it is written. The adapter of a resumed job is that of
+    one that was never interrupted. With several devices the function starts itself once per device, through accelerate.
 
     Args:
         spec: Spec file of the generator, part `finetune`.
         model: Stamp of the fetched weights (fetched.json).
         pairs: Table `pairs`.
         adapter: Folder to write.
-        training: training.csv to write.
+        training: training.csv to write; the loss curve lies beside it, as .svg.
 
     Raises:
-        UserError: No weights, no chat template, or no pair whose prompt fits into `max_tokens`.
+        UserError: No weights, no chat template, no pair whose prompt fits into `max_tokens`, or fewer GPUs than asked for.
     """
     generator: LlmGenerator = read_spec(spec)
     settings = generator.finetune
     assert settings, "the rule fine-tunes only where there are settings for it"
+    if settings.devices > 1 and "LOCAL_RANK" not in os.environ:
+        _launch(settings.devices, spec, model, pairs, adapter, training)
+        return
+    first = os.environ.get("RANK", "0") == "0"
     weights.quiet()
     tokenizer = weights.tokenizer(model, generator.prompt_style)
     rows = tables.read(tables.PAIRS, pairs).to_pylist()
-    examples = [weights.training_example(r["prompt"], r["completion"], generator.prompt_style) for r in rows]
-    longest = settings.max_tokens
-    fitting = [e for e, r in zip(examples, rows, strict=True) if len(weights.prompt_ids(tokenizer, r["prompt"], generator.prompt_style)) < longest]
+    fitting = [r for r in rows if len(weights.prompt_ids(tokenizer, r["prompt"], generator.prompt_style)) < settings.max_tokens]
     if not fitting:
-        raise UserError("no usable pair", str(pairs), f"every prompt has {longest} tokens or more", "raise finetune.max_tokens")
-    if len(fitting) < len(examples):
-        say(f"{len(examples) - len(fitting):,} of {len(examples):,} pairs left out: their prompts alone have {longest} tokens or more")
+        raise UserError("no usable pair", str(pairs), f"every prompt has {settings.max_tokens} tokens or more", "raise finetune.max_tokens")
+    if len(fitting) < len(rows) and first:
+        say(f"{len(rows) - len(fitting):,} of {len(rows):,} pairs left out: their prompts have {settings.max_tokens} tokens or more")
+    learned, held = held_out(fitting, settings.eval_share, settings.seed)
+    if not learned:
+        raise UserError("no pair left to train on", str(pairs), f"{len(held)} pairs are held out", "lower finetune.eval_share")
+    if held and first:
+        say(f"{len(held):,} pairs of {len({r['doc_id'] for r in held}):,} training documents held out to measure the loss on")
 
+    checkpoints = adapter.with_name(f"{adapter.name}.checkpoints")
+    last = _resume_point(checkpoints, _job(spec, model, pairs), first)
     language_model = weights.load_for_training(model, settings.quantization, weights.training_dtype(settings.compute_dtype))
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = make_trainer(language_model, tokenizer, fitting, settings, scratch)
-        trainer.train()
+    sets = [[weights.training_example(r["prompt"], r["completion"], generator.prompt_style) for r in part] for part in (learned, held)]
+    trainer = make_trainer(language_model, tokenizer, sets[0], settings, str(checkpoints), sets[1])
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if not first:
+        return
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    measured = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
     reference = json.loads(model.read_text(encoding="utf-8")).get("reference", {})
     made = stamp(
         "generation finetune",
         {"spec": spec, "model": model, "pairs": pairs},
-        pairs=len(fitting),
-        versions=versions("bitsandbytes", "peft", "torch", "transformers", "trl"),
+        pairs=len(learned),
+        pairs_held_out=len(held),
+        versions=versions("accelerate", "bitsandbytes", "peft", "torch", "transformers", "trl"),
     )
     save_adapter(trainer.model, adapter, str(reference.get("hub") or reference.get("wheel") or "local"), made)
-    _write_csv(training, history)
-    say(f"adapter after {trainer.state.global_step:,} updates; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at last")
+    _write_csv(training, history, measured)
+    picture(training, training.with_suffix(".svg"))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    ending = f", {measured[max(measured)]:.2f} on the held-out pairs" if measured else ""
+    say(f"adapter after {trainer.state.global_step:,} updates; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at last{ending}")
 
 
-def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], settings: Finetune, scratch: str) -> Any:
+def _launch(devices: int, *paths: Path) -> None:
+    """Run this fine-tuning once per device with accelerate, and wait for all."""
+    import subprocess
+    import sys
+
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if gpus and gpus < devices:
+        raise UserError("too few GPUs", "config: finetune.devices", f"{devices} asked for, {gpus} there", "lower it, or run where there are more")
+    names = ("--spec", "--model", "--pairs", "--adapter", "--training")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(devices), "--num_machines", "1", "--mixed_precision", "no"]
+    command += ["--dynamo_backend", "no", "--main_process_port", "0", *(("--multi_gpu",) if gpus else ("--cpu", "--num_cpu_threads_per_process", "1"))]
+    command += ["--module", "mentionforge.cli", "generation", "finetune"]
+    done = subprocess.run(command + [str(part) for pair in zip(names, paths, strict=True) for part in pair])
+    if done.returncode:
+        raise UserError("fine-tuning failed", f"{devices} processes", f"exit status {done.returncode}", "see the lines above")
+
+
+def held_out(pairs: Sequence[Mapping[str, Any]], share: float, seed: int) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Pairs to learn and pairs to measure the loss on, by whole training documents, each drawn by a hash of the seed and its id."""
+    documents = sorted({pair["doc_id"] for pair in pairs}, key=lambda doc: hashlib.sha256(f"{seed}:{doc}".encode()).digest())
+    held = set(documents[: max(1, round(share * len(documents)))]) if share else set()
+    return [p for p in pairs if p["doc_id"] not in held], [p for p in pairs if p["doc_id"] in held]
+
+
+def _job(spec: Path, model: Path, pairs: Path) -> str:
+    """Digest of all that a checkpoint depends on."""
+    return digest(sha256_paths([spec]) + sha256_paths([model]) + sha256_paths([pairs]) + json.dumps(versions("peft", "torch", "transformers", "trl")))
+
+
+def _resume_point(checkpoints: Path, job: str, first: bool) -> Path | None:
+    """The last whole checkpoint of the same job; others are removed."""
+    name = checkpoints / "job"
+    if first:
+        if checkpoints.is_dir() and (not name.is_file() or name.read_text() != job):
+            say(f"{checkpoints.name} is of another job (settings, pairs or versions have changed); starting anew")
+            shutil.rmtree(checkpoints)
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        name.write_text(job)
+    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])) if checkpoints.is_dir() else []
+    whole = [path for path in found if (path / COMPLETE).is_file()]
+    if first:
+        for path in set(found) - set(whole):
+            shutil.rmtree(path)
+        if whole:
+            say(f"going on after {int(whole[-1].name.rpartition('-')[2]):,} updates")
+    return whole[-1] if whole else None
+
+
+def make_trainer(
+    model: Any, tokenizer: Any, examples: list[dict[str, Any]], settings: Finetune, scratch: str, held: Sequence[dict[str, Any]] = ()
+) -> Any:
     """Trl's supervised trainer over the examples, with a new adapter on the model; loss on completions only.
 
     Args:
@@ -77,7 +152,8 @@ def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], set
         tokenizer: From `weights.tokenizer`.
         examples: From `weights.training_example`.
         settings: Every one of them reaches the trainer or the adapter.
-        scratch: Folder for whatever the trainer wants to write.
+        scratch: Folder for checkpoints.
+        held: Examples to measure the loss on, like `examples`.
     """
     import torch
     from datasets import Dataset
@@ -89,7 +165,7 @@ def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], set
     lora = settings.lora
     # peft declares an integer alpha, but scales by any number.
     adapter = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets), task_type="CAUSAL_LM")  # type: ignore[arg-type]
-    batches = -(-len(examples) // settings.batch_size)
+    batches = -(-len(examples) // (settings.batch_size * settings.devices))
     steps = settings.max_steps or max(1, round(settings.epochs * -(-batches // settings.gradient_accumulation)))
     on_cpu = model.device.type == "cpu"
     arguments = SFTConfig(
@@ -112,9 +188,22 @@ def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], set
         logging_steps=1,
         disable_tqdm=True,
         report_to="none",
-        save_strategy="no",
+        save_strategy="steps",
+        save_steps=settings.checkpoint_steps,
+        save_total_limit=2,
+        eval_strategy="steps" if held else "no",
+        eval_steps=settings.eval_steps,
+        per_device_eval_batch_size=settings.batch_size,
+        ddp_find_unused_parameters=False if settings.devices > 1 else None,
     )
-    trainer: Any = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(examples), processing_class=tokenizer, peft_config=adapter)
+    trainer: Any = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(examples),
+        eval_dataset=Dataset.from_list(list(held)) if held else None,
+        processing_class=tokenizer,
+        peft_config=adapter,
+    )
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:  # trl makes the adapter of a 4-bit model bfloat16, in which small updates round to nothing
             parameter.data = parameter.data.float()
@@ -131,7 +220,14 @@ def _report_progress(trainer: Any, steps: int) -> None:
     class Progress(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.open = ExitStack()
-            self.tick = self.open.enter_context(track("fine-tuning", steps))
+            self.tick = self.open.enter_context(track("fine-tuning", steps)) if state.is_world_process_zero else lambda *_: None
+            self.tick(state.global_step)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.is_world_process_zero:
+                folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing here reads
+                (folder / COMPLETE).touch()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
@@ -168,11 +264,28 @@ def save_adapter(model: Any, target: Path, base: str, made: Mapping[str, Any]) -
         os.replace(kept, target)
 
 
-def _write_csv(path: Path, history: Iterable[Mapping[str, Any]]) -> None:
+def _write_csv(path: Path, history: Iterable[Mapping[str, Any]], measured: Mapping[int, float]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "w", newline="", encoding="utf-8") as sink:
         writer = csv.DictWriter(sink, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**entry, "step": i} for i, entry in enumerate(history, start=1))
+        writer.writerows({**entry, "eval_loss": measured.get(entry["step"], "")} for entry in history)
     os.replace(temporary, path)
+
+
+def picture(training: Path, target: Path) -> None:
+    """Draw the loss curves of a training.csv to an SVG file."""
+    import altair
+
+    with open(training, newline="", encoding="utf-8") as source:
+        rows = list(csv.DictReader(source))
+    names = {"loss": "training pairs", "eval_loss": "held-out pairs"}
+    points = [{"update": int(r["step"]), "loss": float(r[column]), "on": name} for column, name in names.items() for r in rows if r[column]]
+    chart = (
+        altair.Chart(altair.Data(values=points))
+        .mark_line(point=len(rows) < 100)
+        .encode(x=altair.X("update:Q"), y=altair.Y("loss:Q", scale=altair.Scale(zero=False)), color=altair.Color("on:N", title="loss on"))
+        .properties(width=480, height=280)
+    )
+    funnel.save(chart, target)

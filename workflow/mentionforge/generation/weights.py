@@ -90,7 +90,7 @@ def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: 
         local_files_only=True,
         use_safetensors=True,
         dtype=dtype,
-        device_map={"": 0 if device().type == "cuda" else "cpu"},
+        device_map={"": int(os.environ.get("LOCAL_RANK", "0")) if device().type == "cuda" else "cpu"},
         quantization_config=quantized if quantization == "nf4" else None,
     )
     module: Any
