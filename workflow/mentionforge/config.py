@@ -745,13 +745,6 @@ def _check_generators(config: Config) -> None:
         finetune = generator.finetune if isinstance(generator, LlmGenerator) else None
         if generator.filters.memorization and not finetune:
             raise UserError("filter without use", f"{key}.filters.memorization", "it compares with the fine-tuning pairs, and there are none", "remove it")
-        if not isinstance(generator, LlmGenerator):
-            continue
-        served = generator.sampling.backend == "openai"
-        if generator.model is None and not served:
-            raise UserError("missing key", f"{key}.model", "only a server (sampling.backend: openai) writes without local weights", "add it")
-        if finetune and served:
-            raise UserError("adapter not served", f"{key}.finetune", "a server does not know the adapter", "serve the fine-tuned model, and leave finetune out")
 
 
 def _check_files(config: Config, root: Path) -> None:

@@ -29,11 +29,15 @@ COMPLETE = "complete"
 """Name of the file that marks a checkpoint as whole; one without it was cut off by a kill, and is dropped."""
 
 
+LAUNCHED = "MENTIONFORGE_LAUNCHED"
+"""Set in the environment of each process of a fine-tuning on several devices."""
+
+
 def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path) -> None:
     """Train an adapter and write it (paper, section on fine-tuning); a killed job goes on from its last checkpoint.
 
     Checkpoints lie beside the adapter, in ADAPTER.checkpoints, until it is written. The adapter of a resumed job is that of
-    one that was never interrupted. With several devices the function starts itself once per device, through accelerate.
+    one that was never interrupted. With several devices the function starts itself once per device.
 
     Args:
         spec: Spec file of the generator, part `finetune`.
@@ -48,9 +52,11 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     generator: LlmGenerator = read_spec(spec)
     settings = generator.finetune
     assert settings, "the rule fine-tunes only where there are settings for it"
-    if settings.devices > 1 and "LOCAL_RANK" not in os.environ:
+    if settings.devices > 1 and LAUNCHED not in os.environ:
         _launch(settings.devices, spec, model, pairs, adapter, training)
         return
+    if settings.devices > 1 and os.environ.get("WORLD_SIZE") != str(settings.devices):
+        raise UserError("not started on all devices", "config: finetune.devices", f"WORLD_SIZE is not {settings.devices}", "run the command without a launcher")
     first = os.environ.get("RANK", "0") == "0"
     weights.quiet()
     tokenizer = weights.tokenizer(model, generator.prompt_style)
@@ -93,7 +99,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
 
 
 def _launch(devices: int, *paths: Path) -> None:
-    """Run this fine-tuning once per device with accelerate, and wait for all."""
+    """Run this fine-tuning once per device, and wait for all; the trainer (accelerate) finds its rank in the environment."""
     import subprocess
     import sys
 
@@ -103,10 +109,11 @@ def _launch(devices: int, *paths: Path) -> None:
     if gpus and gpus < devices:
         raise UserError("too few GPUs", "config: finetune.devices", f"{devices} asked for, {gpus} there", "lower it, or run where there are more")
     names = ("--spec", "--model", "--pairs", "--adapter", "--training")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(devices), "--num_machines", "1", "--mixed_precision", "no"]
-    command += ["--dynamo_backend", "no", "--main_process_port", "0", *(("--multi_gpu",) if gpus else ("--cpu", "--num_cpu_threads_per_process", "1"))]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(devices)]
     command += ["--module", "mentionforge.cli", "generation", "finetune"]
-    done = subprocess.run(command + [str(part) for pair in zip(names, paths, strict=True) for part in pair])
+    # What is started must not start others: LAUNCHED says that it has been, whatever the launcher sets.
+    environment = os.environ | {LAUNCHED: "1"} | ({} if gpus else {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(command + [str(part) for pair in zip(names, paths, strict=True) for part in pair], env=environment)
     if done.returncode:
         raise UserError("fine-tuning failed", f"{devices} processes", f"exit status {done.returncode}", "see the lines above")
 
@@ -142,9 +149,7 @@ def _resume_point(checkpoints: Path, job: str, first: bool) -> Path | None:
     return whole[-1] if whole else None
 
 
-def make_trainer(
-    model: Any, tokenizer: Any, examples: list[dict[str, Any]], settings: Finetune, scratch: str, held: Sequence[dict[str, Any]] = ()
-) -> Any:
+def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], settings: Finetune, scratch: str, held: Sequence[dict[str, Any]] = ()) -> Any:
     """Trl's supervised trainer over the examples, with a new adapter on the model; loss on completions only.
 
     Args:
@@ -222,6 +227,9 @@ def _report_progress(trainer: Any, steps: int) -> None:
             self.open = ExitStack()
             self.tick = self.open.enter_context(track("fine-tuning", steps)) if state.is_world_process_zero else lambda *_: None
             self.tick(state.global_step)
+            seen = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
+            if seen:  # trl counts from zero again after a checkpoint
+                trainer._total_train_tokens = seen[-1]
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.is_world_process_zero:
