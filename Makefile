@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv bench-kb
+.PHONY: demo test models open lint generated venv bench-kb bench-locate
 
 venv: $(INSTALLED)
 
@@ -49,3 +49,6 @@ generated: $(INSTALLED)
 
 bench-kb: $(INSTALLED)
 	python tests/benchmarks/bench_kb.py
+
+bench-locate: $(INSTALLED)
+	python tests/benchmarks/locate.py

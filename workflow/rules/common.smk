@@ -235,3 +235,47 @@ def normalization_predictions(wildcards):
         for c in NORMALIZATION
         if c.corpus == wildcards.corpus
     ]
+
+
+def encoder_of(part):
+    """Input function: weights of the encoder, where this part of the generator's settings needs one."""
+
+    def stamp(wildcards):
+        g = CONFIG.generators[wildcards.generator]
+        needed = g.filters.agreement if part == "filter" else g.locate.tag_similarity is not None
+        return f"{RESOURCES}/models/{g.encoder.model}/fetched.json" if needed else []
+
+    return stamp
+
+
+def pairs_of(wildcards):
+    """The fine-tuning pairs, for a generator whose notes are compared with them."""
+    return f"{R}/generation/{wildcards.generator}/pairs.parquet" if CONFIG.generators[wildcards.generator].filters.memorization else []
+
+
+def leakage_corpora(wildcards):
+    """Documents of the corpora whose test split the notes are compared with."""
+    leakage = CONFIG.generators[wildcards.generator].filters.leakage
+    return [f"{R}/corpora/{corpus}/documents.parquet" for corpus in (leakage.corpora if leakage else ())]
+
+
+def leakage_flags(wildcards, input):
+    """Folders of these corpora, as command-line flags."""
+    return " ".join(f"--corpus {shlex.quote(str(Path(path).parent))}" for path in as_list(input.get("corpora", [])))
+
+
+def licensed_flag(wildcards):
+    """A flag that keeps texts out of the examples, where one of a generator's inputs is licensed."""
+    g = CONFIG.generators[wildcards.generator]
+    finetune = getattr(g, "finetune", None)
+    corpora = {*(g.filters.leakage.corpora if g.filters.leakage else ()), *({finetune.corpus} if finetune else ())}
+    entries = [CONFIG.kbs[g.kb], g, *(CONFIG.corpora[corpus] for corpus in sorted(corpora))]
+    return "--licensed" if any(getattr(entry, "licensed", None) for entry in entries) else ""
+
+
+def replayed(wildcards):
+    """The file of a replayed corpus: as it is, or a job that says how to obtain it."""
+    g = CONFIG.generators[wildcards.generator]
+    if g.kind != "replay":
+        return []
+    return f"{R}/missing/generators/{wildcards.generator}" if g.licensed and not Path(g.path).exists() else g.path
