@@ -1,7 +1,9 @@
 """PubTator and ShARe readers: exact errors with file and row, counted repairs, and nothing else on damaged files."""
 
+import gzip
 import re
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mentionforge.corpora import pubtator, share
-from mentionforge.corpora.published import Annotation, parse_ids
+from mentionforge.corpora.published import Annotation, Tally, parse_ids
 from mentionforge.errors import UserError
 
 PUBTATOR = (
@@ -152,6 +154,36 @@ def test_crlf_and_byte_order_mark_change_nothing_but_the_counts(pubtator_of):
     assert changed.documents == plain.documents
     assert changed.handled["CRLF line ends"] == PUBTATOR.count("\n")
     assert changed.handled["byte order marks"] == 1
+
+
+def test_pubtator_streams_with_flat_memory(tmp_path):
+    """Ten times the documents need no more memory: the first is yielded before the second is read."""
+    peaks = []
+    for n in (200, 2000):
+        path = tmp_path / f"{n}.txt"
+        path.write_text("".join(f"{i}|t|Gout {i}\n{i}|a|{'Flu and gout. ' * 60}\n{i}\t0\t4\tGout\tDisease\tD1\n\n" for i in range(n)))
+        tracemalloc.start()
+        assert sum(len(d.annotations) for d in pubtator.stream(path, "MSH", (), Tally())) == n
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0] < 300_000
+
+
+@pytest.mark.parametrize("name", ["corpus.txt.gz", "corpus"])
+def test_pubtator_gz_is_read_by_name_or_content(tmp_path, name):
+    (tmp_path / "plain").write_text(PUBTATOR)
+    (tmp_path / name).write_bytes(gzip.compress(PUBTATOR.encode()))
+    packed = pubtator.read(tmp_path / name, "MSH").documents
+    assert [(d.doc_id, d.text, d.annotations) for d in packed] == [
+        (d.doc_id, d.text, d.annotations) for d in pubtator.read(tmp_path / "plain", "MSH").documents
+    ]
+
+
+@pytest.mark.parametrize("cut", [5, 60, -6])
+def test_cut_off_gz_is_damaged(tmp_path, cut):
+    (tmp_path / "corpus.gz").write_bytes(gzip.compress(PUBTATOR.encode())[:cut])
+    with pytest.raises(UserError, match=r"damaged file in .*corpus.gz:\d+"):
+        pubtator.read(tmp_path / "corpus.gz", "MSH")
 
 
 # ----------------------------------------------------------------------------------------------------------------- share

@@ -17,7 +17,7 @@ from typing import Any
 
 from mentionforge import provenance, tables, text
 from mentionforge.config import Corpus, read_spec
-from mentionforge.corpora import pubtator, share
+from mentionforge.corpora import readers
 from mentionforge.corpora.buckets import is_cut, ood_buckets
 from mentionforge.corpora.concepts import ConceptMap, Mapped
 from mentionforge.corpora.published import Annotation, Document, Reading
@@ -140,9 +140,9 @@ def collect(settings: Corpus, name: str) -> Collected:
     first: dict[str, tuple[str, Document]] = {}
     texts: dict[str, tuple[str, str]] = {}
     for split in (s for s in tables.SPLITS if s in settings.splits):
-        readings = [_read(settings, Path(path)) for path in settings.splits[split]]
-        found = [d for reading in readings for d in reading.documents]
-        read[split] = _reading_stats(readings, found)
+        reading = readers.read(settings, split)
+        found = reading.documents
+        read[split] = _reading_stats(reading)
         documents[split] = []
         for document in found:
             if document.doc_id not in first:
@@ -160,17 +160,11 @@ def collect(settings: Corpus, name: str) -> Collected:
             raise UserError(
                 "split without mentions", where, f"entity types asked for: {', '.join(settings.entity_types) or 'all'}", "correct entity_types or the path"
             )
-        repairs += [{"split": split, **asdict(repair)} for reading in readings for repair in reading.repairs]
-    types = {a.entity_type for found in documents.values() for d in found for a in d.annotations}
+        repairs += [{"split": split, **asdict(repair)} for repair in reading.repairs]
+    types = {t for found in documents.values() for d in found for a in d.annotations for t in (a.entity_type, *a.entity_type.split(","))}
     if unknown := sorted(set(settings.entity_types) - types):
         raise UserError("unknown entity type", f"config: corpora.{name}.entity_types", f"{unknown[0]} never occurs", f"those kept: {', '.join(sorted(types))}")
     return Collected(documents, read, sorted(duplicates), repairs)
-
-
-def _read(settings: Corpus, path: Path) -> Reading:
-    if settings.reader == "pubtator":
-        return pubtator.read(path, settings.id_prefix, settings.entity_types)
-    return share.read(path, settings.id_prefix)
 
 
 def _check_leak(document: Document, split: str, texts: dict[str, tuple[str, str]]) -> None:
@@ -233,17 +227,17 @@ def split_sentences(name: str, documents: Mapping[str, Sequence[Document]]) -> d
     return sentences
 
 
-def _reading_stats(readings: Sequence[Reading], documents: Sequence[Document]) -> dict[str, Any]:
+def _reading_stats(reading: Reading) -> dict[str, Any]:
     """Counts of a split as published, before any policy."""
-    annotations = [a for d in documents for a in d.annotations]
+    annotations = [a for d in reading.documents for a in d.annotations]
     return {
-        "documents": len(documents),
+        "documents": len(reading.documents),
         "mentions": len(annotations),
         "mentions_without_id": sum(not any(a.ids) for a in annotations),
         "composite": sum(a.composite for a in annotations),
         "mentions_of_duplicate_documents": 0,
-        "skipped": dict(sum((r.skipped for r in readings), Counter[str]())),
-        "handled": dict(sum((r.handled for r in readings), Counter[str]())),
+        "skipped": dict(+reading.skipped),
+        "handled": dict(+reading.handled),
     }
 
 

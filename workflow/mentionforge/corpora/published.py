@@ -1,15 +1,21 @@
-"""What every reader returns: documents with annotations as published, offsets checked, and a count of whatever was not kept.
+"""What every reader yields: documents with annotations as published, offsets checked, and a count of whatever was not kept.
 
-Offsets are 0-based characters into `Document.text`, end exclusive. A reader never looks at a knowledge base.
+A reader is a function `stream(path, id_prefix, entity_types, tally)` that yields the documents of a file or folder one by one, in its order,
+so that a corpus of any size has flat memory, and counts in `tally` what it skipped, handled and repaired. Offsets are 0-based characters into
+`Document.text`, end exclusive. A reader never looks at a knowledge base.
 """
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import re
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from mentionforge.errors import UserError
 from mentionforge.text import Span
@@ -65,13 +71,46 @@ class Repair:
 
 
 @dataclass
-class Reading:
-    """All documents of one file or folder in its order, and the number of lines skipped, handled and repaired."""
+class Tally:
+    """What a reader counts besides documents: lines skipped by kind, oddities handled, and mentions repaired."""
 
-    documents: list[Document] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     handled: Counter[str] = field(default_factory=Counter)
     repairs: list[Repair] = field(default_factory=list)
+
+
+@dataclass
+class Reading(Tally):
+    """All documents of one file or folder in its order, and what was counted."""
+
+    documents: list[Document] = field(default_factory=list)
+
+
+Reader = Callable[[Path, str, Collection[str], Tally], Iterator[Document]]
+"""Yields the documents of a file or folder one by one; see the module's docstring."""
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """The bytes of a file; one that ends in .gz or begins like one is decompressed.
+
+    Raises:
+        UserError: No such file, or a folder.
+    """
+    try:
+        with open(path, "rb") as probe:
+            packed = probe.read(2) == b"\x1f\x8b" or path.suffix == ".gz"
+        return cast(BinaryIO, gzip.open(path, "rb")) if packed else open(path, "rb")
+    except OSError as error:
+        raise UserError("unreadable file", str(path), error.strerror or "", "correct the path under splits") from error
+
+
+def damaged(path: Path, row: int, error: Exception) -> UserError:
+    """The error of a file that breaks off or cannot be decompressed after line `row`."""
+    return UserError("damaged file", f"{path}:{row}", f"cannot be read on ({type(error).__name__})", "fetch it again")
+
+
+UNREADABLE = (OSError, EOFError, zlib.error)
+"""What reading a file may raise: gzip's own error is an OSError."""
 
 
 def decode(path: Path) -> str:
@@ -80,29 +119,56 @@ def decode(path: Path) -> str:
     Raises:
         UserError: No such file, or not UTF-8; names the line.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError("unreadable file", str(path), error.strerror or "", "correct the path under splits") from error
+    with open_binary(path) as handle:
+        try:
+            data = handle.read()
+        except UNREADABLE as error:
+            raise damaged(path, 1, error) from error
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            "not UTF-8", f"{path}:{row}", f"byte 0x{data[error.start]:02x}", "convert the file to UTF-8 and check that offsets still count characters"
-        ) from error
+        raise _not_utf8(path, data.count(b"\n", 0, error.start) + 1, data, error) from error
 
 
-def lines(path: Path, handled: Counter[str]) -> list[tuple[int, str]]:
-    r"""Row (1-based) and content of each line that is not blank, without byte order mark, \n and \r\n; both are counted in `handled`."""
-    found = []
-    for row, raw in enumerate(decode(path).split("\n"), start=1):
-        line = raw.removesuffix("\r").removeprefix(BYTE_ORDER_MARK)
-        handled["CRLF line ends"] += raw.endswith("\r")
-        handled["byte order marks"] += raw.startswith(BYTE_ORDER_MARK)
-        if line.strip():
-            found.append((row, line))
-    return found
+def lines(path: Path, handled: Counter[str]) -> Iterator[tuple[int, str]]:
+    r"""Row (1-based) and content of each line that is not blank, without byte order mark, \n and \r\n; both are counted in `handled`.
+
+    Raises:
+        UserError: No such file, a damaged one, or not UTF-8; names the line.
+    """
+    return ((row, line) for row, line in all_lines(path, handled) if line.strip())
+
+
+def all_lines(path: Path, handled: Counter[str]) -> Iterator[tuple[int, str]]:
+    """As `lines`, with those that are blank."""
+    row = 0
+    with open_binary(path) as handle:
+        while True:
+            try:
+                data = handle.readline()
+            except UNREADABLE as error:
+                raise damaged(path, row + 1, error) from error
+            if not data:
+                return
+            row += 1
+            try:
+                line = data.decode("utf-8").removesuffix("\n")
+            except UnicodeDecodeError as error:
+                raise _not_utf8(path, row, data, error) from error
+            if line.endswith("\r"):
+                handled["CRLF line ends"] += 1
+                line = line[:-1]
+            if line.startswith(BYTE_ORDER_MARK):
+                handled["byte order marks"] += 1
+                line = line[1:]
+            yield row, line
+
+
+def _not_utf8(path: Path, row: int, data: bytes, error: UnicodeDecodeError) -> UserError:
+    why = f"byte 0x{data[error.start]:02x}"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        why += ", it begins as UTF-16 does"
+    return UserError("not UTF-8", f"{path}:{row}", why, "convert the file to UTF-8 and check that offsets still count characters")
 
 
 def parse_offset(digits: str, where: str) -> int:
@@ -145,6 +211,11 @@ def parse_ids(published: str, prefix: str) -> tuple[str, ...]:
         known = VOCABULARIES.get(vocabulary.strip().upper(), vocabulary.strip().upper()) if colon else prefix
         ids.append("" if code.strip().lower() in NO_ID else f"{known}:{code.strip()}")
     return tuple(ids)
+
+
+def is_kept(entity_type: str, entity_types: Collection[str]) -> bool:
+    """Whether a type, or one of several joined by commas, is asked for; if none is, all are."""
+    return not entity_types or entity_type in entity_types or any(part in entity_types for part in entity_type.split(","))
 
 
 def in_order(annotations: Sequence[Annotation]) -> tuple[Annotation, ...]:

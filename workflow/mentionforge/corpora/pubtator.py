@@ -2,16 +2,17 @@
 
 An annotation is `id, start, end, mention, type, concept`, with an optional seventh column that spells out the parts of a composite mention;
 it is counted, as its names need not occur in the text. A relation is `id, kind, concept, concept`; it is skipped and counted by kind.
-Offsets refer to the title, one blank, and the abstract.
+A type column may list several types, joined by commas, as MedMentions does. Offsets refer to the title, one blank, and the abstract.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mentionforge.corpora.published import Annotation, Document, Reading, Repair, annotation, check_span, in_order, lines, parse_offset
+from mentionforge.corpora.published import Annotation, Document, Reading, Repair, Tally, annotation, check_span, in_order, is_kept, lines, parse_offset
 from mentionforge.errors import UserError
 from mentionforge.text import Span
 
@@ -20,38 +21,60 @@ _WHOLE = "the file may be cut off; fetch it again or correct the line"
 
 
 def read(path: Path, id_prefix: str, entity_types: Collection[str] = ()) -> Reading:
-    """Read a PubTator file.
+    """Read a PubTator file wholly; see `stream`."""
+    reading = Reading()
+    reading.documents.extend(stream(path, id_prefix, entity_types, reading))
+    return reading
+
+
+@dataclass
+class _Open:
+    """The document whose lines are being read; without abstract as long as that is to come."""
+
+    row: int
+    doc_id: str
+    title: str
+    abstract: str | None = None
+    annotations: list[Annotation] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return f"{self.title} {self.abstract}"
+
+
+def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Iterator[Document]:
+    """The documents of a PubTator file one by one.
 
     Args:
-        path: The file, UTF-8.
+        path: The file, UTF-8; may be .gz.
         id_prefix: Vocabulary of ids without a prefix.
         entity_types: Types kept; empty: all. Annotations of other types are skipped and counted.
+        tally: Where to count.
 
     Raises:
         UserError: With file and row: not UTF-8, a line of no known form, a truncated line, a document without abstract, an annotation of
             another document, a span outside of the text, or one whose text is not the mention (but for blanks at its ends: a repair).
     """
     if path.is_dir():
-        raise UserError("folder where a file is needed", str(path), "the pubtator reader takes one file per split", "name the file, or use `reader: share`")
-    reading = Reading()
-    titles: list[tuple[int, str, str]] = []  # row, document, title
-    abstracts: list[str] = []
-    annotated: list[list[Annotation]] = []
-    for row, line in lines(path, reading.handled):
+        raise UserError(
+            "folder where a file is needed", str(path), "the pubtator reader takes files", "name the file, or use a reader of folders, as share or brat"
+        )
+    current: _Open | None = None
+    for row, line in lines(path, tally.handled):
         where = f"{path}:{row}"
         if match := _TEXT_LINE.fullmatch(line):
             doc_id, kind, content = match.groups()
             if kind == "t":
-                _check_complete(path, titles, abstracts)
-                titles.append((row, doc_id, content))
-                continue
-            if len(abstracts) >= len(titles) or doc_id != titles[-1][1]:
+                if current:
+                    yield _finished(current, path)
+                current = _Open(row, doc_id, content)
+            elif current is None or current.abstract is not None or doc_id != current.doc_id:
                 raise UserError("abstract without title", where, f"document {doc_id}", "each document is a |t| line, then an |a| line")
-            abstracts.append(content)
-            annotated.append([])
+            else:
+                current.abstract = content
             continue
         fields = line.split("\t")
-        if not abstracts or len(abstracts) < len(titles) or fields[0] != titles[-1][1]:
+        if current is None or current.abstract is None or fields[0] != current.doc_id:
             raise UserError(
                 "line outside of its document",
                 where,
@@ -59,35 +82,40 @@ def read(path: Path, id_prefix: str, entity_types: Collection[str] = ()) -> Read
                 _WHOLE,
             )
         if len(fields) == 4 and re.fullmatch(r"[A-Za-z_]\w*", fields[1]):
-            reading.skipped[f"relation {fields[1]}"] += 1
-            continue
-        if len(fields) not in (6, 7):
-            raise UserError(
-                "truncated line" if len(fields) < 6 else "overlong line",
-                where,
-                f"{len(fields)} columns, not 6 or 7",
-                f"{_WHOLE}; a mention without an id has -1",
-            )
-        _, start, end, mention, entity_type, concept = fields[:6]
-        span = parse_offset(start, where), parse_offset(end, where)
-        if entity_types and entity_type not in entity_types:
-            reading.skipped[f"entity type {entity_type}"] += 1
-            continue
-        used, exact = _locate(span, mention, f"{titles[-1][2]} {abstracts[-1]}", where)
-        if not exact:
-            reading.repairs.append(Repair(fields[0], (span,), (used,), "blanks at the ends differ"))
-        reading.handled["lists of individual mentions"] += len(fields) == 7
-        annotated[-1].append(annotation((used,), entity_type, concept, id_prefix))
-    _check_complete(path, titles, abstracts)
-    for (row, doc_id, title), abstract, found in zip(titles, abstracts, annotated, strict=True):
-        reading.documents.append(Document(doc_id, f"{title} {abstract}", in_order(found), f"{path}:{row}"))
-    return reading
+            tally.skipped[f"relation {fields[1]}"] += 1
+        elif found := _annotation(fields, current.text, id_prefix, entity_types, tally, where):
+            current.annotations.append(found)
+    if current:
+        yield _finished(current, path)
 
 
-def _check_complete(path: Path, titles: list[tuple[int, str, str]], abstracts: list[str]) -> None:
-    if len(abstracts) < len(titles):
-        row, doc_id, _ = titles[-1]
-        raise UserError("title without abstract", f"{path}:{row}", f"document {doc_id}", _WHOLE)
+def _annotation(fields: list[str], text: str, id_prefix: str, entity_types: Collection[str], tally: Tally, where: str) -> Annotation | None:
+    """The mention of an annotation line, or nothing if its type is not asked for."""
+    if len(fields) not in (6, 7):
+        raise UserError(
+            "truncated line" if len(fields) < 6 else "overlong line",
+            where,
+            f"{len(fields)} columns, not 6 or 7",
+            f"{_WHOLE}; a mention without an id has -1",
+        )
+    doc_id, start, end, mention, entity_type, concept = fields[:6]
+    span = parse_offset(start, where), parse_offset(end, where)
+    if not is_kept(entity_type, entity_types):
+        tally.skipped[f"entity type {entity_type}"] += 1
+        return None
+    used, exact = _locate(span, mention, text, where)
+    if not exact:
+        tally.repairs.append(Repair(doc_id, (span,), (used,), "blanks at the ends differ"))
+    if len(fields) == 7:
+        tally.handled["lists of individual mentions"] += 1
+    return annotation((used,), entity_type, concept, id_prefix)
+
+
+def _finished(current: _Open, path: Path) -> Document:
+    where = f"{path}:{current.row}"
+    if current.abstract is None:
+        raise UserError("title without abstract", where, f"document {current.doc_id}", _WHOLE)
+    return Document(current.doc_id, current.text, in_order(current.annotations), where)
 
 
 def _locate(span: Span, mention: str, text: str, where: str) -> tuple[Span, bool]:

@@ -7,10 +7,24 @@ The format has no mention text, so an offset can be checked against the length o
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from mentionforge.corpora.published import BYTE_ORDER_MARK, Annotation, Document, Reading, Repair, annotation, check_span, decode, in_order, lines, parse_offset
+from mentionforge.corpora.published import (
+    BYTE_ORDER_MARK,
+    Annotation,
+    Document,
+    Reading,
+    Repair,
+    Tally,
+    annotation,
+    check_span,
+    decode,
+    in_order,
+    lines,
+    parse_offset,
+)
 from mentionforge.errors import UserError
 from mentionforge.text import Span
 
@@ -21,11 +35,20 @@ ENTITY_TYPE = "Disorder"
 
 
 def read(folder: Path, id_prefix: str) -> Reading:
-    """Read a folder of notes, in the order of their names.
+    """Read a folder of notes wholly; see `stream`."""
+    reading = Reading()
+    reading.documents.extend(stream(folder, id_prefix, (), reading))
+    return reading
+
+
+def stream(folder: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Iterator[Document]:
+    """The notes of a folder one by one, in the order of their names.
 
     Args:
         folder: Holds one .text or .txt and one .pipe file per note; hidden files are left out.
         id_prefix: Vocabulary of ids without a prefix, usually CUI.
+        entity_types: Not used: the format has no types.
+        tally: Where to count.
 
     Raises:
         UserError: With file and row: not UTF-8, a text without annotations or the reverse, a file of another kind, a truncated line, lines
@@ -50,20 +73,19 @@ def read(folder: Path, id_prefix: str) -> Reading:
     for doc_id in sorted(texts.keys() ^ pipes.keys()):
         path, missing = (texts[doc_id], "no .pipe file") if doc_id in texts else (pipes[doc_id], "no .text or .txt file")
         raise UserError("incomplete note", str(path), f"{missing} of the same name", "add it (a note without disorders has an empty .pipe file)")
-    reading = Reading()
     for doc_id, path in texts.items():
         text = decode(path)
         if text.startswith(BYTE_ORDER_MARK):
             raise UserError("byte order mark", f"{path}:1", "offsets may or may not count it", "find out which, then remove it")
-        reading.handled["texts with CRLF line ends"] += "\r\n" in text
-        reading.documents.append(Document(doc_id, text, _annotations(pipes[doc_id], doc_id, text, id_prefix, reading), str(path)))
-    return reading
+        if "\r\n" in text:
+            tally.handled["texts with CRLF line ends"] += 1
+        yield Document(doc_id, text, _annotations(pipes[doc_id], doc_id, text, id_prefix, tally), str(path))
 
 
-def _annotations(path: Path, doc_id: str, text: str, id_prefix: str, reading: Reading) -> tuple[Annotation, ...]:
+def _annotations(path: Path, doc_id: str, text: str, id_prefix: str, tally: Tally) -> tuple[Annotation, ...]:
     found = []
     width = 0
-    for row, line in lines(path, reading.handled):
+    for row, line in lines(path, tally.handled):
         where = f"{path}:{row}"
         fields = _fields(line, where)
         if width and len(fields) != width:
@@ -79,7 +101,7 @@ def _annotations(path: Path, doc_id: str, text: str, id_prefix: str, reading: Re
         published = tuple(_span(piece, text, where) for piece in fields[1].split(","))
         spans = tuple(sorted(published))
         if spans != published:
-            reading.repairs.append(Repair(doc_id, published, spans, "pieces not in rising order"))
+            tally.repairs.append(Repair(doc_id, published, spans, "pieces not in rising order"))
         if any(left[1] > right[0] for left, right in pairwise(spans)):
             raise UserError("overlapping pieces", where, f"span {fields[1]}", "correct the second field")
         found.append(annotation(spans, ENTITY_TYPE, fields[2], id_prefix))
