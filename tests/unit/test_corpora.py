@@ -366,5 +366,5 @@ def test_equal_input_gives_equal_bytes(tiny, tmp_path):
     before = {p.name: p.read_bytes() for p in sorted((tmp_path / "out").iterdir())}
     tiny()
     assert {p.name: p.read_bytes() for p in sorted((tmp_path / "out").iterdir())} == before
-    assert set(before) == {"documents.parquet", "mentions.parquet", "stats.json"}
+    assert set(before) == {"documents.parquet", "mentions.parquet", "split.csv", "stats.json"}
     assert str(tmp_path).encode() not in before["stats.json"]

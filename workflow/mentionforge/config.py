@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from mentionforge import splitting
 from mentionforge.errors import UserError
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+.=~-]*"
@@ -172,15 +173,43 @@ Kb = Annotated[RrfKb | OntologyKb, Field(discriminator="source")]
 # -------------------------------------------------------------------------------------------------------------- corpora
 
 
-class Corpus(Entry):
-    """An annotated corpus with fixed splits."""
+Split = Literal["train", "dev", "test"]
 
-    reader: Literal["pubtator", "share"] = Field(description="pubtator: one file per split. share: one folder per split with .text/.txt and .pipe files.")
+
+class SeededSplit(Entry):
+    """A split by document that depends on nothing but the seed and the document's id, so that further documents move none."""
+
+    seed: int = Field(13, description="Seed of the split.")
+    shares: dict[Split, Annotated[float, Field(gt=0, lt=1)]] = Field(description="Share of the documents that each split is to have; they add up to 1.")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> SeededSplit:
+        if missing := {"train", "test"} - set(self.shares):
+            raise ValueError(f"shares lacks {' and '.join(sorted(missing))}")
+        if abs(sum(self.shares.values()) - 1) > 1e-6:
+            raise ValueError(f"shares add up to {sum(self.shares.values()):g}, not 1")
+        return self
+
+
+class Corpus(Entry):
+    """An annotated corpus with fixed splits: `splits` alone, `source` and `splits`, or `source` and `seeded_split`."""
+
+    reader: Literal["pubtator", "medmentions", "bioc", "share", "brat", "conll", "jsonl", "parquet"] = Field(
+        description="Format. One path is a folder for share (.text/.txt and .pipe) and brat (.txt and .ann), a file for the others; see docs/corpora.md."
+    )
     kb: str = Field(description="Knowledge base whose cross-references map ids to CUIs.")
-    splits: dict[Literal["train", "dev", "test"], tuple[str, ...]] = Field(description="Files or folders of each split; train and test are required.")
+    source: tuple[str, ...] = Field((), description="Files or folders that hold the documents of all splits; then splits lists ids, or seeded_split is given.")
+    splits: dict[Split, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Files or folders of each split; with source, text files with one document id (PMID, note name) per line. train and test are required.",
+    )
+    seeded_split: SeededSplit | None = Field(None, description="A split of source by document, written to split.csv beside the tables.")
     licensed: str | None = Field(None, description="How to obtain the corpus; then its absence is an error of the job, not of the config.")
     entity_types: tuple[str, ...] = Field((), description="Entity types that count as diseases; empty: all.")
-    id_prefix: str = Field("MSH", description="Vocabulary of ids without a prefix: MSH, OMIM, or CUI.")
+    id_prefix: str = Field("MSH", description="Vocabulary of ids without a prefix: MSH, OMIM, or CUI; with the reader medmentions CUI by default.")
+    text: Literal["none", "nfc", "crlf_to_lf"] = Field(
+        "none", description="Text as published, in Unicode's composed form (NFC), or with LF for CRLF; offsets move with it, and what changes is counted."
+    )
     composite: Literal["any", "all", "split"] = Field(
         "any",
         description="A|B, A+B: a prediction is right if it is one of them (any), must be ranked before all others together (all), or each id is a gold row of its own (split).",
@@ -190,12 +219,34 @@ class Corpus(Entry):
     )
     duplicates: Literal["drop", "error"] = Field("drop", description="A document id that occurs twice: keep the first and count, or stop.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _prefix_of_reader(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("reader") == "medmentions":
+            return {"id_prefix": "CUI", **data}
+        return data
+
     @model_validator(mode="after")
     def _has_splits(self) -> Corpus:
+        if self.seeded_split:
+            if self.splits or not self.source:
+                raise ValueError("seeded_split needs source, and no splits")
+            return self
         missing = {"train", "test"} - set(self.splits)
         if missing:
             raise ValueError(f"splits lacks {' and '.join(sorted(missing))}")
         return self
+
+    @property
+    def split_names(self) -> tuple[Split, ...]:
+        """The splits there are, in the order train, dev, test."""
+        given = self.seeded_split.shares if self.seeded_split else self.splits
+        return tuple(split for split in get_args(Split) if split in given)
+
+    def paths(self) -> dict[str, str]:
+        """Every file and folder that is read, by role (`source.0`, `train.0` and so on)."""
+        roles = [("source", self.source), *self.splits.items()]
+        return {f"{role}.{i}": path for role, paths in roles for i, path in enumerate(paths)}
 
 
 # ----------------------------------------------------------------------------------------------------------- generators
@@ -541,7 +592,7 @@ class Config(Entry):
         """Input files and folders of the named kb or corpus, as the config gives them, sorted."""
         entry = getattr(self, kind)[name]
         if kind == "corpora":
-            return sorted(p for paths in entry.splits.values() for p in paths)
+            return sorted(entry.paths().values())
         if isinstance(entry, RrfKb):
             return [entry.path]
         single = [entry.mondo, entry.doid, entry.doid_xrefs, entry.doid_definitions, entry.hpo]
@@ -759,6 +810,10 @@ def _check_files(config: Config, root: Path) -> None:
                 fetched = path.startswith(f"{config.resources}/downloads/")
                 fix = f"declare it under downloads.{Path(path).name}" if fetched else "correct the path, or put the file there"
                 raise UserError("missing file", f"config: {kind}.{name}", f"{path} does not exist", fix)
+    for name, corpus in config.corpora.items():
+        lists = [str(root / p) for paths in corpus.splits.values() for p in paths]
+        if corpus.source and in_use(config, "corpora", name) and all(Path(p).is_file() for p in lists):
+            splitting.read_lists({split: [root / p for p in paths] for split, paths in corpus.splits.items()})
     for name, generator in config.generators.items():
         listed = generator.concepts.cuis
         if listed and not (root / listed).is_file():

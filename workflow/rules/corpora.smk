@@ -1,10 +1,10 @@
 """Corpora: annotated text becomes documents and mentions with exact offsets, CUI sets and OOD buckets.
 
 REQUIRED INPUTS
-    the files or folders of corpora.{corpus}.splits
+    the files or folders of corpora.{corpus}.source and .splits
     {results}/kb/{kb}/{names,xrefs,retired}.parquet, to map ids to CUIs
 OUTPUTS
-    {results}/corpora/{corpus}/{documents,mentions}.parquet, stats.json
+    {results}/corpora/{corpus}/{documents,mentions}.parquet, split.csv, stats.json
 """
 
 
@@ -17,6 +17,7 @@ rule corpus_read:
     output:
         documents=f"{R}/corpora/{{corpus}}/documents.parquet",
         mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",
+        split=f"{R}/corpora/{{corpus}}/split.csv",
         stats=f"{R}/corpora/{{corpus}}/stats.json",
     log:
         f"{R}/logs/corpora/{{corpus}}.log",

@@ -6,6 +6,7 @@ Per split, rows of `mentions` = mentions read - those of dropped duplicate docum
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import time
@@ -53,7 +54,7 @@ class Collected:
 
 
 def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
-    """Read a corpus, map its ids to CUIs, assign buckets, and write documents.parquet, mentions.parquet and stats.json.
+    """Read a corpus, map its ids to CUIs, assign buckets, and write documents.parquet, mentions.parquet, split.csv and stats.json.
 
     Args:
         spec: Settings of the corpus, as the workflow writes them.
@@ -86,12 +87,12 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
     sentences = split_sentences(name, collected.documents)
 
     inputs = {"spec": spec, "kb.names": kb / "names.parquet", "kb.xrefs": kb / "xrefs.parquet", "kb.retired": kb / "retired.parquet"}
-    inputs |= {f"{split}.{i}": Path(path) for split, paths in settings.splits.items() for i, path in enumerate(paths)}
+    inputs |= {role: Path(path) for role, path in settings.paths().items()}
     stamp = provenance.stamp("corpora read", inputs, **provenance.versions("biosenter", "spacy"))
     stats = {
         "corpus": name,
         "kb": settings.kb,
-        "policies": {key: getattr(settings, key) for key in ("reader", "entity_types", "id_prefix", "composite", "discontinuous", "duplicates")},
+        "policies": {key: getattr(settings, key) for key in ("reader", "entity_types", "id_prefix", "text", "composite", "discontinuous", "duplicates")},
         "provenance": stamp,
         "read": collected.read,
         "repairs": collected.repairs,
@@ -122,6 +123,7 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
     ]
     tables.write(tables.DOCUMENTS, out / "documents.parquet", document_rows, stamp)
     tables.write(tables.MENTIONS, out / "mentions.parquet", mention_rows, stamp)
+    write_split(out / "split.csv", collected.documents)
     _write_json(out / "stats.json", stats)
     say(f"{name}: written in {time.monotonic() - begun:.1f} s, sentences included")
     return stats
@@ -139,7 +141,7 @@ def collect(settings: Corpus, name: str) -> Collected:
     repairs: list[dict[str, Any]] = []
     first: dict[str, tuple[str, Document]] = {}
     texts: dict[str, tuple[str, str]] = {}
-    for split in (s for s in tables.SPLITS if s in settings.splits):
+    for split in settings.split_names:
         reading = readers.read(settings, split)
         found = reading.documents
         read[split] = _reading_stats(reading)
@@ -325,6 +327,16 @@ def _reason(ids: Iterable[str], mapped: Mapping[str, Mapped]) -> str:
 
 def _spans(spans: Iterable[Span]) -> list[dict[str, int]]:
     return [{"start": start, "end": end} for start, end in spans]
+
+
+def write_split(path: Path, documents: Mapping[str, Sequence[Document]]) -> None:
+    """Write down which split each document is in: columns doc_id and split, by id."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(("doc_id", "split"))
+        writer.writerows(sorted((d.doc_id, split) for split, found in documents.items() for d in found))
+    os.replace(temporary, path)
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

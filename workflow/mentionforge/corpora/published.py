@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -77,6 +78,18 @@ class Tally:
     skipped: Counter[str] = field(default_factory=Counter)
     handled: Counter[str] = field(default_factory=Counter)
     repairs: list[Repair] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Add what another has counted."""
+        self.skipped += other.skipped
+        self.handled += other.handled
+        self.repairs += other.repairs
+
+    def clear(self) -> None:
+        """Count from nothing again."""
+        self.skipped.clear()
+        self.handled.clear()
+        self.repairs = []
 
 
 @dataclass
@@ -189,10 +202,53 @@ def check_span(span: Span, text: str, where: str) -> None:
         raise UserError("span outside of text", where, f"{start}-{end} in a text of {len(text)} characters", "correct the offsets or the text")
 
 
+def check_pieces(doc_id: str, published: Sequence[Span], text: str, where: str, tally: Tally) -> tuple[Span, ...]:
+    """The pieces of a mention in rising order; another order is a repair.
+
+    Raises:
+        UserError: No piece, or one that is blank, outside of the text, or overlaps another.
+    """
+    if not published:
+        raise UserError("mention without span", where, "", "correct the line")
+    for span in published:
+        check_span(span, text, where)
+        if not text[slice(*span)].strip():
+            raise UserError("wrong offset", where, f"the text at {span[0]}-{span[1]} is blank", "correct the offsets or the text")
+    spans = tuple(sorted(published))
+    if any(left[1] > right[0] for left, right in pairwise(spans)):
+        raise UserError("overlapping pieces", where, ",".join(f"{start}-{end}" for start, end in published), "correct the offsets")
+    if spans != tuple(published):
+        tally.repairs.append(Repair(doc_id, tuple(published), spans, "pieces not in rising order"))
+    return spans
+
+
+def check_surface(doc_id: str, spans: tuple[Span, ...], text: str, mention: str, where: str, tally: Tally) -> None:
+    """Compare the mention as a file spells it with the text at its pieces; a difference in blanks alone (line ends are some) is a repair.
+
+    Raises:
+        UserError: They differ in more.
+    """
+    found = " ".join(text[start:end] for start, end in spans)
+    if mention.translate(LINE_ENDS) == found.translate(LINE_ENDS):
+        return
+    if "".join(mention.split()) != "".join(found.split()):
+        at = ",".join(f"{start}-{end}" for start, end in spans)
+        raise UserError("wrong offset", where, f"the text at {at} is not the mention", "correct the offsets or the text")
+    tally.repairs.append(Repair(doc_id, spans, spans, "blanks differ"))
+
+
+LINE_ENDS = {ord("\n"): " ", ord("\r"): " "}
+"""For formats that write a mention on one line."""
+
+
 def annotation(spans: Sequence[Span], entity_type: str, published: str, prefix: str) -> Annotation:
     """A mention from its concept column; see `parse_ids`."""
-    ids = parse_ids(published, prefix)
-    return Annotation(tuple(spans), entity_type, tuple(dict.fromkeys(ids)), composite=len(ids) > 1)
+    return of_ids(spans, entity_type, parse_ids(published, prefix))
+
+
+def of_ids(spans: Sequence[Span], entity_type: str, ids: Sequence[str]) -> Annotation:
+    """A mention from its ids, with prefix, as often as they were annotated; none at all is a concept without id."""
+    return Annotation(tuple(spans), entity_type, tuple(dict.fromkeys(ids)) or ("",), composite=len(ids) > 1)
 
 
 def parse_ids(published: str, prefix: str) -> tuple[str, ...]:
@@ -205,12 +261,14 @@ def parse_ids(published: str, prefix: str) -> tuple[str, ...]:
     Returns:
         As ("MSH:D003110", "OMIM:114500"); a concept without an id is an empty string.
     """
-    ids = []
-    for part in re.split(r"[|+]", published):
-        vocabulary, colon, code = part.strip().rpartition(":")
-        known = VOCABULARIES.get(vocabulary.strip().upper(), vocabulary.strip().upper()) if colon else prefix
-        ids.append("" if code.strip().lower() in NO_ID else f"{known}:{code.strip()}")
-    return tuple(ids)
+    return tuple(parse_id(part, prefix) for part in re.split(r"[|+]", published))
+
+
+def parse_id(published: str, prefix: str) -> str:
+    """One id with its vocabulary as the knowledge base calls it; empty if it stands for none."""
+    vocabulary, colon, code = published.strip().rpartition(":")
+    known = VOCABULARIES.get(vocabulary.strip().upper(), vocabulary.strip().upper()) if colon else prefix
+    return "" if code.strip().lower() in NO_ID else f"{known}:{code.strip()}"
 
 
 def is_kept(entity_type: str, entity_types: Collection[str]) -> bool:

@@ -8,23 +8,10 @@ The format has no mention text, so an offset can be checked against the length o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from itertools import pairwise
 from pathlib import Path
 
-from mentionforge.corpora.published import (
-    BYTE_ORDER_MARK,
-    Annotation,
-    Document,
-    Reading,
-    Repair,
-    Tally,
-    annotation,
-    check_span,
-    decode,
-    in_order,
-    lines,
-    parse_offset,
-)
+from mentionforge.corpora.folders import paired
+from mentionforge.corpora.published import Annotation, Document, Reading, Tally, annotation, check_pieces, in_order, lines, parse_offset
 from mentionforge.errors import UserError
 from mentionforge.text import Span
 
@@ -54,32 +41,8 @@ def stream(folder: Path, id_prefix: str, entity_types: Collection[str], tally: T
         UserError: With file and row: not UTF-8, a text without annotations or the reverse, a file of another kind, a truncated line, lines
             of different widths in one file, a line of another note, pieces that overlap, a span outside of the text.
     """
-    if not folder.is_dir():
-        raise UserError(
-            "missing folder",
-            str(folder),
-            "the share reader takes folders with .text and .pipe files",
-            "correct the path under splits, or use `reader: pubtator`",
-        )
-    texts: dict[str, Path] = {}
-    pipes: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
-        if path.suffix not in (*TEXTS, ".pipe") or not path.is_file():
-            raise UserError("unknown file", str(path), "a note is a .text (or .txt) and a .pipe file", "move it elsewhere")
-        kind = pipes if path.suffix == ".pipe" else texts
-        if path.stem in kind:
-            raise UserError("note given twice", str(path), f"{kind[path.stem].name} is there too", "remove one of them")
-        kind[path.stem] = path
-    for doc_id in sorted(texts.keys() ^ pipes.keys()):
-        path, missing = (texts[doc_id], "no .pipe file") if doc_id in texts else (pipes[doc_id], "no .text or .txt file")
-        raise UserError("incomplete note", str(path), f"{missing} of the same name", "add it (a note without disorders has an empty .pipe file)")
-    for doc_id, path in texts.items():
-        text = decode(path)
-        if text.startswith(BYTE_ORDER_MARK):
-            raise UserError("byte order mark", f"{path}:1", "offsets may or may not count it", "find out which, then remove it")
-        if "\r\n" in text:
-            tally.handled["texts with CRLF line ends"] += 1
-        yield Document(doc_id, text, _annotations(pipes[doc_id], doc_id, text, id_prefix, tally), str(path))
+    for doc_id, text, path, pipe in paired(folder, TEXTS, ".pipe", tally):
+        yield Document(doc_id, text, _annotations(pipe, doc_id, text, id_prefix, tally), str(path))
 
 
 def _annotations(path: Path, doc_id: str, text: str, id_prefix: str, tally: Tally) -> tuple[Annotation, ...]:
@@ -98,12 +61,7 @@ def _annotations(path: Path, doc_id: str, text: str, id_prefix: str, tally: Tall
         width = len(fields)
         if Path(fields[0]).stem != doc_id and fields[0] != doc_id:
             raise UserError("line of another note", where, "its first field is not the name of the file", "correct the first field or move the line")
-        published = tuple(_span(piece, text, where) for piece in fields[1].split(","))
-        spans = tuple(sorted(published))
-        if spans != published:
-            tally.repairs.append(Repair(doc_id, published, spans, "pieces not in rising order"))
-        if any(left[1] > right[0] for left, right in pairwise(spans)):
-            raise UserError("overlapping pieces", where, f"span {fields[1]}", "correct the second field")
+        spans = check_pieces(doc_id, [parse_span(piece, where) for piece in fields[1].split(",")], text, where, tally)
         found.append(annotation(spans, ENTITY_TYPE, fields[2], id_prefix))
     return in_order(found)
 
@@ -118,10 +76,7 @@ def _fields(line: str, where: str) -> list[str]:
     return fields
 
 
-def _span(piece: str, text: str, where: str) -> Span:
+def parse_span(piece: str, where: str) -> Span:
+    """The span of `start-end`."""
     start, _, end = piece.strip().partition("-")
-    span = parse_offset(start, where), parse_offset(end, where)
-    check_span(span, text, where)
-    if not text[span[0] : span[1]].strip():
-        raise UserError("wrong offset", where, f"the text at {piece.strip()} is blank", "correct the offsets or the text")
-    return span
+    return parse_offset(start, where), parse_offset(end, where)

@@ -1,0 +1,52 @@
+"""Folders of notes: a text and a file of annotations of the same name for each, as ShARe and BRAT have them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from mentionforge.corpora.published import BYTE_ORDER_MARK, Tally, decode
+from mentionforge.errors import UserError
+
+
+def paired(folder: Path, texts: tuple[str, ...], annotations: str, tally: Tally, ignored: Collection[str] = ()) -> Iterator[tuple[str, str, Path, Path]]:
+    """Name, text, file of the text and file of the annotations of each note, in the order of the names; texts are kept to the last character.
+
+    Args:
+        folder: Holds both files of each note; hidden files are left out.
+        texts: Suffixes that a text may have.
+        annotations: Suffix of the annotations.
+        tally: Where to count.
+        ignored: Names of further files that may be there; they are counted.
+
+    Raises:
+        UserError: No such folder, a text without annotations or the reverse, a file of another kind, a text that is not UTF-8 or begins
+            with a byte order mark.
+    """
+    kinds = " or ".join(texts)
+    if not folder.is_dir():
+        raise UserError(
+            "missing folder", str(folder), f"this reader takes folders with {kinds} and {annotations} files", "correct the path under splits, or the reader"
+        )
+    found: dict[str, Path] = {}
+    others: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+        if path.name in ignored:
+            tally.handled[f"files {path.name}"] += 1
+            continue
+        if path.suffix not in (*texts, annotations) or not path.is_file():
+            raise UserError("unknown file", str(path), f"a note is a {kinds} and a {annotations} file", "move it elsewhere")
+        kind = others if path.suffix == annotations else found
+        if path.stem in kind:
+            raise UserError("note given twice", str(path), f"{kind[path.stem].name} is there too", "remove one of them")
+        kind[path.stem] = path
+    for doc_id in sorted(found.keys() ^ others.keys()):
+        path, missing = (found[doc_id], f"no {annotations} file") if doc_id in found else (others[doc_id], f"no {kinds} file")
+        raise UserError("incomplete note", str(path), f"{missing} of the same name", f"add it (a note without mentions has an empty {annotations} file)")
+    for doc_id, path in sorted(found.items()):
+        text = decode(path)
+        if text.startswith(BYTE_ORDER_MARK):
+            raise UserError("byte order mark", f"{path}:1", "offsets may or may not count it", "find out which, then remove it")
+        if "\r\n" in text:
+            tally.handled["texts with CRLF line ends"] += 1
+        yield doc_id, text, path, others[doc_id]

@@ -1,0 +1,159 @@
+"""JSON Lines and Parquet: the document model itself, one document per line or row.
+
+    {"doc_id": "1", "text": "Gout today", "mentions": [
+        {"spans": [[0, 4]], "surface": "Gout", "entity_type": "Disease", "concept_ids": ["MSH:D006073"], "composite": false}]}
+
+`doc_id`, `text`, `mentions` and a mention's `spans` are required. Spans are pairs, or objects with `start` and `end`: characters, end exclusive.
+`surface` is compared with the text. `concept_ids` lists an id for each concept annotated, "" where there is none; `composite` says whether
+several were annotated, and follows from their number where it is missing. Other keys are skipped and counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mentionforge.corpora.published import Annotation, Document, Tally, check_pieces, check_surface, in_order, is_kept, lines, of_ids, parse_id
+from mentionforge.errors import UserError
+from mentionforge.text import Span
+
+DOCUMENT_KEYS = ("doc_id", "text", "mentions")
+MENTION_KEYS = ("spans", "surface", "entity_type", "concept_ids", "composite")
+_FIX = "see the formats in docs/corpora.md"
+_ROWS = 64
+"""Rows of a Parquet file in memory at a time."""
+
+
+def stream_jsonl(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Iterator[Document]:
+    """The documents of a JSON Lines file one by one.
+
+    Args:
+        path: The file, UTF-8; may be .gz.
+        id_prefix: Vocabulary of ids without a prefix.
+        entity_types: Types kept; empty: all. Mentions of other types are skipped and counted.
+        tally: Where to count.
+
+    Raises:
+        UserError: With file and row: not UTF-8, no JSON object, a key twice, missing or of a wrong type, a span outside of the text, or one
+            whose text is not the surface.
+    """
+    _want_file(path, "jsonl")
+    for row, line in lines(path, tally.handled):
+        where = f"{path}:{row}"
+        try:
+            record = json.loads(line, object_pairs_hook=_object)
+        except (ValueError, RecursionError) as error:
+            raise UserError("no JSON object", where, type(error).__name__ if not isinstance(error, _TwiceError) else str(error), _FIX) from error
+        yield _document(record, where, id_prefix, entity_types, tally)
+
+
+def stream_parquet(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Iterator[Document]:
+    """The documents of a Parquet file one by one; see `stream_jsonl`, whose keys are its columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _want_file(path, "parquet")
+    row = 0
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            names = file.schema_arrow.names
+            for name in sorted(set(names) - set(DOCUMENT_KEYS)):
+                tally.skipped[f"key {name}"] += file.metadata.num_rows
+            for batch in file.iter_batches(batch_size=_ROWS, columns=[name for name in names if name in DOCUMENT_KEYS]):
+                for record in batch.to_pylist():
+                    row += 1
+                    yield _document(record, f"{path}:{row}", id_prefix, entity_types, tally)
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise UserError("damaged file", f"{path}:{row + 1}", f"not readable as Parquet ({type(error).__name__})", "write it again") from error
+
+
+class _TwiceError(ValueError):
+    """A key that an object has twice: one of them would be lost."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _TwiceError("an object has a key twice")
+    return found
+
+
+def _want_file(path: Path, reader: str) -> None:
+    if path.is_dir():
+        raise UserError("folder where a file is needed", str(path), f"the {reader} reader takes files", "name the file")
+
+
+def _document(record: Any, where: str, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Document:
+    if not isinstance(record, Mapping):
+        raise UserError("no JSON object", where, "a document is one", _FIX)
+    _count_others(record, DOCUMENT_KEYS, "key", tally)
+    doc_id, text = (_text(record, key, where) for key in ("doc_id", "text"))
+    if not doc_id:
+        raise UserError("document without id", where, "doc_id is empty", _FIX)
+    mentions = _get(record, "mentions", list, where)
+    found = [_mention(m, doc_id, text, where, id_prefix, entity_types, tally) for m in mentions]
+    return Document(doc_id, text, in_order([a for a in found if a]), where)
+
+
+def _mention(record: Any, doc_id: str, text: str, where: str, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Annotation | None:
+    if not isinstance(record, Mapping):
+        raise UserError("bad value", where, "a mention is an object", _FIX)
+    record = {key: value for key, value in record.items() if value is not None}
+    entity_type = _text(record, "entity_type", where) if "entity_type" in record else ""
+    if not is_kept(entity_type, entity_types):
+        tally.skipped[f"entity type {entity_type}"] += 1
+        return None
+    _count_others(record, MENTION_KEYS, "key of mentions:", tally)
+    published = [_span(span, where) for span in _get(record, "spans", list, where)]
+    spans = check_pieces(doc_id, published, text, where, tally)
+    if "surface" in record:
+        check_surface(doc_id, tuple(published), text, _text(record, "surface", where), where, tally)
+    ids = _get(record, "concept_ids", list, where) if "concept_ids" in record else []
+    if not all(isinstance(i, str) for i in ids):
+        raise UserError("bad value", where, "concept_ids lists strings", _FIX)
+    for i in ids:
+        _check_encodable(i, "concept_ids", where)
+    several = len(ids) > 1
+    composite = _get(record, "composite", bool, where) if "composite" in record else several
+    if several and not composite:
+        raise UserError("bad value", where, "several concept_ids of a mention that is not composite", _FIX)
+    parsed = [parse_id(i, id_prefix) for i in ids]
+    return of_ids(spans, entity_type, [*parsed, *(parsed or [""])] if composite and not several else parsed)
+
+
+def _count_others(record: Mapping[str, Any], known: tuple[str, ...], kind: str, tally: Tally) -> None:
+    for key in record:
+        if key not in known:
+            tally.skipped[f"{kind} {key}"] += 1
+
+
+def _get(record: Mapping[str, Any], key: str, wanted: type, where: str) -> Any:
+    if key not in record:
+        raise UserError("missing key", where, key, _FIX)
+    if not isinstance(record[key], wanted):
+        raise UserError("bad value", where, f"{key} is no {wanted.__name__}", _FIX)
+    return record[key]
+
+
+def _text(record: Mapping[str, Any], key: str, where: str) -> str:
+    value: str = _get(record, key, str, where)
+    _check_encodable(value, key, where)
+    return value
+
+
+def _check_encodable(value: str, key: str, where: str) -> None:
+    """JSON can spell half of a surrogate pair, which is no character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UserError("bad value", where, f"{key} holds half of a surrogate pair", "write the character itself, or both halves") from error
+
+
+def _span(span: Any, where: str) -> Span:
+    if isinstance(span, Mapping) and set(span) == {"start", "end"}:
+        span = [span["start"], span["end"]]
+    if not (isinstance(span, list) and len(span) == 2 and all(type(x) is int and x >= 0 for x in span)):
+        raise UserError("bad offset", where, "a span is [start, end], numbers of characters from 0", _FIX)
+    return span[0], span[1]

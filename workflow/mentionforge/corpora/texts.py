@@ -1,0 +1,116 @@
+"""Policies that change a corpus' text while it is read; offsets move with it, exactly, and what changes is counted."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import replace
+
+from mentionforge.corpora.published import Document, Repair, Tally, in_order
+from mentionforge.text import Span
+
+Edit = tuple[int, int, str]
+"""Characters start to end of the old text become these."""
+
+
+def normalized(document: Document, policy: str, tally: Tally) -> Document:
+    """The document with its text normalized by a policy of config.Corpus.text.
+
+    A mention that begins or ends inside a changed stretch (between a letter and its combining accent) is widened to the whole of it: a repair.
+    """
+    if policy == "none":
+        return document
+    edits = {"nfc": _nfc, "crlf_to_lf": _crlf}[policy](document.text)
+    if not edits:
+        return document
+    tally.handled[f"texts changed by {policy}"] += 1
+    tally.handled[f"places changed by {policy}"] += len(edits)
+    moved = []
+    text, start_of, end_of = _apply(document.text, edits)
+    for annotation in document.annotations:
+        spans = _merged([(start_of(start), end_of(end)) for start, end in annotation.spans])
+        if " ".join(text[slice(*s)] for s in spans) != _plain(annotation.surface(document.text), policy):
+            tally.repairs.append(Repair(document.doc_id, annotation.spans, spans, f"widened by {policy}"))
+        moved.append(replace(annotation, spans=spans))
+    return replace(document, text=text, annotations=in_order(moved))
+
+
+def _plain(text: str, policy: str) -> str:
+    return unicodedata.normalize("NFC", text) if policy == "nfc" else text.replace("\r\n", "\n").removesuffix("\r")
+
+
+def _apply(text: str, edits: list[Edit]) -> tuple[str, Callable[[int], int], Callable[[int], int]]:
+    """The new text, and what the start and the end of a span become; inside of an edit, its beginning and its end."""
+    parts, shifts = [], []
+    last = shift = 0
+    for start, end, new in edits:
+        parts += [text[last:start], new]
+        last = end
+        shift += len(new) - (end - start)
+        shifts.append(shift)
+    parts.append(text[last:])
+    starts, ends = [e[0] for e in edits], [e[1] for e in edits]
+
+    def start_of(offset: int) -> int:
+        i = bisect_right(starts, offset) - 1  # the last edit that begins at or before it
+        if i >= 0 and offset < ends[i]:
+            return starts[i] + (shifts[i - 1] if i else 0)
+        return offset + (shifts[i] if i >= 0 else 0)
+
+    def end_of(offset: int) -> int:
+        i = bisect_left(starts, offset) - 1  # the last edit that begins before it
+        if i >= 0 and offset < ends[i]:
+            return ends[i] + shifts[i]
+        return offset + (shifts[i] if i >= 0 else 0)
+
+    return "".join(parts), start_of, end_of
+
+
+def _merged(spans: list[Span]) -> tuple[Span, ...]:
+    """Pieces in order, those that overlap after widening as one."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start < found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return tuple(found)
+
+
+def _crlf(text: str) -> list[Edit]:
+    """Carriage returns before a line feed go; the line feed stays outside of the edit, so that a span may end between them."""
+    return [(m.start(), m.start() + 1, "") for m in re.finditer("\r\n", text)]
+
+
+def _nfc(text: str) -> list[Edit]:
+    """The stretches that composition changes; a stretch begins with a character that never composes with what is before it."""
+    if unicodedata.is_normalized("NFC", text):
+        return []
+    bounds = [i for i, c in enumerate(text) if i == 0 or _stands_alone(c)]
+    edits = []
+    for start, end in zip(bounds, [*bounds[1:], len(text)], strict=True):
+        new = unicodedata.normalize("NFC", text[start:end])
+        if new != text[start:end]:
+            edits.append((start, end, new))
+    return edits
+
+
+@functools.lru_cache(maxsize=4096)
+def _stands_alone(character: str) -> bool:
+    """Whether what it decomposes into begins with a character that composes with none before it."""
+    first = unicodedata.normalize("NFD", character)[0]
+    return unicodedata.combining(first) == 0 and first not in _second()
+
+
+@functools.cache
+def _second() -> frozenset[str]:
+    """Characters that may compose with the one before: second parts of canonical decompositions, and Hangul's vowels and final consonants."""
+    found = {chr(i) for i in (*range(0x1161, 0x1176), *range(0x11A7, 0x11C3))}
+    for i in range(0x110000):
+        parts = unicodedata.decomposition(chr(i)).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            found.add(chr(int(parts[1], 16)))
+    return frozenset(found)
