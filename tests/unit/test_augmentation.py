@@ -52,9 +52,11 @@ def test_concepts_of_a_split_are_all_cuis_of_its_mentions(tmp_path) -> None:
             "split": split,
             "spans": [{"start": 0, "end": 1}],
             "surface": "x",
+            "expanded": None,
             "entity_type": "Disease",
             "concept_ids": [],
             "cuis": cuis,
+            "concept_cuis": [[c] for c in cuis],
             "composite": False,
             "ood_bucket": "unmapped",
         }

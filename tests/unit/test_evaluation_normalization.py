@@ -8,22 +8,26 @@ import pytest
 from mentionforge import tables
 from mentionforge.config import Corpus
 from mentionforge.errors import UserError
-from mentionforge.evaluation.normalization import concept_sets, evaluate, gold_of, ranks_of
+from mentionforge.evaluation.normalization import evaluate, gold_of, ranks_of
 
 RNG = np.random.default_rng(11)
 
 
-def mention(i, cuis, split="test", ids=None, bucket="seen_mention"):
-    ids = [f"MSH:{c}" for c in cuis] if ids is None else ids
+def mention(i, cuis, split="test", sets=None, bucket="seen_mention"):
+    """A mention of one concept per CUI, or of concepts with the given sets of CUIs."""
+    sets = [[c] for c in cuis] if sets is None else sets
+    ids = [f"MSH:{k}" for k in range(len(sets))]
     return {
         "doc_id": "d",
         "mention_id": f"m{i:03d}",
         "split": split,
         "spans": [{"start": 0, "end": 1}],
         "surface": "x",
+        "expanded": None,
         "entity_type": "Disease",
         "concept_ids": ids,
         "cuis": sorted(cuis),
+        "concept_cuis": sets,
         "composite": len(ids) > 1,
         "ood_bucket": bucket if cuis else "unmapped",
     }
@@ -137,20 +141,20 @@ def test_composite_policies():
     assert answer(rows, "all", ["C2", "C1", "C9"]) == answer(rows, "all", ["C1", "C2"]) == 1
     assert answer(rows, "all", ["C2", "C9", "C1"]) == answer(rows, "all", ["C9", "C2", "C1"]) == 2
     assert answer(rows, "all", ["C2", "C9"]) == np.inf
-    one = [mention(0, ["C1", "C2"], ids=["MSH:A"])]
+    one = [mention(0, ["C1", "C2"], sets=[["C1", "C2"]])]
     assert answer(one, "all", ["C9", "C2", "C1"]) == 2, "one concept with two CUIs is no composite"
 
 
 def test_all_with_concepts_of_several_cuis():
-    """A maps to C1 and C2, known from a training mention; B to C3. Right concepts never count as wrong ones."""
-    rows = [mention(0, ["C1", "C2", "C3"], ids=["MSH:A", "MSH:B"]), mention(1, ["C1", "C2"], "train", ["MSH:A"]), mention(2, ["C3"], "train", ["MSH:B"])]
-    assert concept_sets(rows) == {"MSH:A": {"C1", "C2"}, "MSH:B": {"C3"}}
+    """The first concept maps to C1 and C2, the second to C3. Right concepts never count as wrong ones."""
+    rows = [mention(0, ["C1", "C2", "C3"], sets=[["C1", "C2"], ["C3"]])]
     assert answer(rows, "all", ["C2", "C3"]) == answer(rows, "all", ["C1", "C2", "C3"]) == 1
     assert answer(rows, "all", ["C1", "C2", "C9", "C3"]) == 2
     assert answer(rows, "all", ["C1", "C2", "C9"]) == np.inf
-    ids = [mention(0, ["C1", "C2"], ids=["CUI:C1", "CUI:C2"])]
-    assert concept_sets(ids) == {"CUI:C1": {"C1"}, "CUI:C2": {"C2"}}
-    part = [mention(0, ["C1"], ids=["MSH:A", "MSH:B"]), mention(1, [], "train", ["MSH:B"])]
+    shared = [mention(0, ["C1", "C2", "C3"], sets=[["C1", "C2"], ["C2", "C3"]])]
+    assert answer(shared, "all", ["C2", "C9"]) == np.inf, "one CUI does not answer two concepts"
+    assert answer(shared, "all", ["C2", "C1"]) == 1
+    part = [mention(0, ["C1"], sets=[["C1"], []])]
     assert answer(part, "all", ["C1"]) == 1, "a concept that maps to nothing cannot be asked for"
 
 

@@ -108,9 +108,10 @@ def corpus(tmp_path):
             "split": splits[d],
             "spans": [{"start": a, "end": b} for a, b in pieces],
             "surface": "s",
+            "expanded": None,
             "entity_type": "Disease",
         }
-        | {"concept_ids": [], "cuis": [], "composite": False, "ood_bucket": next(buckets)}
+        | {"concept_ids": [], "cuis": [], "concept_cuis": [], "composite": False, "ood_bucket": next(buckets)}
         for d, mentions in gold.items()
         for i, pieces in enumerate(mentions)
     ]

@@ -62,9 +62,11 @@ def mention(doc, surface, cuis, nth=0):
         "split": doc["split"],
         "spans": [{"start": start, "end": start + len(surface)}],
         "surface": surface,
+        "expanded": None,
         "entity_type": "Disease",
         "concept_ids": [f"CUI:{c}" for c in cuis],
         "cuis": cuis,
+        "concept_cuis": [[c] for c in cuis],
         "composite": False,
         "ood_bucket": "seen_mention",
     }
@@ -148,9 +150,11 @@ def test_concepts_are_selected_by_training_mentions_alone(tmp_path):
             "split": split,
             "spans": [],
             "surface": "x",
+            "expanded": None,
             "entity_type": "Disease",
             "concept_ids": [],
             "cuis": cuis,
+            "concept_cuis": [[c] for c in cuis],
             "composite": False,
             "ood_bucket": "unmapped",
         }

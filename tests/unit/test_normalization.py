@@ -284,9 +284,11 @@ def mention(number: int, split: str, span: tuple[int, int], cuis: list[str]) -> 
         "split": split,
         "spans": [{"start": span[0], "end": span[1]}],
         "surface": TEXT[slice(*span)],
+        "expanded": None,
         "entity_type": "Disease",
         "concept_ids": [f"MSH:{c}" for c in cuis],
         "cuis": cuis,
+        "concept_cuis": [[c] for c in cuis],
         "composite": False,
         "ood_bucket": "seen_mention" if cuis else "unmapped",
     }

@@ -52,8 +52,11 @@ def corpus(tmp_path):
                     "split": split,
                     "spans": [{"start": start, "end": end}],
                     "surface": string[start:end],
+                    "expanded": None,
                 }
-                mentions.append(row | {"entity_type": "Disease", "concept_ids": [], "cuis": [], "composite": False, "ood_bucket": "unmapped"})
+                mentions.append(
+                    row | {"entity_type": "Disease", "concept_ids": [], "cuis": [], "concept_cuis": [], "composite": False, "ood_bucket": "unmapped"}
+                )
         folder = tmp_path / name
         tables.write(tables.DOCUMENTS, folder / "documents.parquet", documents)
         tables.write(tables.MENTIONS, folder / "mentions.parquet", mentions)

@@ -52,7 +52,7 @@ STAGE_VERSIONS = {
     "models": 1,
     "downloads": 1,
     "kbs": 2,
-    "corpora": 1,
+    "corpora": 2,
     "generators": 2,
     "strategies": 1,
     "recognizers": 1,
@@ -218,6 +218,9 @@ class Corpus(Entry):
         "longest", description="What recognition learns of a mention in several pieces: its longest piece, the stretch around all, or nothing."
     )
     duplicates: Literal["drop", "error"] = Field("drop", description="A document id that occurs twice: keep the first and count, or stop.")
+    abbreviations: Literal["none", "schwartz_hearst"] = Field(
+        "schwartz_hearst", description="How mentions get an expanded form beside their surface: by the abbreviations that their document defines, or not."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mentionforge import provenance, tables, text
+from mentionforge import abbreviations, provenance, tables, text
 from mentionforge.config import Corpus, read_spec
 from mentionforge.corpora import readers
 from mentionforge.corpora.buckets import is_cut, ood_buckets
@@ -41,6 +41,7 @@ class Gold:
     split: str
     annotation: Annotation
     surface: str
+    expanded: str | None = None
 
 
 @dataclass
@@ -76,6 +77,7 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
     collected = collect(settings, name)
     concepts = ConceptMap.load(kb)
     gold, removed, added = gold_mentions(collected.documents, settings.composite)
+    gold = spell_out(gold, collected.documents, settings.abbreviations)
     mapped = {i: concepts(i) for i in sorted({i for g in gold for i in g.annotation.ids})}
     cuis = [sorted({cui for i in g.annotation.ids for cui in mapped[i].cuis}) for g in gold]
     train = [g.split == "train" for g in gold]
@@ -92,7 +94,9 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
     stats = {
         "corpus": name,
         "kb": settings.kb,
-        "policies": {key: getattr(settings, key) for key in ("reader", "entity_types", "id_prefix", "text", "composite", "discontinuous", "duplicates")},
+        "policies": {
+            key: getattr(settings, key) for key in ("reader", "entity_types", "id_prefix", "text", "composite", "discontinuous", "duplicates", "abbreviations")
+        },
         "provenance": stamp,
         "read": collected.read,
         "repairs": collected.repairs,
@@ -113,9 +117,11 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
             "split": g.split,
             "spans": _spans(g.annotation.spans),
             "surface": g.surface,
+            "expanded": g.expanded,
             "entity_type": g.annotation.entity_type,
             "concept_ids": [i for i in g.annotation.ids if i],
             "cuis": own,
+            "concept_cuis": [list(mapped[i].cuis) for i in g.annotation.ids if i],
             "composite": g.annotation.composite,
             "ood_bucket": bucket,
         }
@@ -217,6 +223,14 @@ def gold_mentions(documents: Mapping[str, Sequence[Document]], composite: str) -
     return gold, removed, added
 
 
+def spell_out(gold: Sequence[Gold], documents: Mapping[str, Sequence[Document]], policy: str) -> list[Gold]:
+    """Mentions with the abbreviations that their document defines spelled out; with the policy `none`, as they are."""
+    if policy == "none":
+        return list(gold)
+    known = {d.doc_id: abbreviations.long_forms(d.text) for found in documents.values() for d in found}
+    return [replace(g, expanded=abbreviations.expand(g.surface, known[g.doc_id])) for g in gold]
+
+
 def split_sentences(name: str, documents: Mapping[str, Sequence[Document]]) -> dict[str, list[Span]]:
     """Sentences of each document, from its text alone."""
     flat = [d for found in documents.values() for d in found]
@@ -280,6 +294,7 @@ def split_stats(
             "ambiguous": sum(any(len(mapped[i].cuis) > 1 for i in a.ids) for a in mentions),
             "composite": sum(a.composite for a in mentions),
             "discontinuous": sum(len(a.spans) > 1 for a in mentions),
+            "abbreviations_expanded": sum(g.expanded is not None for g, _, _ in own_rows),
             "cut_by_sentence_boundary": sum(is_cut(g.annotation.spans, sentences[g.doc_id]) for g, _, _ in own_rows),
             "buckets": {bucket: by_bucket[bucket] for bucket in tables.BUCKETS},
             "unseen_ids": sum(bool(own_ids) and train_ids.isdisjoint(own_ids) for own_ids in ids),

@@ -8,8 +8,7 @@ corpus' policy for composite mentions (several concept ids) says what answers on
 
 - `any`, `split`: the first CUI of the mention's set (`split` corpora hold one concept per row already).
 - `all`: one CUI of every concept of the mention, and as many CUIs as it has concepts. If each concept maps to one CUI, acc@k
-  asks for all m of them within the first k + m - 1 ranks. The CUIs of a concept id are those that all mentions with this id
-  have in common, because the table keeps a mention's CUIs as one set; ids that map to nothing cannot be asked for.
+  asks for all m of them within the first k + m - 1 ranks. Ids that map to nothing cannot be asked for.
 """
 
 from __future__ import annotations
@@ -93,11 +92,10 @@ def gold_of(mentions: Sequence[dict[str, Any]], policy: str) -> Gold:
     """The test mentions that map to a CUI, under a composite policy (`any`, `all` or `split`).
 
     Args:
-        mentions: Rows of tables.MENTIONS, all splits (the others tell which CUIs a concept id has).
+        mentions: Rows of tables.MENTIONS.
         policy: What answers a composite mention.
     """
     asked = [m for m in mentions if m["split"] == "test" and m["cuis"]]
-    sets = concept_sets(mentions) if policy == "all" else {}
     cuis = sorted({cui for m in asked for cui in m["cuis"]})
     number = {cui: i for i, cui in enumerate(cuis)}
     pairs = np.array(sorted(i * len(cuis) + number[c] for i, m in enumerate(asked) for c in set(m["cuis"])), np.int64)
@@ -105,7 +103,7 @@ def gold_of(mentions: Sequence[dict[str, Any]], policy: str) -> Gold:
     group_start: list[int] = []
     mention_start: list[int] = []
     for i, m in enumerate(asked):
-        concepts = [sets[c] for c in sorted(set(m["concept_ids"])) if sets[c]] if policy == "all" and m["composite"] else []
+        concepts = [set(found) for found in m["concept_cuis"] if found] if policy == "all" and m["composite"] else []
         mention_start.append(len(group_start))
         for group in concepts or [set(m["cuis"])]:
             group_start.append(len(members))
@@ -119,15 +117,6 @@ def gold_of(mentions: Sequence[dict[str, Any]], policy: str) -> Gold:
         np.array(group_start, np.int64),
         np.array(mention_start, np.int64),
     )
-
-
-def concept_sets(mentions: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
-    """CUIs of each concept id: those that all mentions with this id have in common; an id that is a CUI of theirs stands for itself."""
-    sets: dict[str, set[str]] = {}
-    for m in mentions:
-        for concept in m["concept_ids"]:
-            sets[concept] = sets.get(concept, set(m["cuis"])) & set(m["cuis"])
-    return {c: {c.partition(":")[2]} if c.startswith("CUI:") and c.partition(":")[2] in found else found for c, found in sets.items()}
 
 
 def ranks_of(gold: Gold, linked: pa.Table, where: str) -> np.ndarray:
@@ -155,7 +144,7 @@ def ranks_of(gold: Gold, linked: pa.Table, where: str) -> np.ndarray:
     if not len(gold.mention_ids):
         return np.empty(0)
     answered = np.maximum.reduceat(np.minimum.reduceat(found[gold.pair_of], gold.group_start), gold.mention_start)  # [mentions]
-    # As many gold CUIs as groups: one CUI cannot stand for two concepts whose sets the corpus gives only together.
+    # As many gold CUIs as groups, where there are so many: one CUI does not stand for two concepts that share it.
     owner = gold.pairs // len(gold.cuis)
     groups = np.diff(gold.mention_start, append=len(gold.group_start))
     first = np.searchsorted(owner, np.arange(len(answered)))

@@ -1,0 +1,79 @@
+"""Abbreviations: hand-made definitions, mentions spelled out, and the real corpora."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mentionforge.abbreviations import definitions, expand, long_forms
+from mentionforge.corpora import pubtator
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Carriers of Duchenne muscular dystrophy (DMD) were seen.", {"DMD": "Duchenne muscular dystrophy"}),
+        ("It is DMD (Duchenne muscular dystrophy), an X-linked disease.", {"DMD": "Duchenne muscular dystrophy"}),
+        ("a non-insulin-dependent diabetes mellitus [NIDDM; MIM 125853]", {"NIDDM": "non-insulin-dependent diabetes mellitus"}),
+        ("von Hippel-Lindau (VHL) disease and (unclosed ataxia-telangiectasia (A-T)", {"VHL": "von Hippel-Lindau", "A-T": "ataxia-telangiectasia"}),
+        ("Myotonic dystrophy (DM) and congenital myotonic dystrophy (CDM)", {"DM": "Myotonic dystrophy", "CDM": "congenital myotonic dystrophy"}),
+        ("Huntington disease (the HD gene) and Huntington disease (HD gene)", {"HD": "Huntington disease"}),
+        ('ornithine transcarbamylase ("OTC") deficiency', {"OTC": "ornithine transcarbamylase"}),
+        ("adverse drug reactions (ADRs) differ", {"ADRs": "adverse drug reactions"}),
+        ("adult dystonia. Patients (AD) and a dose (12 mg) with risk (P < .01) or (see Table)", {}),
+        (
+            "glial-derived neurotrophic factor (GDNF) and GDNF antibody (GA)",
+            {"GDNF": "glial-derived neurotrophic factor", "GA": "glial-derived neurotrophic factor antibody"},
+        ),
+        ("cancer (MIM 114480) of DMD gene (DMD)", {}),
+    ],
+)
+def test_definitions_by_hand(text, expected):
+    assert long_forms(text) == expected
+
+
+def test_first_definition_counts():
+    assert long_forms("atrial tachycardia (AT), then ataxia telangiectasia (AT)") == {"AT": "atrial tachycardia"}
+
+
+@pytest.mark.parametrize(
+    ("surface", "expected"),
+    [
+        ("DMD", "Duchenne muscular dystrophy"),
+        ("DMDs", "Duchenne muscular dystrophy"),
+        ("DMD carriers", "Duchenne muscular dystrophy carriers"),
+        ("non-DMD/ADR", "non-Duchenne muscular dystrophy/adverse drug reactions"),
+        ("ADR", "adverse drug reactions"),
+        ("duchenne muscular  dystrophy (DMD)", "duchenne muscular dystrophy"),
+        ("DMDX", None),
+        ("dmd", None),
+        ("muscular  dystrophy", None),
+    ],
+)
+def test_mentions_are_spelled_out(surface, expected):
+    assert expand(surface, {"DMD": "Duchenne muscular dystrophy", "ADRs": "adverse drug reactions"}) == expected
+    assert expand(surface, {}) is None
+
+
+@given(st.text(alphabet='abcDMx ()[]-.;,\n"é', max_size=80))
+def test_any_text_gives_exact_spans_that_spell_the_short_form(text):
+    for d in definitions(text):
+        assert text[slice(*d.short_span)] == d.short
+        assert text[slice(*d.long_span)] == d.long
+        assert set(filter(str.isalnum, d.short.lower())) <= set(d.long.lower())
+        assert len(d.long) > len(d.short)
+    expanded = expand(text, long_forms(text))
+    assert expanded is None or (expanded != text and expanded == " ".join(expanded.split()))
+
+
+@pytest.mark.parametrize(
+    ("file", "types", "short", "left"),
+    [("ncbi_disease/NCBItestset_corpus.txt", (), 300, 32), ("bc5cdr/CDR_TestSet.PubTator.txt", ("Disease",), 375, 24)],
+)
+def test_short_surfaces_of_the_real_corpora(shared_data, file, types, short, left):
+    """Of the test mentions in capitals, up to six letters, those that stay are ones whose abstract does not define them (listed in docs/corpora.md)."""
+    surfaces = []
+    for d in pubtator.read(shared_data / file, "MSH", types).documents:
+        known = long_forms(d.text)
+        surfaces += [(s, expand(s, known)) for s in (a.surface(d.text) for a in d.annotations) if s.isupper() and len(s) <= 6]
+    assert len(surfaces) == short
+    assert sum(expanded is None for _, expanded in surfaces) <= left
