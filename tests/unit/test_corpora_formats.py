@@ -262,11 +262,16 @@ def test_bioc_reads_passages_sentences_and_infons(tmp_path):
         (bioc_xml(PASSAGES.format(first="", second="").replace("<offset>13", "<offset>3", 2)), "passages overlap", 6),
         (bioc_xml(PASSAGES.format(first="", second="").replace("<offset>21", "<offset>99999999")), "bad offset", 6),
         (bioc_xml(PASSAGES.format(first="<anotation/>", second="")), "unknown element", 5),
+        (bioc_xml("<document><id>2</id></document>"), "element out of place", 4),
+        (bioc_xml("").replace("<key/>", mention(0, "Gout")), "element out of place", 2),
         (bioc_xml("")[:-20], "no well-formed XML", 4),
         (bioc_xml("").replace("<id>1</id>", ""), "document without id", 3),
         ("<html/>", "no BioC collection", 1),
         ("", "no well-formed XML", 1),
-        (bioc_xml("<passage><offset>0</offset><text>Gout<text/></text></passage>"), "markup in a text", 4),
+        (bioc_xml("<passage><offset>0</offset><text>Gout<text/></text></passage>"), "element out of place", 4),
+        (bioc_xml("\n<infon key='x'>Gout&x;</infon>", '<!DOCTYPE collection SYSTEM "BioC.dtd">'), "entity in a document", 5),
+        (bioc_xml("<passage><offset>0</offset><text>Gout</text><text>flu</text></passage>"), "element given twice", 4),
+        (bioc_xml("<passage><offset>0</offset><text>Gout</text></passage>") + "<x/>", "no well-formed XML", 4),
     ],
 )
 def test_bioc_faults_name_file_and_row(tmp_path, content, what, row):

@@ -34,9 +34,25 @@ ID_KEYS = ("identifier", "concept_id", "concept id")
 ID_VOCABULARIES = ("MESH", "OMIM", "UMLS", "CUI", "SNOMEDCT_US", "ORPHANET", "DOID", "MONDO", "HPO")
 """Infons that hold ids of the vocabulary they are named after."""
 
-TAGS = frozenset(
-    ("collection", "source", "date", "key", "infon", "document", "id", "passage", "offset", "text", "sentence", "annotation", "location", "relation", "node")
-)
+_PARTS = ("document", "passage", "sentence")
+PARENTS = {
+    "collection": (None,),
+    "source": ("collection",),
+    "date": ("collection",),
+    "key": ("collection",),
+    "document": ("collection",),
+    "id": ("document",),
+    "passage": ("document",),
+    "offset": ("passage", "sentence"),
+    "text": ("passage", "sentence", "annotation"),
+    "sentence": ("passage",),
+    "annotation": _PARTS,
+    "relation": _PARTS,
+    "location": ("annotation",),
+    "node": ("relation",),
+    "infon": ("collection", *_PARTS, "annotation", "relation"),
+}
+"""Where each element may stand: one that stands elsewhere would not be read."""
 
 MAX_GAP = 100_000
 """Most characters between two passages; more is a wrong offset."""
@@ -81,8 +97,8 @@ def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tal
                 if root is None:
                     root = element
                     _check_root(root, path)
-                if element.tag not in TAGS:
-                    raise UserError("unknown element", f"{path}:{row}", f"<{element.tag}>", "BioC has none of that name; correct it")
+                if event == "start":
+                    _check_place(element, f"{path}:{row}")
                 if event == "end" and element.tag == "document":
                     yield _document(element, path, id_prefix, entity_types, tally)
                     element.clear()
@@ -105,8 +121,20 @@ def _check_root(root: Any, path: Path) -> None:
         raise UserError("entities in the document type", where, "they are not resolved, because they can read other files", "write the characters themselves")
 
 
+def _check_place(element: Any, where: str) -> None:
+    parent = element.getparent()
+    if element.tag not in PARENTS:
+        raise UserError("unknown element", where, f"<{element.tag}>", "BioC has none of that name; correct it")
+    if (parent.tag if parent is not None else None) not in PARENTS[element.tag]:
+        raise UserError("element out of place", where, f"<{element.tag}> in <{parent.tag}>", "see the formats in docs/corpora.md")
+
+
 def _document(element: Any, path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Document:
+    from lxml import etree
+
     where = f"{path}:{element.sourceline}"
+    for reference in element.iter(etree.Entity):
+        raise UserError("entity in a document", f"{path}:{reference.getparent().sourceline}", "entities are not resolved", "write the characters themselves")
     doc_id = _string(element, "id", where).strip()
     if not doc_id:
         raise UserError("document without id", where, "no <id>", _FIX)
@@ -176,9 +204,7 @@ def _ids(infons: dict[str, str]) -> str:
 
 def _string(element: Any, tag: str, where: str) -> str:
     """The text of the child element `tag`; empty if there is none."""
-    child = element.find(tag)
-    if child is None:
-        return ""
-    if len(child):
-        raise UserError("markup in a text", where, f"<{tag}> holds elements or entities", "write plain text")
-    return child.text or ""
+    found = element.findall(tag)
+    if len(found) > 1:
+        raise UserError("element given twice", where, f"<{tag}>", "see the formats in docs/corpora.md")
+    return (found[0].text or "") if found else ""

@@ -47,10 +47,10 @@ def _annotations(doc_id: str, text: str, path: Path, id_prefix: str, entity_type
     for row, line in lines(path, tally.handled):
         where = f"{path}:{row}"
         key, *fields = line.split("\t", 2)
-        if key[0] in OTHERS:
+        if other := OTHERS.get(key[:1]):
             if not fields:
-                raise UserError("truncated line", where, f"{OTHERS[key[0]]} without a tab", _FIX)
-            tally.skipped[OTHERS[key[0]]] += 1
+                raise UserError("truncated line", where, f"{other} without a tab", _FIX)
+            tally.skipped[other] += 1
         elif re.fullmatch(r"T\S+", key):
             if len(fields) != 2:
                 raise UserError("truncated line", where, f"{len(fields) + 1} columns, not 3", _FIX)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from mentionforge.errors import UserError
+
 app = typer.Typer(help="Annotated corpora: documents, mentions, CUI sets and out-of-distribution buckets.", no_args_is_help=True)
 
 
@@ -19,6 +21,50 @@ def read(
     from mentionforge.corpora.build import read_corpus
 
     read_corpus(spec, kb, out)
+
+
+_LOSSES = typer.Option("error", help="What to do about what a format cannot hold: error, or count (write the nearest thing and count it).")
+
+
+@app.command("convert")
+def convert(
+    sources: list[Path] = typer.Argument(..., help="Files, or folders for share and brat."),
+    reader: str = typer.Option(..., "--from", help="Format: pubtator, medmentions, bioc, share, brat, conll, jsonl or parquet."),
+    form: str = typer.Option(..., "--to", help="Format: pubtator, brat, conll, bioc, jsonl or parquet."),
+    out: Path = typer.Option(..., help="File to write (.gz is compressed), or folder for brat."),
+    id_prefix: str = typer.Option("", help="Vocabulary of ids without a prefix; default: MSH, or CUI for medmentions and share."),
+    entity_type: list[str] = typer.Option([], help="Entity type to keep; may be given several times. Default: all."),
+    text: str = typer.Option("none", help="Text policy: none, nfc or crlf_to_lf."),
+    losses: str = _LOSSES,
+) -> None:
+    """Convert annotated text from one format to another, and say what was skipped, repaired and lost."""
+    from mentionforge.corpora.convert import convert as run
+
+    _check_choice("--text", text, ("none", "nfc", "crlf_to_lf"))
+    _check_choice("--losses", losses, ("error", "count"))
+    run(sources, reader, form, out, id_prefix, entity_type, text, losses)  # type: ignore[arg-type]
+
+
+@app.command("export")
+def export(
+    folder: Path = typer.Argument(..., help="Folder of a corpus that was read."),
+    form: str = typer.Option(..., "--to", help="Format: pubtator, brat, conll, bioc, jsonl or parquet."),
+    out: Path = typer.Option(..., help="Folder for a file (or folder) per split."),
+    split: list[str] = typer.Option([], help="Split to write; may be given several times. Default: all."),
+    ids: str = typer.Option("concept_ids", help="Ids of the mentions: concept_ids (as annotated) or cuis."),
+    losses: str = _LOSSES,
+) -> None:
+    """Write a corpus that was read, a file per split."""
+    from mentionforge.corpora.convert import export as run
+
+    _check_choice("--ids", ids, ("concept_ids", "cuis"))
+    _check_choice("--losses", losses, ("error", "count"))
+    run(folder, form, out, split, ids, losses)  # type: ignore[arg-type]
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError("unknown choice", option, value, f"one of {', '.join(choices)}")
 
 
 @app.command("stats")

@@ -1,0 +1,274 @@
+"""Damaged input, every reader: an error that names file and row, or documents that hold whatever the file still says.
+
+The count of what a file says is made here, by other means than the readers': lines and their columns, `json`, regular expressions on XML.
+"""
+
+import json
+import random
+import re
+import tempfile
+import traceback
+from pathlib import Path
+
+import pytest
+
+from mentionforge.corpora import writing
+from mentionforge.corpora.published import Annotation, Document, Reading, in_order
+from mentionforge.corpora.readers import READERS
+from mentionforge.errors import UserError
+
+HARMLESS = {("conll", "numbers"), ("jsonl", "reordered")}
+"""CoNLL has no numbers but in ids; a line of JSON Lines is a document."""
+
+ROUNDS = 120
+"""Damaged files per reader and kind of damage."""
+
+
+def mention(*spans, kind="Disease", ids=("MSH:D1",)) -> Annotation:
+    return Annotation(spans, kind, ids, composite=len(ids) > 1)
+
+
+ONE_PIECE = [
+    Document(
+        "11",
+        "Gout – après flu . Colon or lung cancer",
+        in_order([mention((0, 4)), mention((13, 16), ids=("",)), mention((19, 39), ids=("MSH:D2", "OMIM:3"))]),
+        "",
+    ),
+    Document("12", "No flu . Aspirin 😀 helps", in_order([mention((3, 6), kind="Modifier"), mention((9, 16), kind="Chemical")]), ""),
+    Document("13", "Nothing here", (), ""),
+]
+PIECES = [Document("14", "Colon or\r\nlung cancer", in_order([mention((0, 5), (15, 21)), mention((10, 21)), mention((0, 21))]), ""), *ONE_PIECE[:2]]
+
+
+def seed(reader: str, out: Path) -> None:
+    """A whole corpus in the format of the reader."""
+    if reader == "share":
+        out.mkdir()
+        for d in PIECES:
+            (out / f"{d.doc_id}.text").write_text(d.text, newline="")
+            spans = [",".join(f"{s}-{e}" for s, e in a.spans) for a in d.annotations]
+            (out / f"{d.doc_id}.pipe").write_text("".join(f"{d.doc_id}.text|{s}|C000000{i}|\n" for i, s in enumerate(spans)))
+    elif reader in ("pubtator", "medmentions"):
+        writing.write(ONE_PIECE, "pubtator", out)
+        out.write_text(out.read_text().replace("11\t13", "11\tCID\tD1\tD2\n11\t13"))
+    elif reader == "conll":
+        writing.write(ONE_PIECE, "conll", out)
+    else:
+        writing.write(PIECES, reader, out)
+        if reader == "brat":
+            with open(out / "11.ann", "a") as handle:
+                handle.write("R1\tOf Arg1:T1 Arg2:T2\n#1\tAnnotatorNotes T1\tsure\n")
+
+
+# What a damaged file still says: documents, and mentions or other lines that a reader keeps or counts as skipped.
+
+
+def lines_of(data: bytes) -> list[str]:
+    return [line.removesuffix("\r").removeprefix("\ufeff") for line in data.decode().split("\n") if line.removesuffix("\r").removeprefix("\ufeff").strip()]
+
+
+def said_by_pubtator(data: bytes) -> tuple[int, int]:
+    found = lines_of(data)
+    texts = [line for line in found if re.match(r"[^|\t]+\|[ta]\|", line)]
+    assert len(texts) % 2 == 0
+    return len(texts) // 2, len(found) - len(texts)
+
+
+def said_by_conll(data: bytes) -> tuple[int, int]:
+    found = [line.split("\t") if "\t" in line else line.split() for line in lines_of(data)]
+    return sum(columns[0] == "-DOCSTART-" for columns in found), sum(columns[0] != "-DOCSTART-" for columns in found)
+
+
+def said_by_jsonl(data: bytes) -> tuple[int, int]:
+    records = [json.loads(line) for line in lines_of(data)]
+    return len(records), sum(len(r["mentions"]) for r in records)
+
+
+def said_by_bioc(data: bytes) -> tuple[int, int]:
+    data = data.replace(b"\0", b"")  # UTF-16, which XML may be in
+    return len(re.findall(rb"<document[\s>/]", data)), len(re.findall(rb"<annotation[\s>/]", data))
+
+
+def check_counts(reader: str, path: Path, damaged: Path, reading: Reading) -> None:
+    """Documents, and mentions with what was skipped, are as many as the file says."""
+    mentions = sum(len(d.annotations) for d in reading.documents)
+    kept = mentions + sum(reading.skipped.values())
+    if reader in ("share", "brat"):
+        files = {".pipe": 0, ".ann": 0}
+        for other in path.iterdir():
+            if other.suffix in files:
+                found = [line for line in lines_of(other.read_bytes()) if not line.startswith("N")]
+                files[other.suffix] += len(found)
+        assert kept == sum(files.values())
+        assert len(reading.documents) == len(list(path.iterdir())) / 2
+        return
+    data = damaged.read_bytes()
+    documents, rest = {
+        "pubtator": said_by_pubtator,
+        "medmentions": said_by_pubtator,
+        "conll": said_by_conll,
+        "jsonl": said_by_jsonl,
+        "bioc": said_by_bioc,
+    }[reader](data)
+    if reader == "conll":
+        # Each line is a token of a text; a B tag (or an I tag that was counted) is a mention.
+        assert sum(len(re.split("[ \n]", d.text)) for d in reading.documents if d.text) == rest
+        rows = [line.split("\t") if "\t" in line else line.split() for line in lines_of(data)]
+        begun = sum(r[-1 if len(r) == 4 else 1].startswith("B-") for r in rows if r[0] != "-DOCSTART-")
+        assert kept == begun + reading.handled["mentions that begin with an I tag"]
+        assert not documents or len(reading.documents) == documents
+        return
+    assert len(reading.documents) == documents
+    # Unknown keys of a JSON object are counted too, and are no mentions.
+    unknown = sum(n for key, n in reading.skipped.items() if key.startswith("key "))
+    assert kept - unknown == rest
+
+
+# ---------------------------------------------------------------------------------------------------------------- damage
+
+BITS = [
+    b"",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\t",
+    b"|",
+    b"-",
+    b",",
+    b";",
+    b'"',
+    b"<",
+    b">",
+    b"&",
+    b"{",
+    b"\xef\xbb\xbf",
+    b"\xff",
+    b"\x00",
+    b"9" * 30,
+    "\u2028".encode(),
+]
+
+
+def spliced(data: bytes, rng: random.Random) -> bytes:
+    """A few bytes removed or inserted anywhere."""
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(data) + 1)
+        data = data[:at] + rng.choice(BITS) + data[at + rng.choice((0, 0, 1, 2, 20)) :]
+    return data
+
+
+def cut(data: bytes, rng: random.Random) -> bytes:
+    return data[: rng.randrange(len(data) + 1)]
+
+
+def reordered(data: bytes, rng: random.Random) -> bytes:
+    """Lines swapped, repeated or lost."""
+    found = data.split(b"\n")
+    for _ in range(rng.randint(1, 3)):
+        i, j = rng.randrange(len(found)), rng.randrange(len(found))
+        how = rng.randrange(3)
+        if how == 0:
+            found[i], found[j] = found[j], found[i]
+        elif how == 1:
+            found.insert(j, found[i])
+        elif len(found) > 1:
+            del found[i]
+    return b"\n".join(found)
+
+
+def encoded(data: bytes, rng: random.Random) -> bytes:
+    text = data.decode(errors="replace")
+    how = rng.choice(["latin-1", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "utf-8-sig", "utf-7"])
+    return text.encode(how, errors="replace")
+
+
+def windows(data: bytes, rng: random.Random) -> bytes:
+    """CRLF, sometimes with a byte order mark, sometimes twice."""
+    changed = data.replace(b"\n", b"\r\n" * rng.choice((1, 1, 2)))
+    return b"\xef\xbb\xbf" * rng.randrange(2) + changed
+
+
+def numbers(data: bytes, rng: random.Random) -> bytes:
+    """Another number here and there: offsets that overlap, cross or leave the text."""
+    return re.sub(rb"[0-9]+", lambda m: str(rng.randrange(45)).encode() if rng.random() < 0.15 else m.group(), data)
+
+
+def binary(data: bytes, rng: random.Random) -> bytes:
+    return rng.choice([b"", b"\x1f\x8b", b"PAR1", b"<?xml "]) + rng.randbytes(rng.randrange(300)) + rng.choice([b"", b"PAR1"])
+
+
+DAMAGES = {f.__name__: f for f in (spliced, cut, reordered, encoded, windows, numbers, binary)}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("reader", sorted(set(READERS) - {"parquet"}))
+def test_damaged_input_is_an_error_with_its_row_or_loses_nothing(reader, kind):
+    rng = random.Random(f"{reader} {kind}")
+    outcomes = {"error": 0, "read": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(ROUNDS):
+            path = Path(folder, f"{sum(outcomes.values())}")
+            seed(reader, path)
+            damaged = rng.choice(sorted(path.iterdir())) if path.is_dir() else path
+            damaged.write_bytes(DAMAGES[kind](damaged.read_bytes(), rng))
+            reading = Reading()
+            try:
+                reading.documents.extend(READERS[reader](path, "MSH", rng.choice([(), ("Disease",)]), reading))
+            except UserError as error:
+                outcomes["error"] += 1
+                assert re.fullmatch(rf"{re.escape(str(path))}(/[^/:]+)?:[0-9]+", error.where), str(error)
+                assert "\n" not in str(error) and error.fix
+                continue
+            except Exception:
+                pytest.fail(f"{kind} {reader}: {traceback.format_exc()}\n{damaged.read_bytes()!r}")
+            outcomes["read"] += 1
+            check_counts(reader, path, damaged, reading)
+            for document in reading.documents:
+                for a in document.annotations:
+                    assert all(0 <= s < e <= len(document.text) and document.text[s:e].strip() for s, e in a.spans)
+    # A test that sees errors alone, or none, has tried nothing.
+    assert outcomes["error"] or kind == "windows" or (reader, kind) in HARMLESS
+    assert outcomes["read"] or kind in ("binary", "encoded", "cut")
+
+
+@pytest.mark.parametrize("kind", ["spliced", "cut", "binary", "flipped"])
+def test_damaged_parquet_is_an_error_or_reads_the_same(kind):
+    """Pages have checksums, so that no damage is read as other text."""
+
+    def flipped(data: bytes, rng: random.Random) -> bytes:
+        changed = bytearray(data)
+        for _ in range(rng.randint(1, 3)):
+            changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        return bytes(changed)
+
+    rng = random.Random(kind)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.parquet")
+        writing.write(PIECES, "parquet", path)
+        whole = path.read_bytes()
+        published = [(d.doc_id, d.text, d.annotations) for d in PIECES]
+        for _ in range(ROUNDS):
+            path.write_bytes({**DAMAGES, "flipped": flipped}[kind](whole, rng))
+            reading = Reading()
+            try:
+                reading.documents.extend(READERS["parquet"](path, "MSH", (), reading))
+            except UserError as error:
+                assert re.fullmatch(rf"{re.escape(str(path))}:[0-9]+", error.where), str(error)
+                continue
+            except Exception:
+                pytest.fail(traceback.format_exc())
+            assert [(d.doc_id, d.text, d.annotations) for d in reading.documents] == published
+
+
+def test_a_seed_reads_whole(tmp_path):
+    """The undamaged files hold what they are meant to."""
+    for reader in READERS:
+        seed(reader, tmp_path / reader)
+        reading = Reading()
+        reading.documents.extend(READERS[reader](tmp_path / reader, "MSH", (), reading))
+        wanted = ONE_PIECE if reader in ("pubtator", "medmentions", "conll") else PIECES
+        assert sorted(d.doc_id for d in reading.documents) == sorted(d.doc_id for d in wanted)
+        assert sorted(len(d.annotations) for d in reading.documents) == sorted(len(d.annotations) for d in wanted)
+        if reader != "parquet":
+            check_counts(reader, tmp_path / reader, tmp_path / reader, reading)
