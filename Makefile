@@ -45,6 +45,7 @@ lint: $(INSTALLED)
 generated: $(INSTALLED)
 	mentionforge config schema --out workflow/schemas/config.schema.json
 	mentionforge config envs --out envs/mentionforge.yaml
+	mentionforge config envs --vllm --out envs/vllm.yaml
 	snakemake --rulegraph mermaid-js 2>/dev/null | mentionforge report rulegraph --readme README.md
 
 bench-kb: $(INSTALLED)

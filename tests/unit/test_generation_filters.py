@@ -221,7 +221,7 @@ def test_without_filters_everything_located_is_kept(tmp_path, root):
         ({"filters": {"memorization": {}}, "finetune": None}, "generators.smollm2.filters.memorization"),
         ({"filters": {"leakage": {"corpora": ["nope"]}}}, "unknown corpus 'nope' in config: generators.smollm2.filters.leakage.corpora"),
         ({"filters": {"lenght": {}}}, "did you mean 'length'?"),
-        ({"model": None, "finetune": None}, "generators.smollm2.model"),
+        ({"model": None, "finetune": None, "filters": {}}, "generators.smollm2.model: backend transformers needs weights"),
     ],
 )
 def test_settings_that_do_not_fit_are_one_line(root, change, message):

@@ -19,7 +19,7 @@ from mentionforge import tables
 from mentionforge.config import Finetune, Sampling, load_config, spec_text
 from mentionforge.errors import UserError
 from mentionforge.generation import finetune, sample, weights
-from mentionforge.generation.sample import Request, Written
+from mentionforge.generation.backends import Request, Written, draw, static
 from tiny import tiny_model
 
 
@@ -55,6 +55,11 @@ def prompt_table(path, n):
 # --------------------------------------------------------------------------------------------------------- batches, resume
 
 
+def write_all(requests, batch_size, writer, done, keep):
+    """Through the batches of the backend `transformers`, with a writer that needs no model."""
+    return sample.write_all(requests, lambda wanted, written: static.in_batches(wanted, batch_size, writer, written), done, keep)
+
+
 def echo(batch):
     return [Written(r.note_id, f"text {r.seed}", "stop", 1) for r in batch]
 
@@ -69,7 +74,7 @@ def test_every_prompt_gets_its_note_whatever_the_batch_size(n):
         seen.extend(r.note_id for r in batch)
         return echo(batch)
 
-    sample.write_all(wanted, 4, writer, done, lambda notes: done.update((x.note_id, x) for x in notes))
+    write_all(wanted, 4, writer, done, lambda notes: done.update((x.note_id, x) for x in notes))
     assert sorted(seen) == sorted(done) == [r.note_id for r in wanted] and all(done[r.note_id].text == f"text {r.seed}" for r in wanted)
 
 
@@ -82,32 +87,32 @@ def test_too_little_memory_halves_the_batches(capsys):
             raise torch.cuda.OutOfMemoryError
         return echo(batch)
 
-    sample.write_all(wanted, 8, writer, done, lambda notes: done.update((x.note_id, x) for x in notes))
+    write_all(wanted, 8, writer, done, lambda notes: done.update((x.note_id, x) for x in notes))
     assert len(done) == 13 and sizes[:3] == [8, 4, 2] and max(sizes[2:]) == 2
-    assert "out of GPU memory with 8 notes" in capsys.readouterr().err
+    assert "out of memory with 8 notes" in capsys.readouterr().err
 
     def never(batch):
         raise torch.cuda.OutOfMemoryError
 
-    with pytest.raises(UserError, match="out of GPU memory"):
-        sample.write_all(wanted, 8, never, {}, lambda notes: None)
+    with pytest.raises(UserError, match="out of memory"):
+        write_all(wanted, 8, never, {}, lambda notes: None)
 
 
 def test_a_resumed_job_keeps_finished_notes_and_drops_a_cut_line(tmp_path, capsys):
     partial = tmp_path / "out.parquet.partial.jsonl"
     wanted = [Request(f"C{i}", (1,) * (i + 1), i) for i in range(10)]
     with sample.finished_notes(partial, "job") as (done, keep):
-        sample.write_all(wanted[:6], 4, echo, done, keep)
+        write_all(wanted[:6], 4, echo, done, keep)
     whole = partial.read_text()
     again = []
     with sample.finished_notes(partial, "job") as (done, keep):
-        sample.write_all(wanted[:6], 4, lambda batch: again.extend(batch) or echo(batch), done, keep)
+        write_all(wanted[:6], 4, lambda batch: again.extend(batch) or echo(batch), done, keep)
     assert not again, "nothing finished is written again"
     for cut in (len(whole) - 1, len(whole) - 9, whole.index("\n") + 5, 4, 0):
         partial.write_text(whole[:cut])
         with sample.finished_notes(partial, "job") as (done, keep):
             assert len(done) == max(0, whole[:cut].count("\n") - 1)
-            sample.write_all(wanted, 4, echo, done, keep)
+            write_all(wanted, 4, echo, done, keep)
             assert done == {n.note_id: n for n in echo(wanted)}
         assert len([json.loads(line) for line in partial.read_text().splitlines()]) == 11
     with sample.finished_notes(partial, "another job") as (done, _):
@@ -121,12 +126,12 @@ def test_a_resumed_job_keeps_finished_notes_and_drops_a_cut_line(tmp_path, capsy
 def test_draws_follow_the_distribution_and_each_row_has_its_own_stream():
     logits = torch.tensor([0.0, 1.0, -1.0, 2.0, -torch.inf])
     seeds, steps = list(range(50)), 200
-    draw = sample.Draw(seeds, 3, steps)
-    tokens = torch.stack([draw(torch.zeros(len(seeds), 3 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
+    drawn = draw.Draw(seeds, 3, steps)
+    tokens = torch.stack([drawn(torch.zeros(len(seeds), 3 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
     counts = np.bincount(tokens.flatten().numpy(), minlength=5)
     expected = np.exp([0, 1, -1, 2]) / np.exp([0, 1, -1, 2]).sum() * counts.sum()
     assert counts[4] == 0 and ((counts[:4] - expected) ** 2 / expected).sum() < 16.3, "chi-square, 3 degrees of freedom, p = 0.001"
-    reordered = sample.Draw(seeds[::-1], 7, steps)
+    reordered = draw.Draw(seeds[::-1], 7, steps)
     again = torch.stack([reordered(torch.zeros(len(seeds), 7 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
     assert torch.equal(again.flip(1), tokens)
 
@@ -134,11 +139,11 @@ def test_draws_follow_the_distribution_and_each_row_has_its_own_stream():
 @pytest.mark.parametrize("candidates", [2, 1024])
 def test_the_nucleus_is_the_same_whether_a_few_tokens_or_all_are_sorted(candidates, monkeypatch):
     """Drawn shares against the nucleus worked out by hand: 0.4 + 0.3 + 0.2 is the least that reaches 0.75."""
-    monkeypatch.setattr(sample.Draw, "CANDIDATES", candidates)
+    monkeypatch.setattr(draw, "CANDIDATES", candidates)
     logits = torch.tensor([0.05, 0.4, 0.2, 0.05, 0.3]).log()
     seeds, steps = list(range(50)), 200
-    draw = sample.Draw(seeds, 3, steps, top_p=0.75)
-    tokens = torch.stack([draw(torch.zeros(len(seeds), 3 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
+    drawn = draw.Draw(seeds, 3, steps, top_p=0.75)
+    tokens = torch.stack([drawn(torch.zeros(len(seeds), 3 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
     counts = np.bincount(tokens.flatten().numpy(), minlength=5)
     expected = np.array([4, 2, 3]) / 9 * counts.sum()
     assert counts[[0, 3]].sum() == 0 and ((counts[[1, 2, 4]] - expected) ** 2 / expected).sum() < 13.8, "chi-square, 2 degrees of freedom, p = 0.001"
@@ -154,7 +159,7 @@ def test_the_first_token_follows_temperature_and_nucleus(loaded):
     p /= p.sum()
     order = np.argsort(-p)
     kept = order[: int(np.searchsorted(np.cumsum(p[order]), 0.8)) + 1]
-    write = sample.make_writer(model, tokenizer, Sampling(temperature=1.7, top_p=0.8, max_new_tokens=1))
+    write = static.make_writer(model, tokenizer, Sampling(temperature=1.7, top_p=0.8, max_new_tokens=1))
     batch = [Request(str(i), tuple(ids), 10_000 + i) for i in range(2000)]
     n_stop = sum(note.finish_reason == "stop" for note in write(batch))
     stops = {tokenizer.eos_token_id, *model.generation_config.eos_token_id}
@@ -168,7 +173,7 @@ def test_every_sampling_setting_reaches_the_model(loaded):
     batch = requests(tokenizer, 6)
 
     def texts(**settings):
-        return [n.text for n in sample.make_writer(model, tokenizer, Sampling(**{"temperature": 1.5, "top_p": 1.0, "max_new_tokens": 20} | settings))(batch)]
+        return [n.text for n in static.make_writer(model, tokenizer, Sampling(**{"temperature": 1.5, "top_p": 1.0, "max_new_tokens": 20} | settings))(batch)]
 
     greedy = []
     for r in batch:
@@ -179,7 +184,7 @@ def test_every_sampling_setting_reaches_the_model(loaded):
     free = texts()
     assert texts() == free != greedy
     assert texts(temperature=1e-4) == greedy and texts(top_p=1e-6) == greedy
-    lengths = [n.tokens for n in sample.make_writer(model, tokenizer, Sampling(temperature=1.5, top_p=1.0, max_new_tokens=5))(batch)]
+    lengths = [n.tokens for n in static.make_writer(model, tokenizer, Sampling(temperature=1.5, top_p=1.0, max_new_tokens=5))(batch)]
     assert max(lengths) == 5
     assert all(len(set(t)) == len(t) for t in texts(repetition_penalty=1e9) if t.isascii()) and texts(repetition_penalty=1e9) != free
 
@@ -187,7 +192,7 @@ def test_every_sampling_setting_reaches_the_model(loaded):
 def test_notes_do_not_depend_on_batches_and_end_at_the_first_stop(loaded):
     model, tokenizer = loaded
     batch = requests(tokenizer, 9)
-    write = sample.make_writer(model, tokenizer, Sampling(temperature=1.5, top_p=1.0, max_new_tokens=16))
+    write = static.make_writer(model, tokenizer, Sampling(temperature=1.5, top_p=1.0, max_new_tokens=16))
     together = write(batch)
     assert [write([r])[0] for r in batch] == together == write(batch[::-1])[::-1]
     assert {n.finish_reason for n in together} == {"stop", "length"}

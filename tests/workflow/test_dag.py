@@ -14,7 +14,7 @@ from jobs import Job, planned
 
 from checkout import BIN, ROOT, copy_checkout, snakemake
 from mentionforge.config import json_schema, load_config, merge, normalization_cells, recognition_cells
-from mentionforge.envs import conda_environment
+from mentionforge.envs import conda_environment, vllm_environment
 from mentionforge.report.rulegraph import picture
 
 OVERLAYS = sorted(p.relative_to(ROOT).as_posix() for p in [*(ROOT / "config").glob("*.yaml"), ROOT / "tests" / "mini.yaml"])
@@ -65,6 +65,10 @@ def test_schema_is_generated() -> None:
 
 def test_conda_environment_is_generated() -> None:
     assert (ROOT / "envs/mentionforge.yaml").read_text() == conda_environment(ROOT / "pyproject.toml"), "run `make generated`"
+
+
+def test_vllm_environment_is_generated() -> None:
+    assert (ROOT / "envs/vllm.yaml").read_text() == vllm_environment(), "run `make generated`"
 
 
 def test_readme_shows_the_rule_graph() -> None:

@@ -83,11 +83,13 @@ def schema(out: Path = typer.Option(None, help="File to write; none: standard ou
 
 
 @settings.command("envs")
-def envs(out: Path = typer.Option(None, help="File to write; none: standard output.")) -> None:
-    """Write the conda environment from the pins in pyproject.toml."""
-    from mentionforge.envs import conda_environment
+def envs(
+    out: Path = typer.Option(None, help="File to write; none: standard output."), vllm: bool = typer.Option(False, "--vllm", help="That of the backend vllm.")
+) -> None:
+    """Write the conda environment from the pins in pyproject.toml, or that of the backend vllm."""
+    from mentionforge.envs import conda_environment, vllm_environment
 
-    text = conda_environment(Path(__file__).parents[2] / "pyproject.toml")
+    text = vllm_environment() if vllm else conda_environment(Path(__file__).parents[2] / "pyproject.toml")
     if out:
         out.write_text(text, encoding="utf-8")
     else:

@@ -325,6 +325,59 @@ class Sampling(Entry):
     seed: int = Field(13, description="Seed; each note draws from a stream of its own.")
 
 
+class TransformersBackend(Entry):
+    """transformers' `generate`, on batches of prompts of similar length."""
+
+    kind: Literal["transformers"] = "transformers"
+
+
+class ContinuousBackend(Entry):
+    """transformers' paged continuous batching: a note that ends makes room for the next one at once."""
+
+    kind: Literal["continuous"]
+    num_blocks: int | None = Field(
+        None, ge=1, description="Blocks of 256 tokens in the paged cache; none: what batch_size notes need on a CPU, what fits on a GPU."
+    )
+    max_batch_tokens: int | None = Field(None, ge=1, description="Most tokens in one pass; none: two per note on a CPU, what fits on a GPU.")
+
+
+class VllmBackend(Entry):
+    """vLLM's offline engine, in the environment of envs/vllm.yaml."""
+
+    kind: Literal["vllm"]
+    adapter: Literal["lora", "merged"] = Field("lora", description="How the adapter is used: given to the engine, or merged into the weights first.")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that the model is spread over.")
+    gpu_memory: float = Field(0.9, gt=0, le=1, description="Share of each GPU's memory that the engine takes.")
+    max_model_tokens: int | None = Field(None, ge=16, description="Longest prompt and note together; none: the model's own limit.")
+    chunk: int = Field(512, ge=1, description="Notes handed over at a time; a killed job loses those of one chunk at most.")
+
+
+class OpenaiBackend(Entry):
+    """A server that speaks OpenAI's protocol: vLLM, llama.cpp, a gateway."""
+
+    kind: Literal["openai"]
+    base_url: str = Field(pattern=r"^https?://", description="Address up to and with /v1.")
+    model: str = Field(description="What the server calls the model.")
+    api_key_env: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Environment variable that holds the key; none: the server wants no key. The key itself belongs in no file.",
+    )
+    concurrency: int = Field(8, ge=1, description="Requests under way at a time.")
+    requests_per_minute: float | None = Field(None, gt=0, description="Most requests per minute, of one shard; none: no limit.")
+    retries: int = Field(8, ge=0, description="Further tries after a time-out, a lost connection, or status 408, 409, 429 or 5xx, with growing pauses.")
+    timeout_s: float = Field(600, gt=0, description="Longest wait for an answer, in seconds.")
+    max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="What chat completions call the longest note; newer servers want the second."
+    )
+    extra_body: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Further parameters that the server understands (top_k, repetition_penalty, …)."
+    )
+
+
+Backend = Annotated[TransformersBackend | ContinuousBackend | VllmBackend | OpenaiBackend, Field(discriminator="kind")]
+
+
 class Locate(Entry):
     """How mentions are found in a note: the model's tags, then exact and synonym, then fuzzy matching."""
 
@@ -448,12 +501,13 @@ class LlmGenerator(Entry):
 
     kind: Literal["llm"]
     kb: str = Field(description="Knowledge base whose concepts are prompted.")
-    model: str = Field(description="Model entry with the weights.")
+    model: str | None = Field(None, description="Model entry with the weights; none where a server writes the notes.")
     prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or a plain instruction / note form.")
     concepts: Concepts = Field(Concepts())
     notes_per_concept: int = Field(1, ge=1, description="Notes written for each concept.")
     finetune: Finetune | None = Field(None, description="QLoRA fine-tuning; none: the model as it is.")
     sampling: Sampling = Field(Sampling())
+    backend: Backend = Field(TransformersBackend(), description="What writes the notes.")
     locate: Locate = Field(Locate())
     encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
     filters: Filters = Field(Filters())
@@ -615,7 +669,7 @@ KINDS = tuple(STAGE_VERSIONS)
 PARTS: dict[str, tuple[str, ...]] = {
     "prompts": ("kind", "kb", "model", "prompt_style", "concepts", "notes_per_concept", "seed", "path"),
     "finetune": ("kind", "kb", "model", "prompt_style", "finetune"),
-    "sampling": ("kind", "kb", "model", "prompt_style", "sampling", "dtype"),
+    "sampling": ("kind", "kb", "model", "prompt_style", "sampling", "dtype", "backend"),
     "locate": ("kind", "kb", "model", "path", "locate", "encoder"),
     "filter": ("kind", "kb", "model", "path", "filters", "encoder"),
 }
@@ -698,7 +752,8 @@ def _as_user_error(error: ValidationError) -> UserError:
     tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub"}
     loc = [str(part) for part in first["loc"]]
     # Pydantic puts the discriminator of a union into the location (kbs.demo.rrf.path); it is no key of the file.
-    loc = [part for i, part in enumerate(loc) if not (i == 2 and part in tags)]
+    backends = {"transformers", "continuous", "vllm", "openai"}
+    loc = [part for i, part in enumerate(loc) if not (i == 2 and part in tags) and not (i > 2 and loc[i - 1] == "backend" and part in backends)]
     key = ".".join(loc) or "config"
     if first["type"] == "extra_forbidden":
         near = _near(loc[-1], _known_keys(loc[:-1]))
@@ -767,7 +822,8 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
         for corpus_name in generator.filters.leakage.corpora if generator.filters.leakage else ():
             yield f"generators.{name}.filters.leakage.corpora", "corpora", corpus_name
         if isinstance(generator, LlmGenerator):
-            yield f"generators.{name}.model", "models", generator.model
+            if generator.model:
+                yield f"generators.{name}.model", "models", generator.model
             if generator.finetune:
                 yield f"generators.{name}.finetune.corpus", "corpora", generator.finetune.corpus
     for name, recognizer in config.recognizers.items():
@@ -799,6 +855,30 @@ def _check_generators(config: Config) -> None:
         finetune = generator.finetune if isinstance(generator, LlmGenerator) else None
         if generator.filters.memorization and not finetune:
             raise UserError("filter without use", f"{key}.filters.memorization", "it compares with the fine-tuning pairs, and there are none", "remove it")
+        if isinstance(generator, LlmGenerator):
+            _check_backend(generator, key)
+
+
+def _check_backend(generator: LlmGenerator, key: str) -> None:
+    kind = generator.backend.kind
+    if kind == "openai":
+        if generator.finetune:
+            raise UserError(
+                "nothing to fine-tune", f"{key}.finetune", "a server's model is sampled as it is", "set finetune: null, and serve a model that is fine-tuned"
+            )
+        if generator.sampling.repetition_penalty != 1:
+            raise UserError(
+                "unknown to the protocol",
+                f"{key}.sampling.repetition_penalty",
+                "OpenAI's protocol has none",
+                "put what your server understands into backend.extra_body",
+            )
+    elif not generator.model:
+        raise UserError("missing key", f"{key}.model", f"backend {kind} needs weights", "name an entry of models")
+    if kind == "continuous" and generator.sampling.repetition_penalty != 1:
+        raise UserError(
+            "not possible", f"{key}.sampling.repetition_penalty", "continuous batching applies none", "set it to 1, or choose backend kind: transformers"
+        )
 
 
 def _check_files(config: Config, root: Path) -> None:

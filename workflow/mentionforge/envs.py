@@ -23,3 +23,22 @@ def conda_environment(pyproject: Path) -> str:
         "dependencies": ["python=3.11", "pip", {"pip": [*pins, "-e .."]}],
     }
     return HEADER + yaml.safe_dump(environment, sort_keys=False)
+
+
+VLLM = "vllm==0.33.0"
+"""The engine of the backend `vllm`; it pins a torch and a transformers of its own."""
+
+SAMPLING = ("huggingface-hub", "numpy", "peft", "pyarrow", "pydantic", "PyYAML", "rich", "safetensors", "typer")
+"""Libraries that writing notes needs besides the engine; the engine's own pins win, so they are named without versions here."""
+
+
+def vllm_environment() -> str:
+    """The text of envs/vllm.yaml; the package runs from the checkout, since its own pins contradict the engine's."""
+    environment = {
+        "name": "mentionforge-vllm",
+        "channels": ["conda-forge", "nodefaults"],
+        "dependencies": ["python=3.11", "pip", {"pip": [VLLM, "datasets", *SAMPLING]}],
+    }
+    return HEADER.replace(
+        "pyproject.toml by `mentionforge config envs`", "workflow/mentionforge/envs.py by `mentionforge config envs --vllm`"
+    ) + yaml.safe_dump(environment, sort_keys=False)

@@ -188,7 +188,7 @@ NOTES = Table(
         Column("prompt", STR, "instruction"),
         Column("text", STR, "raw output of the generator"),
         Column("seed", INT, "seed of the note"),
-        Column("finish_reason", STR, "why writing ended", values=("stop", "length", "control", "replay")),
+        Column("finish_reason", STR, "why writing ended", values=("stop", "length", "content_filter", "control", "replay")),
         Column("tokens", INT, "tokens written"),
     ),
     ("note_id",),

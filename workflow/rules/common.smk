@@ -33,6 +33,7 @@ RECOGNITION = recognition_cells(CONFIG)
 NORMALIZATION = normalization_cells(CONFIG)
 LLMS = sorted(name for name, g in CONFIG.generators.items() if isinstance(g, LlmGenerator))
 CONTROLS = sorted(set(CONFIG.generators) - set(LLMS))
+VLLMS = [name for name in LLMS if CONFIG.generators[name].backend.kind == "vllm"]
 
 
 CELLS = [*RECOGNITION, *NORMALIZATION]
@@ -143,6 +144,17 @@ def model_of(kind):
         return f"{RESOURCES}/models/{entry.model}/fetched.json"
 
     return stamp
+
+
+def weights_of(wildcards):
+    """The fetched weights of a generator, unless a server writes its notes."""
+    name = CONFIG.generators[wildcards.generator].model
+    return f"{RESOURCES}/models/{name}/fetched.json" if name and CONFIG.generators[wildcards.generator].backend.kind != "openai" else []
+
+
+def from_checkout(wildcards):
+    """The program run from this checkout, in an environment that pins other libraries and so cannot install it."""
+    return f"PYTHONPATH={shlex.quote(str(Path(workflow.basedir) / 'workflow'))} python -m mentionforge.cli"
 
 
 def kb_tables(kind, *tables):

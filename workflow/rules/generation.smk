@@ -6,7 +6,7 @@ REQUIRED INPUTS
     {resources}/models/{model}/fetched.json
 OUTPUTS
     {results}/generation/{generator}/{prompts,pairs,notes,located,mentions,rejected}.parquet, adapter/, shards/, found/, training.csv and .svg,
-    funnel.json and .svg, filters.csv, diversity.csv, examples.jsonl
+    throughput.csv, funnel.json and .svg, filters.csv, diversity.csv, examples.jsonl
 """
 
 G = f"{R}/generation/{{generator}}"
@@ -85,28 +85,42 @@ rule finetune:
 
 
 rule sample:
-    """Write the notes of one shard of the prompts; a shard that was killed goes on where it stopped."""
+    """Write the notes of one shard of the prompts; a shard that was killed goes on where it stopped. Backend openai asks a server."""
     input:
         spec=spec_of("generators", "{generator}/sampling"),
-        model=model_of("generators"),
+        model=weights_of,
         prompts=f"{G}/prompts.parquet",
         adapter=adapter_of,
     output:
-        f"{G}/shards/{{shard}}-of-{{shards}}.parquet",
+        notes=f"{G}/shards/{{shard}}-of-{{shards}}.parquet",
+        speed=f"{G}/shards/{{shard}}-of-{{shards}}.speed.json",
     log:
         f"{R}/logs/generation/{{generator}}/shards/{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{R}/benchmarks/generation/{{generator}}/shards/{{shard}}-of-{{shards}}.tsv"
+    wildcard_constraints:
+        generator=one_of(set(LLMS) - set(VLLMS)),
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
     params:
+        program="mentionforge",
         weights=flags(model="--model", adapter="--adapter"),
     message:
         "write notes of {wildcards.generator}, shard {wildcards.shard} of {wildcards.shards}"
     shell:
-        "mentionforge generation sample --spec {input.spec:q} --prompts {input.prompts:q} {params.weights}"
-        " --shard {wildcards.shard} --shards {wildcards.shards} --out {output:q} 2>&1 | tee {log:q}"
+        "{params.program} generation sample --spec {input.spec:q} --prompts {input.prompts:q} {params.weights}"
+        " --shard {wildcards.shard} --shards {wildcards.shards} --out {output.notes:q} 2>&1 | tee {log:q}"
+
+
+use rule sample as sample_vllm with:
+    wildcard_constraints:
+        generator=one_of(VLLMS),
+    conda:
+        "../../envs/vllm.yaml"
+    params:
+        program=from_checkout,
+        weights=flags(model="--model", adapter="--adapter"),
 
 
 rule notes:
@@ -115,7 +129,8 @@ rule notes:
         prompts=f"{G}/prompts.parquet",
         shards=shards_of,
     output:
-        f"{G}/notes.parquet",
+        notes=f"{G}/notes.parquet",
+        throughput=f"{G}/throughput.csv",
     log:
         f"{R}/logs/generation/{{generator}}/notes.log",
     benchmark:
@@ -127,7 +142,7 @@ rule notes:
     message:
         "gather the notes of {wildcards.generator}"
     shell:
-        "mentionforge generation gather --prompts {input.prompts:q} --out {output:q} {input.shards:q} 2>&1 | tee {log:q}"
+        "mentionforge generation gather --prompts {input.prompts:q} --out {output.notes:q} {input.shards:q} 2>&1 | tee {log:q}"
 
 
 rule control:

@@ -1,0 +1,402 @@
+"""Backends: each writes the same requests through one interface; the server is a real one on loopback with the small model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from mentionforge import tables
+from mentionforge.config import ContinuousBackend, OpenaiBackend, Sampling, VllmBackend, load_config, spec_text
+from mentionforge.errors import UserError
+from mentionforge.generation import backends, sample, weights
+from mentionforge.generation.backends import Request, continuous, openai, static, vllm
+from serving import Server, failing_server, served_folder
+from tiny import tiny_model
+
+FREE = Sampling(temperature=1.5, top_p=1.0, max_new_tokens=16, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """Stamp of a tiny model."""
+    return tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny):
+    return weights.load_for_sampling(tiny, None, torch.float32), weights.tokenizer(tiny, "chat")
+
+
+def requests(tokenizer, n, notes=1):
+    prompts = [f"Write about {'gout' * (i % 5)}{i}." for i in range(n)]
+    return [Request(f"C{i}-{j}", tuple(weights.prompt_ids(tokenizer, p, "chat")), 100 * i + j, p) for i, p in enumerate(prompts) for j in range(notes)]
+
+
+def written(backend, wanted, done=()):
+    """All that a backend yields, by note id; each note once."""
+    found = {}
+    for notes in backend(wanted, {n.note_id: n for n in done}):
+        for note in notes:
+            assert note.note_id not in found
+            found[note.note_id] = note
+    return found
+
+
+def generator(root, folder, name="server", **settings):
+    """Spec of a generator's sampling part."""
+    raw = yaml.safe_load((root / "config.yaml").read_text())
+    raw["generators"]["smollm2"] |= {"sampling": {"max_new_tokens": 12, "batch_size": 4, "temperature": 1.0, "top_p": 1.0}, "filters": {}} | settings
+    path = folder / f"{name}.json"
+    path.write_text(spec_text(load_config(raw), "generators", "smollm2/sampling"))
+    return path
+
+
+def prompt_table(path, n):
+    rows = [
+        {"note_id": f"C{i:03}-0", "cui": f"C{i:03}", "prompt": f"Write one sentence about gout, number {i}.", "has_definition": False, "seed": i}
+        for i in range(n)
+    ]
+    tables.write(tables.PROMPTS, path, rows)
+    return path
+
+
+# ---------------------------------------------------------------------------------------------------------- on this machine
+
+
+def test_notes_of_one_prompt_read_it_once_and_are_those_written_one_by_one(loaded):
+    model, tokenizer = loaded
+    wanted = requests(tokenizer, 3, notes=4)
+    widths = []
+    hook = model.register_forward_pre_hook(lambda _, args, kwargs: widths.append((kwargs.get("input_ids", args[0] if args else None)).shape), with_kwargs=True)
+    write = static.make_writer(model, tokenizer, FREE)
+    together = write(wanted)
+    hook.remove()
+    assert widths[0] == (3, max(len(r.ids) for r in wanted) - 1), "three prompts for twelve notes"
+    assert all(rows == 12 and width == 1 for rows, width in widths[1:]), "and then a token at a time"
+    assert together == [write([r])[0] for r in wanted] and len({n.text for n in together}) > 8
+
+
+def test_continuous_batching_writes_the_notes_that_static_batches_write(loaded):
+    """Their random streams are the same, so in float32 so are the notes, whatever is scheduled with what."""
+    model, tokenizer = loaded
+    wanted = requests(tokenizer, 9, notes=2)
+    expected = written(static.make(FREE, model, tokenizer), wanted)
+    for settings in ({}, {"num_blocks": 3, "max_batch_tokens": 64}):
+        backend = continuous.make(ContinuousBackend(kind="continuous", **settings), FREE, model, tokenizer)
+        assert written(backend, wanted) == expected == written(backend, wanted[::-1])
+    some = list(expected.values())[:7]
+    assert written(backend, wanted, done=some) == {i: n for i, n in expected.items() if n not in some}
+    assert {n.finish_reason for n in expected.values()} == {"stop", "length"}
+
+
+def test_continuous_batching_uses_every_sampling_setting(loaded):
+    model, tokenizer = loaded
+    wanted = requests(tokenizer, 6)
+
+    def texts(backend, **settings):
+        return {i: n.text for i, n in written(backend(FREE.model_copy(update=settings)), wanted).items()}
+
+    def paged(sampling):
+        return continuous.make(ContinuousBackend(kind="continuous"), sampling, model, tokenizer)
+
+    def batches(sampling):
+        return static.make(sampling, model, tokenizer)
+
+    free = texts(paged)
+    assert texts(paged, top_p=0.5) == texts(batches, top_p=0.5) != free != texts(paged, temperature=0.7) == texts(batches, temperature=0.7)
+    assert max(n.tokens for n in written(paged(FREE.model_copy(update={"max_new_tokens": 5})), wanted).values()) == 5
+
+
+def test_a_shard_by_continuous_batching_is_the_shard_by_batches(tmp_path, root, tiny):
+    asked = prompt_table(tmp_path / "prompts.parquet", 11)
+    rows = {}
+    for kind in ("transformers", "continuous"):
+        spec = generator(root, tmp_path, kind, backend={"kind": kind}, dtype="float32", finetune=None)
+        sample.sample_shard(spec, tiny, asked, None, 0, 1, tmp_path / f"{kind}.parquet")
+        rows[kind] = tables.read(tables.NOTES, tmp_path / f"{kind}.parquet").to_pylist()
+        measured = json.loads((tmp_path / f"{kind}.speed.json").read_text())
+        assert measured["backend"] == kind and measured["notes"] == 11 and measured["device"] == "cpu"
+        assert measured["note_tokens"] == sum(r["tokens"] for r in rows[kind]) and measured["prompt_tokens_max"] >= measured["prompt_tokens_mean"] > 30
+        assert measured["notes_per_s"] == pytest.approx(11 / measured["seconds"], rel=0.2)
+    assert rows["transformers"] == rows["continuous"]
+
+
+def test_cpu_memory_that_does_not_suffice_halves_the_batch_too(capsys):
+    sizes = []
+
+    def writer(batch):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            torch.empty(1 << 60, dtype=torch.uint8)  # what the allocator of the CPU says when there is no more
+        return [backends.Written(r.note_id, "x", "stop", 1) for r in batch]
+
+    wanted = [Request(f"C{i}", (1,), i) for i in range(7)]
+    found = [n.note_id for notes in static.in_batches(wanted, 4, writer, {}) for n in notes]
+    assert found == [r.note_id for r in wanted] and sizes == [4, 2, 2, 2, 1]
+    assert "out of memory with 4 notes at a time; going on with 2" in capsys.readouterr().err
+
+    def broken(batch):
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        list(static.in_batches(wanted, 4, broken, {}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backend": {"kind": "openai", "base_url": "http://x/v1", "model": "m"}}, "nothing to fine-tune in config: generators.smollm2.finetune"),
+        ({"backend": {"kind": "openai", "base_url": "x", "model": "m"}}, "bad value in config: generators.smollm2.backend.base_url"),
+        ({"backend": {"kind": "openai", "modle": "m"}}, "config: generators.smollm2.backend."),
+        ({"backend": {"kind": "continuous"}, "sampling": {"repetition_penalty": 1.2}}, "continuous batching applies none"),
+        ({"backend": {"kind": "magic"}}, "config: generators.smollm2.backend"),
+    ],
+)
+def test_settings_that_do_not_fit_are_one_line(root, change, message):
+    raw = yaml.safe_load((root / "config.yaml").read_text())
+    raw["generators"]["smollm2"].update(change)
+    with pytest.raises(UserError) as error:
+        load_config(raw)
+    assert message in str(error.value)
+
+
+def test_sizes_speeds_and_addresses_do_not_change_the_job(root, tmp_path):
+    def job(**backend):
+        spec = json.loads(generator(root, tmp_path, finetune=None, backend={"kind": "openai", "base_url": "http://a/v1", "model": "m"} | backend).read_text())
+        return sample._job(spec, None, None, [])
+
+    assert job() == job(base_url="http://b/v1", concurrency=2, retries=1, requests_per_minute=5, timeout_s=3)
+    assert len({job(), job(model="other"), job(extra_body={"top_k": 5})}) == 3
+
+
+# --------------------------------------------------------------------------------------------------------------------- vLLM
+
+
+def test_vllm_is_told_everything(tmp_path):
+    """The engine itself needs a GPU; here are the arguments that it would get, by the names of its documentation."""
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 48}))
+    settings = VllmBackend(kind="vllm", tensor_parallel=2, gpu_memory=0.8, max_model_tokens=2048)
+    found = vllm.engine_arguments(settings, Path("/m"), tmp_path, "bfloat16")
+    assert {k: found[k] for k in ("model", "dtype", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len")} == {
+        "model": "/m",
+        "dtype": "bfloat16",
+        "tensor_parallel_size": 2,
+        "gpu_memory_utilization": 0.8,
+        "max_model_len": 2048,
+    }
+    assert (found["enable_lora"], found["max_lora_rank"]) == (True, 64), "the next rank that there is room for"
+    assert "enable_lora" not in vllm.engine_arguments(settings, Path("/m"), None, "auto")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 1024}))
+    with pytest.raises(UserError, match="adapter: merged"):
+        vllm.engine_arguments(settings, Path("/m"), tmp_path, "auto")
+    drawn = vllm.sampling_arguments(Sampling(temperature=0.7, top_p=0.5, repetition_penalty=1.1, max_new_tokens=9), 42)
+    assert drawn == {"temperature": 0.7, "top_p": 0.5, "repetition_penalty": 1.1, "max_tokens": 9, "seed": 42}
+
+
+def test_vllm_outputs_become_notes():
+    request = Request("C1-0", (1, 2, 3), 5)
+    for reason, ids, expected in (("stop", (7, 8, 2), ("stop", 2)), ("length", (7, 8, 9), ("length", 3))):
+        note = vllm.read(request, SimpleNamespace(outputs=[SimpleNamespace(text=" Gout. ", finish_reason=reason, token_ids=ids)]))
+        assert (note.note_id, note.text, note.finish_reason, note.tokens, note.prompt_tokens) == ("C1-0", "Gout.", *expected, 3)
+
+
+def test_vllm_that_is_not_installed_is_one_line(tmp_path, root, tiny):
+    spec = generator(root, tmp_path, backend={"kind": "vllm"}, finetune=None)
+    with pytest.raises(UserError, match=r"vLLM is not installed in config: generators\.\*\.backend\.kind.*envs/vllm\.yaml"):
+        sample.sample_shard(spec, tiny, prompt_table(tmp_path / "p.parquet", 2), None, 0, 1, tmp_path / "x.parquet")
+
+
+def test_a_merged_model_is_saved_whole(tmp_path, tiny):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny.parent), LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
+    tuned.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    folder = vllm.merge(tiny, tmp_path / "adapter", "float32", tmp_path / "merged")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        assert torch.allclose(AutoModelForCausalLM.from_pretrained(folder)(ids).logits, tuned.eval()(ids).logits, atol=1e-4)
+    assert (folder / "tokenizer.json").is_file()
+
+
+# -------------------------------------------------------------------------------------------------------- a server that fails
+
+
+def chat_answer(text, tokens=3, reason="stop"):
+    usage = {"prompt_tokens": 11, "completion_tokens": tokens, "total_tokens": 11 + tokens}
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "finish_reason": reason, "message": message}],
+        "usage": usage,
+    }
+
+
+def ask(url, wanted, environment=None, style="chat", **settings):
+    settings = OpenaiBackend(**{"kind": "openai", "base_url": url, "model": "m", "retries": 4} | settings)
+    return openai.make(settings, FREE, style, environment or {})(wanted, {})
+
+
+WANTED = [Request(f"C{i}-0", (), 50 + i, f"prompt {i}") for i in range(6)]
+
+
+def test_a_server_that_fails_at_first_is_asked_again_with_growing_pauses(capsys):
+    seen, times = {}, []
+
+    def answer(number, path, body, headers):
+        prompt = body["messages"][0]["content"]
+        seen.setdefault(prompt, []).append(body)
+        times.append(time.monotonic())
+        if len(seen[prompt]) == 1:
+            return (429, {"error": {"message": "slow down"}}, {"Retry-After": "0.2"}) if prompt == "prompt 0" else (503, {"error": {"message": "busy"}}, {})
+        return (500, {}, {}) if len(seen[prompt]) == 2 and prompt == "prompt 1" else (200, chat_answer(f" about {prompt} "), {})
+
+    with failing_server(answer) as url:
+        notes = {n.note_id: n for some in ask(url, WANTED, concurrency=6) for n in some}
+    assert {i: n.text for i, n in notes.items()} == {r.note_id: f"about {r.prompt}" for r in WANTED}
+    assert [len(seen[r.prompt]) for r in WANTED] == [2, 3, 2, 2, 2, 2] and "7 requests were tried again" in capsys.readouterr().err
+    body = seen["prompt 3"][0]
+    assert body == {"messages": [{"role": "user", "content": "prompt 3"}], "model": "m", "temperature": 1.5, "top_p": 1.0, "seed": 53, "max_tokens": 16}
+    assert max(times) - min(times) > 0.5, "the second pause is longer than the first"
+
+
+def test_an_error_that_persists_is_one_line_and_loses_no_finished_note(tmp_path, root, monkeypatch, capsys):
+    monkeypatch.setenv("THE_KEY", "sk-very-secret")
+    backend = {"kind": "openai", "model": "m", "api_key_env": "THE_KEY", "concurrency": 2, "retries": 1}
+    asked, out = prompt_table(tmp_path / "p.parquet", 9), tmp_path / "out.parquet"
+    healthy, keys, prompts = [False], set(), []
+
+    def answer(number, path, body, headers):
+        keys.add(headers["authorization"])
+        prompts.append(body["messages"][0]["content"])
+        if number > 5 and not healthy[0]:
+            return 500, {"error": {"message": "no memory left for Bearer sk-very-secret\nand more"}}, {}
+        return 200, chat_answer(f"note {body['seed']}"), {}
+
+    with failing_server(answer) as url:
+        spec = generator(root, tmp_path, finetune=None, model=None, backend=backend | {"base_url": url})
+        with pytest.raises(UserError) as error:
+            sample.sample_shard(spec, None, asked, None, 0, 1, out)
+        line = str(error.value)
+        assert "\n" not in line and "status 500: " in line and "after 1 retries" in line and "secret" not in line and url in line
+        kept = (tmp_path / "out.parquet.partial.jsonl").read_text()
+        assert kept.count("note ") == 5 and not out.exists()
+        healthy[0], before = True, len(prompts)
+        sample.sample_shard(spec, None, asked, None, 0, 1, out)
+    assert len(prompts) - before == 4, "finished notes are not asked for again"
+    rows = tables.read(tables.NOTES, out).to_pylist()
+    assert [r["text"] for r in rows] == [f"note {r['seed']}" for r in rows] and len(rows) == 9 and {r["tokens"] for r in rows} == {3}
+    assert keys == {"Bearer sk-very-secret"}
+    everything = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()) + "".join(capsys.readouterr()).encode()
+    assert b"sk-very-secret" not in everything
+    monkeypatch.delenv("THE_KEY")
+    with pytest.raises(UserError, match="THE_KEY is not set"):
+        sample.sample_shard(spec, None, asked, None, 0, 1, tmp_path / "other.parquet")
+
+
+def test_requests_are_bounded_and_spaced():
+    import threading
+
+    lock, now, most, starts = threading.Lock(), [0], [0], []
+
+    def answer(number, path, body, headers):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            starts.append(time.monotonic())
+        time.sleep(0.05)
+        with lock:
+            now[0] -= 1
+        return 200, chat_answer("x", reason="length"), {}
+
+    many = [Request(f"C{i:02}", (), i, "p") for i in range(12)]
+    with failing_server(answer) as url:
+        assert {n.finish_reason for some in ask(url, many, concurrency=3) for n in some} == {"length"}
+        assert most[0] == 3
+        starts.clear()
+        list(ask(url, many[:7], concurrency=7, requests_per_minute=600))
+    assert 0.55 < max(starts) - min(starts) < 2, "six pauses of a tenth of a second"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"), [((401, {"error": {"message": "bad key"}}, {}), "status 401.*check the key"), ((200, b"<html>", {}), "server http")]
+)
+def test_an_answer_that_is_none_is_one_line(answer, message):
+    with failing_server(lambda *_: answer) as url, pytest.raises(UserError, match=message):
+        list(ask(url, WANTED, retries=0))
+
+
+def test_no_server_is_one_line():
+    from serving import free_port
+
+    with pytest.raises(UserError, match="check that the server runs"):
+        list(ask(f"http://127.0.0.1:{free_port()}/v1", WANTED, retries=0))
+
+
+# ---------------------------------------------------------------------------------------------------------- a real server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, smollm2):
+    """`transformers serve` with the small model."""
+    from mentionforge.models import folder
+
+    scratch = tmp_path_factory.mktemp("served")
+    found = Server(scratch / "server.log")
+    found.model = str(served_folder(folder(smollm2), scratch / "smollm2"))
+    found.start()
+    yield found
+    found.stop()
+
+
+def served(root, folder, server, name="server", style="chat", **settings):
+    backend = {"kind": "openai", "base_url": server.base_url, "model": server.model, "concurrency": 2, "retries": 1} | settings
+    return generator(root, folder, name, backend=backend, finetune=None, model=None, prompt_style=style)
+
+
+@pytest.mark.parametrize("style", ["chat", "plain"])
+def test_a_real_server_writes_the_notes(tmp_path, root, server, smollm2, style):
+    asked, out = prompt_table(tmp_path / "p.parquet", 3), tmp_path / "out.parquet"
+    sample.sample_shard(served(root, tmp_path, server, style=style), None, asked, None, 0, 1, out)
+    rows = tables.read(tables.NOTES, out).to_pylist()
+    assert [r["note_id"] for r in rows] == ["C000-0", "C001-0", "C002-0"] and len({r["text"] for r in rows}) == 3
+    assert all(r["text"] and 0 < r["tokens"] <= 12 and (r["tokens"] == 12) <= (r["finish_reason"] == "length") for r in rows)
+    measured = json.loads((tmp_path / "out.speed.json").read_text())
+    tokenizer = weights.tokenizer(smollm2, style)
+    expected = [len(weights.prompt_ids(tokenizer, r["prompt"], style)) for r in rows]
+    assert measured["prompt_tokens"] == sum(expected), "the server reads the prompt that the local backends read"
+    assert tables.provenance(out)["versions"].keys() == {"openai"}
+
+
+def test_a_killed_job_on_a_real_server_goes_on(tmp_path, root, server):
+    """The job is killed, then the server; the job fails with one line, and ends when the server is back."""
+    asked, out = prompt_table(tmp_path / "p.parquet", 8), tmp_path / "out.parquet"
+    partial = tmp_path / "out.parquet.partial.jsonl"
+    line = [sys.executable, "-m", "mentionforge.cli", "generation", "sample", "--spec", str(served(root, tmp_path, server)), "--prompts", str(asked)]
+    process = subprocess.Popen([*line, "--out", str(out)], stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline and not (partial.is_file() and partial.read_bytes().count(b"\n") > 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = partial.read_text().splitlines()[1:]
+    assert 2 <= len(finished) < 8 and not out.exists(), "killed in the middle"
+    server.stop()
+    done = subprocess.run([*line, "--out", str(out)], capture_output=True, text=True)
+    assert done.returncode == 2 and "error: the server does not write in server http://127.0.0.1" in done.stderr and "Traceback" not in done.stderr
+    server.start()
+    sample.sample_shard(served(root, tmp_path, server), None, asked, None, 0, 1, out)
+    rows = {r["note_id"]: r["text"] for r in tables.read(tables.NOTES, out).to_pylist()}
+    assert len(rows) == 8 and all(rows[n["note_id"]] == n["text"] for n in map(json.loads, finished)) and not partial.exists()

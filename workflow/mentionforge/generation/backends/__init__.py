@@ -1,0 +1,99 @@
+"""Backends: who writes the notes. One interface, chosen by the name in `generators.*.backend.kind`.
+
+A backend is a function of the shard's requests and of the notes that are already written; it yields notes as they are finished,
+in any order, each once. What may vary without changing a note (batch sizes, memory, concurrency) is not part of the job's identity.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mentionforge.config import LlmGenerator
+from mentionforge.generation import weights
+
+
+@dataclass(frozen=True)
+class Request:
+    """A note to write: its id, the token ids of its prompt (none where a server tokenizes), its seed, and the prompt as text."""
+
+    note_id: str
+    ids: tuple[int, ...]
+    seed: int
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A note as written; `tokens` without the one that ends it, `prompt_tokens` as the backend counts them."""
+
+    note_id: str
+    text: str
+    finish_reason: str
+    tokens: int
+    prompt_tokens: int = 0
+
+
+class Backend(Protocol):
+    """Writes the requests that are not done; yields finished notes, some at a time."""
+
+    def __call__(self, requests: Sequence[Request], done: Mapping[str, Written]) -> Iterator[list[Written]]:
+        """Write `requests` but those in `done`."""
+        ...
+
+
+def make(generator: LlmGenerator, model: Path | None, adapter: Path | None, scratch: Path) -> Backend:
+    """The backend that a generator names, with its weights loaded.
+
+    Args:
+        generator: Settings of the generator.
+        model: Stamp of the fetched weights (fetched.json); none for `openai`.
+        adapter: Folder of the adapter; none: the model as it is.
+        scratch: Folder that a backend may create for merged weights; it is removed with the job.
+
+    Raises:
+        UserError: Missing weights, an adapter of another model, a library that is not installed, a key that is not set.
+    """
+    settings = generator.backend
+    if settings.kind == "openai":
+        from mentionforge.generation.backends import openai
+
+        return openai.make(settings, generator.sampling, generator.prompt_style, os.environ)
+    assert model, "only a server writes without weights; the config is checked for it"
+    if settings.kind == "vllm":
+        from mentionforge.generation.backends import vllm
+
+        return vllm.make(settings, generator.sampling, model, adapter, generator.dtype, scratch)
+    tokenizer = weights.tokenizer(model, generator.prompt_style)
+    loaded = weights.load_for_sampling(model, adapter, weights.sampling_dtype(generator.dtype))
+    if settings.kind == "continuous":
+        from mentionforge.generation.backends import continuous
+
+        return continuous.make(settings, generator.sampling, loaded, tokenizer)
+    from mentionforge.generation.backends import static
+
+    return static.make(generator.sampling, loaded, tokenizer)
+
+
+def identity(generator: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a generator's sampling on which its notes depend: all but sizes, speeds and addresses."""
+    kept = {key: value for key, value in generator.items() if key not in ("sampling", "backend")}
+    kept["sampling"] = {key: value for key, value in generator["sampling"].items() if key != "batch_size"}
+    kept["backend"] = {key: value for key, value in generator["backend"].items() if key in ("kind", "model", "extra_body", "adapter")}
+    return kept
+
+
+def note(request: Request, new: Sequence[int], tokenizer: Any, stops: Sequence[int]) -> Written:
+    """The note up to the first token that ends it; what follows is padding."""
+    length = next((i for i, token in enumerate(new) if token in stops), None)
+    text = tokenizer.decode(new[:length], skip_special_tokens=True).strip()
+    return Written(request.note_id, text, "length" if length is None else "stop", len(new[:length]), len(request.ids))
+
+
+def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Ids of the tokens that end a note: the tokenizer's, and those of the model's generation settings."""
+    found = model.generation_config.eos_token_id
+    return sorted({tokenizer.eos_token_id, *(found if isinstance(found, list) else [found])} - {None})
