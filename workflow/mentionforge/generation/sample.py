@@ -76,7 +76,9 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     ]
     inputs = {role: path for role, path in (("spec", spec), ("model", model), ("prompts", prompts), ("adapter", adapter)) if path}
     used = versions(*LIBRARIES[generator.backend.kind])
-    funnel.write_json(out.with_suffix(".speed.json"), {"shard": f"{shard}-of-{shards}", "backend": generator.backend.kind, "device": _device(generator), **measured})
+    funnel.write_json(
+        out.with_suffix(".speed.json"), {"shard": f"{shard}-of-{shards}", "backend": generator.backend.kind, "device": _device(generator), **measured}
+    )
     tables.write(tables.NOTES, out, notes, stamp("generation sample", inputs, shard=shard, shards=shards, versions=used))
     partial.unlink()
 
