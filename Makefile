@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv bench-kb bench-locate
+.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-statistics
 
 venv: $(INSTALLED)
 
@@ -53,3 +53,6 @@ bench-kb: $(INSTALLED)
 
 bench-locate: $(INSTALLED)
 	python tests/benchmarks/locate.py
+
+bench-statistics: $(INSTALLED)
+	python tests/benchmarks/bench_statistics.py

@@ -31,6 +31,7 @@ rule all:
     input:
         rules.summary.output,
         EVALUATED,
+        COMPARED,
         ALL_PREDICTIONS,
         ALL_CHOSEN,
         ALL_GENERATION,

@@ -128,3 +128,22 @@ def test_generation_never_saw_test_text(finished: Path) -> None:
     for pair in pairs.itertuples():
         text = "".join(pair.completion.replace("<1CUI>", " ").replace("</1CUI>", " ").split())
         assert len(text) > 3 and text in letters[pair.doc_id], pair.pair_id
+
+
+def test_comparisons_agree_with_the_metrics(finished: Path) -> None:
+    """Both sides of every comparison are what the metrics tables say, for both tasks."""
+    results = finished / "results"
+    checked = 0
+    for path in sorted((results / "statistics").rglob("comparisons.parquet")):
+        task, corpus = path.parts[-3:-1]
+        metrics = pd.read_parquet(results / f"evaluation/{task}/{corpus}.parquet")
+        metrics = metrics[metrics["split"] == "test"].set_index(["generator", "strategy", "system", "variant", "bucket", "metric"])["value"]
+        frame = pd.read_parquet(path)
+        for row in frame[frame["slice"].isin(["all", "bucket"])].itertuples():
+            for value, generator, strategy, variant in (
+                (row.value, row.generator, row.strategy, row.variant),
+                (row.reference, row.reference_generator, row.reference_strategy, row.reference_variant),
+            ):
+                assert value == pytest.approx(metrics[generator, strategy, row.system, variant, row.group, row.metric]), (path, row)
+                checked += 1
+    assert checked > 500

@@ -628,6 +628,24 @@ class Experiment(Entry):
     normalization: tuple[NormalizationGrid, ...] = ()
 
 
+class Statistics(Entry):
+    """Comparisons of cells: bootstrap intervals over documents, approximate randomization, Holm's correction."""
+
+    resamples: int = Field(9999, ge=99, description="Bootstrap draws of documents, and as many randomizations.")
+    confidence: float = Field(0.95, gt=0, lt=1, description="Of the intervals.")
+    seed: int = Field(13, description="Seed of both.")
+    small: int = Field(30, ge=0, description="Groups with fewer mentions are marked.")
+
+
+class Report(Entry):
+    """The report page."""
+
+    private: bool = Field(
+        False, description="The page stays with people who may read the licensed inputs: it then holds their texts (definitions, notes, mentions), too."
+    )
+    browser_concepts: int = Field(400, ge=0, description="Concepts in the mention browser: those with changed mentions or notes first.")
+
+
 class Config(Entry):
     """The whole configuration of a run."""
 
@@ -644,6 +662,8 @@ class Config(Entry):
     linkers: dict[str, EncoderLinker] = Field(default_factory=dict)
     indexes: dict[str, Index] = Field(default_factory=dict)
     experiment: Experiment
+    statistics: Statistics = Field(Statistics())
+    report: Report = Field(Report())
 
     def files(self, kind: str, name: str) -> list[str]:
         """Input files and folders of the named kb or corpus, as the config gives them, sorted."""

@@ -68,6 +68,8 @@ FILTERS = (
     "agreement",
 )
 REASONS = ("empty", "no_mention", *FILTERS)
+AGAINST = ("baseline", "control", "kb")
+SLICES = ("all", "bucket", "train_mentions", "names", "semantic_type", "notes")
 
 CONCEPTS = Table(
     "concepts",
@@ -290,6 +292,61 @@ METRICS = Table(
     ("task", "corpus", "generator", "strategy", "system", "variant", "seed", "split", "bucket", "metric"),
 )
 
+CONTRAST = ("system", "variant", "generator", "strategy", "against", "reference_generator", "reference_strategy", "reference_variant")
+"""Columns that name a comparison of two cells of one task, corpus and system."""
+
+_CONTRAST_COLUMNS = (
+    Column("system", STR, "recognizer or linker"),
+    Column("variant", STR, "recognition: schedule; normalization: index"),
+    Column("generator", STR, "generator, without its seed"),
+    Column("strategy", STR, "strategy"),
+    Column("against", STR, "baseline: without synthetic text; control: another generator's text; kb: the dictionary in the index instead", values=AGAINST),
+    Column("reference_generator", STR, "generator of the cell compared with, or none"),
+    Column("reference_strategy", STR, "its strategy, or none"),
+    Column("reference_variant", STR, "its schedule or index"),
+)
+
+COMPARISONS = Table(
+    "comparisons",
+    "Differences between two cells on the same test documents, overall and by group of mentions; one table per task and corpus.",
+    (
+        *_CONTRAST_COLUMNS,
+        Column("slice", STR, "what the mentions are grouped by", values=SLICES),
+        Column("group", STR, "all, a bucket, a semantic type, or a range of counts (2-5)"),
+        Column("metric", STR, "name of the metric"),
+        Column("value", FLOAT, "score of the cell, mean over its runs, 0 to 1"),
+        Column("reference", FLOAT, "score of the cell compared with, 0 to 1"),
+        Column("difference", FLOAT, "value minus reference"),
+        Column("low", FLOAT, "lower limit of the difference; null with fewer than two documents", nullable=True),
+        Column("high", FLOAT, "upper limit of the difference", nullable=True),
+        Column("p", FLOAT, "approximate randomization, two-sided"),
+        Column("p_holm", FLOAT, "p after Holm's correction over the family: same task, corpus, against, metric and slice"),
+        Column("family", INT, "comparisons in the family"),
+        Column("n", INT, "gold mentions of the group"),
+        Column("documents", INT, "documents with at least one of them: the unit that is resampled"),
+        Column("runs", INT, "runs (seeds) of the cell"),
+        Column("reference_runs", INT, "runs of the cell compared with"),
+        Column("fixed", FLOAT, "mentions right here and wrong there, mean over runs; null for F1, precision and mrr", nullable=True),
+        Column("broken", FLOAT, "mentions wrong here and right there", nullable=True),
+        Column("few", BOOL, "whether n is too small to conclude anything (fewer than 30, unless the config says otherwise)"),
+    ),
+    (*CONTRAST, "slice", "group", "metric"),
+)
+CHANGES = Table(
+    "changes",
+    "Test mentions that a cell fixes or breaks, against the cell compared with; one table per task and corpus.",
+    (
+        *_CONTRAST_COLUMNS,
+        Column("mention_id", STR, "gold mention of the test split"),
+        Column("change", STR, "fixed: right here and wrong there; broken: the reverse", values=("fixed", "broken")),
+        Column("right", FLOAT, "share of runs that are right here"),
+        Column("reference_right", FLOAT, "share of runs that are right there"),
+        Column("predicted", STR, "normalization: first concept of the first run", nullable=True),
+        Column("reference_predicted", STR, "normalization: first concept there", nullable=True),
+    ),
+    (*CONTRAST, "mention_id"),
+)
+
 ALL = (
     CONCEPTS,
     NAMES,
@@ -309,6 +366,8 @@ ALL = (
     EMBEDDED,
     LINKED,
     METRICS,
+    COMPARISONS,
+    CHANGES,
 )
 
 METADATA_KEY = b"mentionforge"

@@ -52,6 +52,12 @@ SYNTHETIC_TABLES = [f"{R}/generation/{{generator}}/{table}.parquet" for table in
 EVALUATED = sorted(
     {f"{R}/evaluation/recognition/{c.corpus}.parquet" for c in RECOGNITION} | {f"{R}/evaluation/normalization/{c.corpus}.parquet" for c in NORMALIZATION}
 )
+COMPARED = sorted(
+    f"{R}/statistics/{task}/{corpus}/{table}.parquet"
+    for task, cells in (("recognition", RECOGNITION), ("normalization", NORMALIZATION))
+    for corpus in {c.corpus for c in cells}
+    for table in ("comparisons", "changes")
+)
 ALL_PREDICTIONS = [
     f"{R}/recognition/{c.corpus}/{c.generator}/{c.strategy}/{c.recognizer}/{c.schedule}/seed{c.seed}/predictions.parquet" for c in RECOGNITION
 ] + [f"{R}/normalization/{c.corpus}/{c.generator}/{c.strategy}/{c.linker}/{c.index}/predictions.parquet" for c in NORMALIZATION]
@@ -83,6 +89,7 @@ wildcard_constraints:
     index=one_of(CONFIG.indexes),
     model=one_of(CONFIG.models),
     download=one_of(CONFIG.downloads),
+    task="recognition|normalization",
     kind="kbs|corpora|generators|strategies|recognizers|linkers|indexes",
     entry=rf"{NAME_PATTERN}(/[a-z]+)?",
     seed=r"\d+",
@@ -291,3 +298,23 @@ def replayed(wildcards):
     if g.kind != "replay":
         return []
     return f"{R}/missing/generators/{wildcards.generator}" if g.licensed and not Path(g.path).exists() else g.path
+
+
+def is_recognition(wildcards):
+    """Whether the task in the wildcards is recognition."""
+    return wildcards.task == "recognition"
+
+
+def chosen_notes(wildcards):
+    """The notes that each strategy adds to the corpus, for all generators of the task's cells."""
+    cells = RECOGNITION if is_recognition(wildcards) else NORMALIZATION
+    augmented = {(c.generator, c.strategy) for c in cells if c.corpus == wildcards.corpus and c.strategy != NONE}
+    return [f"{R}/augmentation/{wildcards.corpus}/{generator}/{strategy}/notes.parquet" for generator, strategy in sorted(augmented)]
+
+
+def reference_flags(wildcards):
+    """What cells are compared with besides the baseline: the controls, and for an index without the knowledge base the one with it."""
+    sources = {name: set(index.sources) for name, index in CONFIG.indexes.items()}
+    pairs = [f"{a}={b}" for a in sorted(sources) for b in sorted(sources) if "kb" not in sources[a] and sources[b] == sources[a] | {"kb"}]
+    controls = [g for g in CONTROLS if CONFIG.generators[g].kind != "replay"]
+    return shlex.join([*(part for c in controls for part in ("--control", c)), *(part for pair in pairs for part in ("--with-kb", pair))])

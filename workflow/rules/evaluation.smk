@@ -1,10 +1,12 @@
-"""Evaluation: predictions become metrics, overall and per OOD bucket, one table per task and corpus.
+"""Evaluation: predictions become metrics, overall and per OOD bucket, and differences with intervals; one table per task and corpus.
 
 REQUIRED INPUTS
     {results}/{recognition,normalization}/{corpus}/**/predictions.parquet of every cell of the experiment
     {results}/corpora/{corpus}/{documents,mentions}.parquet
+    {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet, {results}/kb/{kb}/{concepts,names}.parquet
 OUTPUTS
     {results}/evaluation/{recognition,normalization}/{corpus}.parquet
+    {results}/statistics/{recognition,normalization}/{corpus}/{comparisons,changes}.parquet
 """
 
 
@@ -54,3 +56,37 @@ rule evaluate_normalization:
     shell:
         "mentionforge evaluation normalization --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q} --base {params.base:q}"
         " --out {output:q} {input.predictions:q} 2>&1 | tee {log:q}"
+
+
+rule compare:
+    """Differences between cells with intervals, p values and Holm's correction; the mentions that each strategy fixes and breaks."""
+    input:
+        corpus=CORPUS_TABLES,
+        corpus_spec=spec_of("corpora", "{corpus}"),
+        kb=kb_tables("corpora", "concepts", "names"),
+        chosen=chosen_notes,
+        predictions=branch(is_recognition, then=recognition_predictions, otherwise=normalization_predictions),
+    output:
+        comparisons=f"{R}/statistics/{{task}}/{{corpus}}/comparisons.parquet",
+        changes=f"{R}/statistics/{{task}}/{{corpus}}/changes.parquet",
+    log:
+        f"{R}/logs/statistics/{{task}}/{{corpus}}.log",
+    benchmark:
+        f"{R}/benchmarks/statistics/{{task}}/{{corpus}}.tsv"
+    threads: 2
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        corpus=parent_of("corpus"),
+        kb=parent_of("kb"),
+        base=f"{R}/{{task}}",
+        out=subpath(output.comparisons, parent=True),
+        chosen=flags(chosen="--chosen"),
+        references=reference_flags,
+        statistics=CONFIG.statistics.model_dump_json(),
+    message:
+        "compare the {wildcards.task} cells of {wildcards.corpus}"
+    shell:
+        "mentionforge evaluation compare --task {wildcards.task} --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q} --kb {params.kb:q}"
+        " --base {params.base:q} {params.chosen} {params.references} --statistics {params.statistics:q} --out {params.out:q}"
+        " {input.predictions:q} 2>&1 | tee {log:q}"

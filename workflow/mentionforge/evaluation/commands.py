@@ -12,6 +12,13 @@ CORPUS = typer.Option(..., help="Folder with documents.parquet and mentions.parq
 CORPUS_SPEC = typer.Option(..., help="Resolved settings of the corpus.")
 BASE = typer.Option(..., help="Folder below which the path of a prediction names its cell.")
 OUT = typer.Option(..., help="Metrics to write.")
+TASK = typer.Option(..., help="recognition or normalization.")
+KB = typer.Option(..., help="Folder of the corpus' knowledge base.")
+CHOSEN = typer.Option([], help="notes.parquet of a generator and strategy; may be repeated.")
+CONTROL = typer.Option([], help="A generator that is a control; may be repeated.")
+WITH_KB = typer.Option([], help="INDEX=INDEX: an index without the knowledge base, and the same with it; may be repeated.")
+STATISTICS = typer.Option("{}", help="JSON of the statistics section of the config.")
+FOLDER = typer.Option(..., help="Folder to write to.")
 PREDICTIONS = typer.Argument(..., help="predictions.parquet of each cell.")
 
 
@@ -29,3 +36,24 @@ def normalization(predictions: list[Path] = PREDICTIONS, corpus: Path = CORPUS, 
     from mentionforge.evaluation.normalization import evaluate
 
     evaluate(corpus, corpus_spec, base, predictions, out)
+
+
+@app.command("compare")
+def compare(
+    predictions: list[Path] = PREDICTIONS,
+    task: str = TASK,
+    corpus: Path = CORPUS,
+    corpus_spec: Path = CORPUS_SPEC,
+    kb: Path = KB,
+    base: Path = BASE,
+    chosen: list[Path] = CHOSEN,
+    control: list[str] = CONTROL,
+    with_kb: list[str] = WITH_KB,
+    statistics: str = STATISTICS,
+    out: Path = FOLDER,
+) -> None:
+    """Differences to the baseline, the controls and the dictionary, with intervals and p values; mentions fixed and broken."""
+    from mentionforge.config import Statistics
+    from mentionforge.evaluation.compare import compare
+
+    compare(task, corpus, corpus_spec, kb, base, predictions, chosen, control, with_kb, Statistics.model_validate_json(statistics), out)

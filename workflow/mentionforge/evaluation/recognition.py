@@ -44,12 +44,13 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class GoldDocument:
-    """A document's words (characters), gold mentions (word spans) and the bucket of each."""
+    """A document's words (characters), gold mentions (word spans), and the bucket and id of each."""
 
     split: str
     words: list[Span]
     spans: tuple[Span, ...]
     buckets: tuple[str, ...]
+    mention_ids: tuple[str, ...] = ()
 
 
 def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[Path], out: Path) -> None:
@@ -117,7 +118,8 @@ def load_gold(corpus: Path, policy: Discontinuous) -> tuple[dict[str, GoldDocume
         words = text.words(row["text"])
         own = mentions.get(row["doc_id"], [])
         flat = flatten(words, [[(s["start"], s["end"]) for s in m["spans"]] for m in own], policy)
-        gold[row["doc_id"]] = GoldDocument(row["split"], words, flat.spans, tuple(own[i]["ood_bucket"] for i in flat.sources))
+        kept = [own[i] for i in flat.sources]
+        gold[row["doc_id"]] = GoldDocument(row["split"], words, flat.spans, tuple(m["ood_bucket"] for m in kept), tuple(m["mention_id"] for m in kept))
         counts.setdefault(row["split"], Counter()).update(flat.counts)
     annotated = Counter(row["split"] for row in rows)
     for split, counted in counts.items():

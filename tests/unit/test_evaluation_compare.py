@@ -1,0 +1,197 @@
+"""Comparisons of a small run on disk, against counts made row by row in plain Python."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mentionforge import tables
+from mentionforge.config import Corpus, Statistics
+from mentionforge.errors import UserError
+from mentionforge.evaluation.compare import Cell, compare, comparisons, counted
+
+RNG = np.random.default_rng(17)
+DOCUMENTS, PER_DOCUMENT = 30, 6
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A corpus with 180 test mentions, a knowledge base, and cells with two linker settings; the cell smollm2 has two seeds."""
+    folder = tmp_path_factory.mktemp("run")
+    cuis = [f"C{i}" for i in range(12)]
+    mentions, documents = [], []
+    for d in range(DOCUMENTS + 5):
+        split = "test" if d < DOCUMENTS else "train"
+        documents.append({"doc_id": f"d{d:02d}", "split": split, "text": "word " * PER_DOCUMENT, "sentences": [{"start": 0, "end": 5 * PER_DOCUMENT}]})
+        for m in range(PER_DOCUMENT):
+            own = sorted({cuis[int(c)] for c in RNG.integers(0, 12, RNG.integers(1, 3))}) if m else []
+            mentions.append(
+                {
+                    "doc_id": f"d{d:02d}",
+                    "mention_id": f"d{d:02d}-{m}",
+                    "split": split,
+                    "spans": [{"start": 5 * m, "end": 5 * m + 4}],
+                    "surface": "word",
+                    "entity_type": "Disease",
+                    "concept_ids": [f"MSH:{c}" for c in own],
+                    "cuis": own,
+                    "composite": False,
+                    "ood_bucket": ("seen_concept" if m % 2 else "unseen_concept") if own else "unmapped",
+                }
+            )
+    extra = {"expanded": None, "concept_cuis": None}
+    for row in mentions:  # columns that other versions of the table have, too
+        row |= {name: ([[c] for c in row["cuis"]] if name == "concept_cuis" else None) for name in extra if name in tables.MENTIONS.schema.names}
+    tables.write(tables.MENTIONS, folder / "corpora/c/mentions.parquet", mentions)
+    tables.write(tables.DOCUMENTS, folder / "corpora/c/documents.parquet", documents)
+    tables.write(
+        tables.CONCEPTS,
+        folder / "kb/k/concepts.parquet",
+        [{"cui": c, "preferred_name": c, "definition": None, "semantic_types": ["T047", "T191"] if i % 3 else ["T191"]} for i, c in enumerate(cuis)],
+    )
+    names = [(c, f"{c} name {j}") for i, c in enumerate(cuis) for j in range(1 + i * 2)]
+    tables.write(
+        tables.NAMES, folder / "kb/k/names.parquet", [{"cui": c, "name": n, "source": "X", "term_type": "PT", "preferred": n.endswith(" 0")} for c, n in names]
+    )
+    settings = Corpus(reader="pubtator", kb="k", splits={"train": ("a",), "test": ("b",)}).model_dump(mode="json")
+    (folder / "corpus.json").write_text(json.dumps({"kind": "corpora", "name": "c", "settings": settings}))
+    asked = [m for m in mentions if m["split"] == "test" and m["cuis"]]
+    ranks, chosen = {}, []
+    for generator, strategy, gain in (
+        ("none", "none", 0.3),
+        ("names", "naive", 0.5),
+        ("smollm2~seed=1", "naive", 0.7),
+        ("smollm2~seed=2", "naive", 0.6),
+    ):
+        for index in ("train", "train+kb"):
+            rows, found = [], {}
+            for m in asked:
+                rank = 1 if RNG.random() < gain + (0.1 if "kb" in index else 0) else int(RNG.integers(2, 6))
+                found[m["mention_id"]] = rank
+                ordered = [f"X{i}" for i in range(5)]
+                ordered[rank - 1] = m["cuis"][0]
+                rows += [{"mention_id": m["mention_id"], "rank": r + 1, "cui": c, "score": 1 - r / 10} for r, c in enumerate(ordered)]
+            path = folder / f"normalization/c/{generator}/{strategy}/mention/{index}/predictions.parquet"
+            tables.write(tables.LINKED, path, rows)
+            ranks[generator, strategy, index] = found
+        if generator != "none":
+            path = folder / f"augmentation/c/{generator}/{strategy}/notes.parquet"
+            notes = [{"note_id": f"{c}-{j}", "cui": c} for i, c in enumerate(cuis) for j in range(i)]
+            tables.write(tables.CHOSEN, path, notes)
+            chosen.append(path)
+    compare(
+        "normalization",
+        folder / "corpora/c",
+        folder / "corpus.json",
+        folder / "kb/k",
+        folder / "normalization",
+        sorted((folder / "normalization").rglob("*.parquet")),
+        chosen,
+        ["names"],
+        ["train=train+kb"],
+        Statistics(resamples=199),
+        folder / "out",
+    )
+    read = {t.name: tables.read(t, folder / f"out/{t.name}.parquet").to_pandas() for t in (tables.COMPARISONS, tables.CHANGES)}
+    return asked, mentions, ranks, read["comparisons"], read["changes"]
+
+
+def side(ranks, generator, index):
+    """Ranks of the runs of a cell."""
+    return [found for (g, _, i), found in sorted(ranks.items()) if g.split("~")[0] == generator and i == index]
+
+
+def members(asked, mentions, slice_, group):
+    """Mentions of a group, told apart with plain loops."""
+    trained = [m for m in mentions if m["split"] == "train"]
+    found = []
+    for m in asked:
+        numbers = [int(c[1:]) for c in m["cuis"]]
+        if (
+            slice_ == "all"
+            or (slice_ == "bucket" and m["ood_bucket"] == group)
+            or (slice_ == "semantic_type" and (group == "T191" or any(i % 3 for i in numbers)))
+            or (slice_ == "names" and counted(max(1 + 2 * i for i in numbers)) == group)
+            or (slice_ == "notes" and counted(max(numbers)) == group)
+            or (slice_ == "train_mentions" and counted(max(sum(c in t["cuis"] for t in trained) for c in m["cuis"])) == group)
+        ):
+            found.append(m["mention_id"])
+    return found
+
+
+def test_every_row_equals_plain_counts(run):
+    """Value, reference, difference, n, documents, fixed and broken of each comparison and group."""
+    asked, mentions, ranks, table, _ = run
+    assert set(table["slice"]) == set(tables.SLICES)
+    for row in table.itertuples():
+        wanted = members(asked, mentions, row.slice, row.group)
+        here, there = side(ranks, row.generator, row.variant), side(ranks, row.reference_generator, row.reference_variant)
+        score = (lambda rank: 1 / rank) if row.metric == "mrr" else (lambda rank: float(rank == 1))
+        values = [np.mean([np.mean([score(found[m]) for m in wanted]) for found in runs]) for runs in (here, there)]
+        assert (row.n, row.documents) == (len(wanted), len({m.split("-")[0] for m in wanted}))
+        assert (row.runs, row.reference_runs) == (len(here), len(there))
+        assert row.few == (len(wanted) < 30)
+        assert [row.value, row.reference] == pytest.approx(values) and row.difference == pytest.approx(values[0] - values[1])
+        assert row.low <= row.difference <= row.high and 0 < row.p <= row.p_holm <= 1
+        if row.metric == "acc@1":
+            gaps = [np.mean([score(f[m]) for f in here]) - np.mean([score(f[m]) for f in there]) for m in wanted]
+            assert row.fixed == pytest.approx(sum(g for g in gaps if g > 0)) and row.broken == pytest.approx(-sum(g for g in gaps if g < 0))
+            assert row.difference == pytest.approx((row.fixed - row.broken) / row.n)
+
+
+def test_groups_partition_the_mentions(run):
+    asked, _, _, table, _ = run
+    for (slice_, *_), part in table[table["metric"] == "acc@1"].groupby(["slice", *tables.CONTRAST]):
+        assert part["n"].sum() == len(asked) or slice_ == "semantic_type"
+
+
+def test_families_and_correction(run):
+    _, _, _, table, _ = run
+    for _, family in table.groupby(["against", "metric", "slice"]):
+        assert set(family["family"]) == {len(family)}
+        assert family["p_holm"].max() <= 1 and family["p_holm"].min() == pytest.approx(min(1, family["p"].min() * len(family)))
+
+
+def test_changes_are_those_of_the_ranks(run):
+    asked, _, ranks, table, changes = run
+    cuis = {m["mention_id"]: m["cuis"] for m in asked}
+    for key, part in changes.groupby(list(tables.CONTRAST)):
+        names = dict(zip(tables.CONTRAST, key, strict=True))
+        here, there = side(ranks, names["generator"], names["variant"]), side(ranks, names["reference_generator"], names["reference_variant"])
+        found = {m: (np.mean([f[m] == 1 for f in here]), np.mean([f[m] == 1 for f in there])) for m in cuis}
+        expected = {m: ("fixed" if a > b else "broken", a, b) for m, (a, b) in found.items() if a != b}
+        assert {r.mention_id: (r.change, r.right, r.reference_right) for r in part.itertuples()} == expected
+        for r in part.itertuples():
+            assert (r.predicted in cuis[r.mention_id]) == (here[0][r.mention_id] == 1)
+            assert (r.reference_predicted in cuis[r.mention_id]) == (there[0][r.mention_id] == 1)
+    overall = table[(table["slice"] == "all") & (table["metric"] == "acc@1")]
+    assert len(overall) == len(changes.groupby(list(tables.CONTRAST)))
+
+
+def test_what_is_compared():
+    cells = [
+        Cell("none", "none", "m", "train"),
+        Cell("none", "none", "m", "train+kb"),
+        Cell("llm", "naive", "m", "train"),
+        Cell("llm", "naive", "m", "train+kb"),
+        Cell("names", "naive", "m", "train"),
+        Cell("llm", "naive", "other", "train"),
+    ]
+    found = {
+        (c.cell.generator, c.cell.variant, c.against, c.reference.generator, c.reference.variant) for c in comparisons(cells, ["names"], {"train": "train+kb"})
+    }
+    assert found == {
+        ("llm", "train", "baseline", "none", "train"),
+        ("llm", "train", "control", "names", "train"),
+        ("llm", "train", "kb", "none", "train+kb"),
+        ("llm", "train+kb", "baseline", "none", "train+kb"),
+        ("names", "train", "baseline", "none", "train"),
+    }
+    assert [counted(n) for n in (0, 1, 2, 5, 6, 20, 21, 999)] == ["0", "1", "2-5", "2-5", "6-20", "6-20", "21+", "21+"]
+
+
+def test_path_of_another_corpus_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="path names no cell"):
+        from mentionforge.evaluation.compare import _levels
+
+        _levels(tmp_path / "other/none/none/mention/train/predictions.parquet", tmp_path, "c", 5)

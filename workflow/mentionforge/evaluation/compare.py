@@ -1,0 +1,356 @@
+"""Every comparison of a task and corpus: strategies with `none`, language models with their controls, overall and by group of mentions.
+
+Comparisons, all within one system (recognizer or linker):
+
+- `baseline`: a cell and the cell without synthetic text in the same index; for recognition, the schedule real_only.
+- `control`: text of a generator that is no control, and that of each control, same strategy, index or schedule.
+- `kb`: text of a generator that is no control in an index without the knowledge base, and no text but the knowledge base in the index.
+
+Groups of mentions (`slice`): all; OOD bucket; number of training mentions with one of the mention's concepts; number of names of its
+concepts in the knowledge base; semantic type (a mention may have several); number of synthetic notes of its concepts
+that the cell has (the dose that reached them). Of a mention with several concepts the largest number counts.
+Sweeps over `seed` of a generator are runs of one cell, as the seeds of recognition are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mentionforge import provenance, tables
+from mentionforge.config import NONE, Statistics, read_spec
+from mentionforge.errors import UserError
+from mentionforge.evaluation.statistics import Contrast, Estimates, estimate, holm
+from mentionforge.progress import say, track
+
+SEED = re.compile(r"~seed=(\d+)(?=~|$)")
+"""A generator that a sweep over seeds unfolded."""
+
+RANGES = ((0, "0"), (1, "1"), (5, "2-5"), (20, "6-20"), (float("inf"), "21+"))
+"""Ranges of counts: upper limit and name."""
+
+
+class Cell(NamedTuple):
+    """What is compared: a cell without its seeds."""
+
+    generator: str
+    strategy: str
+    system: str
+    variant: str
+
+
+@dataclass
+class Outcomes:
+    """What all runs of a task and corpus gave on the test split.
+
+    Attributes:
+        runs: Row numbers of each cell's runs, by seed.
+        documents: Number of each mention's document, from 0.
+        mention_ids: In order of the columns.
+        right: [runs, mentions] whether the mention is right at rank 1, or found.
+        reciprocal: [runs, mentions] 1/rank; normalization only.
+        counts: [3, runs, documents] tp, predicted, gold; recognition only.
+        predicted: First concept of each run and mention (number in `cuis`, -1: none); normalization only.
+        cuis: Concepts that are predicted.
+    """
+
+    runs: dict[Cell, dict[str, int]]
+    documents: np.ndarray
+    mention_ids: list[str]
+    right: np.ndarray
+    reciprocal: np.ndarray | None = None
+    counts: np.ndarray | None = None
+    predicted: np.ndarray | None = None
+    cuis: list[str] | None = None
+
+
+class Group(NamedTuple):
+    """Mentions of one group; `of` is the cell that defines it where cells differ (slice notes)."""
+
+    slice: str
+    name: str
+    members: np.ndarray
+    of: tuple[str, str] | None = None
+
+
+class Comparison(NamedTuple):
+    """Two cells, and what the second one is to the first."""
+
+    cell: Cell
+    against: str
+    reference: Cell
+
+
+def compare(
+    task: str,
+    corpus: Path,
+    corpus_spec: Path,
+    kb: Path,
+    base: Path,
+    predictions: Sequence[Path],
+    chosen: Sequence[Path],
+    controls: Sequence[str],
+    with_kb: Sequence[str],
+    settings: Statistics,
+    out: Path,
+) -> None:
+    """Compare all cells of a task and corpus, and write comparisons.parquet and changes.parquet.
+
+    Args:
+        task: recognition or normalization.
+        corpus: Folder with tables.DOCUMENTS and tables.MENTIONS.
+        corpus_spec: Spec of the corpus.
+        kb: Folder of its knowledge base, with tables.CONCEPTS and tables.NAMES.
+        base: Folder below which the path of a prediction names its cell.
+        predictions: Of each run.
+        chosen: tables.CHOSEN of each generator and strategy, at CORPUS/GENERATOR/STRATEGY/notes.parquet.
+        controls: Generators that are controls.
+        with_kb: INDEX=INDEX, an index without the knowledge base and the same with it.
+        settings: Resamples, confidence and seed.
+        out: Folder to write to.
+    """
+    outcomes = (normalization_outcomes if task == "normalization" else recognition_outcomes)(corpus, corpus_spec, base, predictions)
+    found = comparisons(list(outcomes.runs), [SEED.sub("", c) for c in controls], dict(pair.split("=", 1) for pair in with_kb))
+    groups = mention_groups(corpus, kb, outcomes.mention_ids, chosen)
+    say(f"{len(found):,} comparisons of {len(outcomes.runs):,} cells on {len(outcomes.mention_ids):,} mentions, {len(groups):,} groups")
+    rows = compared(outcomes, found, groups, settings)
+    inputs: dict[str, str | Path] = {"corpus_spec": corpus_spec, "mentions": corpus / "mentions.parquet", "documents": corpus / "documents.parquet"}
+    inputs |= {str(path.relative_to(base)): path for path in sorted(predictions)}
+    stamp = provenance.stamp(f"evaluation compare {task}", inputs, settings=settings.model_dump(), controls=sorted(controls), with_kb=sorted(with_kb))
+    tables.write(tables.CHANGES, out / "changes.parquet", changed(outcomes, found), stamp)
+    tables.write(tables.COMPARISONS, out / "comparisons.parquet", rows, stamp)
+    say(f"{len(rows):,} rows in {out}/comparisons.parquet")
+
+
+# -------------------------------------------------------------------------------------------------------------- outcomes
+
+
+def run_of(generator: str, strategy: str, system: str, variant: str, seed: str = "") -> tuple[Cell, str]:
+    """The cell of a run, and the name of its seed: the generator's, the training's, or both."""
+    swept = SEED.search(generator)
+    return Cell(SEED.sub("", generator), strategy, system, variant), "+".join(s for s in (swept[1] if swept else "", seed) if s)
+
+
+def normalization_outcomes(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[Path]) -> Outcomes:
+    """Rank and first concept of every test mention with a concept, in every cell."""
+    from mentionforge.evaluation.normalization import gold_of, ranks_of
+
+    mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet")
+    gold = gold_of(mentions.to_pylist(), read_spec(corpus_spec).composite)
+    document_of = dict(zip(mentions["mention_id"].to_pylist(), mentions["doc_id"].to_pylist(), strict=True))
+    ids = gold.mention_ids.to_pylist()
+    runs: dict[Cell, dict[str, int]] = defaultdict(dict)
+    reciprocal = np.zeros((len(predictions), len(ids)))
+    predicted = np.full((len(predictions), len(ids)), -1, dtype=np.int64)
+    cuis: dict[str, int] = {}
+    with track("cells", len(predictions)) as tick:
+        for i, path in enumerate(sorted(predictions)):
+            levels = _levels(path, base, corpus.name, 5)
+            cell, seed = run_of(levels[1], levels[2], levels[3], levels[4])
+            runs[cell][seed] = i
+            linked = tables.read(tables.LINKED, path)
+            reciprocal[i] = 1 / ranks_of(gold, linked, str(path))
+            first = linked.filter(pc.equal(linked["rank"], 1))
+            place = pc.index_in(first["mention_id"], value_set=gold.mention_ids).to_numpy()
+            predicted[i, place] = [cuis.setdefault(cui, len(cuis)) for cui in first["cui"].to_pylist()]
+            tick()
+    documents = np.unique([document_of[m] for m in ids], return_inverse=True)[1] if ids else np.empty(0, np.int64)
+    return Outcomes(dict(runs), documents, ids, (reciprocal == 1).astype(np.float64), reciprocal, None, predicted, list(cuis))
+
+
+def recognition_outcomes(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[Path]) -> Outcomes:
+    """Which gold mentions of the test split every run finds, and its counts per document."""
+    from mentionforge.evaluation.recognition import load_gold, load_predictions
+
+    gold, _ = load_gold(corpus, read_spec(corpus_spec).discontinuous)
+    test = {doc_id: doc for doc_id, doc in gold.items() if doc.split == "test"}
+    ids = [mention for doc in test.values() for mention in doc.mention_ids]
+    documents = np.repeat(np.arange(len(test)), [len(doc.spans) for doc in test.values()])
+    runs: dict[Cell, dict[str, int]] = defaultdict(dict)
+    right = np.zeros((len(predictions), len(ids)))
+    counts = np.zeros((3, len(predictions), len(test)))
+    for i, path in enumerate(sorted(predictions)):
+        levels = _levels(path, base, corpus.name, 6)
+        cell, seed = run_of(levels[1], levels[2], levels[3], levels[4], levels[5].removeprefix("seed"))
+        runs[cell][seed] = i
+        found = load_predictions(path, gold)
+        spans = [set(found.get(doc_id, ())) for doc_id in test]
+        right[i] = [span in own for own, doc in zip(spans, test.values(), strict=True) for span in doc.spans]
+        counts[0, i] = [len(own & set(doc.spans)) for own, doc in zip(spans, test.values(), strict=True)]
+        counts[1, i] = [len(own) for own in spans]
+        counts[2, i] = [len(doc.spans) for doc in test.values()]
+    return Outcomes(dict(runs), documents, ids, right, None, counts)
+
+
+def _levels(path: Path, base: Path, corpus: str, depth: int) -> tuple[str, ...]:
+    parts = path.relative_to(base).parts[:-1] if path.is_relative_to(base) else ()
+    if len(parts) != depth or parts[0] != corpus:
+        raise UserError("path names no cell", str(path), f"it is not {depth} levels below {base}/{corpus}", "give predictions of this corpus, below --base")
+    return parts
+
+
+# ----------------------------------------------------------------------------------------------------------- what is compared
+
+
+def comparisons(cells: Sequence[Cell], controls: Sequence[str], with_kb: dict[str, str]) -> list[Comparison]:
+    """All comparisons whose two cells exist, in order of the cells."""
+    known = set(cells)
+    found = []
+    for cell in sorted(known):
+        if cell.strategy == NONE:
+            continue
+        same = Cell(NONE, NONE, cell.system, cell.variant)
+        real = Cell(NONE, NONE, cell.system, "real_only")
+        found += [Comparison(cell, "baseline", reference) for reference in (same, real) if reference in known]
+        if cell.generator in controls:
+            continue
+        found += [Comparison(cell, "control", c) for c in (cell._replace(generator=control) for control in sorted(set(controls))) if c in known]
+        dictionary = Cell(NONE, NONE, cell.system, with_kb.get(cell.variant, ""))
+        found += [Comparison(cell, "kb", dictionary)] if dictionary in known else []
+    return found
+
+
+def counted(number: int) -> str:
+    """The range that a count falls into."""
+    return next(name for limit, name in RANGES if number <= limit)
+
+
+def mention_groups(corpus: Path, kb: Path, mention_ids: Sequence[str], chosen: Sequence[Path]) -> list[Group]:
+    """All groups of the given mentions that are not empty."""
+    rows = tables.read(tables.MENTIONS, corpus / "mentions.parquet").select(["mention_id", "split", "cuis", "ood_bucket"]).to_pylist()
+    known = {row["mention_id"]: row for row in rows}
+    asked = [known[m] for m in mention_ids]
+    trained = Counter(cui for row in rows if row["split"] == "train" for cui in set(row["cuis"]))
+    wanted = pa.array(sorted({cui for row in asked for cui in row["cuis"]}), tables.STR)
+    concepts = tables.read(tables.CONCEPTS, kb / "concepts.parquet")
+    concepts = concepts.filter(pc.is_in(concepts["cui"], value_set=wanted))
+    types = dict(zip(concepts["cui"].to_pylist(), concepts["semantic_types"].to_pylist(), strict=True))
+    names = tables.read(tables.NAMES, kb / "names.parquet").select(["cui", "name"])
+    names = names.filter(pc.is_in(names["cui"], value_set=wanted)).group_by(["cui", "name"]).aggregate([])
+    named = Counter(names["cui"].to_pylist())
+
+    found: dict[tuple[str, str, tuple[str, str] | None], list[int]] = defaultdict(list)
+    notes: dict[tuple[str, str], Counter[str]] = {}
+    for path in sorted(chosen):
+        generator, strategy = path.parts[-3:-1]
+        notes.setdefault((SEED.sub("", generator), strategy), Counter(tables.read(tables.CHOSEN, path)["cui"].to_pylist()))
+    for i, row in enumerate(asked):
+        found["all", "all", None].append(i)
+        found["bucket", row["ood_bucket"], None].append(i)
+        if not row["cuis"]:
+            continue
+        found["train_mentions", counted(max(trained[cui] for cui in row["cuis"])), None].append(i)
+        found["names", counted(max(named[cui] for cui in row["cuis"])), None].append(i)
+        for semantic_type in sorted({t for cui in row["cuis"] for t in types.get(cui, ())}):
+            found["semantic_type", semantic_type, None].append(i)
+        for cell, dose in notes.items():
+            found["notes", counted(max(dose[cui] for cui in row["cuis"])), cell].append(i)
+    order = {name: i for i, name in enumerate(tables.SLICES)}
+    return [Group(s, g, np.array(found[s, g, of]), of) for s, g, of in sorted(found, key=lambda k: (order[k[0]], k[1], k[2] or ("", "")))]
+
+
+# ------------------------------------------------------------------------------------------------------------------ results
+
+
+def compared(outcomes: Outcomes, found: Sequence[Comparison], groups: Sequence[Group], settings: Statistics) -> list[dict[str, Any]]:
+    """Rows of tables.COMPARISONS."""
+    contrasts = {c: _contrast(outcomes, c) for c in found}
+    shares = {cell: outcomes.right[sorted(runs.values())].mean(0) for cell, runs in outcomes.runs.items()}
+    rows: list[dict[str, Any]] = []
+    with track("groups", len(groups)) as tick:
+        for group in groups:
+            part = [c for c in found if group.of is None or group.of == (c.cell.generator, c.cell.strategy)]
+            documents, column = np.unique(outcomes.documents[group.members], return_inverse=True)
+            sums = np.zeros((len(group.members), len(documents)))
+            sums[np.arange(len(column)), column] = 1  # [mentions, documents]
+            scored = {"acc@1" if outcomes.counts is None else "strict_recall": outcomes.right}
+            if outcomes.reciprocal is not None and group.slice in ("all", "bucket"):
+                scored["mrr"] = outcomes.reciprocal
+            for metric, values in scored.items():
+                result = _estimate(values[:, group.members] @ sums, sums.sum(0), [contrasts[c] for c in part], settings)
+                extra: dict[str, Any] = {"n": len(group.members), "documents": len(documents), "few": len(group.members) < settings.small}
+                for i, c in enumerate(part):
+                    gap = shares[c.cell][group.members] - shares[c.reference][group.members]
+                    moved = {"fixed": float(gap.clip(0).sum()), "broken": float((-gap).clip(0).sum())} if metric != "mrr" else {"fixed": None, "broken": None}
+                    rows.append(_row(c, contrasts[c], group, metric, result, i, extra | moved))
+            if outcomes.counts is not None and group.slice == "all":
+                tp, predicted, gold = outcomes.counts
+                # n and documents are those of the test split: a document without a gold mention can still have a false one.
+                extra = {"fixed": None, "broken": None, "n": int(gold[0].sum()), "documents": gold.shape[1], "few": int(gold[0].sum()) < settings.small}
+                for metric, numerator, denominator in (("strict_f1", 2 * tp, predicted + gold), ("strict_precision", tp, predicted)):
+                    result = _estimate(numerator, denominator, [contrasts[c] for c in part], settings)
+                    rows += [_row(c, contrasts[c], group, metric, result, i, extra) for i, c in enumerate(part)]
+            tick()
+    return corrected(rows)
+
+
+def corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with Holm's p value, over families of the same against, metric and slice."""
+    families: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        families[row["against"], row["metric"], row["slice"]].append(row)
+    for family in families.values():
+        for row, p in zip(family, holm(np.array([row["p"] for row in family])), strict=True):
+            row |= {"p_holm": float(p), "family": len(family)}
+    return rows
+
+
+def changed(outcomes: Outcomes, found: Sequence[Comparison]) -> pa.Table:
+    """Rows of tables.CHANGES, as an Arrow table."""
+    names: dict[str, list[Any]] = {column.name: [] for column in tables.CHANGES.columns}
+    ids = np.array(outcomes.mention_ids, dtype=object)
+    for c in found:
+        here, there = (sorted(outcomes.runs[cell].values()) for cell in (c.cell, c.reference))
+        right, reference = outcomes.right[here].mean(0), outcomes.right[there].mean(0)
+        moved = np.flatnonzero(right != reference)
+        for name, value in _names(c).items():
+            names[name] += [value] * len(moved)
+        names["mention_id"] += ids[moved].tolist()
+        names["change"] += np.where(right > reference, "fixed", "broken")[moved].tolist()
+        names["right"] += right[moved].tolist()
+        names["reference_right"] += reference[moved].tolist()
+        for column, row in (("predicted", here[0]), ("reference_predicted", there[0])):
+            names[column] += [None] * len(moved) if outcomes.predicted is None else [_cui(outcomes, n) for n in outcomes.predicted[row, moved]]
+    return pa.table({name: pa.array(values, column.type) for (name, values), column in zip(names.items(), tables.CHANGES.columns, strict=True)})
+
+
+def _cui(outcomes: Outcomes, number: int) -> str | None:
+    return outcomes.cuis[number] if outcomes.cuis and number >= 0 else None
+
+
+def _contrast(outcomes: Outcomes, c: Comparison) -> Contrast:
+    here, there = outcomes.runs[c.cell], outcomes.runs[c.reference]
+    seeds = sorted(here)
+    paired = seeds == sorted(there)
+    return Contrast(tuple(here[s] for s in seeds), tuple(there[s] for s in (seeds if paired else sorted(there))), paired)
+
+
+def _estimate(numerator: np.ndarray, denominator: np.ndarray, contrasts: Sequence[Contrast], settings: Statistics) -> Estimates:
+    return estimate(numerator, denominator, contrasts, resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed)
+
+
+def _names(c: Comparison) -> dict[str, str]:
+    reference = {"reference_generator": c.reference.generator, "reference_strategy": c.reference.strategy, "reference_variant": c.reference.variant}
+    return {
+        "system": c.cell.system,
+        "variant": c.cell.variant,
+        "generator": c.cell.generator,
+        "strategy": c.cell.strategy,
+        "against": c.against,
+        **reference,
+    }
+
+
+def _row(c: Comparison, contrast: Contrast, group: Group, metric: str, result: Estimates, i: int, extra: dict[str, Any]) -> dict[str, Any]:
+    numbers = {name: float(getattr(result, name)[i]) for name in ("value", "reference", "difference", "low", "high", "p")}
+    limits = {name: None if np.isnan(numbers[name]) else numbers[name] for name in ("low", "high")}
+    runs = {"runs": len(contrast.runs), "reference_runs": len(contrast.reference)}
+    return {**_names(c), "slice": group.slice, "group": group.name, "metric": metric, **numbers, **limits, **runs, **extra}
