@@ -73,9 +73,9 @@ rule compare:
         f"{R}/logs/statistics/{{task}}/{{corpus}}.log",
     benchmark:
         f"{R}/benchmarks/statistics/{{task}}/{{corpus}}.tsv"
-    threads: 2
     conda:
         "../../envs/mentionforge.yaml"
+    threads: 2
     params:
         corpus=parent_of("corpus"),
         kb=parent_of("kb"),
