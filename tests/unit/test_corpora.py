@@ -1,5 +1,6 @@
 """Corpora as tables: the demo in all three formats, the published counts of the real ones, policies and errors."""
 
+import csv
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from mentionforge import tables
 from mentionforge.config import Corpus
-from mentionforge.corpora import build
+from mentionforge.corpora import build, convert
 from mentionforge.corpora.commands import app
 from mentionforge.corpora.concepts import ConceptMap, Mapped
 from mentionforge.errors import UserError
@@ -305,6 +306,32 @@ def test_mention_ids_do_not_depend_on_the_order_of_lines(tiny):
     forward = tiny(train=head + "".join(lines))[0]
     backward = tiny(train=head + lines[0] + "".join(reversed(lines[1:])))[0]
     assert forward == backward
+
+
+def test_a_seeded_split_is_written_down_and_can_be_given_back_as_lists(tiny, tmp_path):
+    source = tmp_path / "all.txt"
+    source.write_text("".join(f"{i}|t|Gout number {i}\n{i}|a|x\n{i}\t0\t4\tGout\tDisease\tD1\n" for i in range(30)))
+    seeded = {"source": [str(source)], "splits": {}, "seeded_split": {"seed": 3, "shares": {"train": 0.6, "test": 0.4}}}
+    mentions, stats = tiny(**seeded)
+    rows = list(csv.DictReader((tmp_path / "out/split.csv").open()))
+    documents = tables.read(tables.DOCUMENTS, tmp_path / "out/documents.parquet").to_pylist()
+    assert rows == [{"doc_id": d["doc_id"], "split": d["split"]} for d in documents]
+    assert Counter(r["split"] for r in rows) == {s: stats["splits"][s]["documents"] for s in ("train", "test")}
+    assert len(rows) == len(mentions) == 30
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.ids").write_text("".join(f"{r['doc_id']}\n" for r in rows if r["split"] == split))
+    assert tiny(source=[str(source)], splits={s: [str(tmp_path / f"{s}.ids")] for s in ("train", "test")})[0] == mentions
+    assert_nothing_lost(stats)
+
+
+def test_every_format_gives_the_same_tables(tiny, tmp_path):
+    """The same corpus, converted, read by its own reader: equal rows, whatever the format."""
+    expected = tiny()[0]
+    for reader, form in (("bioc", "bioc"), ("brat", "brat"), ("jsonl", "jsonl"), ("parquet", "parquet")):
+        splits = {s: [str(tmp_path / f"{s}.{form}")] for s in ("train", "test")}
+        for split, [path] in splits.items():
+            convert.convert([tmp_path / f"{split}.txt"], "pubtator", form, Path(path))
+        assert tiny(reader=reader, splits=splits)[0] == expected
 
 
 def test_duplicate_document_policies(tiny):

@@ -212,6 +212,19 @@ def test_formats_convert_into_each_other(form, tmp_path, root):
             assert (again.text, again.annotations) == (document.text, document.annotations)
 
 
+@pytest.mark.parametrize("form", ["pubtator", "brat", "bioc", "jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("name", "documents", "mentions"), [("ncbi_disease/NCBItrainset_corpus.txt", 592, 5134), ("bc5cdr/CDR_TestSet.PubTator.txt", 500, 9809)]
+)
+def test_published_corpora_go_through_every_format(shared_data, tmp_path, form, name, documents, mentions):
+    """To the last mention; NCBI's document that is there twice, once (with its 11 mentions)."""
+    published = {d.doc_id: d for d in pubtator.read(shared_data / name, "MSH").documents}
+    writing.write(published.values(), form, tmp_path / "out")
+    again = read(form, tmp_path / "out")
+    assert sorted(content(again.documents)) == sorted(content(published.values()))
+    assert (len(again.documents), sum(len(d.annotations) for d in again.documents)) == (documents, mentions)
+
+
 @pytest.mark.parametrize("form", ["pubtator", "conll", "jsonl", "bioc"])
 def test_gz_is_written_and_read_and_always_the_same(form, tmp_path):
     document = Document("1", "Gout here", (Annotation(((0, 4),), "D", ("MSH:D1",)),), "made:1")

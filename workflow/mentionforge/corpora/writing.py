@@ -30,7 +30,7 @@ Policy = Literal["error", "count"]
 _WRITTEN_AS = {source: prefix for prefix, source in VOCABULARIES.items()}
 _TITLE_END = re.compile(r"(?<=[.?!]) ")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ROWS = 64
+_ROWS = 512
 """Documents of a Parquet file in memory at a time."""
 
 
