@@ -8,7 +8,7 @@ import pytest
 from mentionforge import tables
 from mentionforge.config import Corpus
 from mentionforge.errors import UserError
-from mentionforge.evaluation.normalization import evaluate, gold_of, ranks_of
+from mentionforge.evaluation.normalization import evaluate, gold_of, ranks_of, relaxed_ranks_of
 
 RNG = np.random.default_rng(11)
 
@@ -33,9 +33,14 @@ def mention(i, cuis, split="test", sets=None, bucket="seen_mention"):
     }
 
 
-def linked(found):
+def linked(found, entries=None):
     return tables.build(
-        tables.LINKED, [{"mention_id": m, "rank": r + 1, "cui": c, "score": 1.0 - r / 1000} for m, cuis in found.items() for r, c in enumerate(cuis)]
+        tables.LINKED,
+        [
+            {"mention_id": m, "rank": r + 1, "cui": c, "score": 1.0 - r / 1000, "entry": (entries or {}).get(c, c)}
+            for m, cuis in found.items()
+            for r, c in enumerate(cuis)
+        ],
     )
 
 
@@ -86,7 +91,9 @@ def test_equals_a_loop_by_hand(corpus, policy, capsys):
     assert {m["bucket"] for m in metrics} == {"all", "seen_mention", "seen_concept", "unseen_concept"}
     for bucket in ("all", "seen_mention", "seen_concept", "unseen_concept"):
         expected, n = by_hand(rows, found, bucket)
-        mine = {m["metric"]: m["value"] for m in metrics if m["bucket"] == bucket}
+        mine = {m["metric"]: m["value"] for m in metrics if m["bucket"] == bucket and not m["metric"].endswith("_relaxed")}
+        relaxed = {m["metric"].removesuffix("_relaxed"): m["value"] for m in metrics if m["bucket"] == bucket and m["metric"].endswith("_relaxed")}
+        assert relaxed == {k: v for k, v in mine.items() if k != "mrr"}  # every entry stands for one concept here
         assert mine == pytest.approx(expected, abs=1e-12)
         assert {m["n"] for m in metrics if m["bucket"] == bucket} == {n}
     first = metrics[0]
@@ -128,6 +135,17 @@ def test_paths_that_name_no_cell(corpus):
     for path in (write_cell(folder / "normalization", found, "g", "naive", "l"), write_cell(folder / "elsewhere", found, "g", "naive", "l", "kb")):
         with pytest.raises(UserError, match="names no cell"):
             run(folder, "any", path)
+
+
+def test_relaxed_asks_for_entries():
+    """By hand: entries are met in the order of their first concepts, each once, and any concept of an entry answers."""
+    rows = [mention(0, ["C2"]), mention(1, ["C5"]), mention(2, ["C3"]), mention(3, ["C8"])]
+    found = {f"m{i:03d}": ["C1", "C2", "C3", "C4", "C5"] for i in range(4)}
+    entries = {"C1": "C1|C2", "C2": "C1|C2", "C3": "C3", "C4": "C4|C8", "C5": "C5"}
+    gold = gold_of(rows, "any")
+    assert relaxed_ranks_of(gold, linked(found, entries)).tolist() == [1, 4, 2, 3]
+    assert ranks_of(gold, linked(found, entries), "x").tolist() == [2, 5, 3, np.inf]
+    assert relaxed_ranks_of(gold, linked({})).tolist() == [np.inf] * 4
 
 
 def answer(rows, policy, cuis):

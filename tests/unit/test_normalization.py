@@ -16,7 +16,9 @@ from mentionforge.corpora.commands import app as corpora_app
 from mentionforge.errors import UserError
 from mentionforge.kb.commands import app as kb_app
 from mentionforge.normalization.commands import app
-from mentionforge.normalization.linking import Source, link, rank
+from mentionforge.normalization.linking import link, search_kb
+from mentionforge.normalization.search import Dictionary, Ngrams, Source, Vectors, normalized
+from mentionforge.normalization.search import rank as rank_all
 
 RNG = np.random.default_rng(5)
 
@@ -77,7 +79,28 @@ def brute(queries: np.ndarray, vectors: np.ndarray, cuis, metric: str = "cosine"
 def source(vectors: np.ndarray, concepts) -> Source:
     """One entry per vector, of one or several concepts."""
     pairs = np.array([(row, c) for row, cs in enumerate(concepts) for c in np.atleast_1d(cs)])
-    return Source(vectors, pairs[:, 0], pairs[:, 1], np.ones(len(pairs), np.int64))
+    return Source(vectors, pairs[:, 0], pairs[:, 1], np.ones(len(pairs), np.int64), pairs[:, 0])
+
+
+def rank(queries, sources, metric):
+    return rank_all(queries, sources, Vectors(metric))
+
+
+def no_tables(folder: Path) -> list[Path]:
+    """Names and codes that an unrestricted index does not look at."""
+    paths = [folder / "no_names.parquet", folder / "no_xrefs.parquet"]
+    tables.write(tables.NAMES, paths[0], [])
+    tables.write(tables.XREFS, paths[1], [])
+    return paths
+
+
+def linked(folder: Path, linker: Path, index: Path, corpus: Path, out: Path, kb: Path | None = None, **more) -> None:
+    """Both steps of a cell: the search of the names, where there are any, and linking."""
+    found = None
+    if kb:
+        found = folder / f"{out.stem}.found.parquet"
+        search_kb(linker, index, corpus, kb, *no_tables(folder), found)
+    link(linker, index, corpus, out, folder / f"{out.stem}.calibration.parquet", kb=kb, found=found, **more)
 
 
 def read(path: Path) -> dict[str, list[tuple[str, float]]]:
@@ -167,11 +190,11 @@ def test_link_equals_brute_force(tmp_path, sources, augmented, shared):
     parts = [(vectors[:60], cuis[:60])] * ("train" in sources) + [(kb_vectors, kb_cuis)] * ("kb" in sources) + [(syn_vectors, syn_cuis)] * augmented
     more = {"synthetic": synthetic, "chosen": tmp_path / "chosen.parquet"} if augmented else {}
     out = tmp_path / "predictions.parquet"
-    link(linker_of(tmp_path, metric="ip"), index_of(tmp_path, *sources), corpus, out, kb=kb if "kb" in sources else None, **more)
+    linked(tmp_path, linker_of(tmp_path, metric="ip"), index_of(tmp_path, *sources), corpus, out, kb=kb if "kb" in sources else None, **more)
     expected = brute(vectors[60:], np.concatenate([v for v, _ in parts]), [c for _, cs in parts for c in cs])
     assert read(out) == {f"m{60 + i:05d}": e for i, e in enumerate(expected)}
     again = tmp_path / "again.parquet"
-    link(linker_of(tmp_path, metric="ip"), index_of(tmp_path, *sources), corpus, again, kb=kb if "kb" in sources else None, **more)
+    linked(tmp_path, linker_of(tmp_path, metric="ip"), index_of(tmp_path, *sources), corpus, again, kb=kb if "kb" in sources else None, **more)
     assert tables.read(tables.LINKED, again).equals(tables.read(tables.LINKED, out))
 
 
@@ -188,10 +211,10 @@ def test_demo_cell_equals_brute_force(root, minilm, tmp_path, monkeypatch):
     run("embed-kb", "--spec", tmp_path / "mention.json", "--model", minilm, "--names", tmp_path / "kb" / "names.parquet", "--out", tmp_path / "names")
     run("embed-corpus", "--spec", tmp_path / "mention.json", "--model", minilm, "--corpus", tmp_path / "corpus", "--out", tmp_path / "mentions")
     corpus, kb, out = tmp_path / "mentions" / "entries.parquet", tmp_path / "names" / "entries.parquet", tmp_path / "p.parquet"
-    link(tmp_path / "mention.json", tmp_path / "train+kb.json", corpus, out, kb=kb)
+    linked(tmp_path, tmp_path / "mention.json", tmp_path / "train+kb.json", corpus, out, kb=kb)
 
     def dense(path, split):
-        rows = [e for e in tables.read(tables.EMBEDDED, path).to_pylist() if e["split"] == split]
+        rows = [e for e in tables.read(tables.EMBEDDED, path).to_pylist() if e["split"] == split and e["cuis"]]
         return rows, np.load(path.with_name("vectors.npy"))[[e["vector"] for e in rows]].astype(np.float64)
 
     (queries, asked), (train, train_vectors), (names, name_vectors) = dense(corpus, "test"), dense(corpus, "train"), dense(kb, None)
@@ -215,7 +238,7 @@ def test_each_test_mention_is_scored_once_and_nothing_else(tmp_path, capsys):
     """Query batches that overlap score mentions twice; here 250 mentions share 40 vectors, and the count is printed."""
     _, _, corpus, _, _ = cell(tmp_path, shared=True)
     out = tmp_path / "p.parquet"
-    link(linker_of(tmp_path), index_of(tmp_path, "train"), corpus, out)
+    linked(tmp_path, linker_of(tmp_path), index_of(tmp_path, "train"), corpus, out)
     assert list(read(out)) == [f"m{i:05d}" for i in range(60, 310)]
     assert "250 of 250 test mentions scored, each once" in capsys.readouterr().err
     assert tables.provenance(out)["counts"]["scored"] == 250
@@ -224,7 +247,7 @@ def test_each_test_mention_is_scored_once_and_nothing_else(tmp_path, capsys):
 def test_train_index_cannot_know_an_unseen_concept(tmp_path):
     """The out-of-distribution baseline is zero by construction."""
     _, cuis, corpus, _, _ = cell(tmp_path)
-    link(linker_of(tmp_path), index_of(tmp_path, "train"), corpus, tmp_path / "p.parquet")
+    linked(tmp_path, linker_of(tmp_path), index_of(tmp_path, "train"), corpus, tmp_path / "p.parquet")
     train = {c for cs in cuis[:60] for c in cs}
     unseen = [i for i in range(60, 310) if cuis[i][0] not in train]
     found = read(tmp_path / "p.parquet")
@@ -233,35 +256,41 @@ def test_train_index_cannot_know_an_unseen_concept(tmp_path):
 
 def test_empty_index_gives_no_predictions_and_says_so(tmp_path, capsys):
     corpus = entries(tmp_path, "m", grid(3), [["C1"]] * 3, splits=["test"] * 3)
-    link(linker_of(tmp_path), index_of(tmp_path, "train"), corpus, tmp_path / "p.parquet")
+    linked(tmp_path, linker_of(tmp_path), index_of(tmp_path, "train"), corpus, tmp_path / "p.parquet")
     assert len(tables.read(tables.LINKED, tmp_path / "p.parquet")) == 0
     assert "0 of 3 test mentions scored" in capsys.readouterr().err
     only_train = entries(tmp_path, "t", grid(3), [["C1"]] * 3, splits=["train"] * 3)
-    link(linker_of(tmp_path), index_of(tmp_path, "train"), only_train, tmp_path / "q.parquet")
+    linked(tmp_path, linker_of(tmp_path), index_of(tmp_path, "train"), only_train, tmp_path / "q.parquet")
     assert len(tables.read(tables.LINKED, tmp_path / "q.parquet")) == 0
 
 
-def test_dev_mentions_are_neither_searched_nor_asked(tmp_path):
-    corpus = entries(tmp_path, "m", grid(3), [["C1"], ["C2"], ["C3"]], splits=["train", "dev", "test"])
-    link(linker_of(tmp_path, metric="ip"), index_of(tmp_path, "train"), corpus, tmp_path / "p.parquet")
+def test_dev_and_unmapped_mentions_are_ranked_apart(tmp_path):
+    """Dev, and test mentions without a concept, are asked for thresholds and weights; they are in no prediction and no index."""
+    corpus = entries(tmp_path, "m", grid(5), [["C1"], ["C2"], ["C3"], [], []], splits=["train", "dev", "test", "test", "train"])
+    linked(tmp_path, linker_of(tmp_path, metric="ip"), index_of(tmp_path, "train"), corpus, tmp_path / "p.parquet")
     assert {m: [c for c, _ in found] for m, found in read(tmp_path / "p.parquet").items()} == {"m00002": ["C1"]}
+    assert {m: [c for c, _ in found] for m, found in read(tmp_path / "p.calibration.parquet").items()} == {"m00001": ["C1"], "m00003": ["C1"]}
 
 
 def test_parts_of_the_index_must_fit_its_spec(tmp_path):
     _, _, corpus, (kb, *_), (synthetic, *_) = cell(tmp_path)
-    out, linker = tmp_path / "p.parquet", linker_of(tmp_path)
-    with pytest.raises(UserError, match="--kb"):
-        link(linker, index_of(tmp_path, "train", "kb"), corpus, out)
-    with pytest.raises(UserError, match="--kb"):
-        link(linker, index_of(tmp_path, "train"), corpus, out, kb=kb)
+    out, other, linker = tmp_path / "p.parquet", tmp_path / "c.parquet", linker_of(tmp_path)
+    found = tmp_path / "found.parquet"
+    search_kb(linker, index_of(tmp_path, "kb"), corpus, kb, *no_tables(tmp_path), found)
+    with pytest.raises(UserError, match="--found"):
+        link(linker, index_of(tmp_path, "train", "kb"), corpus, out, other)
+    with pytest.raises(UserError, match="--found"):
+        link(linker, index_of(tmp_path, "train"), corpus, out, other, found=found)
+    with pytest.raises(UserError, match="--xrefs"):
+        link(linker, index_of(tmp_path, "train"), corpus, out, other, xrefs=tmp_path / "no_xrefs.parquet")
     with pytest.raises(UserError, match="--chosen"):
-        link(linker, index_of(tmp_path, "train"), corpus, out, synthetic=synthetic)
+        link(linker, index_of(tmp_path, "train"), corpus, out, other, synthetic=synthetic)
     np.save(corpus.with_name("vectors.npy"), grid(5, 8))
     with pytest.raises(UserError, match="wrong vectors"):
-        link(linker, index_of(tmp_path, "train"), corpus, out)
+        link(linker, index_of(tmp_path, "train"), corpus, out, other)
     corpus.with_name("vectors.npy").write_bytes(b"no numpy file")
     with pytest.raises(UserError, match="unreadable vectors"):
-        link(linker, index_of(tmp_path, "train"), corpus, out)
+        link(linker, index_of(tmp_path, "train"), corpus, out, other)
     assert not out.exists()
 
 
@@ -342,10 +371,11 @@ def test_embed_commands_and_link(small, minilm):
         ("dtest-0", "test"),
         ("dtest-1", "test"),
         ("dtest-2", "test"),
+        ("dtest-3", "test"),
         ("dtrain-0", "train"),
         ("dtrain-1", "train"),
     ]
-    assert len({e["vector"] for e in corpus}) == 2
+    assert len({e["vector"] for e in corpus}) == 3
     generator = tables.read(tables.EMBEDDED, small / "generator" / "entries.parquet").to_pylist()
     assert [(e["entry_id"], e["cuis"], e["note_id"]) for e in generator] == [
         ("C1-0:12-16", ["C1"], "C1-0"),
@@ -354,8 +384,12 @@ def test_embed_commands_and_link(small, minilm):
     ]
     tables.write(tables.CHOSEN, small / "chosen.parquet", [{"note_id": "C9-0", "cui": "C9"}])
     out = small / "p.parquet"
-    sources = ("--kb", small / "kb" / "entries.parquet", "--synthetic", small / "generator" / "entries.parquet", "--chosen", small / "chosen.parquet")
-    run("link", "--spec", linker, "--index", index_of(small, "train", "kb"), "--corpus", small / "corpus" / "entries.parquet", *sources, "--out", out)
+    index, corpus = index_of(small, "train", "kb"), small / "corpus" / "entries.parquet"
+    tables.write(tables.XREFS, small / "xrefs.parquet", [])
+    names = ("--kb", small / "kb" / "entries.parquet", "--names", small / "names.parquet", "--xrefs", small / "xrefs.parquet")
+    run("search-kb", "--spec", linker, "--index", index, "--corpus", corpus, *names, "--out", small / "found.parquet")
+    sources = ("--found", small / "found.parquet", "--synthetic", small / "generator" / "entries.parquet", "--chosen", small / "chosen.parquet")
+    run("link", "--spec", linker, "--index", index, "--corpus", corpus, *sources, "--out", out, "--calibration", small / "c.parquet")
     found = read(out)
     assert [c for c, _ in found["dtest-0"]] == ["C1", "C2", "C3", "C9"] and {s for _, s in found["dtest-0"]} == {1.0}
     assert found["dtest-2"][0] == ("C2", 1.0)

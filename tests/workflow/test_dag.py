@@ -13,7 +13,7 @@ import yaml
 from jobs import Job, planned
 
 from checkout import BIN, ROOT, copy_checkout, snakemake
-from mentionforge.config import json_schema, load_config, merge, normalization_cells, recognition_cells
+from mentionforge.config import json_schema, load_config, merge, normalization_cells, parts_of, recognition_cells
 from mentionforge.envs import conda_environment, vllm_environment
 from mentionforge.report.rulegraph import picture
 
@@ -36,7 +36,10 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
         merge(raw, yaml.safe_load((ROOT / file).read_text()))
     config = load_config(raw)
     count = Counter(job.verb for job in jobs)
-    assert count["normalization link"] == len(normalization_cells(config)) > 0
+    cells = normalization_cells(config)
+    searching = {c for c in cells if not parts_of(config.linkers[c.linker])}
+    assert count["normalization fuse"] + count["normalization rerank"] == len(cells) - len(searching)
+    assert count["normalization link"] >= len(searching) > 0  # the parts of hybrids may be no cells of their own
     assert count["recognition train"] == len(recognition_cells(config)) > 0
     assert len(set(jobs)) == len(jobs)
 
@@ -159,6 +162,7 @@ def test_a_linkers_setting_reruns_that_linker_alone(finished: Path, tmp_path: Pa
         "normalization embed-kb": 1,
         "normalization embed-corpus": 2,
         "normalization embed-generator": 2,
+        "normalization search-kb": 2,
         "normalization link": 2 * 3 * 5,
         EVALUATE: 2,
         SUMMARY: 1,
@@ -186,6 +190,7 @@ def test_a_new_corpus_touches_no_generation(finished: Path, tmp_path: Path) -> N
         "corpora read": 1,
         "augmentation choose": 4,
         "normalization embed-corpus": 2,
+        "normalization search-kb": 2,
         "normalization link": 30,
         EVALUATE: 1,
         SUMMARY: 1,
@@ -226,6 +231,7 @@ def test_a_deleted_output_is_rebuilt_bit_by_bit(finished: Path, tmp_path: Path) 
         "corpora read": 1,
         "augmentation choose": 4,
         "normalization embed-corpus": 2,
+        "normalization search-kb": 2,
         "normalization link": 30,
         "recognition train": 2,
         EVALUATE: 1,

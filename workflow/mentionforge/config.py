@@ -56,8 +56,8 @@ STAGE_VERSIONS = {
     "generators": 2,
     "strategies": 1,
     "recognizers": 1,
-    "linkers": 1,
-    "indexes": 1,
+    "linkers": 2,
+    "indexes": 2,
 }
 """Version of the algorithm behind each kind of entry; part of its spec, so raising it reruns that stage and below."""
 
@@ -579,6 +579,9 @@ class Recognizer(Entry):
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Autocast type; auto: bfloat16 where the device is fast with it.")
 
 
+EXPAND = Field(False, description="Read a mention with its document's own abbreviations spelled out, as query and as training entry.")
+
+
 class EncoderLinker(Entry):
     """A retrieval linker: `mention` embeds the bare mention (SapBERT's way), `context` the marked mention in a window (KrissBERT's way)."""
 
@@ -589,12 +592,125 @@ class EncoderLinker(Entry):
     max_tokens: int = Field(25, ge=8, description="Longest input, in word pieces (context: the window).")
     batch_size: int = Field(128, ge=1, description="Strings per forward pass.")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("float32", description="Type of the computation.")
+    expand_abbreviations: bool = EXPAND
+
+    @model_validator(mode="after")
+    def _expansion_has_no_place_in_text(self) -> EncoderLinker:
+        if self.kind == "context" and self.expand_abbreviations:
+            raise ValueError("a context linker reads the text as it is; expand_abbreviations is for linkers that read the mention alone")
+        return self
+
+
+class TfidfLinker(Entry):
+    """Character n-grams of words, weighted by their rarity among the knowledge base's names; cosine."""
+
+    kind: Literal["tfidf"]
+    shortest: int = Field(3, ge=1, description="Shortest n-gram.")
+    longest: int = Field(5, ge=1, description="Longest n-gram.")
+    expand_abbreviations: bool = EXPAND
+
+    @model_validator(mode="after")
+    def _range(self) -> TfidfLinker:
+        if self.longest < self.shortest:
+            raise ValueError("longest is less than shortest")
+        return self
+
+
+class ExactLinker(Entry):
+    """A dictionary: equal strings after normalization; coarser normalizations score lower, and what none finds has no prediction."""
+
+    kind: Literal["exact"]
+    steps: tuple[Literal["plural", "numerals", "order"], ...] = Field(
+        ("plural", "numerals", "order"), description="Normalizations tried one after another, each on top of those before it; empty: case and punctuation only."
+    )
+    expand_abbreviations: bool = EXPAND
+
+
+class Alignment(Entry):
+    """Training of a mention encoder with SapBERT's objective: multi-similarity loss with online hard pairs."""
+
+    steps: int = Field(400, ge=1, description="Updates at most.")
+    pairs: int = Field(128, ge=2, description="Pairs of synonyms per update.")
+    neighbours: int = Field(3, ge=0, description="Concepts near the chosen one that join the same update, for hard negatives.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate; linear, after a warm-up of a tenth of the steps.")
+    mentions: float = Field(0.0, ge=0, le=1, description="Share of the pairs that hold a mention of the corpus' training split and a name of its concept.")
+    synthetic: str | None = Field(None, description="Generator whose located mentions of concepts that the training split lacks are further names.")
+    xrefs: tuple[str, ...] = Field((), description="Only concepts with a code in one of these vocabularies; empty: all.")
+    eval_steps: int = Field(50, ge=1, description="Updates between two measurements on dev, and between two checkpoints.")
+    patience: int = Field(4, ge=1, description="Measurements without a better one before training stops.")
+    seed: int = Field(13, description="Seed of the pairs' order.")
+
+
+class SelfAlignedLinker(Entry):
+    """A mention linker whose encoder is trained here, once per corpus: the training split may give pairs, dev says when to stop."""
+
+    kind: Literal["self_aligned"]
+    model: str = Field(description="Model entry with the encoder to start from.")
+    pooling: Literal["cls", "mean"] = Field("cls", description="How token vectors become one vector.")
+    metric: Literal["cosine"] = Field("cosine", description="Similarity of two vectors.")
+    max_tokens: int = Field(25, ge=8, description="Longest input, in word pieces.")
+    batch_size: int = Field(128, ge=1, description="Strings per forward pass, once trained.")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "float32", description="Type of the computation once trained; training uses bfloat16 where it is fast."
+    )
+    expand_abbreviations: bool = EXPAND
+    train: Alignment = Field(Alignment())
+
+
+class HybridLinker(Entry):
+    """Fusion of the rankings of other linkers on the same cell."""
+
+    kind: Literal["hybrid"]
+    linkers: tuple[str, ...] = Field(min_length=2, description="Linkers to fuse; not hybrids or rerankers themselves.")
+    fusion: Literal["rank", "score"] = Field(
+        "score", description="rank: reciprocal rank fusion. score: weighted sum of scores, weights tuned on the dev split of each cell."
+    )
+    constant: float = Field(60, gt=0, description="Constant added to ranks in reciprocal rank fusion.")
+    step: float = Field(0.1, gt=0, le=0.5, description="Grid of the weights that are tried.")
+
+
+class RerankLinker(Entry):
+    """A cross-encoder over the first concepts of another linker: the mention in its context against a name and the definition of the candidate."""
+
+    kind: Literal["rerank"]
+    linker: str = Field(description="Linker of the first stage; not a reranker.")
+    model: str = Field(description="Model entry with the encoder to start from.")
+    top: int = Field(10, ge=2, description="Concepts that are ranked anew; the others keep their places after them.")
+    max_tokens: int = Field(96, ge=32, description="Longest input, in word pieces.")
+    batch_size: int = Field(16, ge=1, description="Pairs per update.")
+    negatives: int = Field(3, ge=1, description="Wrong candidates of the first stage per training mention.")
+    max_mentions: int | None = Field(1500, ge=1, description="At most this many training mentions, sampled with the seed; none: all.")
+    epochs: int = Field(1, ge=1, description="Passes over the pairs.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    seed: int = Field(13, description="Seed of head and order.")
+
+
+Linker = Annotated[EncoderLinker | TfidfLinker | ExactLinker | SelfAlignedLinker | HybridLinker | RerankLinker, Field(discriminator="kind")]
+
+
+LINKER_KINDS = {"mention", "context", "tfidf", "exact", "self_aligned", "hybrid", "rerank"}
+
+
+def parts_of(linker: Any) -> tuple[str, ...]:
+    """Names of the linkers whose predictions a linker reads."""
+    if isinstance(linker, HybridLinker):
+        return linker.linkers
+    return (linker.linker,) if isinstance(linker, RerankLinker) else ()
 
 
 class Index(Entry):
-    """What a linker searches, besides the strategy's synthetic mentions."""
+    """What a linker searches, besides the strategy's synthetic mentions; what follows `sources` concerns the names of the knowledge base."""
 
-    sources: tuple[IndexSource, ...] = Field(min_length=1, description="train: mentions of the training split; kb: all names of the knowledge base.")
+    sources: tuple[IndexSource, ...] = Field(min_length=1, description="train: mentions of the training split; kb: names of the knowledge base.")
+    preferred_only: bool = Field(False, description="Only each concept's preferred name.")
+    name_sources: tuple[str, ...] = Field((), description="Only names that one of these vocabularies gives; empty: all.")
+    require_xrefs: tuple[str, ...] = Field(
+        (), description="Only concepts with a code in one of these vocabularies, as a corpus' annotators had (MSH, OMIM); empty: all."
+    )
+    prefer_xrefs: tuple[str, ...] = Field((), description="Among equal scores, concepts with a code in these vocabularies first, in this order.")
+    search: Literal["flat", "hnsw", "ivf"] = Field(
+        "flat", description="flat: exact. hnsw, ivf: approximate, for vectors of the knowledge base; their recall against flat is measured and stored."
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- experiment
@@ -659,7 +775,7 @@ class Config(Entry):
     generators: dict[str, Generator] = Field(default_factory=dict)
     strategies: dict[str, Strategy]
     recognizers: dict[str, Recognizer] = Field(default_factory=dict)
-    linkers: dict[str, EncoderLinker] = Field(default_factory=dict)
+    linkers: dict[str, Linker] = Field(default_factory=dict)
     indexes: dict[str, Index] = Field(default_factory=dict)
     experiment: Experiment
     statistics: Statistics = Field(Statistics())
@@ -762,6 +878,7 @@ def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
     _check_names(config)
     _check_references(config)
     _check_generators(config)
+    _check_linkers(config)
     if root is not None:
         _check_files(config, root)
     return config
@@ -769,7 +886,7 @@ def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
 
 def _as_user_error(error: ValidationError) -> UserError:
     first = error.errors()[0]
-    tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub"}
+    tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub"} | LINKER_KINDS
     loc = [str(part) for part in first["loc"]]
     # Pydantic puts the discriminator of a union into the location (kbs.demo.rrf.path); it is no key of the file.
     backends = {"transformers", "continuous", "vllm", "openai"}
@@ -849,7 +966,12 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
     for name, recognizer in config.recognizers.items():
         yield f"recognizers.{name}.model", "models", recognizer.model
     for name, linker in config.linkers.items():
-        yield f"linkers.{name}.model", "models", linker.model
+        if not isinstance(linker, TfidfLinker | ExactLinker | HybridLinker):
+            yield f"linkers.{name}.model", "models", linker.model
+        for first in parts_of(linker):
+            yield f"linkers.{name}.linkers" if isinstance(linker, HybridLinker) else f"linkers.{name}.linker", "linkers", first
+        if isinstance(linker, SelfAlignedLinker) and linker.train.synthetic:
+            yield f"linkers.{name}.train.synthetic", "generators", linker.train.synthetic
     for task in ("recognition", "normalization"):
         for i, grid in enumerate(getattr(config.experiment, task)):
             for kind in ("corpora", "generators", "strategies", "recognizers", "linkers", "indexes"):
@@ -899,6 +1021,17 @@ def _check_backend(generator: LlmGenerator, key: str) -> None:
         raise UserError(
             "not possible", f"{key}.sampling.repetition_penalty", "continuous batching applies none", "set it to 1, or choose backend kind: transformers"
         )
+
+
+def _check_linkers(config: Config) -> None:
+    """What a linker reads from others: no hybrid of hybrids, no reranker below another linker, each part once."""
+    for name, linker in config.linkers.items():
+        for part in parts_of(linker):
+            below = config.linkers[part]
+            if isinstance(below, RerankLinker) or (isinstance(linker, HybridLinker) and isinstance(below, HybridLinker)):
+                raise UserError("wrong part", f"config: linkers.{name}", f"{part} is a {below.kind} linker", "name linkers that search by themselves")
+        if len(set(parts_of(linker))) < len(parts_of(linker)):
+            raise UserError("part given twice", f"config: linkers.{name}.linkers", "", "name each linker once")
 
 
 def _check_files(config: Config, root: Path) -> None:
@@ -969,6 +1102,18 @@ class NormalizationCell:
     strategy: str
     linker: str
     index: str
+
+
+def all_parts_of(config: Config, name: str) -> list[str]:
+    """Names of the linkers whose predictions the named linker reads, directly or through others."""
+    direct = parts_of(config.linkers[name])
+    return sorted({*direct, *(below for part in direct for below in all_parts_of(config, part))})
+
+
+def same_names(one: Index, other: Index) -> bool:
+    """Whether two indexes admit the same names of the knowledge base, searched in the same way."""
+    concern = {"preferred_only", "name_sources", "require_xrefs", "search"}
+    return one.model_dump(include=concern) == other.model_dump(include=concern)
 
 
 def recognition_cells(config: Config) -> list[RecognitionCell]:

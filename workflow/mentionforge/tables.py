@@ -255,7 +255,7 @@ EMBEDDED = Table(
         Column("entry_id", STR, "kb: kb|number; corpus: mention id; generator: note id:start-end"),
         Column("text", STR, "name or surface form"),
         Column("vector", INT, "row of vectors.npy; entries with the same input share it"),
-        Column("cuis", STRINGS, "concepts the entry stands for, sorted"),
+        Column("cuis", STRINGS, "concepts the entry stands for, sorted; none for a mention without a concept"),
         Column("split", STR, "split of a gold mention", nullable=True, values=SPLITS),
         Column("note_id", STR, "note of a synthetic mention", nullable=True),
     ),
@@ -265,12 +265,25 @@ LINKED = Table(
     "linked",
     "Ranked concepts of each query, ranks 1 to at most 100 without gaps.",
     (
-        Column("mention_id", STR, "gold mention of the test split"),
+        Column("mention_id", STR, "gold mention; of the test split, with a concept, in predictions"),
         Column("rank", INT, "1 is best"),
         Column("cui", STR, "predicted concept"),
         Column("score", FLOAT, "similarity of the concept's best entry, higher is better"),
+        Column("entry", STR, "all concepts of that entry, joined by |: more than one if its name or mention is ambiguous"),
     ),
     ("mention_id", "rank"),
+)
+FOUND = Table(
+    "found",
+    "What a search of one source gives each distinct query of a corpus: at least its first 100 concepts, with all ties of the last.",
+    (
+        Column("query", INT, "row of the corpus' distinct inputs (embedded.vector)"),
+        Column("cui", STR, "concept"),
+        Column("score", FLOAT, "similarity of the concept's best entry, higher is better"),
+        Column("votes", INT, "entries of the concept at that score"),
+        Column("entry", STR, "all concepts of the best entry, joined by |"),
+    ),
+    ("query", "cui"),
 )
 METRICS = Table(
     "metrics",
@@ -365,6 +378,7 @@ ALL = (
     RECOGNIZED,
     EMBEDDED,
     LINKED,
+    FOUND,
     METRICS,
     COMPARISONS,
     CHANGES,

@@ -11,9 +11,12 @@ from mentionforge.config import (
     NAME_PATTERN,
     NONE,
     LlmGenerator,
+    all_parts_of,
     load_config,
     normalization_cells,
+    parts_of,
     recognition_cells,
+    same_names,
     spec_text,
 )
 from mentionforge.errors import UserError
@@ -31,6 +34,10 @@ R = CONFIG.results
 RESOURCES = CONFIG.resources
 RECOGNITION = recognition_cells(CONFIG)
 NORMALIZATION = normalization_cells(CONFIG)
+SEARCHING = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind not in ("hybrid", "rerank"))
+ALIGNED = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "self_aligned")
+HYBRIDS = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "hybrid")
+RERANKERS = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "rerank")
 LLMS = sorted(name for name, g in CONFIG.generators.items() if isinstance(g, LlmGenerator))
 CONTROLS = sorted(set(CONFIG.generators) - set(LLMS))
 VLLMS = [name for name in LLMS if CONFIG.generators[name].backend.kind == "vllm"]
@@ -40,9 +47,10 @@ CELLS = [*RECOGNITION, *NORMALIZATION]
 USED_CORPORA = sorted({c.corpus for c in CELLS})
 USED_KBS = sorted({CONFIG.corpora[c].kb for c in USED_CORPORA})
 USED_GENERATORS = sorted({c.generator for c in CELLS} - {NONE})
+USED_LINKERS = sorted({c.linker for c in NORMALIZATION} | {part for c in NORMALIZATION for part in all_parts_of(CONFIG, c.linker)})
 USED_MODELS = sorted(
     {CONFIG.recognizers[c.recognizer].model for c in RECOGNITION}
-    | {CONFIG.linkers[c.linker].model for c in NORMALIZATION}
+    | {CONFIG.linkers[name].model for name in USED_LINKERS if getattr(CONFIG.linkers[name], "model", None)}
     | {CONFIG.generators[g].model for g in USED_GENERATORS if g in LLMS and CONFIG.generators[g].model}
 )
 
@@ -86,6 +94,7 @@ wildcard_constraints:
     strategy=one_of(set(CONFIG.strategies) - {NONE}),
     recognizer=one_of(CONFIG.recognizers),
     linker=one_of(CONFIG.linkers),
+    encoder=one_of([*set(SEARCHING).difference(ALIGNED), *(f"{linker}@{corpus}" for linker in ALIGNED for corpus in CONFIG.corpora)]),
     index=one_of(CONFIG.indexes),
     model=one_of(CONFIG.models),
     download=one_of(CONFIG.downloads),
@@ -184,6 +193,15 @@ def flags(**roles):
     return text
 
 
+def folder_flags(**roles):
+    """Params function: command-line flags for the folders of tables that may be absent."""
+
+    def text(wildcards, input):
+        return " ".join(f"{flag} {shlex.quote(str(Path(as_list(input.get(role))[0]).parent))}" for role, flag in roles.items() if input.get(role))
+
+    return text
+
+
 def as_list(value):
     """A single path as a list of one."""
     return [value] if isinstance(value, str) else list(value)
@@ -231,11 +249,72 @@ def shards_of(wildcards):
     return [f"{R}/generation/{wildcards.generator}/shards/{i}-of-{n}.parquet" for i in range(n)]
 
 
-def index_kb(wildcards):
-    """Embedded names of the corpus' knowledge base, where the index uses them."""
+def encoder_name(linker, corpus):
+    """Where a linker's embeddings lie: an encoder that is trained here is another one for each corpus."""
+    return f"{linker}@{corpus}" if linker in ALIGNED else linker
+
+
+def encoder_spec(wildcards):
+    """Spec of the linker that an encoder belongs to."""
+    return spec_of("linkers", wildcards.encoder.partition("@")[0])
+
+
+def encoder_weights(wildcards):
+    """Weights of an encoder: fetched, trained here, or none for a linker without an encoder."""
+    linker, _, corpus = wildcards.encoder.partition("@")
+    if corpus:
+        return f"{R}/alignment/{linker}/{corpus}/fetched.json"
+    model = getattr(CONFIG.linkers[linker], "model", None)
+    return f"{RESOURCES}/models/{model}/fetched.json" if model else []
+
+
+def embedded_corpus(wildcards):
+    """Embedded mentions of the corpus in the wildcards, by its linker."""
+    return f"{R}/embeddings/{encoder_name(wildcards.linker, wildcards.corpus)}/corpus.{wildcards.corpus}/entries.parquet"
+
+
+def embedded_kb(wildcards):
+    """Embedded names of the corpus' knowledge base."""
+    return f"{R}/embeddings/{encoder_name(wildcards.linker, wildcards.corpus)}/kb.{CONFIG.corpora[wildcards.corpus].kb}/entries.parquet"
+
+
+def embedded_generator(wildcards):
+    """Embedded synthetic mentions of the generator in the wildcards."""
+    return f"{R}/embeddings/{encoder_name(wildcards.linker, wildcards.corpus)}/generator.{wildcards.generator}/entries.parquet"
+
+
+def ngram_weights(wildcards):
+    """The embedded names, where a tfidf linker's weights lie."""
+    return embedded_kb(wildcards) if CONFIG.linkers[wildcards.linker].kind == "tfidf" else []
+
+
+def found_names(wildcards):
+    """What the search of the names found, where the index uses them: indexes that admit the same names share one search."""
     if "kb" not in CONFIG.indexes[wildcards.index].sources:
         return []
-    return f"{R}/embeddings/{wildcards.linker}/kb.{CONFIG.corpora[wildcards.corpus].kb}/entries.parquet"
+    first = next(name for name, entry in CONFIG.indexes.items() if "kb" in entry.sources and same_names(entry, CONFIG.indexes[wildcards.index]))
+    return f"{R}/retrieval/{wildcards.corpus}/{wildcards.linker}/{first}/found.parquet"
+
+
+def preferred_codes(wildcards):
+    """Codes of the corpus' knowledge base, where the index prefers some."""
+    return f"{R}/kb/{CONFIG.corpora[wildcards.corpus].kb}/xrefs.parquet" if CONFIG.indexes[wildcards.index].prefer_xrefs else []
+
+
+def parts(file):
+    """Input function: this file of each linker that a linker reads, on the same cell."""
+
+    def paths(wildcards):
+        cell = f"{R}/normalization/{wildcards.corpus}/{wildcards.generator}/{wildcards.strategy}"
+        return [f"{cell}/{part}/{wildcards.index}/{file}.parquet" for part in parts_of(CONFIG.linkers[wildcards.linker])]
+
+    return paths
+
+
+def aligned_synthetic(wildcards):
+    """Tables of the generator whose mentions an encoder is trained on, if there is one."""
+    generator = CONFIG.linkers[wildcards.linker].train.synthetic
+    return [f"{R}/generation/{generator}/{table}.parquet" for table in ("located", "mentions")] if generator else []
 
 
 def recognition_predictions(wildcards):

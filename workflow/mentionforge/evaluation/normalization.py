@@ -3,6 +3,10 @@
 The population of every cell is the same: all test mentions that map to a CUI, as the corpus table has them. A mention
 without predictions, or whose concept is not among them, is wrong; none is dropped.
 
+acc@k_relaxed asks the same of entries in place of concepts: the distinct entries of a ranking, in the order of their first
+concepts, are names or mentions with all the concepts they stand for, and one is a hit if its set meets the mention's. So it
+does not matter which concept of an ambiguous name stands first. Composite policies do not change it.
+
 A mention's rank is 1 plus the number of wrong concepts ranked before it is answered; acc@k counts ranks up to k. The
 corpus' policy for composite mentions (several concept ids) says what answers one:
 
@@ -79,10 +83,16 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
     rows: list[dict[str, Any]] = []
     for path in sorted(predictions):
         cell = _cell(path, base, corpus.name)
-        ranks = ranks_of(gold, tables.read(tables.LINKED, path), str(path))
+        linked = tables.read(tables.LINKED, path)
+        ranks, relaxed = ranks_of(gold, linked, str(path)), relaxed_ranks_of(gold, linked)
         for bucket, metric, value, n in metrics(ranks, gold.buckets):
             names = {"corpus": cell.corpus, "generator": cell.generator, "strategy": cell.strategy, "system": cell.linker, "variant": cell.index}
             rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": metric, "value": value, "n": n})
+        for bucket, metric, value, n in metrics(relaxed, gold.buckets):
+            if metric != "mrr":
+                rows.append(
+                    {"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": f"{metric}_relaxed", "value": value, "n": n}
+                )
     inputs = {"mentions": corpus / "mentions.parquet", "corpus_spec": corpus_spec}
     inputs |= {str(path.relative_to(base)): path for path in sorted(predictions)}
     tables.write(tables.METRICS, out, rows, provenance.stamp("evaluation normalization", inputs, composite=settings.composite, mentions=mapped))
@@ -152,6 +162,31 @@ def ranks_of(gold: Gold, linked: pa.Table, where: str) -> np.ndarray:
     answered = np.maximum(answered, found[np.lexsort((found, owner))][first + needed - 1])
     gold_before = np.bincount(owner, weights=found <= answered[owner], minlength=len(answered))
     return np.where(np.isfinite(answered), answered - gold_before + 1, np.inf)
+
+
+def relaxed_ranks_of(gold: Gold, linked: pa.Table) -> np.ndarray:
+    """Place of the first entry that meets each gold mention's set among the ranking's distinct entries, float64; infinite if none does."""
+    answered = np.full(len(gold.mention_ids), np.inf)
+    if not len(linked) or not len(gold.mention_ids):
+        return answered
+    mention = pc.index_in(linked["mention_id"], value_set=gold.mention_ids).to_numpy().astype(np.int64)
+    encoded = linked["entry"].combine_chunks().dictionary_encode()
+    entry = encoded.indices.to_numpy().astype(np.int64)
+    # Rows stand by mention, then rank: the first row of each (mention, entry) tells the order of the entries.
+    order = np.lexsort((linked["rank"].to_numpy(), mention))
+    mention, entry = mention[order], entry[order]
+    first = np.unique(mention * len(encoded.dictionary) + entry, return_index=True)[1]
+    first.sort()
+    mention, entry = mention[first], entry[first]
+    place = np.arange(len(mention)) - np.searchsorted(mention, mention) + 1
+    members = [cuis.split("|") for cuis in encoded.dictionary.to_pylist()]
+    number = {cui: i for i, cui in enumerate(gold.cuis.to_pylist())}
+    wanted = set(gold.pairs.tolist())
+    asked = [[number[c] for c in cuis if c in number] for cuis in members]
+    for m, e, rank in zip(mention.tolist(), entry.tolist(), place.tolist(), strict=True):
+        if rank < answered[m] and any(m * len(gold.cuis) + c in wanted for c in asked[e]):
+            answered[m] = rank
+    return answered
 
 
 def metrics(ranks: np.ndarray, buckets: np.ndarray) -> list[tuple[str, str, float | None, int]]:

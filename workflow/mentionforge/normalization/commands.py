@@ -1,4 +1,4 @@
-"""Commands of the stage: embed-kb, embed-corpus, embed-generator, link."""
+"""Commands of the stage: embed-kb, embed-corpus, embed-generator, align, search-kb, link, fuse, rerank-train, rerank."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 app = typer.Typer(help="Embed names and mentions, and rank concepts for gold mentions.", no_args_is_help=True)
 
 SPEC = typer.Option(..., help="Spec of the linker.")
-MODEL = typer.Option(..., help="Stamp of the encoder's weights (fetched.json).")
+MODEL = typer.Option(None, help="Stamp of the encoder's weights (fetched.json); a linker without an encoder has none.")
 OUT = typer.Option(..., help="Folder for entries.parquet and vectors.npy.")
+CALIBRATION = typer.Option(..., help="Rankings of dev mentions, and of test mentions without a concept, to write.")
 
 
 @app.command("embed-kb")
@@ -23,7 +24,7 @@ def embed_kb(spec: Path = SPEC, model: Path = MODEL, names: Path = typer.Option(
 
 @app.command("embed-corpus")
 def embed_corpus(spec: Path = SPEC, model: Path = MODEL, corpus: Path = typer.Option(..., help="Folder of the corpus' tables."), out: Path = OUT) -> None:
-    """Embed every gold mention that has a concept."""
+    """Embed every gold mention."""
     from mentionforge.normalization import embed
 
     embed.embed_corpus(spec, model, corpus, out)
@@ -39,17 +40,66 @@ def embed_generator(
     embed.embed_generator(spec, model, synthetic, out)
 
 
+@app.command("search-kb")
+def search_kb(
+    spec: Path = SPEC,
+    index: Path = typer.Option(..., help="Spec of an index, for which names it admits."),
+    corpus: Path = typer.Option(..., help="Embedded mentions of the corpus (entries.parquet)."),
+    kb: Path = typer.Option(..., help="Embedded names of the knowledge base (entries.parquet)."),
+    names: Path = typer.Option(..., help="Names of the knowledge base."),
+    xrefs: Path = typer.Option(..., help="Codes of the knowledge base."),
+    out: Path = typer.Option(..., help="File to write."),
+) -> None:
+    """Search the names of a knowledge base for every distinct mention of a corpus."""
+    from mentionforge.normalization import linking
+
+    linking.search_kb(spec, index, corpus, kb, names, xrefs, out)
+
+
 @app.command("link")
 def link(
     spec: Path = SPEC,
     index: Path = typer.Option(..., help="Spec of the index."),
     corpus: Path = typer.Option(..., help="Embedded mentions of the corpus (entries.parquet)."),
-    kb: Path = typer.Option(None, help="Embedded names of the knowledge base (entries.parquet)."),
+    kb: Path = typer.Option(None, help="Embedded names of the knowledge base (entries.parquet), for a tfidf linker."),
+    found: Path = typer.Option(None, help="What search-kb found, if the index has the names."),
+    xrefs: Path = typer.Option(None, help="Codes of the knowledge base, if the index prefers some."),
     synthetic: Path = typer.Option(None, help="Embedded synthetic mentions (entries.parquet)."),
     chosen: Path = typer.Option(None, help="Notes that the strategy adds."),
     out: Path = typer.Option(..., help="Predictions to write."),
+    calibration: Path = CALIBRATION,
 ) -> None:
-    """Rank concepts for every gold mention of the test split."""
+    """Rank concepts for every gold mention of the dev and test splits."""
     from mentionforge.normalization import linking
 
-    linking.link(spec, index, corpus, out, kb=kb, synthetic=synthetic, chosen=chosen)
+    linking.link(spec, index, corpus, out, calibration, kb=kb, found=found, xrefs=xrefs, synthetic=synthetic, chosen=chosen)
+
+
+@app.command("fuse")
+def fuse(
+    spec: Path = SPEC,
+    predictions: list[Path] = typer.Option(..., help="Predictions of each linker, in the order of the spec."),
+    calibrations: list[Path] = typer.Option(..., help="Their other rankings, in the same order."),
+    mentions: Path = typer.Option(..., help="Gold mentions of the corpus."),
+    out: Path = typer.Option(..., help="Predictions to write."),
+    calibration: Path = CALIBRATION,
+) -> None:
+    """Fuse the rankings of several linkers."""
+    from mentionforge.normalization import fusion
+
+    fusion.fuse(spec, predictions, calibrations, mentions, out, calibration)
+
+
+@app.command("align")
+def align(
+    spec: Path = SPEC,
+    model: Path = typer.Option(..., help="Stamp of the weights to start from (fetched.json)."),
+    kb: Path = typer.Option(..., help="Folder of the knowledge base's tables."),
+    mentions: Path = typer.Option(..., help="Gold mentions of the corpus."),
+    synthetic: Path = typer.Option(None, help="Folder of a generator's tables, whose mentions are further names."),
+    out: Path = typer.Option(..., help="Folder for the weights and their stamp."),
+) -> None:
+    """Train a mention encoder on the names of concepts."""
+    from mentionforge.normalization import alignment
+
+    alignment.align(spec, model, kb, mentions, out, synthetic)

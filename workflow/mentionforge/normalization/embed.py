@@ -2,7 +2,9 @@
 
 A source becomes a folder with `entries.parquet` (tables.EMBEDDED) and `vectors.npy` (float32 [distinct inputs, dimensions],
 C order, to be memory-mapped). Entries with the same word pieces share a row. A `mention` linker embeds the bare string, a
-`context` linker the mention in a window of its text; a knowledge base's name has no context but itself.
+`context` linker the mention in a window of its text; a knowledge base's name has no context but itself. A linker without an
+encoder (`tfidf`, `exact`) compares strings: its entries share a row if they are the same string, and its vectors have no
+dimensions, but for the names under `tfidf`, where they are one row, the weights of hashed n-grams.
 """
 
 from __future__ import annotations
@@ -16,19 +18,21 @@ import numpy as np
 import pyarrow as pa
 
 from mentionforge import provenance, tables
-from mentionforge.config import EncoderLinker, read_spec
+from mentionforge.config import EncoderLinker, ExactLinker, SelfAlignedLinker, TfidfLinker, read_spec
 from mentionforge.encoders import Encoder, Spans
+from mentionforge.errors import UserError
+from mentionforge.normalization.search import Ngrams
 from mentionforge.progress import say
 
 
-def embed_kb(spec: Path, model: Path, names: Path, out: Path) -> None:
+def embed_kb(spec: Path, model: Path | None, names: Path, out: Path) -> None:
     """Embed every distinct name string; a name of several concepts is one entry with all their CUIs.
 
     `entry_id` is `kb|` and the name's place among the sorted distinct names, eight digits.
 
     Args:
         spec: Spec of the linker.
-        model: Stamp of the encoder's weights.
+        model: Stamp of the encoder's weights; none for a linker without an encoder.
         names: tables.NAMES.
         out: Folder to write.
     """
@@ -41,42 +45,48 @@ def embed_kb(spec: Path, model: Path, names: Path, out: Path) -> None:
     _embed(spec, model, out, ids, texts, cuis, texts, [(i, ((0, len(t)),)) for i, t in enumerate(texts)], stage="embed-kb", inputs={"names": names})
 
 
-def embed_corpus(spec: Path, model: Path, corpus: Path, out: Path) -> None:
-    """Embed every gold mention that maps to a CUI, of all splits; `entry_id` is the mention's id.
+def embed_corpus(spec: Path, model: Path | None, corpus: Path, out: Path) -> None:
+    """Embed every gold mention of all splits; `entry_id` is the mention's id.
+
+    With `expand_abbreviations`, a mention is read as its document spells it out; one of the training split has a second
+    entry, ID|surface, as it is written.
 
     Args:
         spec: Spec of the linker.
-        model: Stamp of the encoder's weights.
+        model: Stamp of the encoder's weights; none for a linker without an encoder.
         corpus: Folder with tables.DOCUMENTS and tables.MENTIONS.
         out: Folder to write.
     """
     inputs = {"documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
     documents = tables.read(tables.DOCUMENTS, inputs["documents"])
     mentions = tables.read(tables.MENTIONS, inputs["mentions"]).to_pylist()
-    mapped = [m for m in mentions if m["cuis"]]
-    say(f"{len(mentions):,} mentions, {len(mapped):,} with a concept; the others are left out: there is nothing to link them to")
+    entries = [(m["mention_id"], m["surface"], m) for m in mentions]
+    if read_spec(spec).expand_abbreviations:
+        entries = [(m["mention_id"], m["expanded"] or m["surface"], m) for m in mentions]
+        entries += [(f"{m['mention_id']}|surface", m["surface"], m) for m in mentions if m["expanded"] and m["split"] == "train"]
+    say(f"{len(mentions):,} mentions, {sum(bool(m['cuis']) for m in mentions):,} with a concept; {len(entries) - len(mentions):,} twice, for an abbreviation")
     place = {doc_id: i for i, doc_id in enumerate(documents.column("doc_id").to_pylist())}
     _embed(
         spec,
         model,
         out,
-        [m["mention_id"] for m in mapped],
-        [m["surface"] for m in mapped],
-        [m["cuis"] for m in mapped],
+        [entry_id for entry_id, _, _ in entries],
+        [text for _, text, _ in entries],
+        [m["cuis"] for _, _, m in entries],
         documents.column("text").to_pylist(),
-        [(place[m["doc_id"]], [(s["start"], s["end"]) for s in m["spans"]]) for m in mapped],
-        splits=[m["split"] for m in mapped],
+        [(place[m["doc_id"]], [(s["start"], s["end"]) for s in m["spans"]]) for _, _, m in entries],
+        splits=[m["split"] for _, _, m in entries],
         stage="embed-corpus",
         inputs=inputs,
     )
 
 
-def embed_generator(spec: Path, model: Path, synthetic: Path, out: Path) -> None:
+def embed_generator(spec: Path, model: Path | None, synthetic: Path, out: Path) -> None:
     """Embed every located synthetic mention; `entry_id` is NOTE:START-END.
 
     Args:
         spec: Spec of the linker.
-        model: Stamp of the encoder's weights.
+        model: Stamp of the encoder's weights; none for a linker without an encoder.
         synthetic: Folder with tables.LOCATED and tables.SYNTHETIC_MENTIONS.
         out: Folder to write.
     """
@@ -102,7 +112,7 @@ def embed_generator(spec: Path, model: Path, synthetic: Path, out: Path) -> None
 
 def _embed(
     spec: Path,
-    model: Path,
+    model: Path | None,
     out: Path,
     ids: Sequence[str],
     texts: Sequence[str],
@@ -116,33 +126,40 @@ def _embed(
     notes: Sequence[str] | None = None,
 ) -> None:
     """Embed entries `ids`: their `texts`, or for a context linker their `places` (document, spans) in `documents`."""
-    linker: EncoderLinker = read_spec(spec)
-    encoder = Encoder(model, linker.pooling, linker.max_tokens, linker.batch_size, linker.dtype, unit=linker.metric == "cosine")
-    windows = encoder.strings(texts) if linker.kind == "mention" else encoder.contexts(documents, places)
-    encoded = encoder.encode(windows)
-    counts = {"entries": len(ids), "distinct_inputs": len(encoded.vectors), **{k: v for k, v in sorted(encoder.counts.items()) if v}}
-    say(", ".join(f"{k} {v:,}" for k, v in counts.items()) + (f", markers: {encoder.markers}" if linker.kind == "context" else ""))
+    linker: EncoderLinker | SelfAlignedLinker | TfidfLinker | ExactLinker = read_spec(spec)
+    more: dict[str, Any] = {}
+    if isinstance(linker, TfidfLinker | ExactLinker):
+        numbers: dict[str, int] = {}
+        rows = np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
+        vectors = np.empty((len(numbers), 0), np.float32)
+        if isinstance(linker, TfidfLinker) and stage == "embed-kb":
+            vectors = Ngrams.weights(list(numbers), linker.shortest, linker.longest)[None]
+        counts = {"entries": len(ids), "distinct_inputs": len(numbers)}
+    else:
+        if model is None:
+            raise UserError("missing weights", str(spec), f"a {linker.kind} linker has an encoder", "give --model")
+        encoder = Encoder(model, linker.pooling, linker.max_tokens, linker.batch_size, linker.dtype, unit=linker.metric == "cosine")
+        windows = encoder.contexts(documents, places) if linker.kind == "context" else encoder.strings(texts)
+        encoded = encoder.encode(windows)
+        rows, vectors = encoded.rows, encoded.vectors
+        counts = {"entries": len(ids), "distinct_inputs": len(vectors), **{k: v for k, v in sorted(encoder.counts.items()) if v}}
+        more = {"markers": encoder.markers, "versions": provenance.versions("torch", "transformers")}
+    say(", ".join(f"{k} {v:,}" for k, v in counts.items()) + (f", markers: {more['markers']}" if linker.kind == "context" else ""))
     none = [None] * len(ids)
     entries = pa.table(
         {
             "entry_id": pa.array(ids, tables.STR),
             "text": pa.array(texts, tables.STR),
-            "vector": pa.array(encoded.rows, tables.INT),
+            "vector": pa.array(rows, tables.INT),
             "cuis": pa.array(cuis, tables.STRINGS),
             "split": pa.array(splits or none, tables.STR),
             "note_id": pa.array(notes or none, tables.STR),
         }
     )
-    _save(out / "vectors.npy", encoded.vectors)
-    more: dict[str, Any] = {
-        "counts": counts,
-        "markers": encoder.markers,
-        "vectors": provenance.sha256_file(out / "vectors.npy"),
-        "versions": provenance.versions("torch", "transformers"),
-    }
-    tables.write(
-        tables.EMBEDDED, out / "entries.parquet", entries, provenance.stamp(f"normalization {stage}", {"spec": spec, "model": model, **inputs}, **more)
-    )
+    _save(out / "vectors.npy", vectors)
+    more |= {"counts": counts, "vectors": provenance.sha256_file(out / "vectors.npy")}
+    inputs = {"spec": spec, **({"model": model} if model else {}), **inputs}
+    tables.write(tables.EMBEDDED, out / "entries.parquet", entries, provenance.stamp(f"normalization {stage}", inputs, **more))
 
 
 def _save(path: Path, vectors: np.ndarray) -> None:

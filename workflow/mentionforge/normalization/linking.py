@@ -1,233 +1,274 @@
-"""Linking: exact nearest neighbours of every gold test mention, reduced from entries to concepts.
+"""Linking: ranked concepts of every gold mention, from what lies nearest in the index; see `search` for how ties are broken.
 
-A concept's score is that of its best entry; an entry of several concepts gives each of them its score. Concepts are ranked
-by score, descending; equal scores by votes, the number of the concept's entries at that score, descending; then by CUI,
-ascending. Scores count as equal if they agree after rounding to six decimals (for vectors of length 1; to as many fewer as
-the square of the vectors' length has digits, because float32 carries seven). Ties are common, because a name may stand for
-several concepts and be written like a training mention: by CUI alone, they cost ten points of acc@1 on train and names.
+The names of a knowledge base are searched once per linker and corpus (`search_kb`), whatever the generator, strategy or
+index; a cell (`link`) joins that with the training mentions and the chosen synthetic mentions, which it searches itself.
 
-The command runs once per cell of an experiment, hundreds of times: it imports no torch, maps the vectors instead of
-reading them, and searches each distinct query vector once.
+`link` runs once per cell of an experiment, hundreds of times: it imports no torch, maps the vectors instead of
+reading them, and searches each distinct input once.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables
-from mentionforge.config import EncoderLinker, Index, read_spec
+from mentionforge.config import EncoderLinker, ExactLinker, Index, SelfAlignedLinker, TfidfLinker, read_spec
 from mentionforge.errors import UserError
+from mentionforge.normalization.search import Comparison, Dictionary, Ngrams, Ranking, Source, Vectors, best, distinct, entry_of, merge, runs, select, source_of
 from mentionforge.progress import say
 
-TOP = 100
-"""Ranks written per mention: acc@100 is the deepest metric."""
-
-OVERFETCH = 4
-"""Neighbours fetched at first, as a multiple of `TOP`, and the factor by which that grows where it gives too few concepts."""
+SearchingLinker = EncoderLinker | SelfAlignedLinker | TfidfLinker | ExactLinker
 
 
-class Source(NamedTuple):
-    """Part of an index: distinct vectors, float32 [rows, dimensions], and which concepts they stand for.
+def search_kb(spec: Path, index: Path, corpus: Path, kb: Path, names: Path, xrefs: Path, out: Path) -> None:
+    """Search the names of a knowledge base for every distinct mention of a corpus, of all splits (tables.FOUND).
 
-    The other three are aligned, sorted by row, then concept: a row, one of its concepts, and the number of entries that give
-    the row this concept.
+    Args:
+        spec: Spec of the linker.
+        index: Spec of an index, for which names it admits and how they are searched.
+        corpus: Embedded mentions of the corpus (entries.parquet, beside its vectors.npy).
+        kb: Embedded names.
+        names: tables.NAMES.
+        xrefs: tables.XREFS.
+        out: File to write.
     """
+    linker: SearchingLinker = read_spec(spec)
+    settings: Index = read_spec(index)
+    mentions, entries = tables.read(tables.EMBEDDED, corpus), tables.read(tables.EMBEDDED, kb)
+    admitted = admit(entries, settings, tables.read(tables.NAMES, names), tables.read(tables.XREFS, xrefs))
+    say(f"{len(admitted):,} of {len(entries):,} distinct names are in the index")
+    cuis, sets = distinct([admitted["cuis"].combine_chunks().flatten()]), distinct([entry_of(admitted)])
+    source = source_of(admitted, inputs_of(linker, kb, entries), cuis, sets)
+    queries = inputs_of(linker, corpus, mentions)
+    method = settings.search if isinstance(linker, EncoderLinker | SelfAlignedLinker) else "flat"
+    comparison = comparison_of(linker, kb, method)
+    found = best(queries, source, comparison) if len(queries) and len(source.row) else _empty()
+    counts: dict[str, Any] = {"queries": len(queries), "names": len(admitted), "concepts": len(cuis), "rows": len(found.query)}
+    if method != "flat" and len(found.query):
+        counts["recall"] = recall(found, best(queries, source, comparison_of(linker, kb, "flat")))
+        say(f"{method} against exact search: " + ", ".join(f"{name} {value:.4f}" for name, value in counts["recall"].items()))
+    rows = pa.table(
+        {
+            "query": found.query,
+            "cui": cuis.take(pa.array(found.concept)),
+            "score": found.score,
+            "votes": found.votes,
+            "entry": sets.take(pa.array(found.entry)),
+        }
+    )
+    say(f"{len(queries):,} distinct mentions searched in {len(cuis):,} concepts")
+    inputs = {"spec": spec, "index": index, "corpus": corpus, "kb": kb, "names": names, "xrefs": xrefs}
+    tables.write(tables.FOUND, out, rows, provenance.stamp("normalization search-kb", inputs, counts=counts, search=method))
 
-    vectors: np.ndarray
-    row: np.ndarray
-    concept: np.ndarray
-    votes: np.ndarray
+
+def recall(found: Ranking, exact: Ranking) -> dict[str, float]:
+    """Share of the exact search's first 1, 10 and 100 concepts that an approximate search gives at all."""
+    number = max(int(found.concept.max(initial=0)), int(exact.concept.max(initial=0))) + 1
+    given = np.unique(found.query * number + found.concept)
+    shares = {}
+    for k in (1, 10, 100):
+        wanted = select(exact, exact.rank <= k)
+        shares[f"recall@{k}"] = float(np.isin(wanted.query * number + wanted.concept, given).mean())
+    return shares
 
 
-class Ranking(NamedTuple):
-    """Ranked concepts: aligned arrays sorted by query, then rank (from 1)."""
+def admit(entries: pa.Table, index: Index, names: pa.Table, xrefs: pa.Table) -> pa.Table:
+    """The entries of names that an index admits, each with the concepts for which it does."""
+    if not (index.preferred_only or index.name_sources or index.require_xrefs):
+        return entries
+    keep = pa.array(np.ones(len(names), bool))
+    if index.preferred_only:
+        keep = pc.and_(keep, names["preferred"])
+    if index.name_sources:
+        keep = pc.and_(keep, pc.is_in(names["source"], value_set=pa.array(index.name_sources)))
+    if index.require_xrefs:
+        coded = xrefs.filter(pc.is_in(xrefs["source"], value_set=pa.array(index.require_xrefs)))["cui"].unique()
+        keep = pc.and_(keep, pc.is_in(names["cui"], value_set=coded))
+    cuis: dict[str, set[str]] = {}
+    admitted = names.filter(keep)
+    for name, cui in zip(admitted["name"].to_pylist(), admitted["cui"].to_pylist(), strict=True):
+        cuis.setdefault(name, set()).add(cui)
+    lists = [sorted(cuis.get(text, ())) for text in entries["text"].to_pylist()]
+    place = entries.schema.get_field_index("cuis")
+    return entries.set_column(place, "cuis", pa.array(lists, tables.STRINGS)).filter(pa.array([bool(c) for c in lists]))
 
-    query: np.ndarray
-    rank: np.ndarray
-    concept: np.ndarray
-    score: np.ndarray
-    votes: np.ndarray
 
-
-def link(spec: Path, index: Path, corpus: Path, out: Path, kb: Path | None = None, synthetic: Path | None = None, chosen: Path | None = None) -> None:
-    """Rank up to 100 concepts for every gold mention of the test split (tables.LINKED).
+def link(
+    spec: Path,
+    index: Path,
+    corpus: Path,
+    out: Path,
+    calibration: Path,
+    kb: Path | None = None,
+    found: Path | None = None,
+    xrefs: Path | None = None,
+    synthetic: Path | None = None,
+    chosen: Path | None = None,
+) -> None:
+    """Rank up to 100 concepts for every gold mention of the dev and test splits (tables.LINKED).
 
     Args:
         spec: Spec of the linker.
         index: Spec of the index: `train` searches the corpus' training mentions, `kb` the names.
         corpus: Embedded mentions of the corpus (entries.parquet, beside its vectors.npy).
-        out: Predictions to write.
-        kb: Embedded names; needed if the index has `kb`.
+        out: Predictions to write: mentions of the test split that have a concept.
+        calibration: The others to write: mentions of dev, and those of test without a concept.
+        kb: Embedded names, for the weights of a tfidf linker's n-grams.
+        found: tables.FOUND of the names, by `search_kb`; needed if the index has `kb`.
+        xrefs: tables.XREFS; needed if the index prefers concepts by their codes.
         synthetic: Embedded synthetic mentions.
         chosen: tables.CHOSEN: the notes whose mentions join the index; given together with `synthetic`.
 
     Raises:
         UserError: Parts of the index are missing, or entries and vectors do not belong together.
     """
-    linker: EncoderLinker = read_spec(spec)
-    searched: Index = read_spec(index)
-    if ("kb" in searched.sources) != (kb is not None):
-        raise UserError("wrong index", str(index), "kb entries are given if, and only if, the index has the source kb", "give --kb, or leave it out")
+    linker: SearchingLinker = read_spec(spec)
+    settings: Index = read_spec(index)
+    if ("kb" in settings.sources) != (found is not None):
+        raise UserError("wrong index", str(index), "found names are given if, and only if, the index has the source kb", "give --found, or leave it out")
+    if bool(settings.prefer_xrefs) != (xrefs is not None):
+        raise UserError("wrong index", str(index), "codes are given if, and only if, the index prefers some", "give --xrefs, or leave it out")
     if (synthetic is None) != (chosen is None):
         raise UserError("wrong index", str(index), "synthetic entries and chosen notes go together", "give both --synthetic and --chosen, or neither")
 
     mentions = tables.read(tables.EMBEDDED, corpus)
-    queries = mentions.filter(pc.equal(mentions["split"], "test"))
-    parts: dict[str, tuple[pa.Table, Path]] = {}
-    if "train" in searched.sources:
-        parts["train"] = (mentions.filter(pc.equal(mentions["split"], "train")), corpus)
-    if kb:
-        parts["kb"] = (tables.read(tables.EMBEDDED, kb), kb)
+    mapped = pc.greater(pc.list_value_length(mentions["cuis"]), 0)
+    asked = mentions.filter(pc.is_in(mentions["split"], value_set=pa.array(["dev", "test"])))
+    # Mentions with the same input are one query, searched once and copied to each of them.
+    rows, query_of = np.unique(asked["vector"].to_numpy(), return_inverse=True)
+    queries = _some(inputs_of(linker, corpus, mentions), rows)
+
+    parts: dict[str, tuple[pa.Table, Any]] = {}
+    if "train" in settings.sources:
+        parts["train"] = (mentions.filter(pc.and_(pc.equal(mentions["split"], "train"), mapped)), inputs_of(linker, corpus, mentions))
     if synthetic and chosen:
         entries = tables.read(tables.EMBEDDED, synthetic)
         keep = pc.is_in(entries["note_id"], value_set=tables.read(tables.CHOSEN, chosen)["note_id"])
-        parts["synthetic"] = (entries.filter(keep), synthetic)
-    say("index: " + ", ".join(f"{len(entries):,} entries of {name}" for name, (entries, _) in parts.items()))
+        parts["synthetic"] = (entries.filter(keep), inputs_of(linker, synthetic, entries))
+    names = tables.read(tables.FOUND, found) if found else None
+    say("index: " + ", ".join([*(f"{len(entries):,} entries of {name}" for name, (entries, _) in parts.items()), *(["names of the kb"] if found else [])]))
 
-    cuis = _distinct([entries["cuis"] for entries, _ in parts.values()])
-    sources = [_source(entries, path, cuis) for entries, path in parts.values()]
-    # Mentions with the same vector are one query, searched once and copied to each of them.
-    rows, query_of = np.unique(queries["vector"].to_numpy(), return_inverse=True)
-    ranking = rank(_vectors(corpus, mentions)[rows], sources, linker.metric)
+    joined = [names] if names is not None else []
+    cuis = distinct([*(entries["cuis"].combine_chunks().flatten() for entries, _ in parts.values()), *(n["cui"] for n in joined)])
+    sets = distinct([*(entry_of(entries) for entries, _ in parts.values()), *(n["entry"] for n in joined)])
+    sources = {name: source_of(entries, inputs, cuis, sets) for name, (entries, inputs) in parts.items()}
+    ranking = _joined(queries, rows, sources, names, cuis, sets, comparison_of(linker, kb), _preference(settings, xrefs, cuis))
 
-    predictions = _spread(ranking, query_of, queries["entry_id"].combine_chunks(), cuis)
+    is_test = pc.and_(pc.equal(asked["split"], "test"), pc.greater(pc.list_value_length(asked["cuis"]), 0)).to_numpy()
+    predictions, others = (
+        _spread(ranking, query_of[wanted], asked["entry_id"].combine_chunks().filter(pa.array(wanted)), cuis, sets) for wanted in (is_test, ~is_test)
+    )
     scored = pc.count_distinct(predictions["mention_id"]).as_py()
-    expected = len(queries) if any(len(s.row) for s in sources) else 0
-    if scored != expected or len(predictions.filter(pc.equal(predictions["rank"], 1))) != expected:
-        raise AssertionError(f"{scored} mentions scored, {expected} expected")
-    say(f"{scored:,} of {len(queries):,} test mentions scored, each once ({len(rows):,} distinct queries, {len(cuis):,} concepts in the index)")
-    given = {"spec": spec, "index": index, "corpus": corpus, "kb": kb, "synthetic": synthetic, "chosen": chosen}
-    inputs = {role: path for role, path in given.items() if path}
+    unique = len(predictions.filter(pc.equal(predictions["rank"], 1))) == scored
+    searched = bool(names is not None and len(names)) or any(len(s.row) for s in sources.values())
+    dense = isinstance(linker, EncoderLinker | SelfAlignedLinker)
+    if not unique or scored > int(is_test.sum()) or (dense and searched and scored < int(is_test.sum())):
+        raise AssertionError(f"{scored} mentions scored, {int(is_test.sum())} expected")
+    say(f"{scored:,} of {int(is_test.sum()):,} test mentions scored, each once ({len(rows):,} distinct queries, {len(cuis):,} concepts in the index)")
+    given = {"spec": spec, "index": index, "corpus": corpus, "kb": kb, "found": found, "xrefs": xrefs, "synthetic": synthetic, "chosen": chosen}
     counts = {
-        "queries": len(queries),
+        "queries": int(is_test.sum()),
         "scored": scored,
         "index_entries": {name: len(entries) for name, (entries, _) in parts.items()},
         "index_concepts": len(cuis),
     }
-    tables.write(tables.LINKED, out, predictions, provenance.stamp("normalization link", inputs, counts=counts))
+    stamp = provenance.stamp("normalization link", {role: path for role, path in given.items() if path}, counts=counts)
+    tables.write(tables.LINKED, calibration, others, stamp)
+    tables.write(tables.LINKED, out, predictions, stamp)
 
 
-def rank(queries: np.ndarray, sources: Sequence[Source], metric: str, top: int = TOP) -> Ranking:
-    """The `top` concepts of each query over all sources together, exact.
-
-    Args:
-        queries: float32 [queries, dimensions].
-        sources: Parts of the index; concepts are numbered across them, in the order that breaks ties.
-        metric: `cosine` (vectors have length 1) and `ip`: inner product; `l2`: squared Euclidean distance, negated.
-        top: Concepts per query; fewer if the index has fewer.
-    """
-    decimals = 6 - max(0, round(math.log10(np.square(queries).sum(1).mean()))) if len(queries) else 6
-    # A concept among the best of the union is among the best of the source that holds its best entry, so each is searched alone.
-    found = [_search(queries, source, metric, top, decimals) for source in sources if len(queries) and len(source.row)]
-    empty = Ranking(*(np.empty(0, np.int64),) * 3, np.empty(0), np.empty(0, np.int64))
-    joined = Ranking(*(np.concatenate(columns) for columns in zip(empty, *found, strict=True)))
-    ranking = _reduce(joined.query, joined.concept, joined.score, joined.votes)
-    return _select(ranking, ranking.rank <= top)
+def comparison_of(linker: SearchingLinker, kb: Path | None, method: str = "flat") -> Comparison:
+    """How a linker compares; `kb` are the embedded names, where a tfidf linker's weights lie."""
+    if isinstance(linker, ExactLinker):
+        return Dictionary(linker.steps)
+    if isinstance(linker, TfidfLinker):
+        if kb is None:
+            raise UserError("missing names", "--kb", "the weights of n-grams are those of the knowledge base's names", "give --kb")
+        return Ngrams(linker.shortest, linker.longest, vectors_of(kb)[0])
+    return Vectors(linker.metric, method)
 
 
-def _search(queries: np.ndarray, source: Source, metric: str, top: int, decimals: int) -> Ranking:
-    """The `top` concepts of each query in one source, and all others that tie with the last of them.
-
-    Fetches more neighbours for the queries where the cut may hide a concept or a vote.
-    """
-    distance = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
-    bearers = np.bincount(source.row, minlength=len(source.vectors))
-    first = np.cumsum(bearers) - bearers  # position of a row's first concept
-    open_queries, done = np.arange(len(queries)), []
-    fetch = min(top * OVERFETCH, len(source.vectors))
-    while len(open_queries):
-        values, neighbours = faiss.knn(queries[open_queries], source.vectors, fetch, metric=distance)  # [open queries, fetch]
-        scores = np.round((-values if metric == "l2" else values).astype(np.float64), decimals) + 0.0  # + 0.0: no negative zero
-        hit, pair = _runs(first[neighbours].ravel(), bearers[neighbours].ravel())
-        ranking = _reduce(hit // fetch, source.concept[pair], scores.ravel()[hit], source.votes[pair])
-        if fetch < len(source.vectors):
-            # Entries not fetched score no higher than the last one fetched: what lies above it is complete, votes included.
-            ranking = _select(ranking, ranking.score > scores[ranking.query, -1])
-            complete = np.bincount(ranking.query, minlength=len(open_queries)) >= top
-        else:
-            complete = np.ones(len(open_queries), bool)
-        last = np.full(len(open_queries), -np.inf)
-        last[ranking.query[ranking.rank == top]] = ranking.score[ranking.rank == top]
-        ranking = _select(ranking, complete[ranking.query] & (ranking.score >= last[ranking.query]))
-        done.append(ranking._replace(query=open_queries[ranking.query]))
-        open_queries, fetch = open_queries[~complete], min(fetch * OVERFETCH, len(source.vectors))
-    return Ranking(*(np.concatenate(columns) for columns in zip(*done, strict=True)))
+def inputs_of(linker: SearchingLinker, path: Path, entries: pa.Table) -> Any:
+    """What the linker compares, by row: the mapped vectors beside an entries file, or the distinct strings of its entries."""
+    if isinstance(linker, EncoderLinker | SelfAlignedLinker):
+        vectors = vectors_of(path)
+        if len(entries) and pc.max(entries["vector"]).as_py() >= len(vectors):
+            raise UserError("wrong vectors", str(path), f"{len(vectors)} rows are fewer than its entries name", "delete the folder and rerun the workflow")
+        return vectors
+    texts = [""] * ((pc.max(entries["vector"]).as_py() + 1) if len(entries) else 0)
+    for row, text in zip(entries["vector"].to_pylist(), entries["text"].to_pylist(), strict=True):
+        texts[row] = text
+    return texts
 
 
-def _reduce(query: np.ndarray, concept: np.ndarray, score: np.ndarray, votes: np.ndarray) -> Ranking:
-    """Ranking of rows (query, concept, score, votes): each concept's best score, and its votes at that score."""
-    order = np.lexsort((-score, concept, query))
-    query, concept, score, votes = query[order], concept[order], score[order], votes[order]
-    new = np.ones(len(query), bool)
-    new[1:] = (query[1:] != query[:-1]) | (concept[1:] != concept[:-1])
-    start = np.flatnonzero(new)
-    at_best = score == score[start][np.cumsum(new) - 1]
-    votes = np.add.reduceat(votes * at_best, start) if len(start) else votes
-    query, concept, score = query[start], concept[start], score[start]
-    order = np.lexsort((concept, -votes, -score, query))
-    query = query[order]
-    place = np.arange(len(query)) - np.searchsorted(query, query) + 1
-    return Ranking(query, place, concept[order], score[order], votes[order])
-
-
-def _select(ranking: Ranking, kept: np.ndarray) -> Ranking:
-    """The rows of a ranking where `kept` is true."""
-    return Ranking(*(column[kept] for column in ranking))
-
-
-def _runs(first: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs first[i], first[i] + 1, …, of lengths[i], laid end to end: for each member the run it is of (i), and its value."""
-    run = np.repeat(np.arange(len(lengths)), lengths)
-    return run, np.arange(len(run)) + (first - (np.cumsum(lengths) - lengths))[run]
-
-
-def _distinct(lists: Sequence[pa.ChunkedArray]) -> pa.Array:
-    """Sorted distinct CUIs of list columns: the numbering of concepts, so that a lower number is a lower CUI."""
-    values = pa.concat_arrays([pc.list_flatten(column).unique() for column in lists]).unique()
-    return values.take(pc.array_sort_indices(values))
-
-
-def _vectors(entries_path: Path, entries: pa.Table) -> np.ndarray:
+def vectors_of(entries_path: Path) -> np.ndarray:
     """The mapped vectors beside an entries file."""
     path = entries_path.with_name("vectors.npy")
     try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UserError("unreadable vectors", str(path), str(error), "delete the folder and rerun the workflow") from error
-    if len(entries) and pc.max(entries["vector"]).as_py() >= len(vectors):
-        raise UserError("wrong vectors", str(path), f"{len(vectors)} rows are fewer than its entries name", "delete the folder and rerun the workflow")
-    return vectors
 
 
-def _source(entries: pa.Table, path: Path, cuis: pa.Array) -> Source:
-    """The distinct vectors of entries; entries that share a vector pool their concepts and votes."""
-    vectors = _vectors(path, entries)
-    rows, position = np.unique(entries["vector"].to_numpy(), return_inverse=True)
-    lists = entries["cuis"].combine_chunks()
-    row = position[pc.list_parent_indices(lists).to_numpy()]
-    concept = pc.index_in(pc.list_flatten(lists), value_set=cuis).to_numpy()
-    pairs, votes = np.unique(row.astype(np.int64) * len(cuis) + concept, return_counts=True)
-    used = vectors if len(rows) == len(vectors) else vectors[rows]
-    return Source(used, pairs // max(len(cuis), 1), pairs % max(len(cuis), 1), votes)
+def _joined(
+    queries: Any,
+    rows: np.ndarray,
+    sources: dict[str, Source],
+    names: pa.Table | None,
+    cuis: pa.Array,
+    sets: pa.Array,
+    comparison: Comparison,
+    preference: np.ndarray | None,
+) -> Ranking:
+    """Ranking over training mentions, found names and synthetic mentions, in this order where entries are equally good."""
+    found: dict[str, Ranking] = {name: best(queries, source, comparison) for name, source in sources.items() if len(rows) and len(source.row)}
+    parts = [found["train"]] if "train" in found else []
+    if names is not None:
+        asked = np.searchsorted(rows, names["query"].to_numpy())
+        kept = (asked < len(rows)) & (rows[np.minimum(asked, len(rows) - 1)] == names["query"].to_numpy()) if len(rows) else np.zeros(len(names), bool)
+        concept = pc.index_in(names["cui"], value_set=cuis).to_numpy().astype(np.int64)
+        entry = pc.index_in(names["entry"], value_set=sets).to_numpy().astype(np.int64)
+        columns = (asked, np.zeros(len(names), np.int64), concept, names["score"].to_numpy(), names["votes"].to_numpy(), entry)
+        parts.append(select(Ranking(*columns), kept))
+    return merge([*parts, *([found["synthetic"]] if "synthetic" in found else [])], preference)
 
 
-def _spread(ranking: Ranking, query_of: np.ndarray, mention_ids: pa.Array, cuis: pa.Array) -> pa.Table:
+def _preference(index: Index, xrefs: Path | None, cuis: pa.Array) -> np.ndarray | None:
+    """Of each concept, the place of the first vocabulary of `prefer_xrefs` that has a code for it."""
+    if xrefs is None:
+        return None
+    table = tables.read(tables.XREFS, xrefs)
+    places = np.full(len(cuis), len(index.prefer_xrefs), np.int64)
+    for place, vocabulary in reversed(list(enumerate(index.prefer_xrefs))):
+        coded = table.filter(pc.equal(table["source"], vocabulary))["cui"].unique()
+        places[pc.is_in(cuis, value_set=coded).to_numpy(zero_copy_only=False)] = place
+    return places
+
+
+def _empty() -> Ranking:
+    return merge([])
+
+
+def _some(inputs: Any, rows: np.ndarray) -> Any:
+    return inputs[rows] if isinstance(inputs, np.ndarray) else [inputs[i] for i in rows]
+
+
+def _spread(ranking: Ranking, query_of: np.ndarray, mention_ids: pa.Array, cuis: pa.Array, sets: pa.Array) -> pa.Table:
     """One row per mention and rank: the ranking of each distinct query, copied to the mentions that asked it."""
-    lengths = np.bincount(ranking.query, minlength=int(query_of.max(initial=-1)) + 1)
-    mention, row = _runs((np.cumsum(lengths) - lengths)[query_of], lengths[query_of])
+    highest = max(int(query_of.max(initial=-1)), int(ranking.query.max(initial=-1))) + 1
+    lengths = np.bincount(ranking.query, minlength=highest)
+    mention, row = runs((np.cumsum(lengths) - lengths)[query_of], lengths[query_of])
     return pa.table(
         {
             "mention_id": mention_ids.take(pa.array(mention)),
             "rank": ranking.rank[row],
             "cui": cuis.take(pa.array(ranking.concept[row])),
             "score": ranking.score[row],
+            "entry": sets.take(pa.array(ranking.entry[row])),
         }
     )

@@ -1,0 +1,295 @@
+"""Self-alignment: an encoder is trained so that names of one concept lie together (SapBERT's objective, arXiv 2010.11784).
+
+Pairs are two names of a concept, or a training mention and a name of its concept. Each update holds pairs of some concepts
+and of their neighbours, so that near misses meet in one batch; of these the miner keeps the hard pairs, online, and the
+multi-similarity loss moves them. Both come from pytorch-metric-learning.
+
+Every `eval_steps` updates, dev mentions are linked to the training mentions and names (acc@1, lenient: any concept of the
+nearest entry), the best weights are kept, and a checkpoint is written, from which a killed job goes on with the same numbers.
+The dev names are a fixed sample of the dictionary beside all names of the dev concepts, so that a measurement takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mentionforge import provenance, tables
+from mentionforge.config import Alignment, SelfAlignedLinker, read_spec
+from mentionforge.encoders import Encoder, fast_bfloat16
+from mentionforge.errors import UserError
+from mentionforge.progress import say
+
+DEV_NAMES = 12_000
+"""Names of other concepts that stand beside those of the dev concepts in a measurement."""
+
+
+class Material(NamedTuple):
+    """What an encoder is trained on and measured with.
+
+    Attributes:
+        names: Sorted distinct names of each concept, by CUI in sorted order.
+        mentions: Distinct (surface, CUI) of the training split, for concepts that have a name.
+        dev: Distinct (surface, CUIs) of the dev split.
+        train: Distinct (surface, CUIs) of the training split.
+    """
+
+    names: dict[str, list[str]]
+    mentions: list[tuple[str, str]]
+    dev: list[tuple[str, frozenset[str]]]
+    train: list[tuple[str, frozenset[str]]]
+
+
+def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, synthetic: Path | None = None) -> None:
+    """Train an encoder and write its weights (safetensors, tokenizer) and their stamp, fetched.json.
+
+    Args:
+        spec: Spec of the linker.
+        model: Stamp of the encoder's weights to start from.
+        kb: Folder with tables.NAMES and tables.XREFS.
+        mentions: tables.MENTIONS of the corpus.
+        out: Folder to write.
+        synthetic: Folder with tables.SYNTHETIC_MENTIONS, if they are further names.
+
+    Raises:
+        UserError: No concept has two names.
+    """
+    import torch
+    from pytorch_metric_learning.losses import MultiSimilarityLoss
+    from pytorch_metric_learning.miners import MultiSimilarityMiner
+
+    linker: SelfAlignedLinker = read_spec(spec)
+    settings = linker.train
+    material = gather(linker, kb, mentions, synthetic)
+    encoder = Encoder(model, linker.pooling, linker.max_tokens, linker.batch_size, "auto")
+    cuis = list(material.names)
+    neighbours = _neighbours(encoder, material, settings.neighbours)
+    rng = np.random.default_rng(settings.seed)
+    torch.manual_seed(settings.seed)
+    fast = fast_bfloat16(encoder.device)
+    loss_of, mine = MultiSimilarityLoss(alpha=1, beta=60, base=0.5), MultiSimilarityMiner(epsilon=0.2)
+    optimizer = torch.optim.AdamW(encoder.model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    warm = max(1, settings.steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm, max(0.0, (settings.steps - step) / max(1, settings.steps - warm)))
+    )
+    state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stale": 0, "history": []}
+    out.mkdir(parents=True, exist_ok=True)
+    key = provenance.digest(spec.read_text() + provenance.sha256_paths([model, mentions, *([synthetic] if synthetic else [])]))
+    checkpoint = out / "checkpoint"
+    if (checkpoint / "state.json").is_file():
+        kept = json.loads((checkpoint / "state.json").read_text())
+        if kept["key"] == key:
+            state = {name: kept[name] for name in state}
+            _load(checkpoint, encoder.model, optimizer)
+            rng.bit_generator.state = kept["rng"]
+            for _ in range(state["step"]):
+                schedule.step()
+            say(f"going on from update {state['step']}")
+    say(f"{len(cuis):,} concepts, {sum(map(len, material.names.values())):,} names, {len(material.mentions):,} mentions; {settings.steps} updates at most")
+    if not state["history"]:
+        state["history"].append({"step": 0, "dev_acc@1": _measure(encoder, material)})
+        state["best"] = state["history"][0]["dev_acc@1"]
+        _keep(out / "best", encoder)
+        say(f"dev acc@1 before training: {state['best']:.4f}")
+    encoder.model.train()
+    running: list[float] = []
+    while state["step"] < settings.steps and state["stale"] < settings.patience:
+        texts, labels = batch(material, cuis, neighbours, settings, rng)
+        with torch.autocast(encoder.device.type, torch.bfloat16, enabled=fast):
+            vectors = _forward(encoder, texts)
+        target = torch.tensor(labels, device=encoder.device)
+        loss = loss_of(vectors, target, mine(vectors, target))
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        running.append(float(loss.detach()))
+        state["step"] += 1
+        if state["step"] % settings.eval_steps == 0 or state["step"] == settings.steps:
+            encoder.model.eval()
+            score = _measure(encoder, material)
+            encoder.model.train()
+            state["history"].append({"step": state["step"], "dev_acc@1": score, "loss": float(np.mean(running))})
+            say(f"update {state['step']:,} of {settings.steps:,}: loss {np.mean(running):.4f}, dev acc@1 {score:.4f}")
+            running = []
+            if score > state["best"]:
+                state.update(best=score, best_step=state["step"], stale=0)
+                _keep(out / "best", encoder)
+            else:
+                state["stale"] += 1
+            _checkpoint(checkpoint, encoder.model, optimizer, {**state, "rng": rng.bit_generator.state, "key": key})
+    say(f"best at update {state['best_step']}: dev acc@1 {state['best']:.4f}; {state['step']} updates made")
+    weights = out / "weights"
+    shutil.rmtree(weights, ignore_errors=True)
+    os.replace(out / "best", weights)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    inputs = {"spec": spec, "model": model, "names": kb / "names.parquet", "xrefs": kb / "xrefs.parquet", "mentions": mentions}
+    inputs |= {"synthetic": synthetic / "mentions.parquet"} if synthetic else {}
+    stamp = provenance.stamp("normalization align", inputs, history=state["history"], best_step=state["best_step"])
+    given = {"folder": weights.name, "reference": {"aligned": key}, "sha256": provenance.sha256_file(weights / "model.safetensors"), "training": stamp}
+    _write(out / "fetched.json", json.dumps(given, indent=1, sort_keys=True))
+
+
+def gather(linker: SelfAlignedLinker, kb: Path, mentions: Path, synthetic: Path | None = None) -> Material:
+    """Names by concept, and the corpus' mentions; synthetic mentions are names of concepts that the training split lacks.
+
+    Raises:
+        UserError: No concept has two names.
+    """
+    settings = linker.train
+    table = tables.read(tables.NAMES, kb / "names.parquet")
+    if settings.xrefs:
+        xrefs = tables.read(tables.XREFS, kb / "xrefs.parquet")
+        coded = xrefs.filter(pc.is_in(xrefs["source"], value_set=pa.array(settings.xrefs)))["cui"].unique()
+        table = table.filter(pc.is_in(table["cui"], value_set=coded))
+    names: dict[str, dict[str, str]] = {}
+
+    def add(cui: str, name: str) -> None:
+        names.setdefault(cui, {}).setdefault(name.casefold(), name)
+
+    for cui, name in zip(table["cui"].to_pylist(), table["name"].to_pylist(), strict=True):
+        add(cui, name)
+    found: dict[str, set[tuple[str, frozenset[str]]]] = {"train": set(), "dev": set()}
+    for m in tables.read(tables.MENTIONS, mentions).to_pylist():
+        if m["split"] in found and m["cuis"]:
+            surface = (m["expanded"] if linker.expand_abbreviations else None) or m["surface"]
+            found[m["split"]].add((surface, frozenset(m["cuis"])))
+    if synthetic:
+        known = {cui for _, cuis in found["train"] for cui in cuis}
+        for m in tables.read(tables.SYNTHETIC_MENTIONS, synthetic / "mentions.parquet").to_pylist():
+            if m["cui"] not in known and m["cui"] in names:
+                add(m["cui"], m["surface"])
+    sorted_names = {cui: sorted(names[cui].values()) for cui in sorted(names)}
+    if not any(len(found_names) > 1 for found_names in sorted_names.values()):
+        raise UserError("nothing to align", str(kb / "names.parquet"), "no concept has two names", "check train.xrefs, or take another knowledge base")
+    train, dev = (sorted(found[split], key=lambda m: (m[0], sorted(m[1]))) for split in ("train", "dev"))
+    pairs = sorted({(surface, cui) for surface, cuis in train for cui in cuis if cui in sorted_names})
+    return Material(sorted_names, pairs, dev, train)
+
+
+def batch(material: Material, cuis: Sequence[str], neighbours: np.ndarray, settings: Alignment, rng: np.random.Generator) -> tuple[list[str], list[int]]:
+    """Texts of one update and the concept of each: `pairs` pairs, and for each a pair or a single name of its neighbours."""
+    place = {cui: i for i, cui in enumerate(cuis)}
+    several = [cui for cui in cuis if len(material.names[cui]) > 1]
+    texts: list[str] = []
+    labels: list[int] = []
+
+    def add(cui: str) -> None:
+        names = material.names[cui]
+        chosen = rng.choice(len(names), size=min(2, len(names)), replace=False)
+        texts.extend(names[i] for i in chosen)
+        labels.extend([place[cui]] * len(chosen))
+
+    while len(texts) < 2 * settings.pairs:
+        if material.mentions and rng.random() < settings.mentions:
+            surface, cui = material.mentions[rng.integers(len(material.mentions))]
+            texts += [surface, material.names[cui][rng.integers(len(material.names[cui]))]]
+            labels += [place[cui]] * 2
+        else:
+            cui = several[rng.integers(len(several))]
+            add(cui)
+        near = neighbours[place[cui]]
+        for i in rng.choice(near, size=min(settings.neighbours, len(near)), replace=False) if len(near) else ():
+            add(cuis[i])
+    return texts, labels
+
+
+def _neighbours(encoder: Encoder, material: Material, wanted: int) -> np.ndarray:
+    """For each concept, the concepts nearest to it by the mean of their first names' vectors, more than twice as many as are used."""
+    import faiss
+
+    number = min(2 * wanted + 1, len(material.names) - 1)
+    if wanted == 0 or number < 1:
+        return np.empty((len(material.names), 0), np.int64)
+    texts = [name for names in material.names.values() for name in names[:4]]
+    owner = np.repeat(np.arange(len(material.names)), [len(names[:4]) for names in material.names.values()])
+    vectors = encoder.encode(encoder.strings(texts), "embedding names, for neighbours").dense()
+    centres = np.zeros((len(material.names), vectors.shape[1]), np.float32)
+    np.add.at(centres, owner, vectors)
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True) + 1e-9
+    _, found = faiss.knn(centres, centres, number + 1, metric=faiss.METRIC_INNER_PRODUCT)
+    rows = [[i for i in row if i != concept][:number] for concept, row in enumerate(found.tolist())]
+    return np.array(rows, np.int64)
+
+
+def _forward(encoder: Encoder, texts: Sequence[str]) -> Any:
+    """Vectors of length 1 with gradients, [texts, dimensions]; pooled as the linker does."""
+    import torch
+
+    inputs = encoder.tokenizer(list(texts), padding=True, truncation=True, max_length=encoder.max_tokens, return_tensors="pt").to(encoder.device)
+    hidden = encoder.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state.float()
+    if encoder.pooling == "cls":
+        return torch.nn.functional.normalize(hidden[:, 0], dim=1)
+    mask = inputs["attention_mask"].unsqueeze(-1).float()
+    return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
+
+
+def _measure(encoder: Encoder, material: Material) -> float:
+    """Lenient acc@1 of dev mentions against training mentions and names; 0 without dev."""
+    import faiss
+
+    if not material.dev:
+        return 0.0
+    asked = {cui for _, cuis in material.dev for cui in cuis}
+    others = [(name, frozenset([cui])) for cui, names in material.names.items() if cui not in asked for name in names]
+    step = max(1, len(others) // DEV_NAMES)
+    entries = [*material.train, *((name, frozenset([cui])) for cui in sorted(asked & set(material.names)) for name in material.names[cui]), *others[::step]]
+    rows = encoder.encode(encoder.strings([text for text, _ in [*entries, *material.dev]]), "measuring on dev").dense()
+    _, found = faiss.knn(rows[len(entries) :], rows[: len(entries)], 1, metric=faiss.METRIC_INNER_PRODUCT)
+    return float(np.mean([bool(entries[i][1] & cuis) for (i,), (_, cuis) in zip(found.tolist(), material.dev, strict=True)]))
+
+
+def _keep(path: Path, encoder: Encoder) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    encoder.model.save_pretrained(temporary, safe_serialization=True)
+    encoder.tokenizer.save_pretrained(temporary)
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(temporary, path)
+
+
+def _checkpoint(path: Path, model: Any, optimizer: Any, state: dict[str, Any]) -> None:
+    """Weights, moments of the optimizer and state, as safetensors and JSON; the folder before is replaced once all is there."""
+    import torch
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True, exist_ok=True)
+    arrays = {f"model.{name}": value.detach().contiguous() for name, value in model.state_dict().items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        arrays |= {f"optimizer.{number}.{name}": value.detach().contiguous() for name, value in moments.items()}
+    arrays["torch_rng"] = torch.get_rng_state()
+    save_file(arrays, temporary / "state.safetensors")
+    (temporary / "state.json").write_text(json.dumps(state))
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(temporary, path)
+
+
+def _load(path: Path, model: Any, optimizer: Any) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    arrays = load_file(path / "state.safetensors")
+    model.load_state_dict({name.removeprefix("model."): value for name, value in arrays.items() if name.startswith("model.")})
+    moments: dict[int, dict[str, Any]] = {}
+    for name, value in arrays.items():
+        if name.startswith("optimizer."):
+            _, number, what = name.split(".", 2)
+            moments.setdefault(int(number), {})[what] = value
+    given = optimizer.state_dict()
+    optimizer.load_state_dict({**given, "state": moments})
+    torch.set_rng_state(arrays["torch_rng"])
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text + "\n")
+    os.replace(temporary, path)

@@ -1,0 +1,168 @@
+"""Fusion: one ranking from those of several linkers on the same cell, by ranks or by scores.
+
+- `rank`: a concept's score is the sum over linkers of 1 / (constant + rank); a linker that does not list it adds nothing.
+- `score`: the weighted sum of its scores; where a linker lists its full depth of concepts but not this one, it counts as the
+  last that is listed, and as 0 where the linker lists fewer. Weights are those of a grid, summing to 1, with the most dev
+  mentions right at rank 1; of equally good ones the most even, then the first. Without dev mentions they are equal.
+
+Ties after rounding to six decimals: by the rank in the first linker that lists the concept, the linkers in the order of the
+config, then by CUI. A concept's entry is that of the first linker that lists it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mentionforge import provenance, tables
+from mentionforge.config import HybridLinker, read_spec
+from mentionforge.errors import UserError
+from mentionforge.normalization.search import TOP, distinct
+from mentionforge.progress import say
+
+
+class Lists(NamedTuple):
+    """Concepts that any linker lists for a mention, aligned and sorted by mention, then concept.
+
+    `ranks` and `scores` are float64 [linkers, pairs]: ranks are infinite, and scores filled as `score` fusion counts them,
+    where a linker does not list the concept. `entry` is a number among joined concepts.
+    """
+
+    mention: np.ndarray
+    concept: np.ndarray
+    entry: np.ndarray
+    ranks: np.ndarray
+    scores: np.ndarray
+
+
+def fuse(spec: Path, predictions: Sequence[Path], calibrations: Sequence[Path], mentions: Path, out: Path, calibration: Path) -> None:
+    """Fuse the rankings of a cell (tables.LINKED).
+
+    Args:
+        spec: Spec of the hybrid linker.
+        predictions: Predictions of its linkers, in the order of the config.
+        calibrations: Their rankings of the other mentions, in the same order.
+        mentions: tables.MENTIONS, for the gold concepts of dev.
+        out: Predictions to write.
+        calibration: The other mentions' rankings to write.
+    """
+    linker: HybridLinker = read_spec(spec)
+    if not len(predictions) == len(calibrations) == len(linker.linkers):
+        raise UserError(
+            "wrong predictions", str(spec), f"{len(linker.linkers)} linkers are fused", "give one --predictions and --calibration for each, in order"
+        )
+    test, others = [tables.read(tables.LINKED, p) for p in predictions], [tables.read(tables.LINKED, p) for p in calibrations]
+    everything = [*test, *others]
+    cuis, sets = distinct([t["cui"] for t in everything]), distinct([t["entry"] for t in everything])
+    gold = tables.read(tables.MENTIONS, mentions).filter(pc.field("split") == "dev")
+    dev_ids = gold["mention_id"].combine_chunks()
+    other_ids, lists = lists_of(others, cuis, sets)
+    report: dict[str, object] = {"linkers": list(linker.linkers), "fusion": linker.fusion}
+    weights = np.full(len(linker.linkers), 1 / len(linker.linkers))
+    if linker.fusion == "score":
+        right = right_pairs(lists, other_ids, cuis, dev_ids, gold["cuis"].to_pylist())
+        weights, accuracy, n = tune(lists, right, other_ids, dev_ids, linker.step)
+        report |= {"weights": weights.tolist(), "dev_acc@1": accuracy, "dev_mentions": n}
+        say("weights by dev: " + ", ".join(f"{name} {w:.2f}" for name, w in zip(linker.linkers, weights, strict=True)) + f" (acc@1 {accuracy:.4f}, n={n:,})")
+    inputs = {"spec": spec, "mentions": mentions}
+    inputs |= {f"{kind}.{i}": p for kind, paths in (("predictions", predictions), ("calibration", calibrations)) for i, p in enumerate(paths)}
+    stamp = provenance.stamp("normalization fuse", inputs, **report)
+    tables.write(tables.LINKED, calibration, ranked(lists, combined(lists, linker, weights), other_ids, cuis, sets), stamp)
+    test_ids, test_lists = lists_of(test, cuis, sets)
+    tables.write(tables.LINKED, out, ranked(test_lists, combined(test_lists, linker, weights), test_ids, cuis, sets), stamp)
+    say(f"{len(test_ids):,} test mentions ranked anew from {len(linker.linkers)} linkers")
+
+
+def lists_of(rankings: Sequence[pa.Table], cuis: pa.Array, sets: pa.Array) -> tuple[pa.Array, Lists]:
+    """Distinct mention ids, and what the linkers list for them."""
+    ids = distinct([t["mention_id"] for t in rankings])
+    keys, columns = [], []
+    for table in rankings:
+        mention = pc.index_in(table["mention_id"], value_set=ids).to_numpy().astype(np.int64)
+        concept = pc.index_in(table["cui"], value_set=cuis).to_numpy().astype(np.int64)
+        keys.append(mention * max(len(cuis), 1) + concept)
+        columns.append((mention, table["rank"].to_numpy(), table["score"].to_numpy(), pc.index_in(table["entry"], value_set=sets).to_numpy()))
+    pairs = np.unique(np.concatenate(keys)) if keys else np.empty(0, np.int64)
+    mention, concept = pairs // max(len(cuis), 1), pairs % max(len(cuis), 1)
+    ranks, scores = np.full((len(rankings), len(pairs)), np.inf), np.zeros((len(rankings), len(pairs)))
+    entry = np.full(len(pairs), -1)
+    for i, (key, (owner, rank, score, number)) in enumerate(zip(keys, columns, strict=True)):
+        floor = np.zeros(len(ids))
+        last = rank == TOP
+        floor[owner[last]] = score[last]
+        scores[i] = floor[mention]
+        place = np.searchsorted(pairs, key)
+        ranks[i, place], scores[i, place] = rank, score
+        entry[place] = np.where(entry[place] < 0, number, entry[place])
+    return ids, Lists(mention, concept, entry, ranks, scores)
+
+
+def combined(lists: Lists, linker: HybridLinker, weights: np.ndarray) -> np.ndarray:
+    """Fused score of each pair."""
+    fused = weights @ lists.scores if linker.fusion == "score" else (1 / (linker.constant + lists.ranks)).sum(0)
+    return np.round(fused, 6) + 0.0
+
+
+def ordered(lists: Lists, scores: np.ndarray) -> np.ndarray:
+    """Positions of the pairs by mention, then score, then the first linkers' ranks, then CUI."""
+    return np.lexsort((lists.concept, *reversed(list(lists.ranks)), -scores, lists.mention))
+
+
+def right_pairs(lists: Lists, ids: pa.Array, cuis: pa.Array, gold_ids: pa.Array, gold: Sequence[Sequence[str]]) -> np.ndarray:
+    """Whether each pair's concept is one of its mention's gold concepts."""
+    number = {cui: i for i, cui in enumerate(cuis.to_pylist())}
+    place = {mention: i for i, mention in enumerate(ids.to_pylist())}
+    keys = [
+        place[m] * max(len(cuis), 1) + number[c] for m, concepts in zip(gold_ids.to_pylist(), gold, strict=True) if m in place for c in concepts if c in number
+    ]
+    return np.isin(lists.mention * max(len(cuis), 1) + lists.concept, keys)
+
+
+def tune(lists: Lists, right: np.ndarray, ids: pa.Array, dev_ids: pa.Array, step: float) -> tuple[np.ndarray, float, int]:
+    """Weights with the best acc@1 on dev mentions with a concept that is listed, that accuracy, and the number of mentions."""
+    number = lists.scores.shape[0]
+    equal = np.full(number, 1 / number)
+    asked = np.zeros(len(ids), bool)
+    asked[lists.mention[right]] = True  # no weights can help the others
+    asked &= pc.is_in(ids, value_set=dev_ids).to_numpy(zero_copy_only=False)
+    if not asked.any():
+        return equal, 0.0, 0
+    kept = asked[lists.mention]
+    some = Lists(*(column[..., kept] for column in lists))
+    good = right[kept]
+    parts = round(1 / step)
+    best: tuple[float, float, tuple[int, ...]] | None = None
+    for split in itertools.product(range(parts + 1), repeat=number - 1):
+        if sum(split) > parts:
+            continue
+        counts = (*split, parts - sum(split))
+        weights = np.array(counts) / parts
+        order = ordered(some, np.round(weights @ some.scores, 6) + 0.0)
+        first = np.flatnonzero(np.diff(some.mention[order], prepend=-1))
+        candidate = (-float(good[order[first]].mean()), float(np.square(weights - equal).sum()), counts)
+        best = candidate if best is None or candidate < best else best
+    assert best is not None
+    return np.array(best[2]) / parts, -best[0], int(asked.sum())
+
+
+def ranked(lists: Lists, scores: np.ndarray, ids: pa.Array, cuis: pa.Array, sets: pa.Array) -> pa.Table:
+    """The first concepts of each mention as rows of tables.LINKED."""
+    order = ordered(lists, scores)
+    mention = lists.mention[order]
+    rank = np.arange(len(order)) - np.searchsorted(mention, mention) + 1
+    order, rank, mention = (column[rank <= TOP] for column in (order, rank, mention))
+    return pa.table(
+        {
+            "mention_id": ids.take(pa.array(mention)),
+            "rank": rank,
+            "cui": cuis.take(pa.array(lists.concept[order])),
+            "score": scores[order],
+            "entry": sets.take(pa.array(lists.entry[order])),
+        }
+    )
