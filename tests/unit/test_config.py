@@ -30,8 +30,8 @@ def raw() -> dict:
 def test_default_is_valid_and_counts_its_cells() -> None:
     config = load_config(raw(), root=ROOT)
     normalization, recognition = normalization_cells(config), recognition_cells(config)
-    # 3 corpora x 2 linkers x 3 indexes x (1 baseline + 4 strategies x 3 generators)
-    assert len(normalization) == 3 * 2 * 3 * 13
+    # 3 corpora x 3 indexes x (2 linkers x (1 baseline + 4 strategies x 3 generators) + 1 linker without generators)
+    assert len(normalization) == 3 * 3 * (2 * 13 + 1)
     assert {(c.corpus, c.strategy) for c in recognition} >= {("demo_semeval", s) for s in config.strategies}
     assert {c.corpus for c in recognition} == set(config.corpora)
     assert all((c.strategy == "none") == (c.generator == "none") for c in [*normalization, *recognition])
