@@ -17,7 +17,7 @@ from mentionforge.errors import UserError
 from mentionforge.kb.commands import app as kb_app
 from mentionforge.normalization.commands import app
 from mentionforge.normalization.linking import link, search_kb
-from mentionforge.normalization.search import Dictionary, Ngrams, Source, Vectors, normalized
+from mentionforge.normalization.search import Source, Vectors
 from mentionforge.normalization.search import rank as rank_all
 
 RNG = np.random.default_rng(5)
