@@ -51,7 +51,8 @@ def main() -> None:
                 found = cuis[(np.arange(DEPTH)[None] + rng.integers(0, CONCEPTS, MENTIONS)[:, None]) % CONCEPTS]
                 hit = rng.random(MENTIONS) < 0.7
                 found[hit, 0] = of_mention[:MENTIONS][hit]
-                table = {"mention_id": ids, "rank": np.tile(np.arange(1, DEPTH + 1), MENTIONS), "cui": found.ravel(), "score": np.zeros(MENTIONS * DEPTH)}
+                concepts, ranks = found.ravel(), np.tile(np.arange(1, DEPTH + 1), MENTIONS)
+                table = {"mention_id": ids, "rank": ranks, "cui": concepts, "score": np.zeros(len(ids)), "entry": concepts}
                 path = folder / f"normalization/c/{generator}/{strategy}/mention/{index}/predictions.parquet"
                 tables.write(tables.LINKED, path, pa.table({k: pa.array(v) for k, v in table.items()}))
                 predictions.append(path)

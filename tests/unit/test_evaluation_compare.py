@@ -70,7 +70,7 @@ def run(tmp_path_factory):
                 found[m["mention_id"]] = rank
                 ordered = [f"X{i}" for i in range(5)]
                 ordered[rank - 1] = m["cuis"][0]
-                rows += [{"mention_id": m["mention_id"], "rank": r + 1, "cui": c, "score": 1 - r / 10} for r, c in enumerate(ordered)]
+                rows += [{"mention_id": m["mention_id"], "rank": r + 1, "cui": c, "score": 1 - r / 10, "entry": c} for r, c in enumerate(ordered)]
             path = folder / f"normalization/c/{generator}/{strategy}/mention/{index}/predictions.parquet"
             tables.write(tables.LINKED, path, rows)
             ranks[generator, strategy, index] = found
