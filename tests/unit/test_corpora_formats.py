@@ -288,6 +288,23 @@ def test_bioc_resolves_no_entities(tmp_path):
         assert caught.value.what in ("entities in the document type", "no well-formed XML") and "secret" not in str(caught.value)
 
 
+def test_bioc_counts_the_infons_it_does_not_read(tmp_path):
+    infons = '<infon key="MeSH">D1|D2</infon><infon key="Origin">x</infon>'
+    body = f"<passage><offset>0</offset><text>Gout</text>{mention(0, 'Gout', infons)}</passage>"
+    reading = read(bioc.stream, write(tmp_path, bioc_xml(body), "a.xml"), "CUI")
+    assert reading.documents[0].annotations[0].ids == ("MSH:D1", "MSH:D2")
+    assert +reading.handled == {"infons origin: not read": 1}
+
+
+def test_bioc_is_no_bomb(tmp_path):
+    """Entities of entities, in text and in an attribute, end at once and in an error."""
+    declared = '<!ENTITY a "0000000000">' + "".join(f'<!ENTITY {y} "{f"&{x};" * 10}">' for x, y in zip("abcdefghi", "bcdefghij", strict=True))
+    for body in ("<infon key='&j;'/>", "<passage><text>&j;</text></passage>"):
+        with pytest.raises(UserError) as caught:
+            read(bioc.stream, write(tmp_path, bioc_xml(body, f"<!DOCTYPE collection [{declared}]>"), "a.xml"))
+        assert caught.value.what in ("entities in the document type", "no well-formed XML")
+
+
 def test_bioc_declares_its_encoding(tmp_path):
     content = bioc_xml("<passage><offset>0</offset><text>Sjögren</text></passage>").replace("UTF-8", "ISO-8859-1")
     [document] = read(bioc.stream, write(tmp_path, content.encode("latin-1"), "a.xml")).documents
@@ -323,7 +340,17 @@ def bioc_of(path: Path, out: Path) -> None:
     out.write_text(biocxml.dumps(collection), encoding="utf-8")
 
 
-@pytest.mark.parametrize(("name", "documents", "mentions"), [("ncbi_disease/NCBItestset_corpus.txt", 100, 960), ("bc5cdr/CDR_TestSet.PubTator.txt", 500, 4424)])
+@pytest.mark.parametrize(
+    ("name", "documents", "mentions"),
+    [
+        ("ncbi_disease/NCBItrainset_corpus.txt", 593, 5145),
+        ("ncbi_disease/NCBIdevelopset_corpus.txt", 100, 787),
+        ("ncbi_disease/NCBItestset_corpus.txt", 100, 960),
+        ("bc5cdr/CDR_TrainingSet.PubTator.txt", 500, 4182),
+        ("bc5cdr/CDR_DevelopmentSet.PubTator.txt", 500, 4244),
+        ("bc5cdr/CDR_TestSet.PubTator.txt", 500, 4424),
+    ],
+)
 def test_bioc_has_what_pubtator_has(shared_data, tmp_path, name, documents, mentions):
     bioc_of(shared_data / name, tmp_path / "a.xml")
     types = ("Disease",) if "bc5cdr" in name else ()

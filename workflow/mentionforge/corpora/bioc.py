@@ -187,19 +187,24 @@ def _annotation(element: Any, where: str, doc_id: str, text: str, id_prefix: str
     spans = check_pieces(doc_id, published, text, where, tally)
     if element.find("text") is not None:
         check_surface(doc_id, tuple(published), text, _string(element, "text", where), where, tally)
-    return annotation(spans, entity_type, _ids(infons), id_prefix)
+    ids, read = _ids(infons)
+    for key in infons.keys() - read - {"type", "compositerole"}:
+        tally.handled[f"infons {key}: not read"] += 1
+    return annotation(spans, entity_type, ids, id_prefix)
 
 
-def _ids(infons: dict[str, str]) -> str:
-    """The concept column: ids joined by |, with prefix where the infon's name is one."""
+def _ids(infons: dict[str, str]) -> tuple[str, set[str]]:
+    """The concept column (ids joined by |, with prefix where the infon's name is one), and the infons it comes from."""
     for key in ID_KEYS:
         if key in infons:
-            return infons[key]
+            return infons[key], {key}
     parts = []
+    read = set()
     for vocabulary in ID_VOCABULARIES:
         if value := infons.get(vocabulary.lower(), "").strip():
+            read.add(vocabulary.lower())
             parts += [part if ":" in part else f"{vocabulary}:{part.strip()}" for part in value.replace("+", "|").split("|")]
-    return "|".join(parts)
+    return "|".join(parts), read
 
 
 def _string(element: Any, tag: str, where: str) -> str:
