@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mentionforge import tables
 from mentionforge.config import Corpus
-from mentionforge.corpora import build, convert
+from mentionforge.corpora import build, convert, pubtator
 from mentionforge.corpora.commands import app
 from mentionforge.corpora.concepts import ConceptMap, Mapped
 from mentionforge.errors import UserError
@@ -185,50 +185,63 @@ def test_stats_command_without_stats(tmp_path):
 # ---------------------------------------------------------------------------------------------------------- real corpora
 
 
-def real(shared_data: Path, splits, **settings):
-    splits = {s: [str(shared_data / p) for p in paths] for s, paths in splits.items()}
-    corpus = Corpus.model_validate({"kb": "none", "reader": "pubtator", "splits": splits, **settings})
-    collected = build.collect(corpus, "real")
-    gold, removed, _ = build.gold_mentions(collected.documents, corpus.composite)
-    unmapped = {i: Mapped((), "no_id" if not i else "code_not_in_kb") for g in gold for i in g.annotation.ids}
-    sentences = {d.doc_id: [(0, len(d.text))] for found in collected.documents.values() for d in found}
-    stats = build.split_stats(collected.documents, sentences, gold, [[] for _ in gold], ["unmapped"] * len(gold), unmapped)
-    return collected, gold, removed, stats
+@pytest.fixture
+def real(shared_data, tmp_path, monkeypatch):
+    """Reads a real corpus through a knowledge base that gives each id a CUI of its own; each document is one sentence."""
+    monkeypatch.setattr(build.text, "sentences", lambda texts: [[(0, len(t))] for t in texts])
+
+    def read(splits, **settings):
+        splits = {s: [str(shared_data / p) for p in paths] for s, paths in splits.items()}
+        ids = {i for paths in splits.values() for p in paths for d in pubtator.read(Path(p), "MSH").documents for a in d.annotations for i in a.ids if i}
+        kb = make_kb(tmp_path / "kb", [(*i.split(":", 1), f"X{i}") for i in ids])
+        stats = build.read_corpus(make_spec(tmp_path, "real", reader="pubtator", splits=splits, **settings), kb, tmp_path / "out")
+        return stats, tables.read(tables.MENTIONS, tmp_path / "out/mentions.parquet").to_pylist(), tmp_path / "out"
+
+    return read
 
 
-def test_ncbi_has_the_published_counts(shared_data):
-    collected, gold, removed, stats = real(shared_data, NCBI)
-    assert [collected.read[s]["documents"] for s in tables.SPLITS] == [593, 100, 100]
-    assert [collected.read[s]["mentions"] for s in tables.SPLITS] == [5145, 787, 960]
-    assert [collected.read[s]["mentions_without_id"] for s in tables.SPLITS] == [0, 0, 0]
-    assert collected.duplicate_documents == ["8528200"]
-    assert [stats[s]["documents"] for s in tables.SPLITS] == [592, 100, 100]
-    assert collected.repairs == [
+def counts(stats, *keys):
+    return [[stats[s][key] for s in tables.SPLITS] for key in keys]
+
+
+def test_ncbi_has_the_published_counts(real):
+    stats, mentions, out = real(NCBI)
+    assert counts(stats["read"], "documents", "mentions", "mentions_without_id") == [[593, 100, 100], [5145, 787, 960], [0, 0, 0]]
+    assert stats["dropped"]["duplicate_documents"] == ["8528200"]
+    assert [row.split(",")[:5] for row in (out / "duplicates.csv").read_text().splitlines()[1:]] == [["id", "8528200", "train", "8528200", "train"]]
+    assert stats["repairs"] == [
         {"split": "train", "doc_id": "10923035", "published": ((711, 761),), "used": ((711, 761),), "reason": "blanks at the ends differ"}
     ]
-    assert len(gold) + len(removed) + collected.read["train"]["mentions_of_duplicate_documents"] == 5145 + 787 + 960
-    assert [stats[s]["unique_ids"] for s in tables.SPLITS] == [647, 170, 200]
+    assert len(mentions) + len(stats["dropped"]["duplicate_mentions"]) + stats["read"]["train"]["mentions_of_duplicate_documents"] == 5145 + 787 + 960
+    assert counts(stats["splits"], "documents", "unique_ids") == [[592, 100, 100], [647, 170, 200]]
     # Out of distribution by id: a mention with an id, none of whose ids is one of a training mention.
-    assert stats["test"]["unseen_ids"] == 165
-    assert stats["test"]["surface_unseen_in_train"]["share_lower_case"] == pytest.approx(0.377, abs=0.0005)
+    assert stats["splits"]["test"]["unseen_ids"] == stats["splits"]["test"]["buckets"]["unseen_concept"] == 165
+    assert stats["splits"]["test"]["surface_unseen_in_train"]["share_lower_case"] == pytest.approx(0.377, abs=0.0005)
+    assert stats["splits"]["test"]["abbreviations_expanded"] == sum(m["expanded"] is not None for m in mentions if m["split"] == "test") == 305
+    assert (out / "unmapped.csv").read_text() == "ids,reason,train,dev,test,surfaces\n"
 
 
-def test_bc5cdr_has_the_published_counts(shared_data):
-    collected, gold, removed, stats = real(shared_data, BC5CDR, entity_types=["Disease"])
-    assert [collected.read[s]["documents"] for s in tables.SPLITS] == [500, 500, 500]
-    assert [collected.read[s]["mentions"] for s in tables.SPLITS] == [4182, 4244, 4424]
-    assert [collected.read[s]["mentions_without_id"] for s in tables.SPLITS] == [32, 16, 61]
-    assert [collected.read[s]["composite"] for s in tables.SPLITS] == [95, 98, 63]
-    assert collected.duplicate_documents == collected.repairs == removed == []
-    assert len(gold) == 4182 + 4244 + 4424
-    assert stats["test"]["unseen_ids"] == 636
-    assert stats["test"]["mentions"] - stats["test"]["unmapped"]["no_id"] == 4363
-    assert stats["test"]["surface_unseen_in_train"]["share_lower_case"] == pytest.approx(0.366, abs=0.0005)
+def test_bc5cdr_has_the_published_counts(real):
+    stats, mentions, out = real(BC5CDR, entity_types=["Disease"])
+    assert counts(stats["read"], "documents", "mentions", "mentions_without_id", "composite") == [
+        [500, 500, 500],
+        [4182, 4244, 4424],
+        [32, 16, 61],
+        [95, 98, 63],
+    ]
+    assert stats["dropped"] == {"duplicate_documents": [], "duplicate_mentions": []}
+    assert stats["repairs"] == []
+    assert len(mentions) == 4182 + 4244 + 4424
+    assert stats["splits"]["test"]["unseen_ids"] == 636
+    assert stats["splits"]["test"]["mapped"] == 4363
+    assert stats["splits"]["test"]["surface_unseen_in_train"]["share_lower_case"] == pytest.approx(0.366, abs=0.0005)
+    [_, only] = (out / "unmapped.csv").read_text().splitlines()
+    assert only.startswith(",no_id,32,16,61,")
 
 
-def test_published_duplicate_is_an_error_when_asked_for(shared_data):
+def test_published_duplicate_is_an_error_when_asked_for(real):
     with pytest.raises(UserError, match=r"document given twice in .*NCBItrainset_corpus.txt:\d+: 8528200"):
-        real(shared_data, NCBI, duplicates="error")
+        real(NCBI, duplicates="error")
 
 
 # -------------------------------------------------------------------------------------------------------------- policies
@@ -291,6 +304,58 @@ def test_cuis_are_known_retired_or_listed():
     assert concepts("MSH:D2") == Mapped((), "code_not_in_kb")
     assert concepts("OMIM:2") == Mapped((), "vocabulary_not_in_kb")
     assert concepts("") == Mapped((), "no_id")
+
+
+def test_the_preferred_cui_of_an_ambiguous_id():
+    """By map, then by the vocabulary's heading among its names, then by agreement with the heading, then by number of codes, then by CUI."""
+    xrefs = [("MSH", "D1", "C1", "doid"), ("MSH", "D1", "C2", "mondo")]
+    xrefs += [
+        ("MSH", code, cui, "MRCONSO")
+        for code, cuis in (("D2", ("C3", "C4")), ("D3", ("C5", "C6")), ("D4", ("C7", "C8")), ("D5", ("C9", "C10")))
+        for cui in cuis
+    ]
+    xrefs += [("OMIM", "1", "C8", "MRCONSO")]
+    names = [("C3", "x", "MSH", "ET", True), ("C4", "y", "MSH", "MH", True)]
+    names += [(cui, "Arrhythmias, Cardiac", "MSH", "MH", False) for cui in ("C5", "C6")] + [("C6", "cardiac arrhythmia", "DOID", "PT", True)]
+    known = [f"C{i}" for i in range(1, 11)]
+    chosen = ConceptMap(known, xrefs, [("C90", "RO", "C1"), ("C90", "SY", "C2")], names)
+    assert [chosen(f"MSH:D{i}").cuis for i in range(1, 6)] == [("C2",), ("C4",), ("C6",), ("C8",), ("C10",)]
+    assert chosen("MSH:D1") == Mapped(("C2",), via="mondo", left_out=("C1",))
+    assert chosen("CUI:C90") == Mapped(("C2",), retired="SY", via="retired", left_out=("C1",))
+    assert ConceptMap(known, xrefs)("MSH:D1") == Mapped(("C1", "C2"), via="doid+mondo")
+
+
+@pytest.mark.parametrize("written", ["SNOMED:1", "SCTID:1", "SNOMEDCT_US:1", "HP:0000002", "MIM:3", "MSH:d4", "CUI:c5"])
+def test_prefixes_and_case_of_ids(written):
+    xrefs = [("SNOMEDCT_US", "1", "C5", "m"), ("HPO", "0000002", "C5", "m"), ("OMIM", "3", "C5", "m"), ("MSH", "D4", "C5", "m")]
+    assert ConceptMap(["C5"], xrefs)(written).cuis == ("C5",)
+
+
+def test_merged_ids_are_replaced(tiny, tmp_path):
+    (tmp_path / "map.csv").write_text("id,replacement\nMESH:D404,D2\nOMIM:9,OMIM:7|D2\n")
+    test = TEST + "2\t5\t9\tgout\tDisease\tD404\n2\t0\t4\tMore\tDisease\tOMIM:9\n"
+    mentions, stats = tiny(test=test, id_map=str(tmp_path / "map.csv"))
+    assert {m["concept_ids"][0]: m["cuis"] for m in mentions if m["split"] == "test"} == {
+        "MSH:D1": ["C1", "C9"],
+        "MSH:D404": ["C2"],
+        "OMIM:9": ["C2", "C7"],
+    }
+    assert stats["replaced_ids"] == {"MSH:D404": ["MSH:D2"], "OMIM:9": ["OMIM:7", "MSH:D2"]}
+    for content, message in (("id,x\n", "missing column in .*map.csv:1: replacement"), ("id,replacement\nD1,\n", "bad replacement in .*map.csv:2")):
+        (tmp_path / "map.csv").write_text(content)
+        with pytest.raises(UserError, match=message):
+            tiny(id_map=str(tmp_path / "map.csv"))
+
+
+def test_unmapped_mentions_are_listed_without_surfaces_if_licensed(tiny, tmp_path):
+    test = TEST + "".join(
+        f"2\t{a}\t{b}\t{s}\tDisease\t{i}\n" for a, b, s, i in ((5, 9, "gout", "D404|OMIM:1"), (0, 4, "More", "D404|OMIM:1"), (5, 9, "gout", "-1"))
+    )
+    tiny(test=test)
+    listed = (tmp_path / "out/unmapped.csv").read_text()
+    assert listed == "ids,reason,train,dev,test,surfaces\nMSH:D404|OMIM:1,code_not_in_kb,0,0,2,gout; more\n,no_id,0,0,1,gout\n"
+    tiny(test=test, licensed="ask the owner")
+    assert (tmp_path / "out/unmapped.csv").read_text() == listed.replace("gout; more", "").replace(",gout", ",")
 
 
 def test_identical_mentions_are_dropped_and_counted(tiny):
@@ -393,5 +458,5 @@ def test_equal_input_gives_equal_bytes(tiny, tmp_path):
     before = {p.name: p.read_bytes() for p in sorted((tmp_path / "out").iterdir())}
     tiny()
     assert {p.name: p.read_bytes() for p in sorted((tmp_path / "out").iterdir())} == before
-    assert set(before) == {"documents.parquet", "mentions.parquet", "split.csv", "stats.json"}
+    assert set(before) == {"documents.parquet", "mentions.parquet", "split.csv", "duplicates.csv", "unmapped.csv", "stats.json"}
     assert str(tmp_path).encode() not in before["stats.json"]

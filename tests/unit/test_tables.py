@@ -55,3 +55,28 @@ def test_unreadable_file_is_a_user_error(tmp_path) -> None:
     for path in (tmp_path / "t.parquet", tmp_path / "gone.parquet"):
         with pytest.raises(UserError, match="unreadable chosen table"):
             tables.read(tables.CHOSEN, path)
+
+
+def test_writer_gives_the_rows_of_write(tmp_path):
+    """In one range the same bytes, in several the same table, whatever the order of rows; nothing but the file is left."""
+    names = [(f"C{i % 97:02d}", f"n{i}", "S", "PT") for i in range(500)]
+    rows = [{"cui": c, "name": n, "source": s, "term_type": t, "preferred": True} for c, n, s, t in names]
+    tables.write(tables.NAMES, tmp_path / "whole.parquet", rows, {"made": 1})
+    whole = tables.read(tables.NAMES, tmp_path / "whole.parquet")
+    for firsts, name in (((), "one"), (("C20", "C50", "C50x", "D"), "several")):
+        writer = tables.Writer(tables.NAMES, tmp_path / f"{name}.parquet", firsts)
+        writer.BUFFER = 7
+        for row in reversed(rows):
+            writer.add(row)
+        writer.finish({"made": 1})
+        assert tables.read(tables.NAMES, tmp_path / f"{name}.parquet").equals(whole)
+        assert tables.provenance(tmp_path / f"{name}.parquet") == {"table": "names", "made": 1}
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    broken = tables.Writer(tables.NAMES, tmp_path / "broken.parquet", ["C50"])
+    broken.BUFFER = 1
+    for row in (rows[0], rows[60], rows[0]):
+        broken.add(row)
+    with pytest.raises(UserError, match="key twice"):
+        broken.finish()
+    broken.discard()
+    assert {p.name for p in tmp_path.iterdir()} == {"whole.parquet", "one.parquet", "several.parquet"}

@@ -191,6 +191,16 @@ class SeededSplit(Entry):
         return self
 
 
+class NearDuplicates(Entry):
+    """Documents whose word n-grams are nearly the same."""
+
+    similarity: float = Field(0.9, ge=0.3, le=1, description="Jaccard similarity of the word n-grams from which two documents are near duplicates.")
+    n: int = Field(3, ge=1, description="Length of the word n-grams.")
+    action: Literal["report", "drop", "error"] = Field(
+        "report", description="report: list them. drop: keep the first in a split, and across splits that of test, else dev. error: stop."
+    )
+
+
 class Corpus(Entry):
     """An annotated corpus with fixed splits: `splits` alone, `source` and `splits`, or `source` and `seeded_split`."""
 
@@ -217,7 +227,17 @@ class Corpus(Entry):
     discontinuous: Literal["longest", "hull", "drop"] = Field(
         "longest", description="What recognition learns of a mention in several pieces: its longest piece, the stretch around all, or nothing."
     )
-    duplicates: Literal["drop", "error"] = Field("drop", description="A document id that occurs twice: keep the first and count, or stop.")
+    ambiguity: Literal["any_of_set", "kb_preferred"] = Field(
+        "any_of_set", description="An id that maps to several CUIs: all of them count, or the one that the knowledge base prefers; see docs/corpora.md."
+    )
+    id_map: str | None = Field(None, description="CSV with columns id and replacement, for merged or alternative ids: applied before ids are mapped to CUIs.")
+    duplicates: Literal["drop", "drop_from_train", "error", "keep"] = Field(
+        "drop",
+        description="A document whose id or text occurs twice. drop: in a split the first is kept, in two splits is an error. drop_from_train: in two splits, that of test or else dev is kept. error: stop. keep: equal texts stay, ids are kept once.",
+    )
+    near_duplicates: NearDuplicates | None = Field(
+        NearDuplicates(), description="Documents that are nearly the same, within and across splits, listed in duplicates.csv; null: not looked for."
+    )
     abbreviations: Literal["none", "schwartz_hearst"] = Field(
         "schwartz_hearst", description="How mentions get an expanded form beside their surface: by the abbreviations that their document defines, or not."
     )
@@ -248,7 +268,7 @@ class Corpus(Entry):
 
     def paths(self) -> dict[str, str]:
         """Every file and folder that is read, by role (`source.0`, `train.0` and so on)."""
-        roles = [("source", self.source), *self.splits.items()]
+        roles = [("source", self.source), *self.splits.items(), ("id_map", (self.id_map,) if self.id_map else ())]
         return {f"{role}.{i}": path for role, paths in roles for i, path in enumerate(paths)}
 
 

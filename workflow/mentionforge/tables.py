@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -418,13 +419,84 @@ def write(table: Table, path: str | Path, rows: Sequence[Mapping[str, Any]] | pa
         provenance: JSON data stored in the file's metadata (see `mentionforge.provenance.stamp`).
     """
     built = build(table, rows)
-    metadata = {METADATA_KEY: json.dumps({"table": table.name, **(provenance or {})}, sort_keys=True).encode()}
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    pq.write_table(built.replace_schema_metadata(metadata), temporary, compression="zstd")
+    pq.write_table(built.replace_schema_metadata(_metadata(table, provenance)), temporary, compression="zstd")
     os.replace(temporary, target)
     return built
+
+
+class Writer:
+    """Writes a table that may be larger than memory; rows come in any order, and are stored in that of the key, as by `write`.
+
+    Rows are gathered by range of the first key column, in a temporary file for each range if there are several; at the end each range is
+    sorted, checked and appended. So memory holds one range, and `BUFFER` rows of each.
+    """
+
+    BUFFER = 5_000
+
+    def __init__(self, table: Table, path: str | Path, firsts: Sequence[str] = ()) -> None:
+        """`firsts`: the first key of each range but the lowest, rising; empty: one range, all in memory."""
+        self._table, self._target, self._firsts = table, Path(path), list(firsts)
+        self._rows: list[list[Mapping[str, Any]]] = [[] for _ in range(len(self._firsts) + 1)]
+        self._files: list[pa.RecordBatchStreamWriter | None] = [None] * len(self._rows)
+        self._folder = self._target.with_name(f".{self._target.name}.{os.getpid()}.parts")
+        self._temporary = self._target.with_name(f".{self._target.name}.{os.getpid()}.tmp")
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add one row."""
+        part = bisect_right(self._firsts, row[self._table.key[0]])
+        self._rows[part].append(row)
+        if self._firsts and len(self._rows[part]) >= self.BUFFER:
+            self._spill(part)
+
+    def finish(self, provenance: Mapping[str, Any] | None = None) -> None:
+        """Write the table (temporary name, then renamed).
+
+        Raises:
+            UserError: See `build`.
+        """
+        if not self._firsts:
+            write(self._table, self._target, self._rows[0], provenance)
+            return
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(self._temporary, self._table.schema.with_metadata(_metadata(self._table, provenance)), compression="zstd") as out:
+            for part in range(len(self._rows)):
+                self._spill(part)
+                file = self._files[part]
+                if file is None:
+                    continue
+                file.close()
+                path = self._folder / str(part)
+                with pa.ipc.open_stream(path) as stream:
+                    out.write_table(build(self._table, stream.read_all()))
+                path.unlink()
+        os.replace(self._temporary, self._target)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove what is not finished."""
+        self._temporary.unlink(missing_ok=True)
+        for part, file in enumerate(self._files):
+            if file is not None:
+                file.close()
+                (self._folder / str(part)).unlink(missing_ok=True)
+        if self._folder.exists():
+            self._folder.rmdir()
+
+    def _spill(self, part: int) -> None:
+        if not self._rows[part]:
+            return
+        rows, self._rows[part] = build(self._table, self._rows[part]), []
+        if self._files[part] is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._files[part] = pa.ipc.new_stream(self._folder / str(part), self._table.schema)
+        self._files[part].write_table(rows)  # type: ignore[union-attr]
+
+
+def _metadata(table: Table, provenance: Mapping[str, Any] | None) -> dict[bytes, bytes]:
+    return {METADATA_KEY: json.dumps({"table": table.name, **(provenance or {})}, sort_keys=True).encode()}
 
 
 def read(table: Table, path: str | Path) -> pa.Table:

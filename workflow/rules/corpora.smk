@@ -4,7 +4,7 @@ REQUIRED INPUTS
     the files or folders of corpora.{corpus}.source and .splits
     {results}/kb/{kb}/{names,xrefs,retired}.parquet, to map ids to CUIs
 OUTPUTS
-    {results}/corpora/{corpus}/{documents,mentions}.parquet, split.csv, stats.json
+    {results}/corpora/{corpus}/{documents,mentions}.parquet, split.csv, unmapped.csv, duplicates.csv, stats.json
 """
 
 
@@ -18,6 +18,8 @@ rule corpus_read:
         documents=f"{R}/corpora/{{corpus}}/documents.parquet",
         mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",
         split=f"{R}/corpora/{{corpus}}/split.csv",
+        unmapped=f"{R}/corpora/{{corpus}}/unmapped.csv",
+        duplicates=f"{R}/corpora/{{corpus}}/duplicates.csv",
         stats=f"{R}/corpora/{{corpus}}/stats.json",
     log:
         f"{R}/logs/corpora/{{corpus}}.log",

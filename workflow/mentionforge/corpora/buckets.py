@@ -8,30 +8,39 @@ from collections.abc import Collection, Sequence
 from mentionforge.text import Span
 
 
-def ood_buckets(surfaces: Sequence[str], cuis: Sequence[Collection[str]], train: Sequence[bool]) -> list[str]:
-    """The bucket of each mention, one of `tables.BUCKETS`; one pass over the training mentions, one over all.
+class Buckets:
+    """Gives mentions their bucket, those of the training split first."""
 
-    Args:
-        surfaces: Normalized surface forms (`text.normalize_surface`).
-        cuis: CUIs of each mention; any of a composite's or ambiguous id's CUIs counts.
-        train: Whether the mention belongs to the training split.
+    def __init__(self) -> None:
+        self._pairs: set[tuple[str, str]] = set()
+        self._cuis: set[str] = set()
 
-    Returns:
-        `unmapped` without a CUI; `unseen_concept` if no training mention has any of its CUIs; `seen_mention` if a training
-        mention has the same surface and one of its CUIs; else `seen_concept`. Training mentions are compared with
-        themselves too, so each is `seen_mention` or `unmapped`.
-    """
-    seen_pairs = {(surface, cui) for surface, own, is_train in zip(surfaces, cuis, train, strict=True) if is_train for cui in own}
-    seen_cuis = {cui for _, cui in seen_pairs}
+    @property
+    def any_train(self) -> bool:
+        """Whether a training mention with a CUI has been added."""
+        return bool(self._cuis)
 
-    def bucket(surface: str, own: Collection[str]) -> str:
-        if not own:
+    def add(self, surface: str, cuis: Collection[str], train: bool) -> str:
+        """The bucket of a mention, one of `tables.BUCKETS`.
+
+        Args:
+            surface: Normalized surface form (`text.normalize_surface`).
+            cuis: Its CUIs; any of a composite's or ambiguous id's CUIs counts.
+            train: Whether it belongs to the training split; all of those come before others.
+
+        Returns:
+            `unmapped` without a CUI; `unseen_concept` if no training mention has any of its CUIs; `seen_mention` if a training mention has
+            the same surface and one of its CUIs; else `seen_concept`. Training mentions are compared with themselves too, so each is
+            `seen_mention` or `unmapped`.
+        """
+        if train:
+            self._pairs.update((surface, cui) for cui in cuis)
+            self._cuis.update(cuis)
+        if not cuis:
             return "unmapped"
-        if seen_cuis.isdisjoint(own):
+        if self._cuis.isdisjoint(cuis):
             return "unseen_concept"
-        return "seen_mention" if any((surface, cui) in seen_pairs for cui in own) else "seen_concept"
-
-    return [bucket(surface, own) for surface, own in zip(surfaces, cuis, strict=True)]
+        return "seen_mention" if any((surface, cui) in self._pairs for cui in cuis) else "seen_concept"
 
 
 def is_cut(spans: Sequence[Span], sentences: Sequence[Span]) -> bool:
