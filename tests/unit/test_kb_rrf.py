@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import tempfile
 import zipfile
 from collections import defaultdict
@@ -21,7 +22,7 @@ from mentionforge.kb import rrf
 from mentionforge.kb.extract import TABLES, extract
 from mentionforge.kb.release import CHUNK, open_release
 from mentionforge.kb.semantics import GROUPS, NAMES
-from mentionforge.kb.sieve import by_cui, sieve
+from mentionforge.kb.sieve import ByCui, _line_ends, sieve
 from mentionforge.provenance import sha256_paths
 
 DISORDERS = {"T019", "T020", "T033", "T037", "T046", "T047", "T048", "T049", "T050", "T184", "T190", "T191"}
@@ -407,9 +408,59 @@ def test_row_check_across_read_boundaries(tmp_path):
     path.write_text(row * 50_000)  # several chunks
     assert path.stat().st_size > 3 * CHUNK
     member = open_release(tmp_path, ("MRCONSO",), tmp_path).members["MRCONSO"]
-    assert sieve(member, 18, by_cui(np.array([1])), tmp_path / "kept") == (50_000, 50_000, True)
+    assert sieve(member, 18, ByCui(np.array([1])), tmp_path / "kept") == (50_000, 50_000, True)
     assert (tmp_path / "kept").read_bytes() == path.read_bytes()
-    assert sieve(member, 18, by_cui(np.array([2])), tmp_path / "kept") == (50_000, 0, True)
+    assert sieve(member, 18, ByCui(np.array([2])), tmp_path / "kept") == (50_000, 0, True)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    starts=st.lists(st.sampled_from(["C0000001", "C0000002", "C0000003", "C000000", "D0000001", "C00000012", "", "C000000é"]), max_size=12),
+    after=st.lists(st.sampled_from(["|ENG|x|", "|SPA|x|", "|FRE|x|", "||ENG|", "|EN|x|", "|eng|x|", "|SPAX|", "|", "", "|SPA"]), min_size=12, max_size=12),
+)
+def test_rows_are_chosen_as_a_plain_reading_chooses_them(tmp_path, starts, after):
+    lines = [f"{start}{rest}".encode() for start, rest in zip(starts, after, strict=False)]
+    content = b"".join(line + b"\n" for line in lines)
+    (tmp_path / "MRCONSO.RRF").write_bytes(content)
+    member = open_release(tmp_path, ("MRCONSO",), tmp_path).members["MRCONSO"]
+    wanted = ByCui(np.array([1, 2]), ["ENG"], np.array([2]))
+    found = sieve(member, 3, wanted, tmp_path / "kept")
+    regular = [re.fullmatch(rb"(C[0-9]{7})\|(?:([A-Z]{3})\|)?.*", line) for line in lines]
+    chosen = [m is None or m[1] in (b"C0000001", b"C0000002") for m in regular]
+    foreign = [m is not None and m[1] == b"C0000001" and m[2] in (b"SPA", b"FRE") for m in regular]
+    expected = [line for line, keep, other in zip(lines, chosen, foreign, strict=True) if keep and not other]
+    assert (tmp_path / "kept").read_bytes() == b"".join(line + b"\n" for line in expected)
+    assert (found.rows, found.kept, wanted.foreign) == (len(lines), len(expected), sum(foreign))
+    assert wanted.odd == sum(m is None for m in regular)
+    assert set(np.flatnonzero(wanted.seen)) == {int(m[1][1:]) for m, keep in zip(regular, chosen, strict=True) if m and keep}
+    assert found.sound == (content.count(b"|") == 3 * len(lines) and all(line.endswith(b"|") for line in lines))
+
+
+@settings(max_examples=100, deadline=None)
+@given(pieces=st.lists(st.sampled_from([b"\n", b"x", b"\n\n", b"long enough for a word\n", b"12345678", b"\x01"]), max_size=40))
+def test_line_ends_are_where_they_are(pieces):
+    data = b"".join(pieces)
+    found = _line_ends(np.frombuffer(data, np.uint8), np.ones(8 * (len(data) // 8 + 1), bool))
+    assert found.tolist() == [i for i, byte in enumerate(data) if byte == 10]
+
+
+def test_a_concept_with_foreign_rows_only_is_not_lost(small):
+    with open(small / "MRCONSO.RRF", "ab") as handle:
+        handle.write("|".join(atom("C0000008", "Gota", lat="SPA")).encode() + b"|\n")
+    release(small, MRSTY=[sty("C0000001", "T047"), sty("C0000002", "T047"), sty("C0000008", "T047")])
+    found = read(small, inconsistent="error")
+    assert found.concepts["cui"].to_pylist() == ["C0000001", "C0000002"]
+    assert found.funnel["drops"]["MRCONSO"]["language"] == 1
+    assert found.funnel["drops"]["MRSTY"] == {"concepts": 3, "concepts without a name": 1}
+
+
+def test_repeated_rows_are_written_once(small):
+    path = small / "MRCONSO.RRF"
+    path.write_bytes(path.read_bytes() * 2)
+    found = read(small)
+    assert found.names["name"].to_pylist() == ["SAS", 'Say "ah" syndrome', "Gout"]
+    assert found.xrefs.select(["code", "cui"]).to_pylist() == [{"code": "D1", "cui": "C0000001"}, {"code": "D2", "cui": "C0000002"}]
+    assert found.funnel["drops"]["MRCONSO"]["same name, source and term type"] == 3
 
 
 def test_windows_line_ends_and_missing_last_one_change_nothing(small):

@@ -405,8 +405,8 @@ def build(table: Table, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Tabl
             rows = pa.table({c.name: pa.array([row[c.name] for row in rows], c.type) for c in table.columns})
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise UserError("wrong type", table.name, str(error)) from error
-    checked = _check(table, rows, table.name)
-    return checked if _rising(table, checked) else checked.sort_by([(k, "ascending") for k in table.key])
+    checked, rising = _check(table, rows, table.name)
+    return checked if rising else checked.sort_by([(k, "ascending") for k in table.key])
 
 
 def write(table: Table, path: str | Path, rows: Sequence[Mapping[str, Any]] | pa.Table, provenance: Mapping[str, Any] | None = None) -> pa.Table:
@@ -510,7 +510,7 @@ def read(table: Table, path: str | Path) -> pa.Table:
             found = file.read()
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"unreadable {table.name} table", str(path), str(error), "delete the file and rerun the workflow") from error
-    return _check(table, found, str(path))
+    return _check(table, found, str(path))[0]
 
 
 def provenance(path: str | Path) -> dict[str, Any]:
@@ -535,7 +535,8 @@ def _rising(table: Table, found: pa.Table) -> bool:
     return above is None or pc.all(above).as_py() is not False
 
 
-def _check(table: Table, found: pa.Table, where: str) -> pa.Table:
+def _check(table: Table, found: pa.Table, where: str) -> tuple[pa.Table, bool]:
+    """The table in the declared schema, and whether its rows already stand in the order of the key."""
     fix = "the file was written by another version; delete it and rerun"
     names = [c.name for c in table.columns]
     if found.column_names != names:
@@ -557,10 +558,11 @@ def _check(table: Table, found: pa.Table, where: str) -> pa.Table:
                 raise UserError(
                     f"{table.name} table has an unknown value", f"{where}:{row}", f"column {column.name}: {value!r} is none of {', '.join(column.values)}"
                 )
-    if len(found) and not _rising(table, found) and len(found.select(list(table.key)).group_by(list(table.key)).aggregate([])) < len(found):
+    rising = _rising(table, found)
+    if len(found) and not rising and len(found.select(list(table.key)).group_by(list(table.key)).aggregate([])) < len(found):
         seen: set[tuple[Any, ...]] = set()
         for i, row_key in enumerate(zip(*(found.column(k).to_pylist() for k in table.key), strict=True)):
             if row_key in seen:
                 raise UserError(f"{table.name} table has a key twice", f"{where}:{i + 1}", f"{', '.join(table.key)} = {row_key}")
             seen.add(row_key)
-    return found.cast(table.schema)
+    return pa.Table.from_arrays(found.columns, schema=table.schema), rising  # the types agree, so nothing need be copied

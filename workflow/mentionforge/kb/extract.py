@@ -1,6 +1,6 @@
 """From a kbs entry to the five tables of a knowledge base and their statistics.
 
-The readers (`rrf`, `ontologies`) hand over an `Extracted`; this module writes it, with provenance, and counts what is in it.
+The readers (`rrf`, `ontologies`) hand over an `Extracted` (`extracted`); this module writes it, with provenance, and counts what is in it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,18 +20,6 @@ from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
 TABLES = (tables.CONCEPTS, tables.NAMES, tables.DEFINITIONS, tables.XREFS, tables.RETIRED)
-
-
-class Extracted(NamedTuple):
-    """What a reader found: rows of the five tables, the files read by role, and what went in and was dropped."""
-
-    concepts: pa.Table
-    names: pa.Table
-    definitions: pa.Table
-    xrefs: pa.Table
-    retired: pa.Table
-    inputs: dict[str, Path]
-    funnel: dict[str, Any]
 
 
 def extract(spec: Path, out: Path) -> dict[str, Any]:

@@ -21,22 +21,24 @@ Rules, all counted in the funnel:
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mentionforge import tables
 from mentionforge.config import RrfKb
 from mentionforge.errors import UserError
-from mentionforge.kb.extract import Extracted
+from mentionforge.kb.extracted import Extracted
 from mentionforge.kb.release import Member, Release, open_release
 from mentionforge.kb.semantics import GROUPS
-from mentionforge.kb.sieve import Wanted, by_cui, by_tui, sieve
+from mentionforge.kb.sieve import ByCui, Wanted, by_tui, sieve
 from mentionforge.progress import say
 
 FORMATS = {
@@ -55,6 +57,9 @@ COLUMNS = {name: columns.split(",") for name, columns in FORMATS.items()}
 REQUIRED = ("MRCONSO", "MRSTY")
 PREFERENCE = "language, rank, ts, stt, ispref, str"
 """Order of a concept's atoms, the best first: rank is MRRANK's with its sign turned (1: none), booleans are true for what is not preferred."""
+
+REGULAR = "regexp_full_match(cui, 'C[0-9]{7}')"
+"""SQL: a CUI as UMLS writes them."""
 
 MEMORY, THREADS = "700MB", 2
 INCOMPLETE = "the file is incomplete or was edited; unpack the release again"
@@ -75,29 +80,40 @@ def read(entry: RrfKb) -> Extracted:
         db.execute("SET enable_progress_bar = false; CREATE TYPE outcomes AS ENUM ('language', 'suppressed', 'source', 'empty name', 'name')")
         rows: dict[str, int] = {}
         try:
-            _load(db, entry, release, scratch, rows)
-            drops = _select(db, entry, release, scratch, rows)
+            loaded = _load(db, entry, release, scratch, rows)
+            found, drops = _select(db, entry, release, loaded, scratch, rows)
         except duckdb.InvalidInputException as error:  # says no exact row, and shows the text of the row
             for member in release.members.values():
                 _find_bad_row(member, len(COLUMNS[member.name]))
             raise UserError("unreadable row", release.where, "a row cannot be parsed", INCOMPLETE) from error
         declared = _declared(release, rows)
-        _check_consistent(db, entry, release, rows, declared)
+        _check_consistent(entry, release, rows, declared, loaded.lost)
         funnel: dict[str, Any] = {"release": _release(release), "rows": rows, "rows_declared": declared, "drops": drops}
-        found: dict[str, pa.Table] = {}
-        for table in (tables.CONCEPTS, tables.NAMES, tables.DEFINITIONS, tables.XREFS, tables.RETIRED):
-            schema = pa.schema([pa.field(c.name, c.type) for c in table.columns])
-            ordered = db.sql(f"SELECT {', '.join(schema.names)} FROM {table.name} ORDER BY {', '.join(table.key)}")
-            found[table.name] = ordered.to_arrow_table().cast(schema)
-            db.execute(f"DROP TABLE {table.name}")
     return Extracted(**found, inputs=release.inputs, funnel=funnel)
 
 
 # -------------------------------------------------------------------------------------------------------------- queries
 
 
-def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> None:
-    """Make the tables `types`, `ranks` and `atoms` (all rows of concepts with a wanted type, with the reason why a row gives no name)."""
+class _Loaded(NamedTuple):
+    """What the passes over MRSTY, MRDEF and MRCONSO found beside the tables.
+
+    Attributes:
+        definitions: SQL that reads the rows of MRDEF; none: there is no MRDEF.
+        foreign: Rows of MRCONSO left out for their language before they were parsed.
+        lost: Concepts with a type but no row in MRCONSO, sorted.
+    """
+
+    definitions: str | None
+    foreign: int
+    lost: list[str]
+
+
+def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> _Loaded:
+    """Make the tables `types`, `ranks` and `atoms`: the rows of concepts with a wanted type, with the reason why a row gives no name.
+
+    Of rows in other languages, which give nothing but the language of a definition, those of concepts without any are only counted.
+    """
     types = entry.semantic_types or tuple(GROUPS[entry.semantic_group] if entry.semantic_group else ())
     db.execute("CREATE TEMP TABLE ranks (sab VARCHAR, tty VARCHAR, rank INTEGER)")
     if ranks := _ranks(release):
@@ -111,7 +127,11 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     if not _one(db, "SELECT count(*) FROM types"):
         where = release.members["MRSTY"].where
         raise UserError("empty selection", where, f"no concept has a semantic type of {', '.join(types)}", "correct semantic_types")
-    conso = _sieved(release, "MRCONSO", _by_types(db) if types else None, scratch, rows)
+    numbers = np.asarray(db.execute(f"SELECT DISTINCT substr(cui, 2)::INTEGER AS number FROM types WHERE {REGULAR}").fetchnumpy()["number"])
+    defined = ByCui(numbers)
+    definitions = _sieved(release, "MRDEF", defined, scratch, rows) if "MRDEF" in release.members else None
+    chosen = ByCui(numbers, {"ENG", *entry.languages}, np.flatnonzero(defined.seen)) if types else None
+    conso = _sieved(release, "MRCONSO", chosen, scratch, rows)
     # Literals, not parameters: DuckDB compares with them several times faster, and there are millions of atoms.
     language = " ".join(f"WHEN {_literal(code)} THEN {place}" for place, code in enumerate(entry.languages, start=1))
     sources = [f"c.SAB IN ({_literals(entry.exclude_sources)})"] if entry.exclude_sources else []
@@ -131,12 +151,19 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
         FROM {conso} AS c LEFT JOIN ranks ON c.SAB = ranks.sab AND c.TTY = ranks.tty
         """
     )
-    # The sieve let only wanted CUIs through, and what is no CUI as UMLS writes them.
-    db.execute("DELETE FROM atoms WHERE NOT regexp_full_match(coalesce(cui, ''), 'C[0-9]{7}') AND coalesce(cui, '') NOT IN (SELECT cui FROM types)")
+    if chosen is None or chosen.odd:  # the sieve let only wanted CUIs through, and what is no CUI as UMLS writes them
+        db.execute(f"DELETE FROM atoms WHERE cui IS NULL OR (NOT {REGULAR} AND cui NOT IN (SELECT cui FROM types))")
+    irregular = "true" if chosen is None else f"NOT {REGULAR}"
+    lost = [] if chosen is None else [f"C{number:07}" for number in numbers[~chosen.seen[numbers]]]
+    if _one(db, f"SELECT count(*) FROM types WHERE {irregular}"):
+        lost += [cui for (cui,) in db.execute(f"SELECT DISTINCT cui FROM types ANTI JOIN atoms USING (cui) WHERE {irregular}").fetchall()]
+    return _Loaded(definitions, chosen.foreign if chosen else 0, sorted(lost))
 
 
-def _select(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Make the five tables of a knowledge base; returns the drops of each file by reason, which sum to its rows."""
+def _select(
+    db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, loaded: _Loaded, scratch: Path, rows: dict[str, int]
+) -> tuple[dict[str, pa.Table], dict[str, dict[str, int]]]:
+    """The five tables of a knowledge base, sorted by key, and the drops of each file by reason, which sum to its rows."""
     db.execute(
         """
         CREATE TEMP TABLE preferred AS
@@ -145,38 +172,57 @@ def _select(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scrat
     )
     drops = {"MRSTY": {"concepts": _one(db, "SELECT count(DISTINCT cui) FROM types")}, "MRCONSO": {}}
     drops["MRSTY"]["concepts without a name"] = drops["MRSTY"]["concepts"] - _one(db, "SELECT count(*) FROM preferred")
-    if "MRDEF" in release.members:
-        drops["MRDEF"] = _definitions(db, entry, release, scratch, rows)
+    if loaded.definitions:
+        drops["MRDEF"] = _definitions(db, entry, loaded.definitions, rows)
     else:
         db.execute("CREATE TEMP TABLE definitions (cui VARCHAR, rank BIGINT, source VARCHAR, definition VARCHAR)")
     if entry.require_definition:
         drops["MRSTY"]["concepts without a definition"] = _one(db, "SELECT count(*) FROM preferred ANTI JOIN definitions USING (cui)")
         db.execute("DELETE FROM preferred WHERE cui NOT IN (SELECT cui FROM definitions)")
-    drops["MRCONSO"] = _names(db, entry, rows)
-    db.execute(
+    found: dict[str, pa.Table] = {}
+    found["names"], drops["MRCONSO"] = _names(db, entry, loaded, rows)
+    found["xrefs"] = _sorted(
+        db,
+        tables.XREFS,
+        f"""
+        SELECT sab AS source, CASE WHEN contains(code, ':') THEN regexp_replace(code, '^[A-Za-z_]+:', '') ELSE code END AS code, cui, 'MRCONSO' AS via
+        FROM atoms SEMI JOIN preferred USING (cui)
+        WHERE english AND NOT suppressed AND sab IN ({_literals(entry.xref_sources)}) AND code IS NOT NULL AND code <> 'NOCODE'
+        """,
+    )
+    db.execute("DROP TABLE atoms")
+    found["concepts"] = _sorted(
+        db,
+        tables.CONCEPTS,
         """
-        CREATE TEMP TABLE concepts AS
         WITH grouped AS (SELECT cui, list_sort(list(tui)) AS semantic_types FROM types GROUP BY cui)
         SELECT cui, name AS preferred_name, definition, semantic_types
         FROM preferred JOIN grouped USING (cui) LEFT JOIN (FROM definitions WHERE rank = 1) USING (cui)
-        """
+        """,
     )
-    db.execute(
-        f"""
-        CREATE TEMP TABLE xrefs AS
-        SELECT DISTINCT sab AS source, CASE WHEN contains(code, ':') THEN regexp_replace(code, '^[A-Za-z_]+:', '') ELSE code END AS code, cui, 'MRCONSO' AS via
-        FROM atoms SEMI JOIN preferred USING (cui)
-        WHERE english AND NOT suppressed AND sab IN ({_literals(entry.xref_sources)}) AND code IS NOT NULL AND code <> 'NOCODE'
-        """
-    )
+    found["definitions"] = _sorted(db, tables.DEFINITIONS, "FROM definitions")
     db.execute("CREATE TEMP TABLE retired (retired VARCHAR, relation VARCHAR, cui VARCHAR)")
     if "MRCUI" in release.members:
         drops["MRCUI"] = _retired(db, release, scratch, rows)
-    return drops
+    found["retired"] = _sorted(db, tables.RETIRED, "FROM retired")
+    return found, drops
 
 
-def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, rows: dict[str, int]) -> dict[str, int]:
-    """Make the table `names`; returns the drops of MRCONSO."""
+def _sorted(db: duckdb.DuckDBPyConnection, table: tables.Table, query: str) -> pa.Table:
+    """The distinct rows of a query in the columns and the order of a table.
+
+    Repeated rows stand together once they are sorted; to find them there is far cheaper than to group by texts first.
+    """
+    schema = pa.schema([pa.field(c.name, c.type) for c in table.columns])
+    found = db.sql(f"SELECT {', '.join(schema.names)} FROM ({query}) ORDER BY {', '.join(table.key)}").to_arrow_table().cast(schema)
+    same = functools.reduce(pc.and_, (pc.equal(found[name][1:], found[name][:-1]) for name in table.key))
+    if not pc.any(same).as_py():
+        return found
+    return found.filter(pa.chunked_array([pa.array([True]), *pc.invert(same).chunks]))
+
+
+def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: _Loaded, rows: dict[str, int]) -> tuple[pa.Table, dict[str, int]]:
+    """The table `names`, and the drops of MRCONSO."""
     limited = ""
     if entry.max_names_per_concept:
         db.execute(
@@ -190,26 +236,30 @@ def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, rows: dict[str, int]) ->
             """
         )
         limited = "SEMI JOIN kept ON a.cui = kept.cui AND a.str = kept.str"
-    db.execute(
+    names = _sorted(
+        db,
+        tables.NAMES,
         f"""
-        CREATE TEMP TABLE names AS
-        SELECT DISTINCT a.cui, a.str AS name, coalesce(sab, '') AS source, coalesce(tty, '') AS term_type, a.str = p.name AS preferred
+        SELECT a.cui, a.str AS name, coalesce(sab, '') AS source, coalesce(tty, '') AS term_type, a.str = p.name AS preferred
         FROM atoms AS a JOIN preferred AS p ON a.cui = p.cui {limited} WHERE outcome = 'name'
-        """
+        """,
     )
     outcomes = _counted(db, "SELECT outcome::VARCHAR, count(*) FROM atoms GROUP BY outcome")
-    candidates = _one(db, "SELECT count(*) FROM atoms SEMI JOIN preferred USING (cui) WHERE outcome = 'name'")
+    if loaded.foreign:
+        outcomes["language"] = outcomes.get("language", 0) + loaded.foreign
+    candidates = outcomes.get("name", 0)  # a concept with a name is preferred, unless it must have a definition too
+    if entry.require_definition:
+        candidates = _one(db, "SELECT count(*) FROM atoms SEMI JOIN preferred USING (cui) WHERE outcome = 'name'")
     within = candidates if not limited else _one(db, f"SELECT count(*) FROM atoms AS a {limited} WHERE outcome = 'name'")
-    written = _one(db, "SELECT count(*) FROM names")
     drops = {"other semantic type": rows["MRCONSO"] - sum(outcomes.values()), **{k: v for k, v in outcomes.items() if k != "name"}}
     if entry.require_definition:
         drops["concept without a definition"] = outcomes.get("name", 0) - candidates
     if limited:
         drops["beyond max_names_per_concept"] = candidates - within
-    return {**drops, "same name, source and term type": within - written, "names": written}
+    return names, {**drops, "same name, source and term type": within - len(names), "names": len(names)}
 
 
-def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> dict[str, int]:
+def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, file: str, rows: dict[str, int]) -> dict[str, int]:
     """Make the table `definitions`; returns the drops of MRDEF."""
     # An atom's language is its definition's; MRDEF itself has none. An atom that MRCONSO lacks says nothing, so the definition stays.
     db.execute(
@@ -219,7 +269,7 @@ def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, 
                                   WHEN atoms.cui IS NOT NULL AND language = 0 THEN 'language'
                                   WHEN DEF IS NULL THEN 'empty definition'
                                   ELSE 'definition' END AS outcome, DEF AS definition, d.SAB AS sab, ATUI AS atui
-        FROM {_sieved(release, "MRDEF", _by_types(db), scratch, rows)} AS d SEMI JOIN preferred ON d.CUI = preferred.cui
+        FROM {file} AS d SEMI JOIN preferred ON d.CUI = preferred.cui
              LEFT JOIN atoms ON d.AUI = atoms.aui AND d.CUI = atoms.cui
         """,
         {"suppress": list(entry.suppress)},
@@ -283,12 +333,6 @@ def _sieved(release: Release, name: str, wanted: Wanted | None, scratch: Path, r
     return _rows(target or member.path, name)  # type: ignore[arg-type]
 
 
-def _by_types(db: duckdb.DuckDBPyConnection) -> Wanted:
-    """Rows of the concepts in `types`; rows that name no regular CUI are kept as well."""
-    numbers = db.execute("SELECT DISTINCT substr(cui, 2)::INTEGER AS number FROM types WHERE regexp_full_match(cui, 'C[0-9]{7}')").fetchnumpy()["number"]
-    return by_cui(np.asarray(numbers))
-
-
 def _rows(path: Path, file: str) -> str:
     """SQL that reads an RRF file: no quoting, all columns text, empty fields null, and `_end` for what follows the last `|`."""
     columns = ", ".join(f"'{c}': 'VARCHAR'" for c in (*COLUMNS[file], "_end"))
@@ -328,7 +372,7 @@ def _check_release(release: Release) -> None:
             raise UserError("other columns", where, f"{name}.RRF has {row['FMT']}, not {FORMATS[name]}", "use a release in Rich Release Format")
 
 
-def _check_consistent(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, rows: dict[str, int], declared: dict[str, int]) -> None:
+def _check_consistent(entry: RrfKb, release: Release, rows: dict[str, int], declared: dict[str, int], lost: list[str]) -> None:
     """Stop, or warn, where the files contradict each other: other numbers of rows than MRFILES declares, or concepts with a type but no row.
 
     Raises:
@@ -341,12 +385,10 @@ def _check_consistent(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Rele
             number = next(n for n, row in _small(release, "MRFILES") if row["FIL"] == f"{name}.RRF")
             where = f"{release.members['MRFILES'].where}:{number}"
             found.append(UserError("mixed releases, or a file cut short", where, f"{name}.RRF has {rows[name]:,} rows, not {declared[name]:,}", fix))
-    lost = db.execute("SELECT cui, count(*) OVER () FROM (SELECT DISTINCT cui FROM types ANTI JOIN atoms USING (cui)) ORDER BY cui LIMIT 1").fetchall()
     if lost:
-        cui, count = lost[0]
         member = release.members["MRSTY"]
-        number = next(n for n, line in enumerate(member.lines(), start=1) if line.startswith(cui.encode()))
-        found.append(UserError("mixed releases", f"{member.where}:{number}", f"MRCONSO.RRF lacks {count:,} concepts of MRSTY.RRF, {cui} first", fix))
+        number = next(n for n, line in enumerate(member.lines(), start=1) if line.startswith(lost[0].encode()))
+        found.append(UserError("mixed releases", f"{member.where}:{number}", f"MRCONSO.RRF lacks {len(lost):,} concepts of MRSTY.RRF, {lost[0]} first", fix))
     for error in found:
         if entry.inconsistent == "error":
             raise error
