@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-statistics
+.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-statistics test-kills bench-generation bench-gpu
 
 venv: $(INSTALLED)
 
@@ -56,3 +56,14 @@ bench-locate: $(INSTALLED)
 
 bench-statistics: $(INSTALLED)
 	python tests/benchmarks/bench_statistics.py
+
+# kill -9 at 20 random moments of a shard and of a fine-tuning of the small model; the ends equal uninterrupted ones
+test-kills: models
+	python tests/kills.py --what shard --model resources/models/smollm2/fetched.json --notes 12 --tokens 12
+	python tests/kills.py --what finetune --model resources/models/smollm2/fetched.json --updates 9
+
+bench-generation: models
+	python tests/benchmarks/generation.py
+
+bench-gpu: $(INSTALLED)
+	python tests/benchmarks/gpu.py

@@ -1,4 +1,4 @@
-"""Jobs that are killed with SIGKILL at chosen moments, started again, and at last finish; for the tests and `make test-kill`."""
+"""Jobs that are killed with SIGKILL at chosen moments, started again, and at last finish; for the tests and `make test-kills`."""
 
 import os
 import signal
@@ -50,11 +50,11 @@ def after(seconds: float) -> Callable[[], bool]:
 class Case:
     """A tiny model, its spec, and tables to write notes or to train from, in a folder."""
 
-    def __init__(self, folder: Path, root: Path, notes: int = 40, updates: int = 30) -> None:
-        self.folder, self.model = folder, tiny_model(folder / "tiny")
+    def __init__(self, folder: Path, root: Path, notes: int = 40, updates: int = 30, tokens: int = 40, model: Path | None = None) -> None:
+        self.folder, self.model = folder, model.resolve() if model else tiny_model(folder / "tiny")
         raw = yaml.safe_load((root / "config.yaml").read_text())
         llm = raw["generators"]["smollm2"]
-        llm["sampling"] = {"max_new_tokens": 40, "batch_size": 2, "temperature": 1.5, "top_p": 1.0}
+        llm["sampling"] = {"max_new_tokens": tokens, "batch_size": 2, "temperature": 1.5, "top_p": 1.0}
         llm["dtype"] = "float32"
         llm["finetune"] |= {"max_steps": updates, "batch_size": 2, "checkpoint_steps": 3, "eval_share": 0.3, "eval_steps": 5}
         for part in ("sampling", "finetune"):

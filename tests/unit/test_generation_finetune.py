@@ -2,10 +2,14 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
+from checkout import ROOT
 from killing import Case, finish, kill_when
 from mentionforge import tables
 from mentionforge.generation import finetune
@@ -13,8 +17,6 @@ from mentionforge.generation import finetune
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    from checkout import ROOT
-
     case = Case(tmp_path_factory.mktemp("case"), ROOT, updates=24)
     finish(case.finetune("whole"))
     return case
@@ -29,6 +31,16 @@ def test_a_fine_tuning_killed_twice_ends_with_the_adapter_of_an_uninterrupted_on
     assert kill_when(line, lambda: (checkpoints / "checkpoint-15" / finetune.COMPLETE).is_file())
     said = finish(line)
     assert "going on after" in said and case.trained("killed") == case.trained("whole") and not checkpoints.exists()
+
+
+@pytest.mark.parametrize(("what", "moments"), [("shard", 8), ("finetune", 3)])
+def test_kills_at_random_moments_change_nothing(what, moments):
+    """A few moments with a tiny model; `make test-kills` tries 20 of each with the small one."""
+    line = [sys.executable, ROOT / "tests" / "kills.py", "--what", what, "--moments", str(moments), "--notes", "24", "--updates", "12"]
+    done = subprocess.run(line, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["kills"] == found["equal"] == moments
 
 
 def test_checkpoints_of_another_job_are_not_used(case):
