@@ -15,7 +15,7 @@ import typer
 from mentionforge import __version__
 from mentionforge.errors import UserError
 
-STAGES = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "evaluation", "report")
+STAGES = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "evaluation", "report", "export")
 
 app = typer.Typer(
     name="mentionforge",

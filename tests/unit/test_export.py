@@ -1,0 +1,132 @@
+"""Export of synthetic notes: each layout read back by a reader of its own, checksums by sha256sum."""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mentionforge import tables
+from mentionforge.config import load_config, spec_text
+from mentionforge.corpora.published import Tally
+from mentionforge.corpora.readers import READERS
+from mentionforge.errors import UserError
+from mentionforge.export.synthetic import export
+from mentionforge.generation import markers, replay
+
+NOTES = {
+    "C0000001-0": ("C0000001", "He has gout. The gout, a form of (Gouty arthritis), hurts.", ["gout", "gout", "Gouty arthritis"]),
+    "C0000001-1": ("C0000001", "Gout.\nSeen by a physician, \u00e9l\u00e8ve.", ["Gout"]),
+    "C0000002-0": ("C0000002", 'No "HD", but Huntington disease; 5 < 6 & 7 > 3', ["Huntington disease"]),
+}
+
+
+def spans(text, surfaces):
+    found, at = [], 0
+    for surface in surfaces:
+        at = text.index(surface, at)
+        found.append((at, at + len(surface)))
+        at += 1
+    return found
+
+
+@pytest.fixture
+def results(tmp_path, root):
+    """What the generation stage leaves of a generator, and its settings."""
+    folder = tmp_path / "results/generation/writer"
+    row = {"generator": "writer", "prompt": "p", "seed": 5, "finish_reason": "stop", "tokens": 9}
+    tables.write(tables.NOTES, folder / "notes.parquet", [{"note_id": i, "cui": c, "text": t, **row} for i, (c, t, _) in NOTES.items()])
+    located = [{"note_id": i, "cui": c, "text": t, "sentences": [{"start": 0, "end": len(t)}]} for i, (c, t, _) in NOTES.items()]
+    tables.write(tables.LOCATED, folder / "located.parquet", located, {"mentionforge": "1", "git_revision": "abc"})
+    rows = [
+        {"note_id": i, "start": a, "end": b, "cui": c, "surface": t[a:b], "match": "exact", "score": 100.0}
+        for i, (c, t, surfaces) in NOTES.items()
+        for a, b in spans(t, surfaces)
+    ]
+    tables.write(tables.SYNTHETIC_MENTIONS, folder / "mentions.parquet", rows)
+    (folder / "funnel.json").write_text(json.dumps({"generated": 4, "mentions_by_match": {"exact": 5}, "unlisted_surface_share": 0.2}))
+    (folder / "filters.csv").write_text("filter,in,out\nparse,4,4\nlength,4,3\n")
+    raw = yaml.safe_load((root / "config.yaml").read_text())
+    raw["generators"]["smollm2"]["concepts"] = {"cuis": "/home/somebody/list.txt"}
+    specs = tmp_path / "results/specs/generators/writer"
+    specs.mkdir(parents=True)
+    for part in ("prompts", "finetune", "sampling", "filter"):
+        (specs / f"{part}.json").write_text(spec_text(load_config(raw), "generators", f"smollm2/{part}"))
+    return folder
+
+
+def test_the_released_layout_is_read_back_by_replay(tmp_path, results):
+    export(results, "csv", tmp_path / "out")
+    lines = (tmp_path / "out/SYNTHETIC_MENTIONS.csv").read_text().splitlines()
+    assert lines[0] == "cui,matched_output" and "He has <1CUI> gout </1CUI>. The <1CUI> gout </1CUI>" in lines[1]
+    for (_, cui, tagged), (wanted, text, surfaces) in zip(replay.read(tmp_path / "out/SYNTHETIC_MENTIONS.csv"), NOTES.values(), strict=True):
+        bare, found = markers.strip(tagged)
+        assert (cui, bare) == (wanted, text) and [(t.start, t.end) for t in found] == spans(text, surfaces) and all(t.closed for t in found)
+
+
+def test_json_lines_and_a_hugging_face_dataset_hold_the_same(tmp_path, results):
+    from datasets import load_dataset
+
+    export(results, "jsonl", tmp_path / "jsonl")
+    export(results, "hf", tmp_path / "hf")
+    rows = [json.loads(line) for line in (tmp_path / "jsonl/notes.jsonl").read_text().splitlines()]
+    assert [(r["note_id"], r["cui"], r["text"], [(m["start"], m["end"]) for m in r["mentions"]]) for r in rows] == [
+        (i, c, t, spans(t, surfaces)) for i, (c, t, surfaces) in NOTES.items()
+    ]
+    assert all(m["surface"] == r["text"][m["start"] : m["end"]] and (m["match"], m["score"]) == ("exact", 100) for r in rows for m in r["mentions"])
+    loaded = load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert [dict(row) for row in loaded] == rows
+
+
+@pytest.mark.parametrize(("layout", "reader", "name"), [("brat", "brat", "notes"), ("pubtator", "pubtator", "notes.txt"), ("conll", "conll", "notes.tsv")])
+def test_annotation_formats_are_read_back(tmp_path, results, layout, reader, name):
+    export(results, layout, tmp_path / "out")
+    documents = {d.doc_id: d for d in READERS[reader](tmp_path / "out" / name, "", (), Tally())}
+    assert sorted(documents) == sorted(NOTES)
+    for note_id, (cui, text, surfaces) in NOTES.items():
+        d = documents[note_id]
+        found = [(a.surface(d.text), a.entity_type, a.ids) for a in d.annotations]
+        assert found == [(s, "Disease", (f"CUI:{cui}",)) for s in surfaces]
+        assert layout != "brat" or (d.text == text and [a.spans[0] for a in d.annotations] == spans(text, surfaces))
+    card = (tmp_path / "out/README.md").read_text()
+    assert ("could not hold" in card) == (layout != "brat")
+
+
+def test_checksums_and_the_card(tmp_path, results):
+    for out in ("a", "b"):
+        export(results, "hf", tmp_path / out)
+    files = {p.relative_to(tmp_path / "a"): p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    assert files == {p.relative_to(tmp_path / "b"): p.read_bytes() for p in (tmp_path / "b").rglob("*") if p.is_file()}, "the same bytes again"
+    assert set(map(str, files)) == {"README.md", "SHA256SUMS", "data/train-00000-of-00001.parquet"}
+    listed = dict(reversed(line.split("  ")) for line in (tmp_path / "a/SHA256SUMS").read_text().splitlines())
+    assert listed == {str(p): hashlib.sha256(data).hexdigest() for p, data in files.items() if p != Path("SHA256SUMS")}
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "a").returncode == 0
+    card = (tmp_path / "a/README.md").read_text()
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["configs"][0]["data_files"] == [{"split": "train", "path": "data/*.parquet"}] and head["license"] == "other"
+    for said in (
+        "| notes | 3 of 4 written |",
+        "| mentions | 5, of 2 concepts |",
+        "`smollm2`",
+        "r=16",
+        "`demo_semeval`",
+        "temperature 0.9",
+        "| `length` | 4 | 3 |",
+        "Licence",
+    ):
+        assert said in card
+    assert "somebody" not in card, "no path of this machine"
+
+
+def test_a_folder_with_files_and_tables_of_two_runs_are_one_line(tmp_path, results):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/x").write_text("mine")
+    with pytest.raises(UserError, match="folder not empty"):
+        export(results, "csv", tmp_path / "full")
+    rows = tables.read(tables.SYNTHETIC_MENTIONS, results / "mentions.parquet").to_pylist()
+    tables.write(tables.SYNTHETIC_MENTIONS, results / "mentions.parquet", [r | {"surface": "another"} for r in rows])
+    with pytest.raises(UserError, match="misplaced mention"):
+        export(results, "csv", tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))

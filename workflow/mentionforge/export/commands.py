@@ -1,0 +1,39 @@
+"""Commands of the export."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(help="Results in the layouts that others read.", no_args_is_help=True)
+
+
+class Layout(StrEnum):
+    """What can be written."""
+
+    csv = "csv"
+    jsonl = "jsonl"
+    brat = "brat"
+    pubtator = "pubtator"
+    conll = "conll"
+    hf = "hf"
+
+
+@app.callback()
+def _root() -> None:
+    """Keep `synthetic` a sub-command of its own."""
+
+
+@app.command("synthetic")
+def synthetic(
+    folder: Path = typer.Argument(..., help="A generator's results: results/generation/GENERATOR."),
+    to: Layout = typer.Option(..., "--to", help="csv: the released layout (cui, matched_output); hf: a Hugging Face dataset folder."),
+    out: Path = typer.Option(..., help="Folder to write; it must not exist, or be empty."),
+    specs: Path = typer.Option(None, help="Folder of the generator's settings; none: results/specs/generators/GENERATOR."),
+) -> None:
+    """Write a generator's notes with their mentions, a card that says what they are, and SHA256SUMS."""
+    from mentionforge.export.synthetic import export
+
+    export(folder, to.value, out, specs)

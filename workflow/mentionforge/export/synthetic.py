@@ -1,0 +1,278 @@
+"""Synthetic notes for others: the released layout, JSON Lines, BRAT, PubTator, CoNLL, or a Hugging Face dataset.
+
+In: located, mentions and notes .parquet of a generator, funnel.json, and its settings. Out: a folder with the notes, README.md (a card that says
+what they are, how they were made and whose licences they touch), and SHA256SUMS. The same results give the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mentionforge import tables
+from mentionforge.corpora import writing
+from mentionforge.corpora.published import Document, of_ids
+from mentionforge.errors import UserError
+from mentionforge.generation import markers
+from mentionforge.progress import say
+from mentionforge.provenance import sha256_file
+
+ENTITY_TYPE = "Disease"
+"""Type of a mention in formats that want one."""
+
+Note = Mapping[str, Any]
+"""note_id, cui, text, its mentions, and matched_output: the text with tags around them."""
+
+
+def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> None:
+    """Write a generator's notes.
+
+    Args:
+        folder: results/generation/GENERATOR.
+        layout: csv, jsonl, brat, pubtator, conll or hf.
+        out: Folder to write.
+        specs: Folder of the generator's settings; none: results/specs/generators/GENERATOR.
+
+    Raises:
+        UserError: Missing or unreadable results, or `out` is there and not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError("folder not empty", str(out), "files of two exports would mix", "name another folder")
+    found = notes(folder)
+    settings = _settings(specs or folder.parent.parent / "specs" / "generators" / folder.resolve().name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        lost = WRITERS[layout](found, temporary)
+        (temporary / "README.md").write_text(card(folder, layout, found, settings, lost), encoding="utf-8")
+        checksums(temporary)
+        if out.exists():
+            out.rmdir()
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    say(
+        f"{len(found):,} notes with {sum(len(n['mentions']) for n in found):,} mentions written to {out}"
+        + "".join(f"; {kind}: {n:,}" for kind, n in lost.items())
+    )
+
+
+def notes(folder: Path) -> list[Note]:
+    """The notes that location and filters left, by id, with their mentions and the tagged text.
+
+    Raises:
+        UserError: A table is missing, or a mention is not where its table says.
+    """
+    of_note: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in tables.read(tables.SYNTHETIC_MENTIONS, folder / "mentions.parquet").to_pylist():
+        of_note[row.pop("note_id")].append(row)
+    written = {row["note_id"]: row for row in tables.read(tables.NOTES, folder / "notes.parquet").to_pylist()}
+    found: list[Note] = []
+    for row in tables.read(tables.LOCATED, folder / "located.parquet").to_pylist():
+        mentions = of_note.pop(row["note_id"], [])
+        for mention in mentions:
+            if row["text"][mention["start"] : mention["end"]] != mention["surface"]:
+                raise UserError("misplaced mention", str(folder), row["note_id"], "the tables are of two runs; rerun the workflow")
+        tagged = markers.wrap(row["text"], [(m["start"], m["end"]) for m in mentions])
+        more = {key: written[row["note_id"]][key] for key in ("finish_reason", "seed")}
+        found.append({"note_id": row["note_id"], "cui": row["cui"], "text": row["text"], "matched_output": tagged, "mentions": mentions, **more})
+    if of_note:
+        raise UserError("mentions of no note", str(folder), min(of_note), "the tables are of two runs; rerun the workflow")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------- the layouts
+
+
+def _csv(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
+    """The layout of the corpus that the paper's authors released."""
+    with open(folder / "SYNTHETIC_MENTIONS.csv", "w", newline="", encoding="utf-8") as sink:
+        writer = csv.DictWriter(sink, ("cui", "matched_output"), extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+    return {}
+
+
+def _jsonl(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
+    with open(folder / "notes.jsonl", "w", encoding="utf-8") as sink:
+        sink.writelines(json.dumps(note, ensure_ascii=False) + "\n" for note in found)
+    return {}
+
+
+def _hf(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    spans = pa.list_(
+        pa.struct({"start": pa.int64(), "end": pa.int64(), "cui": pa.string(), "surface": pa.string(), "match": pa.string(), "score": pa.float64()})
+    )
+    text = pa.string()
+    schema = pa.schema({"note_id": text, "cui": text, "text": text, "matched_output": text, "mentions": spans, "finish_reason": text, "seed": pa.int64()})
+    (folder / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(list(found), schema=schema), folder / "data" / "train-00000-of-00001.parquet", compression="zstd")
+    return {}
+
+
+def _annotated(form: str) -> Any:
+    def write(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
+        return writing.write(_documents(found), form, folder / f"notes{writing.ENDINGS[form]}", "count").losses
+
+    return write
+
+
+def _documents(found: Sequence[Note]) -> Iterator[Document]:
+    for note in found:
+        annotations = tuple(of_ids([(m["start"], m["end"])], ENTITY_TYPE, [f"CUI:{m['cui']}"]) for m in note["mentions"])
+        yield Document(note["note_id"], note["text"], annotations, f"note {note['note_id']}")
+
+
+WRITERS: Mapping[str, Any] = {
+    "csv": _csv,
+    "jsonl": _jsonl,
+    "hf": _hf,
+    "brat": _annotated("brat"),
+    "pubtator": _annotated("pubtator"),
+    "conll": _annotated("conll"),
+}
+"""Layouts by name; each writes the notes into a folder and says what it could not hold, by kind."""
+
+
+def checksums(folder: Path) -> None:
+    """Write SHA256SUMS over all files of a folder, as `sha256sum --check` reads it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
+    lines = [f"{sha256_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+
+
+# ----------------------------------------------------------------------------------------------------------------- the card
+
+
+def _settings(specs: Path) -> dict[str, Any]:
+    """All settings of the generator, from the specs of its parts."""
+    found: dict[str, Any] = {}
+    for path in sorted(specs.glob("*.json")):
+        found |= json.loads(path.read_text(encoding="utf-8"))["settings"]
+    found.pop("path", None)  # where things lie, and how servers are called, is nobody's business
+    for part in ("concepts", "backend"):
+        if part in found:
+            found[part] = {key: value for key, value in found[part].items() if key not in ("cuis", "base_url", "api_key_env")}
+    return found
+
+
+def card(folder: Path, layout: str, found: Sequence[Note], settings: Mapping[str, Any], lost: Mapping[str, int]) -> str:
+    """The text of README.md: YAML that Hugging Face reads, then what people should know."""
+    made = tables.provenance(folder / "located.parquet")
+    funnel = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
+    name = folder.resolve().name
+    mentions = sum(len(note["mentions"]) for note in found)
+    head = ["---", "license: other", "language: en", "task_categories: [token-classification]", "tags: [synthetic, biomedical, entity-linking, umls]"]
+    if layout == "hf":
+        head += ["configs:", "- config_name: default", "  data_files: [{split: train, path: data/*.parquet}]"]
+    head += [f"pretty_name: Synthetic disease mentions by {name}", "---", ""]
+    lines = [
+        *head,
+        f"# Synthetic disease mentions by `{name}`",
+        "",
+        "Notes that a program wrote about concepts of a knowledge base. **They are no patients' records, and nobody has checked that what they say is true.**",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| notes | {len(found):,} of {funnel['generated']:,} written |",
+        f"| mentions | {mentions:,}, of {len({n['cui'] for n in found}):,} concepts |",
+        f"| located by | {', '.join(f'{match} {n:,}' for match, n in funnel['mentions_by_match'].items())} |",
+        f"| no name of the concept | {100 * funnel['unlisted_surface_share']:.1f} % of the mentions |",
+        f"| made with | mentionforge {made['mentionforge']}, revision {made['git_revision']} |",
+        "",
+        *_columns(layout, lost),
+        "## How they were made",
+        "",
+        *_making(settings, _base(folder)),
+        "",
+        "## Filters",
+        "",
+        *_filters(folder / "filters.csv"),
+        "",
+        "## Licence",
+        "",
+        "Before you pass these notes on, make sure that you may. They were made from:",
+        *_sources(settings, _base(folder)),
+        "",
+        "Set `license` above to what results. Settings in full:",
+        "",
+        "```json",
+        json.dumps(settings, indent=1, sort_keys=True),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _columns(layout: str, lost: Mapping[str, int]) -> list[str]:
+    said = {
+        "csv": "`SYNTHETIC_MENTIONS.csv`: `cui`, and `matched_output`, the note with `<1CUI> … </1CUI>` around its mentions.",
+        "jsonl": "`notes.jsonl`: a note per line; offsets of `mentions` are characters of `text`, end exclusive.",
+        "hf": "`data/`: a note per row; offsets of `mentions` are characters of `text`, end exclusive.",
+        "brat": "`notes/`: a .txt and a .ann per note; the concept is a normalization (N line).",
+        "pubtator": "`notes.txt`: PubTator; the text is parted into title and abstract after its first sentence.",
+        "conll": "`notes.tsv`: a token per line.",
+    }[layout]
+    held = [f"What the format could not hold: {', '.join(f'{kind} ({n:,})' for kind, n in sorted(lost.items()))}.", ""] if lost else []
+    return [said, "", *held, "`SHA256SUMS` is checked with `sha256sum --check SHA256SUMS`.", ""]
+
+
+def _base(folder: Path) -> str:
+    """The public name of the model below the adapter, where there is one."""
+    path = folder / "adapter" / "adapter_config.json"
+    return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]) if path.is_file() else ""
+
+
+def _making(settings: Mapping[str, Any], base: str) -> list[str]:
+    kind = settings.get("kind")
+    if kind in ("template", "names"):
+        return [f"Without a language model: a control of kind `{kind}`."]
+    if kind == "replay":
+        return ["Written elsewhere; the mentions were located anew."]
+    if not settings:
+        return ["The settings were not at hand when this was exported."]
+    backend, sampling, tuned = settings.get("backend", {}), settings.get("sampling", {}), settings.get("finetune")
+    model = backend.get("model") or base or settings.get("model")
+    lines = [f"- model: `{model}`, written by the backend `{backend.get('kind')}`"]
+    if tuned:
+        lines.append(f"- fine-tuned with QLoRA (r={tuned['lora']['r']}, alpha={tuned['lora']['alpha']:g}) on the training split of `{tuned['corpus']}`")
+    lines.append(f"- sampling: {', '.join(f'{key} {value}' for key, value in sorted(sampling.items()))}")
+    return lines
+
+
+def _filters(path: Path) -> list[str]:
+    with open(path, newline="", encoding="utf-8") as source:
+        ran = list(csv.DictReader(source))
+    if not ran:
+        return ["None."]
+    return ["| filter | in | out |", "|---|---|---|", *(f"| `{row['filter']}` | {int(row['in']):,} | {int(row['out']):,} |" for row in ran)]
+
+
+def _sources(settings: Mapping[str, Any], base: str) -> list[str]:
+    lines = [
+        f"- the knowledge base `{settings.get('kb', '?')}`: prompts hold its names and definitions, and notes may repeat them (UMLS: a licence of its own)"
+    ]
+    if settings.get("kind") == "llm":
+        backend = settings.get("backend", {})
+        lines.append(f"- the model `{backend.get('model') or base or settings.get('model')}`: some licences bind what a model writes")
+    tuned = settings.get("finetune")
+    if tuned:
+        filtered = "ran" if (settings.get("filters") or {}).get("memorization") else "**did not run**"
+        lines.append(
+            f"- the corpus `{tuned['corpus']}`, on which it was fine-tuned: text of patients may be bound by a data use agreement, which may reach what the model "
+            f"writes; the filter `memorization`, which drops long stretches of it, {filtered}"
+        )
+    if settings.get("kind") == "replay":
+        lines.append("- the file that was replayed, with its own licence")
+    return lines
