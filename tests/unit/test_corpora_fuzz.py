@@ -272,3 +272,35 @@ def test_a_seed_reads_whole(tmp_path):
         assert sorted(len(d.annotations) for d in reading.documents) == sorted(len(d.annotations) for d in wanted)
         if reader != "parquet":
             check_counts(reader, tmp_path / reader, tmp_path / reader, reading)
+
+
+@pytest.mark.parametrize("reader", sorted(READERS))
+def test_documents_are_yielded_before_the_file_is_read_on(reader, tmp_path):
+    """The first document is there although the file breaks off behind the others: nothing waits for the end."""
+    path = tmp_path / "corpus"
+    if reader in ("share", "brat"):
+        seed(reader, path)
+        last = sorted(p for p in path.iterdir() if p.suffix in (".ann", ".pipe"))[-1]
+        last.write_text("damaged\n")
+    else:
+        documents = (Document(f"d{i}", f"Gout number {i} .", (mention((0, 4)),), "") for i in range(3000))
+        writing.write(documents, "pubtator" if reader == "medmentions" else reader, path)
+        if reader == "parquet":
+            path = _third_group_damaged(path)
+        else:
+            path.write_bytes(path.read_bytes()[:-9] + b"\xff\n")
+    found = READERS[reader](path, "MSH", (), Reading())
+    assert len(next(found).annotations) >= 1
+    with pytest.raises(UserError):
+        list(found)
+
+
+def _third_group_damaged(path: Path) -> Path:
+    import pyarrow.parquet as pq
+
+    column = pq.ParquetFile(path).metadata.row_group(2).column(1)
+    start = column.dictionary_page_offset or column.data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start + column.total_compressed_size // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+    return path
