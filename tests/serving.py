@@ -47,9 +47,9 @@ class Server:
         """What the config is given."""
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def start(self, limit_s: float = 60) -> None:
+    def start(self, limit_s: float = 60, extra: tuple[str, ...] = ()) -> None:
         """Start it and wait until it answers."""
-        line = [Path(sys.executable).parent / "transformers", "serve", "--host", "127.0.0.1", "--port", str(self.port), "--device", "cpu"]
+        line = [Path(sys.executable).parent / "transformers", "serve", "--host", "127.0.0.1", "--port", str(self.port), "--device", "cpu", *extra]
         with open(self.log, "ab") as sink:
             self.process = subprocess.Popen(line, stdout=sink, stderr=sink, env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"})
         deadline = time.monotonic() + limit_s
