@@ -207,11 +207,15 @@ def test_damaged_input_is_an_error_with_its_row_or_loses_nothing(reader, kind):
     rng = random.Random(f"{reader} {kind}")
     outcomes = {"error": 0, "read": 0}
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "corpus")
+        seed(reader, path)
+        whole = {p: p.read_bytes() for p in sorted(path.iterdir() if path.is_dir() else [path])}
+        damaged = path
         for _ in range(ROUNDS):
-            path = Path(folder, f"{sum(outcomes.values())}")
-            seed(reader, path)
-            damaged = rng.choice(sorted(path.iterdir())) if path.is_dir() else path
-            damaged.write_bytes(DAMAGES[kind](damaged.read_bytes(), rng))
+            if damaged in whole:
+                damaged.write_bytes(whole[damaged])
+            damaged = rng.choice(list(whole))
+            damaged.write_bytes(DAMAGES[kind](whole[damaged], rng))
             reading = Reading()
             try:
                 reading.documents.extend(READERS[reader](path, "MSH", rng.choice([(), ("Disease",)]), reading))
