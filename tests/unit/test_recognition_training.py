@@ -128,10 +128,10 @@ def synthetic(tmp_path):
     return write
 
 
-def run(spec, stamp, corpus, corpus_spec, out, schedule="real_only", seed=1, notes=(None, None)):
+def run(spec, stamp, corpus, corpus_spec, out, schedule="real_only", seed=1, notes=(None, None), teacher=None):
     from mentionforge.recognition.training import train
 
-    train(spec, stamp, corpus, corpus_spec, schedule, seed, out, *notes)
+    train(spec, stamp, corpus, corpus_spec, schedule, seed, out, *notes, teacher)
     with open(out / "history.csv", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
 
@@ -221,13 +221,13 @@ def test_the_best_epoch_is_kept_and_patience_ends_training(tiny, corpus, specs, 
     seen = []
     scores = iter([0.2, 0.5, 0.5, 0.4, 0.9])
     spec, corpus_spec = specs(real={"epochs": 9, "learning_rate": 1e-3}, patience=2)
-    recognize = training.Tagger.recognize
+    read = training.Tagger.read
 
     def spy(tagger, documents, batch_size=64):
         seen.append({k: v.clone() for k, v in tagger.model.state_dict().items()})
-        return recognize(tagger, documents, batch_size)
+        return read(tagger, documents, batch_size)
 
-    monkeypatch.setattr(training.Tagger, "recognize", spy)
+    monkeypatch.setattr(training.Tagger, "read", spy)
     monkeypatch.setattr(training, "strict_scores", lambda gold, found: (0.0, 0.0, next(scores)))
     history = run(spec, tiny, corpus(SPLITS), corpus_spec, tmp_path / "out")
     assert [r["kept"] for r in history] == ["0", "1", "0", "0"]
@@ -267,3 +267,217 @@ def test_notes_stay_out_of_the_log(tiny, corpus, specs, synthetic, tmp_path, cap
     run(spec, tiny, corpus(SPLITS), corpus_spec, tmp_path / "out", "synthetic_then_real", notes=synthetic(3))
     said = "".join(capfd.readouterr())
     assert "sentences" in said and not any(disease in said for disease in DISEASES)
+
+
+# ------------------------------------------------------------------------------------- schedules that ask the real-only model
+
+
+def tagged(examples):
+    return [list(zip(e.words, (t[:1] for t in e.tags), strict=True)) for e in examples]
+
+
+def test_relabelled_and_masked_sentences():
+    from mentionforge.recognition import sentences
+
+    string = "He has gout and asthma today. Anemia was found. No pain."
+    bounds = [{"start": a, "end": string.index(end) + len(end)} for a, end in ((0, "today."), (30, "found."), (48, "pain."))]
+    doc = sentences.document("n", string, bounds)
+    located = {"n": [[(7, 11)]]}  # gout, word 2
+    # The teacher's "has gout" shares a word with the located mention and loses to it; asthma (4) and Anemia (7) are added.
+    examples, counts = sentences.training([doc], located, "longest", more={"n": [(1, 3), (4, 5), (7, 8)]})
+    assert [[w for w, t in e if t == "B"] for e in tagged(examples)] == [["gout", "asthma"], ["Anemia"], []]
+    assert counts["relabelled"] == 2 and counts["kept"] == 1 and "masked" not in +counts
+    examples, counts = sentences.training([doc], located, "longest", doubtful={"n": {2, 4, 5, 7}})
+    assert tagged(examples) == [[("He", "O"), ("has", "O"), ("gout", "B"), ("and", "O"), ("asthma", ""), ("today", ""), (".", "O")]]
+    assert counts["masked"] == 2 and counts["masked_sentences"] == 2 and counts["sentences"] == 1
+
+
+def test_words_near_likely_diseases():
+    import numpy as np
+
+    from mentionforge.recognition.schedules import near
+
+    disease = np.array([0.0, 0.2, 0.0, 0.0, 0.0, 0.9])
+    probabilities = np.stack([1 - disease, disease / 2, disease / 2], axis=1)
+    assert near(probabilities, 0.1, 0) == {1, 5} and near(probabilities, 0.1, 1) == {0, 1, 2, 4, 5} and near(probabilities, 0.5, 0) == {5}
+    assert near(probabilities[:0], 0.1, 2) == set()
+
+
+def test_the_real_only_model_teaches(tiny, corpus, specs, synthetic, tmp_path, monkeypatch):
+    """What reaches the training of each schedule, with a teacher whose findings are known."""
+    import numpy as np
+
+    from mentionforge.recognition import schedules
+
+    spec, corpus_spec = specs(mask={"threshold": 0.5, "margin": 0})
+    folder, given = corpus(SPLITS), synthetic(3)
+    run(spec, tiny, folder, corpus_spec, tmp_path / "real")
+
+    def read(tagger, documents, batch_size=64):  # takes the first word of each document for a disease
+        found = {d.doc_id: np.tile(np.array([1.0, 0.0, 0.0], dtype=np.float32), (len(d.words), 1)) for d in documents}
+        for probabilities in found.values():
+            probabilities[0] = (0.0, 1.0, 0.0)
+        return found
+
+    seen = {}
+    fit = __import__("mentionforge.recognition.training", fromlist=["fit"])
+    original = fit.fit
+    monkeypatch.setattr(fit, "fit", lambda tagger, phases, *rest: (seen.setdefault("phases", phases), monkeypatch.undo(), original(tagger, phases, *rest))[2])
+    monkeypatch.setattr(schedules.Tagger, "read", read)
+    run(spec, tiny, folder, corpus_spec, tmp_path / "relabelled", "relabelled_then_real", notes=given, teacher=tmp_path / "real/model")
+    first, second = seen.pop("phases")
+    assert (first.name, second.name) == ("synthetic", "real") and len(first.examples) == 3
+    assert all(e.tags[0] == "B-Disease" and e.tags.count("B-Disease") == 2 for e in first.examples)
+    inputs = tables.provenance(tmp_path / "relabelled/predictions.parquet")["inputs"]
+    assert "teacher" in inputs
+
+    monkeypatch.setattr(fit, "fit", lambda tagger, phases, *rest: (seen.setdefault("phases", phases), monkeypatch.undo(), original(tagger, phases, *rest))[2])
+    monkeypatch.setattr(schedules.Tagger, "read", read)
+    run(spec, tiny, folder, corpus_spec, tmp_path / "masked", "masked_then_real", notes=given, teacher=tmp_path / "real/model")
+    first, _ = seen.pop("phases")
+    assert all(e.tags[0] == "" and e.tags.count("B-Disease") == 1 and e.tags.count("") == 1 for e in first.examples)
+    with pytest.raises(UserError, match="missing model"):
+        run(spec, tiny, folder, corpus_spec, tmp_path / "x", "masked_then_real", notes=given)
+
+
+def test_untaught_words_carry_no_loss(tiny):
+    import torch
+
+    from mentionforge.recognition import training
+    from mentionforge.recognition.sentences import Example
+    from mentionforge.recognition.tagger import Tagger
+
+    torch.manual_seed(0)
+    tagger = Tagger.load(tiny.parent, 40, 8)
+    words = ["He", "has", "gout", "and", "asthma"]
+    example = Example(words, ["O", "O", "B-Disease", "O", ""])
+    windows, targets = training._targets(tagger, [example, Example(["No", "pain"], ["", ""])])
+    assert len(windows) == 1 and int((targets[0] != training.IGNORED).sum()) == 4
+    tagger.model.eval()
+    with torch.no_grad():
+        logits = torch.log_softmax(tagger.logits(windows)[0], dim=-1)
+        expected = -torch.stack([logits[p, c] for p, c in zip(windows[0].positions, (0, 0, 1, 0), strict=False)])
+        assert float(training._loss(tagger, windows, targets)) == pytest.approx(float(expected.mean()), rel=1e-5)
+        # Class weights: a weighted mean, as given or by the frequencies (3 O, 1 B, no I).
+        from mentionforge.config import TaggerRecognizer
+
+        weights = training.class_weights(TaggerRecognizer(model="m", class_weights=(1, 3, 5)), targets)
+        weighted = (expected * torch.tensor([1.0, 1, 3, 1])).sum() / 6
+        assert float(training._loss(tagger, windows, targets, weights)) == pytest.approx(float(weighted), rel=1e-5)
+    balanced = training.class_weights(TaggerRecognizer(model="m", class_weights="balanced"), targets)
+    assert balanced.tolist() == pytest.approx([4 / 9, 4 / 3, 4 / 3])
+
+
+def test_mixed_draws_synthetic_sentences_at_the_ratio(tiny, corpus, specs, synthetic, tmp_path):
+    spec, corpus_spec = specs(mixed={"epochs": 3, "learning_rate": 1e-3, "ratio": 0.5})
+    folder = corpus(SPLITS)
+    history = run(spec, tiny, folder, corpus_spec, tmp_path / "out", "mixed", notes=synthetic(3))
+    # 8 real and 4 synthetic sentences (of 3, so one twice) in batches of 4.
+    assert [(r["phase"], r["steps"]) for r in history] == [("mixed", "3")] * 3
+    none = run(spec, tiny, folder, corpus_spec, tmp_path / "none", "mixed", notes=synthetic(0))
+    assert [r["phase"] for r in none] == ["real", "real"]
+
+
+def test_drawing_is_even():
+    import torch
+
+    from mentionforge.recognition.training import draw
+
+    order = torch.Generator().manual_seed(1)
+    for count, wanted in ((3, 7), (5, 5), (7, 3), (4, 0)):
+        drawn = draw(count, wanted, order)
+        times = [drawn.count(i) for i in range(count)]
+        assert len(drawn) == wanted and set(drawn) <= set(range(count)) and max(times) - min(times) <= 1
+    assert draw(100, 10, order) != draw(100, 10, order)
+
+
+def test_early_stopping_by_loss_or_not_at_all(tiny, corpus, specs, tmp_path, monkeypatch):
+    from mentionforge.recognition import training
+
+    folder = corpus(SPLITS)
+    for setting, kept in (("dev_loss", "0100"), ("dev_f1", "100"), ("none", "0000001")):
+        losses, f1s = iter([0.5, 0.3, 0.3, 0.4, 0.2, 0.1, 0.0]), iter([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
+        monkeypatch.setattr(training, "measure", lambda tagger, dev, f=f1s, x=losses: (0.0, 0.0, next(f), next(x)))
+        spec, corpus_spec = specs(real={"epochs": 7, "learning_rate": 1e-3}, patience=2, early_stopping=setting)
+        history = run(spec, tiny, folder, corpus_spec, tmp_path / setting)
+        assert "".join(r["kept"] for r in history) == kept, setting
+
+
+def test_dev_loss_is_the_mean_over_words(tiny, corpus, specs, tmp_path):
+    import numpy as np
+
+    from mentionforge.gold import TAGS
+    from mentionforge.recognition.sentences import document
+    from mentionforge.recognition.tagger import Tagger
+
+    spec, corpus_spec = specs(real={"epochs": 1, "learning_rate": 1e-3})
+    folder = corpus(SPLITS)
+    history = run(spec, tiny, folder, corpus_spec, tmp_path / "out")
+    tagger = Tagger.load(tmp_path / "out/model")
+    string, bounds, spans = note(SPLITS["dev"])
+    doc = document("d", string, bounds)
+    chances = tagger.read([doc])["d"]
+    wanted = []
+    for start, end in doc.words:
+        inside = next((s for s in spans if s[0] <= start and end <= s[1]), None)
+        wanted.append(0 if inside is None else 1 if start == inside[0] else 2)
+    assert float(history[0]["dev_loss"]) == pytest.approx(-np.log([chances[i, c] for i, c in enumerate(wanted)]).mean(), abs=1e-4) and len(TAGS) == 3
+
+
+# ------------------------------------------------------------------------------------------------------------- resuming
+
+
+class Killed(BaseException):
+    """Ends a training as abruptly as can be within a process."""
+
+
+@pytest.mark.parametrize("schedule", ["real_only", "synthetic_then_real", "mixed"])
+def test_a_killed_training_ends_with_the_same_result(schedule, tiny, corpus, specs, synthetic, tmp_path, monkeypatch):
+    import torch
+
+    settings = {"real": {"epochs": 3, "learning_rate": 1e-3}, "synthetic": {"epochs": 2, "learning_rate": 1e-3}, "mixed": {"epochs": 3, "learning_rate": 1e-3}}
+    spec, corpus_spec = specs(**settings, warmup_ratio=0.2)
+    folder, given = corpus(SPLITS), (None, None) if schedule == "real_only" else synthetic(3)
+    run(spec, tiny, folder, corpus_spec, tmp_path / "whole", schedule, notes=given)
+    assert not (tmp_path / "whole/checkpoints").exists()
+    step = torch.optim.AdamW.step
+    left = [0]
+
+    def counted(self, *rest, **more):
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+        return step(self, *rest, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+    kills = 0
+    for left[0] in (2, 4, 3, 5, 0):  # each attempt dies at one of its next steps, within an epoch or just after one
+        try:
+            run(spec, tiny, folder, corpus_spec, tmp_path / "killed", schedule, notes=given)
+            break
+        except Killed:
+            kills += 1
+            assert {p.suffix for p in (tmp_path / "killed/checkpoints").rglob("*") if p.is_file()} <= {".safetensors", ".json", ""}
+    assert kills >= 2 and contents(tmp_path / "whole") == contents(tmp_path / "killed")
+
+
+def test_checkpoints_of_another_job_or_torn_ones_are_not_used(tiny, corpus, specs, tmp_path, capfd, monkeypatch):
+    from mentionforge.recognition import checkpoints
+
+    folder = corpus(SPLITS)
+    remove = checkpoints.Checkpoints.remove
+    monkeypatch.setattr(checkpoints.Checkpoints, "remove", lambda self: None)
+    spec, corpus_spec = specs()
+    run(spec, tiny, folder, corpus_spec, tmp_path / "out")
+    first = contents(tmp_path / "out")
+    last = next((tmp_path / "out/checkpoints").glob("at-*"))
+    (last / "model.safetensors").write_bytes(b"torn")
+    capfd.readouterr()
+    run(spec, tiny, folder, corpus_spec, tmp_path / "out")
+    assert "unreadable" in capfd.readouterr().err and contents(tmp_path / "out") == first
+    run(spec, tiny, folder, corpus_spec, tmp_path / "out")
+    assert "going on after epoch 1" in capfd.readouterr().err and contents(tmp_path / "out") == first
+    spec, _ = specs(weight_decay=0.02)
+    monkeypatch.setattr(checkpoints.Checkpoints, "remove", remove)
+    run(spec, tiny, folder, corpus_spec, tmp_path / "out")
+    assert "of another job" in capfd.readouterr().err and not (tmp_path / "out/checkpoints").exists()

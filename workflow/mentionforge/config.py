@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
 from mentionforge import splitting
 from mentionforge.errors import UserError
@@ -28,7 +28,14 @@ NONE = "none"
 """Reserved name: the generator and the strategy of the baseline without synthetic text."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Schedule = Literal["real_only", "synthetic_only", "synthetic_then_real"]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Schedule = Literal["real_only", "synthetic_only", "synthetic_then_real", "relabelled_then_real", "masked_then_real", "mixed"]
+TAUGHT: tuple[Schedule, ...] = ("relabelled_then_real", "masked_then_real")
+"""Schedules that read synthetic notes with the real_only model of the same corpus, recognizer and seed."""
+
+UNTRAINED = "untrained"
+"""Stands for the schedule of recognizers that are not trained; their seed is 0."""
+
 IndexSource = Literal["train", "kb"]
 SemanticGroup = Literal[
     "activities_and_behaviors",
@@ -584,19 +591,71 @@ class Phase(Entry):
     learning_rate: float = Field(3e-5, gt=0, description="Peak learning rate.")
 
 
-class Recognizer(Entry):
+class Mixed(Phase):
+    """The one phase of the schedule `mixed`: the training split, and beside it synthetic sentences, drawn anew in each epoch."""
+
+    ratio: float = Field(1.0, gt=0, description="Synthetic sentences per real sentence.")
+
+
+class Relabel(Entry):
+    """Schedule relabelled_then_real: which diseases that the real-only model finds in synthetic notes are taught."""
+
+    min_score: float = Field(0.0, ge=0, le=1, description="Lowest score (mean probability of the words' tags) of a mention that is taught.")
+
+
+class Mask(Entry):
+    """Schedule masked_then_real: which unlabelled words of synthetic notes carry no loss, besides those of sentences without a located mention."""
+
+    threshold: float = Field(0.1, ge=0, le=1, description="A word is a likely disease above this probability of B or I, by the real-only model.")
+    margin: int = Field(1, ge=0, description="So many words on either side of a likely disease carry no loss either.")
+
+
+class TaggerRecognizer(Entry):
     """Token classification with IOB2 labels; defaults are the paper's."""
 
+    kind: Literal["tagger"] = "tagger"
     model: str = Field(description="Model entry with the encoder.")
     real: Phase = Field(Phase(), description="The phase on the corpus' training split.")
     synthetic: Phase = Field(Phase(), description="The phase on synthetic notes.")
+    mixed: Mixed = Field(Mixed(), description="The phase of the schedule mixed.")
+    relabel: Relabel = Field(Relabel(), description="What relabelled_then_real teaches.")
+    mask: Mask = Field(Mask(), description="What masked_then_real does not teach.")
     batch_size: int = Field(32, ge=1, description="Sentences per step.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps that warm up.")
+    class_weights: Literal["balanced"] | tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+        None, description="Weights of O, B and I in the loss; balanced: the inverse of their frequency in the phase."
+    )
     max_tokens: int = Field(510, ge=16, description="Longest window, in word pieces; longer sentences are windowed.")
     stride: int = Field(64, ge=0, description="Word pieces that two windows of a sentence share.")
+    early_stopping: Literal["dev_f1", "dev_loss", "none"] = Field(
+        "dev_f1", description="What stops the last phase and chooses its epoch: strict F1 or loss on dev; none: all epochs are run and the last is kept."
+    )
     patience: int = Field(3, ge=1, description="Epochs without a better dev score before training stops.")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Autocast type; auto: bfloat16 where the device is fast with it.")
+
+
+class DictionaryRecognizer(Entry):
+    """A baseline without training: the longest names at word boundaries, from left to right."""
+
+    kind: Literal["dictionary"]
+    sources: tuple[IndexSource, ...] = Field(
+        ("kb",), min_length=1, description="kb: all names of the corpus' knowledge base; train: mentions of its training split."
+    )
+    min_length: int = Field(3, ge=1, description="Shortest name that is searched, in characters.")
+    stop: tuple[str, ...] = Field(
+        ("disease", "diseases", "disorder", "disorders", "syndrome", "syndromes"), description="Names that are not searched, in any case and punctuation."
+    )
+
+
+def _recognizer_kind(value: Any) -> Any:
+    return value.get("kind", "tagger") if isinstance(value, Mapping) else getattr(value, "kind", None)
+
+
+Recognizer = Annotated[
+    Annotated[TaggerRecognizer, Tag("tagger")] | Annotated[DictionaryRecognizer, Tag("dictionary")],
+    Discriminator(_recognizer_kind, custom_error_type="kind", custom_error_message="kind is tagger or dictionary"),
+]
 
 
 EXPAND = Field(False, description="Read a mention with its document's own abbreviations spelled out, as query and as training entry.")
@@ -906,7 +965,7 @@ def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
 
 def _as_user_error(error: ValidationError) -> UserError:
     first = error.errors()[0]
-    tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub"} | LINKER_KINDS
+    tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub", "tagger", "dictionary"} | LINKER_KINDS
     loc = [str(part) for part in first["loc"]]
     # Pydantic puts the discriminator of a union into the location (kbs.demo.rrf.path); it is no key of the file.
     backends = {"transformers", "continuous", "vllm", "openai"}
@@ -984,7 +1043,8 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
             if generator.finetune:
                 yield f"generators.{name}.finetune.corpus", "corpora", generator.finetune.corpus
     for name, recognizer in config.recognizers.items():
-        yield f"recognizers.{name}.model", "models", recognizer.model
+        if isinstance(recognizer, TaggerRecognizer):
+            yield f"recognizers.{name}.model", "models", recognizer.model
     for name, linker in config.linkers.items():
         if not isinstance(linker, TfidfLinker | ExactLinker | HybridLinker):
             yield f"linkers.{name}.model", "models", linker.model
@@ -1139,11 +1199,15 @@ def same_names(one: Index, other: Index) -> bool:
 def recognition_cells(config: Config) -> list[RecognitionCell]:
     """All recognition runs of the experiment, once each, sorted.
 
-    The strategy `none` has no generator and only the schedule real_only; other strategies have all other schedules.
+    The strategy `none` has no generator and only the schedule real_only; other strategies have all other schedules. A
+    recognizer that is not trained has one cell per corpus, whatever the strategies.
     """
     cells = set()
     for grid in config.experiment.recognition:
         for corpus, recognizer, seed in itertools.product(grid.corpora, grid.recognizers, grid.seeds):
+            if not isinstance(config.recognizers[recognizer], TaggerRecognizer):
+                cells.add(RecognitionCell(corpus, NONE, NONE, recognizer, UNTRAINED, 0))
+                continue
             for strategy, schedule in itertools.product(grid.strategies, grid.schedules):
                 if (strategy == NONE) != (schedule == "real_only"):
                     continue

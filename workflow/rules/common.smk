@@ -4,13 +4,17 @@ import os
 import re
 import shlex
 import sys
+from typing import get_args
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
 from mentionforge.config import (
     NAME_PATTERN,
     NONE,
+    TAUGHT,
     LlmGenerator,
+    Schedule,
+    TaggerRecognizer,
     all_parts_of,
     load_config,
     normalization_cells,
@@ -49,7 +53,7 @@ USED_KBS = sorted({CONFIG.corpora[c].kb for c in USED_CORPORA})
 USED_GENERATORS = sorted({c.generator for c in CELLS} - {NONE})
 USED_LINKERS = sorted({c.linker for c in NORMALIZATION} | {part for c in NORMALIZATION for part in all_parts_of(CONFIG, c.linker)})
 USED_MODELS = sorted(
-    {CONFIG.recognizers[c.recognizer].model for c in RECOGNITION}
+    {CONFIG.recognizers[c.recognizer].model for c in RECOGNITION if isinstance(CONFIG.recognizers[c.recognizer], TaggerRecognizer)}
     | {CONFIG.linkers[name].model for name in USED_LINKERS if getattr(CONFIG.linkers[name], "model", None)}
     | {CONFIG.generators[g].model for g in USED_GENERATORS if g in LLMS and CONFIG.generators[g].model}
 )
@@ -241,6 +245,12 @@ def finetune_corpus(wildcards):
 def adapter_of(wildcards):
     """The adapter, for a generator that is fine-tuned."""
     return f"{R}/generation/{wildcards.generator}/adapter" if CONFIG.generators[wildcards.generator].finetune else []
+
+
+def teacher_of(wildcards):
+    """The real-only model of the same corpus, recognizer and seed, for schedules that read synthetic notes with it."""
+    w = wildcards
+    return f"{R}/recognition/{w.corpus}/none/none/{w.recognizer}/real_only/seed{w.seed}/model" if w.schedule in TAUGHT else []
 
 
 def shards_of(wildcards):

@@ -4,6 +4,7 @@ REQUIRED INPUTS
     {results}/corpora/{corpus}/{documents,mentions}.parquet
     {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet
     {results}/generation/{generator}/{located,mentions}.parquet
+    {results}/recognition/{corpus}/none/none/{recognizer}/real_only/seed{seed}/model/ for schedules that ask the real-only model
     {resources}/models/{model}/fetched.json
 OUTPUTS
     {results}/recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}/predictions.parquet, model/, history.csv
@@ -51,6 +52,7 @@ rule recognize_augmented:
         corpus_spec=spec_of("corpora", "{corpus}"),
         chosen=f"{R}/augmentation/{{corpus}}/{{generator}}/{{strategy}}/notes.parquet",
         synthetic=SYNTHETIC_TABLES,
+        teacher=teacher_of,
     output:
         predictions=f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/predictions.parquet",
         model=directory(f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/model"),
@@ -60,16 +62,18 @@ rule recognize_augmented:
     benchmark:
         f"{R}/benchmarks/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}.tsv"
     wildcard_constraints:
-        schedule="synthetic_only|synthetic_then_real",
+        schedule=one_of(set(get_args(Schedule)) - {"real_only"}),
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
     params:
         corpus=parent_of("corpus"),
         synthetic=parent_of("synthetic"),
+        teacher=flags(teacher="--teacher"),
         out=subpath(output.predictions, parent=True),
     message:
         "train {wildcards.recognizer} on {wildcards.corpus} with {wildcards.generator} by {wildcards.strategy}, {wildcards.schedule}, seed {wildcards.seed}"
     shell:
         "mentionforge recognition train --spec {input.spec:q} --model {input.model:q} --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q}"
-        " --chosen {input.chosen:q} --synthetic {params.synthetic:q} --schedule {wildcards.schedule} --seed {wildcards.seed} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --chosen {input.chosen:q} --synthetic {params.synthetic:q} {params.teacher} --schedule {wildcards.schedule} --seed {wildcards.seed}"
+        " --out {params.out:q} 2>&1 | tee {log:q}"

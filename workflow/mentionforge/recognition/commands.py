@@ -26,7 +26,8 @@ def train(
     corpus_spec: Path = typer.Option(..., help="Resolved settings of the corpus."),
     chosen: Path = typer.Option(None, help="Synthetic notes that the strategy adds."),
     synthetic: Path = typer.Option(None, help="Folder with the generator's located.parquet and mentions.parquet."),
-    schedule: str = typer.Option(..., help="real_only, synthetic_only or synthetic_then_real."),
+    teacher: Path = typer.Option(None, help="Model folder of the real_only run with the same seed, for schedules that ask it."),
+    schedule: str = typer.Option(..., help=f"{', '.join(get_args(Schedule))}."),
     seed: int = typer.Option(..., help="Seed of the training."),
     out: Path = typer.Option(..., help="Folder for predictions.parquet, model/ and history.csv."),
 ) -> None:
@@ -35,4 +36,4 @@ def train(
         raise UserError("unknown schedule", "--schedule", schedule, f"choose one of {', '.join(get_args(Schedule))}")
     from mentionforge.recognition.training import train as run
 
-    run(spec, model, corpus, corpus_spec, cast(Schedule, schedule), seed, out, chosen, synthetic)
+    run(spec, model, corpus, corpus_spec, cast(Schedule, schedule), seed, out, chosen, synthetic, teacher)

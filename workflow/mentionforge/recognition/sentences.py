@@ -9,13 +9,16 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mentionforge import text as units
 from mentionforge.gold import Discontinuous, flatten, tags
 from mentionforge.text import Span
+
+UNTAUGHT = ""
+"""Stands for the tag of a training word that carries no loss."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Example:
-    """A training sentence: its words and one tag per word."""
+    """A training sentence: its words and one tag per word, or `UNTAUGHT`."""
 
     words: list[str]
     tags: list[str]
@@ -49,28 +52,49 @@ def document(doc_id: str, text: str, sentences: Iterable[Mapping[str, int]]) -> 
     return Document(doc_id, text, words, list(itertools.pairwise(bounds)))
 
 
-def training(documents: Sequence[Document], mentions: Mapping[str, Sequence[Sequence[Span]]], policy: Discontinuous) -> tuple[list[Example], Counter[str]]:
-    """Tagged sentences; those that would cut a gold mention are joined, in training only.
+def training(
+    documents: Sequence[Document],
+    mentions: Mapping[str, Sequence[Sequence[Span]]],
+    policy: Discontinuous,
+    more: Mapping[str, Sequence[Span]] | None = None,
+    doubtful: Mapping[str, Collection[int]] | None = None,
+) -> tuple[list[Example], Counter[str]]:
+    """Tagged sentences; those that would cut a mention are joined, in training only.
 
     Args:
         documents: The texts.
         mentions: By document, the pieces of each mention in characters.
         policy: What a mention in pieces becomes.
+        more: By document, word spans that are mentions too where they share no word with one of `mentions`.
+        doubtful: By document, words whose tag is not taught unless they are in a mention; then sentences without a mention
+            are not taught at all, and are left out.
 
     Returns:
         The examples, in document order, and the counts of `flatten` with `documents`, `sentences` (after joining) and
-        `joined` (sentence boundaries removed).
+        `joined` (sentence boundaries removed); `relabelled` mentions of `more`; `masked` words and, left out with all
+        their words, `masked_sentences`.
     """
     examples: list[Example] = []
     counts: Counter[str] = Counter(documents=len(documents))
     for doc in documents:
         flat = flatten(doc.words, mentions.get(doc.doc_id, ()), policy)
         counts += flat.counts
-        labels = tags(len(doc.words), flat.spans)
-        inside = {i for first, last in flat.spans for i in range(first + 1, last)}
+        taken = {i for span in flat.spans for i in range(*span)}
+        added = [span for span in (more or {}).get(doc.doc_id, ()) if taken.isdisjoint(range(*span))]
+        counts["relabelled"] += len(added)
+        spans = [*flat.spans, *added]
+        labels = tags(len(doc.words), spans)
+        inside = {i for first, last in spans for i in range(first + 1, last)}
         bounds = [0] + [last for _, last in doc.sentences if last not in inside]
         counts["joined"] += len(doc.sentences) + 1 - len(bounds)
         for sentence in itertools.pairwise(bounds):
+            if doubtful is not None:
+                if taken.isdisjoint(range(*sentence)):
+                    counts["masked_sentences"] += 1
+                    continue
+                for i in set(range(*sentence)) & set(doubtful.get(doc.doc_id, ())) - taken:
+                    labels[i] = UNTAUGHT
+                    counts["masked"] += 1
             examples.append(Example(doc.tokens(sentence), labels[slice(*sentence)]))
     counts["sentences"] = len(examples)
     return examples, counts

@@ -132,13 +132,28 @@ class Tagger:
                     found[window.sentence][window.words] = row[window.positions]
         return found
 
+    def read(self, documents: Sequence[Document], batch_size: int = 64) -> dict[str, np.ndarray]:
+        """Tag probabilities of each document's words, [words, 3]; sentences are read on their own."""
+        where = [(doc, sentence) for doc in documents for sentence in doc.sentences]
+        found = {doc.doc_id: np.zeros((len(doc.words), len(TAGS)), dtype=np.float32) for doc in documents}
+        for (doc, sentence), probabilities in zip(where, self.probabilities([doc.tokens(s) for doc, s in where], batch_size), strict=True):
+            found[doc.doc_id][slice(*sentence)] = probabilities
+        return found
+
     def recognize(self, documents: Sequence[Document], batch_size: int = 64) -> dict[str, list[Found]]:
         """Predicted mentions of each document, as word spans in the document, in order."""
-        where = [(doc, sentence) for doc in documents for sentence in doc.sentences]
-        found: dict[str, list[Found]] = {doc.doc_id: [] for doc in documents}
-        for (doc, (first, _)), probabilities in zip(where, self.probabilities([doc.tokens(s) for doc, s in where], batch_size), strict=True):
-            found[doc.doc_id] += [Found((first + a, first + b), score) for (a, b), score in decode(probabilities)]
-        return found
+        read = self.read(documents, batch_size)
+        return {doc.doc_id: mentions(doc, read[doc.doc_id]) for doc in documents}
+
+
+def mentions(doc: Document, probabilities: np.ndarray) -> list[Found]:
+    """Mentions of a document, as word spans in the document, in order; none crosses a sentence.
+
+    Args:
+        doc: The document.
+        probabilities: [words, 3], as `Tagger.read` gives them.
+    """
+    return [Found((first + a, first + b), score) for first, last in doc.sentences for (a, b), score in decode(probabilities[first:last])]
 
 
 def decode(probabilities: np.ndarray) -> list[Found]:

@@ -1,50 +1,44 @@
-"""Training a recognizer: real sentences, synthetic sentences, or synthetic and then real ones.
+"""Training a recognizer by a schedule (see `mentionforge.recognition.schedules`).
 
 Each phase has its own optimizer (AdamW) and linear schedule with warm-up. The last phase stops early and keeps its best
-epoch by strict entity F1 on dev; a phase before it runs in full, because dev is real text and would end it for the
-wrong reason. Without a dev split the last epoch is kept. Equal seed, inputs and machine give equal results.
+epoch by strict entity F1 or loss on dev; a phase before it runs in full, because dev is real text and would end it for the
+wrong reason. Without a dev split the last epoch is kept. Equal seed, inputs and machine give equal results, also where the
+training was killed and went on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mentionforge import models, tables
-from mentionforge.config import Phase, Recognizer, Schedule, read_spec
+from mentionforge.config import Schedule, TaggerRecognizer, read_spec
 from mentionforge.errors import UserError
-from mentionforge.gold import TAGS, flatten
+from mentionforge.gold import TAGS, flatten, tags
 from mentionforge.progress import say, track
-from mentionforge.provenance import stamp, versions
+from mentionforge.provenance import digest, stamp, versions
+from mentionforge.recognition import schedules
 from mentionforge.recognition import sentences as units
-from mentionforge.recognition.sentences import Document, Example
-from mentionforge.recognition.tagger import Found, Tagger
+from mentionforge.recognition.checkpoints import Checkpoints, Epoch, Progress, copied, restore
+from mentionforge.recognition.schedules import Part, Source
+from mentionforge.recognition.sentences import UNTAUGHT, Document, Example
+from mentionforge.recognition.tagger import Found, Tagger, mentions
 from mentionforge.recognition.windows import Window
 from mentionforge.text import Span
 
 IGNORED = -100
-"""Target of pieces that carry no tag: further pieces of a word, words another window owns, special tokens, padding."""
+"""Target of pieces that carry no loss: untaught words, further pieces of a word, words another window owns, special tokens, padding."""
 
-
-@dataclass
-class Epoch:
-    """A row of history.csv; dev metrics are None without a dev split."""
-
-    phase: str
-    epoch: int
-    steps: int
-    train_loss: float
-    dev_precision: float | None = None
-    dev_recall: float | None = None
-    dev_f1: float | None = None
-    kept: bool = False
+Batchable = tuple[list[Window], list[torch.Tensor]]
+"""Windows, and for each the class of every piece: [pieces]."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +59,11 @@ def train(
     out: Path,
     chosen: Path | None = None,
     synthetic: Path | None = None,
+    teacher: Path | None = None,
 ) -> None:
     """Train by a schedule, predict dev and test, and write predictions.parquet, model/ and history.csv into `out`.
+
+    Checkpoints lie in `out`/checkpoints until then.
 
     Args:
         spec: Resolved settings of the recognizer.
@@ -78,106 +75,177 @@ def train(
         out: Output folder.
         chosen: Synthetic notes that the strategy adds; needed unless the schedule is real_only.
         synthetic: Folder with the generator's located.parquet and mentions.parquet; likewise.
+        teacher: Model folder of the real-only run, for the schedules that ask it.
 
     Raises:
-        UserError: Synthetic notes are needed and not given, none is chosen for synthetic_only, a chosen note is not
-            among the located ones, the corpus has no training sentences, or windows do not fit the model.
+        UserError: The recognizer is none that is trained, synthetic notes or the teacher are needed and not given, none is
+            chosen for synthetic_only, a chosen note is not among the located ones, the corpus has no training sentences,
+            or windows do not fit the model.
     """
-    settings: Recognizer = read_spec(spec)
+    settings = read_spec(spec)
+    if not isinstance(settings, TaggerRecognizer):
+        raise UserError("nothing to train", str(spec), f"a recognizer of kind {settings.kind}", "use `mentionforge recognition match`")
     policy = read_spec(corpus_spec).discontinuous
     inputs = {"spec": spec, "model": model, "corpus_spec": corpus_spec, "documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
-    splits, mentions = _corpus(corpus)
-    phases: list[tuple[str, Phase, list[Example]]] = []
-    counts: dict[str, dict[str, int]] = {}
-    if schedule != "real_only":
-        if chosen is None or synthetic is None:
-            raise UserError("missing synthetic notes", "command line", f"schedule {schedule} needs them", "give --chosen and --synthetic")
+    splits, gold = read_corpus(corpus)
+    real = Source(splits["train"], gold, corpus / "documents.parquet")
+    notes = schedules.notes(chosen, synthetic) if schedule != "real_only" and chosen and synthetic else None
+    if notes and chosen and synthetic:
         inputs |= {"chosen": chosen, "located": synthetic / "located.parquet", "synthetic_mentions": synthetic / "mentions.parquet"}
-        examples, found = units.training(*_notes(chosen, synthetic), policy)
-        if examples:
-            phases.append(("synthetic", settings.synthetic, examples))
-        elif schedule == "synthetic_only":
-            raise UserError("no synthetic notes", str(chosen), "the strategy chose none", "choose another strategy, or drop the schedule synthetic_only for it")
-        else:
-            say("the strategy chose no synthetic note: training on real sentences alone")
-        counts["synthetic"] = _said("synthetic", found)
-    if schedule != "synthetic_only":
-        examples, found = units.training(splits["train"], mentions, policy)
-        if not examples:
-            raise UserError("no training sentences", str(corpus / "documents.parquet"), "the train split has no words")
-        phases.append(("real", settings.real, examples))
-        counts["real"] = _said("real", found)
+    if teacher:
+        inputs["teacher"] = teacher
+    phases, counts = schedules.parts(schedule, settings, policy, real, notes, teacher)
 
     _seed(seed)
     tagger = Tagger.load(models.folder(model), settings.max_tokens, settings.stride, settings.dtype)
-    dev = Dev(splits["dev"], {(doc.doc_id, span) for doc in splits["dev"] for span in flatten(doc.words, mentions.get(doc.doc_id, []), policy).spans})
-    history = fit(tagger, phases, settings, seed, dev)
-
-    rows = [row for split in ("dev", "test") for row in _rows(tagger, splits[split], split)]
-    kept = next(e for e in history if e.kept)
-    more = {"schedule": schedule, "seed": seed, "discontinuous": policy, "counts": counts, "kept_phase": kept.phase, "kept_epoch": kept.epoch}
+    dev = Dev(splits["dev"], {(doc.doc_id, span) for doc in splits["dev"] for span in flatten(doc.words, gold.get(doc.doc_id, []), policy).spans})
+    more = {"schedule": schedule, "seed": seed, "discontinuous": policy, "counts": counts}
     more |= {"autocast": str(tagger.autocast or torch.float32).removeprefix("torch."), "versions": versions("torch", "transformers")}
     provenance = stamp("recognition train", inputs, **more)
-    out.mkdir(parents=True, exist_ok=True)
+    # The revision of the code is left out: it would drop checkpoints for a change in another stage.
+    job = json.dumps({k: v for k, v in provenance.items() if k != "git_revision"} | {"device": tagger.device.type}, sort_keys=True)
+    checkpoints = Checkpoints(out / "checkpoints", digest(job))
+    history = fit(tagger, phases, settings, seed, dev, checkpoints)
+
+    rows = [row for split in ("dev", "test") for row in predicted(tagger, splits[split], split)]
+    kept = next(e for e in history if e.kept)
+    provenance |= {"kept_phase": kept.phase, "kept_epoch": kept.epoch}
     tagger.save(out / "model", provenance)
     _write_history(out / "history.csv", history)
     tables.write(tables.RECOGNIZED, out / "predictions.parquet", rows, provenance)
+    checkpoints.remove()
     say(f"{len(rows):,} mentions predicted in {len(splits['dev'])} dev and {len(splits['test'])} test documents")
 
 
-def fit(tagger: Tagger, phases: Sequence[tuple[str, Phase, Sequence[Example]]], settings: Recognizer, seed: int, dev: Dev) -> list[Epoch]:
+def fit(tagger: Tagger, phases: Sequence[Part], settings: TaggerRecognizer, seed: int, dev: Dev, checkpoints: Checkpoints | None = None) -> list[Epoch]:
     """Train phase after phase, in place; the tagger ends with the weights of the epoch kept.
 
     Args:
         tagger: The recognizer.
-        phases: Name, settings and examples of each phase, in order.
-        settings: Batch size, weight decay, warm-up and patience.
+        phases: What is learned, in order.
+        settings: Batch size, weight decay, warm-up, class weights and early stopping.
         seed: Seed of the order of sentences.
         dev: Dev split; without documents the last epoch is kept.
+        checkpoints: Where a killed training left off; without it, it starts anew.
+
+    Raises:
+        UserError: No word of a phase carries loss.
     """
-    history: list[Epoch] = []
     order = torch.Generator().manual_seed(seed)
-    for name, phase, examples in phases:
-        last_phase = name == phases[-1][0]
-        windows, targets = _targets(tagger, examples)
-        steps = -(-len(windows) // settings.batch_size) * phase.epochs
-        optimizer = _optimizer(tagger.model, phase.learning_rate, settings.weight_decay)
-        warmup = round(steps * settings.warmup_ratio)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s, w=warmup, n=steps: (s + 1) / (w + 1) if s < w else (n - s) / max(1, n - w))  # type: ignore[misc]
-        best: tuple[Epoch, dict[str, torch.Tensor]] | None = None
-        with track(f"{name} phase, steps", steps) as tick:
-            for number in range(1, phase.epochs + 1):
-                tagger.model.train()
-                total, taken = torch.zeros((), device=tagger.device), 0
-                for batch in batches([len(w.pieces) for w in windows], settings.batch_size, order):
-                    loss = _loss(tagger, [windows[i] for i in batch], [targets[i] for i in batch])
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()
-                    torch.nn.utils.clip_grad_norm_(tagger.model.parameters(), 1.0)
-                    optimizer.step()
-                    scheduler.step()
-                    total, taken = total + loss.detach(), taken + 1
-                    tick()
-                epoch = Epoch(name, number, taken, float(total) / taken)
-                if dev.documents:
-                    epoch.dev_precision, epoch.dev_recall, epoch.dev_f1 = strict_scores(dev.gold, tagger.recognize(dev.documents))
-                history.append(epoch)
-                say(f"{name} epoch {number}: loss {epoch.train_loss:.4f}" + ("" if epoch.dev_f1 is None else f", dev strict F1 {epoch.dev_f1:.4f}"))
-                if not last_phase or epoch.dev_f1 is None:
-                    continue
-                if best is None or epoch.dev_f1 > (best[0].dev_f1 or 0.0):
-                    best = epoch, {k: v.detach().cpu().clone() for k, v in tagger.model.state_dict().items()}
-                elif number - best[0].epoch >= settings.patience:
-                    say(f"no better dev score for {settings.patience} epochs: stopped")
-                    break
-    if best is None:
-        say("no dev split: the last epoch is kept")
+    restored = checkpoints.load(tagger.model, order) if checkpoints else None
+    progress, moments = restored or (Progress(), None)
+    if restored:
+        say(f"going on after epoch {progress.epoch} of phase {progress.phase + 1} of {len(phases)}")
+    for number, part in enumerate(phases):
+        if number < progress.phase:
+            continue
+        if number > progress.phase:
+            progress.phase, progress.epoch, progress.step = number, 0, 0
+        optimizer = _optimizer(tagger.model, part.phase.learning_rate, settings.weight_decay)
+        if moments is not None:
+            restore(optimizer, moments)
+            moments = None
+        if _phase(tagger, part, settings, order, dev, optimizer, progress, checkpoints, last=number == len(phases) - 1):
+            break
+    history = progress.history
+    if progress.best is None or progress.weights is None:
+        say("the last epoch is kept: " + ("no dev split" if not dev.documents else "early_stopping is none"))
         history[-1].kept = True
     else:
-        tagger.model.load_state_dict(best[1])
-        best[0].kept = True
-        say(f"kept {best[0].phase} epoch {best[0].epoch}")
+        tagger.model.load_state_dict(progress.weights)
+        history[progress.best].kept = True
+        say(f"kept {history[progress.best].phase} epoch {history[progress.best].epoch}")
     return history
+
+
+def _phase(
+    tagger: Tagger,
+    part: Part,
+    settings: TaggerRecognizer,
+    order: torch.Generator,
+    dev: Dev,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    last: bool,
+) -> bool:
+    """Train the epochs of a phase that are left; whether it stopped early."""
+    windows, targets = _targets(tagger, part.examples)
+    if not windows:
+        raise UserError("nothing to learn", f"{part.name} phase", "no word of its sentences carries loss", "choose another schedule")
+    extra, extra_targets = _targets(tagger, part.drawn)
+    drawn = round(part.ratio * len(windows)) if extra else 0
+    steps = -(-(len(windows) + drawn) // settings.batch_size) * part.phase.epochs
+    warmup = round(steps * settings.warmup_ratio)
+    weights = class_weights(settings, targets + extra_targets).to(tagger.device) if settings.class_weights else None
+    with track(f"{part.name} phase, steps", steps) as tick:
+        tick(progress.step)
+        while progress.epoch < part.phase.epochs:
+            chosen = draw(len(extra), drawn, order)
+            now, now_targets = windows + [extra[i] for i in chosen], targets + [extra_targets[i] for i in chosen]
+            tagger.model.train()
+            total, taken = torch.zeros((), device=tagger.device), 0
+            for batch in batches([len(w.pieces) for w in now], settings.batch_size, order):
+                for group in optimizer.param_groups:
+                    group["lr"] = part.phase.learning_rate * rate(progress.step, warmup, steps)
+                loss = _loss(tagger, [now[i] for i in batch], [now_targets[i] for i in batch], weights)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(tagger.model.parameters(), 1.0)
+                optimizer.step()
+                total, taken, progress.step = total + loss.detach(), taken + 1, progress.step + 1
+                tick()
+            progress.epoch += 1
+            epoch = Epoch(part.name, progress.epoch, taken, float(total) / taken)
+            if dev.documents:
+                epoch.dev_precision, epoch.dev_recall, epoch.dev_f1, epoch.dev_loss = measure(tagger, dev)
+            progress.history.append(epoch)
+            scores = "" if epoch.dev_f1 is None else f", dev strict F1 {epoch.dev_f1:.4f}, dev loss {epoch.dev_loss:.4f}"
+            say(f"{part.name} epoch {epoch.epoch}: loss {epoch.train_loss:.4f}{scores}")
+            if last and dev.documents and settings.early_stopping != "none":
+                if progress.best is None or better(epoch, progress.history[progress.best], settings.early_stopping):
+                    progress.best, progress.weights = len(progress.history) - 1, copied(tagger.model)
+                elif epoch.epoch - progress.history[progress.best].epoch >= settings.patience:
+                    say(f"no better dev score for {settings.patience} epochs: stopped")
+                    return True
+            if checkpoints and not (last and progress.epoch == part.phase.epochs):
+                checkpoints.save(progress, tagger.model, optimizer, order)
+    return False
+
+
+def rate(step: int, warmup: int, steps: int) -> float:
+    """Share of the peak learning rate at a step, from 0: rising for `warmup` steps, then falling to 0 after `steps`."""
+    return (step + 1) / (warmup + 1) if step < warmup else (steps - step) / max(1, steps - warmup)
+
+
+def better(epoch: Epoch, best: Epoch, by: str) -> bool:
+    """Whether an epoch is better on dev than the best one so far: higher F1, or lower loss."""
+    if by == "dev_loss":
+        return (epoch.dev_loss or 0.0) < (best.dev_loss or 0.0)
+    return (epoch.dev_f1 or 0.0) > (best.dev_f1 or 0.0)
+
+
+def measure(tagger: Tagger, dev: Dev) -> tuple[float, float, float, float]:
+    """Strict entity precision, recall and F1, and mean loss per word, of one reading of the dev split."""
+    read = tagger.read(dev.documents)
+    found = {doc.doc_id: mentions(doc, read[doc.doc_id]) for doc in dev.documents}
+    spans: dict[str, list[Span]] = {}
+    for doc_id, span in dev.gold:
+        spans.setdefault(doc_id, []).append(span)
+    total, words = 0.0, 0
+    for doc in dev.documents:
+        classes = [TAGS.index(tag) for tag in tags(len(doc.words), spans.get(doc.doc_id, ()))]
+        chances = read[doc.doc_id][np.arange(len(classes)), classes].astype(np.float64)
+        total, words = total - float(np.log(np.maximum(chances, np.finfo(np.float32).tiny)).sum()), words + len(classes)
+    return *strict_scores(dev.gold, found), total / max(1, words)
+
+
+def draw(count: int, wanted: int, order: torch.Generator) -> list[int]:
+    """`wanted` positions below `count`, each as often as any other or once more."""
+    if not wanted:
+        return []
+    whole, rest = divmod(wanted, count)
+    return list(range(count)) * whole + sorted(torch.randperm(count, generator=order)[:rest].tolist())
 
 
 def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator, chunk: int = 50) -> Iterator[list[int]]:
@@ -202,20 +270,33 @@ def strict_scores(gold: set[tuple[str, Span]], found: Mapping[str, Sequence[Foun
     return right / max(1, len(predicted)), right / max(1, len(gold)), 2 * right / max(1, len(predicted) + len(gold))
 
 
-def _targets(tagger: Tagger, examples: Sequence[Example]) -> tuple[list[Window], list[torch.Tensor]]:
-    """Windows of the examples, and for each the class of every piece: [pieces]."""
-    windows = tagger.windows.cut([e.words for e in examples])
-    targets = []
-    for window in windows:
+def _targets(tagger: Tagger, examples: Sequence[Example]) -> Batchable:
+    """Windows of the examples, and for each the class of every piece; windows without a word that carries loss are left out."""
+    windows, targets = [], []
+    for window in tagger.windows.cut([e.words for e in examples]):
+        wanted = [examples[window.sentence].tags[i] for i in window.words]
+        classes = [IGNORED if tag == UNTAUGHT else TAGS.index(tag) for tag in wanted]
+        if all(c == IGNORED for c in classes):
+            continue
         target = torch.full((len(window.pieces),), IGNORED)
-        target[window.positions] = torch.tensor([TAGS.index(examples[window.sentence].tags[i]) for i in window.words])
+        target[window.positions] = torch.tensor(classes)
+        windows.append(window)
         targets.append(target)
     return windows, targets
 
 
-def _loss(tagger: Tagger, windows: list[Window], targets: list[torch.Tensor]) -> torch.Tensor:
+def class_weights(settings: TaggerRecognizer, targets: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Weight of each class in the loss: as given, or so that all classes weigh the same in sum."""
+    if settings.class_weights != "balanced":
+        return torch.tensor(settings.class_weights, dtype=torch.float32)
+    every = torch.cat(list(targets))
+    counts = torch.bincount(every[every != IGNORED], minlength=len(TAGS))
+    return counts.sum() / (len(TAGS) * counts.clamp(min=1).float())
+
+
+def _loss(tagger: Tagger, windows: list[Window], targets: list[torch.Tensor], weights: torch.Tensor | None = None) -> torch.Tensor:
     target = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(tagger.device)
-    return torch.nn.functional.cross_entropy(tagger.logits(windows).flatten(0, 1), target.flatten(), ignore_index=IGNORED)
+    return torch.nn.functional.cross_entropy(tagger.logits(windows).flatten(0, 1), target.flatten(), weights, ignore_index=IGNORED)
 
 
 def _optimizer(model: torch.nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
@@ -234,7 +315,7 @@ def _seed(seed: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def _corpus(folder: Path) -> tuple[dict[str, list[Document]], dict[str, list[list[Span]]]]:
+def read_corpus(folder: Path) -> tuple[dict[str, list[Document]], dict[str, list[list[Span]]]]:
     """Documents by split and gold mentions by document; gold of the test split is not kept."""
     splits: dict[str, list[Document]] = {split: [] for split in tables.SPLITS}
     for row in tables.read(tables.DOCUMENTS, folder / "documents.parquet").to_pylist():
@@ -243,30 +324,8 @@ def _corpus(folder: Path) -> tuple[dict[str, list[Document]], dict[str, list[lis
     return splits, units.by_document(row for row in rows if row["split"] != "test")
 
 
-def _notes(chosen: Path, synthetic: Path) -> tuple[list[Document], dict[str, list[list[Span]]]]:
-    """The chosen notes as documents, and their located mentions."""
-    wanted = set(tables.read(tables.CHOSEN, chosen).column("note_id").to_pylist())
-    located = tables.read(tables.LOCATED, synthetic / "located.parquet").to_pylist()
-    documents = [units.document(row["note_id"], row["text"], row["sentences"]) for row in located if row["note_id"] in wanted]
-    missing = sorted(wanted - {doc.doc_id for doc in documents})
-    if missing:
-        raise UserError("unknown note", str(chosen), f"{missing[0]} and {len(missing) - 1} others are not located", "delete the file and rerun the workflow")
-    mentions: dict[str, list[list[Span]]] = {}
-    for row in tables.read(tables.SYNTHETIC_MENTIONS, synthetic / "mentions.parquet").to_pylist():
-        mentions.setdefault(row["note_id"], []).append([(row["start"], row["end"])])
-    return documents, mentions
-
-
-def _said(what: str, counts: Counter[str]) -> dict[str, int]:
-    """Say and return the counts of a phase's examples."""
-    say(f"{what}: " + ", ".join(f"{counts[k]:,} {k}" for k in ("documents", "sentences", "joined", "mentions", "kept", "discontinuous", "widened")))
-    dropped = {k: n for k, n in sorted(counts.items()) if k.startswith("dropped_") and n}
-    if dropped:
-        say(f"{what}: mentions not learned: " + ", ".join(f"{n:,} {k.removeprefix('dropped_')}" for k, n in dropped.items()))
-    return dict(sorted(counts.items()))
-
-
-def _rows(tagger: Tagger, documents: list[Document], split: str) -> list[dict[str, Any]]:
+def predicted(tagger: Tagger, documents: list[Document], split: str) -> list[dict[str, Any]]:
+    """Rows of the table `recognized`."""
     found = tagger.recognize(documents)
     return [
         {"doc_id": doc.doc_id, "start": doc.words[first][0], "end": doc.words[last - 1][1], "split": split, "score": score}
@@ -279,8 +338,8 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(["phase", "epoch", "steps", "train_loss", "dev_precision", "dev_recall", "dev_f1", "kept"])
+        writer.writerow(["phase", "epoch", "steps", "train_loss", "dev_precision", "dev_recall", "dev_f1", "dev_loss", "kept"])
         for e in history:
-            numbers = ["" if x is None else f"{x:.6f}" for x in (e.train_loss, e.dev_precision, e.dev_recall, e.dev_f1)]
+            numbers = ["" if x is None else f"{x:.6f}" for x in (e.train_loss, e.dev_precision, e.dev_recall, e.dev_f1, e.dev_loss)]
             writer.writerow([e.phase, e.epoch, e.steps, *numbers, int(e.kept)])
     os.replace(temporary, path)

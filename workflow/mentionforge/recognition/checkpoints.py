@@ -1,0 +1,149 @@
+"""Checkpoints of a training, one after each epoch, so that a killed job goes on and ends with the same result.
+
+A checkpoint holds the weights, the optimizer's moments and the states of the random streams as safetensors, and how far
+the training is as JSON. It appears under its name only when it is whole, and the one before it is removed only then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mentionforge.progress import say
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass
+class Epoch:
+    """A row of history.csv; dev metrics are None without a dev split."""
+
+    phase: str
+    epoch: int
+    steps: int
+    train_loss: float
+    dev_precision: float | None = None
+    dev_recall: float | None = None
+    dev_f1: float | None = None
+    dev_loss: float | None = None
+    kept: bool = False
+
+
+@dataclass
+class Progress:
+    """How far a training is: after `epoch` epochs and `step` steps of phase number `phase`.
+
+    Attributes:
+        phase: Number of the phase, from 0.
+        epoch: Epochs of the phase that are done.
+        step: Steps of the phase that are done.
+        history: One row per epoch of all phases.
+        best: Position in `history` of the best epoch of the last phase.
+        weights: Weights of that epoch, on the CPU.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+    history: list[Epoch] = field(default_factory=list)
+    best: int | None = None
+    weights: Weights | None = None
+
+
+class Checkpoints:
+    """The checkpoints of one job in a folder of their own."""
+
+    def __init__(self, folder: Path, job: str) -> None:
+        """Checkpoints in `folder`, which is emptied if it holds those of another job.
+
+        Args:
+            folder: Where they lie.
+            job: Digest of all that the training depends on.
+        """
+        self.folder = folder
+        name = folder / "job"
+        if folder.is_dir() and (not name.is_file() or name.read_text(encoding="utf-8") != job):
+            say(f"{folder.name}/ is of another job (settings, inputs or versions have changed); starting anew")
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        name.write_text(job, encoding="utf-8")
+
+    def load(self, model: torch.nn.Module, order: torch.Generator) -> tuple[Progress, Weights] | None:
+        """Restore the last checkpoint: weights into `model`, and all random streams; returns the progress and the optimizer's moments."""
+        found = sorted((p for p in self.folder.glob("at-*") if p.is_dir()), key=lambda p: [int(n) for n in p.name.split("-")[1:]])
+        if not found:
+            return None
+        try:
+            state = json.loads((found[-1] / "progress.json").read_text(encoding="utf-8"))
+            progress = Progress(**state | {"history": [Epoch(**row) for row in state["history"]]})
+            if progress.best is not None:
+                progress.weights = load_file(self._best(progress))
+            weights, moments, streams = (load_file(found[-1] / f"{part}.safetensors") for part in ("model", "optimizer", "random"))
+            model.load_state_dict(weights)
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            say(f"{found[-1]} is unreadable ({str(error).splitlines()[0]}); starting anew")
+            return None
+        order.set_state(streams["order"])
+        torch.set_rng_state(streams["cpu"])
+        if torch.cuda.is_available() and "cuda" in streams:
+            torch.cuda.set_rng_state(streams["cuda"])
+        return progress, moments
+
+    def save(self, progress: Progress, model: torch.nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator) -> None:
+        """Write a checkpoint, and remove those before it."""
+        target = self.folder / f"at-{progress.phase}-{progress.epoch}"
+        temporary = self.folder / f".{target.name}.{os.getpid()}.tmp"
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.mkdir()
+        if progress.weights is not None and not self._best(progress).is_file():
+            partial = self.folder / f".best.{os.getpid()}.tmp"
+            save_file(progress.weights, partial)
+            os.replace(partial, self._best(progress))
+        streams = {"order": order.get_state(), "cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            streams["cuda"] = torch.cuda.get_rng_state()
+        save_file(copied(model), temporary / "model.safetensors")
+        save_file(moments_of(optimizer), temporary / "optimizer.safetensors")
+        save_file(streams, temporary / "random.safetensors")
+        state = asdict(Progress(progress.phase, progress.epoch, progress.step, progress.history, progress.best))
+        (temporary / "progress.json").write_text(json.dumps(state), encoding="utf-8")
+        os.replace(temporary, target)
+        kept = {target, self.folder / "job"} | ({self._best(progress)} if progress.weights is not None else set())
+        for path in set(self.folder.iterdir()) - kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def remove(self) -> None:
+        """Remove the folder: the training is done and written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _best(self, progress: Progress) -> Path:
+        return self.folder / f"best-{progress.best}.safetensors"
+
+
+def copied(model: torch.nn.Module) -> Weights:
+    """The weights of a model, copied to the CPU."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def moments_of(optimizer: torch.optim.Optimizer) -> Weights:
+    """The tensors of an optimizer's state, named PARAMETER.MOMENT by the parameter's number."""
+    state: Mapping[int, Mapping[str, Any]] = optimizer.state_dict()["state"]
+    return {f"{number}.{name}": tensor.detach().cpu().clone() for number, moments in state.items() for name, tensor in moments.items()}
+
+
+def restore(optimizer: torch.optim.Optimizer, moments: Weights) -> None:
+    """Put the tensors of `moments_of` back."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in moments.items():
+        number, name = key.split(".")
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
