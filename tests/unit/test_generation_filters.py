@@ -16,6 +16,7 @@ from mentionforge.errors import UserError
 from mentionforge.generation import filters, funnel, locate, replay
 from mentionforge.generation.concepts import Concept
 from mentionforge.generation.filters import Note, Surroundings, word_list
+from mentionforge.text import normalize_surface
 
 KNOWN = {
     "C1": Concept("C1", "Gout", ("podagra",)),
@@ -130,6 +131,40 @@ def test_agreement_ranks_concepts_by_the_encoder(minilm):
     notes = [found("gouty toe", "C1"), found("the flu", "C1", 1), found("failure of the bone marrow", "C4", 2), both]
     assert list(dropped("agreement", notes, around, k=1)) == ["C1-1"] and around.disagreeing == {("C1-5", 6)}
     assert not dropped("agreement", notes, Surroundings(KNOWN, encoder=around.encoder), k=4)
+
+
+def test_agreement_in_context_is_that_of_the_mentions_tokens_in_the_note(minilm):
+    """Against ranks from vectors made here, a note at a time, with the library's own model and tokenizer."""
+    import numpy as np
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    from mentionforge.models import folder
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder(minilm)), AutoModel.from_pretrained(folder(minilm)).eval()
+
+    def vector(text, span=None):
+        given = tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
+        offsets = given.pop("offset_mapping")[0].tolist()
+        with torch.no_grad():
+            hidden = model(**given).last_hidden_state[0]
+        chosen = [i for i, (a, b) in enumerate(offsets) if span is None or (a < span[1] and span[0] < b)]
+        mean = hidden[chosen].mean(0)
+        return (mean / mean.norm()).numpy()
+
+    texts = [("His toe is red, and he was told that it was gout.", "gout"), ("A cold, or the flu, in winter.", "flu"), ("Marrow that fails: anemia.", "anemia")]
+    names = [(c.cui, vector(normalize_surface(n))) for c in KNOWN.values() for n in c.names]
+    for text, surface in texts:
+        span = (text.index(surface), text.index(surface) + len(surface))
+        scores: dict[str, float] = {}
+        for cui, name in names:
+            scores[cui] = max(scores.get(cui, -2.0), round(float(np.dot(vector(text, span), name)), 4))
+        for cui, score in scores.items():
+            rank = 1 + sum(other > score for other in scores.values())
+            one = note(text, cui=cui, mentions=[{"start": span[0], "end": span[1], "surface": surface}])
+            for k in (1, 2, 3):
+                around = Surroundings(KNOWN, encoder=(minilm, config.NoteEncoder(model="minilm")))
+                assert bool(dropped("agreement", [one], around, k=k, by="context")) == (rank > k), (text, cui, rank, k)
 
 
 def test_diversity_of_a_concept_counted_by_hand():

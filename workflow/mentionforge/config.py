@@ -495,6 +495,7 @@ class Agreement(Entry):
     """Drops mentions, and notes left without any, for which the encoder does not rank the note's concept among the first."""
 
     k: int = Field(10, ge=1, description="Rank, among all concepts of the knowledge base, that the note's concept must reach.")
+    by: Literal["mention", "context"] = Field("mention", description="What is compared with the names: the mention alone, or its tokens in the note around it.")
 
 
 class Contradiction(Entry):

@@ -276,36 +276,42 @@ def agreement(notes: Sequence[Note], settings: config.Agreement, around: Surroun
     assert around.encoder, "the rule gives the encoder where it is needed"
     weights, chosen = around.encoder
     names = sorted((normalize_surface(name), concept.cui) for concept in around.known.values() for name in concept.names)
-    surfaces = sorted({normalize_surface(m["surface"]) for note in notes for m in note.mentions})
-    if not surfaces:
+    mentions = [(i, mention) for i, note in enumerate(notes) for mention in note.mentions]
+    if not mentions:
         return {}
     model = Encoder(weights, chosen.pooling, chosen.max_tokens, chosen.batch_size)
     distinct = sorted({name for name, _ in names})
     vectors = model.encode(model.strings(distinct), "names embedded").dense()
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
-    queries = model.encode(model.strings(surfaces), "mentions embedded").dense()
+    if settings.by == "context":
+        windows = model.contexts([note.text for note in notes], [(i, [(m["start"], m["end"])]) for i, m in mentions])
+    else:
+        windows = model.strings([normalize_surface(m["surface"]) for _, m in mentions])
+    queries = model.encode(windows, "mentions embedded")
     owners: defaultdict[str, list[str]] = defaultdict(list)
     for name, cui in names:
         owners[name].append(cui)
     # A concept's rank is 1 + the number of other concepts with a more similar name. Concepts that share the name do not outrank it.
     depth = min(len(distinct), 64 * settings.k)
-    similarity, rows = index.search(queries, depth)
-    ranks: dict[str, dict[str, int]] = {}
-    for surface, scores, found in zip(surfaces, np.round(similarity, 6), rows, strict=True):
+    similarity, rows = index.search(queries.vectors, depth)
+    ranks: list[dict[str, int]] = []
+    for scores, found in zip(np.round(similarity, 6), rows, strict=True):
         best: dict[str, float] = {}
         for score, row in zip(scores.tolist(), found.tolist(), strict=True):
             for cui in owners[distinct[row]]:
                 best.setdefault(cui, score)
         ordered = sorted(best.values(), reverse=True)
-        ranks[surface] = {cui: 1 + ordered.index(score) for cui, score in best.items()}
+        ranks.append({cui: 1 + ordered.index(score) for cui, score in best.items()})
+    of_note: defaultdict[int, dict[int, int | None]] = defaultdict(dict)
+    for (i, mention), row in zip(mentions, queries.rows.tolist(), strict=True):
+        of_note[i][mention["start"]] = ranks[row].get(notes[i].cui)
     dropped = {}
-    for note in notes:
-        of_mentions = {m["start"]: ranks[normalize_surface(m["surface"])].get(note.cui) for m in note.mentions}
-        bad = {start: rank for start, rank in of_mentions.items() if rank is None or rank > settings.k}
-        if len(bad) == len(of_mentions):
+    for i, note in enumerate(notes):
+        bad = {start: rank for start, rank in of_note[i].items() if rank is None or rank > settings.k}
+        if len(bad) == len(of_note[i]):
             worst = min((rank for rank in bad.values() if rank), default=None)
-            dropped[note.note_id] = f"rank {worst} by the mention" if worst else f"not among the nearest {depth} names"
+            dropped[note.note_id] = f"rank {worst} by the {settings.by}" if worst else f"not among the nearest {depth} names by the {settings.by}"
         else:
             around.disagreeing.update((note.note_id, start) for start in bad)
     return dropped
