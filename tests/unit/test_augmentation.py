@@ -39,6 +39,16 @@ def test_a_larger_dose_contains_a_smaller_one(notes: list, train: set, test: set
         assert sum(c == cui for _, c in small) == min(dose, have)
 
 
+@given(NOTES, CUIS, st.integers(0, 20), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+def test_a_mixing_ratio_is_a_number_of_notes_per_mention(notes: list, train: set, mentions: int, ratio: float) -> None:
+    def mixed(r: float) -> set:
+        return set(choose(Strategy(keep="not_in_train", notes_per_mention=r), notes, train, set(), mentions))
+
+    everything = kept("not_in_train", notes, train, set())
+    assert len(mixed(ratio)) == min(len(everything), int(ratio * mentions)) and mixed(ratio) <= everything
+    assert mixed(ratio) <= mixed(ratio + 0.5)
+
+
 def test_a_dose_takes_notes_by_number_not_by_text() -> None:
     notes = [(f"C1-{i}", "C1") for i in (10, 2, 9)]
     assert kept("all", notes, set(), set(), 2) == {("C1-2", "C1"), ("C1-9", "C1")}

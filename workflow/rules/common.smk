@@ -264,6 +264,14 @@ def encoder_name(linker, corpus):
     return f"{linker}@{corpus}" if linker in ALIGNED else linker
 
 
+def shared_encoder(linker, corpus):
+    """Where a linker's embeddings of names and notes lie: linkers that differ in reading abbreviations alone, which only a corpus has, share them."""
+    if linker in ALIGNED:
+        return encoder_name(linker, corpus)
+    settings = CONFIG.linkers[linker].model_dump(exclude={"expand_abbreviations", "steps"})
+    return next(name for name, entry in CONFIG.linkers.items() if entry.model_dump(exclude={"expand_abbreviations", "steps"}) == settings)
+
+
 def encoder_spec(wildcards):
     """Spec of the linker that an encoder belongs to."""
     return spec_of("linkers", wildcards.encoder.partition("@")[0])
@@ -285,12 +293,12 @@ def embedded_corpus(wildcards):
 
 def embedded_kb(wildcards):
     """Embedded names of the corpus' knowledge base."""
-    return f"{R}/embeddings/{encoder_name(wildcards.linker, wildcards.corpus)}/kb.{CONFIG.corpora[wildcards.corpus].kb}/entries.parquet"
+    return f"{R}/embeddings/{shared_encoder(wildcards.linker, wildcards.corpus)}/kb.{CONFIG.corpora[wildcards.corpus].kb}/entries.parquet"
 
 
 def embedded_generator(wildcards):
     """Embedded synthetic mentions of the generator in the wildcards."""
-    return f"{R}/embeddings/{encoder_name(wildcards.linker, wildcards.corpus)}/generator.{wildcards.generator}/entries.parquet"
+    return f"{R}/embeddings/{shared_encoder(wildcards.linker, wildcards.corpus)}/generator.{wildcards.generator}/entries.parquet"
 
 
 def ngram_weights(wildcards):

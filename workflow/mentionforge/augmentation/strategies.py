@@ -13,7 +13,7 @@ import pyarrow as pa
 from mentionforge import tables
 from mentionforge.config import Strategy, read_spec
 from mentionforge.progress import say
-from mentionforge.provenance import stamp
+from mentionforge.provenance import digest, stamp
 
 
 def keeps(keep: str, cui: str, train: frozenset[str], test: frozenset[str]) -> bool:
@@ -28,22 +28,43 @@ def keeps(keep: str, cui: str, train: frozenset[str], test: frozenset[str]) -> b
     return {"none": False, "all": True, "in_test": cui in test, "not_in_train": cui not in train, "not_in_test": cui not in test}[keep]
 
 
-def choose(strategy: Strategy, notes: Sequence[tuple[str, str]], train: Iterable[str], test: Iterable[str]) -> list[tuple[str, str]]:
+def choose(strategy: Strategy, notes: Sequence[tuple[str, str]], train: Iterable[str], test: Iterable[str], mentions: int = 0) -> list[tuple[str, str]]:
     """The (note_id, cui) pairs that the strategy keeps, by note_id.
 
-    With a dose (`notes_per_concept`), the first so many notes of each concept by number, so that a larger dose contains a smaller one.
+    With a dose (`notes_per_concept`), the first so many notes of each concept by number; with a mixing ratio
+    (`notes_per_mention`), the first so many of the rest in an order that depends on their ids alone. So a larger dose or ratio
+    contains a smaller one.
+
+    Args:
+        strategy: The strategy.
+        notes: The located notes (note_id, cui).
+        train: Concepts of the training split.
+        test: Concepts of the test split.
+        mentions: Mentions of the training split that have a concept.
     """
     seen, wanted = frozenset(train), frozenset(test)
     kept = [(note, cui) for note, cui in sorted(notes, key=_note_order) if keeps(strategy.keep, cui, seen, wanted)]
-    if strategy.notes_per_concept is None:
-        return sorted(kept)
+    return sorted(_mixed(_dosed(kept, strategy.notes_per_concept), strategy.notes_per_mention, mentions))
+
+
+def _mixed(kept: list[tuple[str, str]], ratio: float | None, mentions: int) -> list[tuple[str, str]]:
+    """The first notes by the digest of their ids, so many that there are `ratio` per mention."""
+    if ratio is None:
+        return kept
+    return sorted(kept, key=lambda row: (digest(row[0]), row[0]))[: int(ratio * mentions)]
+
+
+def _dosed(kept: list[tuple[str, str]], dose: int | None) -> list[tuple[str, str]]:
+    """The first `dose` notes of each concept, of notes in order."""
+    if dose is None:
+        return kept
     count: dict[str, int] = {}
     dosed = []
     for note, cui in kept:
         count[cui] = count.get(cui, 0) + 1
-        if count[cui] <= strategy.notes_per_concept:
+        if count[cui] <= dose:
             dosed.append((note, cui))
-    return sorted(dosed)
+    return dosed
 
 
 def _note_order(row: tuple[str, str]) -> tuple[str, int, str]:
@@ -69,8 +90,9 @@ def choose_notes(spec: Path, located: Path, mentions: Path, out: Path) -> pa.Tab
     notes = tables.read(tables.LOCATED, located)
     gold = tables.read(tables.MENTIONS, mentions)
     train, test = concepts_of(gold, "train"), concepts_of(gold, "test")
-    kept = choose(strategy, list(zip(notes["note_id"].to_pylist(), notes["cui"].to_pylist(), strict=True)), train, test)
-    counts = {"notes": len(notes), "kept": len(kept), "train_concepts": len(train), "test_concepts": len(test)}
+    real = sum(split == "train" and bool(cuis) for split, cuis in zip(gold["split"].to_pylist(), gold["cuis"].to_pylist(), strict=True))
+    kept = choose(strategy, list(zip(notes["note_id"].to_pylist(), notes["cui"].to_pylist(), strict=True)), train, test, real)
+    counts = {"notes": len(notes), "kept": len(kept), "train_concepts": len(train), "test_concepts": len(test), "train_mentions": real}
     say(f"kept {len(kept):,} of {len(notes):,} notes ({strategy.keep}; {len(train):,} concepts in train, {len(test):,} in test)")
     provenance = stamp("augmentation choose", {"spec": spec, "located": located, "mentions": mentions}, counts=counts, strategy=strategy.model_dump())
     return tables.write(tables.CHOSEN, out, [{"note_id": note, "cui": cui} for note, cui in kept], provenance)

@@ -28,7 +28,7 @@ from mentionforge.encoders import Encoder, fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 
-DEV_NAMES = 12_000
+DEV_NAMES = 4_000
 """Names of other concepts that stand beside those of the dev concepts in a measurement."""
 
 
