@@ -845,6 +845,18 @@ class Report(Entry):
     browser_concepts: int = Field(400, ge=0, description="Concepts in the mention browser: those with changed mentions or notes first.")
 
 
+class LeakageGuard(Entry):
+    """What stops the workflow if a generator's texts, or what it was fine-tuned on, stand in a corpus' test documents; see docs/corpora.md."""
+
+    n: int = Field(8, ge=3, description="Length of the word n-grams.")
+    max_share: float = Field(0.5, ge=0, le=1, description="Most n-grams in common with a test document, as a share of those of the shorter text.")
+    min_shared: int = Field(10, ge=1, description="Fewer n-grams in common are no leak, whatever their share: short texts share common phrases.")
+    action: Literal["error", "report"] = Field("error", description="Notes, or training text of the same corpus, that share more: stop, or warn and list.")
+    across_corpora: Literal["error", "report"] = Field(
+        "report", description="Fine-tuning documents of one corpus that are test documents of another: stop, or warn and list."
+    )
+
+
 class Config(Entry):
     """The whole configuration of a run."""
 
@@ -860,6 +872,7 @@ class Config(Entry):
     recognizers: dict[str, Recognizer] = Field(default_factory=dict)
     linkers: dict[str, Linker] = Field(default_factory=dict)
     indexes: dict[str, Index] = Field(default_factory=dict)
+    leakage: LeakageGuard = Field(LeakageGuard(), description="Guard against generated and training text in test documents.")
     experiment: Experiment
     statistics: Statistics = Field(Statistics())
     report: Report = Field(Report())

@@ -3,6 +3,7 @@
 REQUIRED INPUTS
     {results}/generation/{generator}/{located,mentions}.parquet
     {results}/corpora/{corpus}/mentions.parquet
+    {results}/leakage/{corpus}/{generator}.csv, so that leaking notes are never chosen
 OUTPUTS
     {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet
 """
@@ -14,6 +15,7 @@ rule augment:
         spec=spec_of("strategies", "{strategy}"),
         located=f"{R}/generation/{{generator}}/located.parquet",
         mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",
+        leakage=f"{R}/leakage/{{corpus}}/{{generator}}.csv",
     output:
         f"{R}/augmentation/{{corpus}}/{{generator}}/{{strategy}}/notes.parquet",
     log:

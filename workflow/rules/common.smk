@@ -415,3 +415,25 @@ def reference_flags(wildcards):
     pairs = [f"{a}={b}" for a in sorted(sources) for b in sorted(sources) if "kb" not in sources[a] and sources[b] == sources[a] | {"kb"}]
     controls = [g for g in CONTROLS if CONFIG.generators[g].kind != "replay"]
     return shlex.join([*(part for c in controls for part in ("--control", c)), *(part for pair in pairs for part in ("--with-kb", pair))])
+
+
+def leakage_settings(wildcards):
+    """The guard against leakage, as JSON."""
+    return CONFIG.leakage.model_dump_json()
+
+
+def finetune_pairs(wildcards):
+    """The pairs that a generator is fine-tuned on, if it is."""
+    tuned = getattr(CONFIG.generators[wildcards.generator], "finetune", None)
+    return f"{R}/generation/{wildcards.generator}/pairs.parquet" if tuned else []
+
+
+def finetune_documents(wildcards):
+    """Documents of the corpus that a generator is fine-tuned on, if it is."""
+    tuned = getattr(CONFIG.generators[wildcards.generator], "finetune", None)
+    return f"{R}/corpora/{tuned.corpus}/documents.parquet" if tuned else []
+
+
+def finetuned_on_flag(wildcards, input):
+    """Folder of that corpus, as a command-line flag."""
+    return " ".join(f"--finetuned-on {shlex.quote(str(Path(path).parent))}" for path in as_list(input.get("finetuned_on", [])))

@@ -5,6 +5,7 @@ REQUIRED INPUTS
     {results}/kb/{kb}/{names,xrefs,retired}.parquet, to map ids to CUIs
 OUTPUTS
     {results}/corpora/{corpus}/{documents,mentions}.parquet, split.csv, unmapped.csv, duplicates.csv, stats.json
+    {results}/leakage/{corpus}/{generator}.csv, without which no strategy chooses notes
 """
 
 
@@ -34,3 +35,30 @@ rule corpus_read:
         "read corpus {wildcards.corpus}"
     shell:
         "mentionforge corpora read --spec {input.spec:q} --kb {params.kb:q} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule leakage:
+    """Compare a generator's notes, and what it was fine-tuned on, with the test documents of a corpus; a leak stops the workflow."""
+    input:
+        corpus=f"{R}/corpora/{{corpus}}/documents.parquet",
+        notes=f"{R}/generation/{{generator}}/located.parquet",
+        pairs=finetune_pairs,
+        finetuned_on=finetune_documents,
+    output:
+        f"{R}/leakage/{{corpus}}/{{generator}}.csv",
+    log:
+        f"{R}/logs/leakage/{{corpus}}/{{generator}}.log",
+    benchmark:
+        f"{R}/benchmarks/leakage/{{corpus}}/{{generator}}.tsv"
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        corpus=parent_of("corpus"),
+        settings=leakage_settings,
+        more=flags(notes="--notes", pairs="--pairs"),
+        finetuned_on=finetuned_on_flag,
+    message:
+        "compare the texts of {wildcards.generator} with the test documents of {wildcards.corpus}"
+    shell:
+        "mentionforge corpora leakage --corpus {params.corpus:q} --settings {params.settings:q} {params.more} {params.finetuned_on} --out {output:q}"
+        " 2>&1 | tee {log:q}"

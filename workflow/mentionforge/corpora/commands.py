@@ -67,6 +67,29 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
         raise UserError("unknown choice", option, value, f"one of {', '.join(choices)}")
 
 
+@app.command("leakage")
+def leakage(
+    corpus: Path = typer.Option(..., help="Folder of the corpus whose test documents are compared."),
+    settings: str = typer.Option("{}", help="The config's section leakage, as JSON."),
+    notes: Path = typer.Option(None, help="located.parquet of a generator."),
+    pairs: Path = typer.Option(None, help="pairs.parquet of a generator that is fine-tuned."),
+    finetuned_on: Path = typer.Option(None, help="Folder of the corpus that the pairs are from."),
+    out: Path = typer.Option(..., help="CSV file to write."),
+) -> None:
+    """Stop if notes, or what their generator was fine-tuned on, stand in test documents; list what they share."""
+    from pydantic import ValidationError
+
+    from mentionforge.config import LeakageGuard
+    from mentionforge.corpora.leakage import check
+
+    try:
+        guard = LeakageGuard.model_validate_json(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError("bad option", "--settings", f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "give the section as JSON") from error
+    check(corpus, guard, out, notes, pairs, finetuned_on)
+
+
 @app.command("stats")
 def stats(folder: Path = typer.Argument(..., help="Folder of a corpus that was read.")) -> None:
     """Print the counts of a corpus, one column per split."""
