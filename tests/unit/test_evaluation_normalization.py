@@ -182,3 +182,43 @@ def test_a_bucket_without_mentions_is_null(tmp_path, corpus):
     metrics = run(folder, "any", write_cell(folder / "normalization", {"m000": ["C1"]}, "none", "none", "l", "kb"))
     assert {(m["value"], m["n"]) for m in metrics if m["bucket"] == "unseen_concept"} == {(None, 0)}
     assert {(m["value"], m["n"]) for m in metrics if m["bucket"] == "all"} == {(1.0, 1)}
+
+
+def test_nil_threshold_by_hand(tmp_path):
+    """Dev chooses the threshold; test is scored with it, unmapped mentions included. Against a loop over mentions."""
+    rng = np.random.default_rng(2)
+    rows, first = [], {}
+    for i in range(400):
+        split = ("train", "dev", "test")[i % 3]
+        cuis = [] if i % 4 == 0 else ["C1"]
+        rows.append(mention(i, cuis, split=split))
+        if split != "train" and i % 17:
+            first[f"m{i:03d}"] = ("C1" if rng.random() < 0.8 else "C2", round(float(rng.normal(0.5 if not cuis else 0.8, 0.15)), 2))
+    tables.write(tables.MENTIONS, tmp_path / "corpora" / "c" / "mentions.parquet", rows)
+    settings = Corpus(reader="pubtator", kb="k", splits={"train": ("a",), "test": ("b",)}).model_dump(mode="json")
+    (tmp_path / "any.json").write_text(json.dumps({"kind": "corpora", "name": "c", "settings": settings}))
+    base = tmp_path / "normalization"
+    cell = base / "c" / "none" / "none" / "l" / "kb"
+    predicted = {m["mention_id"] for m in rows if m["split"] == "test" and m["cuis"]}
+    for name, wanted in (("predictions", lambda m: m in predicted), ("calibration", lambda m: m not in predicted)):
+        found = [{"mention_id": m, "rank": 1, "cui": c, "score": s, "entry": c} for m, (c, s) in first.items() if wanted(m)]
+        tables.write(tables.LINKED, cell / f"{name}.parquet", found)
+    evaluate(tmp_path / "corpora" / "c", tmp_path / "any.json", base, [cell / "predictions.parquet"], tmp_path / "out.parquet", tmp_path / "nil.parquet")
+
+    def score(split, threshold):
+        of_split = [m for m in rows if m["split"] == split]
+        called = [m for m in of_split if m["mention_id"] not in first or first[m["mention_id"]][1] < threshold]
+        hits = sum(not m["cuis"] for m in called)
+        right = hits + sum(m not in called and m["cuis"] == [first[m["mention_id"]][0]] for m in of_split)
+        unmapped = sum(not m["cuis"] for m in of_split)
+        return hits / len(called), hits / unmapped, right / len(of_split)
+
+    curve = tables.read(tables.NIL, tmp_path / "nil.parquet").to_pylist()
+    assert len({r["threshold"] for r in curve}) > 30
+    for row in curve:
+        assert (row["precision"], row["recall"], row["accuracy"]) == pytest.approx(score(row["split"], row["threshold"]))
+    thresholds = sorted({r["threshold"] for r in curve})
+    chosen = max(thresholds, key=lambda t: (score("dev", t)[2], -t))
+    assert [r["threshold"] for r in curve if r["chosen"]] == [chosen, chosen]
+    metrics = {m["metric"]: m["value"] for m in tables.read(tables.METRICS, tmp_path / "out.parquet").to_pylist() if m["bucket"] == "all"}
+    assert (metrics["nil_precision"], metrics["nil_recall"], metrics["acc@1_nil"]) == pytest.approx(score("test", chosen))

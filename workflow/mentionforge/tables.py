@@ -360,6 +360,25 @@ CHANGES = Table(
     ),
     (*CONTRAST, "mention_id"),
 )
+NIL = Table(
+    "nil",
+    "Telling mentions without a concept from the others by the score of their first concept, per cell and threshold.",
+    (
+        Column("generator", STR, "generator or none"),
+        Column("strategy", STR, "strategy or none"),
+        Column("linker", STR, "linker"),
+        Column("index", STR, "index"),
+        Column("split", STR, "split scored", values=SPLITS),
+        Column("threshold", FLOAT, "mentions whose first concept scores less, or that have none, are called NIL"),
+        Column("precision", FLOAT, "share of the mentions called NIL that are unmapped; null where none is called so", nullable=True),
+        Column("recall", FLOAT, "share of the unmapped mentions that are called NIL; null where there is none", nullable=True),
+        Column("accuracy", FLOAT, "share of all mentions that are right: the first concept, or NIL; null where there is none", nullable=True),
+        Column("n", INT, "mentions of the split"),
+        Column("unmapped", INT, "those without a concept"),
+        Column("chosen", BOOL, "whether it is the threshold with the best accuracy on dev, the lowest of equals"),
+    ),
+    ("generator", "strategy", "linker", "index", "split", "threshold"),
+)
 
 ALL = (
     CONCEPTS,
@@ -381,6 +400,7 @@ ALL = (
     LINKED,
     FOUND,
     METRICS,
+    NIL,
     COMPARISONS,
     CHANGES,
 )

@@ -353,6 +353,11 @@ def normalization_predictions(wildcards):
     ]
 
 
+def normalization_calibrations(wildcards):
+    """Rankings of dev mentions and unmapped test mentions of all normalization cells of a corpus."""
+    return [path.replace("/predictions.parquet", "/calibration.parquet") for path in normalization_predictions(wildcards)]
+
+
 def encoder_of(part):
     """Input function: weights of the encoder, where this part of the generator's settings needs one."""
 

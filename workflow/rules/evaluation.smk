@@ -5,7 +5,7 @@ REQUIRED INPUTS
     {results}/corpora/{corpus}/{documents,mentions}.parquet
     {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet, {results}/kb/{kb}/{concepts,names}.parquet
 OUTPUTS
-    {results}/evaluation/{recognition,normalization}/{corpus}.parquet
+    {results}/evaluation/{recognition,normalization,nil}/{corpus}.parquet
     {results}/statistics/{recognition,normalization}/{corpus}/{comparisons,changes}.parquet
 """
 
@@ -40,8 +40,10 @@ rule evaluate_normalization:
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
         predictions=normalization_predictions,
+        calibrations=normalization_calibrations,
     output:
-        f"{R}/evaluation/normalization/{{corpus}}.parquet",
+        metrics=f"{R}/evaluation/normalization/{{corpus}}.parquet",
+        nil=f"{R}/evaluation/nil/{{corpus}}.parquet",
     log:
         f"{R}/logs/evaluation/normalization/{{corpus}}.log",
     benchmark:
@@ -55,7 +57,7 @@ rule evaluate_normalization:
         "score normalization on {wildcards.corpus}"
     shell:
         "mentionforge evaluation normalization --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q} --base {params.base:q}"
-        " --out {output:q} {input.predictions:q} 2>&1 | tee {log:q}"
+        " --out {output.metrics:q} --nil {output.nil:q} {input.predictions:q} 2>&1 | tee {log:q}"
 
 
 rule compare:

@@ -31,11 +31,18 @@ def recognition(predictions: list[Path] = PREDICTIONS, corpus: Path = CORPUS, co
 
 
 @app.command("normalization")
-def normalization(predictions: list[Path] = PREDICTIONS, corpus: Path = CORPUS, corpus_spec: Path = CORPUS_SPEC, base: Path = BASE, out: Path = OUT) -> None:
-    """Accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per OOD bucket."""
+def normalization(
+    predictions: list[Path] = PREDICTIONS,
+    corpus: Path = CORPUS,
+    corpus_spec: Path = CORPUS_SPEC,
+    base: Path = BASE,
+    out: Path = OUT,
+    nil: Path = typer.Option(None, help="Curves by threshold to write; each cell's calibration.parquet then lies beside its predictions."),
+) -> None:
+    """Accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per OOD bucket; mentions without a concept."""
     from mentionforge.evaluation.normalization import evaluate
 
-    evaluate(corpus, corpus_spec, base, predictions, out)
+    evaluate(corpus, corpus_spec, base, predictions, out, nil)
 
 
 @app.command("compare")

@@ -58,8 +58,12 @@ class Gold:
     mention_start: np.ndarray
 
 
-def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path], out: Path) -> None:
+def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path], out: Path, nil: Path | None = None) -> None:
     """Score all normalization cells of a corpus and write tables.METRICS.
+
+    With `nil`, each cell's calibration.parquet (tables.LINKED) beside its predictions gives a threshold below which a mention
+    has no concept (tables.NIL), and the metrics of that threshold on test: nil_precision, nil_recall and acc@1_nil, whose
+    population is all test mentions, unmapped ones too.
 
     Args:
         corpus: Folder with tables.MENTIONS.
@@ -67,6 +71,7 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
         base: Folder below which a cell's path is CORPUS/GENERATOR/STRATEGY/LINKER/INDEX/predictions.parquet.
         predictions: tables.LINKED of each cell.
         out: File to write.
+        nil: File to write with the curves of precision and recall by threshold.
 
     Raises:
         UserError: A path that names no cell of this corpus, or predictions for mentions that are not asked for.
@@ -81,6 +86,7 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
     composite = int(pc.sum(mentions["composite"].filter(in_test)).as_py() or 0)
     say(f"{mapped:,} of {pc.sum(in_test).as_py() or 0:,} test mentions map to a concept; {composite:,} are composite, policy {settings.composite}")
     rows: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
     for path in sorted(predictions):
         cell = _cell(path, base, corpus.name)
         linked = tables.read(tables.LINKED, path)
@@ -93,19 +99,34 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
                 rows.append(
                     {"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": f"{metric}_relaxed", "value": value, "n": n}
                 )
+        if nil:
+            found = nil_curve(mentions, settings.composite, linked, tables.read(tables.LINKED, path.with_name("calibration.parquet")), ranks)
+            place = {"generator": cell.generator, "strategy": cell.strategy, "linker": cell.linker, "index": cell.index}
+            curves += [{**place, **row} for row in found]
+            chosen = next(row for row in found if row["split"] == "test" and row["chosen"])
+            for metric, value, n in (
+                ("nil_precision", chosen["precision"], chosen["called"]),
+                ("nil_recall", chosen["recall"], chosen["unmapped"]),
+                ("acc@1_nil", chosen["accuracy"], chosen["n"]),
+            ):
+                rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": "all", "metric": metric, "value": value, "n": n})
     inputs = {"mentions": corpus / "mentions.parquet", "corpus_spec": corpus_spec}
     inputs |= {str(path.relative_to(base)): path for path in sorted(predictions)}
-    tables.write(tables.METRICS, out, rows, provenance.stamp("evaluation normalization", inputs, composite=settings.composite, mentions=mapped))
+    stamp = provenance.stamp("evaluation normalization", inputs, composite=settings.composite, mentions=mapped)
+    if nil:
+        tables.write(tables.NIL, nil, [{name: value for name, value in row.items() if name != "called"} for row in curves], stamp)
+    tables.write(tables.METRICS, out, rows, stamp)
 
 
-def gold_of(mentions: Sequence[dict[str, Any]], policy: str) -> Gold:
-    """The test mentions that map to a CUI, under a composite policy (`any`, `all` or `split`).
+def gold_of(mentions: Sequence[dict[str, Any]], policy: str, split: str = "test") -> Gold:
+    """The mentions of a split that map to a CUI, under a composite policy (`any`, `all` or `split`).
 
     Args:
         mentions: Rows of tables.MENTIONS.
         policy: What answers a composite mention.
+        split: The split.
     """
-    asked = [m for m in mentions if m["split"] == "test" and m["cuis"]]
+    asked = [m for m in mentions if m["split"] == split and m["cuis"]]
     cuis = sorted({cui for m in asked for cui in m["cuis"]})
     number = {cui: i for i, cui in enumerate(cuis)}
     pairs = np.array(sorted(i * len(cuis) + number[c] for i, m in enumerate(asked) for c in set(m["cuis"])), np.int64)
@@ -187,6 +208,56 @@ def relaxed_ranks_of(gold: Gold, linked: pa.Table) -> np.ndarray:
         if rank < answered[m] and any(m * len(gold.cuis) + c in wanted for c in asked[e]):
             answered[m] = rank
     return answered
+
+
+def nil_curve(mentions: pa.Table, policy: str, linked: pa.Table, calibration: pa.Table, ranks: np.ndarray) -> list[dict[str, Any]]:
+    """Rows of tables.NIL of a cell, dev and test, without the cell's names, and how many mentions are `called` NIL.
+
+    Thresholds are the distinct percentiles of the dev mentions' first scores.
+
+    Args:
+        mentions: tables.MENTIONS.
+        policy: What answers a composite mention.
+        linked: The cell's predictions.
+        calibration: Its rankings of the other mentions.
+        ranks: Rank at which each gold test mention is answered.
+    """
+    everything = mentions.to_pylist()
+    dev = gold_of(everything, policy, "dev")
+    dev_linked = calibration.filter(pc.is_in(calibration["mention_id"], value_set=dev.mention_ids))
+    right = dict(zip(dev.mention_ids.to_pylist(), ranks_of(dev, dev_linked, "calibration") <= 1, strict=True))
+    right |= dict(zip([m["mention_id"] for m in everything if m["split"] == "test" and m["cuis"]], ranks <= 1, strict=True))
+    first = pa.concat_tables([linked, calibration]).filter(pc.field("rank") == 1)
+    score = dict(zip(first["mention_id"].to_pylist(), first["score"].to_pylist(), strict=True))
+    arrays = {}
+    for split in ("dev", "test"):
+        of_split = [m for m in everything if m["split"] == split]
+        scores = np.array([score.get(m["mention_id"], -np.inf) for m in of_split])
+        arrays[split] = scores, np.array([right.get(m["mention_id"], False) for m in of_split], bool), np.array([not m["cuis"] for m in of_split], bool)
+    scored = arrays["dev"][0][np.isfinite(arrays["dev"][0])]
+    thresholds = np.unique(np.percentile(scored, np.arange(101), method="lower")) if len(scored) else np.zeros(1)
+    rows: list[dict[str, Any]] = []
+    best = 0
+    for split, (scores, correct, unmapped) in arrays.items():
+        called = scores < thresholds[:, None]  # [thresholds, mentions]
+        accuracy = (np.where(called, unmapped, correct)).sum(1) / max(len(scores), 1)
+        best = int(np.argmax(accuracy)) if split == "dev" else best  # the first of equals is the lowest
+        hits = (called & unmapped).sum(1)
+        for i, threshold in enumerate(thresholds):
+            rows.append(
+                {
+                    "split": split,
+                    "threshold": float(threshold),
+                    "precision": float(hits[i] / called[i].sum()) if called[i].any() else None,
+                    "recall": float(hits[i] / unmapped.sum()) if unmapped.any() else None,
+                    "accuracy": float(accuracy[i]) if len(scores) else None,
+                    "n": len(scores),
+                    "unmapped": int(unmapped.sum()),
+                    "chosen": i == best,
+                    "called": int(called[i].sum()),
+                }
+            )
+    return rows
 
 
 def metrics(ranks: np.ndarray, buckets: np.ndarray) -> list[tuple[str, str, float | None, int]]:
