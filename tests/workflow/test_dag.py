@@ -13,7 +13,7 @@ import yaml
 from jobs import Job, planned
 
 from checkout import BIN, ROOT, copy_checkout, snakemake
-from mentionforge.config import json_schema, load_config, merge, normalization_cells, parts_of, recognition_cells
+from mentionforge.config import UNTRAINED, cross_cells, json_schema, load_config, merge, normalization_cells, parts_of, recognition_cells
 from mentionforge.envs import conda_environment, vllm_environment
 from mentionforge.report.rulegraph import picture
 
@@ -40,7 +40,10 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
     searching = {c for c in cells if not parts_of(config.linkers[c.linker])}
     assert count["normalization fuse"] + count["normalization rerank"] == len(cells) - len(searching)
     assert count["normalization link"] >= len(searching) > 0  # the parts of hybrids may be no cells of their own
-    assert count["recognition train"] == len(recognition_cells(config)) > 0
+    trained = [cell for cell in recognition_cells(config) if cell.schedule != UNTRAINED]
+    assert count["recognition train"] == len(trained) > 0
+    assert count["recognition match"] == len(recognition_cells(config)) - len(trained)
+    assert count["recognition predict"] == len(cross_cells(config))
     assert len(set(jobs)) == len(jobs)
 
 

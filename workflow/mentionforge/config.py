@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -32,6 +32,9 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Schedule = Literal["real_only", "synthetic_only", "synthetic_then_real", "relabelled_then_real", "masked_then_real", "mixed"]
 TAUGHT: tuple[Schedule, ...] = ("relabelled_then_real", "masked_then_real")
 """Schedules that read synthetic notes with the real_only model of the same corpus, recognizer and seed."""
+
+TRAINED_ON = "~train="
+"""Joins a schedule and the corpus of the training where another corpus is tested: real_only~train=ncbi_disease."""
 
 UNTRAINED = "untrained"
 """Stands for the schedule of recognizers that are not trained; their seed is 0."""
@@ -808,6 +811,9 @@ class RecognitionGrid(Entry):
     recognizers: tuple[str, ...]
     schedules: tuple[Schedule, ...] = ("real_only", "synthetic_then_real")
     seeds: tuple[int, ...] = (1,)
+    test_corpora: tuple[str, ...] = Field(
+        (), description="Corpora whose dev and test splits the grid's trained models recognize too, besides the one trained on; the grid's own: every pair."
+    )
 
 
 class NormalizationGrid(Entry):
@@ -1074,6 +1080,8 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
             for kind in ("corpora", "generators", "strategies", "recognizers", "linkers", "indexes"):
                 for name in getattr(grid, kind, ()):
                     yield f"experiment.{task}.{i}.{kind}", kind, name
+            for name in getattr(grid, "test_corpora", ()):
+                yield f"experiment.{task}.{i}.test_corpora", "corpora", name
 
 
 def _check_references(config: Config) -> None:
@@ -1162,7 +1170,7 @@ def in_use(config: Config, kind: str, name: str) -> bool:
     """Whether the experiment needs the named corpus or kb, directly or through a generator."""
     grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
     generators = {g for grid in grids for g in grid.generators}
-    corpora = {c for grid in grids for c in grid.corpora}
+    corpora = {c for grid in grids for c in (*grid.corpora, *getattr(grid, "test_corpora", ()))}
     for generator in sorted(generators):
         finetune = getattr(config.generators[generator], "finetune", None)
         corpora |= {finetune.corpus} if finetune else set()
@@ -1230,6 +1238,17 @@ def recognition_cells(config: Config) -> list[RecognitionCell]:
                     continue
                 for generator in (NONE,) if strategy == NONE else grid.generators:
                     cells.add(RecognitionCell(corpus, generator, strategy, recognizer, schedule, seed))
+    return sorted(cells)
+
+
+def cross_cells(config: Config) -> list[RecognitionCell]:
+    """Predictions on `test_corpora` by models trained on another corpus, sorted; the schedule is SCHEDULE~train=CORPUS."""
+    cells = set()
+    for grid in config.experiment.recognition:
+        alone = config.model_copy(update={"experiment": Experiment(recognition=(grid,))})
+        for cell, corpus in itertools.product(recognition_cells(alone), grid.test_corpora):
+            if corpus != cell.corpus and cell.schedule != UNTRAINED:
+                cells.add(replace(cell, corpus=corpus, schedule=f"{cell.schedule}{TRAINED_ON}{cell.corpus}"))
     return sorted(cells)
 
 

@@ -306,6 +306,29 @@ METRICS = Table(
     ("task", "corpus", "generator", "strategy", "system", "variant", "seed", "split", "bucket", "metric"),
 )
 
+ERRORS = ("missed", "boundary", "spurious")
+RECOGNITION_ERRORS = Table(
+    "recognition_errors",
+    "What recognizers get wrong on dev and test: a row per gold mention not found with both its ends, and per prediction that overlaps no gold mention.",
+    (
+        Column("generator", STR, "generator or none"),
+        Column("strategy", STR, "strategy or none"),
+        Column("system", STR, "recognizer"),
+        Column("variant", STR, "schedule"),
+        Column("seed", INT, "seed of the training"),
+        Column("split", STR, "split of the document", values=SPLITS),
+        Column("doc_id", STR, "document"),
+        Column("error", STR, "missed: no prediction overlaps it; boundary: one does; spurious: no gold mention", values=ERRORS),
+        Column("start", INT, "first character of the gold mention, or of the spurious prediction"),
+        Column("end", INT, "one past its last character"),
+        Column("words", INT, "its length in words"),
+        Column("bucket", STR, "bucket of the gold mention", nullable=True, values=BUCKETS),
+        Column("predicted_start", INT, "boundary: first character of the prediction that shares most words with it", nullable=True),
+        Column("predicted_end", INT, "boundary: one past its last character", nullable=True),
+    ),
+    ("generator", "strategy", "system", "variant", "seed", "split", "doc_id", "error", "start", "end"),
+)
+
 CONTRAST = ("system", "variant", "generator", "strategy", "against", "reference_generator", "reference_strategy", "reference_variant")
 """Columns that name a comparison of two cells of one task, corpus and system."""
 
@@ -401,6 +424,7 @@ ALL = (
     FOUND,
     METRICS,
     NIL,
+    RECOGNITION_ERRORS,
     COMPARISONS,
     CHANGES,
 )

@@ -12,10 +12,14 @@ from mentionforge.config import (
     NAME_PATTERN,
     NONE,
     TAUGHT,
+    TRAINED_ON,
+    UNTRAINED,
+    DictionaryRecognizer,
     LlmGenerator,
     Schedule,
     TaggerRecognizer,
     all_parts_of,
+    cross_cells,
     load_config,
     normalization_cells,
     parts_of,
@@ -37,6 +41,7 @@ if CONFIG.mirror:
 R = CONFIG.results
 RESOURCES = CONFIG.resources
 RECOGNITION = recognition_cells(CONFIG)
+CROSS = cross_cells(CONFIG)
 NORMALIZATION = normalization_cells(CONFIG)
 SEARCHING = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind not in ("hybrid", "rerank"))
 ALIGNED = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "self_aligned")
@@ -48,7 +53,7 @@ VLLMS = [name for name in LLMS if CONFIG.generators[name].backend.kind == "vllm"
 
 
 CELLS = [*RECOGNITION, *NORMALIZATION]
-USED_CORPORA = sorted({c.corpus for c in CELLS})
+USED_CORPORA = sorted({c.corpus for c in [*CELLS, *CROSS]})
 USED_KBS = sorted({CONFIG.corpora[c].kb for c in USED_CORPORA})
 USED_GENERATORS = sorted({c.generator for c in CELLS} - {NONE})
 USED_LINKERS = sorted({c.linker for c in NORMALIZATION} | {part for c in NORMALIZATION for part in all_parts_of(CONFIG, c.linker)})
@@ -62,7 +67,7 @@ CORPUS_TABLES = [f"{R}/corpora/{{corpus}}/{table}.parquet" for table in ("docume
 SYNTHETIC_TABLES = [f"{R}/generation/{{generator}}/{table}.parquet" for table in ("located", "mentions")]
 
 EVALUATED = sorted(
-    {f"{R}/evaluation/recognition/{c.corpus}.parquet" for c in RECOGNITION} | {f"{R}/evaluation/normalization/{c.corpus}.parquet" for c in NORMALIZATION}
+    {f"{R}/evaluation/recognition/{c.corpus}.parquet" for c in [*RECOGNITION, *CROSS]} | {f"{R}/evaluation/normalization/{c.corpus}.parquet" for c in NORMALIZATION}
 )
 COMPARED = sorted(
     f"{R}/statistics/{task}/{corpus}/{table}.parquet"
@@ -71,7 +76,7 @@ COMPARED = sorted(
     for table in ("comparisons", "changes")
 )
 ALL_PREDICTIONS = [
-    f"{R}/recognition/{c.corpus}/{c.generator}/{c.strategy}/{c.recognizer}/{c.schedule}/seed{c.seed}/predictions.parquet" for c in RECOGNITION
+    f"{R}/recognition/{c.corpus}/{c.generator}/{c.strategy}/{c.recognizer}/{c.schedule}/seed{c.seed}/predictions.parquet" for c in [*RECOGNITION, *CROSS]
 ] + [f"{R}/normalization/{c.corpus}/{c.generator}/{c.strategy}/{c.linker}/{c.index}/predictions.parquet" for c in NORMALIZATION]
 ALL_CHOSEN = sorted({f"{R}/augmentation/{c.corpus}/{c.generator}/{c.strategy}/notes.parquet" for c in CELLS if c.strategy != NONE})
 ALL_GENERATION = [
@@ -342,6 +347,32 @@ def recognition_predictions(wildcards):
         for c in RECOGNITION
         if c.corpus == wildcards.corpus
     ]
+
+
+def cross_predictions(wildcards):
+    """Predictions on a corpus by models trained on another one."""
+    return [
+        f"{R}/recognition/{c.corpus}/{c.generator}/{c.strategy}/{c.recognizer}/{c.schedule}/seed{c.seed}/predictions.parquet"
+        for c in CROSS
+        if c.corpus == wildcards.corpus
+    ]
+
+
+def cross_sources(wildcards):
+    """Mentions of the corpora that these models were trained on: what they saw makes their buckets."""
+    sources = sorted({c.schedule.partition(TRAINED_ON)[2] for c in CROSS if c.corpus == wildcards.corpus})
+    return [f"{R}/corpora/{source}/mentions.parquet" for source in sources]
+
+
+def source_flags(wildcards, input):
+    """Folders of these corpora, as command-line flags."""
+    return " ".join(f"--source {shlex.quote(str(Path(path).parent))}" for path in as_list(input.get("sources", [])))
+
+
+def dictionary_names(wildcards):
+    """Names of the corpus' knowledge base, where a dictionary reads them."""
+    kb = CONFIG.corpora[wildcards.corpus].kb
+    return f"{R}/kb/{kb}/names.parquet" if "kb" in CONFIG.recognizers[wildcards.recognizer].sources else []
 
 
 def normalization_predictions(wildcards):

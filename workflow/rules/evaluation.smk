@@ -5,19 +5,22 @@ REQUIRED INPUTS
     {results}/corpora/{corpus}/{documents,mentions}.parquet
     {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet, {results}/kb/{kb}/{concepts,names}.parquet
 OUTPUTS
-    {results}/evaluation/{recognition,normalization,nil}/{corpus}.parquet
+    {results}/evaluation/{recognition,normalization,nil}/{corpus}.parquet, recognition/{corpus}.errors.parquet
     {results}/statistics/{recognition,normalization}/{corpus}/{comparisons,changes}.parquet
 """
 
 
 rule evaluate_recognition:
-    """Strict entity precision, recall and F1, and recall per OOD bucket."""
+    """Strict, partial and token precision, recall and F1, strict ones per OOD bucket too, and every error with its offsets."""
     input:
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
         predictions=recognition_predictions,
+        cross=cross_predictions,
+        sources=cross_sources,
     output:
-        f"{R}/evaluation/recognition/{{corpus}}.parquet",
+        metrics=f"{R}/evaluation/recognition/{{corpus}}.parquet",
+        errors=f"{R}/evaluation/recognition/{{corpus}}.errors.parquet",
     log:
         f"{R}/logs/evaluation/recognition/{{corpus}}.log",
     benchmark:
@@ -27,11 +30,12 @@ rule evaluate_recognition:
     params:
         corpus=parent_of("corpus"),
         base=f"{R}/recognition",
+        sources=source_flags,
     message:
         "score recognition on {wildcards.corpus}"
     shell:
-        "mentionforge evaluation recognition --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q} --base {params.base:q}"
-        " --out {output:q} {input.predictions:q} 2>&1 | tee {log:q}"
+        "mentionforge evaluation recognition --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q} --base {params.base:q} {params.sources}"
+        " --out {output.metrics:q} --errors {output.errors:q} {input.predictions:q} {input.cross:q} 2>&1 | tee {log:q}"
 
 
 rule evaluate_normalization:

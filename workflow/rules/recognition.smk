@@ -1,4 +1,4 @@
-"""Recognition: token classification in IOB2, trained on a corpus and the chosen synthetic notes.
+"""Recognition: token classification in IOB2, trained on a corpus and the chosen synthetic notes; a dictionary beside it.
 
 REQUIRED INPUTS
     {results}/corpora/{corpus}/{documents,mentions}.parquet
@@ -8,6 +8,8 @@ REQUIRED INPUTS
     {resources}/models/{model}/fetched.json
 OUTPUTS
     {results}/recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}/predictions.parquet, model/, history.csv
+    {results}/recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}~train={source}/seed{seed}/predictions.parquet
+    {results}/recognition/{corpus}/none/none/{recognizer}/untrained/seed0/predictions.parquet
 """
 
 REC = "{recognizer}/{schedule}/seed{seed}"
@@ -77,3 +79,57 @@ rule recognize_augmented:
         "mentionforge recognition train --spec {input.spec:q} --model {input.model:q} --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q}"
         " --chosen {input.chosen:q} --synthetic {params.synthetic:q} {params.teacher} --schedule {wildcards.schedule} --seed {wildcards.seed}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule recognize_cross:
+    """Predict dev and test of a corpus with a model that was trained on another one."""
+    input:
+        model=f"{R}/recognition/{{source}}/{{generator}}/{{strategy}}/{{recognizer}}/{{schedule}}/seed{{seed}}/model",
+        corpus=CORPUS_TABLES,
+    output:
+        f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{{recognizer}}/{{schedule}}{TRAINED_ON}{{source}}/seed{{seed}}/predictions.parquet",
+    log:
+        f"{R}/logs/recognition/{{corpus}}/{{generator}}/{{strategy}}/{{recognizer}}/{{schedule}}{TRAINED_ON}{{source}}/seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/recognition/{{corpus}}/{{generator}}/{{strategy}}/{{recognizer}}/{{schedule}}{TRAINED_ON}{{source}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        source=one_of(CONFIG.corpora),
+        generator=one_of({*CONFIG.generators, NONE}),
+        strategy=one_of(CONFIG.strategies),
+        schedule=one_of(get_args(Schedule)),
+    conda:
+        "../../envs/mentionforge.yaml"
+    threads: 2
+    params:
+        corpus=parent_of("corpus"),
+    message:
+        "{wildcards.recognizer} of {wildcards.source} reads {wildcards.corpus}, {wildcards.schedule}, seed {wildcards.seed}"
+    shell:
+        "mentionforge recognition predict --model {input.model:q} --corpus {params.corpus:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule recognize_dictionary:
+    """Find the names of a dictionary in dev and test: the baseline without training."""
+    input:
+        spec=spec_of("recognizers", "{recognizer}"),
+        corpus=CORPUS_TABLES,
+        corpus_spec=spec_of("corpora", "{corpus}"),
+        names=dictionary_names,
+    output:
+        f"{R}/recognition/{{corpus}}/none/none/{{recognizer}}/{UNTRAINED}/seed0/predictions.parquet",
+    log:
+        f"{R}/logs/recognition/{{corpus}}/none/none/{{recognizer}}/{UNTRAINED}/seed0.log",
+    benchmark:
+        f"{R}/benchmarks/recognition/{{corpus}}/none/none/{{recognizer}}/{UNTRAINED}/seed0.tsv"
+    wildcard_constraints:
+        recognizer=one_of(name for name, r in CONFIG.recognizers.items() if isinstance(r, DictionaryRecognizer)),
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        corpus=parent_of("corpus"),
+        names=flags(names="--names"),
+    message:
+        "search the names of {wildcards.recognizer} in {wildcards.corpus}"
+    shell:
+        "mentionforge recognition match --spec {input.spec:q} --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q} {params.names}"
+        " --out {output:q} 2>&1 | tee {log:q}"

@@ -23,11 +23,27 @@ PREDICTIONS = typer.Argument(..., help="predictions.parquet of each cell.")
 
 
 @app.command("recognition")
-def recognition(predictions: list[Path] = PREDICTIONS, corpus: Path = CORPUS, corpus_spec: Path = CORPUS_SPEC, base: Path = BASE, out: Path = OUT) -> None:
-    """Strict entity precision, recall and F1, and recall per OOD bucket."""
+def recognition(
+    predictions: list[Path] = PREDICTIONS,
+    corpus: Path = CORPUS,
+    corpus_spec: Path = CORPUS_SPEC,
+    base: Path = BASE,
+    out: Path = OUT,
+    errors: Path = typer.Option(None, help="Table of errors to write."),
+    source: list[Path] = typer.Option([], help="Folder of another corpus that models were trained on."),
+) -> None:
+    """Strict, partial and token precision, recall and F1, strict ones per OOD bucket too, and a table of errors."""
     from mentionforge.evaluation.recognition import evaluate
 
-    evaluate(corpus, corpus_spec, base, predictions, out)
+    evaluate(corpus, corpus_spec, base, predictions, out, errors, source)
+
+
+@app.command("errors")
+def errors(table: Path = typer.Argument(..., help="Table of errors."), split: str = typer.Option("test", help="dev or test.")) -> None:
+    """Print how many mentions are missed, cut wrongly or spurious, by bucket and length."""
+    from mentionforge.evaluation.errors import counts
+
+    print(counts(table, split))
 
 
 @app.command("normalization")

@@ -1,14 +1,20 @@
-"""Recognition metrics: strict entity scores by seqeval, token-level scores beside them, recall per OOD bucket.
+"""Recognition metrics: strict entity scores by seqeval, partial and token-level scores beside them, strict scores per OOD bucket.
 
 Protocol: words of `mentionforge.text.words`, one IOB2 sequence per document. Gold mentions are reduced by
 `mentionforge.gold.flatten` with the corpus' policy on mentions in pieces; a mention that begins or ends inside a word
 counts as the whole words, and of mentions that share a word the longest is scored. The others are in no denominator;
 their number is printed and stored with the table, and each gold mention is asserted to be counted exactly once.
-A prediction is right if both its ends are those of a gold mention.
 
-Rows: split x (`strict_precision`, `strict_recall`, `strict_f1`, `token_precision`, `token_recall`, `token_f1`) with bucket
-`all`, and `strict_recall` per bucket. `n` counts gold for recall and F1 and predictions for precision: mentions for
-`strict_`, words for `token_`. A word is right at token level if gold and prediction both hold it, whichever the mention.
+Rows: split x level x (precision, recall, F1), named `LEVEL_precision` and so on, with bucket `all`:
+- `strict`: a prediction is right if both its ends are those of a gold mention.
+- `partial`: a prediction and a gold mention that share a word make a pair, each in one pair at most; as many as can be.
+- `token`: a word is right if gold and prediction both hold it, whichever the mention.
+`n` counts gold for recall and F1 and predictions for precision: mentions, for `token` words.
+
+And `strict` by bucket: gold mentions of the bucket, and as false positives every wrong prediction that overlaps one of them, and
+every prediction that overlaps no gold mention at all: it is one of every bucket, for it might have been meant for any.
+
+A variant SCHEDULE~train=CORPUS is a model trained on another corpus; its buckets are against that corpus' training split.
 """
 
 from __future__ import annotations
@@ -17,13 +23,15 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mentionforge import tables, text
-from mentionforge.config import NAME_PATTERN, read_spec
+from mentionforge.buckets import Buckets
+from mentionforge.config import NAME_PATTERN, TRAINED_ON, read_spec
 from mentionforge.errors import UserError
+from mentionforge.evaluation.errors import error_rows
 from mentionforge.gold import Discontinuous, flatten, tags
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
@@ -53,7 +61,9 @@ class GoldDocument:
     mention_ids: tuple[str, ...] = ()
 
 
-def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[Path], out: Path) -> None:
+def evaluate(
+    corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[Path], out: Path, errors: Path | None = None, sources: Sequence[Path] = ()
+) -> None:
     """Score the predictions of every cell of a corpus on dev and test, and write a metrics table.
 
     Args:
@@ -62,10 +72,12 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[
         base: Folder below which a prediction lies at CORPUS/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/predictions.parquet.
         predictions: The tables of predicted mentions.
         out: Metrics table to write.
+        errors: Table of errors to write.
+        sources: Folders of the other corpora that models were trained on; the folder's name is the corpus'.
 
     Raises:
         UserError: A path names no cell, or a prediction is not a stretch of whole words of a document of its split, or
-            overlaps another one.
+            overlaps another one, or the corpus that a model was trained on is not among `sources`.
     """
     policy = read_spec(corpus_spec).discontinuous
     gold, counts = load_gold(corpus, policy)
@@ -73,18 +85,43 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[
         left_out = {k.removeprefix("dropped_"): n for k, n in counted.items() if k.startswith("dropped_") and n}
         reasons = "".join(f", {n:,} left out ({reason})" for reason, n in sorted(left_out.items()))
         say(f"{split}: {counted['kept']:,} of {counted['mentions']:,} gold mentions scored, {counted['widened']:,} widened to whole words{reasons}")
+    known = {source.name: source for source in sources}
+    golds = {"": gold}  # by the corpus trained on, where it is another one
     rows: list[dict[str, Any]] = []
+    wrong: list[dict[str, Any]] = []
     inputs: dict[str, str | Path] = {"corpus_spec": corpus_spec, "documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
     for path in sorted(predictions):
         names = cell(path, base)
         inputs[f"predictions of {path.relative_to(base).parent.as_posix()}"] = path
         found = load_predictions(path, gold)
+        source = names["variant"].partition(TRAINED_ON)[2]
+        if source not in golds:
+            if source not in known:
+                raise UserError(
+                    "unknown training corpus", str(path), f"{source} is none of {', '.join(known) or 'no corpora'}", "give its folder with --source"
+                )
+            golds[source] = rebucketed(gold, corpus / "mentions.parquet", known[source] / "mentions.parquet")
+            inputs[f"mentions of {source}"] = known[source] / "mentions.parquet"
         for split in counts:
-            rows += [{"task": "recognition", **names, "split": split, **row} for row in score(gold, found, split)]
-    tables.write(
-        tables.METRICS, out, rows, stamp("evaluation recognition", inputs, discontinuous=policy, gold={s: dict(sorted(c.items())) for s, c in counts.items()})
-    )
-    say(f"{len(predictions):,} cells scored")
+            rows += [{"task": "recognition", **names, "split": split, **row} for row in score(golds[source], found, split)]
+            place = {k: v for k, v in names.items() if k != "corpus"} | {"split": split}
+            wrong += [{**place, **row} for row in error_rows({d: g for d, g in golds[source].items() if g.split == split}, found)]
+    made = stamp("evaluation recognition", inputs, discontinuous=policy, gold={s: dict(sorted(c.items())) for s, c in counts.items()})
+    if errors:
+        tables.write(tables.RECOGNITION_ERRORS, errors, wrong, made)
+    tables.write(tables.METRICS, out, rows, made)
+    say(f"{len(predictions):,} cells scored, {len(wrong):,} errors")
+
+
+def rebucketed(gold: Mapping[str, GoldDocument], mentions: Path, source: Path) -> dict[str, GoldDocument]:
+    """The same gold with the buckets that its mentions have against the training split of another corpus."""
+    buckets = Buckets()
+    for row in tables.read(tables.MENTIONS, source).to_pylist():
+        if row["split"] == "train":
+            buckets.add(text.normalize_surface(row["surface"]), row["cuis"], True)
+    rows = tables.read(tables.MENTIONS, mentions).to_pylist()
+    bucket = {row["mention_id"]: buckets.add(text.normalize_surface(row["surface"]), row["cuis"], False) for row in rows}
+    return {doc_id: replace(doc, buckets=tuple(bucket[m] for m in doc.mention_ids)) for doc_id, doc in gold.items()}
 
 
 def cell(path: Path, base: Path) -> dict[str, Any]:
@@ -164,18 +201,46 @@ def score(gold: Mapping[str, GoldDocument], found: Mapping[str, Sequence[Span]],
     both, n_gold_words, n_predicted_words = words[True, True], words[True, True] + words[True, False], words[True, True] + words[False, True]
     rows += _rows("token", ratios(both, n_gold_words, n_predicted_words), n_gold_words, n_predicted_words)
 
+    pairs = sum(paired(doc.spans, found.get(doc_id, ())) for doc_id, doc in documents.items())
+    rows += _rows("partial", ratios(pairs, n_gold, n_predicted), n_gold, n_predicted)
+
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
     for doc_id, doc in documents.items():
         own = set(found.get(doc_id, ()))
         for span, bucket in zip(doc.spans, doc.buckets, strict=True):
             total[bucket] += 1
             right[bucket] += span in own
+        for first, last in own - set(doc.spans):
+            overlapped = {b for (a, z), b in zip(doc.spans, doc.buckets, strict=True) if a < last and z > first}
+            wrong.update(overlapped or tables.BUCKETS)
     # Two counts by independent ways: seqeval over tags, and sets of spans per bucket.
     if total.total() != n_gold or abs((rows[1]["value"] or 0.0) * n_gold - right.total()) > 1e-6:
         raise AssertionError(f"{split}: {right.total()} of {total.total()} gold mentions found by bucket, seqeval's recall of {n_gold} is {rows[1]['value']}")
-    rows += [{"bucket": b, "metric": "strict_recall", "value": right[b] / total[b] if total[b] else None, "n": total[b]} for b in tables.BUCKETS]
+    for bucket in tables.BUCKETS:
+        given = right[bucket] + wrong[bucket]
+        rows += _rows("strict", ratios(right[bucket], total[bucket], given), total[bucket], given, bucket)
     return rows
+
+
+def paired(gold: Sequence[Span], found: Sequence[Span]) -> int:
+    """The most pairs of a gold and a predicted mention that overlap, each in one pair at most.
+
+    Args:
+        gold: Spans in order, no two overlapping.
+        found: Likewise.
+    """
+    pairs = i = j = 0
+    while i < len(gold) and j < len(found):
+        # Whichever ends first can meet nothing further on; if the two meet, no better use of the first of them is lost.
+        if gold[i][0] < found[j][1] and found[j][0] < gold[i][1]:
+            pairs, i, j = pairs + 1, i + 1, j + 1
+        elif gold[i][1] <= found[j][0]:
+            i += 1
+        else:
+            j += 1
+    return pairs
 
 
 def strict(true: list[list[str]], predicted: list[list[str]]) -> Scores:
@@ -197,6 +262,6 @@ def ratios(right: int, gold: int, predicted: int) -> Scores:
     return Scores(right / predicted if predicted else None, right / gold if gold else None, 2 * right / (gold + predicted) if gold else None)
 
 
-def _rows(level: str, scores: Scores, gold: int, predicted: int) -> list[dict[str, Any]]:
+def _rows(level: str, scores: Scores, gold: int, predicted: int, bucket: str = "all") -> list[dict[str, Any]]:
     ns = {"precision": predicted, "recall": gold, "f1": gold}
-    return [{"bucket": "all", "metric": f"{level}_{name}", "value": value, "n": ns[name]} for name, value in scores._asdict().items()]
+    return [{"bucket": bucket, "metric": f"{level}_{name}", "value": value, "n": ns[name]} for name, value in scores._asdict().items()]

@@ -13,11 +13,6 @@ from mentionforge.errors import UserError
 app = typer.Typer(help="Disease mentions in text (DER).", no_args_is_help=True)
 
 
-@app.callback()
-def _stage() -> None:
-    """Keeps `train` a sub-command while it is the only one."""
-
-
 @app.command("train")
 def train(
     spec: Path = typer.Option(..., help="Resolved settings of the recognizer."),
@@ -37,3 +32,29 @@ def train(
     from mentionforge.recognition.training import train as run
 
     run(spec, model, corpus, corpus_spec, cast(Schedule, schedule), seed, out, chosen, synthetic, teacher)
+
+
+@app.command("predict")
+def predict(
+    model: Path = typer.Option(..., help="Model folder of a recognition run."),
+    corpus: Path = typer.Option(..., help="Folder with documents.parquet."),
+    out: Path = typer.Option(..., help="Predictions to write."),
+) -> None:
+    """Recognize mentions in the dev and test documents of any corpus with a trained recognizer."""
+    from mentionforge.recognition.training import predict as run
+
+    run(model, corpus, out)
+
+
+@app.command("match")
+def match(
+    spec: Path = typer.Option(..., help="Resolved settings of the recognizer."),
+    corpus: Path = typer.Option(..., help="Folder with documents.parquet and mentions.parquet."),
+    corpus_spec: Path = typer.Option(..., help="Resolved settings of the corpus."),
+    names: Path = typer.Option(None, help="Names of the knowledge base."),
+    out: Path = typer.Option(..., help="Predictions to write."),
+) -> None:
+    """Find a dictionary's names in the dev and test documents: the baseline without training."""
+    from mentionforge.recognition.dictionary import match as run
+
+    run(spec, corpus, corpus_spec, out, names)

@@ -117,6 +117,25 @@ def train(
     say(f"{len(rows):,} mentions predicted in {len(splits['dev'])} dev and {len(splits['test'])} test documents")
 
 
+def predict(model: Path, corpus: Path, out: Path) -> None:
+    """Predict the dev and test documents of a corpus, not necessarily the one trained on, and write the table `recognized`.
+
+    Args:
+        model: Model folder that `train` wrote.
+        corpus: Folder with documents.parquet.
+        out: Table to write.
+
+    Raises:
+        UserError: The folder holds no recognizer.
+    """
+    splits, _ = read_corpus(corpus)
+    tagger = Tagger.load(model)
+    rows = [row for split in ("dev", "test") for row in predicted(tagger, splits[split], split)]
+    inputs: dict[str, str | Path] = {"model": model, "documents": corpus / "documents.parquet"}
+    tables.write(tables.RECOGNIZED, out, rows, stamp("recognition predict", inputs, versions=versions("torch", "transformers")))
+    say(f"{len(rows):,} mentions predicted in {len(splits['dev'])} dev and {len(splits['test'])} test documents")
+
+
 def fit(tagger: Tagger, phases: Sequence[Part], settings: TaggerRecognizer, seed: int, dev: Dev, checkpoints: Checkpoints | None = None) -> list[Epoch]:
     """Train phase after phase, in place; the tagger ends with the weights of the epoch kept.
 

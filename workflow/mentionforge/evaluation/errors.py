@@ -1,0 +1,62 @@
+"""What recognizers get wrong, mention by mention, and counts of it by bucket and length; offsets only, never text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mentionforge import tables
+from mentionforge.text import Span
+
+if TYPE_CHECKING:
+    from mentionforge.evaluation.recognition import GoldDocument
+
+CELL = ("generator", "strategy", "system", "variant")
+LENGTHS = (1, 2, 3, 4)
+"""Lengths in words that are counted apart; the last stands for all from there on."""
+
+
+def error_rows(gold: Mapping[str, GoldDocument], found: Mapping[str, Sequence[Span]]) -> Iterator[dict[str, Any]]:
+    """A row (columns of tables.RECOGNITION_ERRORS from `doc_id` on) per gold mention not found, and per spurious prediction.
+
+    Args:
+        gold: Gold documents.
+        found: Predicted word spans of each document, in order, no two overlapping.
+    """
+    for doc_id, doc in gold.items():
+        own = found.get(doc_id, ())
+        for span, bucket in zip(doc.spans, doc.buckets, strict=True):
+            if span in own:
+                continue
+            near = max(own, key=lambda other, span=span: (shared(span, other), -other[0]), default=None)  # type: ignore[misc]
+            met = near is not None and shared(span, near) > 0
+            yield _row(doc_id, doc, "boundary" if met else "missed", span, bucket, near if met else None)
+        for span in own:
+            if not any(shared(span, other) for other in doc.spans):
+                yield _row(doc_id, doc, "spurious", span, None, None)
+
+
+def shared(one: Span, other: Span) -> int:
+    """Words that two spans share."""
+    return max(0, min(one[1], other[1]) - max(one[0], other[0]))
+
+
+def _row(doc_id: str, doc: GoldDocument, error: str, span: Span, bucket: str | None, predicted: Span | None) -> dict[str, Any]:
+    row = {"doc_id": doc_id, "error": error, "start": doc.words[span[0]][0], "end": doc.words[span[1] - 1][1], "words": span[1] - span[0], "bucket": bucket}
+    return row | {
+        "predicted_start": doc.words[predicted[0]][0] if predicted else None,
+        "predicted_end": doc.words[predicted[1] - 1][1] if predicted else None,
+    }
+
+
+def counts(path: Path, split: str = "test") -> str:
+    """A Markdown table of a table of errors: mean number per seed by cell, error and bucket, in columns by length in words."""
+    frame = tables.read(tables.RECOGNITION_ERRORS, path).to_pandas()
+    frame = frame[frame["split"] == split].assign(bucket=frame["bucket"].fillna("–"), length=frame["words"].clip(upper=LENGTHS[-1]))
+    seeds = frame.groupby(list(CELL))["seed"].nunique()
+    table = frame.groupby([*CELL, "error", "bucket", "length"]).size().unstack("length", fill_value=0).reindex(columns=list(LENGTHS), fill_value=0)
+    table = table.div(seeds.reindex(table.index.droplevel(["error", "bucket"])).to_numpy(), axis=0)
+    table.columns = [f"{n} words or more" if n == LENGTHS[-1] else f"{n} word{'s' * (n > 1)}" for n in LENGTHS]
+    table["all"] = table.sum(axis=1)
+    return str(table.round(1).reset_index().to_markdown(index=False, disable_numparse=True))

@@ -1,0 +1,131 @@
+"""A recognizer without training: the names of a dictionary, the longest first, from left to right.
+
+Names and texts are compared word by word, in Unicode's compatibility form (NFKC) and case-folded; hyphens, slashes and apostrophes do not
+count, other punctuation does. A match begins and ends at word boundaries and stays within a sentence. Names that look like an
+abbreviation (one word of at most six characters with two capitals or more, and no fewer capitals than small letters) match only as written, because "ALL" and "all"
+are not the same. In each sentence the longest name at the leftmost word wins, and the search goes on behind it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mentionforge import tables
+from mentionforge import text as units
+from mentionforge.config import DictionaryRecognizer, read_spec
+from mentionforge.errors import UserError
+from mentionforge.gold import flatten
+from mentionforge.progress import say
+from mentionforge.provenance import stamp
+from mentionforge.recognition.sentences import Document, by_document, document
+from mentionforge.text import Span
+
+SKIPPED = frozenset("-‐‑–/'’")
+"""Punctuation that does not count, in names as in texts."""
+
+
+class Dictionary:
+    """Names to be found in texts, by their first word."""
+
+    def __init__(self, names: Iterable[str], min_length: int = 1, stop: Iterable[str] = ()) -> None:
+        """Search for `names`, without those shorter than `min_length` characters and those in `stop`."""
+        stopped = {folded(name) for name in stop}
+        self._longest: dict[str, int] = {}  # by first word: words of the longest name
+        self._names: set[tuple[str, ...]] = set()
+        self._cased: set[str] = set()
+        for name in names:
+            words = folded(name)
+            if len(name.strip()) < min_length or not words or words in stopped or not any(c.isalnum() for c in name):
+                continue
+            if _abbreviation(name.strip()):
+                self._cased.add(unicodedata.normalize("NFKC", name.strip()))
+                continue
+            self._names.add(words)
+            self._longest[words[0]] = max(len(words), self._longest.get(words[0], 0))
+
+    def __len__(self) -> int:
+        """Names that are searched."""
+        return len(self._names) + len(self._cased)
+
+    def find(self, doc: Document) -> list[Span]:
+        """Word spans of the names found in a document, in order, no two overlapping."""
+        found: list[Span] = []
+        for first, last in doc.sentences:
+            texts = [unicodedata.normalize("NFKC", doc.text[a:b]) for a, b in doc.words[first:last]]
+            counted = [i for i, word in enumerate(texts) if word not in SKIPPED]
+            words = [texts[i].casefold() for i in counted]
+            at = 0
+            while at < len(counted):
+                length = self._length(words, at) or int(texts[counted[at]] in self._cased)
+                if length:
+                    found.append((first + counted[at], first + counted[at + length - 1] + 1))
+                at += length or 1
+        return found
+
+    def _length(self, words: Sequence[str], at: int) -> int:
+        """Words of the longest name that begins at a word, 0 if none does."""
+        longest = min(self._longest.get(words[at], 0), len(words) - at)
+        return next((n for n in range(longest, 0, -1) if tuple(words[at : at + n]) in self._names), 0)
+
+
+def folded(name: str) -> tuple[str, ...]:
+    """The words of a name that count, as they are compared."""
+    words = (unicodedata.normalize("NFKC", name[a:b]) for a, b in units.words(name))
+    return tuple(word.casefold() for word in words if word not in SKIPPED)
+
+
+def match(spec: Path, corpus: Path, corpus_spec: Path, out: Path, names: Path | None = None) -> None:
+    """Find a dictionary's names in the dev and test documents, and write the table `recognized`, with score 1.
+
+    Args:
+        spec: Resolved settings of the recognizer.
+        corpus: Folder with documents.parquet and mentions.parquet.
+        corpus_spec: Resolved settings of the corpus, for its policy on mentions in pieces.
+        out: Table to write.
+        names: Names of the knowledge base; needed if it is among the recognizer's sources.
+
+    Raises:
+        UserError: The recognizer is no dictionary, its names are not given, or none is left to search.
+    """
+    settings = read_spec(spec)
+    if not isinstance(settings, DictionaryRecognizer):
+        raise UserError("no dictionary", str(spec), f"a recognizer of kind {settings.kind}", "use `mentionforge recognition train`")
+    policy = read_spec(corpus_spec).discontinuous
+    inputs: dict[str, str | Path] = {"spec": spec, "corpus_spec": corpus_spec, "documents": corpus / "documents.parquet"}
+    documents = tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist()
+    known: list[str] = []
+    if "kb" in settings.sources:
+        if names is None:
+            raise UserError("missing names", "command line", "the dictionary reads those of a knowledge base", "give --names")
+        inputs["names"] = names
+        known += tables.read(tables.NAMES, names)["name"].unique().to_pylist()
+    if "train" in settings.sources:
+        inputs["mentions"] = corpus / "mentions.parquet"
+        gold = by_document(row for row in tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist() if row["split"] == "train")
+        for row in documents:
+            words = units.words(row["text"]) if row["doc_id"] in gold else []
+            known += [row["text"][words[a][0] : words[b - 1][1]] for a, b in flatten(words, gold.get(row["doc_id"], []), policy).spans]
+    dictionary = Dictionary(known, settings.min_length, settings.stop)
+    if not len(dictionary):
+        raise UserError("empty dictionary", str(spec), f"none of {len(known):,} names is left", "lower min_length or shorten stop")
+    rows: list[dict[str, Any]] = []
+    read: Counter[str] = Counter()
+    for row in documents:
+        if row["split"] == "train":
+            continue
+        doc = document(row["doc_id"], row["text"], row["sentences"])
+        read[row["split"]] += 1
+        rows += [
+            {"doc_id": doc.doc_id, "start": doc.words[a][0], "end": doc.words[b - 1][1], "split": row["split"], "score": 1.0} for a, b in dictionary.find(doc)
+        ]
+    tables.write(tables.RECOGNIZED, out, rows, stamp("recognition match", inputs, names=len(dictionary)))
+    say(f"{len(dictionary):,} names; {len(rows):,} mentions found in {read['dev']:,} dev and {read['test']:,} test documents")
+
+
+def _abbreviation(name: str) -> bool:
+    capitals = sum(c.isupper() for c in name)
+    return len(name) <= 6 and len(units.words(name)) == 1 and capitals >= 2 and capitals >= sum(c.islower() for c in name)
