@@ -67,7 +67,8 @@ CORPUS_TABLES = [f"{R}/corpora/{{corpus}}/{table}.parquet" for table in ("docume
 SYNTHETIC_TABLES = [f"{R}/generation/{{generator}}/{table}.parquet" for table in ("located", "mentions")]
 
 EVALUATED = sorted(
-    {f"{R}/evaluation/recognition/{c.corpus}.parquet" for c in [*RECOGNITION, *CROSS]} | {f"{R}/evaluation/normalization/{c.corpus}.parquet" for c in NORMALIZATION}
+    {f"{R}/evaluation/recognition/{c.corpus}.parquet" for c in [*RECOGNITION, *CROSS]}
+    | {f"{R}/evaluation/normalization/{c.corpus}.parquet" for c in NORMALIZATION}
 )
 COMPARED = sorted(
     f"{R}/statistics/{task}/{corpus}/{table}.parquet"
