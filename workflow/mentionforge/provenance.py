@@ -9,7 +9,9 @@ import functools
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,13 +31,34 @@ def sha256_file(path: str | Path) -> str:
     return _digests[key]
 
 
-def digested(chunks: Iterable[bytes], path: str | Path) -> Iterator[bytes]:
-    """The same chunks; once all of them, the whole content of a file, went by, `sha256_file` knows its digest without reading it again."""
-    key, digest = _identity(path), hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-        yield chunk
-    _digests[key] = digest.hexdigest()
+@contextmanager
+def digesting() -> Iterator[Callable[[Iterable[str | Path]], None]]:
+    """A function that makes the digests of files in a thread beside; at the end of the block `sha256_file` knows those it was given.
+
+    If the block ends with an error, files not begun are left.
+    """
+    stopped = threading.Event()
+
+    def digest_all(paths: list[str | Path]) -> None:
+        for path in paths:
+            if stopped.is_set():
+                return
+            with suppress(OSError):  # whoever needs the digest then finds the file unreadable as well
+                sha256_file(path)
+
+    threads: list[threading.Thread] = []
+
+    def begin(paths: Iterable[str | Path]) -> None:
+        threads.append(threading.Thread(target=digest_all, args=(list(paths),), daemon=True))
+        threads[-1].start()
+
+    try:
+        yield begin
+    except BaseException:
+        stopped.set()
+        raise
+    for thread in threads:
+        thread.join()
 
 
 def _identity(path: str | Path) -> tuple[str, int, int, int]:

@@ -40,6 +40,7 @@ from mentionforge.kb.release import Member, Release, open_release
 from mentionforge.kb.semantics import GROUPS
 from mentionforge.kb.sieve import ByCui, Wanted, by_tui, sieve
 from mentionforge.progress import say
+from mentionforge.provenance import digesting
 
 FORMATS = {
     "MRCONSO": "CUI,LAT,TS,LUI,STT,SUI,ISPREF,AUI,SAUI,SCUI,SDUI,SAB,TTY,CODE,STR,SRL,SUPPRESS,CVF",
@@ -72,9 +73,10 @@ def read(entry: RrfKb) -> Extracted:
         UserError: A file is missing; a row has a wrong number of fields or is not UTF-8; MRFILES declares other columns; the files are
             not of one release; no concept has a wanted semantic type.
     """
-    with tempfile.TemporaryDirectory(prefix="mentionforge-kb-") as folder, duckdb.connect() as db:
+    with tempfile.TemporaryDirectory(prefix="mentionforge-kb-") as folder, duckdb.connect() as db, digesting() as digest:
         scratch = Path(folder)
         release = open_release(Path(entry.path), tuple(COLUMNS), scratch)
+        digest(release.inputs.values())  # beside the rest, as it takes a sixth of the computing and no result waits for it
         _check_release(release)
         db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {THREADS}; SET temp_directory = '{folder}/duckdb'; SET preserve_insertion_order = false")
         db.execute("SET enable_progress_bar = false; CREATE TYPE outcomes AS ENUM ('language', 'suppressed', 'source', 'empty name', 'name')")
@@ -121,13 +123,13 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     sty = _sieved(release, "MRSTY", by_tui(types) if types else None, scratch, rows)
     wanted = "true" if not types else "list_contains($types, TUI)"
     db.execute(
-        f"CREATE TEMP TABLE types AS SELECT DISTINCT CUI AS cui, TUI AS tui FROM {sty} WHERE {wanted}",
+        f"CREATE TEMP TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {sty} WHERE {wanted} GROUP BY CUI",
         {"types": list(types)} if types else {},
     )
     if not _one(db, "SELECT count(*) FROM types"):
         where = release.members["MRSTY"].where
         raise UserError("empty selection", where, f"no concept has a semantic type of {', '.join(types)}", "correct semantic_types")
-    numbers = np.asarray(db.execute(f"SELECT DISTINCT substr(cui, 2)::INTEGER AS number FROM types WHERE {REGULAR}").fetchnumpy()["number"])
+    numbers = np.asarray(db.execute(f"SELECT substr(cui, 2)::INTEGER AS number FROM types WHERE {REGULAR}").fetchnumpy()["number"])
     defined = ByCui(numbers)
     definitions = _sieved(release, "MRDEF", defined, scratch, rows) if "MRDEF" in release.members else None
     chosen = ByCui(numbers, {"ENG", *entry.languages}, np.flatnonzero(defined.seen)) if types else None
@@ -156,7 +158,7 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     irregular = "true" if chosen is None else f"NOT {REGULAR}"
     lost = [] if chosen is None else [f"C{number:07}" for number in numbers[~chosen.seen[numbers]]]
     if _one(db, f"SELECT count(*) FROM types WHERE {irregular}"):
-        lost += [cui for (cui,) in db.execute(f"SELECT DISTINCT cui FROM types ANTI JOIN atoms USING (cui) WHERE {irregular}").fetchall()]
+        lost += [cui for (cui,) in db.execute(f"SELECT cui FROM types ANTI JOIN atoms USING (cui) WHERE {irregular}").fetchall()]
     return _Loaded(definitions, chosen.foreign if chosen else 0, sorted(lost))
 
 
@@ -170,7 +172,7 @@ def _select(
         SELECT cui, min(struct_pack(language, rank, ts, stt, ispref, name := str)).name AS name FROM atoms WHERE outcome = 'name' GROUP BY cui
         """
     )
-    drops = {"MRSTY": {"concepts": _one(db, "SELECT count(DISTINCT cui) FROM types")}, "MRCONSO": {}}
+    drops = {"MRSTY": {"concepts": _one(db, "SELECT count(cui) FROM types")}, "MRCONSO": {}}
     drops["MRSTY"]["concepts without a name"] = drops["MRSTY"]["concepts"] - _one(db, "SELECT count(*) FROM preferred")
     if loaded.definitions:
         drops["MRDEF"] = _definitions(db, entry, loaded.definitions, rows)
@@ -195,9 +197,8 @@ def _select(
         db,
         tables.CONCEPTS,
         """
-        WITH grouped AS (SELECT cui, list_sort(list(tui)) AS semantic_types FROM types GROUP BY cui)
         SELECT cui, name AS preferred_name, definition, semantic_types
-        FROM preferred JOIN grouped USING (cui) LEFT JOIN (FROM definitions WHERE rank = 1) USING (cui)
+        FROM preferred JOIN types USING (cui) LEFT JOIN (FROM definitions WHERE rank = 1) USING (cui)
         """,
     )
     found["definitions"] = _sorted(db, tables.DEFINITIONS, "FROM definitions")
@@ -266,11 +267,10 @@ def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, file: str, rows: d
         f"""
         CREATE TEMP TABLE told AS
         SELECT d.CUI AS cui, CASE WHEN list_contains($suppress, SUPPRESS) THEN 'suppressed'
-                                  WHEN atoms.cui IS NOT NULL AND language = 0 THEN 'language'
+                                  WHEN (d.AUI, d.CUI) IN (SELECT (aui, cui) FROM atoms WHERE language = 0) THEN 'language'
                                   WHEN DEF IS NULL THEN 'empty definition'
                                   ELSE 'definition' END AS outcome, DEF AS definition, d.SAB AS sab, ATUI AS atui
         FROM {file} AS d SEMI JOIN preferred ON d.CUI = preferred.cui
-             LEFT JOIN atoms ON d.AUI = atoms.aui AND d.CUI = atoms.cui
         """,
         {"suppress": list(entry.suppress)},
     )

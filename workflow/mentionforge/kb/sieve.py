@@ -17,7 +17,6 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from mentionforge.kb.release import Member
-from mentionforge.provenance import digested
 
 BAR, NEWLINE, RETURN = b"|\n\r"
 MARGIN = 16
@@ -169,12 +168,12 @@ def _words(block: np.ndarray) -> np.ndarray:
 
 
 def _blocks(member: Member) -> Iterator[np.ndarray]:
-    """Blocks of whole rows, each with `MARGIN` bytes behind; the next chunk is read, and digested, while a block is worked on.
+    """Blocks of whole rows, each with `MARGIN` bytes behind; the next chunk is read, and unpacked, while a block is worked on.
 
     A block is a view of the chunk read, without copying; only the row that two chunks share is put together.
     """
     margin, rest = bytes(MARGIN), b""
-    for chunk in _ahead(member.chunks() if member.path is None else digested(member.chunks(), member.path)):
+    for chunk in _ahead(member.chunks()):
         head, cut = chunk.find(b"\n") + 1, chunk.rfind(b"\n") + 1
         if not head:
             rest += chunk
