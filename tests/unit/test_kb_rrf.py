@@ -1,6 +1,7 @@
 """The RRF reader against a plain reading of the same files, and against broken ones."""
 
 import gzip
+import hashlib
 import json
 import re
 import tempfile
@@ -686,6 +687,8 @@ def test_extract_writes_the_same_bytes_again(root, tmp_path):
     assert kept["rows_out"]["names"] == stats["kb"]["names"]
     assert kept["settings"]["languages"] == ["ENG"]
     assert kept["inputs"]["MRCONSO"] == sha256_paths([folder / "MRCONSO.RRF"])
+    content = (folder / "MRCONSO.RRF").read_bytes()
+    assert kept["inputs"]["MRCONSO"] == hashlib.sha256(f"MRCONSO.RRF\0{hashlib.sha256(content).hexdigest()}\n".encode()).hexdigest()
     names = read_plainly(folder)[1]
     bearers = defaultdict(set)
     for cui, name, *_ in names:
