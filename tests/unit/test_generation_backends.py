@@ -331,7 +331,13 @@ def test_requests_are_bounded_and_spaced():
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"), [((401, {"error": {"message": "bad key"}}, {}), "status 401.*check the key"), ((200, b"<html>", {}), "server http")]
+    ("answer", "message"),
+    [
+        ((401, {"error": {"message": "bad key"}}, {}), "status 401.*check the key"),
+        ((200, b"<html>", {}), "no answer of the protocol"),
+        ((200, {"choices": []}, {}), "no answer of the protocol"),
+        ((200, {"choices": [{"index": 0}]}, {}), "no answer of the protocol"),
+    ],
 )
 def test_an_answer_that_is_none_is_one_line(answer, message):
     with failing_server(lambda *_: answer) as url, pytest.raises(UserError, match=message):

@@ -53,6 +53,26 @@ def test_profiles_plan_the_paper(profile: str) -> None:
     assert sum(job.verb == "generation sample" for job in jobs) == 64
 
 
+def test_a_server_needs_no_weights_and_vllm_runs_from_the_checkout(tmp_path: Path) -> None:
+    folder = copy_checkout(tmp_path / "checkout")
+    (folder / "resources" / "models").unlink(missing_ok=True)
+    settings = {"shards": 1, "model": None, "finetune": None, "filters": {"memorization": None}}
+    for backend in ({"kind": "openai", "base_url": "http://localhost:1/v1", "model": "m"}, {"kind": "vllm"}):
+        overlay = {"generators": {"smollm2": settings | {"backend": backend}}}
+        if backend["kind"] == "vllm":
+            overlay["generators"]["smollm2"] |= {"model": "smollm2"}
+        (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+        plan = snakemake(folder, "results/generation/smollm2/notes.parquet", "-n", "-p", "--nocolor", "--configfile", "overlay.yaml").stdout
+        commands = re.findall(r"^Shell command: (.*)$", plan, re.M)
+        [sample] = [command for command in commands if "generation sample" in command]
+        assert not any("finetune" in command for command in commands if not command.startswith("printf"))
+        if backend["kind"] == "openai":
+            assert sample.startswith("mentionforge generation sample") and "--model" not in sample
+            assert not any("fetch-model" in command for command in commands)
+        else:
+            assert re.match(r"PYTHONPATH=\S+/workflow python -m mentionforge.cli generation sample", sample) and "--model" in sample
+
+
 def test_paper_stops_with_one_clear_line_for_licensed_data(tmp_path: Path) -> None:
     folder = copy_checkout(tmp_path / "checkout")
     done = snakemake(folder, "--configfile", "config/paper.yaml", "--nocolor", "results/paper/missing/kbs/umls", check=False)

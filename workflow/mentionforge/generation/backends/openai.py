@@ -89,7 +89,7 @@ class _Job:
             await self._wait_for_slot()
             try:
                 return await self._ask(request)
-            except (OpenAIError, ValueError) as error:  # ValueError: an answer that is no JSON
+            except (OpenAIError, ValueError, AttributeError, TypeError) as error:  # the others: an answer of another shape
                 self.failure = self.failure or error
                 return None
 
@@ -131,7 +131,7 @@ class _Job:
         elif isinstance(error, APIConnectionError):
             why, fix = f"{_first_line(str(error))} ({type(error.__cause__ or error).__name__})", "check that the server runs and that base_url is right"
         else:
-            why, fix = _first_line(str(error)), "check that base_url is that of an OpenAI-compatible server"
+            why, fix = f"no answer of the protocol ({_first_line(str(error))})", "check that base_url is that of an OpenAI-compatible server"
         if self.settings.api_key_env:
             why = why.replace(self.key, "***")
         tried = f"after {self.settings.retries} retries" if self.settings.retries else "without retries"
