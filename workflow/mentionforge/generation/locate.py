@@ -84,6 +84,8 @@ class Matcher:
             self._by_initial.setdefault(fold(word)[:1], []).append(word)
         self._bits = {word: 1 << i for i, word in enumerate(self.words)}
         self._masks = [sum({self._bits[word] for word in name.words if word != "s"}) for name in self.names]
+        self._idle: set[str] = set()  # stretches between blanks without any such form
+        self._forms: dict[str, list[str]] = {}
         self._far: set[str] = set()
         self._near: dict[str, dict[str, float]] = {}  # form of a text: word of a name, slips between them
 
@@ -115,14 +117,14 @@ class Matcher:
     def _look(self, text: str) -> _View:
         """What of the names may stand in the text at all."""
         folded = _fold_case(text)
+        chunks = set(folded.split()).difference(self._idle)  # far cheaper than looking for words; most chunks have been seen before
+        for chunk in chunks.difference(self._forms):
+            self._divide(chunk)
+        close = {form for chunk in chunks for form in self._forms.get(chunk, ())}
+        if not close:
+            return _View(folded, [], close, [], [])
         divided = list(_divided(folded))
         parted = {whole for *_, whole in divided}
-        close = {*_FORM.findall(folded), *parted} - self._far
-        if not close.issubset(self._near):
-            self._compare(close.difference(self._near))
-            close -= self._far
-        if not close:
-            return _View(folded, divided, close, [], [])
         present = other = 0
         for form in close:
             for word in self._near[form]:
@@ -131,6 +133,18 @@ class Matcher:
                     other |= self._bits[word]
         named = [i for i, mask in enumerate(self._masks) if mask and mask & present == mask]
         return _View(folded, divided, close, named, [i for i in named if self._masks[i] & other and self.names[i].spelled])
+
+    def _divide(self, chunk: str) -> None:
+        """Remember which word forms of a stretch between blanks may stand for words of the names."""
+        forms = [form for form, initial in _forms_of(chunk) if initial in self._by_initial]
+        unknown = [form for form in forms if form not in self._near and form not in self._far]
+        if unknown:
+            self._compare(unknown)
+        near = [form for form in forms if form in self._near]
+        if near:
+            self._forms[chunk] = near
+        else:
+            self._idle.add(chunk)
 
     def _compare(self, forms: Collection[str]) -> None:
         """Remember which words of the names each form may stand for."""
@@ -264,6 +278,12 @@ class _Name:
     def pattern(self) -> re.Pattern[str] | None:
         return _pattern(self.name)
 
+    @functools.cached_property
+    def first(self) -> str:
+        """The letters and digits that the name begins with, case-folded."""
+        found = re.match(r"\w+", _fold_case(self.name))
+        return found[0] if found else ""
+
     def spans(self, text: str, folded: str) -> Iterator[Span]:
         """Where the name stands in a text; `folded` is the text by `_fold_case`."""
         if self.pattern is None:
@@ -271,9 +291,8 @@ class _Name:
         if not self.name[0].isalnum():
             yield from (m.span() for m in self.pattern.finditer(text))
             return
-        first = re.match(r"\w+", _fold_case(self.name))
         start, end = -1, 0
-        while first and (start := folded.find(first[0], max(start + 1, end))) >= 0:  # far faster than the pattern's own search
+        while self.first and (start := folded.find(self.first, max(start + 1, end))) >= 0:  # far faster than the pattern's own search
             found = self.pattern.match(text, start)
             if found:
                 end = found.end()
@@ -387,6 +406,15 @@ def _fold_case(text: str) -> str:
     """The text case-folded, character by character, so that offsets stay."""
     folded = text.casefold()
     return folded if len(folded) == len(text) else "".join(c.casefold() if len(c.casefold()) == 1 else c for c in text)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _forms_of(chunk: str) -> tuple[tuple[str, str], ...]:
+    """Word forms of a stretch between blanks, also of the words that a hyphen divides, each with the initial that its word in a name would have."""
+    forms = dict.fromkeys(_FORM.findall(chunk))
+    if "-" in chunk:
+        forms.update(dict.fromkeys(whole for *_, whole in _divided(chunk)))
+    return tuple((form, fold(form)[:1]) for form in forms)
 
 
 def _divided(folded: str) -> Iterator[tuple[int, int, str]]:

@@ -81,8 +81,8 @@ def strip(raw: str) -> tuple[str, list[Tagged]]:
     A tag of any kind ends the stretch before it, so that a second opening tag may stand for the closing one.
     """
     text, tagged = _strip_once(raw)
-    while has_mark(text):  # what stood around a tag may form another one
-        text, tagged = _strip_once(text)[0], []
+    while text != raw and has_mark(text):  # what stood around a tag, or far from its other part, may form another one
+        raw, (text, tagged) = text, (_strip_once(text)[0], [])
     return text, tagged
 
 
@@ -128,9 +128,11 @@ def _core(text: str, start: int, end: int, closed: bool) -> Tagged:
 
 def _join(left: str, piece: str) -> str:
     """Append a piece where a tag stood: one blank between words, none before punctuation that the tag kept apart."""
+    plain = piece
     if "\n" in piece:
         piece = _BREAKS.sub(lambda m: "\n\n" if m[0].count("\n") > 1 else "\n", piece)
-    if "  " in piece or not piece.isprintable():
+        plain = piece.replace("\n", "")
+    if "  " in piece or not plain.isprintable():
         piece = _SPACES.sub(" ", piece)
     if not left or left.endswith("\n"):
         piece = piece.lstrip()
