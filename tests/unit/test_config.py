@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from checkout import ROOT
 from mentionforge.config import (
+    DictionaryRecognizer,
     LlmGenerator,
     OntologyKb,
     RrfKb,
+    TaggerRecognizer,
+    cross_cells,
     load_config,
     merge,
     normalization_cells,
@@ -129,3 +132,28 @@ def test_sweeps_give_the_product(first: list[int], second: list[int]) -> None:
 def test_merge_lays_mappings_over_and_replaces_lists() -> None:
     base = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
     assert merge(base, {"a": {"c": [3]}, "e": {"f": 1}}) == {"a": {"b": 1, "c": [3]}, "d": 1, "e": {"f": 1}}
+
+
+def test_recognizers_are_taggers_unless_they_say_otherwise() -> None:
+    config = load_config(raw())
+    assert isinstance(config.recognizers["minilm"], TaggerRecognizer) and isinstance(config.recognizers["dictionary"], DictionaryRecognizer)
+    with pytest.raises(UserError, match=r"recognizers\.minilm.*kind is tagger or dictionary"):
+        load_config(merge(raw(), {"recognizers": {"minilm": {"kind": "tager"}}}))
+    with pytest.raises(UserError, match=r"unknown key in config: recognizers\.dictionary\.min_lenght; did you mean 'min_length'"):
+        load_config(merge(raw(), {"recognizers": {"dictionary": {"min_lenght": 3}}}))
+
+
+def test_every_pair_of_corpora_is_crossed_once() -> None:
+    grid = {"corpora": ["demo_ncbi", "demo_bc5cdr"], "generators": ["names"], "strategies": ["none", "naive"], "recognizers": ["minilm", "dictionary"]}
+    grid |= {"schedules": ["real_only", "mixed"], "seeds": [1, 2], "test_corpora": ["demo_ncbi", "demo_bc5cdr", "demo_semeval"]}
+    config = load_config(merge(raw(), {"experiment": {"recognition": [grid, grid]}}))
+    trained = [c for c in recognition_cells(config) if c.recognizer == "minilm"]
+    untrained = [c for c in recognition_cells(config) if c.recognizer == "dictionary"]
+    assert len(trained) == 2 * 2 * 2 and len(untrained) == 2 and {(c.schedule, c.seed, c.strategy) for c in untrained} == {("untrained", 0, "none")}
+    crossed = cross_cells(config)
+    assert {(c.corpus, c.schedule, c.generator, c.strategy, c.seed) for c in crossed} == {
+        (to, f"{c.schedule}~train={c.corpus}", c.generator, c.strategy, c.seed) for c in trained for to in grid["test_corpora"] if to != c.corpus
+    }
+    assert len(crossed) == 2 * len(trained) and not cross_cells(load_config(raw()))
+    with pytest.raises(UserError, match=r"unknown corpus 'nope' in config: experiment\.recognition\.0\.test_corpora"):
+        load_config(merge(raw(), {"experiment": {"recognition": [grid | {"test_corpora": ["nope"]}]}}))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from mentionforge import tables, text
 from mentionforge.errors import UserError
-from mentionforge.evaluation.recognition import GoldDocument, cell, evaluate, load_gold, score, strict
+from mentionforge.evaluation.errors import counts, error_rows
+from mentionforge.evaluation.recognition import GoldDocument, cell, evaluate, load_gold, paired, rebucketed, score, strict
 from mentionforge.gold import tags
 
 
@@ -79,6 +80,102 @@ def test_buckets_add_up_to_all(documents, chance):
     assert rows["all", "token_precision"]["value"] == (pytest.approx(both / found_words) if found_words else None)
 
 
+def intersecting(one, other):
+    return one[0] < other[1] and other[0] < one[1]
+
+
+@settings(deadline=None, max_examples=100)
+@given(pair)
+def test_partial_pairs_are_a_largest_matching(document):
+    """Against a general algorithm for matchings."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    _, true, predicted = document
+    if true and predicted:
+        meets = csr_matrix([[int(intersecting(t, p)) for p in predicted] for t in true])
+        assert paired(true, predicted) == int((maximum_bipartite_matching(meets, perm_type="column") >= 0).sum())
+    else:
+        assert paired(true, predicted) == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(pair, min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_scores_by_bucket_equal_those_of_a_scorer_of_spans(documents, chance):
+    """A scorer that knows only sets of (document, start, end), for `all` and for each bucket, and seqeval's for `all`."""
+    from seqeval.metrics import classification_report
+    from seqeval.scheme import IOB2
+
+    gold = {
+        str(i): GoldDocument("test", [(k, k + 1) for k in range(n)], tuple(true), tuple(chance.choice(tables.BUCKETS) for _ in true))
+        for i, (n, true, _) in enumerate(documents)
+    }
+    found = {str(i): predicted for i, (_, _, predicted) in enumerate(documents)}
+    rows = {(r["bucket"], r["metric"]): r for r in score(gold, found, "test")}
+    bucket_of = {(d, *s): b for d, doc in gold.items() for s, b in zip(doc.spans, doc.buckets, strict=True)}
+    predicted = {(d, *s) for d, spans in found.items() for s in spans}
+    for bucket in ("all", *tables.BUCKETS):
+        mine = {m for m, b in bucket_of.items() if bucket in ("all", b)}
+        right = mine & predicted
+        others = {m for m, b in bucket_of.items() if m not in mine}
+        wrong = set()
+        for p in predicted - set(bucket_of):
+            met = {m for m in bucket_of if m[0] == p[0] and intersecting(m[1:], p[1:])}
+            if not met or met - others:
+                wrong.add(p)
+        precision = len(right) / (len(right) + len(wrong)) if right or wrong else None
+        recall = len(right) / len(mine) if mine else None
+        f1 = 2 * len(right) / (len(mine) + len(right) + len(wrong)) if mine else None
+        for name, value in (("precision", precision), ("recall", recall), ("f1", f1)):
+            assert rows[bucket, f"strict_{name}"]["value"] == (None if value is None else pytest.approx(value)), (bucket, name)
+    if bucket_of and predicted:
+        sequences = [[tags(len(doc.words), s[d]) for d, doc in gold.items()] for s in ({d: doc.spans for d, doc in gold.items()}, found)]
+        report = classification_report(*sequences, scheme=IOB2, mode="strict", output_dict=True, zero_division=0)["micro avg"]
+        assert [rows["all", f"strict_{m}"]["value"] for m in ("precision", "recall", "f1")] == pytest.approx(
+            [report["precision"], report["recall"], report["f1-score"]]
+        )
+
+
+def test_what_overlaps_nothing_is_wrong_in_every_bucket():
+    words = [(k, k + 1) for k in range(10)]
+    gold = {"d": GoldDocument("test", words, ((0, 2), (3, 5), (8, 9)), ("seen_mention", "unseen_concept", "unseen_concept"))}
+    # Right on the first; short of the second; one that meets nothing; the third missed.
+    rows = {(r["bucket"], r["metric"]): (r["value"], r["n"]) for r in score(gold, {"d": [(0, 2), (3, 4), (6, 7)]}, "test")}
+    assert rows["seen_mention", "strict_precision"] == (1 / 2, 2) and rows["seen_mention", "strict_f1"] == (pytest.approx(2 / 3), 1)
+    assert rows["unseen_concept", "strict_precision"] == (0.0, 2) and rows["unseen_concept", "strict_f1"] == (0.0, 2)
+    assert rows["seen_concept", "strict_precision"] == (0.0, 1) and rows["seen_concept", "strict_f1"] == (None, 0)
+    assert rows["all", "strict_precision"] == (pytest.approx(1 / 3), 3)
+    assert rows["all", "partial_precision"] == (pytest.approx(2 / 3), 3) == rows["all", "partial_recall"]
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(pair, min_size=1, max_size=4))
+def test_every_mention_not_found_is_one_error_and_every_stray_prediction_another(documents):
+    gold = {str(i): GoldDocument("test", [(3 * k, 3 * k + 2) for k in range(n)], tuple(t), ("unmapped",) * len(t)) for i, (n, t, _) in enumerate(documents)}
+    found = {str(i): predicted for i, (_, _, predicted) in enumerate(documents)}
+    rows = list(error_rows(gold, found))
+    expected = set()
+    for i, (_, true, predicted) in enumerate(documents):
+        for t in set(true) - set(predicted):
+            met = [p for p in predicted if intersecting(p, t)]
+            expected.add((str(i), "boundary" if met else "missed", 3 * t[0], 3 * t[1] - 1))
+        expected |= {(str(i), "spurious", 3 * p[0], 3 * p[1] - 1) for p in predicted if not any(intersecting(p, t) for t in true)}
+    assert {(r["doc_id"], r["error"], r["start"], r["end"]) for r in rows} == expected and len(rows) == len(expected)
+    for r in rows:
+        assert 3 * r["words"] == r["end"] - r["start"] + 1
+        if r["error"] == "boundary":
+            words = [set(range(*s)) for s in found[r["doc_id"]]]
+            own = set(range(r["start"] // 3, r["end"] // 3 + 1))
+            named = set(range(r["predicted_start"] // 3, r["predicted_end"] // 3 + 1))
+            assert named in words and len(named & own) == max(len(w & own) for w in words)
+        else:
+            assert r["predicted_start"] is None is r["predicted_end"]
+        assert r["bucket"] == (None if r["error"] == "spurious" else "unmapped")
+
+
 # ------------------------------------------------------------------------------------------------------ whole tables
 
 TEXT = "Anemia asthma fever and breast cancer or ALDgene."
@@ -125,10 +222,10 @@ def write(tmp_path, corpus):
     spec = tmp_path / "corpus.json"
     spec.write_text('{"kind": "corpora", "settings": {"reader": "pubtator", "kb": "k", "splits": {"train": ["a"], "test": ["b"]}}}')
 
-    def run(predictions, cell="c/none/none/minilm/real_only/seed3"):
+    def run(predictions, cell="c/none/none/minilm/real_only/seed3", sources=()):
         path = tmp_path / "recognition" / cell / "predictions.parquet"
         tables.write(tables.RECOGNIZED, path, [{"doc_id": d, "start": a, "end": b, "split": s, "score": 0.5} for d, s, a, b in predictions])
-        evaluate(corpus, spec, tmp_path / "recognition", [path], tmp_path / "metrics.parquet")
+        evaluate(corpus, spec, tmp_path / "recognition", [path], tmp_path / "metrics.parquet", tmp_path / "errors.parquet", sources)
         return tables.read(tables.METRICS, tmp_path / "metrics.parquet").to_pylist()
 
     return run
@@ -212,3 +309,43 @@ def test_order_of_predictions_does_not_matter(tmp_path, corpus, write):
         evaluate(corpus, tmp_path / "corpus.json", tmp_path / "recognition", paths, tmp_path / "m.parquet")
         results.append((tmp_path / "m.parquet").read_bytes())
     assert results[0] == results[1]
+
+
+def test_errors_are_written_with_offsets_and_counted(tmp_path, write):
+    cancer = TEXT.index("cancer")
+    write([("t1", "test", 0, 6), ("t1", "test", cancer, cancer + 6), ("t2", "test", 14, 19)])
+    rows = tables.read(tables.RECOGNITION_ERRORS, tmp_path / "errors.parquet").to_pylist()
+    short = [(r["split"], r["doc_id"], r["error"], r["start"], r["end"], r["words"], r["predicted_start"]) for r in rows]
+    assert short == [
+        ("dev", "d1", "missed", 14, 19, 1, None),
+        ("test", "t1", "boundary", cancer - 7, cancer + 6, 2, cancer),
+        ("test", "t1", "missed", 7, 13, 1, None),
+        ("test", "t1", "missed", TEXT.index("ALD"), TEXT.index("ALD") + 7, 1, None),
+        ("test", "t2", "missed", cancer - 7, cancer + 6, 2, None),
+        ("test", "t2", "spurious", 14, 19, 1, None),
+    ]
+    table = counts(tmp_path / "errors.parquet")
+    assert "spurious" in table and "cancer" not in table and "Anemia" not in table
+
+
+def test_models_of_other_corpora_get_the_buckets_of_what_they_were_trained_on(tmp_path, corpus, write):
+    with pytest.raises(UserError, match=r"unknown training corpus.*other"):
+        write([], "c/none/none/minilm/real_only~train=other/seed1")
+    other = tmp_path / "corpora/other"
+    row = {"doc_id": "o", "mention_id": "o-0", "split": "train", "spans": [{"start": 0, "end": 1}], "surface": "S", "expanded": None, "entity_type": "Disease"}
+    row |= {"concept_ids": [], "cuis": ["C2"], "concept_cuis": [], "composite": False, "ood_bucket": "seen_mention"}
+    later = row | {"mention_id": "o-1", "split": "test", "cuis": ["C1"]}
+    tables.write(tables.MENTIONS, other / "mentions.parquet", [row, later])
+    gold = tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist()
+    for r in gold:
+        number = int(r["mention_id"].partition("-")[2])
+        r |= {"cuis": [[], ["C1"], ["C2"], ["C2"], ["C2", "C3"], [], []][number], "surface": "t" if number == 4 else "s"}
+    tables.write(tables.MENTIONS, corpus / "mentions.parquet", gold)
+    loaded, _ = load_gold(corpus, "longest")
+    moved = rebucketed(loaded, corpus / "mentions.parquet", other / "mentions.parquet")
+    # Kept of t1: mentions 0 (no CUI), 1 (C1, only in the other's test split), 2 (same surface and C2), 4 (C2, new surface).
+    assert moved["t1"].mention_ids == ("t1-0", "t1-1", "t1-2", "t1-4")
+    assert moved["t1"].buckets == ("unmapped", "unseen_concept", "seen_mention", "seen_concept") and moved["t1"].spans == loaded["t1"].spans
+    rows = write([("t1", "test", 0, 6)], "c/none/none/minilm/real_only~train=other/seed1", [other])
+    by = {(r["split"], r["bucket"], r["metric"]): r for r in rows}
+    assert by["test", "seen_concept", "strict_recall"]["n"] == 1 and by["test", "all", "strict_recall"]["variant"] == "real_only~train=other"
