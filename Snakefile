@@ -36,5 +36,6 @@ rule all:
         ALL_CHOSEN,
         ALL_GENERATION,
         ALL_TABLES,
+        ALL_CARDS,
     message:
         "everything is there"

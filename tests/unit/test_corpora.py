@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from typer.testing import CliRunner
 
 from mentionforge import tables
 from mentionforge.config import Corpus
-from mentionforge.corpora import build, convert, pubtator
+from mentionforge.corpora import build, card, convert, pubtator
 from mentionforge.corpora.commands import app
 from mentionforge.corpora.concepts import ConceptMap, Mapped
 from mentionforge.errors import UserError
@@ -165,6 +167,119 @@ def test_demo_cut_mentions_are_counted(demo):
         )
         assert stats["splits"][split]["cut_by_sentence_boundary"] == cut
         assert stats["splits"][split]["sentences"] == sum(len(d["sentences"]) for d in documents if d["split"] == split)
+
+
+@pytest.fixture(scope="module")
+def cards(demo, tmp_path_factory):
+    """Cards of the three demo corpora and the rows of overlap.csv."""
+    folder = tmp_path_factory.mktemp("cards")
+    kb = demo["ncbi"][3].parent / "kb"
+    for name in demo:
+        shutil.copytree(demo[name][3], folder / name)
+    options = [str(folder / name) for name in demo] + ["--kb", str(kb)] * 3 + ["--overlap", str(folder / "overlap.csv")]
+    assert CliRunner().invoke(app, ["cards", *options]).exit_code == 0
+    return {name: (folder / name / "card.md").read_text() for name in demo}, list(csv.DictReader((folder / "overlap.csv").open()))
+
+
+def cells(card, label):
+    [line] = [line for line in card.splitlines() if line.startswith(f"| {label} |")]
+    return [cell.strip().replace(",", "") for cell in line.split("|")[2:-1]]
+
+
+@pytest.mark.parametrize("name", DEMO)
+def test_card_agrees_with_the_tables(demo, cards, name):
+    """Counted anew from the tables."""
+    documents, mentions, *_ = demo[name]
+    card = cards[0][name]
+
+    def counted(count):
+        return [str(count([m for m in mentions if m["split"] == s])) for s in tables.SPLITS]
+
+    def several(rows):
+        meanings = defaultdict(set)
+        for m in rows:
+            if m["cuis"]:
+                meanings[build.text.normalize_surface(m["surface"])].add(tuple(m["cuis"]))
+        return sum(len(found) > 1 for found in meanings.values())
+
+    assert cells(card, "documents") == [str(sum(d["split"] == s for d in documents)) for s in tables.SPLITS]
+    assert cells(card, "mentions") == counted(len)
+    assert cells(card, "distinct CUIs") == counted(lambda rows: len({c for m in rows for c in m["cuis"]}))
+    assert cells(card, "mentions with a CUI") == counted(lambda rows: sum(bool(m["cuis"]) for m in rows))
+    assert cells(card, "`unseen_concept`") == counted(lambda rows: sum(m["ood_bucket"] == "unseen_concept" for m in rows))
+    assert cells(card, "mentions with an abbreviation spelled out") == counted(lambda rows: sum(m["expanded"] is not None for m in rows))
+    assert cells(card, "1") == counted(lambda rows: sum(len(re.findall(r"\w+|[^\w\s]", m["surface"])) == 1 for m in rows))
+    assert cells(card, "distinct surfaces of several concepts") == counted(several)
+    assert cells(card, "CUIs with a name in it") == cells(card, "distinct CUIs")
+
+
+def test_cards_hold_no_text(demo, cards):
+    for name, written in cards[0].items():
+        longest = [s for d in demo[name][0] for s in re.findall(r"\w+(?: \w+){3}", d["text"])]
+        assert longest and not any(stretch in written for stretch in longest)
+
+
+def test_overlap_agrees_with_brute_force(demo, cards):
+    rows = cards[1]
+    assert len(rows) == 3 * 2 * 3 * 3
+    for row in rows:
+        own, theirs = ([m for m in demo[row[c]][1] if m["split"] == row[s]] for c, s in (("corpus", "split"), ("other", "other_split")))
+        shared = {c for m in own for c in m["cuis"]} & {c for m in theirs for c in m["cuis"]}
+        assert int(row["concepts_shared"]) == len(shared)
+        assert int(row["mentions_of_shared_concepts"]) == sum(bool(shared & set(m["cuis"])) for m in own)
+        ids, other_ids = ({d["doc_id"] for d in demo[row[c]][0] if d["split"] == row[s]} for c, s in (("corpus", "split"), ("other", "other_split")))
+        assert (int(row["documents"]), int(row["documents_same_id"])) == (len(ids), len(ids & other_ids))
+
+
+def test_overlapping_documents_of_two_corpora_are_found(tmp_path, capsys):
+    """By id and by text, told loudly where test documents of one are training documents of another."""
+    kb = make_kb(tmp_path / "kb", [("MSH", "D1", "C1")])
+    words = " ".join(f"w{i}" for i in range(120))
+    for name, split_texts in (("a", {"train": {"1": "x"}, "test": {"2": words}}), ("b", {"train": {"9": words + " end", "8": words}, "test": {"1": "y"}})):
+        rows = [{"doc_id": i, "split": s, "text": t, "sentences": []} for s, texts in split_texts.items() for i, t in texts.items()]
+        tables.write(tables.DOCUMENTS, tmp_path / name / "documents.parquet", rows)
+        tables.write(tables.MENTIONS, tmp_path / name / "mentions.parquet", [])
+        counts = {
+            "splits": {
+                s: {**dict.fromkeys(SHOWN, 0), "mean_words": 0.0, "buckets": dict.fromkeys(tables.BUCKETS, 0), "words": {}, "unmapped": {}} for s in split_texts
+            }
+        }
+        other = {"corpus": name, "kb": "kb", "policies": {}, "duplicates": {}, "dropped": {"duplicate_documents": [], "duplicate_mentions": []}, "repairs": []}
+        (tmp_path / name / "stats.json").write_text(json.dumps(counts | other))
+    card.write_cards([tmp_path / "a", tmp_path / "b"], [kb, kb], tmp_path / "overlap.csv")
+    rows = {
+        (r["corpus"], r["split"], r["other_split"]): (r["documents_same_id"], r["documents_alike"]) for r in csv.DictReader((tmp_path / "overlap.csv").open())
+    }
+    assert rows == {
+        ("a", "train", "train"): ("0", "0"),
+        ("a", "train", "test"): ("1", "0"),
+        ("a", "test", "train"): ("0", "1"),
+        ("a", "test", "test"): ("0", "0"),
+        ("b", "train", "train"): ("0", "0"),
+        ("b", "train", "test"): ("0", "2"),
+        ("b", "test", "train"): ("1", "0"),
+        ("b", "test", "test"): ("0", "0"),
+    }
+    told = capsys.readouterr().err
+    assert "1 test documents of a are training documents of b" in told and "1 test documents of b are training documents of a" in told
+    with pytest.raises(UserError, match="wrong folders"):
+        card.write_cards([tmp_path / "a"], [], tmp_path / "overlap.csv")
+
+
+SHOWN = (
+    "documents",
+    "sentences",
+    "mentions",
+    "mapped",
+    "unique_ids",
+    "unique_cuis",
+    "unique_surfaces",
+    "composite",
+    "discontinuous",
+    "abbreviations_expanded",
+    "cut_by_sentence_boundary",
+    "ambiguous",
+)
 
 
 def test_stats_command_prints_one_column_per_split(demo):

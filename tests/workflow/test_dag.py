@@ -212,6 +212,7 @@ def test_a_new_corpus_touches_no_generation(finished: Path, tmp_path: Path) -> N
         SPEC: 1,
         "corpora read": 1,
         "corpora leakage": 2,
+        "corpora cards": 1,
         "augmentation choose": 4,
         "normalization embed-corpus": 2,
         "normalization search-kb": 2,
@@ -254,6 +255,7 @@ def test_a_deleted_output_is_rebuilt_bit_by_bit(finished: Path, tmp_path: Path) 
     assert verbs(jobs) == {
         "corpora read": 1,
         "corpora leakage": 2,
+        "corpora cards": 1,
         "augmentation choose": 4,
         "normalization embed-corpus": 2,
         "normalization search-kb": 2,
@@ -263,8 +265,8 @@ def test_a_deleted_output_is_rebuilt_bit_by_bit(finished: Path, tmp_path: Path) 
         "evaluation recognition": 1,
         SUMMARY: 1,
     }
-    # The summary reads all corpora, and the comparison with test documents reads the one that the generator was fine-tuned on.
-    assert not any("demo_semeval" in job.command for job in jobs if job.verb not in (SUMMARY, "corpora leakage"))
+    # The summary and the cards read all corpora; the comparison with test documents reads the one that the generator was fine-tuned on.
+    assert not any("demo_semeval" in job.command for job in jobs if job.verb not in (SUMMARY, "corpora leakage", "corpora cards"))
     snakemake(folder, *MINI)
     assert digests(folder / "results") == before
 

@@ -85,6 +85,7 @@ ALL_GENERATION = [
     for g in USED_GENERATORS
     for file in ("prompts.parquet", "notes.parquet", "located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json")
 ]
+ALL_CARDS = [f"{R}/corpora/{c}/card.md" for c in USED_CORPORA]
 ALL_TABLES = [f"{R}/corpora/{c}/{file}" for c in USED_CORPORA for file in ("documents.parquet", "mentions.parquet", "stats.json")] + [
     f"{R}/kb/{kb}/{file}"
     for kb in USED_KBS

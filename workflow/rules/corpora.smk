@@ -5,6 +5,7 @@ REQUIRED INPUTS
     {results}/kb/{kb}/{names,xrefs,retired}.parquet, to map ids to CUIs
 OUTPUTS
     {results}/corpora/{corpus}/{documents,mentions}.parquet, split.csv, unmapped.csv, duplicates.csv, stats.json
+    {results}/corpora/{corpus}/card.md of all corpora, {results}/corpora/overlap.csv
     {results}/leakage/{corpus}/{generator}.csv, without which no strategy chooses notes
 """
 
@@ -62,3 +63,26 @@ rule leakage:
     shell:
         "mentionforge corpora leakage --corpus {params.corpus:q} --settings {params.settings:q} {params.more} {params.finetuned_on} --out {output:q}"
         " 2>&1 | tee {log:q}"
+
+
+rule corpus_cards:
+    """A card of every corpus: counts per split, overlap with the other corpora and with the knowledge base; no text."""
+    input:
+        corpora=[f"{R}/corpora/{corpus}/{file}" for corpus in USED_CORPORA for file in ("documents.parquet", "mentions.parquet", "stats.json")],
+        names=[f"{R}/kb/{kb}/names.parquet" for kb in USED_KBS],
+    output:
+        overlap=f"{R}/corpora/overlap.csv",
+        cards=ALL_CARDS,
+    log:
+        f"{R}/logs/corpora/cards.log",
+    benchmark:
+        f"{R}/benchmarks/corpora/cards.tsv"
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        corpora=[f"{R}/corpora/{corpus}" for corpus in USED_CORPORA],
+        kbs=" ".join(f"--kb {shlex.quote(f'{R}/kb/{CONFIG.corpora[corpus].kb}')}" for corpus in USED_CORPORA),
+    message:
+        "cards of the corpora"
+    shell:
+        "mentionforge corpora cards {params.corpora:q} {params.kbs} --overlap {output.overlap:q} 2>&1 | tee {log:q}"

@@ -90,6 +90,18 @@ def leakage(
     check(corpus, guard, out, notes, pairs, finetuned_on)
 
 
+@app.command("cards")
+def cards(
+    corpora: list[Path] = typer.Argument(..., help="Folders of corpora that were read."),
+    kb: list[Path] = typer.Option(..., help="Folder of the knowledge base of each, in the same order."),
+    overlap: Path = typer.Option(..., help="CSV file to write: what the splits of different corpora share."),
+) -> None:
+    """Write card.md for every corpus: its counts per split, and what it shares with the others and with its knowledge base."""
+    from mentionforge.corpora.card import write_cards
+
+    write_cards(corpora, kb, overlap)
+
+
 @app.command("stats")
 def stats(folder: Path = typer.Argument(..., help="Folder of a corpus that was read.")) -> None:
     """Print the counts of a corpus, one column per split."""
