@@ -128,11 +128,11 @@ def _core(text: str, start: int, end: int, closed: bool) -> Tagged:
 
 def _join(left: str, piece: str) -> str:
     """Append a piece where a tag stood: one blank between words, none before punctuation that the tag kept apart."""
-    plain = piece
-    if "\n" in piece:
+    broken = "\n" in piece
+    tidy = (piece.replace("\n", "") if broken else piece).isprintable()  # no blanks but single spaces and line breaks; far cheaper than the patterns
+    if broken and not (tidy and " \n" not in piece and "\n " not in piece and "\n\n\n" not in piece):
         piece = _BREAKS.sub(lambda m: "\n\n" if m[0].count("\n") > 1 else "\n", piece)
-        plain = piece.replace("\n", "")
-    if "  " in piece or not plain.isprintable():
+    if "  " in piece or not tidy:
         piece = _SPACES.sub(" ", piece)
     if not left or left.endswith("\n"):
         piece = piece.lstrip()
