@@ -120,6 +120,17 @@ def test_a_resumed_job_keeps_finished_notes_and_drops_a_cut_line(tmp_path, capsy
     assert "starting anew" in capsys.readouterr().err
 
 
+def test_speed_and_lengths_counted_by_hand(capsys):
+    notes = [Written(f"C{i}", "x", reason, tokens, prompt) for i, (reason, tokens, prompt) in enumerate([("stop", 4, 10), ("length", 9, 30), ("stop", 2, 20)])]
+    found = sample.throughput(notes, 2.0)
+    assert (found["notes"], found["notes_per_s"], found["tokens_per_s"], found["finished_by_length"]) == (3, 1.5, 7.5, 1)
+    assert [found[f"note_tokens{k}"] for k in ("", "_mean", "_median", "_max")] == [15, 5.0, 4, 9]
+    assert [found[f"prompt_tokens{k}"] for k in ("", "_mean", "_median", "_max")] == [60, 20.0, 20, 30]
+    assert sample.throughput([], 0.0)["notes_per_s"] == 0.0
+    sample.write_all([Request(f"C{i}", (1,), i) for i in range(3)], lambda wanted, done: iter([notes[:2], [], notes[2:]]), {}, lambda _: None)
+    assert "notes: 3 of 3" in (said := capsys.readouterr().err) and "notes/s" in said and "left" in said
+
+
 # --------------------------------------------------------------------------------------------------------------- drawing
 
 
@@ -216,6 +227,10 @@ def test_shards_resume_and_gather_give_every_prompt_one_note(tmp_path, root, tin
     rows = tables.read(tables.NOTES, tmp_path / "notes.parquet").to_pylist()
     assert [r["note_id"] for r in rows] == [f"C{i:03}-0" for i in range(19)] and {r["generator"] for r in rows} == {"smollm2"}
     assert len({r["text"] for r in rows}) > 12 and not list(tmp_path.glob("*.partial*"))
+    with open(tmp_path / "throughput.csv", newline="") as handle:
+        speeds = list(csv.DictReader(handle))
+    assert [(s["shard"], int(s["notes"])) for s in speeds] == [("0-of-3", 7), ("1-of-3", 6), ("2-of-3", 6)] and tuple(speeds[0]) == sample.THROUGHPUT
+    assert [int(s["note_tokens"]) for s in speeds] == [sum(r["tokens"] for r in rows[i::3]) for i in range(3)]
 
     # One job, its partial file cut in a line, gives the same notes; a finished note is not written again.
     kept = rows[0] | {"text": "kept as it was"}
