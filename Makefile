@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-statistics test-kills bench-generation bench-gpu
+.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-statistics test-kills bench-generation bench-gpu bench-recognition
 
 venv: $(INSTALLED)
 
@@ -67,3 +67,7 @@ bench-generation: models
 
 bench-gpu: $(INSTALLED)
 	python tests/benchmarks/gpu.py
+
+bench-recognition: models
+	snakemake --configfile config/open.yaml -- results/open/corpora/ncbi_disease/mentions.parquet
+	python tests/benchmarks/recognition.py
