@@ -3,10 +3,12 @@
 import csv
 import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
 
+from killing import finish, kill_when
 from mentionforge import tables, text
 from mentionforge.errors import UserError
 
@@ -459,6 +461,27 @@ def test_a_killed_training_ends_with_the_same_result(schedule, tiny, corpus, spe
             kills += 1
             assert {p.suffix for p in (tmp_path / "killed/checkpoints").rglob("*") if p.is_file()} <= {".safetensors", ".json", ""}
     assert kills >= 2 and contents(tmp_path / "whole") == contents(tmp_path / "killed")
+
+
+def test_kill_9_changes_nothing(tiny, corpus, specs, tmp_path):
+    """The command itself, killed in an early epoch and again at a moment that falls anywhere, also into the writing of a checkpoint."""
+    spec, corpus_spec = specs(real={"epochs": 30, "learning_rate": 1e-3}, patience=30)
+    folder = corpus(SPLITS)
+
+    def line(name):
+        given = {"spec": spec, "model": tiny, "corpus": folder, "corpus-spec": corpus_spec, "schedule": "real_only", "seed": 3, "out": tmp_path / name}
+        return [sys.executable, "-m", "mentionforge.cli", "recognition", "train", *(str(part) for k, v in given.items() for part in (f"--{k}", v))]
+
+    def epochs():
+        return max((int(p.name.split("-")[2]) for p in (tmp_path / "killed/checkpoints").glob("at-*")), default=0)
+
+    finish(line("whole"))
+    assert kill_when(line("killed"), lambda: epochs() >= 2) and 2 <= epochs() < 30
+    first = epochs()
+    assert kill_when(line("killed"), lambda: any((tmp_path / "killed/checkpoints").glob(".*.tmp")) and epochs() > first + 3)
+    assert not (tmp_path / "killed/model").exists()
+    assert "going on after epoch" in finish(line("killed"))
+    assert contents(tmp_path / "whole") == contents(tmp_path / "killed") and not (tmp_path / "killed/checkpoints").exists()
 
 
 def test_checkpoints_of_another_job_or_torn_ones_are_not_used(tiny, corpus, specs, tmp_path, capfd, monkeypatch):
