@@ -760,6 +760,7 @@ class RerankLinker(Entry):
 
     kind: Literal["rerank"]
     linker: str = Field(description="Linker of the first stage; not a reranker.")
+    index: str = Field("kb", description="Index whose names give the wrong candidates to train with, found by the first stage (by a hybrid's first linker).")
     model: str = Field(description="Model entry with the encoder to start from.")
     top: int = Field(10, ge=2, description="Concepts that are ranked anew; the others keep their places after them.")
     max_tokens: int = Field(96, ge=32, description="Longest input, in word pieces.")
@@ -1073,6 +1074,8 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
             yield f"linkers.{name}.model", "models", linker.model
         for first in parts_of(linker):
             yield f"linkers.{name}.linkers" if isinstance(linker, HybridLinker) else f"linkers.{name}.linker", "linkers", first
+        if isinstance(linker, RerankLinker):
+            yield f"linkers.{name}.index", "indexes", linker.index
         if isinstance(linker, SelfAlignedLinker) and linker.train.synthetic:
             yield f"linkers.{name}.train.synthetic", "generators", linker.train.synthetic
     for task in ("recognition", "normalization"):
@@ -1135,6 +1138,10 @@ def _check_linkers(config: Config) -> None:
             below = config.linkers[part]
             if isinstance(below, RerankLinker) or (isinstance(linker, HybridLinker) and isinstance(below, HybridLinker)):
                 raise UserError("wrong part", f"config: linkers.{name}", f"{part} is a {below.kind} linker", "name linkers that search by themselves")
+        if isinstance(linker, RerankLinker) and "kb" not in config.indexes[linker.index].sources:
+            raise UserError(
+                "wrong index", f"config: linkers.{name}.index", f"{linker.index} has no names of the knowledge base", "name one that has the source kb"
+            )
         if len(set(parts_of(linker))) < len(parts_of(linker)):
             raise UserError("part given twice", f"config: linkers.{name}.linkers", "", "name each linker once")
 

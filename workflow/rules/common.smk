@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from types import SimpleNamespace
 from typing import get_args
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
@@ -334,6 +335,18 @@ def parts(file):
         return [f"{cell}/{part}/{wildcards.index}/{file}.parquet" for part in parts_of(CONFIG.linkers[wildcards.linker])]
 
     return paths
+
+
+def first_stage(paths):
+    """Input function: what `paths` gives for the linker that searches below a reranker, on the reranker's index of wrong candidates."""
+
+    def of_reranker(wildcards):
+        entry = CONFIG.linkers[wildcards.linker]
+        below = CONFIG.linkers[entry.linker]
+        linker = below.linkers[0] if below.kind == "hybrid" else entry.linker
+        return paths(SimpleNamespace(corpus=wildcards.corpus, linker=linker, index=entry.index))
+
+    return of_reranker
 
 
 def aligned_synthetic(wildcards):

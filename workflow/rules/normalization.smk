@@ -7,7 +7,7 @@ REQUIRED INPUTS
     {results}/generation/{generator}/{located,mentions}.parquet, {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet
     {resources}/models/{model}/fetched.json
 OUTPUTS
-    {results}/alignment/{linker}/{corpus}/fetched.json
+    {results}/{alignment,reranking}/{linker}/{corpus}/fetched.json
     {results}/embeddings/{encoder}/{kb,corpus,generator}.{name}/{entries.parquet,vectors.npy}
     {results}/retrieval/{corpus}/{linker}/{index}/found.parquet
     {results}/normalization/{corpus}/{generator}/{strategy}/{linker}/{index}/{predictions,calibration}.parquet
@@ -231,3 +231,68 @@ rule align:
     shell:
         "mentionforge normalization align --spec {input.spec:q} --model {input.model:q} --kb {params.kb:q} --mentions {input.mentions:q}"
         " {params.more} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule rerank_train:
+    """Train a cross-encoder on training mentions, their concepts and the first stage's wrong candidates."""
+    input:
+        spec=spec_of("linkers", "{linker}"),
+        model=model_of("linkers"),
+        kb=kb_tables("corpora", "concepts"),
+        corpus=CORPUS_TABLES,
+        embedded=first_stage(embedded_corpus),
+        found=first_stage(found_names),
+    output:
+        f"{R}/reranking/{{linker}}/{{corpus}}/fetched.json",
+    log:
+        f"{R}/logs/reranking/{{linker}}/{{corpus}}.log",
+    benchmark:
+        f"{R}/benchmarks/reranking/{{linker}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        linker=one_of(RERANKERS),
+    conda:
+        "../../envs/mentionforge.yaml"
+    threads: 2
+    params:
+        kb=parent_of("kb"),
+        corpus=parent_of("corpus"),
+        out=subpath(output[0], parent=True),
+    message:
+        "train the cross-encoder of {wildcards.linker} on {wildcards.corpus}"
+    shell:
+        "mentionforge normalization rerank-train --spec {input.spec:q} --model {input.model:q} --kb {params.kb:q} --corpus {params.corpus:q}"
+        " --embedded {input.embedded:q} --found {input.found:q} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule rerank:
+    """Order the first concepts of a linker's rankings anew, on the same cell."""
+    input:
+        spec=spec_of("linkers", "{linker}"),
+        model=f"{R}/reranking/{{linker}}/{{corpus}}/fetched.json",
+        kb=kb_tables("corpora", "concepts"),
+        corpus=CORPUS_TABLES,
+        predictions=parts("predictions"),
+        calibrations=parts("calibration"),
+    output:
+        predictions=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/predictions.parquet",
+        calibration=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/calibration.parquet",
+    log:
+        f"{R}/logs/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.log",
+    benchmark:
+        f"{R}/benchmarks/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.tsv"
+    wildcard_constraints:
+        linker=one_of(RERANKERS),
+        generator=one_of([NONE, *CONFIG.generators]),
+        strategy=one_of(CONFIG.strategies),
+    conda:
+        "../../envs/mentionforge.yaml"
+    threads: 2
+    params:
+        kb=parent_of("kb"),
+        corpus=parent_of("corpus"),
+    message:
+        "rerank {wildcards.corpus} with {wildcards.linker} on {wildcards.index} and {wildcards.generator} by {wildcards.strategy}"
+    shell:
+        "mentionforge normalization rerank --spec {input.spec:q} --model {input.model:q} --kb {params.kb:q} --corpus {params.corpus:q}"
+        " --predictions {input.predictions:q} --calibrations {input.calibrations:q}"
+        " --out {output.predictions:q} --calibration {output.calibration:q} 2>&1 | tee {log:q}"

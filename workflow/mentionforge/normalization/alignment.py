@@ -78,9 +78,6 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
     loss_of, mine = MultiSimilarityLoss(alpha=1, beta=60, base=0.5), MultiSimilarityMiner(epsilon=0.2)
     optimizer = torch.optim.AdamW(encoder.model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     warm = max(1, settings.steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, max(0.0, (settings.steps - step) / max(1, settings.steps - warm)))
-    )
     state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stale": 0, "history": []}
     out.mkdir(parents=True, exist_ok=True)
     key = provenance.digest(spec.read_text() + provenance.sha256_paths([model, mentions, *([synthetic] if synthetic else [])]))
@@ -91,8 +88,6 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
             state = {name: kept[name] for name in state}
             _load(checkpoint, encoder.model, optimizer)
             rng.bit_generator.state = kept["rng"]
-            for _ in range(state["step"]):
-                schedule.step()
             say(f"going on from update {state['step']}")
     say(f"{len(cuis):,} concepts, {sum(map(len, material.names.values())):,} names, {len(material.mentions):,} mentions; {settings.steps} updates at most")
     if not state["history"]:
@@ -109,8 +104,9 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
         target = torch.tensor(labels, device=encoder.device)
         loss = loss_of(vectors, target, mine(vectors, target))
         loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * min((state["step"] + 1) / warm, (settings.steps - state["step"]) / max(1, settings.steps - warm))
         optimizer.step()
-        schedule.step()
         optimizer.zero_grad()
         running.append(float(loss.detach()))
         state["step"] += 1

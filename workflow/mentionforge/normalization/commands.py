@@ -1,4 +1,4 @@
-"""Commands of the stage: embed-kb, embed-corpus, embed-generator, align, search-kb, link, fuse, rerank-train, rerank."""
+"""Commands of the stage: embed-*, align, search-kb, link, fuse, rerank-train, rerank."""
 
 from __future__ import annotations
 
@@ -103,3 +103,36 @@ def align(
     from mentionforge.normalization import alignment
 
     alignment.align(spec, model, kb, mentions, out, synthetic)
+
+
+@app.command("rerank-train")
+def rerank_train(
+    spec: Path = SPEC,
+    model: Path = typer.Option(..., help="Stamp of the weights to start from (fetched.json)."),
+    kb: Path = typer.Option(..., help="Folder of the knowledge base's tables."),
+    corpus: Path = typer.Option(..., help="Folder of the corpus' tables."),
+    embedded: Path = typer.Option(..., help="Mentions as the first stage embeds them (entries.parquet)."),
+    found: Path = typer.Option(..., help="What the first stage found among the names."),
+    out: Path = typer.Option(..., help="Folder for the weights and their stamp."),
+) -> None:
+    """Train a cross-encoder on training mentions and hard negatives."""
+    from mentionforge.normalization import reranking
+
+    reranking.train(spec, model, kb, corpus, embedded, found, out)
+
+
+@app.command("rerank")
+def rerank(
+    spec: Path = SPEC,
+    model: Path = typer.Option(..., help="Stamp of the trained cross-encoder (fetched.json)."),
+    kb: Path = typer.Option(..., help="Folder of the knowledge base's tables."),
+    corpus: Path = typer.Option(..., help="Folder of the corpus' tables."),
+    predictions: Path = typer.Option(..., help="The first stage's predictions."),
+    calibrations: Path = typer.Option(..., help="Its other rankings."),
+    out: Path = typer.Option(..., help="Predictions to write."),
+    calibration: Path = CALIBRATION,
+) -> None:
+    """Order the first concepts of each ranking anew."""
+    from mentionforge.normalization import reranking
+
+    reranking.rerank(spec, model, kb, corpus, predictions, calibrations, out, calibration)

@@ -1,0 +1,170 @@
+"""Self-alignment and reranking: what is trained on, that it learns, that a killed job goes on as if it had not been killed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mentionforge import tables
+from mentionforge.config import Alignment, ExactLinker, RerankLinker, SelfAlignedLinker
+from mentionforge.errors import UserError
+from mentionforge.normalization import alignment, reranking
+from mentionforge.normalization.embed import embed_corpus
+
+STRANGE = ["zorvex", "quillam", "drophane", "mistulon", "carvid", "belloxin", "trumeric", "halvost", "nivorel", "pardunk", "wexalin", "gromith"]
+
+
+def spec(folder: Path, entry) -> Path:
+    path = folder / f"linker.{len(list(folder.iterdir()))}.json"
+    path.write_text(json.dumps({"kind": "linkers", "name": "x", "part": None, "stage_version": 1, "settings": entry.model_dump(mode="json")}))
+    return path
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Twelve concepts whose two names have nothing in common; train names them by a third word, dev and test by it and more."""
+    names = [(f"C{i:02d}", name) for i, word in enumerate(STRANGE) for name in (f"{word} disease", f"{STRANGE[(i + 5) % 12]}osis of type {i}")]
+    rows = [{"cui": c, "name": n, "source": "S", "term_type": "PT", "preferred": n.endswith("disease")} for c, n in names]
+    tables.write(tables.NAMES, tmp_path / "names.parquet", rows)
+    tables.write(tables.XREFS, tmp_path / "xrefs.parquet", [{"source": "MSH", "code": f"D{i}", "cui": f"C{i:02d}", "via": "x"} for i in range(8)])
+    concepts = [
+        {"cui": f"C{i:02d}", "preferred_name": f"{w} disease", "definition": f"A disease of {w}." if i % 2 else None, "semantic_types": []}
+        for i, w in enumerate(STRANGE)
+    ]
+    tables.write(tables.CONCEPTS, tmp_path / "concepts.parquet", concepts)
+    mentions, documents = [], []
+    for split, form in (("train", "{} blorp"), ("dev", "severe {} blorp"), ("test", "mild {} blorp")):
+        for i in range(12):
+            surface = form.format(STRANGE[(i + 3) % 12])
+            text = f"A patient with {surface} was seen."
+            documents.append({"doc_id": f"{split}{i}", "split": split, "text": text, "sentences": [{"start": 0, "end": len(text)}]})
+            row = {
+                "doc_id": f"{split}{i}", "mention_id": f"{split}{i}:0", "split": split, "spans": [{"start": 15, "end": 15 + len(surface)}], "surface": surface,
+                "expanded": None, "entity_type": "D", "concept_ids": [], "cuis": [f"C{i:02d}"], "concept_cuis": [], "composite": False, "ood_bucket": "seen_concept",
+            }  # fmt: skip
+            mentions.append({c.name: row[c.name] for c in tables.MENTIONS.columns})
+    tables.write(tables.MENTIONS, tmp_path / "mentions.parquet", mentions)
+    tables.write(tables.DOCUMENTS, tmp_path / "documents.parquet", documents)
+    return tmp_path
+
+
+def linker(**settings) -> SelfAlignedLinker:
+    train = {"pairs": 12, "learning_rate": 3e-4, "mentions": 0.5, "neighbours": 1, "patience": 50, **settings}
+    return SelfAlignedLinker(kind="self_aligned", model="minilm", pooling="mean", train=Alignment(**train))
+
+
+def test_batches_hold_pairs_of_one_concept(world):
+    material = alignment.gather(linker(), world, world / "mentions.parquet")
+    cuis = list(material.names)
+    neighbours = np.array([[(i + 1) % 12, (i + 2) % 12] for i in range(12)])
+    texts, labels = alignment.batch(material, cuis, neighbours, Alignment(pairs=40, neighbours=1, mentions=0.5), np.random.default_rng(0))
+    surfaces = {c: {s for s, cui in material.mentions if cui == c} for c in cuis}
+    assert len(texts) == len(labels) >= 80
+    assert all(t in {*material.names[cuis[i]], *surfaces[cuis[i]]} for t, i in zip(texts, labels, strict=True))
+    assert {t for t in texts if t.endswith("blorp")} and not {t for t in texts if "severe" in t or "mild" in t}, "only the training split"
+    assert all(labels[i] == labels[i + 1] for i in range(0, len(labels), 2))
+
+
+def test_material_follows_the_settings(world):
+    coded = alignment.gather(linker(xrefs=("MSH",)), world, world / "mentions.parquet")
+    assert list(coded.names) == [f"C{i:02d}" for i in range(8)] and len(coded.mentions) == 8 and len(coded.dev) == 12
+    synthetic = world / "synthetic"
+    found = [("n0", "C11", "a new name"), ("n1", "C99", "nowhere")]
+    rows = [{"note_id": n, "start": 0, "end": 1, "cui": c, "surface": s, "match": "exact", "score": 1.0} for n, c, s in found]
+    tables.write(tables.SYNTHETIC_MENTIONS, synthetic / "mentions.parquet", rows)
+    mentions = [m for m in tables.read(tables.MENTIONS, world / "mentions.parquet").to_pylist() if m["mention_id"] != "train11:0"]
+    tables.write(tables.MENTIONS, world / "mentions.parquet", mentions)
+    augmented = alignment.gather(linker(synthetic="g"), world, world / "mentions.parquet", synthetic)
+    assert "a new name" in augmented.names["C11"] and "C99" not in augmented.names
+    with pytest.raises(UserError, match="nothing to align"):
+        alignment.gather(linker(xrefs=("OMIM",)), world, world / "mentions.parquet")
+
+
+def test_alignment_learns_and_goes_on_after_a_kill(world, minilm, monkeypatch):
+    """Names that have nothing in common come together; a run that is killed between two checkpoints ends with the same bytes."""
+    path = spec(world, linker(steps=24, eval_steps=8))
+    alignment.align(path, minilm, world, world / "mentions.parquet", world / "whole")
+    stamp = json.loads((world / "whole" / "fetched.json").read_text())
+    history = stamp["training"]["history"]
+    assert [h["step"] for h in history] == [0, 8, 16, 24]
+    assert history[-1]["loss"] < history[1]["loss"]
+    material = alignment.gather(linker(), world, world / "mentions.parquet")
+
+    def together(weights) -> float:
+        from mentionforge.encoders import Encoder
+
+        encoder = Encoder(weights, "mean", 25)
+        vectors = encoder.encode(encoder.strings([n for names in material.names.values() for n in names])).dense()
+        similar = vectors[::2] @ vectors[1::2].T
+        return float(np.mean(similar.argmax(1) == np.arange(12)))
+
+    assert together(world / "whole" / "fetched.json") > together(minilm) + 0.3
+
+    calls = []
+    measure = alignment._measure
+
+    def dies(encoder, given):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measure(encoder, given)
+
+    monkeypatch.setattr(alignment, "_measure", dies)
+    with pytest.raises(KeyboardInterrupt):
+        alignment.align(path, minilm, world, world / "mentions.parquet", world / "killed")
+    assert not (world / "killed" / "fetched.json").exists() and (world / "killed" / "checkpoint" / "state.json").exists()
+    monkeypatch.setattr(alignment, "_measure", measure)
+    alignment.align(path, minilm, world, world / "mentions.parquet", world / "killed")
+    assert (world / "killed" / "weights" / "model.safetensors").read_bytes() == (world / "whole" / "weights" / "model.safetensors").read_bytes()
+    assert json.loads((world / "killed" / "fetched.json").read_text())["training"]["history"] == history
+    assert not list((world / "whole").rglob("*.bin")) and not (world / "whole" / "checkpoint").exists()
+
+
+def test_reranking_orders_the_first_concepts_alone(world, minilm):
+    """The cross-encoder moves the first three; the rest keep their places, scores never rise, and dev chooses the weight."""
+    embed_corpus(spec(world, ExactLinker(kind="exact")), None, world, world / "embedded")
+    entries = tables.read(tables.EMBEDDED, world / "embedded" / "entries.parquet").to_pylist()
+    cuis = [f"C{i:02d}" for i in range(12)]
+    rng = np.random.default_rng(1)
+    found, lists = [], {"predictions": [], "calibration": []}
+    for e in entries:
+        order = list(rng.permutation(cuis))[:6]
+        if e["cuis"][0] not in order:
+            order[2] = e["cuis"][0]
+        found += [{"query": e["vector"], "cui": c, "score": 1 - r / 10, "votes": 1, "entry": c} for r, c in enumerate(order)]
+        if e["split"] != "train":
+            rows = [{"mention_id": e["entry_id"], "rank": r + 1, "cui": c, "score": 1 - r / 10, "entry": c} for r, c in enumerate(order)]
+            lists["predictions" if e["split"] == "test" else "calibration"] += rows
+    tables.write(tables.FOUND, world / "found.parquet", found)
+    for name, rows in lists.items():
+        tables.write(tables.LINKED, world / f"{name}.parquet", rows)
+    path = spec(world, RerankLinker(kind="rerank", linker="first", model="minilm", top=3, epochs=2, negatives=2))
+    reranking.train(path, minilm, world, world, world / "embedded" / "entries.parquet", world / "found.parquet", world / "cross")
+    stamp = json.loads((world / "cross" / "fetched.json").read_text())
+    assert stamp["training"]["mentions"] == 12 and (world / "cross" / "weights" / "model.safetensors").is_file()
+    out, other = world / "out.parquet", world / "other.parquet"
+    reranking.rerank(path, world / "cross" / "fetched.json", world, world, world / "predictions.parquet", world / "calibration.parquet", out, other)
+    for name, path in (("predictions", out), ("calibration", other)):
+        before, after = (
+            {m: [r for r in rows if r["mention_id"] == m] for m in {r["mention_id"] for r in rows}}
+            for rows in (lists[name], tables.read(tables.LINKED, path).to_pylist())
+        )
+        assert set(before) == set(after) and len(after) == 12
+        for mention, ranking in after.items():
+            assert {r["cui"] for r in ranking[:3]} == {r["cui"] for r in before[mention][:3]}
+            assert [r["cui"] for r in ranking[3:]] == [r["cui"] for r in before[mention][3:]]
+            scores = [r["score"] for r in ranking]
+            assert scores == sorted(scores, reverse=True)
+    assert sum(tables.provenance(out)["weights"]) == pytest.approx(1)
+
+
+def test_reordered_by_hand():
+    def rows(scores):
+        return [{"mention_id": "m", "rank": i + 1, "cui": f"C{i}", "score": s, "entry": f"C{i}"} for i, s in enumerate(scores)]
+
+    table = tables.build(tables.LINKED, rows([0.9, 0.8, 0.7, 0.6]))
+    first, cross = (tables.build(tables.LINKED, rows(s)) for s in ([0.9, 0.8], [0.1, 0.9]))
+    found = reranking.reordered(table, first, cross, np.array([0.5, 0.5])).to_pylist()
+    assert [(r["rank"], r["cui"]) for r in found] == [(1, "C1"), (2, "C0"), (3, "C2"), (4, "C3")]
+    assert [r["score"] for r in found] == pytest.approx([0.85, 0.5, 0.35, 0.3])

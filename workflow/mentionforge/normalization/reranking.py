@@ -1,0 +1,222 @@
+"""Reranking: a cross-encoder reads a mention in its sentence beside a candidate's name and definition.
+
+Training mentions are pairs with their concept and with the first wrong concepts that the first stage finds among the names
+(hard negatives); the loss is the softmax over these. The first concepts of a ranking are then ordered by a weighted sum of the
+first stage's score and the cross-encoder's probability; the weight is tuned on dev, so that a cross-encoder that does not help
+gets none. The concepts after them keep their places.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mentionforge import provenance, tables
+from mentionforge.config import RerankLinker, read_spec
+from mentionforge.encoders import fast_bfloat16
+from mentionforge.errors import UserError
+from mentionforge.models import folder
+from mentionforge.normalization.fusion import lists_of, right_pairs, tune
+from mentionforge.normalization.search import distinct
+from mentionforge.progress import say, track
+
+
+def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, found: Path, out: Path) -> None:
+    """Train a cross-encoder on the training split; writes weights (safetensors, tokenizer) and their stamp, fetched.json.
+
+    Args:
+        spec: Spec of the reranker.
+        model: Stamp of the weights to start from.
+        kb: Folder with tables.CONCEPTS.
+        corpus: Folder with tables.DOCUMENTS and tables.MENTIONS.
+        embedded: The corpus' mentions as the first stage embeds them (entries.parquet).
+        found: tables.FOUND of the first stage on the names.
+        out: Folder to write.
+
+    Raises:
+        UserError: No training mention has a concept of the knowledge base and a wrong candidate.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    linker: RerankLinker = read_spec(spec)
+    torch.manual_seed(linker.seed)
+    rng = np.random.default_rng(linker.seed)
+    texts = concept_texts(kb)
+    contexts, gold = _mentions(corpus)
+    groups = [g for g in _groups(linker, gold, texts, embedded, found) if len(g[1]) > 1]
+    if not groups:
+        raise UserError("nothing to train on", str(found), "no training mention has a concept and a wrong candidate", "check the index that is named")
+    if linker.max_mentions is not None and len(groups) > linker.max_mentions:
+        groups = [groups[i] for i in sorted(rng.choice(len(groups), linker.max_mentions, replace=False))]
+    path = folder(model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(path)
+    network: Any = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, use_safetensors=True, dtype=torch.float32)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=linker.learning_rate, weight_decay=0.01)
+    per_step = max(1, linker.batch_size // (1 + linker.negatives))
+    steps = linker.epochs * -(-len(groups) // per_step)
+    warm = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / warm, max(0.0, (steps - s) / max(1, steps - warm))))
+    losses: list[float] = []
+    say(f"{len(groups):,} training mentions, {sum(len(c) for _, c in groups):,} pairs, {steps:,} updates")
+    with track("training the cross-encoder", steps) as tick:
+        for _ in range(linker.epochs):
+            order = rng.permutation(len(groups))
+            for start in range(0, len(order), per_step):
+                chosen = [groups[i] for i in order[start : start + per_step]]
+                firsts = [contexts[mention] for mention, candidates in chosen for _ in candidates]
+                seconds = [texts[cui] for _, candidates in chosen for cui in candidates]
+                inputs = tokenizer(firsts, seconds, padding=True, truncation=True, max_length=linker.max_tokens, return_tensors="pt").to(device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
+                    scores = network(**inputs).logits[:, 0].float()
+                parts = torch.split(scores, [len(candidates) for _, candidates in chosen])
+                loss = torch.stack([-torch.log_softmax(part, 0)[0] for part in parts]).mean()  # the right one stands first
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                losses.append(float(loss.detach()))
+                tick(1, f"loss {np.mean(losses[-50:]):.3f}")
+    weights = out / "weights"
+    temporary = out / f".weights.{os.getpid()}.tmp"
+    network.save_pretrained(temporary, safe_serialization=True)
+    tokenizer.save_pretrained(temporary)
+    shutil.rmtree(weights, ignore_errors=True)
+    os.replace(temporary, weights)
+    inputs_read = {"spec": spec, "model": model, "concepts": kb / "concepts.parquet", "mentions": corpus / "mentions.parquet", "found": found}
+    stamp = provenance.stamp("normalization rerank-train", inputs_read, mentions=len(groups), first_loss=losses[0], last_loss=float(np.mean(losses[-50:])))
+    given = {"folder": weights.name, "reference": {"trained": stamp["inputs"]}, "training": stamp}
+    target = out / f".fetched.{os.getpid()}.tmp"
+    target.write_text(json.dumps(given, indent=1, sort_keys=True) + "\n")
+    os.replace(target, out / "fetched.json")
+
+
+def rerank(spec: Path, model: Path, kb: Path, corpus: Path, predictions: Path, calibration: Path, out: Path, out_calibration: Path) -> None:
+    """Order the first concepts of each ranking anew (tables.LINKED).
+
+    Args:
+        spec: Spec of the reranker.
+        model: Stamp of the trained cross-encoder.
+        kb: Folder with tables.CONCEPTS.
+        corpus: Folder with tables.DOCUMENTS and tables.MENTIONS.
+        predictions: The first stage's predictions on the same cell.
+        calibration: Its rankings of the other mentions.
+        out: Predictions to write.
+        out_calibration: The other rankings to write.
+    """
+    linker: RerankLinker = read_spec(spec)
+    texts = concept_texts(kb)
+    contexts, gold = _mentions(corpus)
+    read = [tables.read(tables.LINKED, p) for p in (predictions, calibration)]
+    firsts = [t.filter(pc.less_equal(t["rank"], linker.top)) for t in read]
+    pairs = sorted({(contexts[m], texts[c]) for t in firsts for m, c in zip(t["mention_id"].to_pylist(), t["cui"].to_pylist(), strict=True) if c in texts})
+    value = dict(zip(pairs, _score(model, linker, pairs), strict=True))
+
+    def crossed(table: pa.Table) -> pa.Table:
+        scores = [value.get((contexts[m], texts.get(c, "")), 0.0) for m, c in zip(table["mention_id"].to_pylist(), table["cui"].to_pylist(), strict=True)]
+        return table.set_column(table.schema.get_field_index("score"), "score", pa.array(scores, tables.FLOAT))
+
+    second = [crossed(t) for t in firsts]
+    cuis, sets = distinct([t["cui"] for t in firsts]), distinct([t["entry"] for t in firsts])
+    ids, lists = lists_of([firsts[1], second[1]], cuis, sets)
+    dev = [m for m, (split, concepts) in gold.items() if split == "dev" and concepts]
+    right = right_pairs(lists, ids, cuis, pa.array(dev, tables.STR), [sorted(gold[m][1]) for m in dev])
+    weights, accuracy, n = tune(lists, right, ids, pa.array(dev, tables.STR), 0.05)
+    say(f"weights by dev: first stage {weights[0]:.2f}, cross-encoder {weights[1]:.2f} (acc@1 {accuracy:.4f} of the n={n:,} whose concept is among the first)")
+    inputs = {"spec": spec, "model": model, "predictions": predictions, "calibration": calibration, "mentions": corpus / "mentions.parquet"}
+    stamp = provenance.stamp("normalization rerank", inputs, weights=weights.tolist(), **{"dev_acc@1": accuracy})
+    for table, first, cross, path in zip(read, firsts, second, (out, out_calibration), strict=True):
+        tables.write(tables.LINKED, path, reordered(table, first, cross, weights), stamp)
+
+
+def reordered(table: pa.Table, first: pa.Table, cross: pa.Table, weights: np.ndarray) -> pa.Table:
+    """A ranking whose first rows, `first`, stand in the order of the weighted scores of `first` and `cross`; scores never rise with rank."""
+    fused = np.round(weights[0] * first["score"].to_numpy() + weights[1] * cross["score"].to_numpy(), 6) + 0.0
+    frame: dict[str, list[tuple[float, int, str, str]]] = {}
+    for mention, rank, cui, entry, score in zip(*(first[c].to_pylist() for c in ("mention_id", "rank", "cui", "entry")), fused.tolist(), strict=True):
+        frame.setdefault(mention, []).append((-score, rank, cui, entry))
+    depth = {mention: len(rows) for mention, rows in frame.items()}
+    rows = [
+        {"mention_id": mention, "rank": place, "cui": cui, "score": -negative, "entry": entry}
+        for mention, found in frame.items()
+        for place, (negative, _, cui, entry) in enumerate(sorted(found), 1)
+    ]
+    lowest = {mention: -max(found)[0] for mention, found in frame.items()}
+    for row in table.to_pylist():
+        if row["rank"] > depth[row["mention_id"]]:
+            rows.append({**row, "score": min(weights[0] * row["score"], lowest[row["mention_id"]])})
+    return tables.build(tables.LINKED, rows)
+
+
+def concept_texts(kb: Path) -> dict[str, str]:
+    """What the cross-encoder reads of each concept: its preferred name and, if there is one, its definition."""
+    table = tables.read(tables.CONCEPTS, kb / "concepts.parquet")
+    rows = zip(table["cui"].to_pylist(), table["preferred_name"].to_pylist(), table["definition"].to_pylist(), strict=True)
+    return {cui: f"{name} : {definition}" if definition else name for cui, name, definition in rows}
+
+
+def _mentions(corpus: Path) -> tuple[dict[str, str], dict[str, tuple[str, frozenset[str]]]]:
+    """What the cross-encoder reads of each mention, its surface and sentence, and each mention's split and concepts."""
+    documents = {d["doc_id"]: d for d in tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist()}
+    contexts, gold = {}, {}
+    for m in tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist():
+        document = documents[m["doc_id"]]
+        start, end = m["spans"][0]["start"], m["spans"][-1]["end"]
+        inside = [s for s in document["sentences"] if s["start"] < end and s["end"] > start]
+        sentence = document["text"][inside[0]["start"] : inside[-1]["end"]] if inside else ""
+        contexts[m["mention_id"]] = f"{m['expanded'] or m['surface']} : {sentence}"
+        gold[m["mention_id"]] = m["split"], frozenset(m["cuis"])
+    return contexts, gold
+
+
+def _groups(
+    linker: RerankLinker, gold: dict[str, tuple[str, frozenset[str]]], texts: dict[str, str], embedded: Path, found: Path
+) -> Iterator[tuple[str, list[str]]]:
+    """For each training mention: its id, and a right concept before wrong ones; mentions with the same input and concepts once."""
+    table = tables.read(tables.FOUND, found)
+    order = np.lexsort((-table["score"].to_numpy(), table["query"].to_numpy()))
+    candidates: dict[int, list[str]] = {}
+    for query, cui in zip(table["query"].to_numpy()[order].tolist(), table["cui"].take(pa.array(order)).to_pylist(), strict=True):
+        candidates.setdefault(query, []).append(cui)
+    seen = set()
+    for entry in tables.read(tables.EMBEDDED, embedded).filter(pc.field("split") == "train").to_pylist():
+        right = sorted(cui for cui in entry["cuis"] if cui in texts)
+        key = entry["vector"], tuple(right)
+        if entry["entry_id"] in gold and right and key not in seen:
+            seen.add(key)
+            wrong = [cui for cui in candidates.get(entry["vector"], ()) if cui not in entry["cuis"] and cui in texts]
+            yield entry["entry_id"], [right[0], *wrong[: linker.negatives]]
+
+
+def _score(model: Path, linker: RerankLinker, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """The cross-encoder's probability of each pair, in order; computed sorted by length."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    path = folder(model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(path)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network: Any = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True, dtype=torch.float32).to(device).eval()
+    order = sorted(range(len(pairs)), key=lambda i: (-len(pairs[i][0]) - len(pairs[i][1]), i))
+    values = np.zeros(len(pairs))
+    size = 8 * linker.batch_size
+    with torch.inference_mode(), track("reading mentions and candidates", len(pairs)) as tick:
+        for start in range(0, len(order), size):
+            some = order[start : start + size]
+            firsts, seconds = [pairs[i][0] for i in some], [pairs[i][1] for i in some]
+            inputs = tokenizer(firsts, seconds, padding=True, truncation=True, max_length=linker.max_tokens, return_tensors="pt").to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
+                logits = network(**inputs).logits[:, 0]
+            values[some] = torch.sigmoid(logits.float()).cpu().numpy()
+            tick(len(some))
+    return values.tolist()
