@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-statistics test-kills bench-generation bench-gpu bench-recognition
+.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition
 
 venv: $(INSTALLED)
 
@@ -53,6 +53,9 @@ bench-kb: $(INSTALLED)
 
 bench-locate: $(INSTALLED)
 	python tests/benchmarks/locate.py
+
+bench-corpora: $(INSTALLED)
+	python tests/benchmarks/bench_corpora.py --data $(or $(MENTIONFORGE_MIRROR),../shared/data)
 
 bench-statistics: $(INSTALLED)
 	python tests/benchmarks/bench_statistics.py

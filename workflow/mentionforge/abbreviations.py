@@ -23,6 +23,8 @@ _CUT = re.compile(r"[;,:]\s|\s[(\[]|\s(?:or|and)\s|\s?=\s")
 """Where a short form in brackets ends, if more follows: (DMD; MIM 310200)."""
 _SENTENCE = re.compile(r"[.!?][)\]\"']*\s+(?=[^\sa-z])|\n[ \t\r]*\n")
 _RELATION = re.compile(r"[<>=≤≥]")
+_PLURAL = re.compile(r"[A-Z0-9]s$")
+_BRACKET = re.compile(r"[(\[]")
 _QUOTES = "\"'`“”‘’"
 
 
@@ -39,11 +41,10 @@ class Definition:
 def definitions(text: str) -> list[Definition]:
     """Every definition of a text, in order of the brackets."""
     found = []
-    starts = [0, *(m.end() for m in _SENTENCE.finditer(text))]
+    brackets = [m.start() for m in _BRACKET.finditer(text)]
+    starts = [0, *(m.end() for m in _SENTENCE.finditer(text))] if brackets else []
     i = 0
-    for at, opening in enumerate(text):
-        if opening not in _OPEN:
-            continue
+    for at in brackets:
         while i + 1 < len(starts) and starts[i + 1] <= at:
             i += 1
         end = _closing(text, at)
@@ -88,14 +89,14 @@ def expand(surface: str, known: Mapping[str, str]) -> str | None:
 
 def singular(short: str) -> str:
     """A plural short form without its s; others as they are."""
-    return short[:-1] if re.search(r"[A-Z0-9]s$", short) else short
+    return short[:-1] if _PLURAL.search(short) else short
 
 
 def _replace(text: str, known: Mapping[str, str]) -> str:
     """The text with each short form that is a word of it replaced, the longest first."""
-    forms = {form: long for short, long in known.items() for form in (singular(short), f"{singular(short)}s")} | dict(known)
-    if not forms:
+    if not any(singular(short) in text for short in known):
         return text
+    forms = {form: long for short, long in known.items() for form in (singular(short), f"{singular(short)}s")} | dict(known)
     either = "|".join(re.escape(form) for form in sorted(forms, key=lambda f: (-len(f), f)))
     return re.sub(rf"(?<!\w)(?:{either})(?!\w)", lambda m: forms[m.group()], text)
 

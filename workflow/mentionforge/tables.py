@@ -475,15 +475,17 @@ class Writer:
     """Writes a table that may be larger than memory; rows come in any order, and are stored in that of the key, as by `write`.
 
     Rows are gathered by range of the first key column, in a temporary file for each range if there are several; at the end each range is
-    sorted, checked and appended. So memory holds one range, and `BUFFER` rows of each.
+    sorted, checked and appended. So memory holds one range, and `BUFFER` rows besides.
     """
 
-    BUFFER = 5_000
+    BUFFER = 4_000
 
     def __init__(self, table: Table, path: str | Path, firsts: Sequence[str] = ()) -> None:
         """`firsts`: the first key of each range but the lowest, rising; empty: one range, all in memory."""
         self._table, self._target, self._firsts = table, Path(path), list(firsts)
         self._rows: list[list[Mapping[str, Any]]] = [[] for _ in range(len(self._firsts) + 1)]
+        self._waiting = 0
+        self._built: list[pa.Table] = []
         self._files: list[pa.RecordBatchStreamWriter | None] = [None] * len(self._rows)
         self._folder = self._target.with_name(f".{self._target.name}.{os.getpid()}.parts")
         self._temporary = self._target.with_name(f".{self._target.name}.{os.getpid()}.tmp")
@@ -492,8 +494,11 @@ class Writer:
         """Add one row."""
         part = bisect_right(self._firsts, row[self._table.key[0]])
         self._rows[part].append(row)
-        if self._firsts and len(self._rows[part]) >= self.BUFFER:
-            self._spill(part)
+        self._waiting += 1
+        if self._waiting >= self.BUFFER:
+            for i in range(len(self._rows)):
+                self._spill(i)
+            self._waiting = 0
 
     def finish(self, provenance: Mapping[str, Any] | None = None) -> None:
         """Write the table (temporary name, then renamed).
@@ -502,7 +507,8 @@ class Writer:
             UserError: See `build`.
         """
         if not self._firsts:
-            write(self._table, self._target, self._rows[0], provenance)
+            self._spill(0)
+            write(self._table, self._target, pa.concat_tables(self._built).combine_chunks() if self._built else [], provenance)
             return
         self._target.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(self._temporary, self._table.schema.with_metadata(_metadata(self._table, provenance)), compression="zstd") as out:
@@ -533,6 +539,9 @@ class Writer:
         if not self._rows[part]:
             return
         rows, self._rows[part] = build(self._table, self._rows[part]), []
+        if not self._firsts:
+            self._built.append(rows)
+            return
         if self._files[part] is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._files[part] = pa.ipc.new_stream(self._folder / str(part), self._table.schema)

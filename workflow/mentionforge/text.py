@@ -48,13 +48,14 @@ def sentences(texts: Iterable[str], batch_size: int = 64) -> Iterator[list[Span]
             start = gap.end()
         blocks.append(text[start:])
         owners.append((len(found) - 1, start))
-    for doc, (owner, offset) in zip(_splitter().pipe(blocks, batch_size=batch_size), owners, strict=True):
-        for sentence in doc.sents:
-            raw = sentence.text
-            left = sentence.start_char + len(raw) - len(raw.lstrip())
-            right = left + len(raw.strip())
-            if right > left:
-                found[owner].append((offset + left, offset + right))
+    with _splitter().memory_zone():  # or the splitter would remember every new word, as long as the process lives
+        for doc, (owner, offset) in zip(_splitter().pipe(blocks, batch_size=batch_size), owners, strict=True):
+            for sentence in doc.sents:
+                raw = sentence.text
+                left = sentence.start_char + len(raw) - len(raw.lstrip())
+                right = left + len(raw.strip())
+                if right > left:
+                    found[owner].append((offset + left, offset + right))
     yield from found
 
 
