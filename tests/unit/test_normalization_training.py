@@ -84,6 +84,8 @@ def test_material_follows_the_settings(world):
 def test_alignment_learns_and_goes_on_after_a_kill(world, minilm, monkeypatch):
     """Names that have nothing in common come together; a run that is killed between two checkpoints ends with the same bytes."""
     path = spec(world, linker(steps=24, eval_steps=8))
+    mentions = [m for m in tables.read(tables.MENTIONS, world / "mentions.parquet").to_pylist() if m["split"] != "dev"]
+    tables.write(tables.MENTIONS, world / "mentions.parquet", mentions)  # without dev, the last weights are kept
     alignment.align(path, minilm, world, world / "mentions.parquet", world / "whole")
     stamp = json.loads((world / "whole" / "fetched.json").read_text())
     history = stamp["training"]["history"]
@@ -100,6 +102,8 @@ def test_alignment_learns_and_goes_on_after_a_kill(world, minilm, monkeypatch):
         return float(np.mean(similar.argmax(1) == np.arange(12)))
 
     assert together(world / "whole" / "fetched.json") > together(minilm) + 0.3
+
+    assert stamp["training"]["best_step"] == 24
 
     calls = []
     measure = alignment._measure
@@ -168,3 +172,12 @@ def test_reordered_by_hand():
     found = reranking.reordered(table, first, cross, np.array([0.5, 0.5])).to_pylist()
     assert [(r["rank"], r["cui"]) for r in found] == [(1, "C1"), (2, "C0"), (3, "C2"), (4, "C3")]
     assert [r["score"] for r in found] == pytest.approx([0.85, 0.5, 0.35, 0.3])
+
+
+def test_dev_says_when_to_stop(world, minilm, monkeypatch):
+    """Measurements get worse after the second: its weights are kept, and training ends after the patience."""
+    scores = iter([0.2, 0.6, 0.5, 0.4, 0.9])
+    monkeypatch.setattr(alignment, "_measure", lambda encoder, material: next(scores))
+    alignment.align(spec(world, linker(steps=20, pairs=2, eval_steps=1, patience=2)), minilm, world, world / "mentions.parquet", world / "out")
+    training = json.loads((world / "out" / "fetched.json").read_text())["training"]
+    assert training["best_step"] == 1 and [h["dev_acc@1"] for h in training["history"]] == [0.2, 0.6, 0.5, 0.4]

@@ -6,6 +6,7 @@ multi-similarity loss moves them. Both come from pytorch-metric-learning.
 
 Every `eval_steps` updates, dev mentions are linked to the training mentions and names (acc@1, lenient: any concept of the
 nearest entry), the best weights are kept, and a checkpoint is written, from which a killed job goes on with the same numbers.
+Without a dev split, all updates are made.
 The dev names are a fixed sample of the dictionary beside all names of the dev concepts, so that a measurement takes seconds.
 """
 
@@ -117,7 +118,7 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
             state["history"].append({"step": state["step"], "dev_acc@1": score, "loss": float(np.mean(running))})
             say(f"update {state['step']:,} of {settings.steps:,}: loss {np.mean(running):.4f}, dev acc@1 {score:.4f}")
             running = []
-            if score > state["best"]:
+            if score > state["best"] or not material.dev:  # without dev nothing tells when to stop: the last weights are kept
                 state.update(best=score, best_step=state["step"], stale=0)
                 _keep(out / "best", encoder)
             else:

@@ -133,9 +133,12 @@ def tune(lists: Lists, right: np.ndarray, ids: pa.Array, dev_ids: pa.Array, step
     asked &= pc.is_in(ids, value_set=dev_ids).to_numpy(zero_copy_only=False)
     if not asked.any():
         return equal, 0.0, 0
-    kept = asked[lists.mention]
-    some = Lists(*(column[..., kept] for column in lists))
-    good = right[kept]
+    # In the order that breaks ties, the first pair with a mention's highest score is its first concept: no sorting per candidate.
+    order = ordered(lists, np.zeros(len(lists.mention)))
+    order = order[asked[lists.mention[order]]]
+    mention, good, scores = lists.mention[order], right[order], np.ascontiguousarray(lists.scores[:, order])
+    start = np.flatnonzero(np.diff(mention, prepend=-1))
+    owner = np.repeat(np.arange(len(start)), np.diff(start, append=len(mention)))
     parts = round(1 / step)
     best: tuple[float, float, tuple[int, ...]] | None = None
     for split in itertools.product(range(parts + 1), repeat=number - 1):
@@ -143,9 +146,10 @@ def tune(lists: Lists, right: np.ndarray, ids: pa.Array, dev_ids: pa.Array, step
             continue
         counts = (*split, parts - sum(split))
         weights = np.array(counts) / parts
-        order = ordered(some, np.round(weights @ some.scores, 6) + 0.0)
-        first = np.flatnonzero(np.diff(some.mention[order], prepend=-1))
-        candidate = (-float(good[order[first]].mean()), float(np.square(weights - equal).sum()), counts)
+        fused = np.round(weights @ scores, 6) + 0.0
+        highest = np.flatnonzero(fused == np.maximum.reduceat(fused, start)[owner])
+        first = highest[np.flatnonzero(np.diff(owner[highest], prepend=-1))]
+        candidate = (-float(good[first].mean()), float(np.square(weights - equal).sum()), counts)
         best = candidate if best is None or candidate < best else best
     assert best is not None
     return np.array(best[2]) / parts, -best[0], int(asked.sum())
