@@ -1,10 +1,13 @@
 """Sentences, words and surface forms keep exact offsets."""
 
 from itertools import pairwise
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentionforge.corpora import pubtator
 from mentionforge.text import normalize_surface, sentences, words
 
 
@@ -14,6 +17,47 @@ def test_words_cover_everything_but_blanks(text: str) -> None:
     assert all(a < b for a, b in spans) and all(x[1] <= y[0] for x, y in pairwise(spans))
     covered = {i for a, b in spans for i in range(a, b)}
     assert covered == {i for i, c in enumerate(text) if not c.isspace()}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("X-linked/autosomal", "X - linked / autosomal"),
+        ("β-thalassaemia, α1-antitrypsin", "β - thalassaemia , α1 - antitrypsin"),
+        ("(p<0.05)", "( p < 0 . 05 )"),
+        ("3.5mg/kg±2", "3 . 5mg / kg ± 2"),
+        ("factor VIII(C) 5'-UTR", "factor VIII ( C ) 5 ' - UTR"),
+        ("t(9;22)(q34;q11)", "t ( 9 ; 22 ) ( q34 ; q11 )"),
+    ],
+)
+def test_words_of_biomedical_text(text: str, expected: str) -> None:
+    assert [text[a:b] for a, b in words(text)] == expected.split()
+
+
+MARKS = st.sampled_from(["-", "/", "(", ")", ".", ",", "'", "+", ">", "±", "–", " ", "\u00a0"])
+RUNS = st.text(alphabet=st.characters(categories=("Lu", "Ll", "Lo", "Nd")) | st.sampled_from("αβγΔµ09_"), min_size=1, max_size=6)
+
+
+@given(st.lists(st.tuples(RUNS, MARKS), max_size=8))
+def test_runs_of_letters_and_digits_stay_whole_between_any_marks(pieces: list[tuple[str, str]]) -> None:
+    """A mention between such marks begins and ends at word boundaries."""
+    text, expected = "", []
+    for run, mark in pieces:
+        expected += [(len(text), len(text) + len(run))] + ([(len(text) + len(run), len(text) + len(run) + 1)] if not mark.isspace() else [])
+        text += run + mark
+    assert words(text) == expected
+
+
+def test_gold_mentions_begin_and_end_at_words(shared_data: Path) -> None:
+    """But for two NCBI annotations that lack the last letter of a word."""
+    inside = []
+    for pattern, types in (("ncbi_disease/NCBI*set_corpus.txt", ()), ("bc5cdr/CDR_*Set.PubTator.txt", ("Disease",))):
+        for path in sorted(shared_data.glob(pattern)):
+            for document in pubtator.read(path, "MSH", types).documents:
+                spans = words(document.text)
+                starts, ends = {a for a, _ in spans}, {b for _, b in spans}
+                inside += [document.doc_id for m in document.annotations if m.spans[0][0] not in starts or m.spans[-1][1] not in ends]
+    assert sorted(inside) == ["10802668", "2792129"]
 
 
 @settings(max_examples=25, deadline=None)
