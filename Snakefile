@@ -21,6 +21,7 @@ include: "workflow/rules/generation.smk"
 include: "workflow/rules/augmentation.smk"
 include: "workflow/rules/recognition.smk"
 include: "workflow/rules/normalization.smk"
+include: "workflow/rules/end_to_end.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 
@@ -31,6 +32,7 @@ rule all:
     input:
         rules.summary.output,
         EVALUATED,
+        SCORED_END_TO_END,
         COMPARED,
         ALL_PREDICTIONS,
         ALL_CHOSEN,

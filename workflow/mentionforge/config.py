@@ -815,6 +815,8 @@ class RecognitionGrid(Entry):
     test_corpora: tuple[str, ...] = Field(
         (), description="Corpora whose dev and test splits the grid's trained models recognize too, besides the one trained on; the grid's own: every pair."
     )
+    linkers: tuple[str, ...] = Field((), description="Linkers that normalize what the grid's recognizers find (end to end); not fused or reranking ones.")
+    indexes: tuple[str, ...] = Field((), description="Indexes that these linkers search.")
 
 
 class NormalizationGrid(Entry):
@@ -980,6 +982,7 @@ def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
         raise _as_user_error(error) from error
     _check_names(config)
     _check_references(config)
+    _check_end_to_end(config)
     _check_generators(config)
     _check_linkers(config)
     if root is not None:
@@ -1094,6 +1097,17 @@ def _check_references(config: Config) -> None:
             near = _near(name, list(known))
             hint = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
             raise UserError(f"unknown {kind[:-1] if kind != 'corpora' else 'corpus'} {name!r}", f"config: {key}", "", hint)
+
+
+def _check_end_to_end(config: Config) -> None:
+    """Linkers that read the rankings of others have none of predicted mentions to read; and a linker needs an index."""
+    for i, grid in enumerate(config.experiment.recognition):
+        key = f"config: experiment.recognition.{i}"
+        for name in grid.linkers:
+            if config.linkers[name].kind in ("hybrid", "rerank"):
+                raise UserError("unfit linker", f"{key}.linkers", f"{name} is a {config.linkers[name].kind} linker", "name one that searches by itself")
+        if bool(grid.linkers) != bool(grid.indexes):
+            raise UserError("half a grid", key, "linkers and indexes go together", "give both, or neither")
 
 
 def _check_generators(config: Config) -> None:
@@ -1256,6 +1270,15 @@ def cross_cells(config: Config) -> list[RecognitionCell]:
         for cell, corpus in itertools.product(recognition_cells(alone), grid.test_corpora):
             if corpus != cell.corpus and cell.schedule != UNTRAINED:
                 cells.add(replace(cell, corpus=corpus, schedule=f"{cell.schedule}{TRAINED_ON}{cell.corpus}"))
+    return sorted(cells)
+
+
+def end_to_end_cells(config: Config) -> list[tuple[RecognitionCell, str, str]]:
+    """Recognition runs whose mentions are linked, each with a linker and an index, sorted."""
+    cells: set[tuple[RecognitionCell, str, str]] = set()
+    for grid in config.experiment.recognition:
+        alone = config.model_copy(update={"experiment": Experiment(recognition=(grid,))})
+        cells.update(itertools.product(recognition_cells(alone), grid.linkers, grid.indexes))
     return sorted(cells)
 
 

@@ -21,6 +21,7 @@ from mentionforge.config import (
     TaggerRecognizer,
     all_parts_of,
     cross_cells,
+    end_to_end_cells,
     load_config,
     normalization_cells,
     parts_of,
@@ -43,6 +44,7 @@ R = CONFIG.results
 RESOURCES = CONFIG.resources
 RECOGNITION = recognition_cells(CONFIG)
 CROSS = cross_cells(CONFIG)
+END_TO_END = end_to_end_cells(CONFIG)
 NORMALIZATION = normalization_cells(CONFIG)
 SEARCHING = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind not in ("hybrid", "rerank"))
 ALIGNED = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "self_aligned")
@@ -71,6 +73,7 @@ EVALUATED = sorted(
     {f"{R}/evaluation/recognition/{c.corpus}.parquet" for c in [*RECOGNITION, *CROSS]}
     | {f"{R}/evaluation/normalization/{c.corpus}.parquet" for c in NORMALIZATION}
 )
+SCORED_END_TO_END = sorted({f"{R}/evaluation/end_to_end/{c.corpus}.parquet" for c, _, _ in END_TO_END})
 COMPARED = sorted(
     f"{R}/statistics/{task}/{corpus}/{table}.parquet"
     for task, cells in (("recognition", RECOGNITION), ("normalization", NORMALIZATION))
@@ -388,6 +391,50 @@ def dictionary_names(wildcards):
     """Names of the corpus' knowledge base, where a dictionary reads them."""
     kb = CONFIG.corpora[wildcards.corpus].kb
     return f"{R}/kb/{kb}/names.parquet" if "kb" in CONFIG.recognizers[wildcards.recognizer].sources else []
+
+
+def linker_weights(wildcards):
+    """Weights of a linker's encoder for the corpus in the wildcards, if it has one."""
+    if wildcards.linker in ALIGNED:
+        return f"{R}/alignment/{wildcards.linker}/{wildcards.corpus}/fetched.json"
+    model = getattr(CONFIG.linkers[wildcards.linker], "model", None)
+    return f"{RESOURCES}/models/{model}/fetched.json" if model else []
+
+
+def names_or_weights(wildcards):
+    """The embedded names, where the index searches them or a tfidf linker takes its weights from them."""
+    return embedded_kb(wildcards) if "kb" in CONFIG.indexes[wildcards.index].sources else ngram_weights(wildcards)
+
+
+def searched_names(table):
+    """Input function: a table of the corpus' knowledge base, where the index searches its names or prefers some of its codes."""
+
+    def path(wildcards):
+        index = CONFIG.indexes[wildcards.index]
+        needed = "kb" in index.sources or (table == "xrefs" and index.prefer_xrefs)
+        return f"{R}/kb/{CONFIG.corpora[wildcards.corpus].kb}/{table}.parquet" if needed else []
+
+    return path
+
+
+def chosen_mentions(wildcards):
+    """The generator's embedded mentions, for a cell with synthetic text."""
+    return [] if wildcards.strategy == NONE else embedded_generator(wildcards)
+
+
+def chosen_of_cell(wildcards):
+    """The notes that the strategy adds to the corpus, for a cell with synthetic text."""
+    w = wildcards
+    return [] if w.strategy == NONE else f"{R}/augmentation/{w.corpus}/{w.generator}/{w.strategy}/notes.parquet"
+
+
+def linked_predictions(wildcards):
+    """Rankings of all end-to-end cells of a corpus."""
+    return [
+        f"{R}/end_to_end/{c.corpus}/{c.generator}/{c.strategy}/{c.recognizer}/{c.schedule}/seed{c.seed}/{linker}/{index}/linked.parquet"
+        for c, linker, index in END_TO_END
+        if c.corpus == wildcards.corpus
+    ]
 
 
 def normalization_predictions(wildcards):

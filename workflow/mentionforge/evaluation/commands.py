@@ -80,3 +80,13 @@ def compare(
     from mentionforge.evaluation.compare import compare
 
     compare(task, corpus, corpus_spec, kb, base, predictions, chosen, control, with_kb, Statistics.model_validate_json(statistics), out)
+
+
+@app.command("end-to-end")
+def end_to_end(
+    linked: list[Path] = typer.Argument(..., help="linked.parquet of each cell."), corpus: Path = CORPUS, base: Path = BASE, out: Path = OUT
+) -> None:
+    """Precision, recall and F1 of span and concept together, as SemEval scored them."""
+    from mentionforge.evaluation.end_to_end import evaluate
+
+    evaluate(corpus, base, linked, out)

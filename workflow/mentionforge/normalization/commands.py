@@ -136,3 +136,22 @@ def rerank(
     from mentionforge.normalization import reranking
 
     reranking.rerank(spec, model, kb, corpus, predictions, calibrations, out, calibration)
+
+
+@app.command("link-predicted")
+def link_predicted(
+    spec: Path = SPEC,
+    index: Path = typer.Option(..., help="Spec of the index."),
+    corpus: Path = typer.Option(..., help="Folder of documents and of mentions whose dev and test ones are predicted."),
+    model: Path = typer.Option(None, help="Stamp of the encoder's weights."),
+    kb: Path = typer.Option(None, help="Embedded names of the knowledge base (entries.parquet)."),
+    names: Path = typer.Option(None, help="Names of the knowledge base."),
+    xrefs: Path = typer.Option(None, help="Cross-references of the knowledge base."),
+    synthetic: Path = typer.Option(None, help="Embedded synthetic mentions (entries.parquet)."),
+    chosen: Path = typer.Option(None, help="Notes that the strategy adds."),
+    out: Path = typer.Option(..., help="Rankings to write."),
+) -> None:
+    """Rank concepts for every mention of dev and test that a recognizer found."""
+    from mentionforge.normalization.predicted import link_predicted as run
+
+    run(spec, index, corpus, out, model, kb, names, xrefs, synthetic, chosen)

@@ -58,3 +58,16 @@ def match(
     from mentionforge.recognition.dictionary import match as run
 
     run(spec, corpus, corpus_spec, out, names)
+
+
+@app.command("mentions")
+def mentions(
+    predictions: Path = typer.Option(..., help="Predictions of a recognizer."),
+    corpus: Path = typer.Option(..., help="Folder with documents.parquet and mentions.parquet."),
+    corpus_spec: Path = typer.Option(..., help="Resolved settings of the corpus."),
+    out: Path = typer.Option(..., help="Folder for documents.parquet and mentions.parquet."),
+) -> None:
+    """Write predicted mentions as those of a corpus, so that they can be linked."""
+    from mentionforge.recognition.mentions import as_mentions
+
+    as_mentions(predictions, corpus, corpus_spec, out)

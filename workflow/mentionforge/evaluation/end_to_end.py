@@ -1,0 +1,147 @@
+"""End to end: a predicted mention is right if its span is that of a gold mention and its first concept is one of that mention's.
+
+So was SemEval-2015 Task 14 scored, strictly: the span as annotated, to the character. Every gold mention of the split counts, also one in pieces
+or inside another, which no sequence of tags can predict; a prediction answers one gold mention at most. A gold mention without a concept (CUI-less, or with an
+id that the knowledge base does not map) is right if the span is predicted and no concept is given.
+
+Rows: split x (`span_concept_precision`, `span_concept_recall`, `span_concept_f1`) with the first concept of each predicted mention, and the same
+named `span_concept_nil_…`, where a first concept that scores below a threshold is taken back. The threshold is the lowest of the best by F1 on dev.
+`span_concept_recall` is given per bucket of the gold mentions too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mentionforge import tables
+from mentionforge.config import NAME_PATTERN
+from mentionforge.errors import UserError
+from mentionforge.evaluation.recognition import ratios
+from mentionforge.progress import say
+from mentionforge.provenance import stamp
+
+LEVELS = ("corpus", "generator", "strategy", "recognizer", "schedule")
+CELL = re.compile(
+    "/".join(rf"(?P<{level}>{NAME_PATTERN})" for level in LEVELS) + rf"/seed(?P<seed>\d+)/(?P<linker>{NAME_PATTERN})/(?P<index>{NAME_PATTERN})/linked\.parquet"
+)
+
+Place = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class GoldMention:
+    """A gold mention: its CUIs and its bucket."""
+
+    cuis: frozenset[str]
+    bucket: str
+
+
+@dataclass(frozen=True)
+class Gold:
+    """Gold mentions of a split: those in one piece by place, and all by bucket, counted."""
+
+    at: Mapping[Place, Sequence[GoldMention]]
+    total: Mapping[str, int]
+
+
+def evaluate(corpus: Path, base: Path, linked: Sequence[Path], out: Path) -> None:
+    """Score every end-to-end cell of a corpus on dev and test, and write a metrics table.
+
+    Args:
+        corpus: Folder with mentions.parquet.
+        base: Folder below which rankings lie at CORPUS/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/LINKER/INDEX/linked.parquet,
+            and the mentions they rank at CORPUS/…/seedN/mentions.parquet.
+        linked: Rankings of each cell.
+        out: Metrics table to write; the system is RECOGNIZER/LINKER and the variant SCHEDULE/INDEX.
+
+    Raises:
+        UserError: A path names no cell of this corpus.
+    """
+    gold = gold_of(tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist())
+    rows: list[dict[str, Any]] = []
+    inputs: dict[str, str | Path] = {"mentions": corpus / "mentions.parquet"}
+    for path in sorted(linked):
+        match = CELL.fullmatch(path.relative_to(base).as_posix()) if path.is_relative_to(base) else None
+        if match is None or match["corpus"] != corpus.name:
+            expected = f"{base}/{corpus.name}/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/LINKER/INDEX/linked.parquet"
+            raise UserError("path names no cell", str(path), "it does not name a recognizer and a linker of this corpus", f"give {expected}")
+        mentions = path.parents[2] / "mentions.parquet"
+        inputs |= {f"linked {path.relative_to(base).parent}": path, f"mentions {path.relative_to(base).parent}": mentions}
+        first = {row["mention_id"]: (row["cui"], row["score"]) for row in tables.read(tables.LINKED, path).to_pylist() if row["rank"] == 1}
+        found: dict[str, dict[Place, tuple[str, float] | None]] = {split: {} for split in gold}
+        for row in tables.read(tables.MENTIONS, mentions).to_pylist():
+            if row["split"] != "train":
+                span = row["spans"][0]
+                found[row["split"]][row["doc_id"], span["start"], span["end"]] = first.get(row["mention_id"])
+        threshold = threshold_of(gold.get("dev"), found.get("dev", {}))
+        cell = {"task": "end_to_end", "corpus": corpus.name, "generator": match["generator"], "strategy": match["strategy"], "seed": int(match["seed"])}
+        cell |= {"system": f"{match['recognizer']}/{match['linker']}", "variant": f"{match['schedule']}/{match['index']}"}
+        for split in gold:
+            rows += [cell | {"split": split, **row} for row in score(gold[split], found[split], "span_concept")]
+            nil = [row for row in score(gold[split], below(found[split], threshold), "span_concept_nil") if row["bucket"] == "all"]
+            rows += [cell | {"split": split, **row} for row in nil]
+    tables.write(tables.METRICS, out, rows, stamp("evaluation end-to-end", inputs))
+    say(f"{len(linked):,} cells scored end to end")
+
+
+def gold_of(mentions: Sequence[Mapping[str, Any]]) -> dict[str, Gold]:
+    """Gold mentions of dev and test, as far as there are any."""
+    gold: dict[str, Gold] = {}
+    for split in ("dev", "test"):
+        at: dict[Place, list[GoldMention]] = {}
+        total = dict.fromkeys(tables.BUCKETS, 0)
+        for row in (m for m in mentions if m["split"] == split):
+            total[row["ood_bucket"]] += 1
+            if len(row["spans"]) == 1:
+                place = row["doc_id"], row["spans"][0]["start"], row["spans"][0]["end"]
+                at.setdefault(place, []).append(GoldMention(frozenset(row["cuis"]), row["ood_bucket"]))
+        if sum(total.values()) or split == "test":
+            gold[split] = Gold(at, total)
+    return gold
+
+
+def below(found: Mapping[Place, tuple[str, float] | None], threshold: float) -> dict[Place, tuple[str, float] | None]:
+    """The predictions with concepts that score less than the threshold taken back."""
+    return {place: None if concept is None or concept[1] < threshold else concept for place, concept in found.items()}
+
+
+def threshold_of(gold: Gold | None, found: Mapping[Place, tuple[str, float] | None]) -> float:
+    """The lowest of the thresholds with the most right predictions (precision, recall and F1 all rise with them); -inf without dev.
+
+    Tried are the scores of the predictions, rounded up to at most 100 of them by rank, and none at all.
+    """
+    scores = sorted({concept[1] for concept in found.values() if concept})
+    if gold is None or not scores:
+        return -np.inf
+    tried = [-np.inf, *sorted({scores[int(i)] for i in np.linspace(0, len(scores) - 1, 100)}), np.inf]
+    return max(tried, key=lambda t: (len(right(gold, below(found, t))), -t))
+
+
+def right(gold: Gold, found: Mapping[Place, tuple[str, float] | None]) -> list[GoldMention]:
+    """The gold mentions that are answered: one per prediction at most, the first of several that it answers."""
+    answered = []
+    for place, concept in found.items():
+        hits = (m for m in gold.at.get(place, ()) if (concept[0] in m.cuis if concept else not m.cuis))
+        answered += [m for m in (next(hits, None),) if m is not None]
+    return answered
+
+
+def score(gold: Gold, found: Mapping[Place, tuple[str, float] | None], name: str) -> list[dict[str, Any]]:
+    """Rows (bucket, metric, value, n) of one cell and split."""
+    answered = right(gold, found)
+    n = sum(gold.total.values())
+    values = ratios(len(answered), n, len(found))
+    rows = [
+        {"bucket": "all", "metric": f"{name}_{metric}", "value": value, "n": len(found) if metric == "precision" else n}
+        for metric, value in values._asdict().items()
+    ]
+    for bucket in tables.BUCKETS:
+        hits = sum(m.bucket == bucket for m in answered)
+        rows.append({"bucket": bucket, "metric": f"{name}_recall", "value": hits / gold.total[bucket] if gold.total[bucket] else None, "n": gold.total[bucket]})
+    return rows

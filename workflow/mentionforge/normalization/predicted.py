@@ -1,0 +1,62 @@
+"""Linking of mentions that a recognizer found: embedded, searched and ranked in one go, by the same steps as gold ones."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from mentionforge import tables
+from mentionforge.config import read_spec
+from mentionforge.errors import UserError
+from mentionforge.normalization.embed import embed_corpus
+from mentionforge.normalization.linking import link, search_kb
+from mentionforge.provenance import stamp
+
+
+def link_predicted(
+    spec: Path,
+    index: Path,
+    corpus: Path,
+    out: Path,
+    model: Path | None = None,
+    kb: Path | None = None,
+    names: Path | None = None,
+    xrefs: Path | None = None,
+    synthetic: Path | None = None,
+    chosen: Path | None = None,
+) -> None:
+    """Rank up to 100 concepts for every predicted mention of dev and test (tables.LINKED).
+
+    Args:
+        spec: Spec of the linker.
+        index: Spec of the index.
+        corpus: Folder with documents.parquet and mentions.parquet, where mentions of dev and test are predicted ones.
+        out: Rankings to write; mentions for which the linker finds no concept are not in it.
+        model: Stamp of the encoder's weights, for a linker that has one.
+        kb: Embedded names, where the index or the linker uses them.
+        names: tables.NAMES; needed if the index has `kb`.
+        xrefs: tables.XREFS; likewise, and if the index prefers concepts by their codes.
+        synthetic: Embedded synthetic mentions.
+        chosen: tables.CHOSEN; given together with `synthetic`.
+
+    Raises:
+        UserError: Parts of the index are missing.
+    """
+    settings = read_spec(index)
+    searches = "kb" in settings.sources
+    if searches and not (kb and names and xrefs):
+        raise UserError("wrong index", str(index), "it searches names of a knowledge base", "give --kb, --names and --xrefs")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".linking.") as folder:
+        work = Path(folder)
+        embed_corpus(spec, model, corpus, work)
+        found = work / "found.parquet" if searches else None
+        if found and kb and names and xrefs:
+            search_kb(spec, index, work / "entries.parquet", kb, names, xrefs, found)
+        codes = xrefs if settings.prefer_xrefs else None
+        link(spec, index, work / "entries.parquet", work / "linked.parquet", work / "others.parquet", kb, found, codes, synthetic, chosen)
+        # Predicted mentions have no gold concept, so all of them are among the others.
+        ranked = tables.read(tables.LINKED, work / "others.parquet")
+    given = {"spec": spec, "index": index, "corpus": corpus / "mentions.parquet", "model": model, "kb": kb, "names": names, "xrefs": xrefs}
+    given |= {"synthetic": synthetic, "chosen": chosen}
+    tables.write(tables.LINKED, out, ranked, stamp("normalization link-predicted", {role: path for role, path in given.items() if path}))

@@ -1,0 +1,66 @@
+"""Predicted mentions as the mentions of a corpus, so that what links gold mentions links them too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mentionforge import abbreviations, tables
+from mentionforge.config import read_spec
+from mentionforge.errors import UserError
+from mentionforge.progress import say
+from mentionforge.provenance import stamp
+
+
+def as_mentions(predictions: Path, corpus: Path, corpus_spec: Path, out: Path) -> None:
+    """Write documents.parquet, as it is, and mentions.parquet: gold mentions of train, predicted ones of dev and test.
+
+    A predicted mention's id is DOCUMENT:START-END. It has no concept and no bucket (`unmapped`): nothing of gold is in it.
+
+    Args:
+        predictions: Table `recognized`.
+        corpus: Folder with documents.parquet and mentions.parquet.
+        corpus_spec: Resolved settings of the corpus, for whether abbreviations are spelled out.
+        out: Folder to write to.
+
+    Raises:
+        UserError: A prediction is in no dev or test document.
+    """
+    spell_out = read_spec(corpus_spec).abbreviations != "none"
+    documents = {row["doc_id"]: row for row in tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist()}
+    rows: list[dict[str, Any]] = [row for row in tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist() if row["split"] == "train"]
+    known: dict[str, dict[str, str]] = {}
+    found = tables.read(tables.RECOGNIZED, predictions).to_pylist()
+    for number, row in enumerate(found, 1):
+        doc = documents.get(row["doc_id"])
+        if doc is None or doc["split"] == "train" or row["end"] > len(doc["text"]):
+            raise UserError("unknown document", f"{predictions}:{number}", f"{row['doc_id']} has no such place in dev or test", "delete the file and rerun")
+        surface = doc["text"][row["start"] : row["end"]]
+        if spell_out and row["doc_id"] not in known:
+            known[row["doc_id"]] = dict(abbreviations.long_forms(doc["text"]))
+        rows.append(
+            {
+                "doc_id": row["doc_id"],
+                "mention_id": f"{row['doc_id']}:{row['start']}-{row['end']}",
+                "split": doc["split"],
+                "spans": [{"start": row["start"], "end": row["end"]}],
+                "surface": surface,
+                "expanded": abbreviations.expand(surface, known.get(row["doc_id"], {})),
+                "entity_type": "predicted",
+                "concept_ids": [],
+                "cuis": [],
+                "concept_cuis": [],
+                "composite": False,
+                "ood_bucket": "unmapped",
+            }
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / f".documents.{os.getpid()}.tmp"
+    shutil.copyfile(corpus / "documents.parquet", temporary)
+    os.replace(temporary, out / "documents.parquet")
+    inputs: dict[str, str | Path] = {"predictions": predictions, "corpus_spec": corpus_spec}
+    inputs |= {"documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
+    tables.write(tables.MENTIONS, out / "mentions.parquet", rows, stamp("recognition mentions", inputs))
+    say(f"{len(found):,} predicted mentions to link, {len(rows) - len(found):,} training mentions")

@@ -1,0 +1,99 @@
+"""End to end: mentions that a recognizer found are linked, and scored by span and concept.
+
+REQUIRED INPUTS
+    {results}/recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}/predictions.parquet
+    {results}/corpora/{corpus}/{documents,mentions}.parquet, {results}/embeddings/{encoder}/{kb,generator}.{name}/entries.parquet
+OUTPUTS
+    {results}/end_to_end/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}/{documents,mentions}.parquet
+    {results}/end_to_end/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}/{linker}/{index}/linked.parquet
+    {results}/evaluation/end_to_end/{corpus}.parquet
+"""
+
+FOUND_IN = "{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}"
+
+
+rule predicted_mentions:
+    """The mentions that a recognizer found, as those of a corpus."""
+    input:
+        predictions=f"{R}/recognition/{FOUND_IN}/predictions.parquet",
+        corpus=CORPUS_TABLES,
+        corpus_spec=spec_of("corpora", "{corpus}"),
+    output:
+        documents=f"{R}/end_to_end/{FOUND_IN}/documents.parquet",
+        mentions=f"{R}/end_to_end/{FOUND_IN}/mentions.parquet",
+    log:
+        f"{R}/logs/end_to_end/{FOUND_IN}.log",
+    benchmark:
+        f"{R}/benchmarks/end_to_end/{FOUND_IN}.tsv"
+    wildcard_constraints:
+        generator=one_of([NONE, *CONFIG.generators]),
+        strategy=one_of(CONFIG.strategies),
+        schedule=one_of([*get_args(Schedule), UNTRAINED]),
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        corpus=parent_of("corpus"),
+        out=subpath(output.mentions, parent=True),
+    message:
+        "mentions that {wildcards.recognizer} found in {wildcards.corpus}"
+    shell:
+        "mentionforge recognition mentions --predictions {input.predictions:q} --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q}"
+        " --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule link_predicted:
+    """Rank concepts for every mention that a recognizer found, with the strategy's synthetic mentions in the index."""
+    input:
+        spec=spec_of("linkers", "{linker}"),
+        index=spec_of("indexes", "{index}"),
+        corpus=[f"{R}/end_to_end/{FOUND_IN}/{table}.parquet" for table in ("documents", "mentions")],
+        model=linker_weights,
+        kb=names_or_weights,
+        names=searched_names("names"),
+        xrefs=searched_names("xrefs"),
+        synthetic=chosen_mentions,
+        chosen=chosen_of_cell,
+    output:
+        f"{R}/end_to_end/{FOUND_IN}/{{linker}}/{{index}}/linked.parquet",
+    log:
+        f"{R}/logs/end_to_end/{FOUND_IN}/{{linker}}/{{index}}.log",
+    benchmark:
+        f"{R}/benchmarks/end_to_end/{FOUND_IN}/{{linker}}/{{index}}.tsv"
+    wildcard_constraints:
+        linker=one_of(SEARCHING),
+        generator=one_of([NONE, *CONFIG.generators]),
+        strategy=one_of(CONFIG.strategies),
+        schedule=one_of([*get_args(Schedule), UNTRAINED]),
+    conda:
+        "../../envs/mentionforge.yaml"
+    threads: 2
+    params:
+        corpus=parent_of("corpus"),
+        more=flags(model="--model", kb="--kb", names="--names", xrefs="--xrefs", synthetic="--synthetic", chosen="--chosen"),
+    message:
+        "link what {wildcards.recognizer} found in {wildcards.corpus} with {wildcards.linker} on {wildcards.index}"
+    shell:
+        "mentionforge normalization link-predicted --spec {input.spec:q} --index {input.index:q} --corpus {params.corpus:q} {params.more}"
+        " --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule evaluate_end_to_end:
+    """Precision, recall and F1 of span and concept together, as SemEval scored them."""
+    input:
+        corpus=f"{R}/corpora/{{corpus}}/mentions.parquet",
+        linked=linked_predictions,
+    output:
+        f"{R}/evaluation/end_to_end/{{corpus}}.parquet",
+    log:
+        f"{R}/logs/evaluation/end_to_end/{{corpus}}.log",
+    benchmark:
+        f"{R}/benchmarks/evaluation/end_to_end/{{corpus}}.tsv"
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        corpus=parent_of("corpus"),
+        base=f"{R}/end_to_end",
+    message:
+        "score {wildcards.corpus} end to end"
+    shell:
+        "mentionforge evaluation end-to-end --corpus {params.corpus:q} --base {params.base:q} --out {output:q} {input.linked:q} 2>&1 | tee {log:q}"
