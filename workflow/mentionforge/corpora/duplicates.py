@@ -162,7 +162,7 @@ class NearIndex:
         self._settings = settings
         self._rows, self._bands = bands(settings.similarity)
         self._sketch = MinHash(num_perm=self._rows * self._bands, seed=1, hashfunc=lambda gram: gram)
-        self._tables: list[dict[int, list[int]]] = [{} for _ in range(self._bands)]
+        self._tables: list[dict[int, int | list[int]]] = [{} for _ in range(self._bands)]  # a list only where several share a key
         self._grams: list[np.ndarray] = []
         self._places: list[Place] = []
 
@@ -178,19 +178,24 @@ class NearIndex:
 
     def alike(self, grams: np.ndarray, keys: list[int]) -> list[tuple[float, Place]]:
         """Similarity and place of the documents added that are near duplicates, the most similar first, then in order."""
-        proposed = sorted({i for table, key in zip(self._tables, keys, strict=True) for i in table.get(key, ())})
+        proposed = sorted({i for table, key in zip(self._tables, keys, strict=True) for i in _several(table.get(key, []))})
         found = [(jaccard(grams, self._grams[i]), i) for i in proposed]
         return [(s, self._places[i]) for s, i in sorted(found, key=lambda f: (-f[0], f[1])) if s >= self._settings.similarity]
 
     def add(self, grams: np.ndarray, keys: list[int], place: Place) -> None:
         """Remember a document."""
+        number = len(self._places)
         for table, key in zip(self._tables, keys, strict=True):
-            table.setdefault(key, []).append(len(self._places))
+            there = table.setdefault(key, number)
+            if isinstance(there, list):
+                there.append(number)
+            elif there != number:
+                table[key] = [there, number]
         self._grams.append(grams)
         self._places.append(place)
 
 
-def bands(similarity: float, most: int = 128) -> tuple[int, int]:
+def bands(similarity: float, most: int = 64) -> tuple[int, int]:
     """Rows per band and bands of MinHash: as many rows as can be with at most `most` hash functions, if few pairs are to be missed."""
     best = 1, most
     for rows in range(1, most + 1):
@@ -207,6 +212,10 @@ def hashed_ngrams(document: str, n: int) -> np.ndarray:
     words = text.normalize_surface(document).split()
     grams = {" ".join(words[i : i + n]) for i in range(max(1, len(words) - n + 1))}
     return np.unique(np.fromiter((zlib.crc32(gram.encode()) for gram in grams), np.uint32, len(grams)))
+
+
+def _several(found: int | list[int]) -> list[int]:
+    return [found] if isinstance(found, int) else found
 
 
 def jaccard(left: np.ndarray, right: np.ndarray) -> float:
