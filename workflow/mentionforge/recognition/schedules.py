@@ -107,7 +107,7 @@ def _read(schedule: Schedule, settings: TaggerRecognizer, policy: Discontinuous,
     if teacher is None or schedule not in TAUGHT or not synthetic.documents:
         return units.training(synthetic.documents, synthetic.mentions, policy)
     say(f"the real-only model reads {len(synthetic.documents):,} synthetic notes")
-    read = Tagger.load(teacher, dtype=settings.dtype).read(synthetic.documents)
+    read = Tagger.load(teacher, dtype=settings.dtype).read(synthetic.documents, what="synthetic notes")
     if schedule == "relabelled_then_real":
         more = {doc.doc_id: [span for span, score in mentions(doc, read[doc.doc_id]) if score >= settings.relabel.min_score] for doc in synthetic.documents}
         return units.training(synthetic.documents, synthetic.mentions, policy, more=more)

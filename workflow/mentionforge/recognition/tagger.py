@@ -20,6 +20,7 @@ from transformers import logging as transformers_logging
 
 from mentionforge.errors import UserError
 from mentionforge.gold import TAGS
+from mentionforge.progress import track
 from mentionforge.recognition.sentences import Document
 from mentionforge.recognition.windows import Window, Windows
 from mentionforge.text import Span
@@ -117,26 +118,28 @@ class Tagger:
         with torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
             return self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
 
-    def probabilities(self, sentences: Sequence[Sequence[str]], batch_size: int = 64) -> list[np.ndarray]:
-        """Tag probabilities of each word, one [words, 3] array per sentence."""
+    def probabilities(self, sentences: Sequence[Sequence[str]], batch_size: int = 64, what: str | None = None) -> list[np.ndarray]:
+        """Tag probabilities of each word, one [words, 3] array per sentence; `what` is read, where that is to be shown."""
         windows = self.windows.cut(sentences)
         found = [np.zeros((len(sentence), len(TAGS)), dtype=np.float32) for sentence in sentences]
         # Longest first: little padding, and a batch that does not fit fails at once.
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].pieces), i))
         self.model.eval()
-        with torch.inference_mode():
+        progress = track(f"{what}, stretches read", len(order)) if what else contextlib.nullcontext(lambda units: None)
+        with torch.inference_mode(), progress as tick:
             for begin in range(0, len(order), batch_size):
                 batch = [windows[i] for i in order[begin : begin + batch_size]]
                 probabilities = torch.softmax(self.logits(batch), dim=-1).cpu().numpy()
                 for row, window in zip(probabilities, batch, strict=True):
                     found[window.sentence][window.words] = row[window.positions]
+                tick(len(batch))
         return found
 
-    def read(self, documents: Sequence[Document], batch_size: int = 64) -> dict[str, np.ndarray]:
+    def read(self, documents: Sequence[Document], batch_size: int = 64, what: str | None = None) -> dict[str, np.ndarray]:
         """Tag probabilities of each document's words, [words, 3]; sentences are read on their own."""
         where = [(doc, sentence) for doc in documents for sentence in doc.sentences]
         found = {doc.doc_id: np.zeros((len(doc.words), len(TAGS)), dtype=np.float32) for doc in documents}
-        for (doc, sentence), probabilities in zip(where, self.probabilities([doc.tokens(s) for doc, s in where], batch_size), strict=True):
+        for (doc, sentence), probabilities in zip(where, self.probabilities([doc.tokens(s) for doc, s in where], batch_size, what), strict=True):
             found[doc.doc_id][slice(*sentence)] = probabilities
         return found
 
