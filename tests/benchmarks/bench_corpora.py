@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import resource
 import string
 import subprocess
 import sys
@@ -69,11 +70,11 @@ def main() -> None:
 
 
 def read(base: Path, name: str, files: dict[str, Path], kb: Path, sentences: str, duplicates: str) -> tuple[float, list[float], float]:
-    """Wall seconds, resident MiB every half second, and the peak, of reading a corpus."""
+    """Wall seconds, resident MiB every half second, and the peak, of reading a corpus; processor time is printed."""
     settings = {"reader": "pubtator", "kb": "kb", "entity_types": ["Disease"] if name != "ncbi_disease" else [], "duplicates": duplicates}
     spec = base / f"{name}.json"
     spec.write_text(json.dumps({"kind": "corpora", "name": name, "settings": {**settings, "splits": {s: [str(p)] for s, p in files.items()}}}))
-    begun, over_time = time.monotonic(), []
+    begun, over_time, before = time.monotonic(), [], resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen([sys.executable, "-c", READ, str(spec), str(kb), str(base / "out" / name), sentences], stderr=subprocess.PIPE, text=True)
     while process.poll() is None:
         status = Path(f"/proc/{process.pid}/status")
@@ -83,8 +84,10 @@ def read(base: Path, name: str, files: dict[str, Path], kb: Path, sentences: str
     told = process.stderr.read() if process.stderr else ""
     if process.returncode:
         raise SystemExit(f"reading {name} failed: {told[-500:]}")
-    print(told.splitlines()[-1], flush=True)
-    return time.monotonic() - begun, over_time, max(over_time)
+    seconds, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{told.splitlines()[-1]}; {spent:.1f} s of processor time", flush=True)
+    return seconds, over_time, max(over_time)
 
 
 def write_kb(folder: Path, paths: list[Path]) -> Path:
