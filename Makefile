@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition
+.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking
 
 venv: $(INSTALLED)
 
@@ -74,3 +74,9 @@ bench-gpu: $(INSTALLED)
 bench-recognition: models
 	snakemake --configfile config/open.yaml -- results/open/corpora/ncbi_disease/mentions.parquet
 	python tests/benchmarks/recognition.py
+
+EMBEDDED := $(foreach s,kb.open corpus.ncbi_disease generator.names generator.template,results/open/embeddings/mention/$(s)/entries.parquet)
+CHOSEN := $(foreach s,naive ideal supplemental ablation,$(foreach g,names template,results/open/augmentation/ncbi_disease/$(g)/$(s)/notes.parquet))
+bench-linking: $(INSTALLED)
+	snakemake $(EMBEDDED) $(CHOSEN) --configfile config/open.yaml
+	python tests/benchmarks/linking.py
