@@ -22,7 +22,7 @@ def brute_force(finished: Path, corpus: str, generator: str, strategy: str, link
         return frame, np.load(folder / "vectors.npy")[frame["vector"].to_numpy()].astype(np.float64)
 
     frame, vectors = load(f"corpus.{corpus}")
-    queries = (frame["split"] == "test").to_numpy()
+    queries = ((frame["split"] == "test") & (frame["cuis"].str.len() > 0)).to_numpy()  # mentions without a concept are embedded, not ranked
     parts = []
     if "train" in index.split("+"):
         train = (frame["split"] == "train").to_numpy()
