@@ -1,6 +1,7 @@
 """Embedding of sources and linking, against brute force over all entries."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from mentionforge import tables
-from mentionforge.config import EncoderLinker, Index, load_config, spec_text
+from mentionforge.config import EncoderLinker, Index, SelfAlignedLinker, load_config, spec_text
 from mentionforge.corpora.commands import app as corpora_app
 from mentionforge.errors import UserError
 from mentionforge.kb.commands import app as kb_app
@@ -196,6 +197,31 @@ def test_link_equals_brute_force(tmp_path, sources, augmented, shared):
     again = tmp_path / "again.parquet"
     linked(tmp_path, linker_of(tmp_path, metric="ip"), index_of(tmp_path, *sources), corpus, again, kb=kb if "kb" in sources else None, **more)
     assert tables.read(tables.LINKED, again).equals(tables.read(tables.LINKED, out))
+
+
+@pytest.mark.parametrize("kind", ["mention", "context", "self_aligned"])
+def test_a_thousand_mentions_equal_brute_force(tmp_path, kind):
+    """Linkers with vectors, whoever made them: every rank of 1,000 mentions on train and names."""
+    vectors = grid(1200, 8)
+    cuis = [[f"C{RNG.integers(0, 300):03d}"] for _ in range(1200)]
+    corpus = entries(tmp_path, "m", vectors, cuis, splits=["train"] * 200 + ["test"] * 1000)
+    kb_vectors, kb_cuis = grid(500, 8), [sorted({f"C{c:03d}" for c in RNG.integers(0, 300, RNG.integers(1, 3))}) for _ in range(500)]
+    kb = entries(tmp_path, "k", kb_vectors, kb_cuis)
+    settings = {"kind": kind, "model": "minilm"}
+    linker = spec(tmp_path, "linkers", SelfAlignedLinker(**settings) if kind == "self_aligned" else EncoderLinker(metric="ip", **settings))
+    linked(tmp_path, linker, index_of(tmp_path, "train", "kb"), corpus, tmp_path / "p.parquet", kb=kb)
+    found = read(tmp_path / "p.parquet")
+    assert len(found) == 1000
+    # Products of halves are exact; without settings to the contrary, cosine takes the vectors as they are.
+    decimals = 6 - max(0, round(math.log10(np.square(vectors).sum(1).mean())))
+    scores = np.round(vectors[200:].astype(np.float64) @ np.concatenate([vectors[:200], kb_vectors]).astype(np.float64).T, decimals)
+    for number, row in enumerate(scores.tolist()):
+        best: dict[str, list[float]] = {}
+        for score, concepts in zip(row, cuis[:200] + kb_cuis, strict=True):
+            for cui in concepts:
+                best.setdefault(cui, []).append(score)
+        order = sorted(best, key=lambda c: (-max(best[c]), -best[c].count(max(best[c])), c))[:100]
+        assert found[f"m{200 + number:05d}"] == [(c, max(best[c])) for c in order]
 
 
 def test_demo_cell_equals_brute_force(root, minilm, tmp_path, monkeypatch):
