@@ -16,6 +16,7 @@ import torch
 
 from mentionforge import models
 from mentionforge.gold import flatten
+from mentionforge.progress import track
 from mentionforge.recognition import sentences, training
 from mentionforge.recognition.tagger import Tagger
 
@@ -87,9 +88,12 @@ def main() -> None:
     dev = training.Dev(held, {(d.doc_id, s) for d in held for s in flatten(d.words, gold.get(d.doc_id, []), "longest").spans})
     folder = models.folder(arguments.model)
     runs = [Run(kind, seed, folder, examples, arguments.steps) for seed in (1, 2) for kind in ("plain", "mentionforge")]
-    while runs[0].taken < arguments.steps:
-        for run in runs:
-            run.turn(min(TURN, arguments.steps - run.taken))
+    with track("steps", arguments.steps * len(runs)) as tick:
+        while runs[0].taken < arguments.steps:
+            for run in runs:
+                count = min(TURN, arguments.steps - run.taken)
+                run.turn(count)
+                tick(count)
     print(
         f"{len(examples):,} sentences, batch {BATCH}, {arguments.steps} steps each, {runs[0].tagger.autocast or torch.float32}, {torch.get_num_threads()} threads"
     )
