@@ -1,5 +1,6 @@
 """PubTator and ShARe readers: exact errors with file and row, counted repairs, and nothing else on damaged files."""
 
+import gc
 import gzip
 import re
 import tempfile
@@ -157,16 +158,15 @@ def test_crlf_and_byte_order_mark_change_nothing_but_the_counts(pubtator_of):
 
 
 def test_pubtator_streams_with_flat_memory(tmp_path):
-    """Ten times the documents need no more memory: the first is yielded before the second is read."""
-    peaks = []
-    for n in (200, 2000):
-        path = tmp_path / f"{n}.txt"
-        path.write_text("".join(f"{i}|t|Gout {i}\n{i}|a|{'Flu and gout. ' * 60}\n{i}\t0\t4\tGout\tDisease\tD1\n\n" for i in range(n)))
-        tracemalloc.start()
-        assert sum(len(d.annotations) for d in pubtator.stream(path, "MSH", (), Tally())) == n
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.5 * peaks[0] < 300_000
+    """A file of two megabytes is read with a few hundred kilobytes: the first document is yielded before the second is read."""
+    path = tmp_path / "many.txt"
+    path.write_text("".join(f"{i}|t|Gout {i}\n{i}|a|{'Flu and gout. ' * 60}\n{i}\t0\t4\tGout\tDisease\tD1\n\n" for i in range(2000)))
+    gc.collect()
+    tracemalloc.start()
+    assert sum(len(d.annotations) for d in pubtator.stream(path, "MSH", (), Tally())) == 2000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300_000 < path.stat().st_size / 5
 
 
 @pytest.mark.parametrize("name", ["corpus.txt.gz", "corpus"])
