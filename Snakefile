@@ -31,6 +31,8 @@ rule all:
     default_target: True
     input:
         rules.summary.output,
+        rules.tidy.output,
+        rules.page.output,
         EVALUATED,
         SCORED_END_TO_END,
         COMPARED,
@@ -41,3 +43,7 @@ rule all:
         ALL_CARDS,
     message:
         "everything is there"
+
+
+onsuccess:
+    shell("mentionforge report headline {R:q} || true")

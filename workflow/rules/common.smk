@@ -30,6 +30,7 @@ from mentionforge.config import (
     spec_text,
 )
 from mentionforge.errors import UserError
+from mentionforge.provenance import digest
 
 try:
     CONFIG = load_config(config, root=Path.cwd())
@@ -41,6 +42,7 @@ if CONFIG.mirror:
     os.environ.setdefault("MENTIONFORGE_MIRROR", CONFIG.mirror)
 
 R = CONFIG.results
+CONFIG_DIGEST = digest(CONFIG.model_dump_json(exclude={"results", "resources", "mirror", "report"}))
 RESOURCES = CONFIG.resources
 RECOGNITION = recognition_cells(CONFIG)
 CROSS = cross_cells(CONFIG)
@@ -535,3 +537,19 @@ def finetune_documents(wildcards):
 def finetuned_on_flag(wildcards, input):
     """Folder of that corpus, as a command-line flag."""
     return " ".join(f"--finetuned-on {shlex.quote(str(Path(path).parent))}" for path in as_list(input.get("finetuned_on", [])))
+
+
+def licensed_entries(wildcards):
+    """Command-line flags that name the licensed entries, whose texts the page leaves out, and whether it is private."""
+    found = [f"kbs/{kb}" for kb in USED_KBS if getattr(CONFIG.kbs[kb], "licensed", None)]
+    found += [f"corpora/{c}" for c in USED_CORPORA if CONFIG.corpora[c].licensed]
+    found += [f"generators/{g}" for g in USED_GENERATORS if licensed_text(g)]
+    return shlex.join([*(part for entry in found for part in ("--licensed", entry)), *(["--private"] if CONFIG.report.private else [])])
+
+
+def licensed_text(generator):
+    """Whether a generator's notes may hold licensed text: its own, its knowledge base's, or that of the corpus it was fine-tuned on."""
+    g = CONFIG.generators[generator]
+    finetune = getattr(g, "finetune", None)
+    entries = [g, CONFIG.kbs[g.kb], *([CONFIG.corpora[finetune.corpus]] if finetune else [])]
+    return any(getattr(entry, "licensed", None) for entry in entries)

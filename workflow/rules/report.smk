@@ -2,9 +2,10 @@
 
 REQUIRED INPUTS
     {results}/evaluation/{recognition,normalization}/{corpus}.parquet, {results}/generation/{generator}/funnel.json
-    {results}/{kb,corpora}/*/stats.json
+    {results}/statistics/{task}/{corpus}/{comparisons,changes}.parquet, {results}/{kb,corpora}/*/stats.json, benchmarks
 OUTPUTS
-    {results}/summary/{recognition,normalization,generation}.csv, summary.md
+    {results}/summary/{recognition,normalization,generation,metrics,comparisons,runtime}.csv, summary.md, tables.md, tables.tex
+    {results}/report/index.html, {results}/summary/figures/*.{svg,pdf}
 """
 
 
@@ -34,3 +35,60 @@ rule summary:
         "write the summary tables"
     shell:
         "mentionforge report summary {params.inputs} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule tidy:
+    """One row per cell and metric, per comparison and per job, with provenance; the tables in the paper's layout."""
+    input:
+        metrics=EVALUATED,
+        comparisons=[path for path in COMPARED if path.endswith("comparisons.parquet")],
+        models=[f"{RESOURCES}/models/{m}/fetched.json" for m in USED_MODELS],
+    output:
+        metrics=report(f"{R}/summary/metrics.csv", caption="../report/metrics.rst", category="Tables"),
+        comparisons=report(f"{R}/summary/comparisons.csv", caption="../report/comparisons.rst", category="Tables"),
+        runtime=report(f"{R}/summary/runtime.csv", caption="../report/runtime.rst", category="Tables"),
+        markdown=f"{R}/summary/tables.md",
+        latex=f"{R}/summary/tables.tex",
+    log:
+        f"{R}/logs/report/tidy.log",
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        results=R,
+        inputs=flags(metrics="--metrics", comparisons="--comparisons", models="--model"),
+        digest=CONFIG_DIGEST,
+    message:
+        "write the tidy tables"
+    shell:
+        "mentionforge report tidy {params.results:q} {params.inputs} --config-digest {params.digest} 2>&1 | tee {log:q}"
+
+
+rule page:
+    """The report: one HTML file that opens offline, and its figures as SVG and PDF."""
+    input:
+        metrics=EVALUATED,
+        comparisons=[path for path in COMPARED if path.endswith("comparisons.parquet")],
+        changes=[path for path in COMPARED if path.endswith("changes.parquet")],
+        models=[f"{RESOURCES}/models/{m}/fetched.json" for m in USED_MODELS],
+        tables=[path for path in ALL_TABLES if path.endswith(("mentions.parquet", "concepts.parquet", "names.parquet", "stats.json"))],
+        generation=[path for path in ALL_GENERATION if path.endswith(("located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json"))],
+    output:
+        page=report(f"{R}/report/index.html", caption="../report/page.rst", category="Report"),
+        figures=report(directory(f"{R}/summary/figures"), patterns=["{name}.svg"], caption="../report/figures.rst", category="Figures"),
+    log:
+        f"{R}/logs/report/page.log",
+    benchmark:
+        f"{R}/benchmarks/report/page.tsv"
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        results=R,
+        inputs=flags(metrics="--metrics", comparisons="--comparisons", models="--model"),
+        digest=CONFIG_DIGEST,
+        privacy=licensed_entries,
+        concepts=CONFIG.report.browser_concepts,
+    message:
+        "write the report page"
+    shell:
+        "mentionforge report page {params.results:q} {params.inputs} --config-digest {params.digest} {params.privacy} --concepts {params.concepts}"
+        " --out {output.page:q} 2>&1 | tee {log:q}"

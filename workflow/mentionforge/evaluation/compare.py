@@ -262,6 +262,8 @@ def mention_groups(corpus: Path, kb: Path, mention_ids: Sequence[str], chosen: S
 
 def compared(outcomes: Outcomes, found: Sequence[Comparison], groups: Sequence[Group], settings: Statistics) -> list[dict[str, Any]]:
     """Rows of tables.COMPARISONS."""
+    from scipy.sparse import csr_array
+
     contrasts = {c: _contrast(outcomes, c) for c in found}
     shares = {cell: outcomes.right[sorted(runs.values())].mean(0) for cell, runs in outcomes.runs.items()}
     rows: list[dict[str, Any]] = []
@@ -269,13 +271,15 @@ def compared(outcomes: Outcomes, found: Sequence[Comparison], groups: Sequence[G
         for group in groups:
             part = [c for c in found if group.of is None or group.of == (c.cell.generator, c.cell.strategy)]
             documents, column = np.unique(outcomes.documents[group.members], return_inverse=True)
-            sums = np.zeros((len(group.members), len(documents)))
-            sums[np.arange(len(column)), column] = 1  # [mentions, documents]
+            sums = csr_array((np.ones(len(column)), (np.arange(len(column)), column)))  # [mentions, documents]
+            used = sorted({run for c in part for run in (*contrasts[c].runs, *contrasts[c].reference)})
+            place = {run: i for i, run in enumerate(used)}
+            moved_to = [Contrast(tuple(place[r] for r in c.runs), tuple(place[r] for r in c.reference), c.paired) for c in map(contrasts.__getitem__, part)]
             scored = {"acc@1" if outcomes.counts is None else "strict_recall": outcomes.right}
             if outcomes.reciprocal is not None and group.slice in ("all", "bucket"):
                 scored["mrr"] = outcomes.reciprocal
             for metric, values in scored.items():
-                result = _estimate(values[:, group.members] @ sums, sums.sum(0), [contrasts[c] for c in part], settings)
+                result = _estimate(values[used][:, group.members] @ sums, np.bincount(column).astype(float), moved_to, settings)
                 extra: dict[str, Any] = {"n": len(group.members), "documents": len(documents), "few": len(group.members) < settings.small}
                 for i, c in enumerate(part):
                     gap = shares[c.cell][group.members] - shares[c.reference][group.members]

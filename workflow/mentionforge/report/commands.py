@@ -24,6 +24,53 @@ def summary(
     summarize(metrics, funnel, corpus, kb, model, out)
 
 
+METRICS = typer.Option([], "--metrics", help="Metrics table; may be repeated.")
+COMPARISONS = typer.Option([], "--comparisons", help="Comparisons table; may be repeated.")
+MODELS = typer.Option([], "--model", help="Stamp of the weights of a model; may be repeated.")
+RESULTS = typer.Argument(Path("results"), help="Results folder.")
+DIGEST = typer.Option("", help="Digest of the resolved configuration.")
+
+
+@app.command("tidy")
+def tidy(
+    results: Path = RESULTS,
+    metrics: list[Path] = METRICS,
+    comparisons: list[Path] = COMPARISONS,
+    model: list[Path] = MODELS,
+    config_digest: str = DIGEST,
+) -> None:
+    """Write metrics.csv, comparisons.csv, runtime.csv, and the tables in the paper's layout, into the summary folder."""
+    from mentionforge.report.tidy import write_tidy
+
+    write_tidy(results, metrics, comparisons, model, config_digest)
+
+
+@app.command("page")
+def page(
+    results: Path = RESULTS,
+    metrics: list[Path] = METRICS,
+    comparisons: list[Path] = COMPARISONS,
+    model: list[Path] = MODELS,
+    config_digest: str = DIGEST,
+    licensed: list[str] = typer.Option([], help="A licensed entry, as kbs/umls; may be repeated."),
+    private: bool = typer.Option(False, "--private", help="Keep the texts of licensed entries: the page stays private."),
+    concepts: int = typer.Option(400, help="Concepts in the mention browser."),
+    out: Path = typer.Option(..., help="HTML file to write."),
+) -> None:
+    """Write the report page, and its figures as SVG and PDF."""
+    from mentionforge.report.page import write_page
+
+    write_page(results, metrics, comparisons, model, config_digest, licensed, private, concepts, out)
+
+
+@app.command("headline")
+def headline(results: Path = RESULTS) -> None:
+    """Print the best cells, their gain over the baseline, and where the report lies."""
+    from mentionforge.report.page import print_headline
+
+    print_headline(results)
+
+
 @app.command("show")
 def show(results: Path = typer.Argument(Path("results"), help="Results folder.")) -> None:
     """Print the summary of a results folder."""

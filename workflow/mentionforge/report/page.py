@@ -1,0 +1,387 @@
+"""The report page: one HTML file with its data, charts, tables and libraries inside; it opens offline, without a server.
+
+Vega comes from vl-convert, DataTables from itables, both as installed; page/ holds the template, the style and the few lines that tie
+them together. Every number is read from tables and files of the results folder. Texts of licensed inputs are left out
+unless the page is private.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentionforge import __version__, tables
+from mentionforge.config import NONE
+from mentionforge.provenance import git_revision, versions
+from mentionforge.report import figures, tidy
+from mentionforge.report.summary import PACKAGES, funnel_frame
+
+FOLDER = Path(__file__).parent / "page"
+NOTES, NAMES = 5, 25
+"""Most notes per generator and concept, and most names of a concept, in the mention browser."""
+
+CLAIMS = (
+    "Published (arXiv 2410.07951): +3 to +9 points overall and +20 to +55 on unseen concepts for normalization; +1 to +2 points F1 for recognition. "
+    "Its protocol: index of training mentions, gold test mentions, UMLS concepts, SapBERT and KrissBERT, text of LLaMA-2-13B. "
+    "Other models, corpora and concepts than here, so only the direction can be compared."
+)
+
+
+def write_page(
+    results: Path,
+    metrics: Sequence[Path],
+    comparisons: Sequence[Path],
+    models: Sequence[Path],
+    config_digest: str,
+    licensed: Collection[str],
+    private: bool,
+    concepts: int,
+    out: Path,
+) -> None:
+    """Write index.html, and the figures as SVG and PDF into results/summary/figures.
+
+    Args:
+        results: Results folder.
+        metrics: tables.METRICS of each task and corpus.
+        comparisons: tables.COMPARISONS of each task and corpus; tables.CHANGES lies beside each.
+        models: Stamps (fetched.json) of the weights used.
+        config_digest: Digest of the resolved configuration.
+        licensed: Licensed entries, as KIND/NAME (kbs/umls); their texts are left out unless `private`.
+        private: Whether the page stays with people who may read them.
+        concepts: Most concepts in the mention browser.
+        out: index.html.
+    """
+    import jinja2
+
+    scores = tidy.tidy_metrics(metrics, results, models, config_digest)
+    found = tidy.tidy_comparisons(comparisons, config_digest)
+    used = sorted(set(scores["generator"]) - {NONE})
+    generation = funnel_frame([results / "generation" / g / "funnel.json" for g in used])
+    shown = (
+        figures.difference_figures(found) + figures.index_figure(scores) + figures.funnel_figure(generation) + figures.runtime_figure(tidy.benchmarks(results))
+    )
+    figures.save(shown, results / "summary" / "figures")
+    hidden = set() if private else set(licensed)
+    browser = concept_browser(results, scores, comparisons, used, hidden, concepts)
+    data = {
+        "figures": {f.name: figures.records(f.data) for f in shown},
+        "specs": [
+            {
+                "name": f.name,
+                "panels": [{"spec": chart.to_dict(validate=False)} for _, chart in f.panels],
+                "selectors": {k: v for k, (_, v) in f.selectors.items()},
+            }
+            for f in shown
+        ],
+        "config": {"light": figures.config(), "dark": figures.config("#e4e6e7", "#363d43", "#7b858e")},
+        "tables": data_tables(scores, found, tidy.benchmarks(results), browser),
+        "browser": browser,
+    }
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    template = environment.from_string((FOLDER / "page.html.jinja").read_text(encoding="utf-8"))
+    raw = _libraries() | {name: (FOLDER / file).read_text(encoding="utf-8") for name, file in (("css", "page.css"), ("js", "page.js"))}
+    raw["data"] = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
+    page = template.render(
+        **{name: _safe(text) for name, text in raw.items()},
+        **_words(results, scores, found, generation, shown, hidden, config_digest, used),
+        has_browser=bool(browser),
+        version=__version__,
+        itables=versions("itables")["itables"],
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.tmp")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(out)
+
+
+def _safe(text: str) -> Any:
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
+def _libraries() -> dict[str, str]:
+    """Vega's bundle, and DataTables' with its exports as names of the page's own module."""
+    from importlib import resources
+
+    import vl_convert
+
+    folder = resources.files("itables") / "html"
+    bundle = (folder / "dt_bundle.js").read_text(encoding="utf-8")
+    exported = re.search(r"export\s*\{([^}]*)\}", bundle)
+    if exported is None:
+        raise AssertionError("itables' bundle exports nothing; it has changed its form")
+    table = next(pair.split(" as ")[0].strip() for pair in exported[1].split(",") if pair.strip().endswith(" as default"))
+    bundle = bundle.replace(exported[0], f"const DataTable={table}")
+    bundle_of: Any = vl_convert.javascript_bundle  # its snippet is optional, though its types say otherwise
+    vega = str(bundle_of())
+    # An inline script ends at the first closing tag, also inside a string.
+    return {
+        "vega": vega.replace("</script", "<\\/script"),
+        "tables_js": bundle.replace("</script", "<\\/script"),
+        "table_css": (folder / "dt_bundle.css").read_text(encoding="utf-8"),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------------ words
+
+
+def best(found: pd.DataFrame, task: str = "normalization") -> Any:
+    """The comparison with the baseline, over all mentions, whose cell has the highest score; of equals the largest gain."""
+    metric = "acc@1" if task == "normalization" else "strict_f1"
+    part = found[(found["task"] == task) & (found["against"] == "baseline") & (found["slice"] == "all") & (found["metric"] == metric)]
+    return None if part.empty else part.sort_values(["value", "difference"], ascending=False).iloc[0]
+
+
+def sentence(row: Any) -> str:
+    """A comparison in words: cell, score, gain with interval, n."""
+    measure = "acc@1" if row["metric"] == "acc@1" else "strict F1"
+    return (
+        f"{row['corpus']}, {row['system']}, {row['variant']}: {row['generator']} with {row['strategy']} reaches {measure} {100 * row['value']:.1f}, "
+        f"{100 * row['difference']:+.1f} points against {100 * row['reference']:.1f} without synthetic text"
+        + ("" if pd.isna(row["low"]) else f" (95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, Holm p {row['p_holm']:.3g})")
+        + f"; n = {row['n']:,} mentions in {row['documents']:,} documents."
+    )
+
+
+def print_headline(results: Path) -> None:
+    """Print the best cell of each task, the largest gain over the baseline, and where the report lies, on one screen."""
+    from rich.console import Console
+
+    path = results / "summary" / "comparisons.csv"
+    if not path.is_file():
+        return
+    found = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    console = Console(highlight=False, soft_wrap=True)
+    for task in ("normalization", "recognition"):
+        row = best(found, task)
+        if row is not None:
+            console.print(f"Best {task}: {sentence(row)}")
+    console.print(f"Report: {results}/report/index.html   Tables: {results}/summary/   Settings: {results}/specs/")
+
+
+def _words(
+    results: Path,
+    scores: pd.DataFrame,
+    found: pd.DataFrame,
+    generation: pd.DataFrame,
+    shown: Sequence[figures.Figure],
+    hidden: set[str],
+    config_digest: str,
+    used: Sequence[str],
+) -> dict[str, Any]:
+    """What the template shows besides the libraries and the data."""
+    cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
+    tops = [sentence(row) for task in ("normalization", "recognition") if (row := best(found, task)) is not None]
+    linking, tagging = (found[found["task"] == task] for task in ("normalization", "recognition"))
+    papers = []
+    for index in sorted(scores.loc[scores["task"] == "normalization", "variant"].unique(), key=lambda v: (v != "train", v)):
+        table = tidy.paper_table(scores, linking, index)
+        if len(table):
+            papers.append(_html_table(f"Normalization, index {index}", table, tidy.TABLES_NOTE + (f" {CLAIMS}" if index == "train" else "")))
+    recognized = tidy.recognition_table(scores, tagging)
+    if len(recognized):
+        papers.append(
+            _html_table("Recognition", recognized, "Strict entity scores on the test split in per cent, mean over seeds, and differences to real text alone.")
+        )
+    entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
+    current = {
+        "corpora": set(scores["corpus"]),
+        "generators": set(used),
+        "strategies": set(scores["strategy"]),
+        "linkers": set(scores.loc[scores["task"] == "normalization", "system"]),
+        "recognizers": set(scores.loc[scores["task"] == "recognition", "system"]),
+        "indexes": set(scores.loc[scores["task"] == "normalization", "variant"]),
+        "kbs": set(scores["kb"].dropna()),
+    }
+    specs = [
+        (f"{kind}/{name}", json.dumps(settings, indent=1, sort_keys=True, ensure_ascii=False))
+        for kind, named in entries.items()
+        for name, settings in sorted(named.items())
+        if name in current[kind]
+    ]
+    sources: Any = scores.drop_duplicates(["corpus", "kb"])[["corpus", "corpus_digest", "kb", "kb_release", "kb_digest"]]
+    revisions = sorted({*scores["model_revision"].dropna(), *scores["generator_revision"]} - {""})
+    run = [
+        {"title": "Versions", "rows": [("mentionforge", f"{__version__}, revision {git_revision()}"), *versions(*PACKAGES).items()]},
+        {"title": "Weights", "rows": [tuple(r.split("=", 1)) for r in sorted({w for r in revisions for w in r.split(" ")})]},
+        {
+            "title": "Corpora and knowledge bases",
+            "rows": [
+                (r.corpus, f"digest {r.corpus_digest}; knowledge base {r.kb}, digest {r.kb_digest}, release {r.kb_release or 'unnamed'}")
+                for r in sources.itertuples()
+            ],
+        },
+    ]
+    jobs = tidy.benchmarks(results)
+    left_out = " Texts of licensed inputs are left out: " + ", ".join(sorted(hidden)) + "." if hidden else ""
+    return {
+        "title": "Synthetic disease mentions: what they buy",
+        "lead": "Differences between cells of one experiment, each with the interval that its documents allow. Everything shown is in the results folder.",
+        "facts": [
+            ("cells", f"{cells:,}"),
+            ("corpora", ", ".join(sorted(current["corpora"]))),
+            ("generators", ", ".join(used) or "none"),
+            ("job time", f"{jobs['wall_s'].sum() / 60:,.0f} min in {len(jobs):,} jobs"),
+            ("revision", git_revision()),
+            ("configuration", config_digest),
+        ],
+        "headline": " ".join(["Highest score.", *tops]) if tops else "No cell has synthetic text yet.",
+        "paper": papers,
+        "figures": shown,
+        "browser_note": "Search a concept by name or CUI; choose a row to see its names, its synthetic notes with the mention marked, how each was found or why it was dropped, "
+        "and the test mentions that it fixed or broke." + left_out,
+        "tables": [
+            (
+                "comparisons",
+                "Comparisons",
+                "Differences to none (baseline), to controls, and to the dictionary in the index (kb), in points. p_holm is corrected over the family.",
+            ),
+            ("cells", "Cells", "Scores of every cell and seed on the test split in per cent."),
+            ("runtime", "Jobs", "Wall time and peak memory of every job."),
+        ],
+        "sections": [("headline", "Headline"), ("figures", "Figures"), ("browser", "Mentions"), ("numbers", "Numbers"), ("run", "Run")],
+        "run": run,
+        "specs": specs,
+    }
+
+
+def _html_table(title: str, table: pd.DataFrame, caption: str) -> dict[str, Any]:
+    columns = [{"name": str(c), "num": "," in str(c) or c == "seeds"} for c in table.columns]
+    rows = []
+    for values in table.fillna("").itertuples(index=False):
+        cells = [str(v).partition(" ") if c["num"] else (str(v), "", "") for v, c in zip(values, columns, strict=True)]
+        rows.append([{"main": main, "small": small, "num": c["num"]} for (main, _, small), c in zip(cells, columns, strict=True)])
+    return {"title": title, "columns": columns, "rows": rows, "caption": caption}
+
+
+# ----------------------------------------------------------------------------------------------------------------- tables
+
+
+def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, browser: dict[str, Any]) -> dict[str, Any]:
+    """Rows of the page's sortable tables."""
+    compared = found[found["metric"].isin(["acc@1", "strict_f1", "strict_recall", "strict_precision"])].copy()
+    for name, column in (("points", "difference"), ("from", "low"), ("to", "high"), ("score", "value")):
+        compared[name] = (100 * compared[column]).round(4)
+    names = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference_generator", "slice", "group", "metric"]
+    compared = compared[[*names, "score", "points", "from", "to", "p", "p_holm", "n", "documents", "runs", "fixed", "broken"]]
+    cells = scores[(scores["split"] == "test") & ~scores["metric"].str.contains("acc@(?:10|50|100)|token", regex=True)].copy()
+    cells["percent"] = (100 * cells["value"]).round(4)
+    cells = cells[["task", "corpus", "system", "variant", "generator", "strategy", "seed", "bucket", "metric", "percent", "n", "wall_s", "peak_mib"]]
+    result = {
+        "comparisons": _rows(compared, {"score": 1, "points": 1, "from": 1, "to": 1, "p": 4, "p_holm": 4, "fixed": 1, "broken": 1}),
+        "cells": _rows(cells, {"percent": 1, "wall_s": 1, "peak_mib": 0}),
+        "runtime": _rows(jobs, {"wall_s": 1, "cpu_s": 1, "peak_mib": 0}),
+    }
+    if browser:
+        frame = pd.DataFrame(
+            [
+                {
+                    "cui": cui,
+                    "concept": c["name"],
+                    "notes": c["notes_total"],
+                    "dropped": c["rejected_total"],
+                    "fixed": sum(len(m["fixed"]) for m in c["changes"]),
+                    "broken": sum(len(m["broken"]) for m in c["changes"]),
+                    "all names": "; ".join(c["names"]),
+                }
+                for cui, c in browser.items()
+            ]
+        )
+        result["concepts"] = _rows(frame, {}, hidden=["all names"])
+    return result
+
+
+def _rows(frame: pd.DataFrame, digits: dict[str, int], hidden: Sequence[str] = ()) -> dict[str, Any]:
+    columns = list(frame.columns)
+    numbers = [i for i, c in enumerate(columns) if pd.api.types.is_numeric_dtype(frame[c]) and frame[c].dtype != bool]
+    rows = frame.astype(object).where(frame.notna(), None).values.tolist()
+    return {
+        "columns": columns,
+        "rows": rows,
+        "numbers": numbers,
+        "digits": {columns.index(c): d for c, d in digits.items()},
+        "hidden": [columns.index(c) for c in hidden],
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------- browser
+
+
+def concept_browser(
+    results: Path, scores: pd.DataFrame, comparisons: Sequence[Path], used: Sequence[str], hidden: set[str], limit: int
+) -> dict[str, dict[str, Any]]:
+    """Concepts with their names, notes and changed test mentions, those with most changes and notes first."""
+    mentions: dict[tuple[str, str], dict[str, Any]] = {}
+    for corpus in sorted(scores["corpus"].unique()):
+        rows = tables.read(tables.MENTIONS, results / "corpora" / corpus / "mentions.parquet").to_pylist()
+        mentions |= {(corpus, row["mention_id"]): row for row in rows if row["split"] == "test"}
+    changes: dict[str, dict[tuple[str, str], dict[str, list[str]]]] = defaultdict(dict)
+    for path in comparisons:
+        corpus = path.parts[-2]
+        frame = tables.read(tables.CHANGES, path.with_name("changes.parquet")).to_pandas()
+        rows_of: Any = frame[frame["against"] == "baseline"].itertuples()
+        for row in rows_of:
+            by = f"{row.generator} {row.strategy} ({row.system}, {row.variant})"
+            for cui in mentions[corpus, row.mention_id]["cuis"]:
+                changes[cui].setdefault((corpus, row.mention_id), {"fixed": [], "broken": []})[str(row.change)].append(by)
+    notes: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    totals, dropped_totals, kept_of = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
+    dropped: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for generator in used:
+        folder = results / "generation" / generator
+        spans: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in tables.read(tables.SYNTHETIC_MENTIONS, folder / "mentions.parquet").to_pylist():
+            spans[row["note_id"]].append(row)
+        for note in tables.read(tables.LOCATED, folder / "located.parquet").to_pylist():
+            totals[note["cui"]] += 1
+            kept_of[note["cui"], generator] += 1
+            if f"generators/{generator}" in hidden or kept_of[note["cui"], generator] > NOTES:
+                continue
+            own = sorted(spans[note["note_id"]], key=lambda r: r["start"])
+            how = ", ".join(sorted({f"{r['match']} ({r['score']:.0f})" for r in own}))
+            found = {"generator": generator, "id": note["note_id"], "text": note["text"], "spans": [[r["start"], r["end"]] for r in own], "how": how}
+            notes[note["cui"]].append(found)
+        for row in tables.read(tables.REJECTED, folder / "rejected.parquet").to_pylist():
+            dropped_totals[row["cui"]] += 1
+            if len(dropped[row["cui"]]) < NOTES:
+                dropped[row["cui"]].append({"generator": generator, "id": row["note_id"], "reason": row["reason"]})
+    known = sorted({*changes, *totals, *dropped_totals}, key=lambda c: (-len(changes.get(c, ())), -totals[c], c))[:limit]
+    names: dict[str, list[str]] = defaultdict(list)
+    preferred: dict[str, tuple[str, str | None]] = {}
+    for kb in sorted(scores["kb"].dropna().unique()):
+        if f"kbs/{kb}" in hidden:
+            continue
+        wanted = set(known)
+        for row in tables.read(tables.CONCEPTS, results / "kb" / kb / "concepts.parquet").select(["cui", "preferred_name", "definition"]).to_pylist():
+            if row["cui"] in wanted:
+                preferred.setdefault(row["cui"], (row["preferred_name"], row["definition"]))
+        for row in tables.read(tables.NAMES, results / "kb" / kb / "names.parquet").select(["cui", "name"]).to_pylist():
+            if row["cui"] in wanted and row["name"] not in names[row["cui"]]:
+                names[row["cui"]].append(row["name"])
+    browser = {}
+    for cui in known:
+        moved = []
+        for (corpus, mention_id), moved_by in sorted(changes.get(cui, {}).items()):
+            licensed = f"corpora/{corpus}" in hidden
+            gold = mentions[corpus, mention_id]
+            moved.append({"corpus": corpus, "id": mention_id, "document": gold["doc_id"], "surface": None if licensed else gold["surface"], **moved_by})
+        name, definition = preferred.get(cui, ("", None))
+        browser[cui] = {
+            "name": name,
+            "definition": definition,
+            "names": names[cui][:NAMES],
+            "more_names": max(0, len(names[cui]) - NAMES),
+            "notes": notes[cui],
+            "notes_total": totals[cui],
+            "rejected": dropped[cui],
+            "rejected_total": dropped_totals[cui],
+            "changes": moved[:40],
+        }
+    return browser
