@@ -21,7 +21,8 @@ function applyTheme() {
   root.dataset.theme = theme();
   root.classList.toggle("dark", theme() === "dark");  // DataTables' own switch
   const button = document.getElementById("theme");
-  button.textContent = theme() === "dark" ? "Light theme" : "Dark theme";
+  button.textContent = theme() === "dark" ? "Light" : "Dark";
+  button.setAttribute("aria-label", theme() === "dark" ? "Light theme" : "Dark theme");
 }
 
 // ---- figures
@@ -33,7 +34,7 @@ async function draw(figure) {
     spec.autosize = { type: "fit-x", contains: "padding" };
     spec.datasets = { [figure.name]: data.figures[figure.name] };
     const holder = document.getElementById(`view-${figure.name}-${i}`);
-    const { view } = await vegaEmbed(holder, spec, { actions: false, renderer: "svg", config: data.config[theme()], tooltip: { theme: theme() } });
+    const { view } = await vegaEmbed(holder, spec, { actions: false, renderer: "svg", config: data.config[theme()], logLevel: vega.Error, tooltip: { theme: theme() } });
     for (const name of Object.keys(figure.selectors)) view.signal(name, chosen(figure, name));
     await view.runAsync();
     views[figure.name].push(view);
@@ -117,7 +118,6 @@ function concept(cui) {
   }
 }
 function browser() {
-  if (!data.tables.concepts) return;
   const made = table("concepts", { pageLength: 10, createdRow: (row) => { row.tabIndex = 0; row.setAttribute("role", "button"); } });
   const open = (row) => {
     const cui = made.row(row).data()[0];
@@ -127,7 +127,6 @@ function browser() {
   const body = document.querySelector("#table-concepts tbody");
   body.addEventListener("click", (e) => { const row = e.target.closest("tr"); if (row) open(row); });
   body.addEventListener("keydown", (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); open(e.target.closest("tr")); } });
-  if (state.values.get("concept")) concept(state.values.get("concept"));
 }
 
 readAddress();
@@ -140,7 +139,14 @@ for (const link of document.querySelectorAll("nav a")) link.addEventListener("cl
   e.preventDefault(); state.section = link.hash.slice(1); remember("", ""); document.getElementById(state.section).scrollIntoView();
 });
 figures();
-for (const id of Object.keys(data.tables)) if (id !== "concepts") table(id);
-browser();
+const near = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) {
+    near.unobserve(entry.target);
+    const id = entry.target.id.slice("table-".length);
+    if (id === "concepts") browser(); else table(id);
+  }
+}, { rootMargin: "600px" });
+for (const id of Object.keys(data.tables)) near.observe(document.getElementById(`table-${id}`));
+if (state.values.get("concept")) concept(state.values.get("concept"));
 if (state.section) document.getElementById(state.section)?.scrollIntoView();
 window.pageReady = true;
