@@ -27,6 +27,9 @@ function applyTheme() {
 
 // ---- figures
 const views = {};
+let moved = false;  // once the reader moves, the page stays where it is
+for (const kind of ["wheel", "touchstart", "keydown", "pointerdown"]) addEventListener(kind, () => { moved = true; }, { passive: true, once: true });
+const arrive = () => { if (state.section && !moved) document.getElementById(state.section)?.scrollIntoView({ behavior: "instant" }); };
 async function draw(figure) {
   views[figure.name] = [];
   for (const [i, panel] of figure.panels.entries()) {
@@ -34,11 +37,12 @@ async function draw(figure) {
     spec.autosize = { type: "fit-x", contains: "padding" };
     spec.datasets = { [figure.name]: data.figures[figure.name] };
     const holder = document.getElementById(`view-${figure.name}-${i}`);
-    const { view } = await vegaEmbed(holder, spec, { actions: false, renderer: "svg", config: data.config[theme()], logLevel: vega.Error, tooltip: { theme: theme() } });
+    const { view } = await vegaEmbed(holder, spec, { actions: false, renderer: "svg", config: data.config[theme()], logLevel: 1, tooltip: { theme: theme() } });
     for (const name of Object.keys(figure.selectors)) view.signal(name, chosen(figure, name));
     await view.runAsync();
     views[figure.name].push(view);
   }
+  arrive();
 }
 function chosen(figure, name) {
   const asked = state.values.get(`${figure.name}.${name}`);
@@ -144,9 +148,10 @@ const near = new IntersectionObserver((entries) => {
     near.unobserve(entry.target);
     const id = entry.target.id.slice("table-".length);
     if (id === "concepts") browser(); else table(id);
+    arrive();
   }
 }, { rootMargin: "600px" });
 for (const id of Object.keys(data.tables)) near.observe(document.getElementById(`table-${id}`));
 if (state.values.get("concept")) concept(state.values.get("concept"));
-if (state.section) document.getElementById(state.section)?.scrollIntoView();
+arrive();
 window.pageReady = true;
