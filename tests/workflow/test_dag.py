@@ -19,7 +19,8 @@ from mentionforge.report.rulegraph import picture
 
 OVERLAYS = sorted(p.relative_to(ROOT).as_posix() for p in [*(ROOT / "config").glob("*.yaml"), ROOT / "tests" / "mini.yaml"])
 MINI = ("--configfile", "tests/mini.yaml")
-SPEC, EVALUATE, SUMMARY = "spec", "evaluation normalization", "report summary"
+SPEC, EVALUATE, COMPARE, SUMMARY = "spec", "evaluation normalization", "evaluation compare", "report summary"
+REPORTS = {"report tidy": 1, "report page": 1}
 
 
 # ------------------------------------------------------------------------------------------------- shipped configurations
@@ -188,7 +189,9 @@ def test_a_linkers_setting_reruns_that_linker_alone(finished: Path, tmp_path: Pa
         "normalization search-kb": 2,
         "normalization link": 2 * 3 * 5,
         EVALUATE: 2,
+        COMPARE: 2,
         SUMMARY: 1,
+        **REPORTS,
     }
     assert all("context" in job.command for job in jobs if job.verb.startswith("normalization"))
     assert not any("/mention/" in job.command for job in jobs if job.verb.startswith("normalization"))
@@ -199,7 +202,7 @@ def test_a_new_strategy_adds_its_cells_alone(finished: Path, tmp_path: Path) -> 
     grid["normalization"][0]["strategies"].append("ideal")
     jobs = changed(finished, tmp_path, {"experiment": grid})
     # 2 corpora x 2 generators x (1 augment + 2 linkers x 3 indexes)
-    assert verbs(jobs) == {SPEC: 1, "augmentation choose": 4, "normalization link": 24, EVALUATE: 2, SUMMARY: 1}
+    assert verbs(jobs) == {SPEC: 1, "augmentation choose": 4, "normalization link": 24, EVALUATE: 2, COMPARE: 2, SUMMARY: 1, **REPORTS}
     assert all("/ideal/" in job.command for job in jobs if job.verb in ("augmentation choose", "normalization link"))
 
 
@@ -218,7 +221,9 @@ def test_a_new_corpus_touches_no_generation(finished: Path, tmp_path: Path) -> N
         "normalization search-kb": 2,
         "normalization link": 30,
         EVALUATE: 1,
+        COMPARE: 1,
         SUMMARY: 1,
+        **REPORTS,
     }
 
 
@@ -237,11 +242,14 @@ def test_a_sweep_adds_variants(finished: Path, tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------- deleting and rebuilding
 
-DETERMINISTIC = ("kb", "corpora", "augmentation", "normalization", "evaluation", "summary")
+DETERMINISTIC = ("kb", "corpora", "augmentation", "normalization", "evaluation", "statistics", "summary")
+TIMED = ("summary/metrics.csv", "summary/runtime.csv", "summary/figures/")
+"""Files with wall times, or pictures of them."""
 
 
 def digests(results: Path) -> dict[str, str]:
     files = [p for p in results.rglob("*") if p.is_file() and p.relative_to(results).parts[0] in DETERMINISTIC]
+    files = [p for p in files if not p.relative_to(results).as_posix().startswith(TIMED)]
     return {p.relative_to(results).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
 
 
@@ -263,10 +271,12 @@ def test_a_deleted_output_is_rebuilt_bit_by_bit(finished: Path, tmp_path: Path) 
         "recognition train": 2,
         EVALUATE: 1,
         "evaluation recognition": 1,
+        COMPARE: 2,
         SUMMARY: 1,
+        **REPORTS,
     }
     # The summary and the cards read all corpora; the comparison with test documents reads the one that the generator was fine-tuned on.
-    assert not any("demo_semeval" in job.command for job in jobs if job.verb not in (SUMMARY, "corpora leakage", "corpora cards"))
+    assert not any("demo_semeval" in job.command for job in jobs if job.verb not in (SUMMARY, *REPORTS, "corpora leakage", "corpora cards"))
     snakemake(folder, *MINI)
     assert digests(folder / "results") == before
 
