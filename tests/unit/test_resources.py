@@ -126,4 +126,4 @@ def test_config_check_counts() -> None:
     monkey.chdir(ROOT)
     done = CliRunner().invoke(cli.app, ["config", "check", "config.yaml"])
     monkey.undo()
-    assert done.exit_code == 0 and "234 normalization cells" in done.stdout
+    assert done.exit_code == 0 and "243 normalization cells" in done.stdout
