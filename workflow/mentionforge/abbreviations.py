@@ -22,6 +22,8 @@ _OPEN = {"(": ")", "[": "]"}
 _CUT = re.compile(r"[;,:]\s|\s[(\[]|\s(?:or|and)\s|\s?=\s")
 """Where a short form in brackets ends, if more follows: (DMD; MIM 310200)."""
 _SENTENCE = re.compile(r"[.!?][)\]\"']*\s+(?=[^\sa-z])|\n[ \t\r]*\n")
+_LIST = re.compile(r"[)\]]\s*(?:,|;|and\b|or\b)")
+"""A long form does not reach over an item of a list: anterior (ANT-MI) and inferior infarction."""
 _RELATION = re.compile(r"[<>=≤≥]")
 _PLURAL = re.compile(r"[A-Z0-9]s$")
 _BRACKET = re.compile(r"[(\[]")
@@ -98,7 +100,16 @@ def _replace(text: str, known: Mapping[str, str]) -> str:
         return text
     forms = {form: long for short, long in known.items() for form in (singular(short), f"{singular(short)}s")} | dict(known)
     either = "|".join(re.escape(form) for form in sorted(forms, key=lambda f: (-len(f), f)))
-    return re.sub(rf"(?<!\w)(?:{either})(?!\w)", lambda m: forms[m.group()], text)
+    return re.sub(rf"(?<!\w)(?:{either})(?!\w)", lambda m: _without_tail(forms[m.group()], text[m.end() :]), text)
+
+
+def _without_tail(long: str, rest: str) -> str:
+    """A long form without its last words if they follow: "HIT type II", where HIT is heparin-induced thrombocytopenia type II."""
+    words, following = long.split(), rest.lower().split()
+    for k in range(len(words) - 1, 0, -1):
+        if rest[:1].isspace() and [w.lower() for w in words[-k:]] == following[:k]:
+            return " ".join(words[:-k])
+    return long
 
 
 def _closing(text: str, at: int) -> int | None:
@@ -154,7 +165,8 @@ def _initials(short: str, text: str, begin: int, end: int) -> Span | None:
     words = list(re.finditer(r"\w+", text[begin:end]))[-len(short) :]
     if len(words) < len(short) or sorted(w.group()[0].upper() for w in words) != sorted(short) or words[-1].end() != end - begin:
         return None
-    return (begin + words[0].start(), end) if "(" not in text[begin + words[0].start() : end] else None
+    long = text[begin + words[0].start() : end]
+    return (begin + words[0].start(), end) if not any(bracket in long for bracket in "()[]") else None
 
 
 def _long_form(short: str, text: str, begin: int, end: int) -> Span | None:
@@ -171,7 +183,7 @@ def _long_form(short: str, text: str, begin: int, end: int) -> Span | None:
     most = min(len(short) + 5, 2 * len(short))
     if len(long.split()) > most or len(long) <= len(short) or any(long.count(a) != long.count(b) for a, b in _OPEN.items()):
         return None
-    if re.search(rf"(?<!\w){re.escape(singular(short))}s?(?!\w)", long):
+    if _LIST.search(long) or re.search(rf"(?<!\w){re.escape(singular(short))}s?(?!\w)", long):
         return None
     return at, end
 

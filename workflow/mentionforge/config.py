@@ -62,7 +62,7 @@ STAGE_VERSIONS = {
     "models": 1,
     "downloads": 1,
     "kbs": 2,
-    "corpora": 2,
+    "corpora": 3,
     "generators": 2,
     "strategies": 1,
     "recognizers": 1,
