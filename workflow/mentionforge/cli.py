@@ -37,6 +37,8 @@ resources = typer.Typer(help="Weights and published files.", no_args_is_help=Tru
 settings = typer.Typer(help="The configuration.", no_args_is_help=True)
 app.add_typer(resources, name="resources")
 app.add_typer(settings, name="config")
+results = typer.Typer(help="Results folders.", no_args_is_help=True)
+app.add_typer(results, name="results")
 
 
 @resources.command("fetch-model")
@@ -110,10 +112,22 @@ def check(files: list[Path] = typer.Argument(..., help="config.yaml, then overla
     typer.echo(f"valid: {len(recognition_cells(config))} recognition runs, {len(normalization_cells(config))} normalization cells, results in {config.results}")
 
 
+@results.command("compare")
+def compare_results(
+    a: str = typer.Argument(..., help="Results folder, or the git revision that its tables carry."),
+    b: str = typer.Argument(..., help="The other one."),
+    limit: int = typer.Option(30, help="At most this many scores, those that changed most."),
+) -> None:
+    """Say which cells changed between two results folders, and which settings."""
+    from mentionforge.report.difference import compare_results, folder_of
+
+    compare_results(folder_of(a), folder_of(b), limit)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2, never a traceback."""
     wanted = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
-    for stage in (wanted,) if wanted in STAGES else STAGES if wanted not in ("resources", "config") else ():
+    for stage in (wanted,) if wanted in STAGES else STAGES if wanted not in ("resources", "config", "results") else ():
         app.add_typer(importlib.import_module(f"mentionforge.{stage}.commands").app, name=stage)
     try:
         app()
