@@ -450,7 +450,7 @@ def normalization_predictions(wildcards):
 
 def normalization_calibrations(wildcards):
     """Rankings of dev mentions and unmapped test mentions of all normalization cells of a corpus."""
-    return [path.replace("/predictions.parquet", "/calibration.parquet") for path in normalization_predictions(wildcards)]
+    return [str(Path(path).with_name("calibration.parquet")) for path in normalization_predictions(wildcards)]
 
 
 def encoder_of(part):

@@ -54,7 +54,7 @@ rule tidy:
     conda:
         "../../envs/mentionforge.yaml"
     params:
-        results=R,
+        results=subpath(output.metrics, ancestor=2),
         inputs=flags(metrics="--metrics", comparisons="--comparisons", models="--model"),
         digest=CONFIG_DIGEST,
     message:
@@ -82,7 +82,7 @@ rule page:
     conda:
         "../../envs/mentionforge.yaml"
     params:
-        results=R,
+        results=subpath(output.page, ancestor=2),
         inputs=flags(metrics="--metrics", comparisons="--comparisons", models="--model"),
         digest=CONFIG_DIGEST,
         privacy=licensed_entries,
