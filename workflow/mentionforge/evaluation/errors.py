@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mentionforge import tables
+from mentionforge.evaluation.documents import GoldDocument
 from mentionforge.text import Span
-
-if TYPE_CHECKING:
-    from mentionforge.evaluation.recognition import GoldDocument
 
 CELL = ("generator", "strategy", "system", "variant")
 LENGTHS = (1, 2, 3, 4)

@@ -23,7 +23,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from mentionforge import tables, text
 from mentionforge.buckets import Buckets
 from mentionforge.config import NAME_PATTERN, TRAINED_ON, read_spec
 from mentionforge.errors import UserError
+from mentionforge.evaluation.documents import GoldDocument
 from mentionforge.evaluation.errors import error_rows
 from mentionforge.gold import Discontinuous, flatten, tags
 from mentionforge.progress import say
@@ -48,17 +49,6 @@ class Scores(NamedTuple):
     precision: float | None
     recall: float | None
     f1: float | None
-
-
-@dataclass(frozen=True)
-class GoldDocument:
-    """A document's words (characters), gold mentions (word spans), and the bucket and id of each."""
-
-    split: str
-    words: list[Span]
-    spans: tuple[Span, ...]
-    buckets: tuple[str, ...]
-    mention_ids: tuple[str, ...] = ()
 
 
 def evaluate(
