@@ -64,7 +64,9 @@ def main() -> None:
         start = time.perf_counter()
         with_kb, controls = ["train=train+kb"], ["names", "template"]
         base, out = folder / "normalization", folder / "out"
-        compare("normalization", folder / "c", folder / "corpus.json", folder / "kb", base, predictions, chosen, controls, with_kb, Statistics(), out)
+        compare(
+            "normalization", folder / "c", folder / "corpus.json", folder / "kb", base, predictions, chosen, controls, with_kb, Statistics(), out, threads=2
+        )
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"{seconds:.0f} s, {peak:,.0f} MiB at most")

@@ -8,7 +8,7 @@ import pytest
 from mentionforge import tables
 from mentionforge.config import Corpus, Statistics
 from mentionforge.errors import UserError
-from mentionforge.evaluation.compare import Cell, compare, comparisons, counted
+from mentionforge.evaluation.compare import Cell, Group, Outcomes, compare, compared, comparisons, counted
 
 RNG = np.random.default_rng(17)
 DOCUMENTS, PER_DOCUMENT = 30, 6
@@ -137,6 +137,16 @@ def test_every_row_equals_plain_counts(run):
             gaps = [np.mean([score(f[m]) for f in here]) - np.mean([score(f[m]) for f in there]) for m in wanted]
             assert row.fixed == pytest.approx(sum(g for g in gaps if g > 0)) and row.broken == pytest.approx(-sum(g for g in gaps if g < 0))
             assert row.difference == pytest.approx((row.fixed - row.broken) / row.n)
+
+
+def test_threads_change_nothing():
+    """Every group has its own random stream: the rows are the same, in the same order, however many threads there are."""
+    right = RNG.integers(0, 2, (3, 120)).astype(float)
+    cells = [Cell("none", "none", "m", "train"), Cell("llm", "naive", "m", "train"), Cell("names", "naive", "m", "train")]
+    outcomes = Outcomes({cell: {"": i} for i, cell in enumerate(cells)}, np.repeat(np.arange(24), 5), [f"m{i}" for i in range(120)], right, right / 2)
+    groups = [Group("all", "all", np.arange(120)), *(Group("bucket", str(i), np.flatnonzero(RNG.random(120) < 0.4)) for i in range(6))]
+    one, four = (compared(outcomes, comparisons(cells, ["names"], {}), groups, Statistics(resamples=199), threads=n) for n in (1, 4))
+    assert one == four and len(one) == 2 * 7 * 3
 
 
 def test_groups_partition_the_mentions(run):

@@ -94,5 +94,6 @@ rule compare:
         "compare the {wildcards.task} cells of {wildcards.corpus}"
     shell:
         "mentionforge evaluation compare --task {wildcards.task} --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q} --kb {params.kb:q}"
-        " --base {params.base:q} {params.chosen} {params.references} --statistics {params.statistics:q} --out {params.out:q}"
+        " --base {params.base:q} {params.chosen} {params.references} --statistics {params.statistics:q}"
+        " --threads {threads} --out {params.out:q}"
         " {input.predictions:q} 2>&1 | tee {log:q}"

@@ -73,13 +73,14 @@ def compare(
     control: list[str] = CONTROL,
     with_kb: list[str] = WITH_KB,
     statistics: str = STATISTICS,
+    threads: int = typer.Option(1, min=1, help="Groups of mentions to work on at a time."),
     out: Path = FOLDER,
 ) -> None:
     """Differences to the baseline, the controls and the dictionary, with intervals and p values; mentions fixed and broken."""
     from mentionforge.config import Statistics
     from mentionforge.evaluation.compare import compare
 
-    compare(task, corpus, corpus_spec, kb, base, predictions, chosen, control, with_kb, Statistics.model_validate_json(statistics), out)
+    compare(task, corpus, corpus_spec, kb, base, predictions, chosen, control, with_kb, Statistics.model_validate_json(statistics), out, threads)
 
 
 @app.command("end-to-end")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,6 +101,7 @@ def compare(
     with_kb: Sequence[str],
     settings: Statistics,
     out: Path,
+    threads: int = 1,
 ) -> None:
     """Compare all cells of a task and corpus, and write comparisons.parquet and changes.parquet.
 
@@ -116,12 +117,13 @@ def compare(
         with_kb: INDEX=INDEX, an index without the knowledge base and the same with it.
         settings: Resamples, confidence and seed.
         out: Folder to write to.
+        threads: Groups of mentions that are worked on at a time.
     """
     outcomes = (normalization_outcomes if task == "normalization" else recognition_outcomes)(corpus, corpus_spec, base, predictions)
     found = comparisons(list(outcomes.runs), [SEED.sub("", c) for c in controls], dict(pair.split("=", 1) for pair in with_kb))
     groups = mention_groups(corpus, kb, outcomes.mention_ids, chosen)
     say(f"{len(found):,} comparisons of {len(outcomes.runs):,} cells on {len(outcomes.mention_ids):,} mentions, {len(groups):,} groups")
-    rows = compared(outcomes, found, groups, settings)
+    rows = compared(outcomes, found, groups, settings, threads)
     inputs: dict[str, str | Path] = {"corpus_spec": corpus_spec, "mentions": corpus / "mentions.parquet", "documents": corpus / "documents.parquet"}
     inputs |= {str(path.relative_to(base)): path for path in sorted(predictions)}
     stamp = provenance.stamp(f"evaluation compare {task}", inputs, settings=settings.model_dump(), controls=sorted(controls), with_kb=sorted(with_kb))
@@ -260,40 +262,59 @@ def mention_groups(corpus: Path, kb: Path, mention_ids: Sequence[str], chosen: S
 # ------------------------------------------------------------------------------------------------------------------ results
 
 
-def compared(outcomes: Outcomes, found: Sequence[Comparison], groups: Sequence[Group], settings: Statistics) -> list[dict[str, Any]]:
-    """Rows of tables.COMPARISONS."""
-    from scipy.sparse import csr_array
+def compared(outcomes: Outcomes, found: Sequence[Comparison], groups: Sequence[Group], settings: Statistics, threads: int = 1) -> list[dict[str, Any]]:
+    """Rows of tables.COMPARISONS; they do not depend on `threads`, for every group has its own random stream."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from threadpoolctl import threadpool_limits
 
     contrasts = {c: _contrast(outcomes, c) for c in found}
     shares = {cell: outcomes.right[sorted(runs.values())].mean(0) for cell, runs in outcomes.runs.items()}
     rows: list[dict[str, Any]] = []
-    with track("groups", len(groups)) as tick:
-        for group in groups:
-            part = [c for c in found if group.of is None or group.of == (c.cell.generator, c.cell.strategy)]
-            documents, column = np.unique(outcomes.documents[group.members], return_inverse=True)
-            sums = csr_array((np.ones(len(column)), (np.arange(len(column)), column)))  # [mentions, documents]
-            used = sorted({run for c in part for run in (*contrasts[c].runs, *contrasts[c].reference)})
-            place = {run: i for i, run in enumerate(used)}
-            moved_to = [Contrast(tuple(place[r] for r in c.runs), tuple(place[r] for r in c.reference), c.paired) for c in map(contrasts.__getitem__, part)]
-            scored = {"acc@1" if outcomes.counts is None else "strict_recall": outcomes.right}
-            if outcomes.reciprocal is not None and group.slice in ("all", "bucket"):
-                scored["mrr"] = outcomes.reciprocal
-            for metric, values in scored.items():
-                result = _estimate(values[used][:, group.members] @ sums, np.bincount(column).astype(float), moved_to, settings)
-                extra: dict[str, Any] = {"n": len(group.members), "documents": len(documents), "few": len(group.members) < settings.small}
-                for i, c in enumerate(part):
-                    gap = shares[c.cell][group.members] - shares[c.reference][group.members]
-                    moved = {"fixed": float(gap.clip(0).sum()), "broken": float((-gap).clip(0).sum())} if metric != "mrr" else {"fixed": None, "broken": None}
-                    rows.append(_row(c, contrasts[c], group, metric, result, i, extra | moved))
-            if outcomes.counts is not None and group.slice == "all":
-                tp, predicted, gold = outcomes.counts
-                # n and documents are those of the test split: a document without a gold mention can still have a false one.
-                extra = {"fixed": None, "broken": None, "n": int(gold[0].sum()), "documents": gold.shape[1], "few": int(gold[0].sum()) < settings.small}
-                for metric, numerator, denominator in (("strict_f1", 2 * tp, predicted + gold), ("strict_precision", tp, predicted)):
-                    result = _estimate(numerator, denominator, [contrasts[c] for c in part], settings)
-                    rows += [_row(c, contrasts[c], group, metric, result, i, extra) for i, c in enumerate(part)]
+    # Many short products of matrices: a thread per group keeps the cores busier than several threads in each product.
+    with track("groups", len(groups)) as tick, threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        for part in pool.map(lambda group: _of_group(outcomes, found, group, contrasts, shares, settings), groups):
+            rows += part
             tick()
     return corrected(rows)
+
+
+def _of_group(
+    outcomes: Outcomes,
+    found: Sequence[Comparison],
+    group: Group,
+    contrasts: Mapping[Comparison, Contrast],
+    shares: Mapping[Cell, np.ndarray],
+    settings: Statistics,
+) -> list[dict[str, Any]]:
+    """Rows of one group of mentions, without Holm's correction."""
+    from scipy.sparse import csr_array
+
+    rows: list[dict[str, Any]] = []
+    part = [c for c in found if group.of is None or group.of == (c.cell.generator, c.cell.strategy)]
+    documents, column = np.unique(outcomes.documents[group.members], return_inverse=True)
+    sums = csr_array((np.ones(len(column)), (np.arange(len(column)), column)))  # [mentions, documents]
+    used = sorted({run for c in part for run in (*contrasts[c].runs, *contrasts[c].reference)})
+    place = {run: i for i, run in enumerate(used)}
+    moved_to = [Contrast(tuple(place[r] for r in c.runs), tuple(place[r] for r in c.reference), c.paired) for c in map(contrasts.__getitem__, part)]
+    scored = {"acc@1" if outcomes.counts is None else "strict_recall": outcomes.right}
+    if outcomes.reciprocal is not None and group.slice in ("all", "bucket"):
+        scored["mrr"] = outcomes.reciprocal
+    for metric, values in scored.items():
+        result = _estimate(values[np.ix_(np.array(used, np.int64), group.members)] @ sums, np.bincount(column).astype(float), moved_to, settings)
+        extra: dict[str, Any] = {"n": len(group.members), "documents": len(documents), "few": len(group.members) < settings.small}
+        for i, c in enumerate(part):
+            gap = shares[c.cell][group.members] - shares[c.reference][group.members]
+            moved = {"fixed": float(gap.clip(0).sum()), "broken": float((-gap).clip(0).sum())} if metric != "mrr" else {"fixed": None, "broken": None}
+            rows.append(_row(c, contrasts[c], group, metric, result, i, extra | moved))
+    if outcomes.counts is not None and group.slice == "all":
+        tp, predicted, gold = outcomes.counts
+        # n and documents are those of the test split: a document without a gold mention can still have a false one.
+        extra = {"fixed": None, "broken": None, "n": int(gold[0].sum()), "documents": gold.shape[1], "few": int(gold[0].sum()) < settings.small}
+        for metric, numerator, denominator in (("strict_f1", 2 * tp, predicted + gold), ("strict_precision", tp, predicted)):
+            result = _estimate(numerator, denominator, [contrasts[c] for c in part], settings)
+            rows += [_row(c, contrasts[c], group, metric, result, i, extra) for i, c in enumerate(part)]
+    return rows
 
 
 def corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

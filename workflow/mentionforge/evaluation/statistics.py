@@ -147,7 +147,13 @@ def _draws(rng: np.random.Generator, documents: int, resamples: int) -> Iterator
         block = min(step, resamples - start)
         drawn = rng.integers(0, documents, (block, documents)) + documents * np.arange(block)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=block * documents).reshape(block, documents)
-        yield slice(start, start + block), np.ascontiguousarray(counts.T, dtype=np.float64)
+        yield slice(start, start + block), counts.astype(np.float64).T
+
+
+def _signs(rng: np.random.Generator, documents: int, swaps: int) -> np.ndarray:
+    """1 or -1 for each document and swap, float64 [documents, swaps], from single random bits."""
+    bits = np.unpackbits(np.frombuffer(rng.bytes(-(-documents * swaps // 8)), np.uint8), count=documents * swaps)
+    return bits.reshape(documents, swaps) * 2.0 - 1.0
 
 
 def _intervals(
@@ -216,7 +222,7 @@ def _randomization(
     step = max(1, CHUNK // max(documents, len(contrasts)))
     for start in range(0, resamples, step):
         block = min(step, resamples - start)
-        signs = rng.integers(0, 2, (documents, block)).astype(np.float64) * 2 - 1
+        signs = _signs(rng, documents, block)
         if shared:
             swapped = _ratio(gaps @ signs, denominator.sum())
         else:
