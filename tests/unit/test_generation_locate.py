@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rapidfuzz.distance import OSA
 
 from mentionforge import tables
 from mentionforge.config import Locate, load_config, spec_text
@@ -211,6 +212,57 @@ def test_one_insertion_deletion_or_substitution_is_found(root):
             slip = {"insert": name[:at] + letter + name[at:], "delete": name[:at] + name[at + 1 :], "substitute": name[:at] + letter + name[at + 1 :]}[kind]
             found += bool(surfaces(f"The patient was seen for {slip.lower()} last week.", Concept("C", name)))
         assert found / len(names) > 0.97, kind
+
+
+GAP = r"(?:[^\S\n]+|[^\S\n]*[-‐‑–—/'’\n][^\S\n]*)"
+
+
+def pattern(name: str) -> re.Pattern[str]:
+    """The rule of exact hits as one expression: words in a row, any gap, an article after "of", what stands at the edges if it is there."""
+    before, *inside, after = re.split(r"(\w+)", name)
+    body, word = "", ""
+    for i, piece in enumerate(inside):
+        if i % 2 == 0:
+            word = piece
+            body += re.escape(piece)
+        else:
+            gap = GAP if re.fullmatch(GAP, piece) else re.escape(piece)
+            body += gap + (f"(?:the{GAP})?" if word.lower() == "of" else "")
+    edges = [f"(?:{re.escape(piece)})?" if piece.strip() else "" for piece in (before, after)]
+    return re.compile(rf"(?<!\w){edges[0]}{body}{edges[1]}(?!\w)", re.IGNORECASE)
+
+
+SAID = ["Cancer", "of", "the", "Liver", "[D]", "(acute)", "liver", "OF", "the the", "cancer", "s", "D", "", "type-2"]
+BETWEEN = [" ", "  ", "-", " - ", ", ", "\n", "'", " the ", "_", ""]
+NAMES = ["Cancer of liver", "Cancer of the liver", "[D]Cancer", "Cancer (acute)", "Cancer, liver", "Liver cancer's", "type-2 cancer", "liver of the the cancer"]
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(st.sampled_from(NAMES), st.lists(st.tuples(st.sampled_from(SAID), st.sampled_from(BETWEEN)), max_size=9))
+def test_exact_hits_are_those_of_a_plain_expression(name, said):
+    text = "".join(a + b for a, b in said).strip()
+    one = locate._Name.of(name, "exact", 6)
+    folded = locate._fold_case(text)
+    assert list(one.spans(folded, locate._places(folded, one.first))) == [m.span() for m in pattern(name).finditer(text)]
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(st.text("abces", min_size=4, max_size=22), st.randoms(use_true_random=False))
+def test_no_slip_gets_lost_before_words_are_compared(word, draw):
+    """What the comparison would accept always shares what slips leave, whatever the slips and wherever they are."""
+    stem, most = fold(word), max(1, int(len(fold(word)) * 0.12))
+    form = word
+    for _ in range(most):
+        at = draw.randrange(1, len(form))
+        form = draw.choice(
+            [form[:at] + "x" + form[at:], form[:at] + form[at + 1 :], form[:at] + "x" + form[at + 1 :], form[:at] + form[at:][:2][::-1] + form[at + 2 :]]
+        )
+    other = fold(form)
+    near = min(OSA.distance(stem, other), OSA.distance(word, form)) <= most and abs(len(stem) - len(other)) <= most + 2
+    if len(stem) >= 4 and len(other) >= 3 and near and stem[0] == other[0]:
+        left = {kept for text in (stem, word) for kept in locate._kept_by_slips(stem[0], text, most)}
+        (found,) = locate._forms_of(form)[1]
+        assert left.intersection(found.kept), (word, form)
 
 
 # --------------------------------------------------------------------------------------------------- labelled test set

@@ -20,11 +20,11 @@ import functools
 import itertools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from rapidfuzz.distance import OSA
 from spacy.lang.en.stop_words import STOP_WORDS
@@ -47,12 +47,13 @@ UNIMPORTANT = frozenset(["a", "an", "and", "by", "due", "for", "from", "in", "of
 
 
 _INFINITE = float("inf")
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 _GAP = re.compile(rf"{GAP}(?=\w)")
 _FORM = re.compile(r"\w+(?:['’]s\b)?")
+_NEXT = re.compile(rf"{GAP}({_FORM.pattern})")
 
 
-@dataclass(frozen=True)
-class Mention:
+class Mention(NamedTuple):
     """A located mention: span into the text without tags, how it was found, similarity to the name it matched (0 to 100)."""
 
     start: int
@@ -64,7 +65,7 @@ class Mention:
 class Matcher:
     """Finds one concept's mentions in texts.
 
-    Each word form of a text is compared with the words of the names once, and remembered: a name is looked for only where
+    Each stretch between blanks is compared with the words of the names once, and remembered: a name is looked for only where
     every word of it, or a form or slip of it, occurs in the text at all.
 
     Args:
@@ -74,20 +75,34 @@ class Matcher:
     """
 
     def __init__(self, concept: Concept, settings: config.Locate, vocabulary: Collection[str]) -> None:
-        self.settings, self.vocabulary = settings, vocabulary
-        self.known = {normalize_surface(name) for name in concept.names}
-        self.initialisms = {letters for name in concept.names for letters in _initialisms(name)}
+        self.concept, self.settings, self.vocabulary = concept, settings, vocabulary
         self.names = [_Name.of(name, "synonym" if i else "exact", settings.fuzzy_min_length) for i, name in enumerate(concept.names)]
-        self.words = sorted({word for name in self.names for word in name.words})
-        self._by_initial: dict[str, list[str]] = {}
-        for word in self.words:
-            self._by_initial.setdefault(fold(word)[:1], []).append(word)
-        self._bits = {word: 1 << i for i, word in enumerate(self.words)}
+        words = sorted({word for name in self.names for word in name.words})
+        self._bits = {word: 1 << i for i, word in enumerate(words)}
         self._masks = [sum({self._bits[word] for word in name.words if word != "s"}) for name in self.names]
-        self._idle: set[str] = set()  # stretches between blanks without any such form
-        self._forms: dict[str, list[str]] = {}
-        self._far: set[str] = set()
+        self._stems: dict[str, list[str]] = {}  # stem: words of the names
+        self._slippery: dict[str, list[_Word]] = {}  # what a slip leaves as it is: words of the names, see `_kept`
+        for word in words:
+            stem = fold(word)
+            self._stems.setdefault(stem, []).append(word)
+            if len(stem) >= 4 and stem.isalpha():
+                most = int(max(1.0, len(stem) * (1 - settings.fuzzy_score / 100)))
+                entry = _Word(word, stem, most)
+                for kept in {key for text in {stem, word} for key in _kept_by_slips(stem[0], text, most)}:
+                    self._slippery.setdefault(kept, []).append(entry)
         self._near: dict[str, dict[str, float]] = {}  # form of a text: word of a name, slips between them
+        self._chunks = _Chunks({*self._stems, *self._slippery}, self._learn)
+        self._chosen: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+
+    @functools.cached_property
+    def known(self) -> set[str]:
+        """The names, normalized."""
+        return {normalize_surface(name) for name in self.concept.names}
+
+    @functools.cached_property
+    def initialisms(self) -> set[str]:
+        """Initialisms of the names."""
+        return {letters for name in self.concept.names for letters in _initialisms(name)}
 
     def find(self, text: str, tagged: Sequence[markers.Tagged], alike: Mapping[str, float] = MappingProxyType({})) -> list[Mention]:
         """All mentions in a text without tags, in order, none overlapping.
@@ -117,48 +132,50 @@ class Matcher:
     def _look(self, text: str) -> _View:
         """What of the names may stand in the text at all."""
         folded = _fold_case(text)
-        chunks = set(folded.split()).difference(self._idle)  # far cheaper than looking for words; most chunks have been seen before
-        for chunk in chunks.difference(self._forms):
-            self._divide(chunk)
-        close = {form for chunk in chunks for form in self._forms.get(chunk, ())}
-        if not close:
-            return _View(folded, [], close, [], [])
-        divided = list(_divided(folded))
-        parted = {whole for *_, whole in divided}
+        hits = list(filter(None, map(self._chunks.__getitem__, folded.split())))  # far cheaper than looking for words
         present = other = 0
-        for form in close:
-            for word in self._near[form]:
-                present |= self._bits[word]
-                if word != form or form in parted:
-                    other |= self._bits[word]
+        for hit in hits:
+            present |= hit.present
+            other |= hit.other
+        named, slipped = self._chosen.get((present, other)) or self._choose(present, other)
+        if not slipped:
+            return _View(folded, named)
+        divided = list(_divided(folded)) if any(hit.divided for hit in hits) else []
+        return _View(folded, named, slipped, {form for hit in hits for form in hit.forms}, divided)
+
+    def _choose(self, present: int, other: int) -> tuple[list[int], list[int]]:
+        """Names all of whose words are there in some form; those of them that have a word in another form, and may."""
         named = [i for i, mask in enumerate(self._masks) if mask and mask & present == mask]
-        return _View(folded, divided, close, named, [i for i in named if self._masks[i] & other and self.names[i].spelled])
+        return self._chosen.setdefault((present, other), (named, [i for i in named if self._masks[i] & other and self.names[i].spelled]))
 
-    def _divide(self, chunk: str) -> None:
-        """Remember which word forms of a stretch between blanks may stand for words of the names."""
-        forms = [form for form, initial in _forms_of(chunk) if initial in self._by_initial]
-        unknown = [form for form in forms if form not in self._near and form not in self._far]
-        if unknown:
-            self._compare(unknown)
-        near = [form for form in forms if form in self._near]
-        if near:
-            self._forms[chunk] = near
-        else:
-            self._idle.add(chunk)
-
-    def _compare(self, forms: Collection[str]) -> None:
-        """Remember which words of the names each form may stand for."""
-        self._far.update(forms)
+    def _learn(self, forms: Iterable[_Form]) -> _Hit | None:
+        """Which word forms of a stretch between blanks may stand for words of the names, if any."""
+        present = other = 0
+        divided = False
+        close = []
         for form in forms:
-            folded = fold(form)
-            near = {}
-            for word in self._by_initial.get(folded[:1], ()):
-                slips = 0.0 if form == word else self._slips(word, form)
-                if slips < _INFINITE:
-                    near[word] = slips
+            near = self._near.get(form.form) or self._compare(form)
             if near:
-                self._near[form] = near
-                self._far.discard(form)
+                close.append(form.form)
+                divided |= form.divided
+                for word in near:
+                    present |= self._bits[word]
+                    if word != form.form or form.divided:
+                        other |= self._bits[word]
+        return _Hit(tuple(close), present, other, divided) if close else None
+
+    def _compare(self, form: _Form) -> dict[str, float]:
+        """Remember which words of the names a form may stand for: 0 for another form of the word, else the slips of the pen."""
+        near = dict.fromkeys(self._stems.get(form.stem, ()), 0.0)
+        if form.kept and form.stem not in self.vocabulary:
+            for word, stem, most in {word for kept in form.kept for word in self._slippery.get(kept, ())}:
+                if word not in near and stem[0] == form.stem[0] and abs(len(stem) - len(form.stem)) <= most + 2:
+                    slips = min(OSA.distance(stem, form.stem), OSA.distance(word, form.form))  # a slip may look like an ending or a spelling
+                    if slips <= most:
+                        near[word] = float(slips)
+        if near:
+            self._near[form.form] = near
+        return near
 
     def _tags(self, text: str, tagged: Sequence[markers.Tagged], alike: Mapping[str, float]) -> Iterator[Mention]:
         for stretch in tagged:
@@ -182,87 +199,135 @@ class Matcher:
         return max((m.score for m in self._fuzzy(self._look(surface)) if (m.start, m.end) == (0, len(surface))), default=0.0)
 
     def _named(self, text: str, view: _View) -> Iterator[Mention]:
+        places: dict[str, list[int]] = {}
         for name in (self.names[i] for i in view.named):
-            yield from (Mention(start, end, name.match, 100.0) for start, end in name.spans(text, view.folded))
+            first = name.first
+            if first not in places:
+                places[first] = _places(view.folded, first)
+            if places[first]:
+                yield from (Mention(start, end, name.match, 100.0) for start, end in name.spans(view.folded if name.any_case else text, places[first]))
 
     def _fuzzy(self, view: _View) -> Iterator[Mention]:
         """Stretches of as many words as a name, each a form or slip of the name's."""
-        folded = view.folded
-        starts: dict[str, list[int]] = {}
-        for name in sorted({self.names[i].words for i in view.slipped}):
-            if name[0] not in starts:
-                starts[name[0]] = [start for form in sorted(view.close) if name[0] in self._near[form] for start in view.places(form)]
-            length = sum(map(len, name)) + len(name) - 1
-            budget = length * (1 - self.settings.fuzzy_score / 100)
-            for start in starts[name[0]]:
-                total = slips = 0.0
-                end = start
-                for i, wanted in enumerate(name):
-                    gap = _GAP.match(folded, end) if i else None
-                    if i and not gap:
-                        break
-                    form, end = self._form(view, gap.end() if gap else start, wanted)
-                    slips += self._near.get(form, {}).get(wanted, _INFINITE)
-                    if slips > budget:
-                        break
-                    if i == len(name) - 1 and form.endswith(("'s", "’s")) and wanted[-2:] != form[-2:]:  # not part of the mention
-                        form, end = form[:-2], end - 2
-                    total += OSA.distance(wanted, form)
-                else:
-                    if total or end - start != length:
-                        yield Mention(start, end, "fuzzy", round(max(0.0, 100 * (1 - total / length)), 1))
+        places: dict[str, list[tuple[int, int]]] = {}
+        share = 1 - self.settings.fuzzy_score / 100
+        for words, length in dict.fromkeys((self.names[i].words, self.names[i].length) for i in view.slipped):
+            budget = length * share
+            for form in view.close:
+                slips = self._near[form].get(words[0], _INFINITE)
+                if slips > budget:
+                    continue
+                if form not in places:
+                    places[form] = view.places(form)
+                for start, end in places[form]:
+                    if end - start > len(form):  # divided by a hyphen
+                        part = _FORM.match(view.folded, start)
+                        if part and words[0] in self._near.get(part[0], _NOTHING):  # which does for itself
+                            continue
+                    found = self._stretch(view, form, end, words, budget - slips)
+                    if found and (found[1] or found[0] - start != length):
+                        yield Mention(start, found[0], "fuzzy", round(max(0.0, 100 * (1 - found[1] / length)), 1))
 
-    def _form(self, view: _View, start: int, wanted: str) -> tuple[str, int]:
-        """The word form at `start` and its end; two parts at a hyphen are one form if together they stand for `wanted`."""
-        form = _FORM.match(view.folded, start)
-        assert form, "gaps end, and places are, where a word begins"
-        if view.divided and wanted not in self._near.get(form[0], ()):
-            return next(((whole, end) for begun, end, whole in view.divided if begun == start), (form[0], form.end()))
-        return form[0], form.end()
-
-    def _slips(self, wanted: str, form: str) -> float:
-        """Slips of the pen between a word of a name and one of the text: 0 for another form of the word, infinite for another word."""
-        a, b = fold(wanted), fold(form)
-        if a == b:
-            return 0.0
-        most = max(1.0, len(a) * (1 - self.settings.fuzzy_score / 100))
-        if len(a) < 4 or len(b) < 3 or a[0] != b[0] or abs(len(a) - len(b)) > most + 2 or b in self.vocabulary or not (a + b).isalpha():
-            return _INFINITE
-        slips = min(OSA.distance(a, b), OSA.distance(wanted, form))  # a slip may look like an ending or a spelling
-        return slips if slips <= most else _INFINITE
+    def _stretch(self, view: _View, form: str, end: int, words: Sequence[str], budget: float) -> tuple[int, float] | None:
+        """Where the words end whose first stands as `form` before `end`, with no more slips than the budget, and the distance to them."""
+        folded, total = view.folded, 0.0
+        for i, wanted in enumerate(words):
+            if i:
+                found = _NEXT.match(folded, end)
+                if not found:
+                    return None
+                form, end = found[1], found.end()
+                slips = self._near.get(form, _NOTHING).get(wanted, _INFINITE)
+                if slips == _INFINITE and view.divided:  # two parts at a hyphen are one form if together they stand for the word
+                    form, end = next(((whole, end) for begun, end, whole in view.divided if begun == found.start(1)), (form, end))
+                    slips = self._near.get(form, _NOTHING).get(wanted, _INFINITE)
+                budget -= slips
+                if budget < 0:
+                    return None
+            if i == len(words) - 1 and form.endswith(("'s", "’s")) and wanted[-2:] != form[-2:]:  # not part of the mention
+                form, end = form[:-2], end - 2
+            if form != wanted:
+                total += OSA.distance(wanted, form)
+        return end, total
 
 
-@dataclass(frozen=True)
-class _View:
+class _Word(NamedTuple):
+    """A word of the names, its stem, and how many slips of the pen it may have."""
+
+    word: str
+    stem: str
+    most: int
+
+
+class _Form(NamedTuple):
+    """A word form of a text, its stem, whether a hyphen divides it, and, if it may be a slip of the pen, its `_kept`."""
+
+    form: str
+    stem: str
+    divided: bool
+    kept: tuple[str, ...]
+
+
+class _Chunks(dict[str, "_Hit | None"]):
+    """What stretches between blanks hold; each is learnt when it is first asked for.
+
+    Args:
+        kinds: A stretch is looked at only if it has one of these; see `_forms_of`.
+        learn: What the word forms of a stretch hold.
+    """
+
+    def __init__(self, kinds: set[str], learn: Callable[[Iterable[_Form]], _Hit | None]) -> None:
+        super().__init__()
+        self.strange, self.learn = kinds.isdisjoint, learn
+
+    def __missing__(self, chunk: str) -> _Hit | None:
+        kinds, forms = _forms_of(chunk)
+        found = self[chunk] = None if self.strange(kinds) else self.learn(forms)
+        return found
+
+
+class _Hit(NamedTuple):
+    """What a stretch between blanks holds of the names.
+
+    Attributes:
+        forms: Word forms that may stand for words of the names.
+        present: Those words, as bits.
+        other: Those of them that do not stand as they are.
+        divided: Whether a hyphen divides one of the forms.
+    """
+
+    forms: tuple[str, ...]
+    present: int
+    other: int
+    divided: bool
+
+
+class _View(NamedTuple):
     """A text as a matcher sees it.
 
     Attributes:
         folded: The text by `_fold_case`.
-        divided: Words that a hyphen divides: start, end, and the word without it.
-        close: Word forms of the text that may stand for words of the names.
         named: Numbers of the names all of whose words the text has in some form.
-        slipped: Those of them that have a word in another form.
+        slipped: Those of them that have a word in another form, and may.
+        close: Where there are such: word forms of the text that may stand for words of the names.
+        divided: Where a hyphen divides one of these: words that a hyphen divides, with start, end, and the word without it.
     """
 
     folded: str
-    divided: list[tuple[int, int, str]]
-    close: set[str]
-    named: list[int]
-    slipped: list[int]
+    named: Sequence[int]
+    slipped: Sequence[int] = ()
+    close: Collection[str] = ()
+    divided: Sequence[tuple[int, int, str]] = ()
 
-    def places(self, form: str) -> Iterator[int]:
-        """Where a word form begins, not inside words; also where a hyphen divides it."""
-        start = -1
-        while (start := self.folded.find(form, start + 1)) >= 0:
-            whole = _FORM.match(self.folded, start)
-            if whole and whole[0] == form and not (start and re.match(r"\w", self.folded[start - 1])):
-                yield start
-        yield from (begun for begun, _, whole in self.divided if whole == form)
+    def places(self, form: str) -> list[tuple[int, int]]:
+        """Where a word form begins and ends, not inside words; also where a hyphen divides it."""
+        found = [(start, whole.end()) for start in _places(self.folded, form) if (whole := _FORM.match(self.folded, start)) and whole[0] == form]
+        return found + [(begun, end) for begun, end, whole in self.divided if whole == form]
 
 
 @dataclass(frozen=True)
 class _Name:
-    """A name: its kind of match, its words, whether it may be misspelt, and, once it is needed, its pattern."""
+    """A name: its kind of match, its words, whether it may be misspelt, and, once they are needed, its parts."""
 
     name: str
     match: str
@@ -275,28 +340,92 @@ class _Name:
         return cls(name, match, words, bool(words) and len(name) >= fuzzy_min_length and _any_case(name))
 
     @functools.cached_property
-    def pattern(self) -> re.Pattern[str] | None:
-        return _pattern(self.name)
+    def length(self) -> int:
+        """Characters of the words, with a blank between them."""
+        return sum(map(len, self.words)) + len(self.words) - 1
+
+    @functools.cached_property
+    def any_case(self) -> bool:
+        """Whether it may stand in any case."""
+        return _any_case(self.name)
 
     @functools.cached_property
     def first(self) -> str:
-        """The letters and digits that the name begins with, case-folded."""
-        found = re.match(r"\w+", _fold_case(self.name))
+        """The first letters and digits, case-folded."""
+        found = re.search(r"\w+", _fold_case(self.name))
         return found[0] if found else ""
 
-    def spans(self, text: str, folded: str) -> Iterator[Span]:
-        """Where the name stands in a text; `folded` is the text by `_fold_case`."""
-        if self.pattern is None:
-            return
-        if not self.name[0].isalnum():
-            yield from (m.span() for m in self.pattern.finditer(text))
-            return
-        start, end = -1, 0
-        while self.first and (start := folded.find(self.first, max(start + 1, end))) >= 0:  # far faster than the pattern's own search
-            found = self.pattern.match(text, start)
-            if found:
-                end = found.end()
-                yield found.span()
+    @functools.cached_property
+    def parts(self) -> tuple[str, tuple[tuple[str, str | None, bool], ...], str]:
+        """What stands before the first word; each word, what follows it (none: any gap), and whether an article may; what stands after the last."""
+        pieces = re.split(r"(\w+)", _fold_case(self.name) if self.any_case else self.name)  # before, word, between, word, …, after
+        gaps = [*(None if re.fullmatch(GAP, gap) else gap for gap in pieces[2:-1:2]), ""]
+        before, after = (piece if piece.strip() else "" for piece in (pieces[0], pieces[-1]))
+        return before, tuple((word, gap, word.casefold() == "of") for word, gap in zip(pieces[1::2], gaps, strict=False)), after
+
+    def spans(self, text: str, places: Iterable[int]) -> Iterator[Span]:
+        """Where the name stands in a text, case-folded if any case will do, at word boundaries.
+
+        Args:
+            text: The text.
+            places: Where its first word may begin.
+        """
+        before, _, _ = self.parts
+        end = 0
+        for at in places:
+            found = self._end(text, at) if at >= end else None
+            if found is None:
+                continue
+            start = at - len(before)
+            if not before or start < end or not text.startswith(before, start) or (start and _in_word(text[start - 1])):
+                start = at
+            end = found
+            yield start, end
+
+    def _end(self, text: str, at: int, first: int = 0) -> int | None:
+        """Where the words from number `first` end that begin at `at`, if they stand there."""
+        _, words, after = self.parts
+        for i in range(first, len(words)):
+            word, gap, article = words[i]
+            if not text.startswith(word, at):
+                return None
+            at += len(word)
+            if i == len(words) - 1:
+                break
+            beyond = _beyond(text, at, gap)
+            if beyond is None:
+                return None
+            at = beyond
+            if article and text.startswith("the", at):
+                beyond = _beyond(text, at + 3, None)
+                found = None if beyond is None else self._end(text, beyond, i + 1)
+                if found is not None:
+                    return found
+        if after and text.startswith(after, at) and not _in_word(text[at + len(after) : at + len(after) + 1]):
+            return at + len(after)
+        return None if _in_word(text[at : at + 1]) else at
+
+
+def _places(text: str, word: str) -> list[int]:
+    """Where words begin with the letters given."""
+    found, at = [], -1
+    while word and (at := text.find(word, at + 1)) >= 0:
+        if not (at and _in_word(text[at - 1])):
+            found.append(at)
+    return found
+
+
+def _beyond(text: str, at: int, gap: str | None) -> int | None:
+    """Where the next word begins after a gap, of any kind or just so, at `at`."""
+    if gap is None:
+        found = _GAP.match(text, at)
+        return found.end() if found else None
+    return at + len(gap) if text.startswith(gap, at) else None
+
+
+def _in_word(character: str) -> bool:
+    """Whether it is a letter, digit or underscore; nothing is none."""
+    return character.isalnum() or character == "_"
 
 
 def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path, encoder: Path | None = None) -> dict[str, Any]:
@@ -405,16 +534,43 @@ def _alike(
 def _fold_case(text: str) -> str:
     """The text case-folded, character by character, so that offsets stay."""
     folded = text.casefold()
-    return folded if len(folded) == len(text) else "".join(c.casefold() if len(c.casefold()) == 1 else c for c in text)
+    return folded if len(folded) == len(text) else "".join(next((f for f in (c.casefold(), c.lower()) if len(f) == 1), c) for c in text)
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _forms_of(chunk: str) -> tuple[tuple[str, str], ...]:
-    """Word forms of a stretch between blanks, also of the words that a hyphen divides, each with the initial that its word in a name would have."""
-    forms = dict.fromkeys(_FORM.findall(chunk))
-    if "-" in chunk:
-        forms.update(dict.fromkeys(whole for *_, whole in _divided(chunk)))
-    return tuple((form, fold(form)[:1]) for form in forms)
+def _forms_of(chunk: str) -> tuple[tuple[str, ...], tuple[_Form, ...]]:
+    """Word forms of a stretch between blanks, also of the words that a hyphen divides; before them their stems and what slips leave of them."""
+    if chunk.isalpha():
+        forms = {chunk: False}
+    else:
+        forms = dict.fromkeys(_FORM.findall(chunk), False)
+        forms.update(dict.fromkeys((whole for *_, whole in _divided(chunk)), True))
+    found, kinds = [], []
+    for form, divided in forms.items():
+        stem = fold(form)
+        kept: tuple[str, ...] = ()
+        if len(stem) >= 3 and stem.isalpha():
+            kept = _kept(stem[0], stem, len(stem))
+            if stem != form:
+                kept += _kept(stem[0], form, len(form))
+        kinds += [stem, *kept]
+        found.append(_Form(form, stem, divided, kept))
+    return tuple(kinds), tuple(found)
+
+
+def _kept(initial: str, text: str, length: int) -> tuple[str, str, str]:
+    """What slips of the pen leave of a word, of which they spare the initial: its length, and with it its first or its last two letters.
+
+    None of these looks like a stem. Slips that change the length leave those of another length; see `_kept_by_slips`.
+    """
+    return f"{initial} {length}", f"{text[:2]} {initial} {length}", f"{initial} {length} {text[-2:]}"
+
+
+def _kept_by_slips(initial: str, text: str, most: int) -> Iterator[str]:
+    """What so many slips may leave of a word: a single one changes either the first two letters or the last two, not both, if there are five."""
+    for length in range(len(text) - most, len(text) + most + 1):
+        any_letters, *some = _kept(initial, text, length)
+        yield from some if most == 1 and len(text) >= 5 else (any_letters,)
 
 
 def _divided(folded: str) -> Iterator[tuple[int, int, str]]:
@@ -440,21 +596,12 @@ def _keep(kept: list[Mention], candidates: Iterable[Mention]) -> None:
 
 def _any_case(name: str) -> bool:
     """Whether a name may be found in any case: not so two letters, abbreviations ("ALL", "SADs"), and ordinary words ("all")."""
+    if len(name) <= 2 or name.casefold() in STOP_WORDS:
+        return False
+    if len(name) > 6 or " " in name:
+        return True
     capitals = sum(c.isupper() for c in name)
-    abbreviation = len(name) <= 6 and " " not in name and capitals >= 2 and capitals >= sum(c.islower() for c in name)
-    return len(name) > 2 and not abbreviation and name.casefold() not in STOP_WORDS
-
-
-def _pattern(name: str) -> re.Pattern[str] | None:
-    """A pattern for a name, in any case or in its own; none for a name without a letter or digit."""
-    pieces = re.split(r"(\w+)", name)  # before, word, between, word, …, after
-    if len(pieces) < 3:
-        return None
-    gaps = [GAP if re.fullmatch(GAP, gap) else re.escape(gap) for gap in pieces[2:-1:2]]
-    gaps = [f"{gap}(?:the{GAP})?" if word.casefold() == "of" else gap for word, gap in zip(pieces[1::2], gaps, strict=False)]
-    body = "".join(piece for pair in zip(map(re.escape, pieces[1::2]), [*gaps, ""], strict=True) for piece in pair)
-    before, after = (f"(?:{re.escape(piece)})?" if piece.strip() else "" for piece in (pieces[0], pieces[-1]))
-    return re.compile(rf"(?<!\w){before}{body}{after}(?!\w)", re.IGNORECASE if _any_case(name) else re.NOFLAG)
+    return capitals < 2 or capitals < sum(c.islower() for c in name)
 
 
 def _initialisms(name: str) -> Iterator[str]:

@@ -27,7 +27,6 @@ _MARK = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _SPACES = re.compile(r"(?: [^\S\n]|[^\S\n ])[^\S\n]*")  # any but a single blank, which is to stay
-_BREAKS = re.compile(r"\s*\n\s*")
 _BRACKET = re.compile(r"([^<>\n]{0,80})>")
 _EDGES = " \n.,;:!?\"'<>/*-"
 _NO_SPACE_BEFORE = tuple(".,;:!?)]}%'’")
@@ -131,7 +130,7 @@ def _join(left: str, piece: str) -> str:
     broken = "\n" in piece
     tidy = (piece.replace("\n", "") if broken else piece).isprintable()  # no blanks but single spaces and line breaks; far cheaper than the patterns
     if broken and not (tidy and " \n" not in piece and "\n " not in piece and "\n\n\n" not in piece):
-        piece = _BREAKS.sub(lambda m: "\n\n" if m[0].count("\n") > 1 else "\n", piece)
+        piece = _tidy_breaks(piece)
     if "  " in piece or not tidy:
         piece = _SPACES.sub(" ", piece)
     if not left or left.endswith("\n"):
@@ -143,3 +142,17 @@ def _join(left: str, piece: str) -> str:
     if left and piece and left[-1].isalnum() and piece[0].isalnum():
         return f"{left} {piece}"
     return left + piece
+
+
+def _tidy_breaks(piece: str) -> str:
+    """Line breaks without blanks beside them, two at most; far cheaper than a pattern."""
+    first, *lines = piece.split("\n")
+    out, empty = [first.rstrip()], False
+    for i, line in enumerate(lines, start=1):
+        kept = line.strip() if i < len(lines) else line.lstrip()
+        if not kept and i < len(lines):
+            empty = True
+            continue
+        out += ["\n\n" if empty else "\n", kept]
+        empty = False
+    return "".join(out)
