@@ -396,6 +396,36 @@ def test_errors_that_cancel_out_are_found(small):
         read(small)
 
 
+def test_errors_of_types_that_cancel_out_are_found(small):
+    edit(small / "MRSTY.RRF", 1, lambda line: line + b"|")
+    edit(small / "MRSTY.RRF", 2, lambda line: line.replace(b"T047|", b"T047"))
+    with pytest.raises(UserError, match=r"overlong row in .*MRSTY\.RRF:1: 7 fields"):
+        read(small)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda line: line.replace(b"Otra", b"Otr\xe1"), "not UTF-8"), (lambda line: line.replace(b"|Otra|", b"|"), "truncated row")],
+)
+@pytest.mark.parametrize("lat", ["ENG", "SPA"])
+def test_bad_rows_of_concepts_left_out_stop_as_well(small, change, message, lat):
+    path = small / "MRCONSO.RRF"
+    before = path.read_bytes()
+    row = before.count(b"\n") + 1
+    path.write_bytes(before + change("|".join(atom("C0000099", "Otra", lat=lat)).encode() + b"|") + b"\n")
+    with pytest.raises(UserError, match=rf"{message} in .*MRCONSO\.RRF:{row}:"):
+        read(small)
+
+
+def test_types_in_any_order_and_repeated(small):
+    rows = [sty("C0000002", "T191"), sty("C0000001", "T047"), sty("C0000002", "T047"), sty("C0000002", "T191")]
+    release(small, MRSTY=rows)
+    assert read(small).concepts.select(["cui", "semantic_types"]).to_pylist() == [
+        {"cui": "C0000001", "semantic_types": ["T047"]},
+        {"cui": "C0000002", "semantic_types": ["T047", "T191"]},
+    ]
+
+
 def test_last_row_cut_without_newline(small):
     path = small / "MRSTY.RRF"
     path.write_bytes(path.read_bytes()[:-6])
@@ -416,7 +446,7 @@ def test_row_check_across_read_boundaries(tmp_path):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    starts=st.lists(st.sampled_from(["C0000001", "C0000002", "C0000003", "C000000", "D0000001", "C00000012", "", "C000000é"]), max_size=12),
+    starts=st.lists(st.sampled_from(["C0000001", "C0000002", "C0000003", "C000000", "C000000:", "D0000001", "C00000012", "", "C000000é"]), max_size=12),
     after=st.lists(st.sampled_from(["|ENG|x|", "|SPA|x|", "|FRE|x|", "||ENG|", "|EN|x|", "|eng|x|", "|SPAX|", "|", "", "|SPA"]), min_size=12, max_size=12),
 )
 def test_rows_are_chosen_as_a_plain_reading_chooses_them(tmp_path, starts, after):
@@ -424,7 +454,7 @@ def test_rows_are_chosen_as_a_plain_reading_chooses_them(tmp_path, starts, after
     content = b"".join(line + b"\n" for line in lines)
     (tmp_path / "MRCONSO.RRF").write_bytes(content)
     member = open_release(tmp_path, ("MRCONSO",), tmp_path).members["MRCONSO"]
-    wanted = ByCui(np.array([1, 2]), ["ENG"], np.array([2]))
+    wanted = ByCui(np.array([1, 2, 10]), ["ENG"], np.array([2]))
     found = sieve(member, 3, wanted, tmp_path / "kept")
     regular = [re.fullmatch(rb"(C[0-9]{7})\|(?:([A-Z]{3})\|)?.*", line) for line in lines]
     chosen = [m is None or m[1] in (b"C0000001", b"C0000002") for m in regular]

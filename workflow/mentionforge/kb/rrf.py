@@ -38,7 +38,7 @@ from mentionforge.errors import UserError
 from mentionforge.kb.extracted import Extracted
 from mentionforge.kb.release import Member, Release, open_release
 from mentionforge.kb.semantics import GROUPS
-from mentionforge.kb.sieve import ByCui, Wanted, by_tui, sieve
+from mentionforge.kb.sieve import ByCui, Wanted, by_tui, regular_types, sieve
 from mentionforge.progress import say
 from mentionforge.provenance import digesting
 
@@ -121,11 +121,17 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     if ranks := _ranks(release):
         db.executemany("INSERT INTO ranks VALUES (?, ?, ?)", ranks)
     sty = _sieved(release, "MRSTY", by_tui(types) if types else None, scratch, rows)
-    wanted = "true" if not types else "list_contains($types, TUI)"
-    db.execute(
-        f"CREATE TEMP TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {sty} WHERE {wanted} GROUP BY CUI",
-        {"types": list(types)} if types else {},
-    )
+    regular = regular_types(scratch / "MRSTY.RRF", len(COLUMNS["MRSTY"])) if types else None
+    if regular:
+        db.register("by_number", _types(*regular))
+        db.execute("CREATE TEMP TABLE types AS FROM by_number")
+        db.unregister("by_number")
+    else:
+        wanted = "true" if not types else "list_contains($types, TUI)"
+        db.execute(
+            f"CREATE TEMP TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {sty} WHERE {wanted} GROUP BY CUI",
+            {"types": list(types)} if types else {},
+        )
     if not _one(db, "SELECT count(*) FROM types"):
         where = release.members["MRSTY"].where
         raise UserError("empty selection", where, f"no concept has a semantic type of {', '.join(types)}", "correct semantic_types")
@@ -160,6 +166,27 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     if _one(db, f"SELECT count(*) FROM types WHERE {irregular}"):
         lost += [cui for (cui,) in db.execute(f"SELECT cui FROM types ANTI JOIN atoms USING (cui) WHERE {irregular}").fetchall()]
     return _Loaded(definitions, chosen.foreign if chosen else 0, sorted(lost))
+
+
+def _types(cuis: np.ndarray, tuis: np.ndarray) -> pa.Table:
+    """CUIs and the sorted, distinct types of each, from the numbers of both."""
+    pairs = np.sort(cuis << 10 | tuis)  # rows lie in order already, so this is many times faster than to find distinct ones by hashing
+    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
+    owners = pairs >> 10
+    first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
+    lists = pa.ListArray.from_arrays(pa.array(np.append(first, len(pairs)), pa.int32()), _codes(pairs & 1023, "T", 3))
+    return pa.table({"cui": _codes(owners[first], "C", 7), "semantic_types": lists})
+
+
+def _codes(numbers: np.ndarray, letter: str, digits: int) -> pa.StringArray:
+    """Numbers as a letter and so many digits."""
+    # [numbers, 1 + digits] characters
+    text = np.empty((len(numbers), 1 + digits), np.uint8)
+    text[:, 0] = ord(letter)
+    for place in range(digits):
+        text[:, digits - place] = numbers // 10**place % 10 + ord("0")
+    offsets = np.arange(len(numbers) + 1, dtype=np.int32) * (1 + digits)
+    return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(text))
 
 
 def _select(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from mentionforge.kb.release import Member
 
@@ -30,7 +31,7 @@ SWAR = [(np.uint64(10**n), np.uint64(8 * n), np.uint64(mask)) for n, mask in ((1
 
 
 class Sieved(NamedTuple):
-    """Rows of a file, rows kept, and whether each row has the right number of fields, as far as totals show it."""
+    """Rows of a file, rows kept, and whether all of it is UTF-8 in rows of the right number of fields, as far as the totals of a block show it."""
 
     rows: int
     kept: int
@@ -40,8 +41,8 @@ class Sieved(NamedTuple):
 def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | None) -> Sieved:
     """Count the rows of a file, and write those that are wanted to `target`.
 
-    Bars and line ends are counted over the whole file, not row by row: a row with a bar too few and one with a bar too many hide each
-    other here. Those that are kept are parsed afterwards, and found then.
+    Each block must be UTF-8. Its bars and line ends are counted together, not row by row: a row with a bar too few and one with a bar too
+    many hide each other if they lie within the same two megabytes. Those that are kept are parsed afterwards, and found then.
 
     Args:
         member: The file.
@@ -49,7 +50,8 @@ def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | Non
         wanted: Which rows are kept; none: all.
         target: File to write; none: only count.
     """
-    rows = kept = bars = closed = 0
+    rows = kept = 0
+    sound = True
     scratch = np.zeros(0, bool)
     with open(target, "wb") if target else nullcontext() as handle:
         for block in _blocks(member):
@@ -61,12 +63,12 @@ def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | Non
                 ends = np.append(ends, len(data))
             starts = np.concatenate([[0], ends[:-1] + 1])
             rows += len(ends)
-            bars += int(np.count_nonzero(np.equal(data, BAR, out=scratch[: len(data)])))
+            bars = int(np.count_nonzero(np.equal(data, BAR, out=scratch[: len(data)])))
             good = int(np.count_nonzero(block[ends - 1] == BAR)) if ends[0] else 0
             if good < len(ends):  # empty rows, carriage returns, or rows cut short
                 last = np.where((block[ends - 1] == RETURN) & (ends > starts + 1), ends - 2, ends - 1)
                 good = int(np.count_nonzero((block[last] == BAR) & (ends > starts)))
-            closed += good
+            sound = sound and bars == len(ends) * fields and good == len(ends) and _is_utf8(data)
             if handle is None:
                 continue
             if wanted is None:
@@ -74,7 +76,17 @@ def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | Non
                 kept += len(ends)
             else:
                 kept += _write_runs(handle, data, starts, wanted(block, starts))
-    return Sieved(rows, kept, bars == rows * fields and closed == rows)
+    return Sieved(rows, kept, sound)
+
+
+def _is_utf8(data: np.ndarray) -> bool:
+    """Whether bytes are valid UTF-8; Arrow looks at several gigabytes a second, and copies nothing."""
+    offsets = pa.py_buffer(np.array([0, len(data)], np.int64))
+    try:
+        pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(data)).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _line_ends(data: np.ndarray, scratch: np.ndarray) -> np.ndarray:
@@ -126,14 +138,13 @@ class ByCui:
         """Whether each row is kept, as `Wanted`."""
         # [rows] words of the 8 bytes at each row's start, the first in the lowest byte
         words = _words(block)[starts]
-        regular = (words & np.uint64(0xF0F0F0F0F0F0F0FF)) == np.uint64(0x3030303030303043)
+        numbers, regular = _numbers(words)
         regular &= block[starts + 8] == BAR
-        numbers = words & np.uint64(0x0F0F0F0F0F0F0F00)
-        for factor, shift, mask in SWAR:  # neighbours become one number: digits, then pairs, then fours
-            numbers = (numbers * factor + (numbers >> shift)) & mask
-        numbers = numbers.astype(np.int64)  # as indices, several times faster than unsigned ones
         keep = self.table[numbers] & regular
         chosen = np.flatnonzero(keep)
+        if np.any(wrong := ~_decimal(words[chosen])):  # looked at late, as they are few
+            regular[chosen[wrong]] = keep[chosen[wrong]] = False
+            chosen = chosen[~wrong]
         self.seen[numbers[chosen]] = True
         if len(self.languages):
             after = _words(block)[starts[chosen] + 8]  # |ENG|
@@ -144,6 +155,46 @@ class ByCui:
             self.foreign += int(np.count_nonzero(foreign))
         self.odd += len(regular) - int(np.count_nonzero(regular))
         return keep | ~regular
+
+
+def _numbers(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of CUIs, each given as a word, and whether it is C and seven digits, or one of :;<=>? in their place (see `_decimal`)."""
+    shaped = (words & np.uint64(0xF0F0F0F0F0F0F0FF)) == np.uint64(0x3030303030303043)
+    numbers = words & np.uint64(0x0F0F0F0F0F0F0F00)
+    for factor, shift, mask in SWAR:  # neighbours become one number: digits, then pairs, then fours
+        numbers = (numbers * factor + (numbers >> shift)) & mask
+    return numbers.astype(np.int64), shaped  # as indices, several times faster than unsigned ones
+
+
+def _decimal(words: np.ndarray) -> np.ndarray:
+    """Whether the digits of such words are 0 to 9: six more leads from : to @, beyond the digits' high bits."""
+    return ((words + np.uint64(0x0606060606060600)) & np.uint64(0xF0F0F0F0F0F0F000)) == np.uint64(0x3030303030303000)
+
+
+def regular_types(file: Path, fields: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Number of the CUI and of the TUI of each row of MRSTY, read without a parser.
+
+    None if a row does not start as UMLS writes them (C0000012|T047|), or has not exactly so many closed fields: the parser is to judge then.
+    """
+    block = np.fromfile(file, np.uint8)
+    if not len(block) or block[-1] != NEWLINE:
+        return None
+    ends = np.flatnonzero(block == NEWLINE)
+    bars = np.flatnonzero(block == BAR)
+    if len(bars) != len(ends) * fields or not np.array_equal(bars[fields - 1 :: fields], ends - 1):
+        return None
+    starts = np.append(0, ends[:-1] + 1)
+    if np.any(bars[::fields] != starts + 8) or np.any(bars[1::fields] != starts + 13) or RETURN in block:
+        return None
+    words = _words(block)[starts]
+    cuis, shaped = _numbers(words)
+    codes = block[starts[:, None] + np.arange(9, 13)]  # [rows, 4] T and three digits
+    if not (shaped & _decimal(words)).all() or np.any(codes[:, 0] != ord("T")) or np.any((codes[:, 1:] & 0xF0) != 0x30):
+        return None
+    digits = (codes[:, 1:] & 15).astype(np.int64)
+    if np.any(digits > 9):
+        return None
+    return cuis, digits @ np.array([100, 10, 1])
 
 
 def by_tui(tuis: tuple[str, ...]) -> Wanted:
