@@ -93,6 +93,7 @@ class Matcher:
         self._near: dict[str, dict[str, float]] = {}  # form of a text: word of a name, slips between them
         self._chunks = _Chunks({*self._stems, *self._slippery}, self._learn)
         self._chosen: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+        self._similar: dict[str, float] = {}
 
     @functools.cached_property
     def known(self) -> set[str]:
@@ -189,14 +190,18 @@ class Matcher:
                 if score:
                     yield Mention(stretch.start, stretch.start + len(core), "tag", score)
                     if normalize_surface(core) not in self.known:  # an abbreviation or variant of the note's own
-                        yield from (Mention(*m.span(), "tag", score) for m in re.finditer(rf"(?<!\w){re.escape(core)}(?!\w)", text))
+                        yield from (Mention(at, at + len(core), "tag", score) for at in _places(text, core) if not _in_word(text[at + len(core) :][:1]))
                     break
 
     def _similarity(self, surface: str) -> float:
         """Similarity of a tagged stretch to the concept's names; 0 if it is none of them."""
-        if normalize_surface(surface) in self.known or surface.replace(".", "") in self.initialisms:
-            return 100.0
-        return max((m.score for m in self._fuzzy(self._look(surface)) if (m.start, m.end) == (0, len(surface))), default=0.0)
+        if surface not in self._similar:
+            if normalize_surface(surface) in self.known or surface.replace(".", "") in self.initialisms:
+                self._similar[surface] = 100.0
+            else:
+                whole = (m.score for m in self._fuzzy(self._look(surface)) if (m.start, m.end) == (0, len(surface)))
+                self._similar[surface] = max(whole, default=0.0)
+        return self._similar[surface]
 
     def _named(self, text: str, view: _View) -> Iterator[Mention]:
         places: dict[str, list[int]] = {}
@@ -406,10 +411,10 @@ class _Name:
         return None if _in_word(text[at : at + 1]) else at
 
 
-def _places(text: str, word: str) -> list[int]:
-    """Where words begin with the letters given."""
+def _places(text: str, piece: str) -> list[int]:
+    """Where the piece begins, not inside a word."""
     found, at = [], -1
-    while word and (at := text.find(word, at + 1)) >= 0:
+    while piece and (at := text.find(piece, at + 1)) >= 0:
         if not (at and _in_word(text[at - 1])):
             found.append(at)
     return found
