@@ -16,6 +16,8 @@ from mentionforge import __version__
 from mentionforge.errors import UserError
 
 STAGES = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "evaluation", "report", "export")
+PLAIN = ("annotate", "bundle", "serve")
+"""Commands without a stage, of the package annotate."""
 
 app = typer.Typer(
     name="mentionforge",
@@ -127,7 +129,10 @@ def compare_results(
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2, never a traceback."""
     wanted = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
-    for stage in (wanted,) if wanted in STAGES else STAGES if wanted not in ("resources", "config", "results") else ():
+    own = ("resources", "config", "results")
+    if wanted in PLAIN or wanted not in (*STAGES, *own):
+        app.registered_commands += importlib.import_module("mentionforge.annotate.commands").app.registered_commands
+    for stage in (wanted,) if wanted in STAGES else STAGES if wanted not in (*own, *PLAIN) else ():
         app.add_typer(importlib.import_module(f"mentionforge.{stage}.commands").app, name=stage)
     try:
         app()

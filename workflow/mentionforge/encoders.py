@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -173,10 +174,11 @@ class Encoder:
         shift = 1 + left + len(self._opening) - first  # from a position in the document to one in the window
         return Window(framed, (0,) if self.pooling == "cls" else tuple(int(p) + shift for p in mention if p < last))
 
-    def encode(self, windows: Sequence[Window], what: str = "embedding") -> Encoded:
+    def encode(self, windows: Sequence[Window], what: str | None = "embedding") -> Encoded:
         """Vectors of the inputs; equal inputs are computed once and share a row, in order of first appearance.
 
         Sorted by length, longest first, so that a batch is padded by next to nothing and a lack of memory shows at once.
+        `what` is shown as it goes on; none: nothing is.
         """
         import torch
 
@@ -186,7 +188,8 @@ class Encoder:
         order = sorted(range(len(distinct)), key=lambda i: -len(distinct[i].ids))
         vectors = np.empty((len(distinct), self.model.config.hidden_size), np.float32)
         pad = self.tokenizer.pad_token_id
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16), track(what, len(distinct)) as tick:
+        shown = track(what, len(distinct)) if what else nullcontext(lambda units: None)
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16), shown as tick:
             for start in range(0, len(order), self.batch_size):
                 numbers_of_batch = order[start : start + self.batch_size]
                 batch = [distinct[i] for i in numbers_of_batch]

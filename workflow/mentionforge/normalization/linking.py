@@ -157,7 +157,9 @@ def link(
     cuis = distinct([*(entries["cuis"].combine_chunks().flatten() for entries, _ in parts.values()), *(n["cui"] for n in joined)])
     sets = distinct([*(entry_of(entries) for entries, _ in parts.values()), *(n["entry"] for n in joined)])
     sources = {name: source_of(entries, inputs, cuis, sets) for name, (entries, inputs) in parts.items()}
-    ranking = _joined(queries, rows, sources, names, cuis, sets, comparison_of(linker, kb), _preference(settings, xrefs, cuis))
+    ranking = _joined(
+        queries, rows, sources, names, cuis, sets, comparison_of(linker, kb), preference_of(settings, tables.read(tables.XREFS, xrefs) if xrefs else None, cuis)
+    )
 
     is_test = pc.and_(pc.equal(asked["split"], "test"), pc.greater(pc.list_value_length(asked["cuis"]), 0)).to_numpy()
     predictions, others = (
@@ -238,14 +240,13 @@ def _joined(
     return merge([*parts, *([found["synthetic"]] if "synthetic" in found else [])], preference)
 
 
-def _preference(index: Index, xrefs: Path | None, cuis: pa.Array) -> np.ndarray | None:
-    """Of each concept, the place of the first vocabulary of `prefer_xrefs` that has a code for it."""
+def preference_of(index: Index, xrefs: pa.Table | None, cuis: pa.Array) -> np.ndarray | None:
+    """Of each concept, the place of the first vocabulary of `prefer_xrefs` that has a code for it (tables.XREFS)."""
     if xrefs is None:
         return None
-    table = tables.read(tables.XREFS, xrefs)
     places = np.full(len(cuis), len(index.prefer_xrefs), np.int64)
     for place, vocabulary in reversed(list(enumerate(index.prefer_xrefs))):
-        coded = table.filter(pc.equal(table["source"], vocabulary))["cui"].unique()
+        coded = xrefs.filter(pc.equal(xrefs["source"], vocabulary))["cui"].unique()
         places[pc.is_in(cuis, value_set=coded).to_numpy(zero_copy_only=False)] = place
     return places
 

@@ -68,7 +68,10 @@ class Comparison(Protocol):
     """
 
     def prepare(self, inputs: Any) -> Any:
-        """Inputs in the form in which they are compared."""
+        """Queries in the form in which they are compared."""
+
+    def arrange(self, inputs: Any) -> Any:
+        """Entries in the form in which they are searched, as often as wanted."""
 
     def decimals(self, queries: Any) -> int:
         """Digits after which scores count as equal."""
@@ -86,6 +89,10 @@ class Vectors:
 
     def prepare(self, inputs: np.ndarray) -> np.ndarray:
         """Vectors are compared as they are."""
+        return inputs
+
+    def arrange(self, inputs: np.ndarray) -> np.ndarray:
+        """So are entries."""
         return inputs
 
     def decimals(self, queries: np.ndarray) -> int:
@@ -166,6 +173,10 @@ class Ngrams:
         rows.data = (1 + np.log(rows.data)) * self.idf[rows.indices]
         return normalize(rows)
 
+    def arrange(self, inputs: Sequence[str]) -> Any:
+        """By n-gram, sparse [FEATURES, entries]."""
+        return self.prepare(inputs).T.tocsr()
+
     def decimals(self, queries: Any) -> int:
         """Cosines have six."""
         return 6
@@ -173,9 +184,8 @@ class Ngrams:
     def neighbours(self, queries: Any, entries: Any, fetch: int) -> tuple[np.ndarray, np.ndarray]:
         """Entries that share an n-gram; the others are not near."""
         values, found = np.empty((queries.shape[0], fetch), np.float32), np.empty((queries.shape[0], fetch), np.int64)
-        transposed = entries.T.tocsr()
         for start in range(0, queries.shape[0], self.BLOCK):
-            dense = (queries[start : start + self.BLOCK] @ transposed).toarray()
+            dense = (queries[start : start + self.BLOCK] @ entries).toarray()
             best = np.argpartition(-dense, fetch - 1, axis=1)[:, :fetch]
             near = np.take_along_axis(dense, best, axis=1)
             order = np.argsort(-near, axis=1, kind="stable")
@@ -210,19 +220,26 @@ class Dictionary:
         """The inputs after each step, the mildest first."""
         return [[normalized(text, self.steps[:n]) for text in inputs] for n in range(len(self.steps) + 1)]
 
+    def arrange(self, inputs: Sequence[str]) -> list[dict[str, list[int]]]:
+        """The rows of each string after each step."""
+        arranged = []
+        for given in self.prepare(inputs):
+            rows: dict[str, list[int]] = {}
+            for row, key in enumerate(given):
+                rows.setdefault(key, []).append(row)
+            arranged.append(rows)
+        return arranged
+
     def decimals(self, queries: Any) -> int:
         """Scores are tenths."""
         return 6
 
-    def neighbours(self, queries: list[list[str]], entries: list[list[str]], fetch: int) -> tuple[np.ndarray, np.ndarray]:
+    def neighbours(self, queries: list[list[str]], entries: list[dict[str, list[int]]], fetch: int) -> tuple[np.ndarray, np.ndarray]:
         """Entries that are equal at some step."""
         number = len(queries[0])
         values, found = np.full((number, fetch), -np.inf), np.zeros((number, fetch), np.int64)
         filled: list[dict[int, float]] = [{} for _ in range(number)]
-        for step, (asked, given) in enumerate(zip(queries, entries, strict=True)):
-            rows: dict[str, list[int]] = {}
-            for row, key in enumerate(given):
-                rows.setdefault(key, []).append(row)
+        for step, (asked, rows) in enumerate(zip(queries, entries, strict=True)):
             for query, key in enumerate(asked):
                 for row in rows.get(key, ()):
                     filled[query].setdefault(row, 1 - step / 10)
@@ -246,9 +263,13 @@ def rank(queries: Any, sources: Sequence[Source], comparison: Comparison, prefer
     return merge([best(queries, source, comparison, top) for source in sources if len(queries) and len(source.row)], preference, top)
 
 
-def best(queries: Any, source: Source, comparison: Comparison, top: int = TOP) -> Ranking:
-    """The `top` concepts of each query in one source, and all others that tie with the last of them; numbers of the queries as given."""
-    return _search(comparison.prepare(queries), len(queries), source, comparison, top, comparison.decimals(queries))
+def best(queries: Any, source: Source, comparison: Comparison, top: int = TOP, arranged: Any = None) -> Ranking:
+    """The `top` concepts of each query in one source, and all others that tie with the last of them; numbers of the queries as given.
+
+    `arranged` is what `comparison.arrange` makes of the source's inputs, where it is searched more than once.
+    """
+    entries = comparison.arrange(source.inputs) if arranged is None else arranged
+    return _search(comparison.prepare(queries), len(queries), source, entries, comparison, top, comparison.decimals(queries))
 
 
 def merge(found: Sequence[Ranking], preference: np.ndarray | None = None, top: int = TOP) -> Ranking:
@@ -263,9 +284,8 @@ def merge(found: Sequence[Ranking], preference: np.ndarray | None = None, top: i
     return select(ranking, ranking.rank <= top)
 
 
-def _search(prepared: Any, number: int, source: Source, comparison: Comparison, top: int, decimals: int) -> Ranking:
+def _search(prepared: Any, number: int, source: Source, entries: Any, comparison: Comparison, top: int, decimals: int) -> Ranking:
     """See `best`. Fetches more neighbours for the queries where the cut may hide a concept or a vote."""
-    entries = comparison.prepare(source.inputs)
     size = len(source.inputs)
     bearers = np.bincount(source.row, minlength=size)
     first = np.cumsum(bearers) - bearers  # position of a row's first concept

@@ -30,6 +30,10 @@ class Window:
     positions: list[int]
 
 
+KEPT = 100_000
+"""Words whose pieces are remembered at most, so that reading many documents takes no more memory than reading few."""
+
+
 class Windows:
     """Cuts sentences into windows of at most `max_tokens` word pieces, special tokens not counted."""
 
@@ -40,6 +44,8 @@ class Windows:
     def split(self, words: Iterable[str]) -> list[list[int]]:
         """Word-piece ids of each word, at least one and at most `max_tokens`; a word the vocabulary cannot write is one unknown piece."""
         words = list(words)
+        if len(self._pieces) > KEPT:
+            self._pieces.clear()
         new = sorted(set(words) - self._pieces.keys())
         if new:
             ids = self.tokenizer(new, add_special_tokens=False)["input_ids"]

@@ -1,0 +1,409 @@
+"""Annotation: equal to the experiment's own predictions, exact offsets, every format read back, bad input listed, killed runs gone on with."""
+
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import annotating
+from annotating import TESTS, linked
+from mentionforge import text as units
+from mentionforge.annotate import bundle, cells, reading, run, writing
+from mentionforge.annotate.pipeline import LONGEST, SECTION, Annotator, sections
+from mentionforge.annotate.reading import Options
+from mentionforge.corpora.published import Tally
+from mentionforge.corpora.readers import READERS
+from mentionforge.errors import UserError
+from mentionforge.normalization.fusion import fuse
+
+CELL = "recognition/c/none/none/dictionary/untrained/seed0"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return annotating.make(tmp_path_factory.mktemp("annotate"))
+
+
+@pytest.fixture(scope="module")
+def annotator(results):
+    return Annotator(cells.find(results / CELL, linker="exact/train+kb"))
+
+
+def check_equal(results, linker, index, found, decimals=9):
+    """Mentions and rankings of the annotator against those of the experiment, to the last one."""
+    expected = linked(results, linker, index)
+    seen = set()
+    for i, mentions in enumerate(found):
+        for m in mentions:
+            assert TESTS[i][m.start : m.end] == m.surface
+            key = f"d{i}:{m.start}-{m.end}"
+            seen.add(key)
+            wanted = expected.get(key, [])
+            assert [c.cui for c in m.concepts] == [cui for cui, _ in wanted[: len(m.concepts)]], key
+            assert len(m.concepts) == min(100, len(wanted))
+            assert [c.score for c in m.concepts] == pytest.approx([s for _, s in wanted[: len(m.concepts)]], abs=10**-decimals)
+    rows = pq.read_table(results / CELL / "predictions.parquet").to_pylist()
+    assert seen == {f"{r['doc_id']}:{r['start']}-{r['end']}" for r in rows} and len(seen) == 13
+
+
+@pytest.mark.parametrize("index", ["train+kb", "coded"])
+@pytest.mark.parametrize("linker", ["exact", "tfidf", "plain"])
+def test_equals_the_experiment(results, tmp_path, linker, index):
+    found = cells.find(results / CELL, linker=f"{linker}/{index}")
+    check_equal(results, linker, index, list(Annotator(found, top=100).annotate(TESTS)))
+    bundle.write(found, tmp_path / "b")
+    again = Annotator(bundle.read(tmp_path / "b"), top=100)
+    check_equal(results, linker, index, list(again.annotate(TESTS)))
+    check_equal(results, linker, index, [m for t in TESTS for m in again.annotate([t])])
+
+
+@pytest.mark.parametrize("linker", ["mention", "context"])
+def test_equals_the_experiment_with_an_encoder(tmp_path, minilm, linker):
+    """Vectors depend in their last digits on the batch, so scores are compared to five."""
+    results = annotating.make(tmp_path, minilm)
+    found = cells.find(results / CELL, linker=f"{linker}/train+kb")
+    check_equal(results, linker, "train+kb", list(Annotator(found, top=100).annotate(TESTS)), 5)
+    bundle.write(found, tmp_path / "b")
+    kept = pq.read_table(tmp_path / "b/linkers/0/kb/entries.parquet")["text"].to_pylist()
+    assert set(kept) == {""}, "strings that are compared as vectors are left out"
+    check_equal(results, linker, "train+kb", list(Annotator(bundle.read(tmp_path / "b"), top=100).annotate(TESTS)), 5)
+
+
+def test_hybrid_equals_fuse(results, tmp_path):
+    """By the stage's own `fuse` on the two linkers' rankings."""
+    end = results / "end_to_end/c/none/none/dictionary/untrained/seed0"
+    paths = [end / name / "train+kb/linked.parquet" for name in ("tfidf", "exact")]
+    fuse(results / "specs/linkers/both.json", paths, paths, results / "corpora/c/mentions.parquet", tmp_path / "p.parquet", tmp_path / "c.parquet")
+    expected: dict[str, list] = {}
+    for row in pq.read_table(tmp_path / "p.parquet").to_pylist():
+        expected.setdefault(row["mention_id"], []).append((row["cui"], row["score"]))
+    found = cells.find(results / CELL, linker="both/train+kb")
+    for i, mentions in enumerate(Annotator(found, top=100).annotate(TESTS)):
+        for m in mentions:
+            assert [(c.cui, c.score) for c in m.concepts] == expected[f"d{i}:{m.start}-{m.end}"]
+
+
+def test_what_a_mention_says(annotator):
+    [first, second, none] = annotator.annotate(TESTS)
+    assert none == []
+    by = {(m.surface, m.start): m for m in first}
+    huntington = next(m for (s, _), m in by.items() if s == "Huntington disease")
+    assert (huntington.concept.cui, huntington.concept.name, huntington.concept.semantic_types) == ("C0020179", "Huntington disease", ("T047",))
+    assert not huntington.nil and not huntington.ambiguous and huntington.score == 1
+    gout = next(m for (s, _), m in by.items() if s == "gout")
+    assert gout.ambiguous and {c.cui for c in gout.concepts} == {"C0018099", "C9999999"}
+    hd = [m for m in first if m.surface == "HD"]
+    assert [m.expanded for m in hd] == ["Huntington disease"] * 2 and all(m.concept.cui == "C0020179" for m in hd)
+    assert [m.surface for m in second][-1] == "gout" and TESTS[1][second[-1].start :].startswith("gout.")
+
+
+def test_thresholds_decide_about_nil(results):
+    found = cells.find(results / CELL, linker="plain/coded")
+    [mentions, *_] = Annotator(found, nil_threshold=0.99).annotate(TESTS)
+    assert {m.nil for m in mentions} == {True, False}
+    for m in mentions:
+        assert m.nil == (not m.concepts or m.concepts[0].score < 0.99) and (m.concept is None) == m.nil
+
+
+def test_sections_lose_nothing_and_change_nothing(annotator):
+    """A long document gives what its paragraphs give, at their places; its abbreviations hold throughout."""
+    rng = random.Random(5)
+    filler = " ".join(f"word{i}" for i in range(200)) + "."
+    parts = [rng.choice([filler, "Gout and diabetes mellitus were seen.", "HD came back."]) for _ in range(400)]
+    long = "Huntington disease (HD) is here.\n\n" + "\n\n".join(parts)
+    assert len(list(sections(long))) > 5
+    covered = "".join(long[a:b] for a, b in sections(long))
+    assert "".join(covered.split()) == "".join(long.split())
+    [found] = annotator.annotate([long])
+    assert all(long[m.start : m.end] == m.surface for m in found)
+    expected = Counter(
+        {"Gout": parts.count("Gout and diabetes mellitus were seen."), "diabetes mellitus": parts.count("Gout and diabetes mellitus were seen.")}
+    )
+    expected |= {"HD": parts.count("HD came back.") + 1, "Huntington disease": 1}
+    assert Counter(m.surface for m in found) == expected
+    assert all(m.expanded == "Huntington disease" for m in found if m.surface == "HD")
+    [whole] = [next(iter(units.sentences([long])))]
+    pieces = [(a + x, a + y) for a, b in sections(long) for x, y in next(units.sentences([long[a:b]]))]
+    assert pieces == whole, "sections end where no sentence goes on"
+
+
+def test_a_paragraph_without_end_is_cut():
+    for text in ("x" * (3 * LONGEST), "word " * LONGEST, "line\n" * LONGEST, " \n\n" * SECTION):
+        cuts = list(sections(text))
+        assert all(b - a <= LONGEST for a, b in cuts)
+        assert "".join("".join(text[a:b] for a, b in cuts).split()) == "".join(text.split())
+
+
+# ------------------------------------------------------------------------------------------------------------------- input
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """A folder as people have them: good notes, and every kind of bad one."""
+    folder = tmp_path / "notes"
+    (folder / "sub").mkdir(parents=True)
+    for i, text in enumerate(TESTS):
+        (folder / "sub" / f"n{i}.txt").write_bytes(text.encode())
+    (folder / "a.txt").write_bytes("\ufeffGout\r\n\u0085 und caf\u00e9".encode())
+    (folder / "empty.txt").touch()
+    (folder / "blank.txt").write_text(" \n\t\n")
+    (folder / "latin.txt").write_bytes("Gout, caf\u00e9".encode("latin-1"))
+    (folder / "wide.txt").write_bytes("Gout".encode("utf-16"))
+    (folder / "picture.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0")
+    (folder / "packed.txt").write_bytes(b"\x1f\x8b\x08\0")
+    (folder / "gone.txt").symlink_to(folder / "nowhere")
+    with open(folder / "huge.txt", "wb") as handle:
+        handle.truncate(50_000_000)
+    (folder / ".hidden").write_text("Gout")
+    return folder
+
+
+BAD = {
+    "blank.txt": "empty", "empty.txt": "empty", "gone.txt": "no file", "huge.txt": "too large", "latin.txt": "wrong encoding",
+    "packed.txt": "binary file", "picture.txt": "binary file", "wide.txt": "wrong encoding", "closed": "unreadable folder",
+}  # fmt: skip
+
+
+def test_bad_input_is_listed_and_the_rest_annotated(annotator, notes, tmp_path, monkeypatch):
+    (notes / "closed").mkdir()
+    scan = os.scandir
+
+    def guarded(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    summary = run.annotate([str(notes)], annotator, "jsonl", tmp_path / "out", Options(), {})
+    errors = [json.loads(line) for line in (tmp_path / "out/errors.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    assert {e["doc_id"]: e["error"] for e in errors} == BAD and len(errors) == len(BAD) == summary.errors
+    records = [json.loads(line) for line in (tmp_path / "out/annotations.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    assert [r["doc_id"] for r in records] == ["a.txt", "sub/n0.txt", "sub/n1.txt", "sub/n2.txt"]
+    for r in records:
+        assert r["text"].encode() == (notes / r["doc_id"]).read_bytes(), "the text is untouched"
+        assert all(r["text"][m["spans"][0]["start"] : m["spans"][0]["end"]] == m["surface"] for m in r["mentions"])
+    assert [m["surface"] for m in records[0]["mentions"]] == ["Gout"]
+
+
+def test_a_document_that_cannot_be_annotated_costs_no_other(annotator, notes, tmp_path, monkeypatch):
+    whole = annotator._read
+
+    def failing(batch):
+        if any("Parkinson" in text for _, _, text in batch):
+            raise ZeroDivisionError
+        whole(batch)
+
+    monkeypatch.setattr(annotator, "_read", failing)
+    summary = run.annotate([str(notes / "sub")], annotator, "jsonl", tmp_path / "out", Options(), {})
+    assert (summary.documents, summary.errors) == (2, 1)
+    [error] = [json.loads(line) for line in (tmp_path / "out/errors.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    assert (error["doc_id"], error["error"], error["why"]) == ("n1.txt", "not annotated", "ZeroDivisionError")
+
+
+def texts_of(inputs, **options):
+    o = Options(**options)
+    return [(i.doc_id, i.text, i.error) for i in reading.items(reading.listed([str(x) for x in inputs], o), o)]
+
+
+def test_tables_patterns_and_lines(tmp_path, monkeypatch):
+    rows = [{"id": "p1", "note": "Gout, \u201cquoted\u201d\r\n\nsecond line"}, {"id": "p1", "note": "again"}, {"id": "", "note": ""}]
+    with open(tmp_path / "t.csv", "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, ["id", "note"])
+        writer.writeheader()
+        writer.writerows(rows)
+    pq.write_table(pa.Table.from_pylist([*rows, {"id": None, "note": None}]), tmp_path / "t.parquet")
+    (tmp_path / "t.jsonl").write_text('{"doc_id": "j", "text": "Gout"}\n{"doc_id": "k"}\n["x"]\n{broken\n')
+    expected = [("p1", rows[0]["note"], ""), ("p1-2", "again", "")]
+    assert texts_of([tmp_path / "t.csv"], text_column="note") == [*expected, ("t.csv-3", "", "empty")]
+    assert texts_of([tmp_path / "t.parquet"], text_column="note") == [*expected, ("t.parquet-3", "", "empty"), ("t.parquet-4", "", "empty")]
+    assert texts_of([tmp_path / "t.csv"]) == [(i, "", "no text") for i in ("t.csv-1", "t.csv-2", "t.csv-3")]
+    assert texts_of([tmp_path / "t.jsonl"]) == [
+        ("j", "Gout", ""),
+        ("t.jsonl-2", "", "no text"),
+        ("t.jsonl-3", "", "no text"),
+        ("t.jsonl-4", "", "unreadable table"),
+    ]
+    (tmp_path / "b.txt").write_text("b")
+    (tmp_path / "a.txt").write_text("a")
+    assert texts_of([tmp_path / "*.txt", tmp_path / "b.txt"]) == [("a.txt", "a", ""), ("b.txt", "b", ""), ("b-2.txt", "b", "")]
+    assert texts_of([tmp_path], pattern="*.txt") == [("a.txt", "a", ""), ("b.txt", "b", "")]
+    for missing in (tmp_path / "none.txt", tmp_path / "*.none"):
+        with pytest.raises(UserError, match="no such input"):
+            texts_of([missing])
+    done = subprocess.run(
+        [sys.executable, "-c", "from mentionforge.annotate.reading import *\no = Options(by_line=True)\nprint([i.text for i in items(listed(['-'], o), o)])"],
+        input=b"Gout\n\ndiabetes\n", capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.decode().strip() == "['Gout', '', 'diabetes']"
+
+
+# ------------------------------------------------------------------------------------------------------------------ output
+
+
+def test_every_format_holds_every_document(annotator, notes, tmp_path):
+    """Read back by the readers of corpora: texts, spans and concepts are those of the JSON Lines."""
+    found = {}
+    for form in writing.WRITERS:
+        run.annotate([str(notes / "sub")], annotator, form, tmp_path / form, Options(), {})
+        if form != "html":
+            path = tmp_path / form / writing.NAMES[form]
+            found[form] = list(READERS[form](path, "CUI", (), Tally()))
+    for form, documents in found.items():
+        assert [d.doc_id for d in documents] == [f"n{i}" + (".txt" if form != "brat" else "") for i in range(3)], form
+        for d, text, other in zip(documents, TESTS, found["jsonl"], strict=True):
+            expected = text if form != "pubtator" else text.replace("\r", " ").replace("\n", " ")
+            assert d.text == expected, form
+            assert [a.spans for a in d.annotations] == [a.spans for a in other.annotations], form
+            assert [a.ids for a in d.annotations] == [a.ids for a in other.annotations], form
+    page = (tmp_path / "html/html/n0.txt.html").read_text()
+    assert page.count("<mark") == 8 and "C0020179" in page
+    ann = (tmp_path / "brat/brat/n0.ann").read_text()
+    assert "Expanded T1" in ann and "Ambiguous" in ann and "read as Huntington disease" in ann
+    conf = (tmp_path / "brat/brat/annotation.conf").read_text()
+    used = {line.split("\t")[1].split()[0] for line in ann.splitlines() if line.startswith("A")}
+    assert used <= {line.split("\t")[0] for line in conf.splitlines()}
+
+
+def test_names_of_documents_are_safe_file_names():
+    ids = ["../../etc/x", "a|b", "A.txt", "a.txt", "a", "/abs", "x" * 400, "..", "tab\there", "index.html"]
+    for suffix in (".txt", ".html"):
+        places = [place for _, place in writing._placed([{"doc_id": i} for i in ids], suffix)]
+        assert len({p.lower() for p in places}) == len(ids)
+        assert all(not p.startswith(("/", ".")) and ".." not in p.split("/") and len(p) < 240 and p != "index.html" for p in places)
+
+
+def test_markup_in_a_text_stays_text():
+    r = {"doc_id": "<b>", "source": "s", "text": "<script>alert(1)</script> gout", "mentions": []}
+    assert "<script>" not in writing.page(r) and "&lt;script&gt;" in writing.page(r)
+
+
+# --------------------------------------------------------------------------------------------------------- killed runs
+
+
+def test_goes_on_where_it_stopped(annotator, notes, tmp_path, monkeypatch):
+    """Killed in the middle of a run, it ends with the same bytes, and annotates nothing twice."""
+    monkeypatch.setattr(run, "DOCUMENTS", 2)
+    whole = run.annotate([str(notes)], annotator, "jsonl", tmp_path / "whole", Options(), {})
+    real, calls = run.annotated, []
+
+    def dying(items, a):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append([i.doc_id for i in items])
+        return real(items, a)
+
+    monkeypatch.setattr(run, "annotated", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run.annotate([str(notes)], annotator, "jsonl", tmp_path / "out", Options(), {})
+    assert not (tmp_path / "out/annotations.jsonl").exists()
+    (tmp_path / "out/.annotate/.part-0000003.jsonl.1.tmp").write_text("half a li")
+    with pytest.raises(UserError, match="folder not empty"):
+        run.annotate([str(notes)], annotator, "jsonl", tmp_path / "out", Options(max_mb=1), {})
+    monkeypatch.setattr(run, "annotated", lambda items, a: (calls.append([i.doc_id for i in items]), real(items, a))[1])
+    again = run.annotate([str(notes)], annotator, "jsonl", tmp_path / "out", Options(), {})
+    assert again.resumed == 6 and (again.documents, again.mentions, again.errors) == (whole.documents, whole.mentions, whole.errors)
+    names = [name for call in calls for name in call]
+    assert len(names) == len(set(names)) == whole.documents + whole.errors
+    for file in ("annotations.jsonl", "errors.jsonl"):
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    calls.clear()
+    assert run.annotate([str(notes)], annotator, "jsonl", tmp_path / "out", Options(), {}).documents == whole.documents and not calls
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["annotate.json", "annotations.jsonl", "errors.jsonl"]
+
+
+def test_command_line(results, notes, tmp_path):
+    """Exit codes, and one line instead of a traceback."""
+    command = [sys.executable, "-m", "mentionforge.cli", "annotate"]
+    options = ["--from", str(results / CELL), "--linker", "exact/coded"]
+    done = subprocess.run([*command, str(notes), *options, "--to", "brat", "--out", str(tmp_path / "o")], capture_output=True, text=True)
+    assert done.returncode == 3 and "4 documents" in done.stderr, done.stderr
+    assert (tmp_path / "o/brat/sub/n0.ann").is_file()
+    done = subprocess.run([*command, "-", *options], input="Gout today", capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["mentions"][0]["surface"] == "Gout", done.stderr
+    for wrong in (["--from", str(results), "--linker", "exact/nothing"], ["--from", str(notes)], [*options, "--bundle", "x"], [*options, "--to", "brat"]):
+        done = subprocess.run([*command, str(notes), *wrong], capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr, done.stderr
+
+
+def test_cells_by_name(results):
+    for given, recognizer, linker in (
+        (results, "dictionary", "exact/coded"),
+        (results, None, "c/none/none/exact/coded"),
+        (results / "end_to_end/c/none/none/dictionary/untrained/seed0/exact/coded", None, None),
+        (results / "normalization/c/none/none/exact/coded", "untrained/seed0", None),
+    ):
+        cell = cells.cell_of(Path(given), recognizer, linker)
+        assert cell.recognition == ("c", "none", "none", "dictionary", "untrained", "seed0") and cell.linking == ("c", "none", "none", "exact", "coded")
+    with pytest.raises(UserError, match="several cells"):
+        cells.cell_of(results / CELL)
+    with pytest.raises(UserError, match=r"no such cell.*dictionary"):
+        cells.cell_of(results, "tagger", "exact/coded")
+    with pytest.raises(UserError, match="missing file"):
+        cells.find(results, None, "absent/coded")
+
+
+# ----------------------------------------------------------------------------------------------------------------- bundles
+
+
+def test_a_bundle_is_refused_if_anything_differs(results, tmp_path):
+    found = cells.find(results / CELL, linker="tfidf/coded")
+    bundle.write(found, tmp_path / "b")
+    files = sorted(p for p in (tmp_path / "b").rglob("*") if p.is_file())
+    assert {p.suffix for p in files} <= {".json", ".parquet", ".npy", ".md", ".safetensors", ".txt"}
+    assert b"licensed words" not in b"".join(p.read_bytes() for p in files), "no definitions"
+    bundle.read(tmp_path / "b")
+    for path in files:
+        if path.name == "bundle.json":
+            continue
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(UserError, match="damaged bundle"):
+            bundle.read(tmp_path / "b")
+        path.unlink()
+        with pytest.raises(UserError, match="damaged bundle"):
+            bundle.read(tmp_path / "b")
+        path.write_bytes(content)
+    (tmp_path / "b/more.bin").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"damaged bundle.*more\.bin"):
+        bundle.read(tmp_path / "b")
+    with pytest.raises(UserError, match="no bundle"):
+        bundle.read(tmp_path)
+    with pytest.raises(UserError, match="bundle exists"):
+        bundle.write(found, tmp_path / "b")
+
+
+def test_archives_are_the_same_bundle(results, tmp_path):
+    found = cells.find(results / CELL, linker="tfidf/coded")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        bundle.write(found, tmp_path / name / "b.tar")
+    assert (tmp_path / "one/b.tar").read_bytes() == (tmp_path / "two/b.tar").read_bytes()
+    assert list((tmp_path / "one").iterdir()) == [tmp_path / "one/b.tar"]
+    check_equal(results, "tfidf", "coded", list(Annotator(bundle.read(tmp_path / "one/b.tar"), top=100).annotate(TESTS)))
+    (tmp_path / "broken.tar").write_bytes((tmp_path / "one/b.tar").read_bytes()[:1000])
+    with pytest.raises(UserError, match="bundle"):
+        bundle.read(tmp_path / "broken.tar")
+
+
+def test_licensed_text_must_be_asked_for(tmp_path):
+    umls = annotating.make(tmp_path / "u", kb={"source": "rrf", "path": "x"})
+    notes = annotating.make(tmp_path / "n", corpus=annotating.CORPUS | {"licensed": "sign"})
+    for results, what in ((umls, "umls"), (notes, "corpus c")):
+        found = cells.find(results / CELL, linker="exact/train+kb")
+        assert found.licensed == [what]
+        with pytest.raises(UserError, match=f"licensed text.*{what}"):
+            bundle.write(found, results / "b")
+        assert not (results / "b").exists()
+        bundle.write(found, results / "b", licensed_text=True)
+        with pytest.raises(UserError, match=f"licensed text.*{what}"):
+            bundle.read(results / "b")
+        assert what in (results / "b/README.md").read_text()
+        bundle.read(results / "b", licensed_text=True)

@@ -1,0 +1,307 @@
+"""A bundle: all that annotating needs in one folder, or one .tar of it, that can be carried to where the notes are.
+
+    bundle.json                 settings, thresholds, where it all comes from, and the SHA-256 of every other file
+    README.md                   a card for people
+    recognizer/                 weights (safetensors) and tokenizer; or dictionary.parquet
+    concepts.parquet            names and semantic types of the concepts in the index
+    linkers/N/                  encoder/ (weights and tokenizer), and of each source entries.parquet and vectors.npy; codes.parquet, weights.npy
+
+Nothing in it is a pickle or code. Of entries that are compared as vectors the strings are left out, and nothing names a document. A bundle
+that differs from its digests in one byte, lacks a file or holds another one is refused; so is one with licensed text, unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import TypeAdapter
+
+from mentionforge import __version__, models, tables
+from mentionforge.annotate.pipeline import Materials
+from mentionforge.config import HybridLinker, Index, Linker
+from mentionforge.errors import UserError
+from mentionforge.normalization.loaded import ENCODING, Part
+from mentionforge.progress import say
+from mentionforge.provenance import git_revision, sha256_file
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+_LINKER: TypeAdapter[Any] = TypeAdapter(Linker)
+_WEIGHTS = (".json", ".txt", ".model", ".safetensors")
+
+
+def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
+    """Write a bundle.
+
+    Args:
+        materials: From `cells.find`.
+        out: Folder, or a file that ends in .tar; it must not exist.
+        licensed_text: Write it although it holds licensed text.
+
+    Raises:
+        UserError: `out` is there, or the bundle would hold licensed text.
+    """
+    if out.exists():
+        raise UserError("bundle exists", str(out), "", "name another one, or remove it")
+    if materials.licensed and not licensed_text:
+        raise UserError(
+            "licensed text", str(out), f"it would hold text of: {', '.join(materials.licensed)}", "add --licensed-text if it stays where you may have it"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+        folder = Path(scratch) / (out.stem if out.suffix == ".tar" else out.name)
+        folder.mkdir()
+        manifest = _fill(materials, folder)
+        (folder / "README.md").write_text(card(manifest), encoding="utf-8")
+        manifest["files"] = {p.relative_to(folder).as_posix(): sha256_file(p) for p in _files(folder)}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        size = sum(p.stat().st_size for p in _files(folder))
+        if out.suffix == ".tar":
+            with tarfile.open(Path(scratch) / "whole.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+                archive.add(folder, folder.name, filter=_nobodys)
+            os.replace(Path(scratch) / "whole.tar", out)
+        else:
+            os.replace(folder, out)
+    say(f"bundle of {size / 1e6:.0f} MB written to {out}")
+
+
+def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A member without owner and time: equal bundles are equal bytes."""
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+
+
+def _fill(materials: Materials, folder: Path) -> dict[str, Any]:
+    """Write the files; returns the manifest, without digests."""
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "mentionforge": __version__,
+        "git_revision": git_revision(),
+        "dtype": materials.dtype,
+        "hybrid": materials.hybrid.model_dump(mode="json") if materials.hybrid else None,
+        "weights": list(materials.weights),
+        "nil_threshold": materials.nil_threshold,
+        "spell_out": materials.spell_out,
+        "licensed": list(materials.licensed),
+        "card": dict(materials.card),
+        "linkers": [],
+    }
+    if materials.recognizer is not None:
+        _copy(materials.recognizer, folder / "recognizer")
+    else:
+        assert materials.dictionary is not None
+        names = pa.table({"name": pa.array(materials.dictionary["names"], pa.string())})
+        _parquet(names, folder / "recognizer" / "dictionary.parquet")
+        manifest["dictionary"] = {k: materials.dictionary[k] for k in ("min_length", "stop")}
+    cuis: set[str] = set()
+    for number, part in enumerate(materials.linkers):
+        place = folder / "linkers" / str(number)
+        manifest["linkers"].append(
+            {
+                "linker": part.linker.model_dump(mode="json"),
+                "index": part.index.model_dump(mode="json"),
+                "sources": {name: len(table) for name, (table, _) in part.entries.items()},
+            }
+        )
+        if part.model is not None:
+            _copy(models.folder(part.model), place / "encoder")
+            (place / "fetched.json").write_text(json.dumps({"folder": "encoder", "reference": {"bundle": number}}) + "\n", encoding="utf-8")
+        for name, (table, inputs) in part.entries.items():
+            _entries(part, name, table, inputs, place / name)
+            cuis.update(table["cuis"].combine_chunks().flatten().unique().to_pylist())
+        if part.codes is not None:
+            _parquet(part.codes, place / "codes.parquet")
+        if part.weights is not None:
+            np.save(place / "weights.npy", part.weights)
+    kept = materials.concepts.filter(pc.is_in(materials.concepts["cui"], value_set=pa.array(sorted(cuis), tables.STR)))
+    place = kept.schema.get_field_index("definition")
+    undefined = kept.set_column(place, "definition", pa.nulls(len(kept), tables.STR))
+    tables.write(tables.CONCEPTS, folder / "concepts.parquet", undefined)
+    manifest["concepts"] = len(kept)
+    return manifest
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Weights, tokenizer and settings of a model folder: no pickles, no code."""
+    target.mkdir(parents=True)
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.suffix in _WEIGHTS:
+            shutil.copyfile(path, target / path.name)
+
+
+def _entries(part: Part, name: str, table: pa.Table, inputs: Any, target: Path) -> None:
+    """Entries of an index: only inputs that are used, and strings only where they are compared."""
+    rows, vector = np.unique(table["vector"].to_numpy(), return_inverse=True)
+    none = pa.nulls(len(table), tables.STR)
+    dense = isinstance(part.linker, ENCODING)
+    small = pa.table(
+        {
+            "entry_id": pa.array([f"{name}|{i:08d}" for i in range(len(table))], tables.STR),
+            "text": pa.array([""] * len(table), tables.STR) if dense else table["text"],
+            "vector": pa.array(vector, tables.INT),
+            "cuis": table["cuis"],
+            "split": none,
+            "note_id": none,
+        }
+    )
+    tables.write(tables.EMBEDDED, target / "entries.parquet", small)
+    if dense:
+        np.save(target / "vectors.npy", np.ascontiguousarray(inputs[rows], np.float32))
+
+
+def _parquet(table: pa.Table, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd")
+
+
+# ------------------------------------------------------------------------------------------------------------------ reading
+
+
+def read(path: Path, licensed_text: bool = False, scratch: Path | None = None) -> Materials:
+    """The materials of a bundle, checked.
+
+    Args:
+        path: Folder or .tar; a .tar is unpacked to a folder that is removed at the end of the process.
+        licensed_text: Read it although it holds licensed text.
+        scratch: Where a .tar is unpacked; none: the system's folder for temporary files.
+
+    Raises:
+        UserError: No bundle, of another format, not as its digests say, or with licensed text.
+    """
+    folder = _unpacked(path, scratch) if path.is_file() else path
+    manifest = check(folder)
+    if manifest["licensed"] and not licensed_text:
+        raise UserError("licensed text", str(path), f"the bundle holds text of: {', '.join(manifest['licensed'])}", "add --licensed-text if you may use it")
+    parts = []
+    for number, row in enumerate(manifest["linkers"]):
+        place = folder / "linkers" / str(number)
+        linker, index = _LINKER.validate_python(row["linker"]), Index.model_validate(row["index"])
+        entries: dict[str, tuple[pa.Table, Any]] = {}
+        for name in ("train", "kb", "synthetic"):
+            if name in row["sources"]:
+                entries[name] = _read_entries(linker, place / name)
+        codes = tables.read(tables.XREFS, place / "codes.parquet") if (place / "codes.parquet").is_file() else None
+        weights = np.load(place / "weights.npy", allow_pickle=False) if (place / "weights.npy").is_file() else None
+        model = place / "fetched.json"
+        parts.append(Part(linker, index, model if model.is_file() else None, entries, codes, weights))
+    dictionary = None
+    if "dictionary" in manifest:
+        import pyarrow.parquet as pq
+
+        dictionary = {"names": pq.read_table(folder / "recognizer" / "dictionary.parquet")["name"].to_pylist(), **manifest["dictionary"]}
+    return Materials(
+        recognizer=None if dictionary else folder / "recognizer",
+        dtype=manifest["dtype"],
+        dictionary=dictionary,
+        linkers=parts,
+        hybrid=HybridLinker.model_validate(manifest["hybrid"]) if manifest["hybrid"] else None,
+        weights=manifest["weights"],
+        concepts=tables.read(tables.CONCEPTS, folder / "concepts.parquet"),
+        nil_threshold=manifest["nil_threshold"],
+        spell_out=manifest["spell_out"],
+        card={**manifest["card"], "bundle": sha256_file(folder / MANIFEST)},
+        licensed=manifest["licensed"],
+    )
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """The manifest of a bundle whose every file is as it says."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        given: Mapping[str, str] = manifest["files"]
+        known = manifest["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError("no bundle", str(folder), f"{MANIFEST}: {type(error).__name__}", "give a folder or .tar that `mentionforge bundle` wrote") from error
+    if not known:
+        raise UserError("unknown format", str(folder), f"format {manifest['format']}, this version reads {FORMAT}", "write the bundle again with this version")
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST}
+    odd = sorted(set(found) ^ set(given)) or sorted(name for name, path in found.items() if path.is_symlink() or sha256_file(path) != given[name])
+    if odd:
+        raise UserError("damaged bundle", str(folder), f"{odd[0]} is not as {MANIFEST} says ({len(odd)} files)", "fetch or write it again")
+    return dict(manifest)
+
+
+def _read_entries(linker: Any, place: Path) -> tuple[pa.Table, Any]:
+    table = tables.read(tables.EMBEDDED, place / "entries.parquet")
+    if isinstance(linker, ENCODING):
+        return table, np.load(place / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    texts = [""] * (int(pc.max(table["vector"]).as_py()) + 1 if len(table) else 0)
+    for row, text in zip(table["vector"].to_pylist(), table["text"].to_pylist(), strict=True):
+        texts[row] = text
+    return table, texts
+
+
+_unpacked_folders: list[tempfile.TemporaryDirectory[str]] = []
+"""Kept until the process ends: their vectors are mapped."""
+
+
+def _unpacked(path: Path, scratch: Path | None) -> Path:
+    holder = tempfile.TemporaryDirectory(dir=scratch, prefix="mentionforge-bundle-")
+    _unpacked_folders.append(holder)
+    try:
+        with tarfile.open(path, "r:") as archive:
+            archive.extractall(holder.name, filter="data")
+    except (tarfile.TarError, OSError) as error:
+        raise UserError("no bundle", str(path), f"not readable as .tar ({type(error).__name__})", "fetch or write it again") from error
+    inside = sorted(Path(holder.name).iterdir())
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else Path(holder.name)
+
+
+# ----------------------------------------------------------------------------------------------------------------- the card
+
+
+def card(manifest: Mapping[str, Any]) -> str:
+    """The text of README.md."""
+    about = manifest["card"]
+    kb, recognition, linking = about.get("kb", {}), about.get("recognition", {}), about.get("linking", {})
+    sources = [f"{n:,} of {name}" for row in manifest["linkers"] for name, n in row["sources"].items()]
+    lines = [
+        "# Disease mentions with concepts",
+        "",
+        "Finds diseases in text and names their UMLS concepts: `mentionforge annotate NOTES --bundle THIS --to brat --out OUT`.",
+        "**Not a medical device. It misses diseases, finds some that are none, and names wrong concepts; nobody should decide about a patient by it.**",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| recognizer | {'/'.join(recognition.values())} |",
+        f"| linker | {'/'.join(linking.values())} |",
+        f"| knowledge base | {kb.get('name')} ({kb.get('source')}), {manifest['concepts']:,} concepts in the index |",
+        f"| index entries | {', '.join(sources)} |",
+        f"| no concept below | {manifest['nil_threshold'] if manifest['nil_threshold'] is not None else 'no threshold was measured'} |",
+        f"| made with | mentionforge {manifest['mentionforge']}, revision {manifest['git_revision']} |",
+        "",
+        "## Measured",
+        "",
+        "On the test split of the corpora it was made from; expect less on other text.",
+        "",
+    ]
+    measured = about.get("measured", [])
+    if measured:
+        lines += ["| task | corpus | mentions | metric | per cent | n |", "|---|---|---|---|---|---|"]
+        shown = [m for m in measured if m["value"] is not None]
+        lines += [f"| {m['task']} | {m['corpus']} | {m['bucket']} | {m['metric']} | {100 * m['value']:.1f} | {m['n']:,} |" for m in shown]
+    else:
+        lines += ["Nothing: the experiment did not score these cells."]
+    licensed = ", ".join(manifest["licensed"]) or "none that the settings call licensed"
+    trained = [name for name, is_licensed in about.get("trained_on", {}).items() if is_licensed]
+    lines += ["", "## Licence", "", f"Licensed text in it: {licensed}. Weights, names and corpora keep their own licences."]
+    if trained:
+        lines += [f"Weights were trained on {', '.join(trained)}, which {'are' if len(trained) > 1 else 'is'} under an agreement: it may reach them."]
+    return "\n".join([*lines, ""])

@@ -1,0 +1,264 @@
+"""Which files of a results folder make an annotator: the trained recognizer, the linker and what it searches.
+
+A cell is named by its path (results/recognition/CORPUS/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN, results/end_to_end/…/LINKER/INDEX,
+results/normalization/CORPUS/GENERATOR/STRATEGY/LINKER/INDEX) or by the end of that path, where only one cell ends so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from mentionforge import tables
+from mentionforge import text as units
+from mentionforge.annotate.pipeline import Materials
+from mentionforge.config import NONE, Corpus, DictionaryRecognizer, HybridLinker, Index, RerankLinker, SelfAlignedLinker, parts_of, read_spec
+from mentionforge.errors import UserError
+from mentionforge.gold import flatten
+from mentionforge.normalization.loaded import Part, part_of
+from mentionforge.provenance import sha256_paths
+from mentionforge.recognition.sentences import by_document
+
+RECOGNIZED = ("corpus", "generator", "strategy", "recognizer", "schedule", "seed")
+LINKED = ("corpus", "generator", "strategy", "linker", "index")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The results folder, the levels of a recognition cell and of a linking cell."""
+
+    results: Path
+    recognition: tuple[str, ...]
+    linking: tuple[str, ...]
+
+
+def find(given: Path, recognizer: str | None = None, linker: str | None = None, kb: str | None = None, resources: Path | None = None) -> Materials:
+    """The materials of a cell.
+
+    Args:
+        given: Results folder, or a cell in it.
+        recognizer: Cell or the end of its path; needed unless `given` names one or there is only one.
+        linker: LINKER/INDEX, or a normalization cell; likewise.
+        kb: Knowledge base; none: the corpus' own.
+        resources: Folder of fetched weights; none: `resources` beside the results folder or in the working directory.
+
+    Raises:
+        UserError: No such cell, several of them, or files that are missing, with what makes them.
+    """
+    return load(cell_of(given, recognizer, linker), kb, resources)
+
+
+def cell_of(given: Path, recognizer: str | None = None, linker: str | None = None) -> Cell:
+    """The cell that is named; see `find`."""
+    results, levels = _split(given)
+    recognition: tuple[str, ...] = ()
+    linking: tuple[str, ...] = ()
+    if levels[:1] == ("recognition",):
+        recognition = tuple(level for level in levels[1:] if level != "model")
+    elif levels[:1] == ("end_to_end",):
+        recognition, linking = levels[1:7], (*levels[1:4], *levels[7:9])
+    elif levels[:1] == ("normalization",):
+        linking = levels[1:]
+    if recognizer or len(recognition) < len(RECOGNIZED):
+        recognition = _one(results, "recognition", recognizer or "/".join(recognition), len(RECOGNIZED), "--recognizer")
+    if linker and len(linker.strip("/").split("/")) == 2:
+        linking = (*recognition[:3], *linker.strip("/").split("/"))
+    elif linker or len(linking) < len(LINKED):
+        linking = _one(results, "normalization", linker or "/".join(linking), len(LINKED), "--linker")
+    return Cell(results, recognition, linking)
+
+
+def _split(given: Path) -> tuple[Path, tuple[str, ...]]:
+    """The results folder above a path, and the levels from there."""
+    for folder in (given, *given.parents):
+        if (folder / "specs").is_dir():
+            return folder, given.relative_to(folder).parts
+    raise UserError("no results folder", str(given), "neither it nor a folder above it holds specs/", "give --from results, or a cell of it")
+
+
+def _one(results: Path, stage: str, wanted: str, depth: int, option: str) -> tuple[str, ...]:
+    """The one cell of a stage whose levels include those wanted in their order."""
+    base = results / stage
+    pattern = "/".join(["*"] * depth)
+    made = {"recognition": "predictions.parquet", "normalization": "predictions.parquet"}[stage]
+    every = [p.relative_to(base).parts for p in sorted(base.glob(pattern)) if (p / made).is_file()]
+    levels = Path(wanted).parts
+    if stage in levels:
+        levels = levels[levels.index(stage) + 1 :]
+    levels = tuple(level for level in levels if level != "model")
+    found = [cell for cell in every if any(cell[i : i + len(levels)] == levels for i in range(depth - len(levels) + 1))]
+    if len(found) == 1:
+        return found[0]
+    some = [*found, *([] if found else every)][:6]
+    told = ", ".join("/".join(cell) for cell in some) or f"{stage} has none; run the workflow"
+    raise UserError(f"{'several cells' if found else 'no such cell'}", f"{option} {wanted}".strip(), f"in {base}", f"give one of: {told}")
+
+
+def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Materials:
+    """Read what a cell names."""
+    results, corpus, recognizer = cell.results, cell.recognition[0], cell.recognition[3]
+    linked_corpus, linked_generator, linked_strategy, linker, index = cell.linking
+    corpus_settings: Corpus = read_spec(results / "specs" / "corpora" / f"{linked_corpus}.json")
+    kb = kb or corpus_settings.kb
+    kb_settings = read_spec(_there(results / "specs" / "kbs" / f"{kb}.json"))
+    places = _Places(results, resources or _resources(results), linked_corpus, linked_generator, linked_strategy, kb)
+    settings = read_spec(_there(results / "specs" / "linkers" / f"{linker}.json"))
+    index_settings: Index = read_spec(_there(results / "specs" / "indexes" / f"{index}.json"))
+    if isinstance(settings, RerankLinker):
+        raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.linker}")
+    hybrid = settings if isinstance(settings, HybridLinker) else None
+    parts = [places.part(name, index_settings) for name in (parts_of(settings) or (linker,))]
+    weights: Sequence[float] = [1 / len(parts)] * len(parts)
+    if hybrid and hybrid.fusion == "score":
+        path = _there(results / "normalization" / Path(*cell.linking) / "predictions.parquet")
+        weights = tables.provenance(path)["weights"]
+    recognizer_settings = read_spec(_there(results / "specs" / "recognizers" / f"{recognizer}.json"))
+    folder = results / "recognition" / Path(*cell.recognition) / "model"
+    dictionary = None
+    licensed = ["umls"] if kb_settings.source == "rrf" else []
+    if isinstance(recognizer_settings, DictionaryRecognizer):
+        of_recognizer: Corpus = read_spec(results / "specs" / "corpora" / f"{corpus}.json")
+        dictionary = _dictionary(results, recognizer_settings, corpus, of_recognizer)
+        licensed += [f"corpus {corpus}"] if of_recognizer.licensed and "train" in recognizer_settings.sources else []
+    elif not (folder / "recognizer.json").is_file():
+        raise UserError("missing recognizer", str(folder), "it holds no recognizer.json", "run the recognition cell, or name another one")
+    texts = any(part.linker.kind in ("tfidf", "exact") for part in parts)
+    licensed += [f"corpus {linked_corpus}"] if corpus_settings.licensed and texts and "train" in index_settings.sources else []
+    concepts = tables.read(tables.CONCEPTS, _there(results / "kb" / kb / "concepts.parquet"))
+    kb_stamp = tables.provenance(results / "kb" / kb / "concepts.parquet")
+    card = {
+        "recognition": dict(zip(RECOGNIZED, cell.recognition, strict=True)),
+        "linking": dict(zip(LINKED, cell.linking, strict=True)),
+        "kb": {
+            "name": kb,
+            "source": kb_settings.source,
+            "concepts": len(concepts),
+            "mentionforge": kb_stamp.get("mentionforge"),
+            "inputs": kb_stamp.get("inputs"),
+        },
+        "recognizer": {} if dictionary else {"weights": sha256_paths([folder])},
+        "trained_on": {name: bool(read_spec(results / "specs" / "corpora" / f"{name}.json").licensed) for name in sorted({corpus, linked_corpus})},
+        "measured": _measured(cell),
+    }
+    return Materials(
+        recognizer=None if dictionary else folder,
+        dtype=getattr(recognizer_settings, "dtype", "auto"),
+        dictionary=dictionary,
+        linkers=parts,
+        hybrid=hybrid,
+        weights=list(weights),
+        concepts=concepts,
+        nil_threshold=_threshold(cell),
+        spell_out=corpus_settings.abbreviations != "none",
+        card=card,
+        licensed=sorted(set(licensed)),
+    )
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the files of a linking cell lie."""
+
+    results: Path
+    resources: Path
+    corpus: str
+    generator: str
+    strategy: str
+    kb: str
+
+    def part(self, linker: str, index: Index) -> Part:
+        """What a linker that searches by itself needs."""
+        spec = _there(self.results / "specs" / "linkers" / f"{linker}.json")
+        settings = read_spec(spec)
+        own = f"{linker}@{self.corpus}" if isinstance(settings, SelfAlignedLinker) else linker
+        shared = [own] if isinstance(settings, SelfAlignedLinker) else self._alike(linker, settings)
+        model = None
+        if isinstance(settings, SelfAlignedLinker):
+            model = _there(self.results / "alignment" / linker / self.corpus / "fetched.json")
+        elif getattr(settings, "model", None):
+            model = _there(self.resources / "models" / settings.model / "fetched.json", "give --resources, the folder of fetched weights")
+        needed = "kb" in index.sources
+        augmented = self.generator != NONE
+        return part_of(
+            settings,
+            index,
+            model,
+            corpus=self._embedded([own], f"corpus.{self.corpus}") if "train" in index.sources else None,
+            kb=self._embedded(shared, f"kb.{self.kb}") if needed or settings.kind == "tfidf" else None,
+            names=_there(self.results / "kb" / self.kb / "names.parquet") if needed else None,
+            xrefs=_there(self.results / "kb" / self.kb / "xrefs.parquet") if needed or index.prefer_xrefs else None,
+            synthetic=self._embedded(shared, f"generator.{self.generator}") if augmented else None,
+            chosen=_there(self.results / "augmentation" / self.corpus / self.generator / self.strategy / "notes.parquet") if augmented else None,
+        )
+
+    def _alike(self, linker: str, settings: Any) -> list[str]:
+        """Linkers that differ from this one in reading abbreviations alone: they share embeddings of names and notes."""
+        aside = {"expand_abbreviations", "steps"}
+        others = sorted(path.stem for path in (self.results / "specs" / "linkers").glob("*.json"))
+        alike = [
+            o for o in others if read_spec(self.results / "specs" / "linkers" / f"{o}.json").model_dump(exclude=aside) == settings.model_dump(exclude=aside)
+        ]
+        return [linker, *(o for o in alike if o != linker)]
+
+    def _embedded(self, encoders: Sequence[str], source: str) -> Path:
+        paths = [self.results / "embeddings" / encoder / source / "entries.parquet" for encoder in encoders]
+        return next((path for path in paths if path.is_file()), None) or _there(paths[0])
+
+
+def _there(path: Path, fix: str = "") -> Path:
+    if not path.is_file():
+        raise UserError(
+            "missing file", str(path), "the cell needs it", fix or "make it: snakemake PATH --configfile …, with the configuration of these results"
+        )
+    return path
+
+
+def _resources(results: Path) -> Path:
+    near = [folder / "resources" for folder in (results.absolute().parent, results.absolute().parent.parent, Path.cwd())]
+    return next((folder for folder in near if (folder / "models").is_dir()), near[0])
+
+
+def _dictionary(results: Path, settings: DictionaryRecognizer, corpus: str, corpus_settings: Corpus) -> dict[str, Any]:
+    """The names that `recognition match` searches."""
+    names: list[str] = []
+    if "kb" in settings.sources:
+        names += tables.read(tables.NAMES, _there(results / "kb" / corpus_settings.kb / "names.parquet"))["name"].unique().to_pylist()
+    if "train" in settings.sources:
+        folder = results / "corpora" / corpus
+        gold = by_document(row for row in tables.read(tables.MENTIONS, _there(folder / "mentions.parquet")).to_pylist() if row["split"] == "train")
+        for row in tables.read(tables.DOCUMENTS, _there(folder / "documents.parquet")).to_pylist():
+            words = units.words(row["text"]) if row["doc_id"] in gold else []
+            flat = flatten(words, gold.get(row["doc_id"], []), corpus_settings.discontinuous)
+            names += [row["text"][words[a][0] : words[b - 1][1]] for a, b in flat.spans]
+    return {"names": names, "min_length": settings.min_length, "stop": list(settings.stop)}
+
+
+def _threshold(cell: Cell) -> float | None:
+    """The threshold for no concept that was best on dev, where the experiment looked for it."""
+    path = cell.results / "evaluation" / "nil" / f"{cell.linking[0]}.parquet"
+    if not path.is_file():
+        return None
+    table = tables.read(tables.NIL, path)
+    for column, value in zip(("generator", "strategy", "linker", "index"), cell.linking[1:], strict=True):
+        table = table.filter(pc.equal(table[column], value))
+    chosen = table.filter(pc.and_(table["chosen"], pc.equal(table["split"], "test")))
+    return float(chosen["threshold"][0].as_py()) if len(chosen) else None
+
+
+def _measured(cell: Cell) -> list[dict[str, Any]]:
+    """What the experiment measured of the two cells, on the test split of their corpora."""
+    found: list[dict[str, Any]] = []
+    for task, levels, variant in (("recognition", cell.recognition, cell.recognition[4]), ("normalization", cell.linking, cell.linking[4])):
+        path = cell.results / "evaluation" / task / f"{levels[0]}.parquet"
+        if not path.is_file():
+            continue
+        wanted: dict[str, Any] = {"generator": levels[1], "strategy": levels[2], "system": levels[3], "variant": variant, "split": "test"}
+        wanted |= {"seed": int(cell.recognition[5].removeprefix("seed"))} if task == "recognition" else {}
+        for row in tables.read(tables.METRICS, path).to_pylist():
+            if all(row[k] == v for k, v in wanted.items()) and row["metric"] in ("strict_precision", "strict_recall", "strict_f1", "acc@1", "acc@1_nil"):
+                found.append({k: row[k] for k in ("task", "corpus", "bucket", "metric", "value", "n")})
+    return found

@@ -1,0 +1,124 @@
+"""Commands of their own: annotate, bundle, serve."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mentionforge.errors import UserError
+
+if TYPE_CHECKING:
+    from mentionforge.annotate.pipeline import Materials
+
+app = typer.Typer()
+
+FROM = typer.Option(None, "--from", help="Results folder, or a cell in it: results/recognition/…, results/end_to_end/….")
+RECOGNIZER = typer.Option(None, help="Recognition cell, or the end of its path; needed where --from leaves several.")
+LINKER = typer.Option(None, help="LINKER/INDEX of the recognizer's corpus, or a normalization cell.")
+KB = typer.Option(None, help="Knowledge base; none: the corpus' own.")
+RESOURCES = typer.Option(None, help="Folder of fetched weights; none: resources beside the results.")
+BUNDLE = typer.Option(None, help="Bundle, in place of --from.")
+LICENSED = typer.Option(False, "--licensed-text", help="Write, or read, a bundle that holds licensed text (UMLS names, mentions of licensed corpora).")
+TOP = typer.Option(5, min=1, max=100, help="Concepts per mention at most.")
+NIL = typer.Option(None, help="First concepts that score less are no answer; none: the threshold that was best on dev.")
+
+
+class Form(StrEnum):
+    """What can be written."""
+
+    brat = "brat"
+    jsonl = "jsonl"
+    pubtator = "pubtator"
+    bioc = "bioc"
+    parquet = "parquet"
+    html = "html"
+
+
+def materials(
+    given: Path | None, bundle: Path | None, recognizer: str | None, linker: str | None, kb: str | None, resources: Path | None, licensed: bool
+) -> Materials:
+    """What --from or --bundle names."""
+    if (given is None) == (bundle is None):
+        raise UserError("which model?", "command line", "", "give either --from RESULTS or --bundle BUNDLE")
+    if bundle is not None:
+        if recognizer or linker or kb:
+            raise UserError("a bundle has these", "command line", "--recognizer, --linker and --kb choose cells of a results folder", "leave them out")
+        from mentionforge.annotate import bundle as bundles
+
+        return bundles.read(bundle, licensed)
+    from mentionforge.annotate import cells
+
+    assert given is not None
+    return cells.find(given, recognizer, linker, kb, resources)
+
+
+@app.command("annotate")
+def annotate(
+    inputs: list[str] = typer.Argument(..., help="Files, folders, quoted patterns, tables (.csv, .tsv, .parquet, .jsonl), or - for standard input."),
+    given: Path = FROM,
+    bundle: Path = BUNDLE,
+    recognizer: str = RECOGNIZER,
+    linker: str = LINKER,
+    kb: str = KB,
+    resources: Path = RESOURCES,
+    to: Form = typer.Option(Form.jsonl, "--to", help="What to write."),
+    out: Path = typer.Option(None, help="Folder to write; none: JSON Lines to standard output."),
+    top: int = TOP,
+    nil_threshold: float = NIL,
+    encoding: str = typer.Option("utf-8", help="Encoding of the texts."),
+    max_mb: float = typer.Option(20.0, min=0.001, help="Longer documents are listed as errors."),
+    text_column: str = typer.Option(None, help="Column of tables that holds the text; none: text. With it, tables in folders are read as such too."),
+    id_column: str = typer.Option(None, help="Column that names the document; none: doc_id, id, note_id or pmid, or else the row."),
+    pattern: str = typer.Option("*", help="Files of folders that are read, as *.txt."),
+    lines: bool = typer.Option(False, "--lines", help="Each line of standard input is a document."),
+    licensed_text: bool = LICENSED,
+) -> None:
+    """Find diseases in texts and name their concepts; exit code 3 if some inputs could not be annotated (errors.jsonl)."""
+    from mentionforge.annotate import reading, run
+    from mentionforge.annotate.pipeline import Annotator
+    from mentionforge.progress import say
+
+    options = reading.Options(_known(encoding), max_mb, text_column, id_column, pattern, lines)
+    if out is None and to is not Form.jsonl:
+        raise UserError("where to?", "command line", f"{to.value} is not written to standard output", "give --out FOLDER")
+    reading.listed(inputs, options)
+    found = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
+    annotator = Annotator(found, top, nil_threshold)
+    if out is None:
+        summary = run.stream(inputs, annotator, options, sys.stdout)
+    else:
+        summary = run.annotate(inputs, annotator, to.value, out, options, {"card": json.loads(json.dumps(found.card))})
+    lost = "".join(f"; {kind}: {n:,}" for kind, n in summary.losses.items())
+    say(f"{summary.documents:,} documents, {summary.mentions:,} mentions, {summary.errors:,} inputs not annotated{lost}")
+    if summary.errors:
+        raise typer.Exit(3)
+
+
+def _known(encoding: str) -> str:
+    import codecs
+
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError as error:
+        raise UserError("unknown encoding", "--encoding", encoding, "give one that Python knows, as utf-8 or cp1252") from error
+
+
+@app.command("bundle")
+def bundle(
+    given: Path = typer.Argument(..., help="Results folder, or a cell in it."),
+    recognizer: str = RECOGNIZER,
+    linker: str = LINKER,
+    kb: str = KB,
+    resources: Path = RESOURCES,
+    out: Path = typer.Option(..., help="Folder to write, or a file that ends in .tar."),
+    licensed_text: bool = LICENSED,
+) -> None:
+    """Write recognizer, linker, index and what describes them into one folder."""
+    from mentionforge.annotate import bundle as bundles
+
+    bundles.write(materials(given, None, recognizer, linker, kb, resources, licensed_text), out, licensed_text)

@@ -1,0 +1,204 @@
+"""A linker and its index, loaded once and asked as often as wanted.
+
+The ranking of a mention is the one that `linking.search_kb` and `linking.link` give it: the same entries, the same search, the same
+order. Vectors of a mention depend in their last digits on the batch they are computed in, so scores agree to about 1e-6.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mentionforge import tables
+from mentionforge.config import EncoderLinker, ExactLinker, HybridLinker, Index, SelfAlignedLinker
+from mentionforge.encoders import Encoder, Spans
+from mentionforge.errors import UserError
+from mentionforge.normalization.fusion import combined, lists_of, ranked
+from mentionforge.normalization.linking import SearchingLinker, admit, inputs_of, preference_of, vectors_of
+from mentionforge.normalization.search import SEPARATOR, TOP, Comparison, Dictionary, Ngrams, Vectors, best, distinct, entry_of, merge, source_of
+
+REMEMBERED = 20_000
+"""Distinct mentions whose rankings are remembered at most."""
+
+ENCODING = EncoderLinker | SelfAlignedLinker
+
+
+class Candidate(NamedTuple):
+    """A concept of a ranking, its score, and all concepts of the entry it stands for, joined."""
+
+    cui: str
+    score: float
+    entry: str
+
+    @property
+    def shared(self) -> bool:
+        """Whether its entry stands for other concepts too."""
+        return SEPARATOR in self.entry
+
+
+Ranks = tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a linker that searches by itself needs.
+
+    Attributes:
+        linker: Its settings.
+        index: Settings of the index.
+        model: Stamp of the encoder's weights, if it has one.
+        entries: By source (train, kb, synthetic): tables.EMBEDDED, only what is in the index, and the inputs that its rows name.
+        codes: tables.XREFS, if the index prefers some.
+        weights: Of a tfidf linker's n-grams.
+    """
+
+    linker: SearchingLinker
+    index: Index
+    model: Path | None
+    entries: Mapping[str, tuple[pa.Table, Any]]
+    codes: pa.Table | None = None
+    weights: np.ndarray | None = None
+
+
+def part_of(
+    linker: SearchingLinker,
+    index: Index,
+    model: Path | None,
+    corpus: Path | None = None,
+    kb: Path | None = None,
+    names: Path | None = None,
+    xrefs: Path | None = None,
+    synthetic: Path | None = None,
+    chosen: Path | None = None,
+) -> Part:
+    """The entries of an index as `linking` chooses them; see there for the arguments, which are files of a results folder."""
+    entries: dict[str, tuple[pa.Table, Any]] = {}
+    if "train" in index.sources and corpus:
+        table = tables.read(tables.EMBEDDED, corpus)
+        mapped = pc.greater(pc.list_value_length(table["cuis"]), 0)
+        entries["train"] = table.filter(pc.and_(pc.equal(table["split"], "train"), mapped)), inputs_of(linker, corpus, table)
+    codes = tables.read(tables.XREFS, xrefs) if xrefs else None
+    if "kb" in index.sources and kb and names and codes is not None:
+        table = tables.read(tables.EMBEDDED, kb)
+        entries["kb"] = admit(table, index, tables.read(tables.NAMES, names), codes), inputs_of(linker, kb, table)
+    if synthetic and chosen:
+        table = tables.read(tables.EMBEDDED, synthetic)
+        keep = pc.is_in(table["note_id"], value_set=tables.read(tables.CHOSEN, chosen)["note_id"])
+        entries["synthetic"] = table.filter(keep), inputs_of(linker, synthetic, table)
+    weights = np.array(vectors_of(kb)[0]) if linker.kind == "tfidf" and kb else None
+    preferred = codes.filter(pc.is_in(codes["source"], value_set=pa.array(index.prefer_xrefs))) if codes is not None and index.prefer_xrefs else None
+    return Part(linker, index, model, entries, preferred, weights)
+
+
+class Searcher:
+    """Ranks concepts for mentions, with one linker."""
+
+    def __init__(self, part: Part, depth: int = TOP) -> None:
+        """Load the encoder and arrange the entries; rankings have up to `depth` concepts."""
+        self.linker, self.depth = part.linker, depth
+        self.encoder = None
+        if isinstance(part.linker, ENCODING):
+            if part.model is None:
+                raise UserError("missing weights", "linker", f"a {part.linker.kind} linker has an encoder", "give the stamp of its weights")
+            x = part.linker
+            self.encoder = Encoder(part.model, x.pooling, x.max_tokens, x.batch_size, x.dtype, unit=x.metric == "cosine")
+        tables_of = [table for table, _ in part.entries.values()]
+        self.cuis = distinct([table["cuis"].combine_chunks().flatten() for table in tables_of])
+        sets = distinct([entry_of(table) for table in tables_of])
+        self._cui, self._set = self.cuis.to_pylist(), sets.to_pylist()
+        self._comparisons = {name: self._comparison(part, name) for name in part.entries}
+        self._sources = {name: source_of(table, inputs, self.cuis, sets) for name, (table, inputs) in part.entries.items()}
+        self._arranged = {name: self._comparisons[name].arrange(source.inputs) for name, source in self._sources.items()}
+        self._preference = preference_of(part.index, part.codes, self.cuis)
+        self._known: OrderedDict[str, Ranks] = OrderedDict()
+
+    def _comparison(self, part: Part, source: str) -> Comparison:
+        if isinstance(part.linker, ENCODING):
+            return Vectors(part.linker.metric, part.index.search if source == "kb" else "flat")
+        if isinstance(part.linker, ExactLinker):
+            return Dictionary(part.linker.steps)
+        assert part.weights is not None
+        return Ngrams(part.linker.shortest, part.linker.longest, part.weights)
+
+    def rank(self, surfaces: Sequence[str], expanded: Sequence[str | None], documents: Sequence[str], places: Sequence[tuple[int, Spans]]) -> list[Ranks]:
+        """The ranking of each mention; each distinct one is computed once, and remembered unless it depends on its context.
+
+        Args:
+            surfaces: Mentions as written.
+            expanded: With their document's abbreviations spelled out, where that changes them.
+            documents: The texts they stand in.
+            places: Each mention's document (place in `documents`) and span.
+        """
+        if self.linker.kind == "context":
+            assert self.encoder is not None
+            encoded = self.encoder.encode(self.encoder.contexts(documents, places), what=None)
+            found = self._search(encoded.vectors)
+            return [found[row] for row in encoded.rows]
+        texts = [long or short for short, long in zip(surfaces, expanded, strict=True)] if self.linker.expand_abbreviations else list(surfaces)
+        asked = dict.fromkeys(texts)
+        new = [text for text in asked if text not in self._known]
+        if new:
+            if self.encoder is not None:
+                encoded = self.encoder.encode(self.encoder.strings(new), what=None)
+                some = self._search(encoded.vectors)
+                fresh = [some[row] for row in encoded.rows]
+            else:
+                fresh = self._search(new)
+            self._known.update(zip(new, fresh, strict=True))
+        ranks = [self._known[text] for text in texts]
+        for text in asked:
+            self._known.move_to_end(text)
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return ranks
+
+    def _search(self, queries: Any) -> list[Ranks]:
+        """Rankings of distinct queries."""
+        parts = [
+            best(queries, source, self._comparisons[name], self.depth, self._arranged[name])
+            for name, source in self._sources.items()
+            if len(queries) and len(source.row)
+        ]
+        ranking = merge(parts, self._preference, self.depth)
+        rows: list[list[Candidate]] = [[] for _ in range(len(queries))]
+        for query, concept, score, entry in zip(*(c.tolist() for c in (ranking.query, ranking.concept, ranking.score, ranking.entry)), strict=True):
+            rows[query].append(Candidate(self._cui[concept], score, self._set[entry]))
+        return [tuple(row) for row in rows]
+
+
+class Fused:
+    """Ranks concepts with several linkers, fused as `fusion.fuse` does it."""
+
+    def __init__(self, parts: Sequence[Part], hybrid: HybridLinker, weights: Sequence[float]) -> None:
+        self.searchers, self.hybrid, self.weights = [Searcher(part) for part in parts], hybrid, np.array(weights)
+        self.cuis = distinct([searcher.cuis for searcher in self.searchers])
+
+    def rank(self, surfaces: Sequence[str], expanded: Sequence[str | None], documents: Sequence[str], places: Sequence[tuple[int, Spans]]) -> list[Ranks]:
+        """See `Searcher.rank`."""
+        found = [searcher.rank(surfaces, expanded, documents, places) for searcher in self.searchers]
+        # Mentions with the same rankings in every linker are fused once.
+        numbers: dict[tuple[int, ...], int] = {}
+        of = [numbers.setdefault(tuple(id(ranks[i]) for ranks in found), i) for i in range(len(surfaces))]
+        wanted = sorted(set(numbers.values()))
+        linked = [self._table(ranks, wanted) for ranks in found]
+        cuis, sets = distinct([t["cui"] for t in linked]), distinct([t["entry"] for t in linked])
+        ids, lists = lists_of(linked, cuis, sets)
+        table = ranked(lists, combined(lists, self.hybrid, self.weights), ids, cuis, sets)
+        rows: dict[int, list[Candidate]] = {i: [] for i in wanted}
+        for mention, cui, score, entry in zip(*(table[c].to_pylist() for c in ("mention_id", "cui", "score", "entry")), strict=True):
+            rows[int(mention)].append(Candidate(cui, score, entry))
+        made = {i: tuple(row) for i, row in rows.items()}
+        return [made[i] for i in of]
+
+    def _table(self, ranks: Sequence[Ranks], wanted: Sequence[int]) -> pa.Table:
+        """The rankings of some mentions as tables.LINKED."""
+        rows = [(f"{i:09d}", rank, *candidate) for i in wanted for rank, candidate in enumerate(ranks[i], 1)]
+        columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[]] * len(tables.LINKED.columns)
+        return pa.table({c.name: pa.array(values, c.type) for c, values in zip(tables.LINKED.columns, columns, strict=True)})
