@@ -1,10 +1,10 @@
 """Report: metrics become tidy tables and one page of Markdown.
 
 REQUIRED INPUTS
-    {results}/evaluation/{recognition,normalization}/{corpus}.parquet, {results}/generation/{generator}/funnel.json
+    {results}/evaluation/{recognition,normalization,end_to_end}/{corpus}.parquet, recognition/{corpus}.errors.parquet, {results}/generation/{generator}/funnel.json
     {results}/statistics/{task}/{corpus}/{comparisons,changes}.parquet, {results}/{kb,corpora}/*/stats.json, benchmarks
 OUTPUTS
-    {results}/summary/{recognition,normalization,generation,metrics,comparisons,runtime}.csv, summary.md, tables.md, tables.tex
+    {results}/summary/{recognition,normalization,end_to_end,generation,metrics,comparisons,seeds,errors,runtime}.csv, summary.md, tables.md, tables.tex
     {results}/report/index.html, {results}/summary/figures/*.{svg,pdf}
 """
 
@@ -12,7 +12,8 @@ OUTPUTS
 rule summary:
     """Every cell of the experiment in tidy CSV files, and the tables that people read."""
     input:
-        metrics=EVALUATED,
+        metrics=[*EVALUATED, *SCORED_END_TO_END],
+        errors=RECOGNITION_ERRORS,
         funnels=[f"{R}/generation/{g}/funnel.json" for g in USED_GENERATORS],
         corpora=[f"{R}/corpora/{c}/stats.json" for c in USED_CORPORA],
         kbs=[f"{R}/kb/{kb}/stats.json" for kb in USED_KBS],
@@ -20,6 +21,7 @@ rule summary:
     output:
         recognition=f"{R}/summary/recognition.csv",
         normalization=f"{R}/summary/normalization.csv",
+        end_to_end=f"{R}/summary/end_to_end.csv",
         generation=f"{R}/summary/generation.csv",
         markdown=f"{R}/summary/summary.md",
     log:
@@ -30,7 +32,7 @@ rule summary:
         "../../envs/mentionforge.yaml"
     params:
         out=subpath(output.markdown, parent=True),
-        inputs=flags(metrics="--metrics", funnels="--funnel", corpora="--corpus", kbs="--kb", models="--model"),
+        inputs=flags(metrics="--metrics", errors="--errors", funnels="--funnel", corpora="--corpus", kbs="--kb", models="--model"),
     message:
         "write the summary tables"
     shell:
@@ -40,12 +42,15 @@ rule summary:
 rule tidy:
     """One row per cell and metric, per comparison and per job, with provenance; the tables in the paper's layout."""
     input:
-        metrics=EVALUATED,
+        metrics=[*EVALUATED, *SCORED_END_TO_END],
         comparisons=[path for path in COMPARED if path.endswith("comparisons.parquet")],
+        errors=RECOGNITION_ERRORS,
         models=[f"{RESOURCES}/models/{m}/fetched.json" for m in USED_MODELS],
     output:
         metrics=report(f"{R}/summary/metrics.csv", caption="../report/metrics.rst", category="Tables"),
         comparisons=report(f"{R}/summary/comparisons.csv", caption="../report/comparisons.rst", category="Tables"),
+        seeds=report(f"{R}/summary/seeds.csv", caption="../report/seeds.rst", category="Tables"),
+        errors=report(f"{R}/summary/errors.csv", caption="../report/errors.rst", category="Tables"),
         runtime=report(f"{R}/summary/runtime.csv", caption="../report/runtime.rst", category="Tables"),
         markdown=f"{R}/summary/tables.md",
         latex=f"{R}/summary/tables.tex",
@@ -55,7 +60,7 @@ rule tidy:
         "../../envs/mentionforge.yaml"
     params:
         results=subpath(output.metrics, ancestor=2),
-        inputs=flags(metrics="--metrics", comparisons="--comparisons", models="--model"),
+        inputs=flags(metrics="--metrics", comparisons="--comparisons", errors="--errors", models="--model"),
         digest=CONFIG_DIGEST,
     message:
         "write the tidy tables"
@@ -66,8 +71,9 @@ rule tidy:
 rule page:
     """The report: one HTML file that opens offline, and its figures as SVG and PDF."""
     input:
-        metrics=EVALUATED,
+        metrics=[*EVALUATED, *SCORED_END_TO_END],
         comparisons=[path for path in COMPARED if path.endswith("comparisons.parquet")],
+        errors=RECOGNITION_ERRORS,
         changes=[path for path in COMPARED if path.endswith("changes.parquet")],
         models=[f"{RESOURCES}/models/{m}/fetched.json" for m in USED_MODELS],
         tables=[path for path in ALL_TABLES if path.endswith(("mentions.parquet", "concepts.parquet", "names.parquet", "stats.json"))],
@@ -83,7 +89,7 @@ rule page:
         "../../envs/mentionforge.yaml"
     params:
         results=subpath(output.page, ancestor=2),
-        inputs=flags(metrics="--metrics", comparisons="--comparisons", models="--model"),
+        inputs=flags(metrics="--metrics", comparisons="--comparisons", errors="--errors", models="--model"),
         digest=CONFIG_DIGEST,
         privacy=licensed_entries,
         concepts=CONFIG.report.browser_concepts,

@@ -9,26 +9,28 @@ import typer
 app = typer.Typer(help="Metrics become tables.", no_args_is_help=True)
 
 
+METRICS = typer.Option([], "--metrics", help="Metrics table; may be repeated.")
+ERRORS = typer.Option([], "--errors", help="Table of recognition errors; may be repeated.")
+COMPARISONS = typer.Option([], "--comparisons", help="Comparisons table; may be repeated.")
+MODELS = typer.Option([], "--model", help="Stamp of the weights of a model; may be repeated.")
+RESULTS = typer.Argument(Path("results"), help="Results folder.")
+DIGEST = typer.Option("", help="Digest of the resolved configuration.")
+
+
 @app.command("summary")
 def summary(
-    metrics: list[Path] = typer.Option([], help="Metrics table; may be repeated."),
+    metrics: list[Path] = METRICS,
+    errors: list[Path] = ERRORS,
     funnel: list[Path] = typer.Option([], help="funnel.json of a generator; may be repeated."),
     corpus: list[Path] = typer.Option([], help="stats.json of a corpus; may be repeated."),
     kb: list[Path] = typer.Option([], help="stats.json of a knowledge base; may be repeated."),
-    model: list[Path] = typer.Option([], help="Stamp of the weights of a model; may be repeated."),
+    model: list[Path] = MODELS,
     out: Path = typer.Option(..., help="Folder to write to."),
 ) -> None:
     """Write the tidy CSV files and summary.md."""
     from mentionforge.report.summary import summarize
 
-    summarize(metrics, funnel, corpus, kb, model, out)
-
-
-METRICS = typer.Option([], "--metrics", help="Metrics table; may be repeated.")
-COMPARISONS = typer.Option([], "--comparisons", help="Comparisons table; may be repeated.")
-MODELS = typer.Option([], "--model", help="Stamp of the weights of a model; may be repeated.")
-RESULTS = typer.Argument(Path("results"), help="Results folder.")
-DIGEST = typer.Option("", help="Digest of the resolved configuration.")
+    summarize(metrics, funnel, corpus, kb, model, out, errors)
 
 
 @app.command("tidy")
@@ -36,13 +38,14 @@ def tidy(
     results: Path = RESULTS,
     metrics: list[Path] = METRICS,
     comparisons: list[Path] = COMPARISONS,
+    errors: list[Path] = ERRORS,
     model: list[Path] = MODELS,
     config_digest: str = DIGEST,
 ) -> None:
-    """Write metrics.csv, comparisons.csv, runtime.csv, and the tables in the paper's layout, into the summary folder."""
+    """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, runtime.csv, and the tables in the paper's layout, into the summary folder."""
     from mentionforge.report.tidy import write_tidy
 
-    write_tidy(results, metrics, comparisons, model, config_digest)
+    write_tidy(results, metrics, comparisons, errors, model, config_digest)
 
 
 @app.command("page")
@@ -50,6 +53,7 @@ def page(
     results: Path = RESULTS,
     metrics: list[Path] = METRICS,
     comparisons: list[Path] = COMPARISONS,
+    errors: list[Path] = ERRORS,
     model: list[Path] = MODELS,
     config_digest: str = DIGEST,
     licensed: list[str] = typer.Option([], help="A licensed entry, as kbs/umls; may be repeated."),
@@ -60,7 +64,7 @@ def page(
     """Write the report page, and its figures as SVG and PDF."""
     from mentionforge.report.page import write_page
 
-    write_page(results, metrics, comparisons, model, config_digest, licensed, private, concepts, out)
+    write_page(results, metrics, comparisons, errors, model, config_digest, licensed, private, concepts, out)
 
 
 @app.command("headline")

@@ -27,9 +27,9 @@ NOTES, NAMES = 5, 25
 """Most notes per generator and concept, and most names of a concept, in the mention browser."""
 
 CLAIMS = (
-    "Published (arXiv 2410.07951): +3 to +9 points overall and +20 to +55 on unseen concepts for normalization; +1 to +2 points F1 for recognition. "
-    "Its protocol: index of training mentions, gold test mentions, UMLS concepts, SapBERT and KrissBERT, text of LLaMA-2-13B. "
-    "Other models, corpora and concepts than here, so only the direction can be compared."
+    "Published: arXiv 2410.07951; index of training mentions, gold test mentions, UMLS concepts, SapBERT and KrissBERT, text of LLaMA-2-13B, SemEval-2015, "
+    "BC5CDR and NCBI Disease. Here: gains of text by a language model (or replayed) over none in the same protocol, index train, the smallest and the largest over the "
+    "corpora, systems and strategies below (without ablation), each with its 95 % interval. The models and concepts are others, so only directions compare."
 )
 
 
@@ -37,6 +37,7 @@ def write_page(
     results: Path,
     metrics: Sequence[Path],
     comparisons: Sequence[Path],
+    errors: Sequence[Path],
     models: Sequence[Path],
     config_digest: str,
     licensed: Collection[str],
@@ -50,6 +51,7 @@ def write_page(
         results: Results folder.
         metrics: tables.METRICS of each task and corpus.
         comparisons: tables.COMPARISONS of each task and corpus; tables.CHANGES lies beside each.
+        errors: tables.RECOGNITION_ERRORS of each corpus.
         models: Stamps (fetched.json) of the weights used.
         config_digest: Digest of the resolved configuration.
         licensed: Licensed entries, as KIND/NAME (kbs/umls); their texts are left out unless `private`.
@@ -63,9 +65,15 @@ def write_page(
     found = tidy.tidy_comparisons(comparisons, config_digest)
     used = sorted(set(scores["generator"]) - {NONE})
     generation = funnel_frame([results / "generation" / g / "funnel.json" for g in used])
-    shown = (
-        figures.difference_figures(found) + figures.index_figure(scores) + figures.funnel_figure(generation) + figures.runtime_figure(tidy.benchmarks(results))
-    )
+    wrong = tidy.error_counts(errors)
+    shown = [
+        *figures.difference_figures(found),
+        *figures.error_figure(wrong),
+        *figures.index_figure(scores),
+        *figures.seed_figures(tidy.seed_scores(scores)),
+        *figures.funnel_figure(generation),
+        *figures.runtime_figure(tidy.benchmarks(results)),
+    ]
     figures.save(shown, results / "summary" / "figures")
     hidden = set() if private else set(licensed)
     browser = concept_browser(results, scores, comparisons, used, hidden, concepts)
@@ -79,7 +87,10 @@ def write_page(
             }
             for f in shown
         ],
-        "config": {"light": figures.config(), "dark": figures.config("#e4e6e7", "#363d43", "#7b858e")},
+        "config": {
+            name: {**look, "legend": {"disable": True}}
+            for name, look in (("light", figures.config()), ("dark", figures.config("#e4e6e7", "#363d43", "#7b858e")))
+        },
         "tables": data_tables(scores, found, tidy.benchmarks(results), browser),
         "browser": browser,
     }
@@ -89,7 +100,7 @@ def write_page(
     raw["data"] = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
     page = template.render(
         **{name: _safe(text) for name, text in raw.items()},
-        **_words(results, scores, found, generation, shown, hidden, config_digest, used),
+        **_words(results, scores, found, wrong, shown, hidden, config_digest, used),
         has_browser=bool(browser),
         version=__version__,
         itables=versions("itables")["itables"],
@@ -132,22 +143,78 @@ def _libraries() -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------------------------ words
 
 
-def best(found: pd.DataFrame, task: str = "normalization") -> Any:
-    """The comparison with the baseline, over all mentions, whose cell has the highest score; of equals the largest gain."""
+def baselines(found: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Comparisons of cells with the baseline, over all mentions."""
     metric = "acc@1" if task == "normalization" else "strict_f1"
-    part = found[(found["task"] == task) & (found["against"] == "baseline") & (found["slice"] == "all") & (found["metric"] == metric)]
+    return found[(found["task"] == task) & (found["against"] == "baseline") & (found["slice"] == "all") & (found["metric"] == metric)]
+
+
+def best(found: pd.DataFrame, task: str = "normalization") -> Any:
+    """The comparison whose cell has the highest score; of equals the largest gain."""
+    part = baselines(found, task)
     return None if part.empty else part.sort_values(["value", "difference"], ascending=False).iloc[0]
 
 
-def sentence(row: Any) -> str:
-    """A comparison in words: cell, score, gain with interval, n."""
+def largest(found: pd.DataFrame, task: str = "normalization") -> Any:
+    """The comparison with the largest gain over the baseline; those on few mentions only if there is no other."""
+    part = baselines(found, task)
+    return None if part.empty else part.sort_values(["few", "difference", "value"], ascending=[True, False, False]).iloc[0]
+
+
+def signed(share: float) -> str:
+    """A difference in points with its sign; a minus as long as a plus."""
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def score_of(row: Any) -> str:
+    """The cell of a comparison and its score, in words."""
     measure = "acc@1" if row["metric"] == "acc@1" else "strict F1"
+    return f"{measure} {100 * row['value']:.1f} on {row['corpus']} by {row['generator']}, {row['strategy']} ({row['system']}, {row['variant']})"
+
+
+def gain_of(row: Any) -> str:
+    """The gain of a comparison with its interval and what it rests on, in words."""
+    limits = "" if pd.isna(row["low"]) else f" (95 % interval {signed(row['low'])} to {signed(row['high'])}; Holm p {row['p_holm']:.2g})"
+    marked = ", few" if row["few"] else ""
     return (
-        f"{row['corpus']}, {row['system']}, {row['variant']}: {row['generator']} with {row['strategy']} reaches {measure} {100 * row['value']:.1f}, "
-        f"{100 * row['difference']:+.1f} points against {100 * row['reference']:.1f} without synthetic text"
-        + ("" if pd.isna(row["low"]) else f" (95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}, Holm p {row['p_holm']:.3g})")
-        + f"; n = {row['n']:,} mentions in {row['documents']:,} documents."
+        f"{signed(row['difference'])} points against {100 * row['reference']:.1f} without synthetic text{limits}; "
+        f"n = {row['n']:,} mentions in {row['documents']:,} documents{marked}"
     )
+
+
+def headline_of(found: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """What the first screen says: for each task the highest score and the largest gain, as (label, score, gain)."""
+    items = []
+    for task in ("normalization", "recognition"):
+        top, gain = best(found, task), largest(found, task)
+        if top is None or gain is None:
+            continue
+        same = top.name == gain.name
+        items.append((f"{task.capitalize()}: highest score" + (" and largest gain" if same else ""), score_of(top), gain_of(top)))
+        if not same:
+            items.append((f"{task.capitalize()}: largest gain", score_of(gain), gain_of(gain)))
+    return items
+
+
+def claims(found: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame:
+    """The paper's claims beside the gains here: smallest to largest over corpora, systems and strategies; text of a model, index train."""
+    rows = []
+    for task, group, metric, words, published in (
+        ("normalization", "all", "acc@1", "acc@1, all mentions", "+3 to +9"),
+        ("normalization", "unseen_concept", "acc@1", "acc@1, unseen concepts", "+20 to +55"),
+        ("recognition", "all", "strict_f1", "strict F1, all mentions", "+1 to +2"),
+    ):
+        part = found[(found["task"] == task) & (found["against"] == "baseline") & (found["group"] == group) & (found["metric"] == metric)]
+        part = part[~part["generator"].isin(list(controls)) & ~part["strategy"].isin(["ablation"])]
+        part = part[part["variant"] == "train"] if task == "normalization" else part
+        if part.empty:
+            continue
+        ordered = part.sort_values("difference", kind="stable")
+        low, high = ordered.iloc[0], ordered.iloc[-1]
+        ends = [f"{signed(r['difference'])}" + ("" if pd.isna(r["low"]) else f" [{signed(r['low'])}, {signed(r['high'])}]") for r in (low, high)]
+        where = f"{len(part)} comparison{'s' * (len(part) > 1)}, n = {part['n'].min():,} to {part['n'].max():,}"
+        rows.append({"measure": words, "published, points": published, "here, smallest": ends[0], "here, largest": ends[1], "rests on": where})
+    return pd.DataFrame(rows)
 
 
 def print_headline(results: Path) -> None:
@@ -159,10 +226,8 @@ def print_headline(results: Path) -> None:
         return
     found = pd.read_csv(path, keep_default_na=False, na_values=[""])
     console = Console(highlight=False, soft_wrap=True)
-    for task in ("normalization", "recognition"):
-        row = best(found, task)
-        if row is not None:
-            console.print(f"Best {task}: {sentence(row)}")
+    for label, score, gain in headline_of(found):
+        console.print(f"{label}: {score}; {gain}.", markup=False)
     console.print(f"Report: {results}/report/index.html   Tables: {results}/summary/   Settings: {results}/specs/")
 
 
@@ -170,7 +235,7 @@ def _words(
     results: Path,
     scores: pd.DataFrame,
     found: pd.DataFrame,
-    generation: pd.DataFrame,
+    wrong: pd.DataFrame,
     shown: Sequence[figures.Figure],
     hidden: set[str],
     config_digest: str,
@@ -178,19 +243,11 @@ def _words(
 ) -> dict[str, Any]:
     """What the template shows besides the libraries and the data."""
     cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
-    tops = [sentence(row) for task in ("normalization", "recognition") if (row := best(found, task)) is not None]
-    linking, tagging = (found[found["task"] == task] for task in ("normalization", "recognition"))
-    papers = []
-    for index in sorted(scores.loc[scores["task"] == "normalization", "variant"].unique(), key=lambda v: (v != "train", v)):
-        table = tidy.paper_table(scores, linking, index)
-        if len(table):
-            papers.append(_html_table(f"Normalization, index {index}", table, tidy.TABLES_NOTE + (f" {CLAIMS}" if index == "train" else "")))
-    recognized = tidy.recognition_table(scores, tagging)
-    if len(recognized):
-        papers.append(
-            _html_table("Recognition", recognized, "Strict entity scores on the test split in per cent, mean over seeds, and differences to real text alone.")
-        )
     entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
+    controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in ("names", "template")]
+    papers = [_html_table(table) for table in tidy.layout(scores, found, wrong)]
+    compared = claims(found, controls)
+    beside = [_html_table(tidy.Layout("Published and here", compared, CLAIMS, ""))] if len(compared) else []
     current = {
         "corpora": set(scores["corpus"]),
         "generators": set(used),
@@ -232,8 +289,9 @@ def _words(
             ("revision", git_revision()),
             ("configuration", config_digest),
         ],
-        "headline": " ".join(["Highest score.", *tops]) if tops else "No cell has synthetic text yet.",
-        "paper": papers,
+        "headline": headline_of(found),
+        "paper": [*papers[:1], *beside, *papers[1:]],
+        "open_tables": 1 + len(beside),
         "figures": shown,
         "browser_note": "Search a concept by name or CUI; choose a row to see its names, its synthetic notes with the mention marked, how each was found or why it was dropped, "
         "and the test mentions that it fixed or broke." + left_out,
@@ -252,13 +310,23 @@ def _words(
     }
 
 
-def _html_table(title: str, table: pd.DataFrame, caption: str) -> dict[str, Any]:
-    columns = [{"name": str(c), "num": "," in str(c) or c == "seeds"} for c in table.columns]
-    rows = []
-    for values in table.fillna("").itertuples(index=False):
-        cells = [str(v).partition(" ") if c["num"] else (str(v), "", "") for v, c in zip(values, columns, strict=True)]
-        rows.append([{"main": main, "small": small, "num": c["num"]} for (main, _, small), c in zip(cells, columns, strict=True)])
-    return {"title": title, "columns": columns, "rows": rows, "caption": caption}
+def _html_table(table: tidy.Layout) -> dict[str, Any]:
+    """Cells as the template shows them: a number, and what stands behind it in small; names that repeat those above are left out."""
+    columns = [{"name": str(c), "num": tidy.numeric(str(c)) or str(c).startswith("here")} for c in table.frame.columns]
+    rows: list[list[dict[str, Any]]] = []
+    above: list[str] = []
+    for values in table.frame.fillna("").itertuples(index=False):
+        texts = [str(v) for v in values]
+        cells, repeats = [], True
+        for i, (text, column) in enumerate(zip(texts, columns, strict=True)):
+            repeats = repeats and i < 2 and bool(above) and text == above[i] and not column["num"]
+            main, _, small = text.replace("-", "−").partition(" ") if column["num"] else (text, "", "")
+            if small.startswith(("±", "to ")) or ";" in small:
+                main, small = f"{main} {small}", ""
+            cells.append({"main": "" if repeats else main, "small": small, "num": column["num"], "again": text if repeats else ""})
+        rows.append(cells)
+        above = texts
+    return {"title": table.title, "columns": columns, "rows": rows, "caption": table.caption}
 
 
 # ----------------------------------------------------------------------------------------------------------------- tables

@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import __version__, tables
-from mentionforge.config import NONE
+from mentionforge.config import NONE, TRAINED_ON
 from mentionforge.errors import UserError
 from mentionforge.provenance import git_revision, sha256_file, versions
+from mentionforge.report.tidy import FEW, end_to_end_table, error_counts, recognition_scores
 
 BUCKETS = ("all", "seen_mention", "seen_concept", "unseen_concept")
 RECOGNITION_CELL = ["corpus", "generator", "strategy", "system", "variant", "seed"]
@@ -23,6 +24,7 @@ NORMALIZATION_CELL = ["corpus", "generator", "strategy", "system", "variant"]
 NAMES = {
     "recognition": {"system": "recognizer", "variant": "schedule"},
     "normalization": {"system": "linker", "variant": "index"},
+    "end_to_end": {"system": "recognizer/linker", "variant": "schedule/index"},
 }
 FUNNEL = (
     "generator",
@@ -46,8 +48,16 @@ FUNNEL = (
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "faiss-cpu", "seqeval", "snakemake")
 
 
-def summarize(metrics: Sequence[Path], funnels: Sequence[Path], corpora: Sequence[Path], kbs: Sequence[Path], models: Sequence[Path], out: Path) -> None:
-    """Write recognition.csv, normalization.csv, generation.csv and summary.md into a folder.
+def summarize(
+    metrics: Sequence[Path],
+    funnels: Sequence[Path],
+    corpora: Sequence[Path],
+    kbs: Sequence[Path],
+    models: Sequence[Path],
+    out: Path,
+    errors: Sequence[Path] = (),
+) -> None:
+    """Write recognition.csv, normalization.csv, end_to_end.csv, generation.csv and summary.md into a folder.
 
     Args:
         metrics: Metrics tables (tables.METRICS), one per task and corpus.
@@ -56,6 +66,7 @@ def summarize(metrics: Sequence[Path], funnels: Sequence[Path], corpora: Sequenc
         kbs: stats.json of each knowledge base.
         models: Stamps (fetched.json) of the weights used.
         out: Folder to write to.
+        errors: Tables of recognition errors, one per corpus.
     """
     frame = pd.concat([tables.read(tables.METRICS, path).to_pandas() for path in metrics], ignore_index=True)
     digests = {path.parent.name: sha256_file(path)[:12] for path in [*corpora, *kbs]}
@@ -69,24 +80,26 @@ def summarize(metrics: Sequence[Path], funnels: Sequence[Path], corpora: Sequenc
     out.mkdir(parents=True, exist_ok=True)
     recognition = wide(frame, "recognition").assign(**common)
     normalization = wide(frame, "normalization").assign(**common)
-    for table in (recognition, normalization):
+    end_to_end = wide(frame, "end_to_end").assign(**common)
+    for table in (recognition, normalization, end_to_end):
         table["corpus_digest"] = table["corpus"].map(digests)
     generation = funnel_frame(funnels).assign(**{k: v for k, v in common.items() if k != "kb_digests"})
     recognition.to_csv(out / "recognition.csv", index=False)
     normalization.to_csv(out / "normalization.csv", index=False)
+    end_to_end.to_csv(out / "end_to_end.csv", index=False)
     generation.to_csv(out / "generation.csv", index=False)
-    (out / "summary.md").write_text(markdown(frame, generation, common) + "\n", encoding="utf-8")
+    (out / "summary.md").write_text(markdown(frame, generation, common, error_counts(errors)) + "\n", encoding="utf-8")
 
 
 def wide(frame: pd.DataFrame, task: str) -> pd.DataFrame:
     """One row per cell: columns `SPLIT.BUCKET.METRIC`, and `SPLIT.BUCKET.n` (gold mentions of the bucket)."""
-    cell = RECOGNITION_CELL if task == "recognition" else NORMALIZATION_CELL
+    cell = NORMALIZATION_CELL if task == "normalization" else RECOGNITION_CELL
     part = frame[frame["task"] == task]
     if part.empty:
         return pd.DataFrame(columns=[NAMES[task].get(c, c) for c in cell])
     keys = part["split"] + "." + part["bucket"]
     values = part.assign(column=keys + "." + part["metric"]).pivot(index=cell, columns="column", values="value")
-    gold = part[part["metric"].isin(["acc@1", "strict_recall"])]
+    gold = part[part["metric"].isin(["acc@1", "strict_recall", "span_concept_recall"])]
     counts = gold.assign(column=gold["split"] + "." + gold["bucket"] + ".n").pivot(index=cell, columns="column", values="n")
     joined = values.join(counts.fillna(0).astype("int64"))
     columns: list[str] = [str(c) for c in joined.columns]
@@ -117,7 +130,7 @@ def percent(value: Any) -> str:
     return "–" if value is None or pd.isna(value) else f"{100 * float(value):.1f}"
 
 
-def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, str]) -> str:
+def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, str], errors: pd.DataFrame) -> str:
     """The whole summary page."""
     parts = [
         "# Summary",
@@ -132,6 +145,15 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
         parts += ["\n".join([f"## Normalization, {corpus}: acc@1 in per cent", "", normalization_table(frame, corpus)])]
     if (frame["task"] == "recognition").any():
         parts += ["## Recognition: strict entity scores in per cent\n\n" + recognition_table(frame)]
+    more = (
+        ("Recognition: partial and token F1, scores by bucket, errors", recognition_scores(frame, errors)),
+        ("Recognition across corpora", recognition_scores(frame, errors, crossed=True)),
+        ("End to end: predicted mentions, linked; span and concept together", end_to_end_table(frame)),
+    )
+    for title, table in more:
+        if len(table):
+            note = "Per cent, mean over seeds; R recall. Errors: mean number per seed. " if title.startswith("Recognition") else "Per cent, mean over seeds. "
+            parts += [f"## {title}\n\n{note}n: gold mentions, {FEW} below 30.\n\n" + table.fillna("").to_markdown(index=False, disable_numparse=True)]
     if not generation.empty:
         parts += ["## Generation: from prompts to located mentions\n\n" + generation_table(generation)]
     return "\n\n".join(parts)
@@ -155,7 +177,7 @@ def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
 
 def recognition_table(frame: pd.DataFrame) -> str:
     """Rows: runs; columns: precision, recall, F1, and recall per bucket; several seeds as mean ± standard deviation."""
-    part = frame[(frame["task"] == "recognition") & (frame["split"] == "test")]
+    part = frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)]
     columns = {
         "P": ("all", "strict_precision"),
         "R": ("all", "strict_recall"),

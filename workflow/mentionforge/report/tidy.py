@@ -5,16 +5,21 @@ Scores are shares (0 to 1), times seconds, memory MiB.
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mentionforge import tables
-from mentionforge.config import NONE
+from mentionforge.config import NONE, TRAINED_ON
 from mentionforge.provenance import git_revision, sha256_file
+
+BUCKETS = {"seen_mention": "seen mention", "seen_concept": "seen concept", "unseen_concept": "unseen concept"}
 
 CELL = ["task", "corpus", "generator", "strategy", "system", "variant"]
 
@@ -76,6 +81,10 @@ def provenance_columns(results: Path, models: Sequence[Path], config_digest: str
             for system in systems:
                 rows.append({"task": task, "corpus": corpus, "system": system, **kb, "corpus_digest": sha256_file(stats)[:12]})
                 rows[-1]["model_revision"] = " ".join(f"{m}={revisions[m]}" for m in models_of(system, systems) if m in revisions)
+        for recognizer, linker in itertools.product(recognizers, linkers):
+            used = sorted({*models_of(recognizer, recognizers), *models_of(linker, linkers)} & set(revisions))
+            rows.append({"task": "end_to_end", "corpus": corpus, "system": f"{recognizer}/{linker}", **kb, "corpus_digest": sha256_file(stats)[:12]})
+            rows[-1]["model_revision"] = " ".join(f"{m}={revisions[m]}" for m in used)
     frame = pd.DataFrame(rows)
     frame["git_revision"], frame["config_digest"] = git_revision(), config_digest
     written = {g: s["model"] for g, s in generators.items() if s.get("model")}
@@ -110,6 +119,10 @@ def tidy_metrics(metrics: Sequence[Path], results: Path, models: Sequence[Path],
     merged["generator_revision"] = merged["generator"].map(of_generators).fillna("")
     jobs = benchmarks(results).set_index("job")
     path = merged[CELL].agg("/".join, axis=1) + merged["seed"].map(lambda s: f"/seed{s}").where(merged["task"] == "recognition", "")
+    for i in merged.index[merged["task"] == "end_to_end"]:
+        row = merged.loc[i]
+        (recognizer, linker), (schedule, index) = row["system"].split("/"), row["variant"].split("/")
+        path[i] = "/".join(["end_to_end", row["corpus"], row["generator"], row["strategy"], recognizer, schedule, f"seed{row['seed']}", linker, index])
     merged["wall_s"], merged["peak_mib"] = path.map(jobs["wall_s"].to_dict()), path.map(jobs["peak_mib"].to_dict())
     return merged
 
@@ -125,6 +138,64 @@ def tidy_comparisons(comparisons: Sequence[Path], config_digest: str) -> pd.Data
     merged = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["task", "corpus", *(c.name for c in tables.COMPARISONS.columns)])
     merged["git_revision"], merged["config_digest"] = git_revision(), config_digest
     return merged
+
+
+# ------------------------------------------------------------------------------------------------------- seeds and errors
+
+SEED = re.compile(r"~seed=(\d+)(?=~|$)")
+"""A generator that a sweep over seeds unfolded, as evaluation compare reads it."""
+
+MEASURES = {
+    ("recognition", "all", "strict_f1"): "strict F1, all mentions",
+    ("recognition", "unseen_concept", "strict_recall"): "strict recall, unseen concepts",
+    ("end_to_end", "all", "span_concept_f1"): "span + concept F1, all mentions",
+    ("normalization", "all", "acc@1"): "acc@1, all mentions",
+    ("normalization", "unseen_concept", "acc@1"): "acc@1, unseen concepts",
+}
+"""Scores that are shown by seed: task, bucket and metric, and their names."""
+
+
+def seed_scores(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Scores of each seed, in per cent, of cells with several, with mean, standard deviation (n - 1) and mean -/+ deviation.
+
+    Seeds are those of training, and of generators that a sweep over `seed` unfolded.
+    """
+    frame = metrics[metrics["split"] == "test"].copy()
+    frame["measure"] = [MEASURES.get(key, "") for key in zip(frame["task"], frame["bucket"], frame["metric"], strict=True)]
+    frame = frame[(frame["measure"] != "") & frame["value"].notna()].copy()
+    swept = frame["generator"].str.extract(SEED)[0]
+    trained = frame["task"].isin(["recognition", "end_to_end"])
+    own = frame["seed"].astype(str).where(trained, "")
+    frame["seed"] = swept.fillna("").str.cat(own, sep="+").str.strip("+")
+    frame["generator"] = frame["generator"].str.replace(SEED, "", regex=True)
+    frame["percent"] = 100 * frame["value"]
+    by = [*CELL, "measure"]
+    grouped = frame.groupby(by)["percent"]
+    frame["mean"], frame["sd"], frame["seeds"] = grouped.transform("mean"), grouped.transform("std"), grouped.transform("size")
+    frame = frame[frame["seeds"] > 1].copy()
+    frame["low"], frame["high"] = frame["mean"] - frame["sd"], frame["mean"] + frame["sd"]
+    frame["cell"] = frame["strategy"].where(frame["strategy"] != NONE, "no synthetic text") + " | " + frame["variant"]
+    columns = [*by, "cell", "seed", "seeds", "percent", "mean", "sd", "low", "high", "n"]
+    return frame[columns].sort_values([*by, "seed"]).round(4).reset_index(drop=True)
+
+
+def error_counts(errors: Sequence[Path]) -> pd.DataFrame:
+    """Errors on the test split by corpus, cell and kind, mean over seeds; a path is …/CORPUS.errors.parquet."""
+    cell = ["generator", "strategy", "system", "variant"]
+    parts = []
+    for path in sorted(errors):
+        frame = tables.read(tables.RECOGNITION_ERRORS, path).to_pandas()
+        frame = frame[frame["split"] == "test"]
+        if frame.empty:
+            continue
+        seeds = frame.groupby(cell)["seed"].nunique().rename("seeds")
+        counted = frame.groupby([*cell, "error"]).size().unstack("error", fill_value=0).reindex(columns=list(tables.ERRORS), fill_value=0)
+        long = counted.stack().rename("total").reset_index().join(seeds, on=cell)
+        long.insert(0, "corpus", path.name.removesuffix(".errors.parquet"))
+        long["count"] = long["total"] / long["seeds"]
+        long["rank"] = long["error"].map({e: i for i, e in enumerate(tables.ERRORS)})
+        parts.append(long)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["corpus", *cell, "error", "total", "seeds", "count", "rank"])
 
 
 # ----------------------------------------------------------------------------------------------------- the paper's layout
@@ -150,7 +221,7 @@ def paper_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = "
         key = (row.corpus, row.system, row.generator, row.strategy, row.bucket)
         if key in gains:
             text += interval(gains[key].difference, gains[key].low, gains[key].high)
-        column = f"{row.corpus}, {'all' if row.bucket == 'all' else 'unseen'} (n={row.n:,})"
+        column = f"{row.corpus}, {'all' if row.bucket == 'all' else 'unseen'} (n={counted(row.n)})"
         rows.setdefault((row.system, row.generator, row.strategy), {})[column] = text
     ordered = sorted(rows, key=lambda k: (k[0], k[1] != NONE, k[1], k[2]))
     table = pd.DataFrame([{"linker": k[0], "generator": k[1], "strategy": k[2], **rows[k]} for k in ordered])
@@ -168,7 +239,7 @@ def interval(difference: float, low: float, high: float) -> str:
 
 def recognition_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     """Strict F1, and recall on unseen concepts, in per cent, mean over seeds, with the gain over `real_only` and its interval."""
-    cells = metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test")]
+    cells = metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & ~metrics["variant"].str.contains(TRAINED_ON)]
     wanted = {("all", "strict_f1"): "F1", ("unseen_concept", "strict_recall"): "recall, unseen"}
     found = comparisons[(comparisons["against"] == "baseline") & comparisons["slice"].isin(["all", "bucket"])]
     gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.variant, g.group, g.metric): g for g in found.itertuples()}
@@ -180,7 +251,7 @@ def recognition_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.Da
                 values = of_corpus[(of_corpus["bucket"] == bucket) & (of_corpus["metric"] == metric)]
                 if values["value"].notna().any():
                     gain = gains.get((corpus, *key, bucket, metric))
-                    column = f"{corpus}, {name} (n={int(values['n'].max()):,})"
+                    column = f"{corpus}, {name} (n={counted(values['n'].max())})"
                     row[column] = f"{100 * values['value'].mean():.1f}" + ("" if gain is None else interval(gain.difference, gain.low, gain.high))
         row["seeds"] = part["seed"].nunique()
         rows.append(row)
@@ -188,35 +259,219 @@ def recognition_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def latex(table: pd.DataFrame, caption: str, label: str) -> str:
-    """A table for LaTeX with booktabs; intervals stand behind the numbers in a smaller size."""
-    text = table.fillna("")
+def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: bool = False) -> pd.DataFrame:
+    """Partial and token F1, strict recall and F1 per bucket in per cent, mean over seeds, and errors of each kind, of every recognition cell.
+
+    Args:
+        metrics: `tidy_metrics`.
+        errors: `error_counts`.
+        crossed: Cells whose model was trained on another corpus, in place of those trained on their own.
+    """
+    cells = metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & (metrics["variant"].str.contains(TRAINED_ON) == crossed)]
+    wanted = {
+        "strict, F1": ("all", "strict_f1"),
+        "partial, F1": ("all", "partial_f1"),
+        "token, F1": ("all", "token_f1"),
+        **{f"{name}, {short}": (bucket, metric) for bucket, name in BUCKETS.items() for metric, short in (("strict_recall", "R"), ("strict_f1", "F1"))},
+    }
+    rows = []
+    for key, part in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):
+        schedule, _, source = str(key[4]).partition(TRAINED_ON)
+        row: dict[str, Any] = {"corpus": key[0], **({"trained on": source} if crossed else {})}
+        row |= {"recognizer": key[1], "generator": key[2], "strategy": key[3], "schedule": schedule}
+        means = part.groupby(["bucket", "metric"])["value"].mean()
+        for name, place in wanted.items():
+            row[name] = "" if pd.isna(means.get(place)) else f"{100 * means[place]:.1f}"
+        own = errors[(errors[["corpus", "system", "generator", "strategy", "variant"]] == list(key)).all(axis=1)].set_index("error")["count"]
+        row |= {f"{kind}, n": f"{own.get(kind, 0):,.1f}".removesuffix(".0") for kind in tables.ERRORS} if len(own) else {}
+        row |= {"n": counted(part.loc[part["metric"] == "strict_recall"].groupby("bucket")["n"].max().get("all", 0)), "seeds": part["seed"].nunique()}
+        rows.append(row)
+    rows.sort(key=lambda r: (r["corpus"], r.get("trained on", ""), r["recognizer"], r["generator"] != NONE, r["generator"], r["strategy"], r["schedule"]))
+    return pd.DataFrame(rows)
+
+
+def end_to_end_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Precision, recall and F1 of span and concept together, and recall per bucket, in per cent, mean over seeds."""
+    cells = metrics[(metrics["task"] == "end_to_end") & (metrics["split"] == "test")]
+    wanted = {
+        "all, P": ("all", "span_concept_precision"),
+        "all, R": ("all", "span_concept_recall"),
+        "all, F1": ("all", "span_concept_f1"),
+        "with threshold, F1": ("all", "span_concept_nil_f1"),
+        **{f"{name}, R": (bucket, "span_concept_recall") for bucket, name in BUCKETS.items()},
+    }
+    rows = []
+    for key, part in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):
+        (recognizer, linker), (schedule, index) = str(key[1]).split("/"), str(key[4]).split("/")
+        row: dict[str, Any] = {"corpus": key[0], "recognizer": recognizer, "linker": linker, "index": index}
+        row |= {"generator": key[2], "strategy": key[3], "schedule": schedule}
+        means = part.groupby(["bucket", "metric"])["value"].mean()
+        for name, place in wanted.items():
+            row[name] = "" if pd.isna(means.get(place)) else f"{100 * means[place]:.1f}"
+        row |= {"n": counted(part.loc[(part["metric"] == "span_concept_recall") & (part["bucket"] == "all"), "n"].max()), "seeds": part["seed"].nunique()}
+        rows.append(row)
+    rows.sort(key=lambda r: [str(r[k]) for k in ("corpus", "recognizer", "linker", "index", "strategy", "generator", "schedule")])
+    return pd.DataFrame(rows)
+
+
+def seeds_table(seeds: pd.DataFrame) -> pd.DataFrame:
+    """Each seed's score, mean and standard deviation in per cent, of `seed_scores`; one row per cell and measure."""
+    rows = []
+    for key, part in seeds.groupby([*CELL, "measure"], sort=False):
+        named = dict(zip([*CELL, "measure"], key, strict=True))
+        row = {"corpus": named["corpus"], "system": named["system"], "generator": named["generator"], "strategy": named["strategy"]}
+        row |= {"variant": named["variant"], "measure": named["measure"]}
+        row |= {"mean, sd": f"{part['mean'].iloc[0]:.1f} ± {part['sd'].iloc[0]:.1f}"}
+        row |= {"by seed, each": "; ".join(f"{r.seed}: {r.percent:.1f}" for r in part.itertuples()), "n": counted(part["n"].max())}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+SLICES = {
+    "train_mentions": "by training mentions of the concept",
+    "names": "by names of the concept in the knowledge base",
+    "semantic_type": "by semantic type",
+    "notes": "by synthetic notes of the concept (dose)",
+}
+
+
+def group_table(comparisons: pd.DataFrame, slice_: str) -> pd.DataFrame:
+    """Gains in acc@1 over `none` by group of mentions, in points with interval and n; index of training mentions, or the first there is.
+
+    Rows: corpus, linker, generator, strategy. For the dose all strategies, for the other slices `supplemental`, or the first one there is.
+    """
+    found = comparisons[(comparisons["task"] == "normalization") & (comparisons["against"] == "baseline") & (comparisons["metric"] == "acc@1")]
+    found = found[found["slice"] == slice_]
+    if found.empty:
+        return pd.DataFrame()
+    index = min(found["variant"].unique(), key=lambda v: (v != "train", v))
+    found = found[found["variant"] == index]
+    if slice_ != "notes":
+        found = found[found["strategy"] == min(found["strategy"].unique(), key=lambda s: (s != "supplemental", s))]
+    order = {"0": 0, "1": 1, "2-5": 2, "6-20": 3, "21+": 4}
+    rows: dict[Any, dict[str, str]] = {}
+    shown: Any = found.itertuples()
+    for row in shown:
+        text = interval(row.difference, row.low, row.high).strip() + f" n={counted(row.n)}"
+        rows.setdefault((row.corpus, row.system, row.generator, row.strategy), {})[row.group] = text
+    groups = sorted(set(found["group"]), key=lambda g: (order.get(g, 9), g))
+    label = {"train_mentions": "training mentions", "names": "names", "semantic_type": "type", "notes": "notes"}[slice_]
+    table = pd.DataFrame(
+        [
+            {"corpus": k[0], "linker": k[1], "index": index, "generator": k[2], "strategy": k[3], **{f"{label}, {g}": rows[k].get(g, "") for g in groups}}
+            for k in sorted(rows)
+        ]
+    )
+    return table
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table as people read it: for Markdown, LaTeX and the page."""
+
+    title: str
+    frame: pd.DataFrame
+    caption: str
+    label: str
+
+
+def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFrame, few: int = 30) -> list[Layout]:
+    """All tables that have rows, the paper's first.
+
+    Args:
+        metrics: `tidy_metrics`.
+        comparisons: `tidy_comparisons`.
+        errors: `error_counts`.
+        few: n below which a number is marked.
+    """
+    linking = comparisons[comparisons["task"] == "normalization"]
+    mark = f" {FEW}: n below {few}."
+    parts = []
+    for index in sorted(metrics.loc[metrics["task"] == "normalization", "variant"].unique(), key=lambda v: (v != "train", v)):
+        parts.append(
+            Layout(f"Normalization, acc@1, index {index}", paper_table(metrics, linking, index), TABLES_NOTE + mark, f"tab:den-{index.replace('+', '-')}")
+        )
+    recognized = recognition_table(metrics, comparisons[comparisons["task"] == "recognition"])
+    strict = (
+        "Strict entity scores on the test split in per cent, mean over seeds; behind each the difference to real text alone in points with its 95 % interval."
+    )
+    parts.append(Layout("Recognition, strict entity scores", recognized, strict + mark, "tab:der"))
+    more = (
+        "Test split, per cent, mean over seeds. Partial: a prediction that shares a word with a gold mention; token: single words; by bucket strict recall (R) and "
+        "F1; then errors, mean number per seed: gold mentions missed, found with another boundary, and spurious predictions. n: gold mentions."
+    )
+    parts.append(Layout("Recognition, other scores and errors", recognition_scores(metrics, errors), more + mark, "tab:der-more"))
+    crossed = "Models read the test split of a corpus that they were not trained on; buckets are against the corpus trained on. " + more
+    parts.append(Layout("Recognition across corpora", recognition_scores(metrics, errors, crossed=True), crossed + mark, "tab:der-cross"))
+    both = (
+        "Predicted mentions, linked: right are span and concept together, per cent, mean over seeds, test split. With threshold: first concepts that score below "
+        "one chosen on dev are taken back. n: gold mentions."
+    )
+    parts.append(Layout("End to end, recognition into normalization", end_to_end_table(metrics), both + mark, "tab:end-to-end"))
+    for slice_, words in SLICES.items():
+        caption = f"Difference to none in acc@1, points with 95 % interval (paired bootstrap by document) and n mentions of the group, {words}."
+        parts.append(Layout(f"Gains {words}", group_table(comparisons, slice_), caption + mark, f"tab:by-{slice_.replace('_', '-')}"))
+    parts.append(Layout("Seeds", seeds_table(seed_scores(metrics)), "Score in per cent on the test split, mean ± standard deviation (n - 1).", "tab:seeds"))
+    return [part for part in parts if len(part.frame)]
+
+
+FEW = "†"
+"""Marks a number that rests on few mentions."""
+
+
+def counted(n: Any, few: int = 30) -> str:
+    """A number of mentions, marked where there are few."""
+    return f"{int(n):,}" + (FEW if n < few else "")
+
+
+def numeric(column: str) -> bool:
+    """Whether a column of a layout holds numbers: such names have a comma, as `corpus, all`, or are counts."""
+    return "," in column or column in ("seeds", "n")
+
+
+def latex(table: Layout) -> str:
+    """A table for LaTeX with booktabs; intervals stand behind the numbers in a smaller size, and wide tables are scaled to the text's width."""
+    text = table.frame.fillna("")
     head = [str(c) for c in text.columns]
-    numeric = [("," in c or c == "seeds") for c in head]
+    wide = len(head) > 6
     lines = [
         r"\begin{table}",
         r"\centering\small",
-        rf"\caption{{{_escape(caption)}}}",
-        rf"\label{{{label}}}",
-        rf"\begin{{tabular}}{{{''.join('r' if n else 'l' for n in numeric)}}}",
+        rf"\caption{{{_escape(f'{table.title}. {table.caption}')}}}",
+        rf"\label{{{table.label}}}",
+        *([r"\resizebox{\linewidth}{!}{%"] if wide else []),
+        rf"\begin{{tabular}}{{{''.join('r' if numeric(c) else 'l' for c in head)}}}",
         r"\toprule",
         " & ".join(map(_escape, head)) + r" \\",
         r"\midrule",
     ]
     for row in text.itertuples(index=False):
         cells = []
-        for value in row:
-            number, _, rest = str(value).partition(" ")
-            cells.append(_escape(number) + (rf" {{\footnotesize {_escape(rest)}}}" if rest.startswith(("+", "-")) else _escape(f" {rest}" if rest else "")))
+        for value, name in zip(row, head, strict=True):
+            number, _, rest = str(value).partition(" ") if numeric(name) else (str(value), "", "")
+            small = rest.startswith(("+", "-", "[", "n="))
+            cells.append(_escape(number) + (rf" {{\footnotesize {_escape(rest)}}}" if small else _escape(f" {rest}" if rest else "")))
         lines.append(" & ".join(cells) + r" \\")
-    lines = [line.replace(" -", " $-$").replace("[-", "[$-$") for line in lines]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+    lines += [r"\bottomrule", r"\end{tabular}" + ("%" if wide else ""), *(["}"] if wide else []), r"\end{table}"]
+    return "\n".join(lines)
+
+
+ESCAPES = {c: "\\" + c for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    FEW: r"\textdagger{}",
+    "…": r"\dots{}",
+    "–": "--",
+}
 
 
 def _escape(text: str) -> str:
-    for character in "&%$#_{}":
-        text = text.replace(character, "\\" + character)
-    return text.replace("~", r"\textasciitilde{}")
+    """Text as LaTeX sets it, minus signs in math."""
+    return re.sub(r"(?<![\w.)])-(?=\d)", "$-$", "".join(ESCAPES.get(c, c) for c in text))
 
 
 TABLES_NOTE = (
@@ -225,28 +480,24 @@ TABLES_NOTE = (
 )
 
 
-def write_tables(metrics: pd.DataFrame, comparisons: pd.DataFrame, out: Path) -> None:
-    """Write tables.md and tables.tex in the paper's layout."""
-    linking = comparisons[comparisons["task"] == "normalization"]
-    parts = []
-    for index in sorted(metrics.loc[metrics["task"] == "normalization", "variant"].unique(), key=lambda v: (v != "train", v)):
-        parts.append((f"Normalization, acc@1, index {index}", paper_table(metrics, linking, index), f"tab:den-{index.replace('+', '-')}"))
-    found = recognition_table(metrics, comparisons[comparisons["task"] == "recognition"])
-    if len(found):
-        parts.append(("Recognition, strict entity scores", found, "tab:der"))
-    markdown = [f"## {title}\n\n{table.fillna('').to_markdown(index=False, disable_numparse=True)}" for title, table, _ in parts if len(table)]
-    (out / "tables.md").write_text("# Tables in the paper's layout\n\n" + TABLES_NOTE + "\n\n" + "\n\n".join(markdown) + "\n", encoding="utf-8")
-    tex = [latex(table, f"{title}. {TABLES_NOTE}", label) for title, table, label in parts if len(table)]
-    (out / "tables.tex").write_text("% needs \\usepackage{booktabs}\n" + "\n\n".join(tex) + "\n", encoding="utf-8")
+def write_tables(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFrame, out: Path) -> None:
+    """Write tables.md and tables.tex: the paper's layout, other scores, groups of mentions, and seeds."""
+    parts = layout(metrics, comparisons, errors)
+    markdown = [f"## {t.title}\n\n{t.frame.fillna('').to_markdown(index=False, disable_numparse=True)}\n\n{t.caption}" for t in parts]
+    (out / "tables.md").write_text("# Tables\n\n" + "\n\n".join(markdown) + "\n", encoding="utf-8")
+    head = "% needs \\usepackage{booktabs,graphicx,textcomp}\n"
+    (out / "tables.tex").write_text(head + "\n\n".join(map(latex, parts)) + "\n", encoding="utf-8")
 
 
-def write_tidy(results: Path, metrics: Sequence[Path], comparisons: Sequence[Path], models: Sequence[Path], config_digest: str) -> None:
-    """Write metrics.csv, comparisons.csv, runtime.csv, tables.md and tables.tex into results/summary."""
+def write_tidy(results: Path, metrics: Sequence[Path], comparisons: Sequence[Path], errors: Sequence[Path], models: Sequence[Path], config_digest: str) -> None:
+    """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, runtime.csv, tables.md and tables.tex into results/summary."""
     out = results / "summary"
     out.mkdir(parents=True, exist_ok=True)
     scores, found = tidy_metrics(metrics, results, models, config_digest), tidy_comparisons(comparisons, config_digest)
-    for name, frame in (("metrics", scores), ("comparisons", found), ("runtime", benchmarks(results))):
+    wrong = error_counts(errors)
+    frames = {"metrics": scores, "comparisons": found, "seeds": seed_scores(scores), "errors": wrong, "runtime": benchmarks(results)}
+    for name, frame in frames.items():
         temporary = out / f".{name}.csv.tmp"
         frame.to_csv(temporary, index=False)
         temporary.replace(out / f"{name}.csv")
-    write_tables(scores, found, out)
+    write_tables(scores, found, wrong, out)
