@@ -65,7 +65,7 @@ def test_opens_offline_and_fits(opened, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert faults == []
     for label in page.eval_on_selector_all(".view svg", "all => all.map((s) => s.textContent)"):
-        assert re.search("points|per cent|notes|minutes|MiB", label), label
+        assert re.search("points|per cent|notes|minutes|MiB|errors", label), label
 
 
 def test_search_sort_filter_and_download(opened, finished: Path) -> None:

@@ -126,6 +126,18 @@ def compare_results(
     compare_results(folder_of(a), folder_of(b), limit)
 
 
+@results.command("watch")
+def watch(
+    folder: Path = typer.Argument(Path(), help="Folder in which snakemake was started."),
+    results: Path = typer.Option(None, help="Results folder; none: results, below that folder."),
+    once: bool = typer.Option(False, "--once", help="Show it once, and end."),
+) -> None:
+    """Show how far the newest run is: jobs done, running and left, what they say of themselves, and the time left."""
+    from mentionforge.report.watch import watch as show
+
+    show(folder, results or folder / "results", once)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2, never a traceback."""
     wanted = next((a for a in sys.argv[1:] if not a.startswith("-")), None)

@@ -383,13 +383,13 @@ def error_figure(errors: pd.DataFrame) -> list[Figure]:
         chart = alt.Chart(alt.NamedData(name="errors")).transform_filter(f"datum.corpus == '{corpus}'")
         bars = chart.mark_bar(height=12).encode(
             y=alt.Y("cell:N", title="recognizer, text, schedule", axis=_lines()),
-            x=alt.X("count:Q", title="errors on the test split, mean over seeds", stack=True, axis=alt.Axis(tickCount=5)),
+            x=alt.X("count:Q", title="errors, mean over seeds", stack=True, axis=alt.Axis(tickCount=5)),
             color=alt.Color("error:N", scale=alt.Scale(domain=list(ERRORS.values()), range=list(PALETTE)), title=None),
             order=alt.Order("rank:Q"),
             tooltip=["system:N", "generator:N", "strategy:N", "variant:N", "error:N", alt.Tooltip("count:Q", format=",.1f"), alt.Tooltip("seeds:Q")],
         )
         panels.append((corpus, bars.properties(width="container", height={"step": 34})))
-    caption = "Missed: no prediction overlaps the gold mention. Wrong boundary: one does. Spurious: a prediction that overlaps no gold mention."
+    caption = "Test split. Missed: no prediction overlaps the gold mention. Wrong boundary: one does. Spurious: a prediction that overlaps no gold mention."
     return [Figure("errors", "What recognizers get wrong", caption, frame, panels, {}, _legend(list(ERRORS.values())))]
 
 

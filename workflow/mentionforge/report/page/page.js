@@ -114,11 +114,13 @@ function concept(cui) {
   for (const r of c.rejected) holder.append(text("div", `${r.generator}, ${r.id}: dropped, ${r.reason.replaceAll("_", " ")}`, "soft"));
   holder.append(text("h3", "Test mentions fixed or broken, against none"));
   if (!c.changes.length) holder.append(text("p", "none", "soft"));
-  for (const m of c.changes) {
-    holder.append(text("div", m.surface ? `“${m.surface}” in ${m.document} (${m.corpus})` : `${m.id} (${m.corpus})`));
-    const list = document.createElement("ul");
+  for (const [i, m] of c.changes.entries()) {
+    const one = document.createElement("details"), list = document.createElement("ul");
+    one.open = i === 0;
+    const counts = ["fixed", "broken"].filter((change) => m[change].length).map((change) => `${change} by ${m[change].length} cell${m[change].length > 1 ? "s" : ""}`);
+    one.append(text("summary", `${m.surface ? `“${m.surface}” in ${m.document}` : m.id} (${m.corpus}): ${counts.join(", ")}`), list);
     for (const change of ["fixed", "broken"]) if (m[change].length) list.append(text("li", `${change} by ${m[change].join("; ")}`, change));
-    holder.append(list);
+    holder.append(one);
   }
 }
 function browser() {
