@@ -70,8 +70,8 @@ def test_every_prompt_gets_its_note_whatever_the_batch_size(n):
     done, seen = {}, []
 
     def writer(batch):
-        assert 0 < len(batch) <= 4
-        seen.extend(r.note_id for r in batch)
+        assert len(batch) == 4, "every batch has the same number of rows; the last note is repeated where there are fewer"
+        seen.extend(dict.fromkeys(r.note_id for r in batch))
         return echo(batch)
 
     write_all(wanted, 4, writer, done, lambda notes: done.update((x.note_id, x) for x in notes))
@@ -251,6 +251,72 @@ def test_shards_resume_and_gather_give_every_prompt_one_note(tmp_path, root, tin
         sample.gather(asked, [*shards, shards[1]], tmp_path / "notes.parquet")
     with pytest.raises(UserError, match="no such shard"):
         sample.sample_shard(spec, tiny, asked, None, 3, 3, tmp_path / "x.parquet")
+
+
+def numbered(path, concepts, notes):
+    """Prompts for some concepts, some notes each, as `make_prompts` numbers them."""
+    rows = [
+        {"note_id": f"C{c:03}-{i}", "cui": f"C{c:03}", "prompt": f"Write about {'gout ' * (c % 40)}.", "has_definition": False, "seed": 10 * c + i}
+        for c in concepts
+        for i in range(notes)
+    ]
+    tables.write(tables.PROMPTS, path, rows)
+    return path
+
+
+def write_folder(folder, spec, model, asked, shards):
+    """Notes of all prompts as the rules write them; returns how many were written by the model."""
+    (folder / "shards").mkdir(parents=True, exist_ok=True)
+    paths = [folder / "shards" / f"{i}-of-{shards}.parquet" for i in range(shards)]
+    for path in paths:
+        path.unlink(missing_ok=True)  # Snakemake removes the outputs of a job before it starts
+    for i, path in enumerate(paths):
+        sample.sample_shard(spec, model, asked, None, i, shards, path)
+    sample.gather(asked, paths, folder / "notes.parquet")
+    with open(folder / "throughput.csv", newline="") as handle:
+        return sum(int(row["notes"]) for row in csv.DictReader(handle))
+
+
+@pytest.mark.parametrize("weights_of", ["tiny", "smollm2"])
+def test_more_notes_or_concepts_cost_the_new_ones_and_give_what_a_fresh_run_gives(tmp_path, root, request, weights_of):
+    """Letter by letter, in the type that is fast on this machine: what is written beside a note does not touch its arithmetic."""
+    model, few = request.getfixturevalue(weights_of), range(0, 9, 3)
+    more, many = range(10), 5
+    settings = {"max_new_tokens": 12, "batch_size": 4, "temperature": 1.5, "top_p": 1.0}
+    spec = spec_file(tmp_path / "spec.json", root, "sampling", sampling=settings, finetune=None, filters={}, prompt_style="chat")
+    grown, fresh = tmp_path / "grown", tmp_path / "fresh"
+    assert write_folder(grown, spec, model, numbered(tmp_path / "a.parquet", few, 2), 2) == 6
+    assert write_folder(grown, spec, model, numbered(tmp_path / "b.parquet", few, many), 2) == 3 * 3, "two of five notes were there"
+    asked = numbered(tmp_path / "c.parquet", more, many)
+    assert write_folder(grown, spec, model, asked, 3) == 7 * 5, "three of ten concepts were there, and in other shards"
+    assert write_folder(fresh, spec, model, asked, 3) == 50
+    assert tables.read(tables.NOTES, grown / "notes.parquet").to_pylist() == tables.read(tables.NOTES, fresh / "notes.parquet").to_pylist()
+    assert (grown / "notes.parquet").read_bytes() == (fresh / "notes.parquet").read_bytes(), "provenance included"
+
+    # Without the gathered table the other shards serve; another temperature, or another prompt, takes over nothing.
+    (grown / "notes.parquet").unlink()
+    (grown / "shards/0-of-3.parquet").rename(grown / "shards/0-of-1.parquet")
+    sample.sample_shard(spec, model, asked, None, 0, 3, grown / "shards/0-of-3.parquet")
+    assert json.loads((grown / "shards/0-of-3.speed.json").read_text())["notes"] == 0
+    assert (grown / "shards/0-of-3.parquet").read_bytes() == (fresh / "shards/0-of-3.parquet").read_bytes()
+    other = spec_file(tmp_path / "other.json", root, "sampling", sampling=settings | {"temperature": 1.4}, finetune=None, filters={}, prompt_style="chat")
+    rows = tables.read(tables.PROMPTS, asked).to_pylist()[::3]
+    described = json.loads(spec.read_text())
+    seeded = [row | {"seed": sample.seed_of(row["seed"], settings.get("seed", 13))} for row in rows]
+    out = grown / "shards/5-of-9.parquet"
+    assert len(sample.notes_at_hand(out, seeded, sample._writer(described, model, None))[0]) == len(rows)
+    assert sample.notes_at_hand(out, seeded, sample._writer(json.loads(other.read_text()), model, None)) == ([], [])
+    assert len(sample.notes_at_hand(out, [row | {"prompt": "x"} for row in seeded], sample._writer(described, model, None))[0]) == 0
+
+
+def test_notes_of_older_libraries_are_taken_over_and_named(tmp_path, root, tiny, monkeypatch):
+    spec = spec_file(tmp_path / "spec.json", root, "sampling", sampling={"max_new_tokens": 4, "batch_size": 4}, finetune=None, filters={})
+    write_folder(tmp_path / "g", spec, tiny, numbered(tmp_path / "a.parquet", range(3), 1), 1)
+    now = sample.versions("torch", "transformers")
+    monkeypatch.setattr(sample, "versions", lambda *_: {"torch": "99", **{k: v for k, v in now.items() if k != "torch"}})
+    assert write_folder(tmp_path / "g", spec, tiny, numbered(tmp_path / "b.parquet", range(3), 2), 1) == 3
+    stamped = tables.provenance(tmp_path / "g/notes.parquet")
+    assert stamped["versions"]["torch"] == "99" and [v["torch"] for v in stamped["earlier_versions"]] == [now["torch"]]
 
 
 def test_the_seed_of_sampling_changes_the_notes_and_the_batch_size_does_not_change_the_job(tmp_path, root, tiny):

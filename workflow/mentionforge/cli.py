@@ -138,10 +138,60 @@ def watch(
     show(folder, results or folder / "results", once)
 
 
+CONFIGFILE = typer.Option([], "--configfile", help="Overlay of config.yaml, as for snakemake; may be repeated.")
+SETTING = typer.Option([], "--config", help="KEY=VALUE, as for snakemake; may be repeated.")
+
+
+def _planned(configfile: list[Path], setting: list[str], targets: list[str]) -> list[str]:
+    return [*targets, *(["--configfile", *map(str, configfile)] if configfile else []), *(["--config", *setting] if setting else [])]
+
+
+@app.command("status")
+def status(
+    configfile: list[Path] = CONFIGFILE,
+    setting: list[str] = SETTING,
+    targets: list[str] = typer.Argument(None, help="Files or rules; none: everything."),
+    as_json: bool = typer.Option(False, "--json", help="As JSON."),
+) -> None:
+    """Say what of an experiment is done, stale (and why) or missing, its size, and what a run would cost."""
+    from mentionforge import status as state
+    from mentionforge.planning import plan
+
+    jobs = plan(_planned(configfile, setting, targets or []))
+    typer.echo(json.dumps(state.as_data(jobs), indent=2) if as_json else state.show(jobs))
+
+
+@app.command("clean")
+def clean(
+    stale: bool = typer.Option(False, "--stale", help="Files of the results folder that the configuration no longer asks for."),
+    configfile: list[Path] = CONFIGFILE,
+    setting: list[str] = SETTING,
+    yes: bool = typer.Option(False, "--yes", help="Delete them; else they are only listed."),
+) -> None:
+    """List, and with --yes delete, results that no present entry of the configuration asks for."""
+    from mentionforge import status as state
+    from mentionforge.planning import plan
+
+    if not stale:
+        raise UserError("nothing to do", "mentionforge clean", "it has no other use so far", "give --stale")
+    state.refuse_while_locked(Path())
+    jobs = plan(_planned(configfile, setting, []))
+    spec = next(path for job in jobs for path in job.outputs if job.rule == "spec")
+    results = Path(spec.rpartition("/specs/")[0])
+    found = state.leftovers(jobs, results, Path(".snakemake/metadata"))
+    for path in found:
+        typer.echo(str(path))
+    size = sum(map(state.size_of, found))
+    if yes:
+        typer.echo(f"{len(found):,} files deleted, {state.human(state.clean(found, results))}")
+    else:
+        typer.echo(f"{len(found):,} files, {state.human(size)}, that nothing in this configuration asks for; --yes deletes them")
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2, never a traceback."""
     wanted = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
-    own = ("resources", "config", "results")
+    own = ("resources", "config", "results", "status", "clean")
     if wanted in PLAIN or wanted not in (*STAGES, *own):
         app.registered_commands += importlib.import_module("mentionforge.annotate.commands").app.registered_commands
     for stage in (wanted,) if wanted in STAGES else STAGES if wanted not in (*own, *PLAIN) else ():

@@ -1,7 +1,8 @@
 """Sampling: the prompts of a shard become notes, written by the generator's backend; then all shards in one table.
 
 A note depends on its prompt, its seed, the model and the backend, not on the order of the batches. Finished notes are appended
-to OUT.partial.jsonl, so that a job killed at any moment goes on where it stopped.
+to OUT.partial.jsonl, so that a job killed at any moment goes on where it stopped. And notes that the generator already has
+are taken over where nothing that they depend on has changed: more notes per concept, or more concepts, cost only the new ones.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mentionforge import tables
 from mentionforge.config import LlmGenerator, read_spec
@@ -48,7 +52,8 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
         adapter: Folder of the adapter; none: the model as it is.
         shard: Number of the shard, from 0.
         shards: Number of shards.
-        out: Table `notes`; beside it, as .speed.json, the speed of the run and the lengths of prompts and notes.
+        out: Table `notes`; beside it, as .speed.json, the speed of the run and the lengths of prompts and notes. Notes that the
+            generator already has, in the folder above or in other shards, are looked for from here.
 
     Raises:
         UserError: No weights, a server that does not answer, an adapter of another model, no such shard, or too little memory for a single note.
@@ -64,7 +69,12 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     requests = _requests(generator, model, rows)
     partial = out.with_name(f"{out.name}.partial.jsonl")
     measured = throughput([], 0.0)
+    writer = _writer(described, model, adapter)
+    known, earlier = notes_at_hand(out, rows, writer)
     with finished_notes(partial, _job(described, model, adapter, rows)) as (done, keep):
+        if known := [note for note in known if note.note_id not in done]:
+            keep(known)
+            say(f"{len(known):,} of {len(rows):,} notes are at hand; {len(rows) - len(done):,} to write")
         if len(done) < len(rows):
             writing = backends.make(generator, model, adapter, out.with_name(f".{out.name}.merged"))
             measured = write_all(requests, writing, done, keep)
@@ -76,10 +86,12 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     ]
     inputs = {role: path for role, path in (("spec", spec), ("model", model), ("prompts", prompts), ("adapter", adapter)) if path}
     used = versions(*LIBRARIES[generator.backend.kind])
+    older = [found for found in earlier if found != used]
     funnel.write_json(
         out.with_suffix(".speed.json"), {"shard": f"{shard}-of-{shards}", "backend": generator.backend.kind, "device": _device(generator), **measured}
     )
-    tables.write(tables.NOTES, out, notes, stamp("generation sample", inputs, shard=shard, shards=shards, versions=used))
+    more = {"earlier_versions": older} if older else {}
+    tables.write(tables.NOTES, out, notes, stamp("generation sample", inputs, shard=shard, shards=shards, versions=used, writer=writer, **more))
     partial.unlink()
 
 
@@ -118,10 +130,46 @@ def _sentence(measured: Mapping[str, Any]) -> str:
     )
 
 
-def _job(described: Mapping[str, Any], model: Path | None, adapter: Path | None, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Digest of all that the notes of a shard depend on; sizes, speeds and addresses are not among it."""
-    parts = [{**described, "settings": backends.identity(described["settings"])}, *(sha256_paths([p]) if p else None for p in (model, adapter)), rows]
+def _writer(described: Mapping[str, Any], model: Path | None, adapter: Path | None) -> str:
+    """Digest of all that a note depends on besides its prompt and seed; sizes, speeds and addresses are not among it."""
+    parts = [{**described, "settings": backends.identity(described["settings"])}, *(sha256_paths([p]) if p else None for p in (model, adapter))]
     return digest(json.dumps(parts, sort_keys=True))
+
+
+def _job(described: Mapping[str, Any], model: Path | None, adapter: Path | None, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Digest of all that the notes of a shard depend on."""
+    return digest(json.dumps([_writer(described, model, adapter), rows], sort_keys=True))
+
+
+def notes_at_hand(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) -> tuple[list[Written], list[dict[str, str]]]:
+    """Notes of these prompts that the same writer has written before, and the versions of the libraries that wrote them.
+
+    They are in other shards beside `out`, finished for the same or for fewer prompts, and in notes.parquet one folder up, which the
+    workflow keeps until all shards are there. Both may vanish at any moment; a table that cannot be read is passed over.
+
+    Args:
+        out: Table of the shard, in the folder of the generator's shards.
+        rows: Prompts of the shard, with the seed that the note is to have.
+        writer: What wrote them, as in the tables' provenance.
+    """
+    asked = {row["note_id"]: (row["prompt"], row["seed"]) for row in rows}
+    found: dict[str, Written] = {}
+    earlier: list[dict[str, str]] = []
+    for path in [*sorted(out.parent.glob("*-of-*.parquet")), out.parent.parent / "notes.parquet"] if out.parent.name == "shards" else []:
+        try:
+            stamped = tables.provenance(path)
+            if stamped.get("writer") != writer:
+                continue
+            table = tables.read(tables.NOTES, path)
+        except (OSError, UserError):
+            continue
+        before = len(found)
+        for row in table.filter(pc.is_in(table["note_id"], value_set=pa.array(sorted(set(asked) - set(found)), pa.string()))).to_pylist():
+            if asked[row["note_id"]] == (row["prompt"], row["seed"]):
+                found[row["note_id"]] = Written(row["note_id"], row["text"], row["finish_reason"], row["tokens"])
+        if len(found) > before:
+            earlier += [v for v in [stamped.get("versions", {}), *stamped.get("earlier_versions", [])] if v and v not in earlier]
+    return list(found.values()), earlier
 
 
 @contextmanager
@@ -197,8 +245,6 @@ def gather(prompts: Path, shards: Sequence[Path], out: Path) -> None:
     Raises:
         UserError: A prompt without a note, with two, or a note without a prompt; names the ids.
     """
-    import pyarrow as pa
-
     asked = tables.read(tables.PROMPTS, prompts)["note_id"].to_pylist()
     notes = pa.concat_tables([tables.read(tables.NOTES, shard) for shard in shards])
     found = notes["note_id"].to_pylist()
@@ -211,7 +257,20 @@ def gather(prompts: Path, shards: Sequence[Path], out: Path) -> None:
         if ids:
             some = ", ".join(sorted(ids)[:5])
             raise UserError(what, str(out.parent), f"{len(ids):,} of them: {some}", "delete the shards and rerun the workflow")
-    tables.write(tables.NOTES, out, notes, stamp("generation gather", {"prompts": prompts} | {f"shard {i}": shard for i, shard in enumerate(shards)}))
+    inputs = {"prompts": prompts} | {f"shard {i}": shard for i, shard in enumerate(shards)}
+    tables.write(tables.NOTES, out, notes, stamp("generation gather", inputs, **_written_by(shards)))
     measured = [json.loads(shard.with_suffix(".speed.json").read_text(encoding="utf-8")) for shard in shards if shard.with_suffix(".speed.json").is_file()]
     funnel.write_csv(out.with_name("throughput.csv"), THROUGHPUT, measured)
     say(f"{len(found):,} notes, one for each prompt")
+
+
+def _written_by(shards: Sequence[Path]) -> dict[str, Any]:
+    """Provenance of the gathered notes: what wrote them, if it is the same for all, with the versions of the libraries."""
+    stamps = [tables.provenance(shard) for shard in shards]
+    if len({stamped.get("writer") for stamped in stamps}) != 1 or not stamps[0].get("writer"):
+        return {}
+    all_versions: list[dict[str, str]] = []
+    for stamped in stamps:
+        all_versions += [v for v in [stamped.get("versions", {}), *stamped.get("earlier_versions", [])] if v and v not in all_versions]
+    first, *others = all_versions or [{}]
+    return {"writer": stamps[0]["writer"], "versions": first, **({"earlier_versions": others} if others else {})}

@@ -1,10 +1,13 @@
-"""Backend `transformers`: `generate` on batches of prompts of similar length.
+"""Backend `transformers`: `generate` on batches of notes whose prompts have similar lengths.
 
-Notes of one concept stand in one batch and have one prompt, which is read once for all of them.
+The arithmetic of a note must not depend on what is written beside it, so that notes can be added to finished ones: each
+distinct prompt is read alone, once for all its notes; then notes are written in batches that always have the same number of
+rows, and a width that follows from the prompt. Of two shapes that are equal, a library computes equal rows in the same way.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +17,9 @@ from mentionforge.errors import UserError
 from mentionforge.generation.backends import Backend, Request, Written, note, stop_tokens
 from mentionforge.generation.backends.draw import Draw
 from mentionforge.progress import say
+
+WIDTH = 128
+"""Prompts are padded to a multiple of this many tokens: a fixed width for each, and few widths in all."""
 
 Writer = Callable[[Sequence[Request]], list[Written]]
 """Writes the notes of one batch."""
@@ -32,42 +38,45 @@ def make(settings: config.Sampling, model: Any, tokenizer: Any) -> Backend:
 def in_batches(requests: Sequence[Request], batch_size: int, writer: Writer, done: Mapping[str, Written]) -> Iterator[list[Written]]:
     """Write every note that is not done, in batches of prompts of similar length, and yield each batch as it is finished.
 
-    Batches are those of the whole shard, and a batch that lacks a note is written as a whole: rounding depends on what
-    stands beside a note in its batch, so a resumed job writes what an uninterrupted one would have written. When the
-    memory does not suffice, batches are halved from there on.
+    Prompts of one batch have the same padded length. A batch that is not full repeats its last note, so that all have
+    `batch_size` rows. When the memory does not suffice, batches are halved from there on.
 
     Raises:
         UserError: Not even one note fits into the memory.
     """
     import torch
 
-    ordered = sorted(requests, key=lambda r: (-len(r.ids), r.note_id))  # longest first: too little memory shows at once
-    pending = deque(ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size))
+    missing = sorted((r for r in requests if r.note_id not in done), key=lambda r: (-len(r.ids), r.note_id))  # longest first: too little memory shows at once
+    pending: deque[list[Request]] = deque()
+    for _, group in itertools.groupby(missing, key=lambda r: width_of(r.ids)):
+        same = list(group)
+        pending.extend(same[i : i + batch_size] for i in range(0, len(same), batch_size))
     limit = batch_size
     while pending:
         batch = pending.popleft()
-        missing = {r.note_id for r in batch} - set(done)
-        if not missing:
-            continue
         notes = None
         if len(batch) <= limit:
             try:
-                notes = writer(batch)
+                notes = writer([*batch, *[batch[-1]] * (limit - len(batch))])[: len(batch)]
             except RuntimeError as error:  # torch has a kind of its own for GPUs only
                 if not _too_little_memory(error):
                     raise
         if notes is None:
-            if len(batch) == 1:
-                fix = "lower sampling.max_new_tokens, or use a larger GPU"
-                raise UserError("out of memory", "config: sampling", "a single note does not fit", fix)
-            half = (len(batch) + 1) // 2
-            if half < limit:
-                limit = half
-                say(f"out of memory with {len(batch)} notes at a time; going on with {half}")
-            torch.cuda.empty_cache()
-            pending.extendleft((batch[half:], batch[:half]))
+            if len(batch) <= limit:
+                if limit == 1:
+                    fix = "lower sampling.max_new_tokens, or use a larger GPU"
+                    raise UserError("out of memory", "config: sampling", "a single note does not fit", fix)
+                say(f"out of memory with {limit} notes at a time; going on with {(limit + 1) // 2}")
+                limit = (limit + 1) // 2
+                torch.cuda.empty_cache()
+            pending.extendleft(reversed([batch[i : i + limit] for i in range(0, len(batch), limit)]))
             continue
-        yield [written for written in notes if written.note_id in missing]
+        yield notes
+
+
+def width_of(ids: Sequence[int]) -> int:
+    """Padded length of a prompt, in tokens."""
+    return -(-len(ids) // WIDTH) * WIDTH
 
 
 def _too_little_memory(error: RuntimeError) -> bool:
@@ -97,25 +106,49 @@ def make_writer(model: Any, tokenizer: Any, settings: config.Sampling) -> Writer
         return ids.to(model.device), mask.to(model.device)
 
     def write(batch: Sequence[Request]) -> list[Written]:
-        width = max(len(r.ids) for r in batch)
+        width = max(width_of(r.ids) for r in batch)
         steps = LogitsProcessorList([TemperatureLogitsWarper(settings.temperature)])
         if settings.repetition_penalty != 1:
             steps.insert(0, RepetitionPenaltyLogitsProcessor(settings.repetition_penalty, prompt_ignore_length=width))
         steps.append(Draw([r.seed for r in batch], width, settings.max_new_tokens, settings.top_p))
         plan = GenerationConfig(max_new_tokens=settings.max_new_tokens, do_sample=False, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id)
         ids, mask = padded([r.ids for r in batch], width)
-        distinct = list(dict.fromkeys(r.ids for r in batch))
-        read: dict[str, Any] = {}
         with torch.inference_mode():
-            if len(distinct) < len(batch) and width > 1:
-                # All but the last token of each distinct prompt is read once; each note goes on from a copy of what was read.
-                once, once_mask = padded(distinct, width)
-                places = (once_mask.cumsum(-1) - 1).clamp(min=0)  # as `generate` counts them: padding takes no place
-                seen = model(once[:, :-1], attention_mask=once_mask[:, :-1], position_ids=places[:, :-1], use_cache=True, logits_to_keep=1)
-                row = {prompt: i for i, prompt in enumerate(distinct)}
-                seen.past_key_values.batch_select_indices(torch.tensor([row[r.ids] for r in batch], device=model.device))
-                read["past_key_values"] = seen.past_key_values
-            found = model.generate(ids, attention_mask=mask, generation_config=plan, logits_processor=steps, **read)
+            cache = read_alone(model, [r.ids for r in batch], width)
+            found = model.generate(ids, attention_mask=mask, generation_config=plan, logits_processor=steps, **({"past_key_values": cache} if cache else {}))
         return [note(request, new, tokenizer, stops) for request, new in zip(batch, found[:, width:].tolist(), strict=True)]
 
     return write
+
+
+def read_alone(model: Any, prompts: Sequence[tuple[int, ...]], width: int) -> Any:
+    """The cache of a batch whose prompts were read but for their last token: each distinct one alone, then padded on the left.
+
+    Args:
+        model: A causal language model.
+        prompts: Token ids of each row's prompt.
+        width: Padded length of the prompts; the cache has `width - 1` places.
+
+    Returns:
+        The cache; none where a prompt has one token only, or the model keeps something else than keys and values of every
+        token (sliding windows, states): then `generate` reads the padded prompts of the whole batch.
+    """
+    import torch
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    read: dict[tuple[int, ...], list[tuple[Any, Any]]] = {}
+    for prompt in dict.fromkeys(prompts):
+        if len(prompt) < 2:
+            return None
+        seen = model(torch.tensor([prompt[:-1]], device=model.device), use_cache=True, logits_to_keep=1).past_key_values
+        if not isinstance(seen, DynamicCache) or any(type(layer) is not DynamicLayer for layer in seen.layers):
+            return None
+        layers: Any = seen.layers
+        left = (0, 0, width - len(prompt), 0)
+        read[prompt] = [(torch.nn.functional.pad(layer.keys, left), torch.nn.functional.pad(layer.values, left)) for layer in layers]
+    cache = DynamicCache()
+    for layer in range(len(read[prompts[0]])):
+        keys, values = (torch.cat([read[prompt][layer][i] for prompt in prompts]) for i in (0, 1))  # [rows, heads, width - 1, size]
+        cache.update(keys, values, layer)
+    return cache

@@ -1,0 +1,119 @@
+"""What a run would do: Snakemake's own plan of a configuration, job by job, as data.
+
+`plan` starts Snakemake in a process of its own and reads what `python -m mentionforge.planning` prints there: Snakemake's command
+line with --summary, whose lines become one JSON object per job. Nothing is run and nothing is locked.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mentionforge.errors import UserError
+
+MARK = "job\t"
+"""What a line that describes a job begins with; Snakemake prints others between."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of the DAG.
+
+    Attributes:
+        rule: Name of the rule.
+        outputs: Files and folders that it writes.
+        folders: Those of them that are folders.
+        log: Log files.
+        benchmark: File with its times, if the rule has one.
+        pending: Whether a run would start it.
+        reasons: Why, in Snakemake's words; empty where it only follows other jobs.
+        missing: Outputs that are not there.
+        incomplete: Outputs of a job that was interrupted.
+        changed: Inputs that changed, and that no pending job makes.
+    """
+
+    rule: str
+    outputs: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+    benchmark: str | None = None
+    pending: bool = False
+    reasons: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()
+    changed: tuple[str, ...] = field(default=())
+
+    @property
+    def state(self) -> str:
+        """`done`, `missing` (an output is not there), or `stale` (there, but it would be made anew)."""
+        return "done" if not self.pending else "missing" if self.missing else "stale"
+
+
+FOLLOWS = "input files updated by another job"
+"""Snakemake's reason of a job that only follows others."""
+
+
+def plan(arguments: Sequence[str] = (), folder: Path | None = None) -> list[Job]:
+    """All jobs of the DAG, in Snakemake's order.
+
+    Args:
+        arguments: Of Snakemake: targets, --configfile, --config and the like.
+        folder: The checkout; none: the working folder.
+
+    Raises:
+        UserError: No Snakefile here, or Snakemake does not plan; with its own message.
+    """
+    if not ((folder or Path.cwd()) / "Snakefile").is_file():
+        raise UserError("no workflow", str(folder or Path.cwd()), "there is no Snakefile", "start it in the folder of the workflow")
+    command = [sys.executable, "-m", "mentionforge.planning", *arguments, "--summary", "--nocolor"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        own = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+        raise UserError("no plan", "snakemake", own[0] if own else said[-1] if said else "it ended without a word", "see `snakemake -n`")
+    found = [json.loads(line.removeprefix(MARK)) for line in done.stdout.splitlines() if line.startswith(MARK)]
+    return [_as_job(job) for job in found]
+
+
+def _as_job(data: dict[str, Any]) -> Job:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return Job(**fields)
+
+
+async def _lines(dag: Any, detailed: bool = False) -> AsyncIterator[str]:
+    """Stands for Snakemake's own summary: a line per job. `detailed` is Snakemake's; there is nothing more to tell."""
+    for job in dag.jobs:
+        reason = dag.reason(job)
+        names = [name for name in reason.get_names() if name != FOLLOWS]
+        yield MARK + json.dumps(
+            {
+                "rule": job.rule.name,
+                "outputs": [str(f) for f in job.output],
+                "folders": [str(f) for f in job.output if f.is_directory],
+                "log": [str(f) for f in job.log],
+                "benchmark": str(job.benchmark) if job.benchmark else None,
+                "pending": bool(reason),
+                "reasons": names,
+                "missing": [str(f) for f in job.output if not await f.exists()],
+                "incomplete": sorted(map(str, reason.incomplete_output)),
+                "changed": sorted(map(str, reason.updated_input)),
+            }
+        )
+
+
+def main() -> None:
+    """Snakemake's command line, with a summary of its own."""
+    from snakemake import cli
+    from snakemake.dag import DAG
+
+    DAG.summary = _lines
+    cli.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
