@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from mentionforge.errors import UserError
 
 if TYPE_CHECKING:
+    from mentionforge.annotate.context import Context
     from mentionforge.annotate.pipeline import Materials
 
 app = typer.Typer()
@@ -24,6 +26,7 @@ KB = typer.Option(None, help="Knowledge base; none: the corpus' own.")
 RESOURCES = typer.Option(None, help="Folder of fetched weights; none: resources beside the results.")
 BUNDLE = typer.Option(None, help="Bundle, in place of --from.")
 LICENSED = typer.Option(False, "--licensed-text", help="Write, or read, a bundle that holds licensed text (UMLS names, mentions of licensed corpora).")
+CONTEXT = typer.Option(False, "--context", help="Say what is negated, about the family, or hypothetical (library negspacy).")
 TOP = typer.Option(5, min=1, max=100, help="Concepts per mention at most.")
 NIL = typer.Option(None, help="First concepts that score less are no answer; none: the threshold that was best on dev.")
 
@@ -76,6 +79,7 @@ def annotate(
     id_column: str = typer.Option(None, help="Column that names the document; none: doc_id, id, note_id or pmid, or else the row."),
     pattern: str = typer.Option("*", help="Files of folders that are read, as *.txt."),
     lines: bool = typer.Option(False, "--lines", help="Each line of standard input is a document."),
+    context: bool = CONTEXT,
     licensed_text: bool = LICENSED,
 ) -> None:
     """Find diseases in texts and name their concepts; exit code 3 if some inputs could not be annotated (errors.jsonl)."""
@@ -88,15 +92,23 @@ def annotate(
         raise UserError("where to?", "command line", f"{to.value} is not written to standard output", "give --out FOLDER")
     reading.listed(inputs, options)
     found = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
-    annotator = Annotator(found, top, nil_threshold)
+    annotator = Annotator(found, top, nil_threshold, _context(context))
     if out is None:
         summary = run.stream(inputs, annotator, options, sys.stdout)
     else:
-        summary = run.annotate(inputs, annotator, to.value, out, options, {"card": json.loads(json.dumps(found.card))})
+        summary = run.annotate(inputs, annotator, to.value, out, options, {"card": json.loads(json.dumps(found.card)), "context": context})
     lost = "".join(f"; {kind}: {n:,}" for kind, n in summary.losses.items())
     say(f"{summary.documents:,} documents, {summary.mentions:,} mentions, {summary.errors:,} inputs not annotated{lost}")
     if summary.errors:
         raise typer.Exit(3)
+
+
+def _context(wanted: bool) -> Context | None:
+    if not wanted:
+        return None
+    from mentionforge.annotate.context import Context
+
+    return Context()
 
 
 def _known(encoding: str) -> str:
@@ -122,3 +134,47 @@ def bundle(
     from mentionforge.annotate import bundle as bundles
 
     bundles.write(materials(given, None, recognizer, linker, kb, resources, licensed_text), out, licensed_text)
+
+
+@app.command("serve")
+def serve(
+    given: Path = FROM,
+    bundle: Path = BUNDLE,
+    recognizer: str = RECOGNIZER,
+    linker: str = LINKER,
+    kb: str = KB,
+    resources: Path = RESOURCES,
+    host: str = typer.Option("127.0.0.1", help="Address to listen on; there is no authentication, so others than the loopback need something in front."),
+    port: int = typer.Option(8000, min=0, max=65535, help="Port to listen on; 0: any that is free."),
+    allow_host: list[str] = typer.Option([], help="Further names by which the service may be called, or *."),
+    top: int = TOP,
+    nil_threshold: float = NIL,
+    context: bool = CONTEXT,
+    max_mb: float = typer.Option(2.0, min=0.001, help="Longest request."),
+    max_documents: int = typer.Option(100, min=1, help="Documents per request at most."),
+    timeout_s: float = typer.Option(60.0, min=0.1, help="Longest wait for an answer, in seconds."),
+    licensed_text: bool = LICENSED,
+) -> None:
+    """Annotate over HTTP: POST /annotate, OpenAPI in /openapi.json, and a page to paste a note."""
+    try:
+        import uvicorn
+
+        from mentionforge.annotate.service import Limits, create
+    except ImportError as error:
+        raise UserError("missing library", "serve", str(error.name), "pip install 'mentionforge[serve]'") from error
+    from mentionforge.annotate.pipeline import Annotator
+    from mentionforge.progress import say
+
+    found = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
+    annotator = Annotator(found, top, nil_threshold, _context(context))
+    own = host in ("127.0.0.1", "localhost", "::1")
+    names = ["127.0.0.1", "localhost", "[::1]", *([] if own else [host]), *allow_host]
+    if not own:
+        say(f"listening on {host}: whoever reaches this address can use the service, and texts cross the network unencrypted")
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise UserError("cannot listen", f"{host}:{port}", error.strerror or type(error).__name__, "choose another --port or --host") from error
+    say(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/ (stop with Ctrl-C)")
+    service = create(annotator, Limits(max_mb, max_documents, timeout_s), names)
+    uvicorn.Server(uvicorn.Config(service, log_level="warning", access_log=False, server_header=False)).run(sockets=[listening])

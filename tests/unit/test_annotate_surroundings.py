@@ -1,0 +1,249 @@
+"""Context, the spaCy component and the HTTP service, on a dictionary."""
+
+import asyncio
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import spacy
+from fastapi.testclient import TestClient
+
+import annotating
+from annotating import TESTS
+from checkout import ROOT
+from mentionforge.annotate import bundle, cells
+from mentionforge.annotate.component import Component
+from mentionforge.annotate.context import Context
+from mentionforge.annotate.pipeline import Annotator
+from mentionforge.annotate.service import Batcher, Limits, create
+
+CELL = "recognition/c/none/none/dictionary/untrained/seed0"
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packed")
+    bundle.write(cells.find(annotating.make(folder) / CELL, linker="exact/train+kb"), folder / "b")
+    return folder / "b"
+
+
+@pytest.fixture(scope="module")
+def annotator(packed):
+    return Annotator(bundle.read(packed))
+
+
+# ---------------------------------------------------------------------------------------------------------------- context
+
+SAID = [
+    ("The patient denies gout.", {"gout": ("negated",)}),
+    ("He has gout but no diabetes mellitus.", {"gout": (), "diabetes mellitus": ("negated",)}),
+    ("Breast cancer was ruled out. Gout persists.", {"Breast cancer": ("negated",), "Gout": ()}),
+    ("Family history of breast cancer and Huntington disease.", {"breast cancer": ("family",), "Huntington disease": ("family",)}),
+    ("Her mother had gout; the patient has Parkinson disease.", {"gout": ("family",), "Parkinson disease": ()}),
+    ("No family history of diabetes mellitus.", {"diabetes mellitus": ("negated", "family")}),
+    ("Diabetes mellitus is common in the family.", {"Diabetes mellitus": ("family",)}),
+    ("Return if gout comes back.", {"gout": ("hypothetical",)}),
+    ("She is at risk for breast cancer.", {"breast cancer": ("hypothetical",)}),
+    ("Per his mother he has gout.", {"gout": ()}),
+    ("Gout was seen.\n\nNo cough. Diabetes mellitus too.", {"Gout": (), "Diabetes mellitus": ()}),
+    ("Not only gout, also breast cancer.", {"gout": (), "breast cancer": ()}),
+]
+
+
+def test_context(packed):
+    """What people would say; all texts in one pass, so nothing reaches from one sentence or text to another."""
+    reader = Annotator(bundle.read(packed), context=Context())
+    for (text, expected), mentions in zip(SAID, reader.annotate([t for t, _ in SAID]), strict=True):
+        assert {m.surface: m.context for m in mentions} == expected, text
+    assert all(m.context == () for [m, *_] in Annotator(bundle.read(packed)).annotate([SAID[0][0]]))
+
+
+# -------------------------------------------------------------------------------------------------------------- component
+
+
+def test_component_gives_the_annotators_mentions(packed, annotator):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("mentionforge", config={"bundle": str(packed)})
+    texts = TESTS * 30
+    docs = list(nlp.pipe(texts, batch_size=17))
+    assert [d.text for d in docs] == texts
+    for doc, mentions in zip(docs, annotator.annotate(texts), strict=True):
+        assert [(e.start_char, e.end_char, e.kb_id_, e.label_) for e in doc.ents] == [
+            (m.start, m.end, m.concept.cui if m.concept else "", "Disease") for m in mentions
+        ]
+        assert [e._.mentionforge for e in doc.ents] == mentions
+    one = nlp(TESTS[0])
+    assert [e.kb_id_ for e in one.ents] == [e.kb_id_ for e in docs[0].ents] and len(one.spans["mentionforge"]) == 8
+
+
+def test_component_and_other_entities(annotator):
+    """Entities of others stay unless they overlap; a mention inside a token is widened to it."""
+    nlp = spacy.blank("en")
+    ruler = nlp.add_pipe("entity_ruler")
+    ruler.add_patterns([{"label": "X", "pattern": "today"}, {"label": "X", "pattern": "gout clinic"}])
+    doc = Component(annotator)(nlp("In the gout clinic today: breastfed, type2/gout-like."))
+    assert [(e.text, e.label_) for e in doc.ents if e.label_ == "X"] == [("today", "X")]
+    assert doc.ents[0].text == "gout" and all(e.text for e in doc.ents)
+
+
+def test_component_is_found_by_its_entry_point(packed, tmp_path):
+    """As an installed distribution registers it, without importing this package; and a saved pipeline comes back."""
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["spacy_factories"]
+    info = tmp_path / "site/mentionforge_under_test-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mentionforge-under-test\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[spacy_factories]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+    code = (
+        "import sys, spacy\nassert not any(m.startswith('mentionforge') for m in sys.modules)\nnlp = spacy.blank('en')\n"
+        f"nlp.add_pipe('mentionforge', config={{'bundle': {str(packed)!r}}})\nnlp.to_disk({str(tmp_path / 'nlp')!r})\n"
+        f"print([(e.text, e.kb_id_) for e in spacy.load({str(tmp_path / 'nlp')!r})('Gout today.').ents])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(ROOT / "workflow")])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "[('Gout', 'C0018099')]", done.stderr
+
+
+# ----------------------------------------------------------------------------------------------------------------- service
+
+
+@pytest.fixture
+def client(annotator):
+    with TestClient(create(annotator, Limits(max_mb=0.01, max_documents=3, timeout_s=2, waiting=4)), base_url="http://localhost") as client:
+        yield client
+
+
+def ask(client, *texts):
+    return client.post("/annotate", json={"documents": [{"text": t, "doc_id": str(i)} for i, t in enumerate(texts)]})
+
+
+def test_service_answers_what_the_annotator_finds(client, annotator):
+    answer = ask(client, *TESTS)
+    assert answer.status_code == 200
+    for i, (document, mentions) in enumerate(zip(answer.json()["documents"], annotator.annotate(TESTS), strict=True)):
+        assert document["doc_id"] == str(i)
+        assert [(m["spans"][0]["start"], m["surface"], m["concept_ids"]) for m in document["mentions"]] == [
+            (m.start, m.surface, [f"CUI:{m.concept.cui}"] if m.concept else []) for m in mentions
+        ]
+    schema = client.get("/openapi.json").json()
+    assert {"/annotate", "/health", "/about"} <= set(schema["paths"]) and "MentionOut" in schema["components"]["schemas"]
+    assert client.get("/health").json()["status"] == "ok" and client.get("/about").json()["card"]["kb"]["name"] == "k"
+    page = client.get("/")
+    assert "default-src 'none'" in page.headers["content-security-policy"] and "http" not in page.text.split("<script>")[1]
+
+
+def test_service_refuses_what_is_too_much(client):
+    secret = "Gout of Mr. Secret. "
+    assert ask(client, "a", "b", "c", "d").status_code == 413
+    too_long = ask(client, secret * 1000)
+    assert too_long.status_code == 413
+    chunks = (chunk for chunk in [b'{"documents": [{"text": "' + b"x" * 20_000, b'"}]}'])  # without a length in the header
+    assert client.post("/annotate", content=chunks, headers={"Content-Type": "application/json"}).status_code == 413
+    for wrong in ({"documents": []}, {"documents": [{"text": secret, "more": secret}]}, {"text": secret}, {"documents": [{"text": [secret]}]}):
+        answer = client.post("/annotate", json=wrong)
+        assert answer.status_code == 422 and "Secret" not in answer.text
+    assert client.get("/health", headers={"Host": "evil.example"}).status_code == 400, "called by another name"
+    assert client.get("/annotate").status_code == 405 and client.get("/docs").status_code == 404
+    assert ask(client, "Gout").status_code == 200
+
+
+class Slow:
+    """An annotator that takes its time, and fails when told to."""
+
+    def __init__(self, seconds=0.0, error=None):
+        self.seconds, self.error, self.calls = seconds, error, []
+
+    def annotate(self, texts):
+        texts = list(texts)
+        self.calls.append(texts)
+        time.sleep(self.seconds)
+        if self.error:
+            raise self.error
+        return [[] for _ in texts]
+
+
+def test_requests_at_the_same_time_are_one_batch():
+    slow = Slow(0.3)
+
+    async def many():
+        batcher = Batcher(slow, Limits())
+        work = asyncio.create_task(batcher.work())
+        await asyncio.gather(*(batcher.ask([f"t{i}"]) for i in range(20)))
+        work.cancel()
+
+    asyncio.run(many())
+    assert len(slow.calls) <= 2 and sorted(t for call in slow.calls for t in call) == sorted(f"t{i}" for i in range(20))
+
+
+def test_slow_full_and_failing(annotator, caplog):
+    with TestClient(create(Slow(1.0), Limits(timeout_s=0.2)), base_url="http://localhost") as client:
+        assert ask(client, "x").status_code == 504
+    with TestClient(create(Slow(0.5), Limits(waiting=1)), base_url="http://localhost") as client, ThreadPoolExecutor(8) as pool:
+        codes = [a.status_code for a in pool.map(lambda _: ask(client, "x"), range(8))]
+    assert set(codes) == {200, 503}
+    caplog.set_level(logging.DEBUG)
+    with TestClient(create(Slow(error=ValueError("Gout of Mr. Secret"))), base_url="http://localhost") as client:
+        answer = ask(client, "Gout of Mr. Secret")
+        assert answer.status_code == 500 and "ValueError" in answer.text and "Secret" not in answer.text
+        assert ask(client, "again").status_code == 500, "it goes on after an error"
+    assert "Secret" not in caplog.text and "ValueError" in caplog.text
+
+
+# -------------------------------------------------------------------------------------------------------------------- page
+
+
+@pytest.fixture(scope="module")
+def served(packed):
+    """The address of a service of its own, and what it has printed."""
+    command = [sys.executable, "-m", "mentionforge.cli", "serve", "--bundle", str(packed), "--port", "0", "--context"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        line = process.stderr.readline()
+        assert line.startswith("http://127.0.0.1:"), line + process.stderr.read()
+        yield line.split()[0], process
+        process.terminate()
+
+
+def test_page_in_a_browser(served):
+    """A note is pasted, and its mentions are marked where they are; nothing else is asked of any network; nothing of it is printed."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium; .ci/run installs it")
+    address, process = served
+    note = "\U0001f600 <b>Huntington</b> disease (HD)? No gout.\nType 2 diabetes mellitus & <script>alert(1)</script>"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        page = browser.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda e: faults.append(str(e)))
+        page.on("console", lambda m: faults.append(m.text) if m.type == "error" and "favicon" not in m.location.get("url", "") else None)
+        page.on("request", lambda r: faults.append(r.url) if not r.url.startswith(address) else None)
+        page.goto(address)
+        page.fill("#note", note)
+        page.click("#annotate")
+        page.wait_for_selector("#text mark")  # the page forbids what wait_for_function needs
+        assert page.evaluate("document.getElementById('text').textContent") == note
+        assert page.eval_on_selector_all("#text mark", "all => all.map(m => m.textContent)") == ["HD", "gout", "Type 2 diabetes mellitus"]
+        assert page.locator("#text mark.negated").inner_text() == "gout"
+        assert page.locator("#mentions tbody tr").count() == 3 and "C0011860" in page.locator("#mentions").inner_text()
+        assert page.locator("#text script").count() == 0
+        page.fill("#note", "x " * 2_000_000)
+        page.click("#annotate")
+        page.locator("#status", has_text="larger than").wait_for()
+        browser.close()
+    assert [f for f in faults if "413" not in f] == []
+    process.terminate()
+    printed = process.stderr.read()
+    assert "gout" not in printed.lower() and "diabetes" not in printed.lower()
+
+
+def test_serving_tells_what_is_wrong(packed):
+    command = [sys.executable, "-m", "mentionforge.cli", "serve", "--bundle", str(packed), "--host", "203.0.113.1", "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "cannot listen" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,271 @@
+"""An HTTP service: documents in, mentions out, as JSON; and a page to paste a note.
+
+Requests that come at the same time are annotated together. What is too large, too many or too slow is refused with a status that says so. Texts are
+neither stored nor logged, and errors do not repeat them. There is no authentication: the service listens on the loopback address unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from mentionforge import __version__
+from mentionforge.annotate.pipeline import Annotator
+from mentionforge.annotate.pipeline import Mention as Found
+from mentionforge.annotate.writing import mention_record
+
+log = logging.getLogger("mentionforge.serve")
+
+SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may ask for."""
+
+    max_mb: float = 2.0
+    max_documents: int = 100
+    timeout_s: float = 60.0
+    waiting: int = 64
+
+
+class Strict(BaseModel):
+    """Base of the messages: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DocumentIn(Strict):
+    """A text, with a name that comes back with its mentions."""
+
+    text: str
+    doc_id: str | None = None
+
+
+class Query(Strict):
+    """Documents to annotate."""
+
+    documents: list[DocumentIn] = Field(min_length=1)
+
+
+class Place(BaseModel):
+    """Characters of the text (Unicode code points), end exclusive."""
+
+    start: int
+    end: int
+
+
+class ConceptOut(BaseModel):
+    """A concept, and how well it fits."""
+
+    cui: str
+    name: str
+    semantic_types: list[str]
+    score: float
+
+
+class MentionOut(BaseModel):
+    """A mention; see docs/annotate.md."""
+
+    spans: list[Place]
+    surface: str
+    entity_type: str
+    concept_ids: list[str]
+    composite: bool
+    score: float
+    name: str | None
+    semantic_types: list[str]
+    nil: bool
+    expanded: str | None
+    ambiguous: bool
+    context: list[str]
+    concepts: list[ConceptOut]
+
+
+class DocumentOut(BaseModel):
+    """The mentions of a document, in order."""
+
+    doc_id: str | None
+    mentions: list[MentionOut]
+
+
+class Answer(BaseModel):
+    """The documents of the query, in order."""
+
+    documents: list[DocumentOut]
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+class Batcher:
+    """Annotates the texts of all requests that wait, together, in one thread."""
+
+    def __init__(self, annotator: Annotator, limits: Limits) -> None:
+        self.annotator, self.limits = annotator, limits
+        self.queue: asyncio.Queue[tuple[Sequence[str], asyncio.Future[list[list[Found]]]]] = asyncio.Queue(limits.waiting)
+        self.thread = ThreadPoolExecutor(1, "annotate")
+        self.batches = 0
+
+    async def work(self) -> None:
+        """Serve the queue until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [await self.queue.get()]
+            size = sum(map(len, batch[0][0]))
+            while not self.queue.empty() and size < 400_000:
+                batch.append(self.queue.get_nowait())
+                size += sum(map(len, batch[-1][0]))
+            batch = [(texts, future) for texts, future in batch if not future.done()]  # whoever has given up is not worked for
+            if not batch:
+                continue
+            self.batches += 1
+            try:
+                found = await loop.run_in_executor(self.thread, self._annotate, [text for texts, _ in batch for text in texts])
+            except Exception as error:
+                log.error("annotation failed: %s", type(error).__name__)  # never the message: it may hold text
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(RuntimeError(type(error).__name__))
+                continue
+            for texts, future in batch:
+                mine, found = found[: len(texts)], found[len(texts) :]
+                if not future.done():
+                    future.set_result(mine)
+
+    def _annotate(self, texts: Sequence[str]) -> list[list[Found]]:
+        return list(self.annotator.annotate(texts))
+
+    async def ask(self, texts: Sequence[str]) -> list[list[Found]]:
+        """The mentions of some texts.
+
+        Raises:
+            asyncio.QueueFull: Too many requests wait.
+            TimeoutError: It takes too long.
+        """
+        future: asyncio.Future[list[list[Found]]] = asyncio.get_running_loop().create_future()
+        self.queue.put_nowait((texts, future))
+        return await asyncio.wait_for(future, self.limits.timeout_s)
+
+
+class BodyLimit:
+    """Refuses a request whose body is longer than allowed, whatever its header says, before it is read whole."""
+
+    def __init__(self, app: Any, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """An ASGI application around another."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        body = bytearray()
+        too_long = not declared.isdigit() or int(declared) > self.most
+        while not too_long:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            too_long = len(body) > self.most
+            if not message.get("more_body"):
+                break
+        if too_long:
+            await JSONResponse({"detail": f"the request is larger than {self.most / 1e6:g} MB"}, 413, SECURITY)(scope, receive, send)
+            return
+        whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def once() -> Any:
+            return whole.pop() if whole else await receive()
+
+        await self.app(scope, once, send)
+
+
+def create(annotator: Annotator, limits: Limits = Limits(), hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")) -> FastAPI:
+    """The application.
+
+    Args:
+        annotator: Recognizer and linker.
+        limits: What a request may ask for.
+        hosts: Names by which it may be called; `*`: any.
+    """
+    batcher = Batcher(annotator, limits)
+
+    @contextlib.asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(batcher.work())
+        yield
+        task.cancel()
+        batcher.thread.shutdown(wait=False, cancel_futures=True)
+
+    # The interactive documentation would load its scripts from elsewhere; /openapi.json is enough for tools.
+    app = FastAPI(title="mentionforge", version=__version__, docs_url=None, redoc_url=None, lifespan=life, description="Diseases in texts, with UMLS concepts.")
+    app.state.batcher = batcher
+
+    @app.middleware("http")
+    async def headers(request: Request, proceed: Callable[[Request], Awaitable[Any]]) -> Any:
+        response = await proceed(request)
+        response.headers.update(SECURITY)
+        return response
+
+    app.add_middleware(BodyLimit, most=int(limits.max_mb * 1_000_000))
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"detail": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)  # not the input itself
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse((resources.files("mentionforge.annotate") / "page" / "index.html").read_text(encoding="utf-8"))
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Whether the service is up."""
+        return {"status": "ok", "mentionforge": __version__}
+
+    @app.get("/about")
+    async def about() -> dict[str, Any]:
+        """What annotates: cells, knowledge base, and what was measured of them."""
+        return {"card": annotator.materials.card, "top": annotator.top, "nil_threshold": annotator.nil_threshold}
+
+    problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (413, 422, 500, 503, 504)}
+
+    @app.post("/annotate", response_model=Answer, responses=problems)
+    async def annotate(query: Query) -> Any:
+        """The mentions of each document."""
+        if len(query.documents) > limits.max_documents:
+            return JSONResponse({"detail": f"more than {limits.max_documents} documents"}, 413)
+        try:
+            found = await batcher.ask([d.text for d in query.documents])
+        except asyncio.QueueFull:
+            return JSONResponse({"detail": "too many requests are waiting"}, 503, {"Retry-After": "5"})
+        except TimeoutError:
+            return JSONResponse({"detail": f"not done within {limits.timeout_s:g} s"}, 504)
+        except RuntimeError as error:
+            return JSONResponse({"detail": f"annotation failed: {error}"}, 500)
+        rows = zip(query.documents, found, strict=True)
+        return {"documents": [{"doc_id": d.doc_id, "mentions": [mention_record(m) for m in mentions]} for d, mentions in rows]}
+
+    return app
