@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking
+.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
 
 venv: $(INSTALLED)
 
@@ -80,3 +80,9 @@ CHOSEN := $(foreach s,naive ideal supplemental ablation,$(foreach g,names templa
 bench-linking: $(INSTALLED)
 	snakemake $(EMBEDDED) $(CHOSEN) --configfile config/open.yaml
 	python tests/benchmarks/linking.py
+
+ANNOTATED := results/open/recognition/ncbi_disease/none/none/minilm/real_only/seed1/predictions.parquet results/open/embeddings/mention/kb.open/entries.parquet
+bench-annotate: $(INSTALLED)
+	snakemake $(ANNOTATED) results/open/embeddings/mention_abbr/corpus.ncbi_disease/entries.parquet results/open/specs/indexes/train+kb_coded.json --configfile config/open.yaml
+	snakemake results/open/corpora/bc5cdr/documents.parquet results/open/specs/linkers/mention_abbr.json --configfile config/open.yaml
+	OMP_NUM_THREADS=2 python tests/benchmarks/bench_annotate.py
