@@ -407,3 +407,35 @@ def test_licensed_text_must_be_asked_for(tmp_path):
             bundle.read(results / "b")
         assert what in (results / "b/README.md").read_text()
         bundle.read(results / "b", licensed_text=True)
+
+
+def test_killed_processes(results, tmp_path):
+    """kill -9 at moments of its own choosing, three times; started again, the run ends with the bytes of one that was left alone."""
+    (tmp_path / "notes").mkdir()
+    for i in range(300):
+        (tmp_path / "notes" / f"{i:03}.txt").write_text(f"Note {i}. {TESTS[i % 3]}", encoding="utf-8", newline="")
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom mentionforge.annotate import cells, run\nfrom mentionforge.annotate.pipeline import Annotator\n"
+        "from mentionforge.annotate.reading import Options\nrun.DOCUMENTS = 5\nreal = run.annotated\n"
+        "def slow(items, a):\n    time.sleep(0.02)\n    print('part', flush=True)\n    return real(items, a)\nrun.annotated = slow\n"
+        f"annotator = Annotator(cells.find(Path({str(results / CELL)!r}), linker='exact/coded'))\n"
+        f"run.annotate([{str(tmp_path / 'notes')!r}], annotator, 'brat', Path(sys.argv[1]), Options(), {{}})"
+    )
+    command = [sys.executable, "-c", code]
+    rng = random.Random(3)
+    parts = 0
+    for _ in range(3):
+        with subprocess.Popen([*command, str(tmp_path / "out")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            for _ in range(rng.randrange(3, 15)):
+                parts += process.stdout.readline() == "part\n"
+            process.kill()
+            parts += process.stdout.read().count("part")
+    done = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True)
+    assert "going on after" in done.stderr and not (tmp_path / "out/.annotate").exists(), done.stderr
+    parts += done.stdout.count("part")
+    assert 60 <= parts <= 63, "a killed run loses one part at most"
+    subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, check=True)
+    files = {p.relative_to(tmp_path / "whole"): p.read_bytes() for p in (tmp_path / "whole").rglob("*") if p.is_file() and p.name != "annotate.json"}
+    assert len(files) == 602
+    for name, content in files.items():
+        assert (tmp_path / "out" / name).read_bytes() == content, name
