@@ -1,6 +1,7 @@
 """Fixtures: fetched weights, and the real corpora where they are at hand."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,4 +48,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, minilm: Path, smollm2: Pa
     """A checkout in which the mini experiment has run to its end."""
     folder = copy_checkout(tmp_path_factory.mktemp("finished") / "mentionforge")
     snakemake(folder, "--configfile", "tests/mini.yaml")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rich(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mini experiment and what only some experiments have on top of it: seeds, a swept dose, other corpora, end to end."""
+    folder = tmp_path_factory.mktemp("rich") / "mentionforge"
+    shutil.copytree(finished, folder, symlinks=True)
+    snakemake(folder, "--configfile", "tests/mini.yaml", "tests/rich.yaml")
     return folder

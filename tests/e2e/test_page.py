@@ -164,5 +164,5 @@ def test_tidy_files_carry_their_provenance(finished: Path) -> None:
     assert len(encoders) and encoders["model_revision"].str.contains("minilm=").all()
     assert "\\toprule" in (summary / "tables.tex").read_text() and "unseen" in (summary / "tables.md").read_text()
     figures = {p.stem for p in (summary / "figures").glob("*.svg")}
-    assert {"gains", "controls", "groups", "dose", "recognition", "indexes", "funnel", "runtime"} == figures
+    assert {"gains", "controls", "groups", "dose", "recognition", "errors", "indexes", "funnel", "runtime"} == figures
     assert all((summary / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF") for name in figures)
