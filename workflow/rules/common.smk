@@ -486,8 +486,7 @@ def licensed_flag(wildcards):
     g = CONFIG.generators[wildcards.generator]
     finetune = getattr(g, "finetune", None)
     corpora = {*(g.filters.leakage.corpora if g.filters.leakage else ()), *({finetune.corpus} if finetune else ())}
-    entries = [CONFIG.kbs[g.kb], g, *(CONFIG.corpora[corpus] for corpus in sorted(corpora))]
-    return "--licensed" if any(getattr(entry, "licensed", None) for entry in entries) else ""
+    return "--licensed" if licensed_text(wildcards.generator) or any(is_licensed("corpora", corpus) for corpus in corpora) else ""
 
 
 def replayed(wildcards):
@@ -542,15 +541,19 @@ def finetuned_on_flag(wildcards, input):
 
 def licensed_entries(wildcards):
     """Command-line flags that name the licensed entries, whose texts the page leaves out, and whether it is private."""
-    found = [f"kbs/{kb}" for kb in USED_KBS if getattr(CONFIG.kbs[kb], "licensed", None)]
-    found += [f"corpora/{c}" for c in USED_CORPORA if CONFIG.corpora[c].licensed]
+    found = [f"kbs/{kb}" for kb in USED_KBS if is_licensed("kbs", kb)] + [f"corpora/{c}" for c in USED_CORPORA if is_licensed("corpora", c)]
     found += [f"generators/{g}" for g in USED_GENERATORS if licensed_text(g)]
     return shlex.join([*(part for entry in found for part in ("--licensed", entry)), *(["--private"] if CONFIG.report.private else [])])
+
+
+def is_licensed(kind, name):
+    """Whether the texts of a kb or corpus are not for everybody: said to be licensed, or neither the repository's own nor a published download."""
+    shown = (f"{RESOURCES}/demo/", f"{RESOURCES}/downloads/", "resources/demo/")
+    return bool(getattr(getattr(CONFIG, kind)[name], "licensed", None)) or not all(str(Path(path)).startswith(shown) for path in CONFIG.files(kind, name))
 
 
 def licensed_text(generator):
     """Whether a generator's notes may hold licensed text: its own, its knowledge base's, or that of the corpus it was fine-tuned on."""
     g = CONFIG.generators[generator]
     finetune = getattr(g, "finetune", None)
-    entries = [g, CONFIG.kbs[g.kb], *([CONFIG.corpora[finetune.corpus]] if finetune else [])]
-    return any(getattr(entry, "licensed", None) for entry in entries)
+    return bool(getattr(g, "licensed", None)) or is_licensed("kbs", g.kb) or (finetune is not None and is_licensed("corpora", finetune.corpus))

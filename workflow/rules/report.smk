@@ -52,7 +52,7 @@ rule tidy:
         seeds=report(f"{R}/summary/seeds.csv", caption="../report/seeds.rst", category="Tables"),
         errors=report(f"{R}/summary/errors.csv", caption="../report/errors.rst", category="Tables"),
         runtime=report(f"{R}/summary/runtime.csv", caption="../report/runtime.rst", category="Tables"),
-        markdown=f"{R}/summary/tables.md",
+        markdown=report(f"{R}/summary/tables.md", caption="../report/tables.rst", category="Tables"),
         latex=f"{R}/summary/tables.tex",
     log:
         f"{R}/logs/report/tidy.log",

@@ -114,7 +114,9 @@ def forest(data: str, frame: pd.DataFrame, y: str, y_title: str, colour: str, wh
     names = _domain(frame[colour])
     base = alt.Chart(alt.NamedData(name=data)).transform_filter(where)
     shift = alt.YOffset(f"{colour}:N", scale=alt.Scale(domain=names))
-    rows = alt.Y(f"{y}:N", title=y_title, sort=order or "ascending", scale=alt.Scale(paddingInner=0.35))
+    # A variant's name has a line for each swept key.
+    axis = alt.Axis(labelExpr="split(datum.label, '~')", labelLineHeight=12)
+    rows = alt.Y(f"{y}:N", title=y_title, sort=order or "ascending", scale=alt.Scale(paddingInner=0.35), axis=axis)
     colours = alt.Color(f"{colour}:N", scale=alt.Scale(domain=names, range=list(PALETTE)), title=None)
     tip = ["corpus", "system", "variant", "generator", "strategy", "reference", "mentions"]
     numbers = ["n", "documents", "runs"]
@@ -300,7 +302,12 @@ def _sweeps(base: pd.DataFrame, common: dict[str, Any], indexes: list[str]) -> l
                 f"datum.strategy == '{strategy}' && datum.corpus == corpus && datum.system == system && datum.variant == variant && datum.mentions == mentions"
             )
             chart = alt.Chart(alt.NamedData(name=name)).transform_filter(where)
-            x = alt.X("dose:Q", title=DOSES[str(key)], axis=alt.Axis(tickCount=5, tickMinStep=1 if key == "notes_per_concept" else 0))
+            x = alt.X(
+                "dose:Q",
+                title=DOSES[str(key)],
+                scale=alt.Scale(zero=True, nice=False, padding=14),
+                axis=alt.Axis(tickCount=5, tickMinStep=1 if key == "notes_per_concept" else 0),
+            )
             y = alt.Y("from:Q", title="difference in percentage points", axis=alt.Axis(grid=True))
             colours = alt.Color("generator:N", scale=alt.Scale(domain=names, range=list(PALETTE)), title=None)
             tooltip = [alt.Tooltip(f"{t}:N") for t in ("corpus", "system", "variant", "generator", "mentions")]

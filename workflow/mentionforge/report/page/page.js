@@ -82,7 +82,7 @@ function table(id, extra = {}) {
     })),
     columnControl: ["order", ["searchList", "search"]],
     ordering: { indicators: false, handler: true },
-    layout: { topStart: { buttons: [{ extend: "csvHtml5", text: "Download CSV", title: `mentionforge-${id}`, exportOptions: { orthogonal: "raw" } }] }, topEnd: "search", bottomStart: "info", bottomEnd: "paging" },
+    layout: { topStart: { buttons: [{ extend: "csvHtml5", text: "Download CSV", title: `mentionforge-${id}`, exportOptions: { orthogonal: "raw" } }] }, topEnd: "search", bottomStart: "info", bottomEnd: { paging: innerWidth < 640 ? { buttons: 3, firstLast: false } : { buttons: 7 } } },
     language: { search: "Search", info: "_START_ to _END_ of _TOTAL_", infoFiltered: "(out of _MAX_)" },
     ...extra,
   });
