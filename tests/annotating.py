@@ -43,7 +43,7 @@ def spec(folder: Path, kind: str, name: str, settings: dict) -> Path:
     return path
 
 
-def make(folder: Path, minilm: Path | None = None, kb: dict = KB, corpus: dict = CORPUS) -> Path:
+def make(folder: Path, minilm: Path | None = None, kb: dict = KB, corpus: dict = CORPUS, gold: bool = False) -> Path:
     """The results folder FOLDER/results, with cells c/none/none; returns it."""
     results = folder / "results"
     kb_folder, corpus_folder = results / "kb/k", results / "corpora/c"
@@ -60,16 +60,23 @@ def make(folder: Path, minilm: Path | None = None, kb: dict = KB, corpus: dict =
         kb_folder / "concepts.parquet",
         [{"cui": c, "preferred_name": n, "definition": "licensed words", "semantic_types": ["T047"]} for c, n in sorted(first.items())],
     )
-    texts = [("train", "t", TRAIN), *(("test", f"d{i}", t) for i, t in enumerate(TESTS))]
+    texts = [("train", "t", TRAIN), *([("dev", "v", TESTS[0])] if gold else []), *(("test", f"d{i}", t) for i, t in enumerate(TESTS))]
     documents = [{"doc_id": d, "split": s, "text": t, "sentences": [{"start": a, "end": b} for a, b in next(text.sentences([t]))]} for s, d, t in texts]
     tables.write(tables.DOCUMENTS, corpus_folder / "documents.parquet", documents)
-    gold = []
+    annotated = []
     for surface, cui in (("Huntington disease", "C0020179"), ("HD", "C0020179"), ("Gout", "C0018099"), ("diabetes mellitus", "C0011849")):
         at = TRAIN.index(surface)
         row = {"doc_id": "t", "mention_id": f"t-{at}", "split": "train", "spans": [{"start": at, "end": at + len(surface)}], "surface": surface}
         row |= {"expanded": "Huntington disease" if surface == "HD" else None, "entity_type": "Disease", "concept_ids": [f"CUI:{cui}"], "cuis": [cui]}
-        gold.append(row | {"concept_cuis": [[cui]], "composite": False, "ood_bucket": "seen_mention"})
-    tables.write(tables.MENTIONS, corpus_folder / "mentions.parquet", gold)
+        annotated.append(row | {"concept_cuis": [[cui]], "composite": False, "ood_bucket": "seen_mention"})
+    if gold:  # in dev and test, a mention with a concept that is found, and one without a concept
+        for doc, split in (("d0", "test"), ("v", "dev")):
+            for surface, cuis in (("Huntington's chorea", ["C0020179"]), ("again", [])):
+                at = TESTS[0].index(surface)
+                row = {"doc_id": doc, "mention_id": f"{doc}-{at}", "split": split, "spans": [{"start": at, "end": at + len(surface)}], "surface": surface}
+                row |= {"expanded": None, "entity_type": "Disease", "concept_ids": [f"CUI:{c}" for c in cuis], "cuis": cuis, "concept_cuis": [cuis] * len(cuis)}
+                annotated.append(row | {"composite": False, "ood_bucket": "seen_concept" if cuis else "unmapped"})
+    tables.write(tables.MENTIONS, corpus_folder / "mentions.parquet", annotated)
     cell = results / "recognition/c/none/none/dictionary/untrained/seed0"
     match(recognizer, corpus_folder, corpus_spec, cell / "predictions.parquet", kb_folder / "names.parquet")
     end = results / "end_to_end/c/none/none/dictionary/untrained/seed0"

@@ -22,6 +22,7 @@ from mentionforge.annotate.reading import Options
 from mentionforge.corpora.published import Tally
 from mentionforge.corpora.readers import READERS
 from mentionforge.errors import UserError
+from mentionforge.evaluation.normalization import evaluate
 from mentionforge.normalization.fusion import fuse
 
 CELL = "recognition/c/none/none/dictionary/untrained/seed0"
@@ -111,6 +112,24 @@ def test_thresholds_decide_about_nil(results):
     assert {m.nil for m in mentions} == {True, False}
     for m in mentions:
         assert m.nil == (not m.concepts or m.concepts[0].score < 0.99) and (m.concept is None) == m.nil
+
+
+def test_the_threshold_is_that_of_the_evaluation(results, tmp_path):
+    """With gold mentions in dev: the threshold that evaluation chooses, whether it ran before or not; the card tells its figures."""
+    folder = annotating.make(tmp_path, gold=True)
+    found = cells.find(folder / CELL, linker="plain/coded")
+    evaluated = folder / "evaluation"
+    corpus, spec = folder / "corpora/c", folder / "specs/corpora/c.json"
+    paths = [folder / "normalization/c/none/none" / name / "coded/predictions.parquet" for name in ("plain", "exact")]
+    evaluate(corpus, spec, folder / "normalization", paths, evaluated / "normalization/c.parquet", evaluated / "nil/c.parquet")
+    rows = pq.read_table(evaluated / "nil/c.parquet").to_pylist()
+    [chosen] = {r["threshold"] for r in rows if r["linker"] == "plain" and r["chosen"]}
+    assert found.nil_threshold == chosen and 0 < chosen <= 1
+    again = cells.find(folder / CELL, linker="plain/coded")
+    assert again.nil_threshold == chosen and again.card == found.card
+    told = {(m["task"], m["bucket"], m["metric"]): (m["value"], m["n"]) for m in found.card["measured"]}
+    assert told["normalization", "all", "acc@1_nil"][1] == 2 and ("recognition", "all", "strict_f1") in told
+    assert cells.find(results / CELL, linker="plain/coded").nil_threshold is None, "no dev mentions, no threshold"
 
 
 def test_sections_lose_nothing_and_change_nothing(annotator):

@@ -6,11 +6,13 @@ results/normalization/CORPUS/GENERATOR/STRATEGY/LINKER/INDEX) or by the end of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
@@ -24,6 +26,8 @@ from mentionforge.provenance import sha256_paths
 from mentionforge.recognition.sentences import by_document
 
 RECOGNIZED = ("corpus", "generator", "strategy", "recognizer", "schedule", "seed")
+METRICS = ("strict_precision", "strict_recall", "strict_f1", "acc@1", "acc@1_nil")
+"""What the card of a bundle tells."""
 LINKED = ("corpus", "generator", "strategy", "linker", "index")
 
 
@@ -130,6 +134,7 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
     licensed += [f"corpus {linked_corpus}"] if corpus_settings.licensed and texts and "train" in index_settings.sources else []
     concepts = tables.read(tables.CONCEPTS, _there(results / "kb" / kb / "concepts.parquet"))
     kb_stamp = tables.provenance(results / "kb" / kb / "concepts.parquet")
+    scores = {task: _scores(cell, task) for task in ("recognition", "normalization")}
     card = {
         "recognition": dict(zip(RECOGNIZED, cell.recognition, strict=True)),
         "linking": dict(zip(LINKED, cell.linking, strict=True)),
@@ -142,7 +147,7 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
         },
         "recognizer": {} if dictionary else {"weights": sha256_paths([folder])},
         "trained_on": {name: bool(read_spec(results / "specs" / "corpora" / f"{name}.json").licensed) for name in sorted({corpus, linked_corpus})},
-        "measured": _measured(cell),
+        "measured": _measured(cell, {task: table for task, (table, _) in scores.items()}),
     }
     return Materials(
         recognizer=None if dictionary else folder,
@@ -152,7 +157,7 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
         hybrid=hybrid,
         weights=list(weights),
         concepts=concepts,
-        nil_threshold=_threshold(cell),
+        nil_threshold=_threshold(cell, scores["normalization"][1]),
         spell_out=corpus_settings.abbreviations != "none",
         card=card,
         licensed=sorted(set(licensed)),
@@ -237,28 +242,50 @@ def _dictionary(results: Path, settings: DictionaryRecognizer, corpus: str, corp
     return {"names": names, "min_length": settings.min_length, "stop": list(settings.stop)}
 
 
-def _threshold(cell: Cell) -> float | None:
-    """The threshold for no concept that was best on dev, where the experiment looked for it."""
-    path = cell.results / "evaluation" / "nil" / f"{cell.linking[0]}.parquet"
-    if not path.is_file():
+def _scores(cell: Cell, task: str) -> tuple[pa.Table | None, pa.Table | None]:
+    """The experiment's metrics of a task, and for linking the curves of thresholds; made for this cell alone if it did not score it."""
+    levels = cell.recognition if task == "recognition" else cell.linking
+    corpus = levels[0]
+    path, nil = (cell.results / "evaluation" / kind / f"{corpus}.parquet" for kind in (task, "nil"))
+    if path.is_file() and (task == "recognition" or nil.is_file()):
+        return tables.read(tables.METRICS, path), tables.read(tables.NIL, nil) if task != "recognition" else None
+    base = cell.results / task
+    predictions = base / Path(*levels) / "predictions.parquet"
+    needed = [predictions, cell.results / "corpora" / corpus / "mentions.parquet", cell.results / "corpora" / corpus / "documents.parquet"]
+    if task != "recognition":
+        needed.append(predictions.with_name("calibration.parquet"))
+    if not all(p.is_file() for p in needed):
+        return None, None
+    from mentionforge.evaluation import normalization, recognition
+
+    spec = cell.results / "specs" / "corpora" / f"{corpus}.json"
+    with tempfile.TemporaryDirectory() as scratch:
+        out, curves = Path(scratch) / "metrics.parquet", Path(scratch) / "nil.parquet"
+        if task == "recognition":
+            recognition.evaluate(needed[1].parent, spec, base, [predictions], out)
+            return tables.read(tables.METRICS, out), None
+        normalization.evaluate(needed[1].parent, spec, base, [predictions], out, curves)
+        return tables.read(tables.METRICS, out), tables.read(tables.NIL, curves)
+
+
+def _threshold(cell: Cell, curves: pa.Table | None) -> float | None:
+    """The threshold for no concept that was best on dev; none without dev mentions."""
+    if curves is None:
         return None
-    table = tables.read(tables.NIL, path)
     for column, value in zip(("generator", "strategy", "linker", "index"), cell.linking[1:], strict=True):
-        table = table.filter(pc.equal(table[column], value))
-    chosen = table.filter(pc.and_(table["chosen"], pc.equal(table["split"], "test")))
+        curves = curves.filter(pc.equal(curves[column], value))
+    chosen = curves.filter(pc.and_(curves["chosen"], pc.and_(pc.equal(curves["split"], "dev"), pc.greater(curves["n"], 0))))
     return float(chosen["threshold"][0].as_py()) if len(chosen) else None
 
 
-def _measured(cell: Cell) -> list[dict[str, Any]]:
-    """What the experiment measured of the two cells, on the test split of their corpora."""
+def _measured(cell: Cell, scores: Mapping[str, pa.Table | None]) -> list[dict[str, Any]]:
+    """What was measured of the two cells, on the test split of their corpora."""
     found: list[dict[str, Any]] = []
     for task, levels, variant in (("recognition", cell.recognition, cell.recognition[4]), ("normalization", cell.linking, cell.linking[4])):
-        path = cell.results / "evaluation" / task / f"{levels[0]}.parquet"
-        if not path.is_file():
-            continue
         wanted: dict[str, Any] = {"generator": levels[1], "strategy": levels[2], "system": levels[3], "variant": variant, "split": "test"}
         wanted |= {"seed": int(cell.recognition[5].removeprefix("seed"))} if task == "recognition" else {}
-        for row in tables.read(tables.METRICS, path).to_pylist():
-            if all(row[k] == v for k, v in wanted.items()) and row["metric"] in ("strict_precision", "strict_recall", "strict_f1", "acc@1", "acc@1_nil"):
+        table = scores[task]
+        for row in table.to_pylist() if table is not None else ():
+            if all(row[k] == v for k, v in wanted.items()) and row["metric"] in METRICS:
                 found.append({k: row[k] for k in ("task", "corpus", "bucket", "metric", "value", "n")})
     return found
