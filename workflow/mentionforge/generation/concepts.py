@@ -66,7 +66,9 @@ def fold(word: str) -> str:
 
     The result is for comparison only ("diseases" and "disease" agree, so do "anaemia" and "anemia", "tumour" and "tumor").
     """
-    stem = f"{word[:-6]}itis" if word.endswith("itides") else _ENDING.sub("", word) if len(word) > 3 else word
+    stem = word
+    if word.endswith("s"):
+        stem = f"{word[:-6]}itis" if word.endswith("itides") else _ENDING.sub("", word) if len(word) > 3 else word
     return stem.replace("ae", "e").replace("oe", "e").replace("our", "or")
 
 
