@@ -105,12 +105,15 @@ def main() -> None:
             for make in sides.values():  # what is done once only is done before the clock runs
                 list(make()(wanted[:2], {}))
             best: dict[str, dict[str, float]] = {}
-            for _ in range(given.turns):
+            for turn in range(given.turns):
                 for side, make in sides.items():
                     backend, begun = make(), time.perf_counter()
                     notes = [note for some in backend(wanted, {}) for note in some]
                     measured = throughput(notes, time.perf_counter() - begun)
                     assert measured["notes"] == len(wanted)
+                    print(
+                        f"turn {turn + 1}, {side}: {measured['notes_per_s']:.2f} notes/s, {measured['tokens_per_s']:.0f} tokens/s", file=sys.stderr, flush=True
+                    )
                     if side not in best or measured["notes_per_s"] > best[side]["notes_per_s"]:
                         best[side] = measured
         finally:
