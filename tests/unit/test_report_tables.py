@@ -86,7 +86,8 @@ def test_headline_names_the_best_cell_and_the_largest_gain() -> None:
     assert top_gain != gain
     one = headline_of(found.iloc[1:2])
     assert [label for label, _, _ in one] == ["Normalization: highest score and largest gain"]
-    assert "−10.0 points" in headline_of(compared({"value": 0.3}))[0][2]
+    ((label, _, lost),) = headline_of(compared({"value": 0.3}))
+    assert "−10.0 points" in lost and "no gain" in label
 
 
 def test_claims_are_compared_in_the_papers_protocol_only() -> None:

@@ -189,10 +189,10 @@ def headline_of(found: pd.DataFrame) -> list[tuple[str, str, str]]:
         top, gain = best(found, task), largest(found, task)
         if top is None or gain is None:
             continue
-        same = top.name == gain.name
-        items.append((f"{task.capitalize()}: highest score" + (" and largest gain" if same else ""), score_of(top), gain_of(top)))
+        same, name = top.name == gain.name, "largest gain" if gain["difference"] > 0 else "smallest loss, no gain"
+        items.append((f"{task.capitalize()}: highest score" + (f" and {name}" if same else ""), score_of(top), gain_of(top)))
         if not same:
-            items.append((f"{task.capitalize()}: largest gain", score_of(gain), gain_of(gain)))
+            items.append((f"{task.capitalize()}: {name}", score_of(gain), gain_of(gain)))
     return items
 
 
@@ -338,6 +338,9 @@ def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, b
     for name, column in (("points", "difference"), ("from", "low"), ("to", "high"), ("score", "value")):
         compared[name] = (100 * compared[column]).round(4)
     names = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference_generator", "slice", "group", "metric"]
+    # What is asked first stands first: all mentions, against the baseline.
+    first = {"all": 0, "bucket": 1, "baseline": 0}
+    compared = compared.sort_values(["slice", "against"], key=lambda c: c.map(first).fillna(9), kind="stable")
     compared = compared[[*names, "score", "points", "from", "to", "p", "p_holm", "n", "documents", "runs", "fixed", "broken"]]
     cells = scores[(scores["split"] == "test") & ~scores["metric"].str.contains("acc@(?:10|50|100)|token", regex=True)].copy()
     cells["percent"] = (100 * cells["value"]).round(4)
