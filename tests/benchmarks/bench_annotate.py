@@ -28,14 +28,14 @@ from mentionforge.recognition.sentences import document
 
 LOAD = """
 import sys, time
-begun = time.perf_counter()
+begun, used = time.perf_counter(), time.process_time()
 from pathlib import Path
 from mentionforge.annotate import bundle
 from mentionforge.annotate.pipeline import Annotator
 annotator = Annotator(bundle.read(Path(sys.argv[1]), True))
-loaded = time.perf_counter()
+loaded, spent = time.perf_counter(), time.process_time()
 list(annotator.annotate(["Huntington disease."]))
-print(f"{loaded - begun:.1f} {time.perf_counter() - loaded:.1f}")
+print(f"{loaded - begun:.1f} {spent - used:.1f} {time.perf_counter() - loaded:.1f}")
 """
 
 
@@ -68,8 +68,10 @@ def main() -> None:
     arguments.add_argument("--recognizer", default="ncbi_disease/none/none/minilm/real_only/seed1")
     arguments.add_argument("--linker", default="mention_abbr/train+kb_coded")
     arguments.add_argument("--kb")
+    arguments.add_argument("--corpora", nargs="*", default=["ncbi_disease", "bc5cdr"])
     arguments.add_argument("--loop", type=int, default=30, help="Documents per turn of the loop.")
     arguments.add_argument("--turns", type=int, default=3)
+    arguments.add_argument("--length", type=int, default=500, help="Characters of each half of a document of the memory test.")
     arguments.add_argument("--many", type=int, default=10_000, help="Documents of the memory test; 0: not run.")
     given = arguments.parse_args()
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {os.environ.get('OMP_NUM_THREADS', 'all')} threads")
@@ -81,15 +83,15 @@ def main() -> None:
         size = sum(p.stat().st_size for p in place.rglob("*") if p.is_file())
         print(f"bundle: {size / 1e6:.0f} MB written in {time.perf_counter() - begun:.1f} s")
         done = subprocess.run([sys.executable, "-c", LOAD, str(place)], capture_output=True, text=True, check=True)
-        load, first = done.stdout.split()
-        print(f"bundle: loaded in {load} s, imports and digests included; first document after {first} s more", flush=True)
+        load, used, first = done.stdout.split()
+        print(f"bundle: loaded in {load} s ({used} s of CPU time), imports and digests included; first document after {first} s more", flush=True)
         annotator = Annotator(bundle.read(place, True))
-        for corpus in ("ncbi_disease", "bc5cdr"):
+        for corpus in given.corpora:
             rows = pq.read_table(given.given / "corpora" / corpus / "documents.parquet").to_pylist()
             texts = [r["text"] for r in rows if r["split"] == "test"]
             measure(corpus, annotator, texts, given.loop, given.turns)
         if given.many:
-            memory(annotator, given.given, Path(scratch), given.many)
+            memory(annotator, given.given, Path(scratch), given.many, given.length)
 
 
 def measure(corpus: str, annotator: Annotator, texts: list[str], some: int, turns: int) -> None:
@@ -98,36 +100,41 @@ def measure(corpus: str, annotator: Annotator, texts: list[str], some: int, turn
     assert isinstance(annotator.linker, Searcher)
     searcher = annotator.linker
     ours, loop, equal, count = [], [], 0, 0
+    cpu: dict[str, list[float]] = {"ours": [], "loop": []}
     batched(annotator, texts[:5])
     for turn in range(turns):
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         found = batched(annotator, texts)
         ours.append((time.perf_counter() - begun) / len(texts))
+        cpu["ours"].append((time.process_time() - used) / len(texts))
         part = range(turn * some % len(texts), min(turn * some % len(texts) + some, len(texts)))
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         plain = [one_by_one(annotator, searcher, texts[i]) for i in part]
         loop.append((time.perf_counter() - begun) / len(part))
+        cpu["loop"].append((time.process_time() - used) / len(part))
         for i, mentions in zip(part, plain, strict=True):
             count += len(mentions)
             equal += len(set(mentions) & set(found[i]))
     best, slow = sorted(ours)[turns // 2], sorted(loop)[turns // 2]
+    mine, theirs = (sorted(cpu[side])[turns // 2] for side in ("ours", "loop"))
     print(
         f"{corpus}: {len(texts)} documents, {tokens:,} tokens, {sum(map(len, found)):,} mentions; {1 / best:.1f} documents/s, {tokens / len(texts) / best:,.0f}"
         f" tokens/s; one at a time {1 / slow:.2f} documents/s ({some} documents a turn); {slow / best:.1f} times; medians of {turns} turns;"
+        f" by CPU time {1 / mine:.1f} and {1 / theirs:.2f} documents/s, {theirs / mine:.1f} times;"
         f" ours {' '.join(f'{1 / x:.1f}' for x in ours)}, loop {' '.join(f'{1 / x:.2f}' for x in loop)}; {equal} of {count} mentions and concepts equal",
         flush=True,
     )
 
 
-def memory(annotator: Annotator, results: Path, scratch: Path, many: int) -> None:
+def memory(annotator: Annotator, results: Path, scratch: Path, many: int, length: int) -> None:
     """Resident memory while many documents are annotated to a folder, no two of them the same."""
     texts = [r["text"] for c in ("ncbi_disease", "bc5cdr") for r in pq.read_table(results / "corpora" / c / "documents.parquet").to_pylist()]
     with open(scratch / "many.jsonl", "w", encoding="utf-8") as sink:
         for i in range(many):
-            # Two halves of different abstracts, and a word of its own: new sentences, words and mentions throughout.
+            # Beginning and end of different abstracts, and a word of its own: new sentences, words and mentions throughout.
             a, b = texts[i % len(texts)], texts[(i * 7 + i // len(texts)) % len(texts)]
             words = " ".join(f"disease{i}x{k}" for k in range(5))
-            sink.write(json.dumps({"doc_id": str(i), "text": f"{a[: len(a) // 3]} Patient {words}. {b[2 * len(b) // 3 :]}"}) + "\n")
+            sink.write(json.dumps({"doc_id": str(i), "text": f"{a[:length]} Patient {words}. {b[-length:]}"}) + "\n")
     real, seen = run.annotated, []
 
     def watched(items: object, a: Annotator) -> list[dict]:
