@@ -15,6 +15,7 @@ import pytest
 
 import annotating
 from annotating import TESTS, linked
+from mentionforge import tables
 from mentionforge import text as units
 from mentionforge.annotate import bundle, cells, reading, run, writing
 from mentionforge.annotate.pipeline import LONGEST, SECTION, Annotator, sections
@@ -90,6 +91,26 @@ def test_hybrid_equals_fuse(results, tmp_path):
     for i, mentions in enumerate(Annotator(found, top=100).annotate(TESTS)):
         for m in mentions:
             assert [(c.cui, c.score) for c in m.concepts] == expected[f"d{i}:{m.start}-{m.end}"]
+
+
+def test_hybrid_with_tuned_weights(tmp_path):
+    """Weights are those that the experiment tuned; scores are their sums over the linkers' own rankings."""
+    results = annotating.make(tmp_path, gold=True)
+    settings = {"kind": "hybrid", "linkers": ["tfidf", "exact"], "fusion": "score", "step": 0.1}
+    spec = annotating.spec(results, "linkers", "scored", settings)
+    cells_of = [results / "normalization/c/none/none" / name / "train+kb" for name in ("tfidf", "exact")]
+    out = results / "normalization/c/none/none/scored/train+kb"
+    predictions, others = [c / "predictions.parquet" for c in cells_of], [c / "calibration.parquet" for c in cells_of]
+    fuse(spec, predictions, others, results / "corpora/c/mentions.parquet", out / "predictions.parquet", out / "calibration.parquet")
+    found = cells.find(results / CELL, linker="scored/train+kb")
+    assert found.weights == tables.provenance(out / "predictions.parquet")["weights"] and sum(found.weights) == pytest.approx(1)
+    ranked = [{m: dict(r) for m, r in linked(results, name, "train+kb").items()} for name in ("tfidf", "exact")]
+    for i, mentions in enumerate(Annotator(found, top=100).annotate(TESTS)):
+        for m in mentions:
+            lists = [r.get(f"d{i}:{m.start}-{m.end}", {}) for r in ranked]
+            expected = {c: sum(w * x.get(c, 0) for w, x in zip(found.weights, lists, strict=True)) for c in {*lists[0], *lists[1]}}
+            assert {c.cui: c.score for c in m.concepts} == pytest.approx(expected, abs=1e-6)
+            assert [c.score for c in m.concepts] == sorted((c.score for c in m.concepts), reverse=True)
 
 
 def test_what_a_mention_says(annotator):
