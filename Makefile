@@ -81,8 +81,7 @@ bench-linking: $(INSTALLED)
 	snakemake $(EMBEDDED) $(CHOSEN) --configfile config/open.yaml
 	python tests/benchmarks/linking.py
 
-ANNOTATED := results/open/recognition/ncbi_disease/none/none/minilm/real_only/seed1/predictions.parquet results/open/embeddings/mention/kb.open/entries.parquet
+ANNOTATED := recognition/ncbi_disease/none/none/minilm/real_only/seed1 normalization/ncbi_disease/none/none/mention_abbr/train+kb_coded
 bench-annotate: $(INSTALLED)
-	snakemake $(ANNOTATED) results/open/embeddings/mention_abbr/corpus.ncbi_disease/entries.parquet results/open/specs/indexes/train+kb_coded.json --configfile config/open.yaml
-	snakemake results/open/corpora/bc5cdr/documents.parquet results/open/specs/linkers/mention_abbr.json --configfile config/open.yaml
+	snakemake $(foreach c,$(ANNOTATED),results/open/$(c)/predictions.parquet) results/open/corpora/bc5cdr/documents.parquet --configfile config/open.yaml
 	OMP_NUM_THREADS=2 python tests/benchmarks/bench_annotate.py

@@ -1,5 +1,7 @@
 """Abbreviations: hand-made definitions, mentions spelled out, and the real corpora."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +89,13 @@ def test_short_surfaces_of_the_real_corpora(shared_data, file, types, short, lef
         surfaces += [(s, expand(s, known)) for s in (a.surface(d.text) for a in d.annotations) if s.isupper() and len(s) <= 6]
     assert len(surfaces) == short
     assert sum(expanded is None for _, expanded in surfaces) <= left
+
+
+def test_text_without_sentences_takes_time_by_its_length():
+    """A table of findings without a full stop: definitions are found as in short texts, and the time does not grow by the square."""
+    line = "Huntington disease (HD) seen, glucose level (HIGH) 12 mg sodium\n"
+    once = definitions(line)
+    begun = time.process_time()
+    many = definitions(line * 5_000)
+    assert time.process_time() - begun < 20, "it took many minutes"
+    assert [(d.short, d.long) for d in many] == [(d.short, d.long) for d in once] * 5_000

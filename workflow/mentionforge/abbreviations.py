@@ -18,6 +18,9 @@ from mentionforge.text import Span
 MAX_SHORT = 10
 """Characters of the longest short form (Schwartz and Hearst)."""
 
+REACH = 1_000
+"""Characters before a bracket that are searched: a long form has fifteen words at most. Else a table without sentences would take time by its square."""
+
 _OPEN = {"(": ")", "[": "]"}
 _CUT = re.compile(r"[;,:]\s|\s[(\[]|\s(?:or|and)\s|\s?=\s")
 """Where a short form in brackets ends, if more follows: (DMD; MIM 310200)."""
@@ -52,7 +55,8 @@ def definitions(text: str) -> list[Definition]:
         end = _closing(text, at)
         if end is None:
             continue
-        definition = _inside(text, starts[i], at, end) or _outside(text, starts[i], at, end)
+        begin = _near(text, starts[i], at)
+        definition = _inside(text, begin, at, end) or _outside(text, begin, at, end)
         if definition:
             found.append(definition)
     return found
@@ -110,6 +114,14 @@ def _without_tail(long: str, rest: str) -> str:
         if rest[:1].isspace() and [w.lower() for w in words[-k:]] == following[:k]:
             return " ".join(words[:-k])
     return long
+
+
+def _near(text: str, begin: int, at: int) -> int:
+    """Where the search before a bracket begins: at its sentence, or in a longer one at the first blank within `REACH`."""
+    if at - begin <= REACH:
+        return begin
+    blank = re.compile(r"\s").search(text, at - REACH, at)
+    return blank.end() if blank else at
 
 
 def _closing(text: str, at: int) -> int | None:
