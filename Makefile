@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
+.PHONY: demo test models open lint generated venv test-slurm test-slurm-short bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
 
 venv: $(INSTALLED)
 
@@ -85,3 +85,11 @@ ANNOTATED := recognition/ncbi_disease/none/none/minilm/real_only/seed1 normaliza
 bench-annotate: $(INSTALLED)
 	snakemake $(foreach c,$(ANNOTATED),results/open/$(c)/predictions.parquet) results/open/corpora/bc5cdr/documents.parquet --configfile config/open.yaml
 	OMP_NUM_THREADS=2 python tests/benchmarks/bench_annotate.py
+
+# A real Slurm of one node, installed and started by the test (needs root and apt): docs/clusters.md
+test-slurm: models
+	python tests/slurm.py --variant short
+	python tests/slurm.py --variant mini
+
+test-slurm-short: $(INSTALLED)
+	python tests/slurm.py --variant short

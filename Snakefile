@@ -41,9 +41,16 @@ rule all:
         ALL_GENERATION,
         ALL_TABLES,
         ALL_CARDS,
+        SWEEPS,
     message:
         "everything is there"
 
 
 onsuccess:
     shell("mentionforge report headline {R:q} || true")
+
+
+onerror:
+    # A failed cell hides no other: the summary of a sweep says which failed, and scores the rest.
+    if SWEEPS:
+        shell("mentionforge report sweeps {R:q} --config {SWEEP_CONFIG:q} --out {R:q}/sweeps || true")

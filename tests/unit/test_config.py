@@ -21,6 +21,7 @@ from mentionforge.config import (
     read_spec,
     recognition_cells,
     spec_text,
+    swept_settings,
     unfold_sweeps,
 )
 from mentionforge.errors import UserError
@@ -119,6 +120,42 @@ def test_nested_sweep() -> None:
 def test_empty_sweep_is_an_error() -> None:
     with pytest.raises(UserError, match="empty sweep"):
         load_config(merge(raw(), {"linkers": {"mention": {"pooling": {"sweep": []}}}}))
+
+
+def test_zipped_lists_advance_together_and_cross_with_sweeps() -> None:
+    entry = {"lora": {"r": {"zip": [4, 8]}, "alpha": {"zip": [8, 16]}}, "rate": {"sweep": [1, 2, 3]}}
+    found = unfold_sweeps({"linkers": {"x": entry}})["linkers"]
+    assert list(found) == [f"x~r={r}~alpha={2 * r}~rate={rate}" for r in (4, 8) for rate in (1, 2, 3)]
+    assert all(e["lora"]["alpha"] == 2 * e["lora"]["r"] for e in found.values())
+    with pytest.raises(UserError, match=r"different lengths.*r has 2, alpha has 3"):
+        unfold_sweeps({"linkers": {"x": {"r": {"zip": [1, 2]}, "alpha": {"zip": [1, 2, 3]}}}})
+
+
+def test_variants_are_named_after_labels_and_tell_equal_keys_apart() -> None:
+    found = unfold_sweeps({"recognizers": {"x": {"real": {"epochs": {"sweep": [1, 2]}}, "synthetic": {"epochs": {"sweep": [1]}}}}})["recognizers"]
+    assert list(found) == ["x~real.epochs=1~synthetic.epochs=1", "x~real.epochs=2~synthetic.epochs=1"]
+    found = unfold_sweeps({"linkers": {"x": {"steps": {"sweep": {"all": ["plural", "order"], "none": []}}}}})["linkers"]
+    assert {name: e["steps"] for name, e in found.items()} == {"x~steps=all": ["plural", "order"], "x~steps=none": []}
+    assert list(unfold_sweeps({"linkers": {"x": {"expand": {"sweep": [True, None]}}}})["linkers"]) == ["x~expand=true", "x~expand=null"]
+    with pytest.raises(UserError, match="give its value a label"):
+        unfold_sweeps({"linkers": {"x": {"steps": {"sweep": [["plural"]]}}}})
+    with pytest.raises(UserError, match="value given twice"):
+        unfold_sweeps({"linkers": {"x": {"k": {"sweep": [1, 1]}}}})
+    with pytest.raises(UserError, match="name given twice"):
+        unfold_sweeps({"linkers": {"x": {"k": {"sweep": [1]}}, "x~k=1": {}}})
+
+
+def test_a_swept_corpus_is_tested_in_all_grids() -> None:
+    data = unfold_sweeps(merge(raw(), {"corpora": {"demo_ncbi": {"composite": {"sweep": ["any", "all"]}}}}))
+    named = [c for c in data["experiment"]["normalization"][0]["corpora"] if c.startswith("demo_ncbi")]
+    assert named == ["demo_ncbi~composite=any", "demo_ncbi~composite=all"]
+
+
+def test_what_varies_is_told_by_setting() -> None:
+    data = {"linkers": {"x": {"a": {"sweep": [1, 2]}, "b": {"c": {"zip": ["p~a=1", "q"]}, "d": {"zip": [5, 6]}}}, "y": {"a": 1}}}
+    found = swept_settings(data)
+    assert found["linkers", "x~a=2~c=p~a=1~d=5"] == {"linkers.x.a": "2", "linkers.x.b.c": "p~a=1", "linkers.x.b.d": "5"}
+    assert {name for _, name in found} == set(unfold_sweeps(data)["linkers"]) - {"y"}
 
 
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True), st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True))

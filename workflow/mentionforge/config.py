@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -1294,67 +1294,140 @@ def normalization_cells(config: Config) -> list[NormalizationCell]:
 
 # -------------------------------------------------------------------------------------------------------------- sweeps
 
-SWEEPABLE = ("generators", "strategies", "recognizers", "linkers", "indexes")
+SWEEPABLE = ("corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
 
 
 def unfold_sweeps(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Unfold `{sweep: [a, b]}` scalars of named entries into variants named NAME~KEY=VALUE, and grids that name them.
+    """Unfold sweeps of named entries into variants named NAME~KEY=VALUE, and grids that name them.
 
-    Several sweeps in one entry give their product. A grid that lists NAME gets all variants, in the order of the lists.
+    `{sweep: [a, b]}` stands where a value would; several sweeps in one entry give their product. All `{zip: [a, b]}` of an entry
+    advance together. In both, a mapping `{sweep: {label: value}}` gives names to values that have none, as lists. Where two keys of
+    an entry have the same last part, the variants' names have as much of the path as tells them apart. A grid that lists NAME gets all
+    variants, in the order of the lists.
 
     Raises:
-        UserError: A sweep where there can be none (kbs, corpora, models), or an empty one.
+        UserError: A sweep where there can be none (kbs, models), an empty one, zipped lists of different lengths, a variant's name
+            with characters that no folder has.
     """
     data = json.loads(json.dumps(raw))
     variants: dict[tuple[str, str], list[str]] = {}
     for kind in data:
-        if kind not in KINDS:
-            continue
         entries = data[kind] or {}
+        if kind not in (*KINDS, "models", "downloads") or not isinstance(entries, dict):
+            continue
         unfolded: dict[str, Any] = {}
-        for name, entry in entries.items() if isinstance(entries, dict) else ():
+        for name, entry in entries.items():
             found = list(_find_sweeps(entry, ()))
             if found and kind not in SWEEPABLE:
                 raise UserError(
                     "sweep not possible",
-                    f"config: {kind}.{name}.{'.'.join(found[0][0])}",
+                    f"config: {kind}.{name}.{'.'.join(found[0].path)}",
                     f"only {', '.join(SWEEPABLE)} can be swept",
                     "write two named entries",
                 )
-            if not found:
-                unfolded[name] = entry
-                continue
-            for path, values in found:
-                if not values:
-                    raise UserError("empty sweep", f"config: {kind}.{name}.{'.'.join(path)}", "", "list at least one value")
-            for choice in itertools.product(*(values for _, values in found)):
-                variant = json.loads(json.dumps(entry))
-                labels = []
-                for (path, _), value in zip(found, choice, strict=True):
-                    _set(variant, path, value)
-                    labels.append(f"{path[-1]}={value}")
-                label = "~".join([name, *labels])
+            for label, variant in _variants(kind, name, entry, found):
+                if label in unfolded or (label != name and label in entries):
+                    raise UserError(
+                        "name given twice", f"config: {kind}.{name}", f"two variants or entries are called {label}", "use labels: {sweep: {label: value}}"
+                    )
                 unfolded[label] = variant
-                variants.setdefault((kind, name), []).append(label)
-        if isinstance(entries, dict):
-            data[kind] = unfolded
+                if found:
+                    variants.setdefault((kind, name), []).append(label)
+        data[kind] = unfolded
     experiment = data.get("experiment")
     for task in ("recognition", "normalization"):
         grids = experiment.get(task) if isinstance(experiment, dict) else None
         for grid in grids if isinstance(grids, list) else ():
-            for kind, names in grid.items() if isinstance(grid, dict) else ():
+            for key, names in grid.items() if isinstance(grid, dict) else ():
+                kind = "corpora" if key == "test_corpora" else key
                 if isinstance(names, list):
-                    grid[kind] = [v for name in names for v in variants.get((kind, name) if isinstance(name, str) else ("", ""), [name])]
+                    grid[key] = [v for name in names for v in variants.get((kind, name) if isinstance(name, str) else ("", ""), [name])]
     return data
 
 
-def _find_sweeps(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
-    if isinstance(node, dict):
-        if set(node) == {"sweep"} and isinstance(node["sweep"], list):
-            yield path, node["sweep"]
-        else:
-            for key, value in node.items():
-                yield from _find_sweeps(value, (*path, key))
+@dataclass(frozen=True)
+class Sweep:
+    """A swept setting of an entry: where it is, its labels and values, and whether it advances together with the others of its kind."""
+
+    path: tuple[str, ...]
+    labels: tuple[str, ...]
+    values: tuple[Any, ...]
+    zipped: bool
+
+
+def swept_settings(raw: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, str]]:
+    """What varies in each variant: the label of each swept setting (`linkers.mention.max_tokens`), by kind and name of the variant."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for kind in SWEEPABLE:
+        for name, entry in (raw.get(kind) or {}).items():
+            sweeps = list(_find_sweeps(entry, ()))
+            keys = _telling([sweep.path for sweep in sweeps])
+            for label, _ in _variants(kind, name, entry, sweeps) if sweeps else ():
+                # A label may hold no "~KEY=" of another sweep: names are built from left to right.
+                rest, values = label[len(name) :], {}
+                for i, (key, sweep) in enumerate(zip(keys, sweeps, strict=True)):
+                    value = rest.removeprefix(f"~{key}=")
+                    if i + 1 < len(keys):
+                        value = value[: value.index(f"~{keys[i + 1]}=")]
+                    rest = rest[len(f"~{key}=") + len(value) :]
+                    values[".".join((kind, name, *sweep.path))] = value
+                found[kind, label] = values
+    return found
+
+
+def _variants(kind: str, name: str, entry: Any, found: list[Sweep]) -> Iterator[tuple[str, Any]]:
+    """Names and settings of an entry's variants; the entry itself if nothing in it is swept."""
+    for sweep in found:
+        if not sweep.values:
+            raise UserError("empty sweep", f"config: {kind}.{name}.{'.'.join(sweep.path)}", "", "list at least one value")
+    together = [sweep for sweep in found if sweep.zipped]
+    if len({len(sweep.values) for sweep in together}) > 1:
+        lengths = ", ".join(f"{'.'.join(sweep.path)} has {len(sweep.values)}" for sweep in together)
+        raise UserError("zipped lists of different lengths", f"config: {kind}.{name}", lengths, "give each the same number of values")
+    keys = _telling([sweep.path for sweep in found])
+    # One axis for each sweep, and one for all zipped lists, in the place of the first of them.
+    axes = [[sweep] for sweep in found if not sweep.zipped]
+    if together:
+        axes.insert(sum(not sweep.zipped for sweep in found[: found.index(together[0])]), together)
+    for choice in itertools.product(*(range(len(axis[0].values)) for axis in axes)):
+        chosen = {id(sweep): i for axis, i in zip(axes, choice, strict=True) for sweep in axis}
+        variant = json.loads(json.dumps(entry)) if found else entry
+        labels = [name]
+        for key, sweep in zip(keys, found, strict=True):
+            _set(variant, sweep.path, sweep.values[chosen[id(sweep)]])
+            labels.append(f"{key}={sweep.labels[chosen[id(sweep)]]}")
+        label = "~".join(labels)
+        if found and not re.fullmatch(NAME_PATTERN, label):
+            raise UserError("bad name", f"config: {kind}.{name}", f"the variant would be called {label!r}", "give its value a label: {sweep: {label: value}}")
+        yield label, variant
+
+
+def _telling(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """The shortest ends of paths that tell them apart, joined by dots."""
+    length = 1
+    while len({path[-length:] for path in paths}) < len(paths):
+        length += 1
+    return [path[-1] if sum(other[-1] == path[-1] for other in paths) == 1 else ".".join(path[-length:]) for path in paths]
+
+
+def _find_sweeps(node: Any, path: tuple[str, ...]) -> Iterator[Sweep]:
+    if not isinstance(node, dict):
+        return
+    for word in ("sweep", "zip"):
+        if set(node) == {word} and isinstance(node[word], list | dict):
+            given = node[word]
+            named = given if isinstance(given, dict) else {_label(value): value for value in given}
+            if len(named) < len(given):
+                raise UserError("value given twice", f"config: {'.'.join(path)}", f"{given}"[:80], "list each once, or give labels: {sweep: {label: value}}")
+            yield Sweep(path, tuple(map(str, named)), tuple(named.values()), word == "zip")
+            return
+    for key, value in node.items():
+        yield from _find_sweeps(value, (*path, key))
+
+
+def _label(value: Any) -> str:
+    """What a swept value is called in a variant's name: as in YAML."""
+    return json.dumps(value) if isinstance(value, bool) or value is None else str(value)
 
 
 def _set(node: dict[str, Any], path: tuple[str, ...], value: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Job:
         missing: Outputs that are not there.
         incomplete: Outputs of a job that was interrupted.
         changed: Inputs that changed, and that no pending job makes.
+        resources: What the profile gives it; a resource that depends on files that are not there yet is left out.
     """
 
     rule: str
@@ -46,7 +47,8 @@ class Job:
     reasons: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     incomplete: tuple[str, ...] = ()
-    changed: tuple[str, ...] = field(default=())
+    changed: tuple[str, ...] = ()
+    resources: Mapping[str, str | int] = field(default_factory=dict, hash=False)
 
     @property
     def state(self) -> str:
@@ -101,6 +103,7 @@ async def _lines(dag: Any, detailed: bool = False) -> AsyncIterator[str]:
                 "reasons": names,
                 "missing": [str(f) for f in job.output if not await f.exists()],
                 "incomplete": sorted(map(str, reason.incomplete_output)),
+                "resources": {key: value for key, value in job.resources.items() if type(value) in (int, str) and not key.startswith("_")},
                 "changed": sorted(map(str, reason.updated_input)),
             }
         )

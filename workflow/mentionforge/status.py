@@ -19,7 +19,7 @@ GPU_PROFILE = Path(__file__).parents[2] / "profiles" / "gpu" / "config.yaml"
 
 OWNED = (
     "alignment", "augmentation", "benchmarks", "corpora", "embeddings", "end_to_end", "evaluation", "generation", "kb", "leakage", "logs", "missing",
-    "normalization", "recognition", "report", "reranking", "retrieval", "specs", "statistics", "summary",
+    "normalization", "recognition", "report", "reranking", "retrieval", "specs", "statistics", "sweeps", "summary",
 )  # fmt: skip
 """Folders of a results folder that the workflow writes; whatever lies elsewhere is somebody else's."""
 

@@ -1,5 +1,6 @@
 """Shared by all rules: the validated config, paths, wildcard constraints, and the functions that rules call."""
 
+import json
 import os
 import re
 import shlex
@@ -28,6 +29,7 @@ from mentionforge.config import (
     recognition_cells,
     same_names,
     spec_text,
+    swept_settings,
 )
 from mentionforge.errors import UserError
 from mentionforge.provenance import digest
@@ -42,7 +44,9 @@ if CONFIG.mirror:
     os.environ.setdefault("MENTIONFORGE_MIRROR", CONFIG.mirror)
 
 R = CONFIG.results
-CONFIG_DIGEST = digest(CONFIG.model_dump_json(exclude={"results", "resources", "mirror", "report"}))
+CONFIG_DIGEST = digest(json.dumps(CONFIG.model_dump(mode="json", exclude={"results", "resources", "mirror", "report"}), sort_keys=True))
+SWEEP_CONFIG = json.dumps(config, sort_keys=True)
+SWEEPS = [f"{R}/sweeps/sweeps.csv", f"{R}/sweeps/sweeps.md"] if swept_settings(config) else []
 RESOURCES = CONFIG.resources
 RECOGNITION = recognition_cells(CONFIG)
 CROSS = cross_cells(CONFIG)

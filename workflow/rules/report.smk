@@ -6,6 +6,7 @@ REQUIRED INPUTS
 OUTPUTS
     {results}/summary/{recognition,normalization,end_to_end,generation,metrics,comparisons,seeds,errors,runtime}.csv, summary.md, tables.md, tables.tex
     {results}/report/index.html, {results}/summary/figures/*.{svg,pdf}
+    {results}/sweeps/sweeps.{csv,md}, *.svg where the configuration sweeps something
 """
 
 
@@ -98,3 +99,26 @@ rule page:
     shell:
         "mentionforge report page {params.results:q} {params.inputs} --config-digest {params.digest} {params.privacy} --concepts {params.concepts}"
         " --out {output.page:q} 2>&1 | tee {log:q}"
+
+
+rule sweeps:
+    """Every cell of a sweep with its state, and what each varied setting gives."""
+    input:
+        metrics=EVALUATED,
+    output:
+        csv=f"{R}/sweeps/sweeps.csv",
+        markdown=f"{R}/sweeps/sweeps.md",
+    log:
+        f"{R}/logs/report/sweeps.log",
+    benchmark:
+        f"{R}/benchmarks/report/sweeps.tsv"
+    conda:
+        "../../envs/mentionforge.yaml"
+    params:
+        results=subpath(output.csv, ancestor=2),
+        out=subpath(output.csv, parent=True),
+        config=SWEEP_CONFIG,
+    message:
+        "summarize the sweep"
+    shell:
+        "mentionforge report sweeps {params.results:q} --config {params.config:q} --out {params.out:q} 2>&1 | tee {log:q}"

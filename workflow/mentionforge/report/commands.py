@@ -67,6 +67,20 @@ def page(
     write_page(results, metrics, comparisons, errors, model, config_digest, licensed, private, concepts, out)
 
 
+@app.command("sweeps")
+def sweeps(
+    results: Path = RESULTS,
+    config: str = typer.Option(..., help="The merged configuration as JSON, or a file with it."),
+    out: Path = typer.Option(..., help="Folder to write to."),
+) -> None:
+    """Write the sweep summary: every cell with its state, and what each varied setting gives; of unfinished runs too."""
+    import json
+
+    from mentionforge.report.sweeps import write_sweeps
+
+    write_sweeps(results, json.loads(config if config.lstrip().startswith("{") else Path(config).read_text(encoding="utf-8")), out)
+
+
 @app.command("headline")
 def headline(results: Path = RESULTS) -> None:
     """Print the best cells, their gain over the baseline, and where the report lies."""

@@ -1,0 +1,96 @@
+"""Sweeps as they are run: a failed cell hides no other, one cell alone by its path, settings on the command line, large grids."""
+
+import resource
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from jobs import planned
+
+from checkout import copy_checkout, snakemake
+
+SMALL = {
+    "strategies": {"naive": {"notes_per_concept": {"sweep": [1, 2]}}},
+    "generators": {"template": {"concepts": {"max": 40}, "notes_per_concept": 2}},
+    "linkers": {"exact": {"steps": {"sweep": {"all": ["plural", "numerals", "order"], "none": []}}}},
+    "experiment": {
+        "normalization": [{"corpora": ["demo_ncbi"], "generators": ["template"], "strategies": ["none", "naive"], "linkers": ["exact"], "indexes": ["train"]}],
+        "recognition": [],
+    },
+}
+DOSE, STEPS = "strategies.naive.notes_per_concept", "linkers.exact.steps"
+
+
+def test_a_failed_cell_is_shown_as_failed_and_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout whose linking breaks in one cell; then it is mended, and the rest is run."""
+    folder = copy_checkout(tmp_path / "checkout")
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(SMALL))
+    monkeypatch.setenv("PYTHONPATH", str(folder / "workflow"))
+    code = folder / "workflow/mentionforge/normalization/linking.py"
+    whole = code.read_text()
+    begin = "import sys\nif any('notes_per_concept=2/exact~steps=none' in a for a in sys.argv):\n    from mentionforge.errors import UserError as E\n    raise SystemExit('error: broken here')\n"
+    place = whole.index("from __future__ import annotations\n") + len("from __future__ import annotations\n")
+    code.write_text(whole[:place] + begin + whole[place:])
+    done = snakemake(folder, "--configfile", "sweep.yaml", check=False)
+    assert done.returncode != 0
+    rows = pd.read_csv(folder / "results/sweeps/sweeps.csv", dtype=str, keep_default_na=False)
+    assert rows["state"].value_counts().to_dict() == {"done": 5, "failed": 1}, done.stdout[-3000:]
+    failed = rows[rows["state"] == "failed"].iloc[0]
+    assert (failed[DOSE], failed[STEPS], failed["error"], failed["all acc@1"]) == ("2", "none", "error: broken here", "")
+    assert all(0 < float(score) < 1 for score in rows[rows["state"] == "done"]["all acc@1"]), "the others are scored"
+    assert "## Failed cells" in (folder / "results/sweeps/sweeps.md").read_text()
+
+    # One cell alone, by its path.
+    code.write_text(whole)
+    cell = "results/normalization/demo_ncbi/template/naive~notes_per_concept=2/exact~steps=none/train/predictions.parquet"
+    jobs = planned(folder, cell, "--configfile", "sweep.yaml")
+    assert [job.verb for job in jobs] == ["normalization link"]
+    snakemake(folder, "--configfile", "sweep.yaml")
+    rows = pd.read_csv(folder / "results/sweeps/sweeps.csv", dtype=str, keep_default_na=False)
+    assert set(rows["state"]) == {"done"} and planned(folder, "--configfile", "sweep.yaml") == []
+    summary = pd.read_csv(folder / "results/summary/normalization.csv", dtype=str, keep_default_na=False).set_index(["strategy", "linker"])["test.all.acc@1"]
+    for row in rows.itertuples():
+        assert float(row[rows.columns.get_loc("all acc@1") + 1]) == pytest.approx(float(summary[row.strategy, row.system]), abs=1e-3)
+    assert (folder / f"results/sweeps/{DOSE}.svg").is_file() and (folder / f"results/sweeps/{STEPS}.svg").is_file()
+
+
+def test_settings_on_the_command_line(tmp_path: Path) -> None:
+    """--config lays over all files, nested settings and sweeps too."""
+    folder = copy_checkout(tmp_path / "checkout")
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(SMALL))
+    jobs = planned(folder, "--configfile", "sweep.yaml", "--config", "strategies={naive: {notes_per_concept: {sweep: [3, 4, 5]}}}", "results=results/other")
+    chosen = [job.command for job in jobs if job.verb == "augmentation choose"]
+    assert len(chosen) == 3 and all("results/other/augmentation/demo_ncbi/template/naive~notes_per_concept=" in command for command in chosen)
+
+
+def test_five_thousand_cells_are_planned_in_a_minute_and_two_gigabytes(tmp_path: Path) -> None:
+    """CPU time and memory of `snakemake -n`, so that other load on the machine does not count."""
+    folder = copy_checkout(tmp_path / "checkout")
+    doses = list(range(1, 21))
+    overlay = {
+        "strategies": {"naive": {"notes_per_concept": {"sweep": doses}}, "supplemental": {"notes_per_concept": {"sweep": doses}}},
+        "linkers": {"mention": {"max_tokens": {"sweep": [16, 25]}}},
+        "experiment": {
+            "normalization": [
+                {
+                    "corpora": ["demo_semeval", "demo_ncbi", "demo_bc5cdr"],
+                    "generators": ["smollm2", "template", "names"],
+                    "strategies": ["none", "naive", "supplemental"],
+                    "linkers": ["mention", "context", "tfidf", "exact"],
+                    "indexes": ["train", "kb", "train+kb"],
+                }
+            ],
+            "recognition": [],
+        },
+    }
+    (folder / "grid.yaml").write_text(yaml.safe_dump(overlay))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = snakemake(folder, "-n", "--quiet", "rules", "--nocolor", "--configfile", "grid.yaml")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    counts = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit()}
+    assert counts["link_baseline"] + counts["link_augmented"] == 3 * (1 + 3 * 40) * 5 * 3 == 5445
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{seconds:.1f} s of CPU, {after.ru_maxrss / 1024:.0f} MiB", file=sys.stderr)
+    assert seconds < 60 and after.ru_maxrss < 2 * 1024**2  # ru_maxrss is in KiB

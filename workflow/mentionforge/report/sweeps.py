@@ -1,0 +1,245 @@
+"""The sweep summary: every cell with what varies in it and how it ended, and per varied setting what its values give.
+
+A cell is `done`, `failed` (its log is there, its predictions are not; with the last line of the log that says why) or `not run`.
+Where a corpus has cells without predictions, its scores are made here from those that are there, so that one failed cell hides no other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentionforge import tables
+from mentionforge.config import Config, NormalizationCell, RecognitionCell, load_config, normalization_cells, recognition_cells, swept_settings
+from mentionforge.progress import say
+
+SCORES = {
+    "normalization": (("all", "acc@1"), ("seen_concept", "acc@1"), ("unseen_concept", "acc@1")),
+    "recognition": (("all", "f1"), ("seen_concept", "recall"), ("unseen_concept", "recall")),
+}
+"""Buckets and metrics of the test split that are shown, by task."""
+
+CELL = ("task", "corpus", "generator", "strategy", "system", "variant", "seed")
+PARTS = {"corpus": "corpora", "generator": "generators", "strategy": "strategies"}
+
+
+def write_sweeps(results: Path, raw: Mapping[str, Any], out: Path) -> None:
+    """Write sweeps.csv, sweeps.md and a picture per varied setting.
+
+    Args:
+        results: Results folder; any of its files may be missing.
+        raw: The merged configuration, as Snakemake has it.
+        out: Folder to write to.
+    """
+    config = load_config(raw)
+    swept = swept_settings(raw)
+    frame = cells(config, results, swept)
+    settings = [column for column in frame.columns if column.partition(".")[0] in {kind for kind, _ in swept}]
+    out.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(out / "sweeps.csv", index=False)
+    effects = {setting: effect_of(frame, setting, settings) for setting in settings}
+    (out / "sweeps.md").write_text(page(frame, effects), encoding="utf-8")
+    draw(effects, out)
+    count = frame["state"].value_counts()
+    say(", ".join(f"{n:,} cells {state}" for state, n in count.items()) + f"; {len(settings)} varied settings: {out / 'sweeps.md'}")
+
+
+def cells(config: Config, results: Path, swept: Mapping[tuple[str, str], Mapping[str, str]]) -> pd.DataFrame:
+    """One row per cell: its parts, state and last words, the values of what varies (empty where it does not concern the cell), scores."""
+    rows = []
+    found: dict[str, list[tuple[Any, Path, Path]]] = {"normalization": [], "recognition": []}
+    for cell in normalization_cells(config):
+        parts = Path(cell.corpus, cell.generator, cell.strategy, cell.linker, cell.index)
+        found["normalization"].append((cell, results / "normalization" / parts / "predictions.parquet", results / "logs/normalization" / f"{parts}.log"))
+    for run in recognition_cells(config):
+        parts = Path(run.corpus, run.generator, run.strategy, run.recognizer, run.schedule, f"seed{run.seed}")
+        found["recognition"].append((run, results / "recognition" / parts / "predictions.parquet", results / "logs/recognition" / f"{parts}.log"))
+    for task, some in found.items():
+        scores = {
+            corpus: scored(results, task, corpus, [path for cell, path, _ in some if cell.corpus == corpus])
+            for corpus in sorted({c.corpus for c, _, _ in some})
+        }
+        for cell, predictions, log in some:
+            state, words = state_of(predictions, log)
+            row = {"task": task, **_parts(cell)}
+            values = scores[cell.corpus].get(tuple(row[part] for part in CELL[2:]), {}) if state == "done" else {}
+            varied = {key: value for kind, name in _named(cell) for key, value in swept.get((kind, name), {}).items()}
+            rows.append(
+                {**row, "state": state, "error": words, **varied, **{f"{bucket} {metric}": values.get((bucket, metric)) for bucket, metric in SCORES[task]}}
+            )
+    frame = pd.DataFrame(rows)
+    first = [*CELL, "state", "error"]
+    return frame[[*first, *sorted(c for c in frame.columns if c not in first and "." in c), *(c for c in frame.columns if c not in first and "." not in c)]]
+
+
+def _parts(cell: NormalizationCell | RecognitionCell) -> dict[str, Any]:
+    """A cell's columns, as the metrics have them."""
+    fields = dataclasses.asdict(cell)
+    if isinstance(cell, NormalizationCell):
+        return {"corpus": cell.corpus, "generator": cell.generator, "strategy": cell.strategy, "system": cell.linker, "variant": cell.index, "seed": 0}
+    return {
+        "corpus": cell.corpus,
+        "generator": cell.generator,
+        "strategy": cell.strategy,
+        "system": cell.recognizer,
+        "variant": cell.schedule,
+        "seed": fields["seed"],
+    }
+
+
+def _named(cell: NormalizationCell | RecognitionCell) -> list[tuple[str, str]]:
+    """Kinds and names of the entries of a cell."""
+    common = [(kind, getattr(cell, part)) for part, kind in PARTS.items()]
+    return [*common, *([("linkers", cell.linker), ("indexes", cell.index)] if isinstance(cell, NormalizationCell) else [("recognizers", cell.recognizer)])]
+
+
+def state_of(predictions: Path, log: Path) -> tuple[str, str]:
+    """How a cell ended, and what it said last if it failed."""
+    if predictions.is_file():
+        return "done", ""
+    if not log.is_file():
+        return "not run", ""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    return "failed", (errors or lines or ["it ended without a word"])[-1][:300]
+
+
+def scored(results: Path, task: str, corpus: str, predictions: Sequence[Path]) -> dict[tuple[Any, ...], dict[tuple[str, str], float]]:
+    """Scores of the test split, by cell, bucket and metric; those of the evaluation, or made anew where a cell has failed."""
+    there = [path for path in predictions if path.is_file()]
+    table = results / "evaluation" / task / f"{corpus}.parquet"
+    if table.is_file() and len(there) == len(predictions) and all(path.stat().st_mtime <= table.stat().st_mtime for path in there):
+        return _by_cell(table)
+    if not there:
+        return {}
+    say(f"{corpus}: {len(there):,} of {len(predictions):,} {task} cells have predictions; scoring these")
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "metrics.parquet"
+        folder, spec = results / "corpora" / corpus, results / "specs/corpora" / f"{corpus}.json"
+        command = [
+            sys.executable,
+            "-m",
+            "mentionforge.cli",
+            "evaluation",
+            task,
+            "--corpus",
+            folder,
+            "--corpus-spec",
+            spec,
+            "--base",
+            results / task,
+            "--out",
+            made,
+        ]
+        done = subprocess.run([str(part) for part in [*command, *there]], capture_output=True, text=True, check=False)
+        if done.returncode:
+            say(f"warning: {corpus}: not scored: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+            return {}
+        return _by_cell(made)
+
+
+def _by_cell(table: Path) -> dict[tuple[Any, ...], dict[tuple[str, str], float]]:
+    found: dict[tuple[Any, ...], dict[tuple[str, str], float]] = {}
+    for row in tables.read(tables.METRICS, table).to_pylist():
+        if row["split"] == "test":
+            key = tuple(row[part] for part in CELL[2:])
+            found.setdefault(key, {})[row["bucket"], row["metric"]] = row["value"]
+    return found
+
+
+def effect_of(frame: pd.DataFrame, setting: str, settings: Sequence[str]) -> pd.DataFrame:
+    """What the values of a setting give: mean, least and greatest score over the cells that differ in nothing else.
+
+    Only groups of cells that are done for every value count, so that all values are compared on the same cells; `groups` is their
+    number, and `failed` the failed cells of the value.
+    """
+    concerned = frame[frame[setting].notna()].copy()
+    for part, kind in {**PARTS, "system": "linkers", "variant": "indexes"}.items():
+        # The variant's name holds the value: what is left without it names the group.
+        if setting.startswith(f"{kind}.") or (part == "system" and setting.startswith("recognizers.")):
+            concerned[part] = setting
+    others = [column for column in (*CELL, *settings) if column != setting]
+    values = list(dict.fromkeys(concerned[setting]))
+    rows = []
+    for task, some in concerned.groupby("task", sort=False):
+        keys = some[others].astype(object).fillna("").astype(str).agg("|".join, axis=1)
+        whole = some.assign(key=keys)[some["state"] == "done"].groupby("key")[setting].nunique()
+        kept = some[keys.isin(whole[whole == len(values)].index)]
+        for value in values:
+            mine = kept[kept[setting] == value]
+            failed = int(((some[setting] == value) & (some["state"] == "failed")).sum())
+            for bucket, metric in SCORES[str(task)]:
+                score = mine[f"{bucket} {metric}"].astype(float)
+                low, mean, high = (score.min(), score.mean(), score.max()) if len(score.dropna()) else (None, None, None)
+                rows.append(
+                    {"task": task, "value": value, "score": f"{bucket} {metric}", "mean": mean, "min": low, "max": high, "groups": len(mine), "failed": failed}
+                )
+    return pd.DataFrame(rows)
+
+
+def page(frame: pd.DataFrame, effects: Mapping[str, pd.DataFrame]) -> str:
+    """The summary as Markdown."""
+    lines = [
+        "# Sweep",
+        "",
+        "Scores are per cent on the test split: mean (least to greatest) over the cells that differ in nothing but the setting,",
+        "where all of its values are done.",
+        "",
+    ]
+    states = frame.groupby(["task", "state"]).size().unstack(fill_value=0)
+    lines += [f"- {task}: " + ", ".join(f"{int(n):,} {state}" for state, n in row.items() if n) for task, row in states.iterrows()]
+    failed = frame[frame["state"] == "failed"]
+    if len(failed):
+        lines += ["", "## Failed cells", "", "| task | cell | last words |", "|---|---|---|"]
+        lines += [
+            f"| {r.task} | {r.corpus}/{r.generator}/{r.strategy}/{r.system}/{r.variant} seed {r.seed} | {str(r.error).replace('|', ' ')} |"
+            for r in failed.itertuples()
+        ]
+    for setting, effect in effects.items():
+        lines += ["", f"## {setting}", ""]
+        for task, some in effect.groupby("task", sort=False) if len(effect) else ():
+            scores = list(dict.fromkeys(some["score"]))
+            lines += ["", f"| {task} | groups | failed | " + " | ".join(s.replace("_", " ") for s in scores) + " |", "|---" * (3 + len(scores)) + "|"]
+            for value, rows in some.groupby("value", sort=False):
+                shown = [_cell(rows[rows["score"] == score].iloc[0]) for score in scores]
+                lines.append(f"| {value} | {rows['groups'].iloc[0]} | {rows['failed'].iloc[0]} | " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: pd.Series) -> str:
+    return "–" if pd.isna(row["mean"]) else f"{100 * row['mean']:.1f} ({100 * row['min']:.1f} to {100 * row['max']:.1f})"
+
+
+def draw(effects: Mapping[str, pd.DataFrame], out: Path) -> None:
+    """A picture per varied setting: its values against the mean scores, with the range over the groups."""
+    import altair as alt
+    import vl_convert
+
+    from mentionforge.report.figures import config
+
+    for setting, effect in effects.items():
+        shown = effect.dropna(subset=["mean"]) if len(effect) else effect
+        if not len(shown):
+            continue
+        data = json.loads(shown.assign(**{part: 100 * shown[part].astype(float) for part in ("mean", "min", "max")}).to_json(orient="records"))
+        base = alt.Chart(alt.Data(values=data)).encode(
+            x=alt.X("value:N", title=setting, sort=list(dict.fromkeys(map(str, shown["value"])))), color=alt.Color("score:N", title=None)
+        )
+        line = base.mark_line(point=True).encode(y=alt.Y("mean:Q", title="per cent", scale=alt.Scale(zero=False)), detail="task:N")
+        band = base.mark_rule(opacity=0.4).encode(y="min:Q", y2="max:Q")
+        picture = alt.layer(band, line).properties(width=260, height=200).facet(column=alt.Column("task:N", title=None)).to_dict()
+        picture["config"] = config() | {"background": "white"}
+        (out / f"{file_name(setting)}.svg").write_text(vl_convert.vegalite_to_svg(picture), encoding="utf-8")
+
+
+def file_name(setting: str) -> str:
+    """The name of a setting's picture: generators.llm.sampling.temperature."""
+    return setting.replace("/", "-")
