@@ -33,6 +33,22 @@ def test_a_fine_tuning_killed_twice_ends_with_the_adapter_of_an_uninterrupted_on
     assert "going on after" in said and case.trained("killed") == case.trained("whole") and not checkpoints.exists()
 
 
+def test_a_fine_tuning_killed_after_its_last_update_makes_no_further_one(case, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    job = (case.folder / "finetune.json", case.model, case.folder / "pairs.parquet", case.folder / "late", case.folder / "late.csv")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(finetune, "save_adapter", kill)
+        finetune.finetune(*job)
+    assert (case.folder / "late.checkpoints" / "checkpoint-24").is_dir() and not (case.folder / "late").exists()
+    said = finish(case.finetune("late"))
+    assert "going on after 21 updates" in said and case.trained("late") == case.trained("whole")
+
+
 @pytest.mark.parametrize(("what", "moments"), [("shard", 8), ("finetune", 3)])
 def test_kills_at_random_moments_change_nothing(what, moments):
     """A few moments with a tiny model; `make test-kills` tries 20 of each with the small one."""

@@ -235,7 +235,8 @@ def _report_progress(trainer: Any, steps: int) -> None:
             if state.is_world_process_zero:
                 folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
                 (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing here reads
-                (folder / COMPLETE).touch()
+                if state.global_step < steps:  # to resume after the last update, the trainer would make one more
+                    (folder / COMPLETE).touch()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
