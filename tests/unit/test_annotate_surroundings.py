@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
@@ -114,7 +115,7 @@ def test_component_is_found_by_its_entry_point(packed, tmp_path):
 
 @pytest.fixture
 def client(annotator):
-    with TestClient(create(annotator, Limits(max_mb=0.01, max_documents=3, timeout_s=2, waiting=4)), base_url="http://localhost") as client:
+    with TestClient(create(annotator, Limits(max_mb=0.01, max_documents=3)), base_url="http://localhost") as client:
         yield client
 
 
@@ -153,18 +154,28 @@ def test_service_refuses_what_is_too_much(client):
 
 
 class Slow:
-    """An annotator that takes its time, and fails when told to."""
+    """An annotator that takes its time, waits to be let go, or fails."""
 
-    def __init__(self, seconds=0.0, error=None):
-        self.seconds, self.error, self.calls = seconds, error, []
+    def __init__(self, seconds=0.0, error=None, gate=None):
+        self.seconds, self.error, self.gate, self.calls = seconds, error, gate, []
 
     def annotate(self, texts):
         texts = list(texts)
         self.calls.append(texts)
         time.sleep(self.seconds)
+        if self.gate:
+            self.gate.wait(60)
         if self.error:
             raise self.error
         return [[] for _ in texts]
+
+
+def until(holds):
+    """Wait for something that another thread does."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_requests_at_the_same_time_are_one_batch():
@@ -183,9 +194,18 @@ def test_requests_at_the_same_time_are_one_batch():
 def test_slow_full_and_failing(annotator, caplog):
     with TestClient(create(Slow(1.0), Limits(timeout_s=0.2)), base_url="http://localhost") as client:
         assert ask(client, "x").status_code == 504
-    with TestClient(create(Slow(0.5), Limits(waiting=1)), base_url="http://localhost") as client, ThreadPoolExecutor(8) as pool:
-        codes = [a.status_code for a in pool.map(lambda _: ask(client, "x"), range(8))]
-    assert set(codes) == {200, 503}
+    gate = threading.Event()
+    slow = Slow(gate=gate)
+    service = create(slow, Limits(waiting=1))
+    with TestClient(service, base_url="http://localhost") as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, client, "x")
+        until(lambda: slow.calls)
+        second = pool.submit(ask, client, "y")
+        until(lambda: service.state.batcher.queue.full())
+        full = ask(client, "z")
+        assert full.status_code == 503 and full.headers["retry-after"]
+        gate.set()
+        assert first.result().status_code == second.result().status_code == 200
     caplog.set_level(logging.DEBUG)
     with TestClient(create(Slow(error=ValueError("Gout of Mr. Secret"))), base_url="http://localhost") as client:
         answer = ask(client, "Gout of Mr. Secret")
