@@ -518,7 +518,7 @@ def save(figures: list[Figure], out: Path) -> None:
         if parameters_of:
             whole.params = parameters_of
         chosen = "; ".join(f"{label} {values[0]}" for label, values in figure.selectors.values())
-        spec = whole.properties(title=alt.TitleParams(figure.title, subtitle=chosen or alt.Undefined)).to_dict(validate=False)
+        spec = whole.properties(title=alt.TitleParams(figure.title, subtitle=chosen or alt.Undefined, subtitleColor=INK, offset=14)).to_dict(validate=False)
         spec["datasets"] = {figure.name: records(figure.data)}
         spec["config"] = config() | {"background": "white"}
         (out / f"{figure.name}.svg").write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
