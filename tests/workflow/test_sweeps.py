@@ -10,6 +10,7 @@ import yaml
 from jobs import planned
 
 from checkout import copy_checkout, snakemake
+from mentionforge.planning import plan
 
 SMALL = {
     "strategies": {"naive": {"notes_per_concept": {"sweep": [1, 2]}}},
@@ -30,7 +31,7 @@ def test_a_failed_cell_is_shown_as_failed_and_hides_no_other(tmp_path: Path, mon
     monkeypatch.setenv("PYTHONPATH", str(folder / "workflow"))
     code = folder / "workflow/mentionforge/normalization/linking.py"
     whole = code.read_text()
-    begin = "import sys\nif any('notes_per_concept=2/exact~steps=none' in a for a in sys.argv):\n    from mentionforge.errors import UserError as E\n    raise SystemExit('error: broken here')\n"
+    begin = "import sys\nif any('notes_per_concept=2/exact~steps=none' in a for a in sys.argv):\n    raise SystemExit('error: broken here')\n"
     place = whole.index("from __future__ import annotations\n") + len("from __future__ import annotations\n")
     code.write_text(whole[:place] + begin + whole[place:])
     done = snakemake(folder, "--configfile", "sweep.yaml", check=False)
@@ -45,8 +46,7 @@ def test_a_failed_cell_is_shown_as_failed_and_hides_no_other(tmp_path: Path, mon
     # One cell alone, by its path.
     code.write_text(whole)
     cell = "results/normalization/demo_ncbi/template/naive~notes_per_concept=2/exact~steps=none/train/predictions.parquet"
-    jobs = planned(folder, cell, "--configfile", "sweep.yaml")
-    assert [job.verb for job in jobs] == ["normalization link"]
+    assert [job.rule for job in plan([cell, "--configfile", "sweep.yaml"], folder) if job.pending] == ["link_augmented"]
     snakemake(folder, "--configfile", "sweep.yaml")
     rows = pd.read_csv(folder / "results/sweeps/sweeps.csv", dtype=str, keep_default_na=False)
     assert set(rows["state"]) == {"done"} and planned(folder, "--configfile", "sweep.yaml") == []
