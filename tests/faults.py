@@ -88,9 +88,12 @@ def scheduler_killed(folder: Path, whole_s: float, moments: int) -> str:
     for _ in range(moments):
         process = start(folder)
         time.sleep(DRAW.uniform(0.2, 0.8) * whole_s)
-        came += process.poll() is None
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process.poll() is None:
+            came += 1
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        else:
+            shutil.rmtree(folder / "results")  # it had come to its end: anew
         subprocess.run(command("--unlock"), cwd=folder, env=environment(folder), check=True, capture_output=True)
     assert came, "no kill fell into the run"
     return f"{came} kills of {moments} fell into the run; `snakemake --unlock`, then the same command"

@@ -39,7 +39,7 @@ SHORT = {
             "dtype": "float32",
             "shards": 2,
             "concepts": {"max": 10},
-            "notes_per_concept": 4,
+            "notes_per_concept": 10,
             "finetune": {"max_steps": 4, "batch_size": 2, "checkpoint_steps": 1, "compute_dtype": "float32"},
             "sampling": {"max_new_tokens": 40, "batch_size": 1, "temperature": 1.5, "top_p": 1.0},
         }
@@ -133,7 +133,7 @@ def drive(process: subprocess.Popen, events: list[Event], limit_s: float) -> int
             raise RuntimeError(f"not finished in {limit_s:.0f} s")
         for event in events:
             event.look()
-        time.sleep(0.2)
+        time.sleep(0.05)
     return process.returncode
 
 

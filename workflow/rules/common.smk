@@ -45,7 +45,7 @@ if CONFIG.mirror:
 
 R = CONFIG.results
 CONFIG_DIGEST = digest(json.dumps(CONFIG.model_dump(mode="json", exclude={"results", "resources", "mirror", "report"}), sort_keys=True))
-SWEEP_CONFIG = json.dumps(config, sort_keys=True)
+SWEEP_CONFIG = json.dumps({key: value for key, value in config.items() if key not in ("report", "downloads", "resources", "mirror")}, sort_keys=True)
 SWEEPS = [f"{R}/sweeps/sweeps.csv", f"{R}/sweeps/sweeps.md"] if swept_settings(config) else []
 RESOURCES = CONFIG.resources
 RECOGNITION = recognition_cells(CONFIG)
