@@ -6,6 +6,7 @@ format asked for, errors.jsonl (one line per input that could not be annotated) 
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -89,6 +90,7 @@ def annotate(inputs: Sequence[str], annotator: Annotator, form: str, out: Path, 
         records = annotated(chunk, annotator)
         _write_part(work / f"part-{number:07d}.jsonl", records)
         summary.add(records)
+        _give_back()
         if time.monotonic() - last >= EVERY_S:
             last = time.monotonic()
             rate = (summary.documents + summary.errors - summary.resumed) / (last - begun)
@@ -111,6 +113,7 @@ def stream(inputs: Sequence[str], annotator: Annotator, options: Options, sink: 
         for r in records:
             print(json.dumps(r, ensure_ascii=False), file=errors if "error" in r else sink)
         summary.add(records)
+        _give_back()
     return summary
 
 
@@ -151,6 +154,12 @@ def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _give_back() -> None:
+    """Freed memory to the system, where the C library is glibc: it would keep what batches of all shapes leave behind."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _job(entries: Sequence[Entry], options: Options, settings: Mapping[str, Any]) -> str:
