@@ -26,12 +26,12 @@ def folder(path, value, tokens, revision):
 
 
 def test_changed_cell_and_the_setting_behind_it(tmp_path, monkeypatch, capsys):
-    a, b = folder(tmp_path / "results/a", 0.25, 25, "abc"), folder(tmp_path / "results/b", 0.75, 48, "def")
+    a, b = folder(tmp_path / "results/a", 0.25, 25, "0012e4"), folder(tmp_path / "results/b", 0.75, 48, "def")
     assert changed_settings(a, b) == [("linkers/mention: window.max_tokens", 25, 48)]
     cells = changed_cells(a, b)
     assert set(cells["system"]) == {"mention"} and cells["difference"].tolist() == [0.5, 0.5]
     monkeypatch.chdir(tmp_path)
-    compare_results(folder_of("abc"), folder_of("results/b"))
+    compare_results(folder_of("0012"), folder_of("results/b"))
     printed = capsys.readouterr().out
     assert "25 -> 48" in printed and "25.0 -> 75.0 (+50.0, n=50); settings of mention" in printed and "context" not in printed
     with pytest.raises(UserError, match="no results"):

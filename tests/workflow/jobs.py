@@ -6,6 +6,24 @@ from typing import NamedTuple
 
 from checkout import snakemake
 
+ALL_OF_DEMO_NCBI = {
+    "corpora read": 1,
+    "corpora leakage": 2,
+    "corpora cards": 1,
+    "augmentation choose": 4,
+    "normalization embed-corpus": 2,
+    "normalization search-kb": 2,
+    "normalization link": 30,
+    "recognition train": 2,
+    "evaluation normalization": 1,
+    "evaluation recognition": 1,
+    "evaluation compare": 2,
+    "report summary": 1,
+    "report tidy": 1,
+    "report page": 1,
+}
+"""Jobs of the mini experiment that read the corpus demo_ncbi, or what is made of it: nothing of the other corpus, the generators or the knowledge base."""
+
 
 class Job(NamedTuple):
     """A planned job: `stage verb` (or `spec`), and its whole command."""

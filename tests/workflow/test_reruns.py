@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jobs import planned
+from jobs import ALL_OF_DEMO_NCBI, planned
 
 from checkout import BIN, ROOT
 from mentionforge.config import merge
@@ -126,22 +126,6 @@ def test_settings(row: str, checkout: Path) -> None:
     assert overlay(checkout, change) == expected
 
 
-ALL_OF_DEMO_NCBI = {
-    "corpora read": 1,
-    "corpora leakage": 2,
-    "corpora cards": 1,
-    "augmentation choose": 4,
-    "normalization embed-corpus": 2,
-    "normalization search-kb": 2,
-    "normalization link": 30,
-    "recognition train": 2,
-    "evaluation normalization": 1,
-    "evaluation recognition": 1,
-    "evaluation compare": 2,
-    "report summary": 1,
-    "report tidy": 1,
-    "report page": 1,
-}
 EVERYTHING = {
     "kb extract": 1,
     "corpora read": 2,

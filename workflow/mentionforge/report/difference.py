@@ -39,7 +39,8 @@ def folder_of(name: str) -> Path:
     if (Path(name) / "summary" / "metrics.csv").is_file():
         return Path(name)
     for path in sorted(Path().glob("results*/**/summary/metrics.csv")):
-        if str(pd.read_csv(path, usecols=["git_revision"], nrows=1)["git_revision"].iloc[0]).startswith(name):
+        revision = pd.read_csv(path, usecols=["git_revision"], nrows=1, dtype=str)["git_revision"].iloc[0]  # hexadecimal, not a number
+        if str(revision).startswith(name):
             return path.parents[1]
     raise UserError("no results", name, "it is neither a folder with summary/metrics.csv nor a revision of one below results", "run snakemake first")
 
@@ -53,11 +54,12 @@ def changed_settings(a: Path, b: Path) -> list[tuple[str, Any, Any]]:
 
 def changed_cells(a: Path, b: Path) -> pd.DataFrame:
     """Test scores over all mentions that differ, with the difference `b` minus `a`, largest first; `origin` names digests that differ, too."""
-    frames = [pd.read_csv(f / "summary" / "metrics.csv", keep_default_na=False, na_values=[""]) for f in (a, b)]
+    origins = ("corpus_digest", "kb_digest", "model_revision", "git_revision")
+    text = dict.fromkeys(origins, str)
+    frames = [pd.read_csv(f / "summary" / "metrics.csv", keep_default_na=False, na_values=[""], dtype=text) for f in (a, b)]
     frames = [f[(f["split"] == "test") & f["metric"].isin(SHOWN)] for f in frames]
     merged = frames[0].merge(frames[1], on=KEY, suffixes=("_a", "_b"))
     merged["difference"] = merged["value_b"] - merged["value_a"]
-    origins = ("corpus_digest", "kb_digest", "model_revision", "git_revision")
     merged["origin"] = ["; ".join(o for o in origins if row[f"{o}_a"] != row[f"{o}_b"] and pd.notna(row[f"{o}_b"])) for _, row in merged.iterrows()]
     merged = merged[merged["difference"].abs() > 1e-12]
     return merged.reindex(merged["difference"].abs().sort_values(ascending=False).index)
