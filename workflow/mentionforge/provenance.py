@@ -61,6 +61,20 @@ def digesting() -> Iterator[Callable[[Iterable[str | Path]], None]]:
         thread.join()
 
 
+def digested(path: Path, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same chunks of a file, which `sha256_file` knows once all of them were taken, if the file did not change meanwhile."""
+    if (key := _identity(path)) in _digests:
+        yield from chunks
+        return
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
+        yield chunk
+    if size == key[1] and _identity(path) == key:
+        _digests[key] = digest.hexdigest()
+
+
 def _identity(path: str | Path) -> tuple[str, int, int, int]:
     stat = Path(path).stat()
     return os.fspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mentionforge import tables
 from mentionforge.config import RrfKb, read_spec
@@ -50,10 +52,10 @@ def extract(spec: Path, out: Path) -> dict[str, Any]:
     # The tables themselves say which release they come from, under which settings, and how many rows went in and out.
     counts = {"rows_out": {table.name: len(getattr(found, table.name)) for table in TABLES}}
     provenance = stamp("kb extract", {"spec": spec, **found.inputs}, settings=entry.model_dump(mode="json", exclude={"path"}), funnel=found.funnel, **counts)
-    with ThreadPoolExecutor(1) as beside:  # both leave the interpreter free
+    with ThreadPoolExecutor(2) as beside:  # all of it leaves the interpreter free
         counting = beside.submit(summary, found.concepts, found.names, found.definitions, found.xrefs, found.retired)
-        for table in TABLES:
-            tables.write(table, out / f"{table.name}.parquet", getattr(found, table.name), provenance)
+        for written in [beside.submit(tables.write, table, out / f"{table.name}.parquet", getattr(found, table.name), provenance) for table in TABLES]:
+            written.result()
     stats = {"kb": counting.result(), "funnel": found.funnel, "inputs": provenance["inputs"]}
     write_json(out / "stats.json", stats)
     told = stats["kb"]
@@ -87,7 +89,13 @@ def summary(concepts: pa.Table, names: pa.Table, definitions: pa.Table, xrefs: p
         def one(sql: str) -> int:
             return int(db.execute(sql).fetchall()[0][0])
 
-        db.execute("CREATE TEMP TABLE by_code AS SELECT source, code, min(cui) <> max(cui) AS ambiguous FROM xrefs GROUP BY source, code")
+        # Rows of a code stand together (`tables.XREFS.key`), and its CUIs in order: it has several if the next row is of the same code and another CUI.
+        sources = xrefs["source"]
+        same_code = _repeats(sources) & _repeats(xrefs["code"])
+        first = ~same_code
+        other = np.flatnonzero(same_code & ~_repeats(xrefs["cui"]))
+        ambiguous_codes = np.zeros(len(xrefs), bool)
+        ambiguous_codes[np.flatnonzero(first)[np.searchsorted(np.flatnonzero(first), other, side="right") - 1]] = True
         distinct, ambiguous = db.execute(
             "SELECT count(*), count(*) FILTER (ambiguous) FROM (SELECT min(cui) <> max(cui) AS ambiguous FROM names GROUP BY name)"
         ).fetchall()[0]
@@ -102,7 +110,20 @@ def summary(concepts: pa.Table, names: pa.Table, definitions: pa.Table, xrefs: p
             "definitions_by_source": counted("SELECT source, count(*) FROM definitions GROUP BY source"),
             "retired_by_relation": counted("SELECT relation, count(*) FROM retired GROUP BY relation"),
             "xrefs": len(xrefs),
-            "codes_by_source": counted("SELECT source, count(*) FROM by_code GROUP BY source"),
+            "codes_by_source": _by_source(sources, first),
             "xrefs_by_map": counted("SELECT source || ' ' || via, n FROM (SELECT source, via, count(*) AS n FROM xrefs GROUP BY source, via)"),
-            "ambiguous_codes": counted("SELECT source, count(*) FROM by_code WHERE ambiguous GROUP BY source"),
+            "ambiguous_codes": _by_source(sources, ambiguous_codes),
         }
+
+
+def _repeats(column: pa.ChunkedArray) -> np.ndarray:
+    """Whether each value is the same as the one before."""
+    if not len(column):
+        return np.zeros(0, bool)
+    return np.append(False, pc.equal(column[1:], column[:-1]).to_numpy())
+
+
+def _by_source(sources: pa.ChunkedArray, chosen: np.ndarray) -> dict[str, int]:
+    """Rows chosen, by their source."""
+    counts = pc.value_counts(sources.filter(pa.array(chosen)))
+    return {pair["values"]: pair["counts"] for pair in counts.to_pylist()}

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mentionforge.errors import UserError
+from mentionforge.provenance import digested
 
 PACKED = 100
 """No RRF file packs to less than a hundredth of its size (real ones: a fifth to a tenth); more is a zip bomb."""
@@ -56,11 +57,14 @@ class Member:
     path: Path | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """The unpacked bytes, in order.
+        """The unpacked bytes, in order; a plain file read to its end is digested on the way (`provenance.digested`).
 
         Raises:
             UserError: The packed data are broken, or unpack to far more than a text can.
         """
+        return self._chunks() if self.path is None else digested(self.path, self._chunks())
+
+    def _chunks(self) -> Iterator[bytes]:
         limit = GRACE + PACKED * sum(piece.packed for piece in self.pieces)
         total = 0
         for piece in self.pieces:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ from mentionforge.errors import UserError
 from mentionforge.kb.extracted import Extracted
 from mentionforge.kb.release import Member, Release, open_release
 from mentionforge.kb.semantics import GROUPS
-from mentionforge.kb.sieve import ByCui, Wanted, by_tui, regular_types, sieve
+from mentionforge.kb.sieve import ByCui, ByTui, Wanted, sieve
 from mentionforge.progress import say
 from mentionforge.provenance import digesting
 
@@ -76,7 +77,8 @@ def read(entry: RrfKb) -> Extracted:
     with tempfile.TemporaryDirectory(prefix="mentionforge-kb-") as folder, duckdb.connect() as db, digesting() as digest:
         scratch = Path(folder)
         release = open_release(Path(entry.path), tuple(COLUMNS), scratch)
-        digest(release.inputs.values())  # beside the rest, as it takes a sixth of the computing and no result waits for it
+        read_whole = {member.path for member in release.members.values()}  # those are digested as they are read
+        digest(path for path in release.inputs.values() if path not in read_whole)  # beside the rest, as no result waits for it
         _check_release(release)
         db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {THREADS}; SET temp_directory = '{folder}/duckdb'; SET preserve_insertion_order = false")
         db.execute("SET enable_progress_bar = false; CREATE TYPE outcomes AS ENUM ('language', 'suppressed', 'source', 'empty name', 'name')")
@@ -117,19 +119,21 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     Of rows in other languages, which give nothing but the language of a definition, those of concepts without any are only counted.
     """
     types = entry.semantic_types or tuple(GROUPS[entry.semantic_group] if entry.semantic_group else ())
-    db.execute("CREATE TEMP TABLE ranks (sab VARCHAR, tty VARCHAR, rank INTEGER)")
+    db.execute("CREATE TABLE ranks (sab VARCHAR, tty VARCHAR, rank INTEGER)")
     if ranks := _ranks(release):
         db.executemany("INSERT INTO ranks VALUES (?, ?, ?)", ranks)
-    sty = _sieved(release, "MRSTY", by_tui(types) if types else None, scratch, rows)
-    regular = regular_types(scratch / "MRSTY.RRF", len(COLUMNS["MRSTY"])) if types else None
-    if regular:
-        db.register("by_number", _types(*regular))
-        db.execute("CREATE TEMP TABLE types AS FROM by_number")
+    by_tui = ByTui(types, len(COLUMNS["MRSTY"])) if types else None
+    if by_tui:
+        _pass(release, "MRSTY", by_tui, None, rows)
+    if by_tui and by_tui.regular and len(by_tui.pairs()):
+        db.register("by_number", _types(by_tui.pairs()))
+        db.execute("CREATE TABLE types AS FROM by_number")
         db.unregister("by_number")
     else:
+        sty = _sieved(release, "MRSTY", by_tui, scratch, rows)
         wanted = "true" if not types else "list_contains($types, TUI)"
         db.execute(
-            f"CREATE TEMP TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {sty} WHERE {wanted} GROUP BY CUI",
+            f"CREATE TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {sty} WHERE {wanted} GROUP BY CUI",
             {"types": list(types)} if types else {},
         )
     if not _one(db, "SELECT count(*) FROM types"):
@@ -146,7 +150,7 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     sources += [f"c.SAB NOT IN ({_literals(entry.include_sources)})"] if entry.include_sources else []
     db.execute(
         f"""
-        CREATE TEMP TABLE atoms AS
+        CREATE TABLE atoms AS
         SELECT c.CUI AS cui, LAT = 'ENG' AS english, TS IS DISTINCT FROM 'P' AS ts, STT IS DISTINCT FROM 'PF' AS stt, ISPREF IS DISTINCT FROM 'Y' AS ispref,
                AUI AS aui, c.SAB AS sab, c.TTY AS tty, CODE AS code, STR AS str, coalesce(-rank, 1) AS rank,
                coalesce(SUPPRESS IN ({_literals(entry.suppress)}), false) AS suppressed,
@@ -168,9 +172,9 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     return _Loaded(definitions, chosen.foreign if chosen else 0, sorted(lost))
 
 
-def _types(cuis: np.ndarray, tuis: np.ndarray) -> pa.Table:
-    """CUIs and the sorted, distinct types of each, from the numbers of both."""
-    pairs = np.sort(cuis << 10 | tuis)  # rows lie in order already, so this is many times faster than to find distinct ones by hashing
+def _types(pairs: np.ndarray) -> pa.Table:
+    """CUIs and the sorted, distinct types of each, from the numbers of both (`ByTui.pairs`)."""
+    pairs = np.sort(pairs)  # rows lie in order already, so this is many times faster than to find distinct ones by hashing
     pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
     owners = pairs >> 10
     first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
@@ -195,7 +199,7 @@ def _select(
     """The five tables of a knowledge base, sorted by key, and the drops of each file by reason, which sum to its rows."""
     db.execute(
         """
-        CREATE TEMP TABLE preferred AS
+        CREATE TABLE preferred AS
         SELECT cui, min(struct_pack(language, rank, ts, stt, ispref, name := str)).name AS name FROM atoms WHERE outcome = 'name' GROUP BY cui
         """
     )
@@ -204,35 +208,38 @@ def _select(
     if loaded.definitions:
         drops["MRDEF"] = _definitions(db, entry, loaded.definitions, rows)
     else:
-        db.execute("CREATE TEMP TABLE definitions (cui VARCHAR, rank BIGINT, source VARCHAR, definition VARCHAR)")
+        db.execute("CREATE TABLE definitions (cui VARCHAR, rank BIGINT, source VARCHAR, definition VARCHAR)")
     if entry.require_definition:
         drops["MRSTY"]["concepts without a definition"] = _one(db, "SELECT count(*) FROM preferred ANTI JOIN definitions USING (cui)")
         db.execute("DELETE FROM preferred WHERE cui NOT IN (SELECT cui FROM definitions)")
-    found: dict[str, pa.Table] = {}
-    found["names"], drops["MRCONSO"] = _names(db, entry, loaded, rows)
-    found["xrefs"] = _sorted(
-        db,
-        tables.XREFS,
-        f"""
-        SELECT sab AS source, CASE WHEN contains(code, ':') THEN regexp_replace(code, '^[A-Za-z_]+:', '') ELSE code END AS code, cui, 'MRCONSO' AS via
-        FROM atoms SEMI JOIN preferred USING (cui)
-        WHERE english AND NOT suppressed AND sab IN ({_literals(entry.xref_sources)}) AND code IS NOT NULL AND code <> 'NOCODE'
-        """,
-    )
-    db.execute("DROP TABLE atoms")
-    found["concepts"] = _sorted(
-        db,
-        tables.CONCEPTS,
-        """
-        SELECT cui, name AS preferred_name, definition, semantic_types
-        FROM preferred JOIN types USING (cui) LEFT JOIN (FROM definitions WHERE rank = 1) USING (cui)
-        """,
-    )
-    found["definitions"] = _sorted(db, tables.DEFINITIONS, "FROM definitions")
-    db.execute("CREATE TEMP TABLE retired (retired VARCHAR, relation VARCHAR, cui VARCHAR)")
-    if "MRCUI" in release.members:
-        drops["MRCUI"] = _retired(db, release, scratch, rows)
-    found["retired"] = _sorted(db, tables.RETIRED, "FROM retired")
+    with ThreadPoolExecutor(1) as beside:  # half of the sorting is done by one thread of DuckDB's, so that two queries at a time fill both cores
+        names = beside.submit(_names, db.cursor(), entry, loaded, rows)
+        found = {
+            "xrefs": _sorted(
+                db,
+                tables.XREFS,
+                f"""
+                SELECT sab AS source, CASE WHEN contains(code, ':') THEN regexp_replace(code, '^[A-Za-z_]+:', '') ELSE code END AS code, cui,
+                       'MRCONSO' AS via
+                FROM atoms SEMI JOIN preferred USING (cui)
+                WHERE english AND NOT suppressed AND sab IN ({_literals(entry.xref_sources)}) AND code IS NOT NULL AND code <> 'NOCODE'
+                """,
+            ),
+            "concepts": _sorted(
+                db,
+                tables.CONCEPTS,
+                """
+                SELECT cui, name AS preferred_name, definition, semantic_types
+                FROM preferred JOIN types USING (cui) LEFT JOIN (FROM definitions WHERE rank = 1) USING (cui)
+                """,
+            ),
+            "definitions": _sorted(db, tables.DEFINITIONS, "FROM definitions"),
+        }
+        db.execute("CREATE TABLE retired (retired VARCHAR, relation VARCHAR, cui VARCHAR)")
+        if "MRCUI" in release.members:
+            drops["MRCUI"] = _retired(db, release, scratch, rows)
+        found["retired"] = _sorted(db, tables.RETIRED, "FROM retired")
+        found["names"], drops["MRCONSO"] = names.result()
     return found, drops
 
 
@@ -255,7 +262,7 @@ def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: _Loaded, rows: d
     if entry.max_names_per_concept:
         db.execute(
             f"""
-            CREATE TEMP TABLE kept AS
+            CREATE TABLE kept AS
             WITH placed AS (
                 SELECT cui, str, row_number() OVER (PARTITION BY cui ORDER BY {PREFERENCE}) AS place
                 FROM atoms SEMI JOIN preferred USING (cui) WHERE outcome = 'name')
@@ -292,7 +299,7 @@ def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, file: str, rows: d
     # An atom's language is its definition's; MRDEF itself has none. An atom that MRCONSO lacks says nothing, so the definition stays.
     db.execute(
         f"""
-        CREATE TEMP TABLE told AS
+        CREATE TABLE told AS
         SELECT d.CUI AS cui, CASE WHEN list_contains($suppress, SUPPRESS) THEN 'suppressed'
                                   WHEN (d.AUI, d.CUI) IN (SELECT (aui, cui) FROM atoms WHERE language = 0) THEN 'language'
                                   WHEN DEF IS NULL THEN 'empty definition'
@@ -303,7 +310,7 @@ def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, file: str, rows: d
     )
     db.execute(
         """
-        CREATE TEMP TABLE definitions AS
+        CREATE TABLE definitions AS
         WITH sources AS (SELECT sab, max(rank) AS best FROM ranks GROUP BY sab),
         once AS (SELECT cui, sab, definition, min(atui) AS atui FROM told WHERE outcome = 'definition' GROUP BY cui, sab, definition)
         SELECT cui, row_number() OVER (PARTITION BY cui ORDER BY nullif(coalesce(list_position($first, sab), 0), 0) NULLS LAST,
@@ -326,7 +333,7 @@ def _retired(db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, row
     """Fill the table `retired`; returns the drops of MRCUI."""
     db.execute(
         f"""
-        CREATE TEMP TABLE moved AS
+        CREATE TABLE moved AS
         SELECT CUI1, coalesce(CUI2, '') AS cui2, coalesce(REL, '') AS rel, CUI1 IN (SELECT cui FROM preferred) AS current,
                coalesce(CUI2 IN (SELECT cui FROM preferred), false) AS known, coalesce(REL = 'DEL' AND CUI2 IS NULL, false) AS deleted
         FROM {_sieved(release, "MRCUI", None, scratch, rows)};
@@ -352,12 +359,22 @@ def _sieved(release: Release, name: str, wanted: Wanted | None, scratch: Path, r
     """
     member = release.members[name]
     target = None if wanted is None and member.path else scratch / f"{name}.RRF"
+    _pass(release, name, wanted, target, rows)
+    return _rows(target or member.path, name)  # type: ignore[arg-type]
+
+
+def _pass(release: Release, name: str, wanted: Wanted | None, target: Path | None, rows: dict[str, int]) -> None:
+    """One pass over a file of the release, which checks it; the number of its rows goes to `rows`.
+
+    Raises:
+        UserError: A row has a wrong number of fields or is not UTF-8.
+    """
+    member = release.members[name]
     found = sieve(member, len(COLUMNS[name]), wanted, target)
     if not found.sound:
         _find_bad_row(member, len(COLUMNS[name]))
         raise UserError("broken file", member.where, "its bars and line ends do not add up", INCOMPLETE)
     rows[name] = found.rows
-    return _rows(target or member.path, name)  # type: ignore[arg-type]
 
 
 def _rows(path: Path, file: str) -> str:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +39,7 @@ class Sieved(NamedTuple):
 
 
 def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | None) -> Sieved:
-    """Count the rows of a file, and write those that are wanted to `target`.
+    """Count the rows of a file, choose those that are wanted, and write them to `target`.
 
     Each block must be UTF-8. Its bars and line ends are counted together, not row by row: a row with a bar too few and one with a bar too
     many hide each other if they lie within the same two megabytes. Those that are kept are parsed afterwards, and found then.
@@ -48,7 +48,7 @@ def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | Non
         member: The file.
         fields: Fields of a row, each closed by a bar.
         wanted: Which rows are kept; none: all.
-        target: File to write; none: only count.
+        target: File to write them to; none: no file.
     """
     rows = kept = 0
     sound = True
@@ -69,13 +69,14 @@ def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | Non
                 last = np.where((block[ends - 1] == RETURN) & (ends > starts + 1), ends - 2, ends - 1)
                 good = int(np.count_nonzero((block[last] == BAR) & (ends > starts)))
             sound = sound and bars == len(ends) * fields and good == len(ends) and _is_utf8(data)
-            if handle is None:
-                continue
-            if wanted is None:
+            if wanted is not None:
+                keep = wanted(block, starts)
+                kept += int(np.count_nonzero(keep))
+                if handle is not None:
+                    handle.writelines(_stretches(data, starts, keep))
+            elif handle is not None:
                 handle.write(data.data)
                 kept += len(ends)
-            else:
-                kept += _write_runs(handle, data, starts, wanted(block, starts))
     return Sieved(rows, kept, sound)
 
 
@@ -104,13 +105,12 @@ def _line_ends(data: np.ndarray, scratch: np.ndarray) -> np.ndarray:
     return places * 8 + ((hits * np.uint64(0x0001020304050607)) >> np.uint64(56)).astype(np.int64)
 
 
-def _write_runs(handle: BinaryIO, data: np.ndarray, starts: np.ndarray, keep: np.ndarray) -> int:
-    """Write the rows kept, a stretch of neighbouring rows at a time; returns their number."""
+def _stretches(data: np.ndarray, starts: np.ndarray, keep: np.ndarray) -> Iterator[memoryview]:
+    """The rows kept, a stretch of neighbouring rows at a time."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]]).astype(np.int8)))
     places = np.append(starts, len(data))[edges].tolist()
     view = data.data
-    handle.writelines(view[a:b] for a, b in zip(places[::2], places[1::2], strict=True))
-    return int(np.count_nonzero(keep))
+    return (view[a:b] for a, b in zip(places[::2], places[1::2], strict=True))
 
 
 class ByCui:
@@ -171,46 +171,47 @@ def _decimal(words: np.ndarray) -> np.ndarray:
     return ((words + np.uint64(0x0606060606060600)) & np.uint64(0xF0F0F0F0F0F0F000)) == np.uint64(0x3030303030303000)
 
 
-def regular_types(file: Path, fields: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Number of the CUI and of the TUI of each row of MRSTY, read without a parser.
+class ByTui:
+    """Rows whose first field looks like a CUI and whose second is one of the TUIs.
 
-    None if a row does not start as UMLS writes them (C0000012|T047|), or has not exactly so many closed fields: the parser is to judge then.
+    Both are read on the way, so that MRSTY needs no parser, as long as all rows kept are as UMLS writes them (C0000012|T047|…, with the right number
+    of bars). Where one is not, `regular` becomes false, and the parser is to judge.
     """
-    block = np.fromfile(file, np.uint8)
-    if not len(block) or block[-1] != NEWLINE:
-        return None
-    ends = np.flatnonzero(block == NEWLINE)
-    bars = np.flatnonzero(block == BAR)
-    if len(bars) != len(ends) * fields or not np.array_equal(bars[fields - 1 :: fields], ends - 1):
-        return None
-    starts = np.append(0, ends[:-1] + 1)
-    if np.any(bars[::fields] != starts + 8) or np.any(bars[1::fields] != starts + 13) or RETURN in block:
-        return None
-    words = _words(block)[starts]
-    cuis, shaped = _numbers(words)
-    codes = block[starts[:, None] + np.arange(9, 13)]  # [rows, 4] T and three digits
-    if not (shaped & _decimal(words)).all() or np.any(codes[:, 0] != ord("T")) or np.any((codes[:, 1:] & 0xF0) != 0x30):
-        return None
-    digits = (codes[:, 1:] & 15).astype(np.int64)
-    if np.any(digits > 9):
-        return None
-    return cuis, digits @ np.array([100, 10, 1])
 
+    def __init__(self, tuis: tuple[str, ...], fields: int) -> None:
+        self.fields, self.regular = fields, True
+        self._found: list[np.ndarray] = []
+        self.table = np.zeros(1 << 12, bool)
+        self.table[[int(tui[1:]) for tui in tuis if len(tui) == 4 and tui[1:].isdecimal()]] = True
 
-def by_tui(tuis: tuple[str, ...]) -> Wanted:
-    """Rows whose first field looks like a CUI and whose second is one of the TUIs."""
-    table = np.zeros(1 << 12, bool)
-    table[[int(tui[1:]) for tui in tuis if len(tui) == 4 and tui[1:].isdecimal()]] = True
-
-    def wanted(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    def __call__(self, block: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Whether each row is kept, as `Wanted`."""
         words = _words(block)[starts + 8]  # |T047|
         number = np.zeros(len(words), np.uint64)
         for place in range(2, 5):
             number = number * np.uint64(10) + ((words >> np.uint64(8 * place)) & np.uint64(15))
         regular = (words & np.uint64(0x0000FFF0F0F0FFFF)) == np.uint64(0x00007C303030547C)
-        return table[number] | ~regular
+        keep = self.table[number] | ~regular
+        if self.regular:
+            chosen = np.flatnonzero(keep)
+            cuis = _words(block)[starts[chosen]]
+            numbers, shaped = _numbers(cuis)
+            digits = (words[chosen] >> np.uint64(16)) & np.uint64(0x0F0F0F)
+            decimal = ((digits + np.uint64(0x060606)) & np.uint64(0x101010)) == 0
+            text = np.frombuffer(b"".join(_stretches(block[:-MARGIN], starts, keep)), np.uint8)
+            self.regular = bool((regular[chosen] & shaped & _decimal(cuis) & decimal).all()) and self._closed(text, len(chosen))
+            self._found.append(numbers << 10 | number[chosen].astype(np.int64))
+        return keep
 
-    return wanted
+    def _closed(self, text: np.ndarray, rows: int) -> bool:
+        """Whether each of the rows has its number of bars, the last one at its end, and no carriage return."""
+        ends = np.flatnonzero(text == NEWLINE)
+        bars = np.flatnonzero(text == BAR)
+        return len(ends) == rows and len(bars) == rows * self.fields and np.array_equal(bars[self.fields - 1 :: self.fields], ends - 1) and RETURN not in text
+
+    def pairs(self) -> np.ndarray:
+        """Number of the CUI, times 1024, plus number of the TUI, of each row kept, in the order of the file."""
+        return np.concatenate(self._found) if self._found else np.zeros(0, np.int64)
 
 
 def _words(block: np.ndarray) -> np.ndarray:
