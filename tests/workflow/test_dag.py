@@ -19,6 +19,8 @@ from mentionforge.planning import plan
 from mentionforge.report.rulegraph import picture
 from mentionforge.status import gpu_rules
 
+ON_TOP = {"config/schedules.yaml": "config/open.yaml"}
+"""Shipped configs that go on top of another one."""
 OVERLAYS = sorted(p.relative_to(ROOT).as_posix() for p in [*(ROOT / "config").glob("*.yaml"), ROOT / "tests" / "mini.yaml"])
 MINI = ("--configfile", "tests/mini.yaml")
 SPEC, EVALUATE, COMPARE, SUMMARY = "spec", "evaluation normalization", "evaluation compare", "report summary"
@@ -33,9 +35,10 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
     """Every shipped config validates and plans each cell once, in a checkout without results, weights or downloads."""
     folder = copy_checkout(tmp_path / "checkout")
     (folder / "resources" / "models").unlink(missing_ok=True)
-    jobs = planned(folder, *(("--configfile", overlay) if overlay else ()))
+    files = [file for file in (ON_TOP.get(overlay), overlay) if file]
+    jobs = planned(folder, *(("--configfile", *files) if files else ()))
     raw: dict = {}
-    for file in ["config.yaml", *([overlay] if overlay else [])]:
+    for file in ["config.yaml", *files]:
         merge(raw, yaml.safe_load((ROOT / file).read_text()))
     config = load_config(raw)
     count = Counter(job.verb for job in jobs)
