@@ -32,6 +32,7 @@ ENCODERS = {
     "context": {"kind": "context", "model": "minilm", "pooling": "mean", "max_tokens": 32},
 }
 INDEXES = {"train+kb": {"sources": ["train", "kb"]}, "coded": {"sources": ["kb"], "prefer_xrefs": ["OMIM"], "require_xrefs": ["MSH", "OMIM"]}}
+CELL = "recognition/c/none/none/dictionary/untrained/seed0"
 KB = {"source": "ontologies", "mondo": "x"}
 CORPUS = {"reader": "pubtator", "kb": "k", "splits": {"train": ["a"], "test": ["b"]}}
 
@@ -107,6 +108,33 @@ def make(folder: Path, minilm: Path | None = None, kb: dict = KB, corpus: dict =
             codes = more["xrefs"] if "prefer_xrefs" in INDEXES[index] else None
             link(linker, index_spec, embedded / "corpus.c/entries.parquet", out / "predictions.parquet", out / "calibration.parquet", more["kb"], found, codes)
     return results
+
+
+def untrained(folder: Path) -> Path:
+    """A recognizer with random weights, small and in no need of a download; returns its folder."""
+    from string import ascii_lowercase
+
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
+
+    from mentionforge.recognition.tagger import Tagger
+
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    vocabulary = [*special.values(), *ascii_lowercase, *("##" + c for c in ascii_lowercase)]
+    words = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=514,
+        num_labels=3,
+    )
+    tagger = Tagger(BertForTokenClassification(config), PreTrainedTokenizerFast(tokenizer_object=words, **special), 510, 64)
+    tagger.save(folder / "recognizer", {})
+    return folder / "recognizer"
 
 
 def linked(results: Path, linker: str, index: str) -> dict[str, list[tuple[str, float]]]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import annotating
-from annotating import TESTS, linked
+from annotating import CELL, TESTS, linked
 from mentionforge import tables
 from mentionforge import text as units
 from mentionforge.annotate import bundle, cells, reading, run, writing
@@ -24,9 +24,8 @@ from mentionforge.corpora.published import Tally
 from mentionforge.corpora.readers import READERS
 from mentionforge.errors import UserError
 from mentionforge.evaluation.normalization import evaluate
+from mentionforge.normalization import loaded
 from mentionforge.normalization.fusion import fuse
-
-CELL = "recognition/c/none/none/dictionary/untrained/seed0"
 
 
 @pytest.fixture(scope="module")
@@ -447,6 +446,51 @@ def test_licensed_text_must_be_asked_for(tmp_path):
             bundle.read(results / "b")
         assert what in (results / "b/README.md").read_text()
         bundle.read(results / "b", licensed_text=True)
+
+
+# -------------------------------------------------------------------------------------------------------------------- memory
+
+
+MANY = r"""
+import ctypes, dataclasses, random, sys
+from pathlib import Path
+from annotating import CELL, untrained
+from mentionforge.annotate import cells
+from mentionforge.annotate.pipeline import Annotator
+
+found = cells.find(Path(sys.argv[1]) / CELL, linker="exact/train+kb")
+annotator = Annotator(dataclasses.replace(found, recognizer=untrained(Path(sys.argv[2])), dictionary=None, dtype="bfloat16"))
+rng = random.Random(1)
+for i in range(360):
+    list(annotator.annotate(["\n\n".join(" ".join("b" * rng.randrange(3, 300)) for _ in range(rng.randrange(1, 9)))]))
+    if i % 120 == 119:
+        ctypes.CDLL(None).malloc_trim(0)
+        with open("/proc/self/statm") as handle:
+            print(int(handle.read().split()[1]) * 4096 // 2**20)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_memory_does_not_grow_with_shapes(results, tmp_path):
+    """Documents of ever new lengths in mixed precision: about 8 MiB from the 120th to the 360th, and 280 with the caches of kernels as they come."""
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("CACHE_CAPACITY")} | {"OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(annotating.__file__).parent), *sys.path])
+    done = subprocess.run([sys.executable, "-c", MANY, str(results), str(tmp_path)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    first, _, last = map(int, done.stdout.split())
+    assert last - first < 70, done.stdout
+
+
+def test_rankings_are_remembered_within_bounds(results, monkeypatch):
+    """However many mentions come: no more candidates are kept than allowed, and what is forgotten is searched again."""
+    annotator = Annotator(cells.find(results / CELL, linker="tfidf/train+kb"), top=3)
+    expected = list(annotator.annotate(TESTS))
+    assert len(annotator.linker._known) > 2
+    monkeypatch.setattr(loaded, "REMEMBERED", 6)
+    for _ in range(2):
+        for text, mentions in zip(TESTS, expected, strict=True):
+            assert list(annotator.annotate([text])) == [mentions]
+            assert len(annotator.linker._known) <= 2
 
 
 def test_killed_processes(results, tmp_path):

@@ -13,6 +13,7 @@ Offsets are 0-based characters of the text given, end exclusive.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,13 @@ LONGEST = 100_000
 
 AT_A_TIME = 400_000
 """Characters that are recognized and linked together."""
+
+KERNELS = 64
+"""Compiled kernels kept at most by each of the two caches below: one pass over a model needs a dozen."""
+
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""oneDNN's own cache, and that of torch's bridge to it. On a CPU in bfloat16 each shape of a batch has kernels of its own, a third of a MiB each, and by
+default each cache keeps 1,024: memory would grow by 600 MiB over some thousands of documents."""
 
 _GAP = re.compile(r"\n[ \t\r]*\n\s*")
 _BREAKS = (re.compile(r"\n"), re.compile(r"[.!?]\s"), re.compile(r"\s"))
@@ -163,6 +171,8 @@ class Annotator:
             nil_threshold: Instead of that of the materials.
             context: Reads negation and the like; none: not read.
         """
+        for name in KERNEL_CACHES:  # read when torch first computes; what the user has set stays
+            os.environ.setdefault(name, str(KERNELS))
         self.materials, self.top, self.context = materials, top, context
         self.nil_threshold = materials.nil_threshold if nil_threshold is None else nil_threshold
         self.recognizer: Recognizer

@@ -24,8 +24,8 @@ from mentionforge.normalization.fusion import combined, lists_of, ranked
 from mentionforge.normalization.linking import SearchingLinker, admit, inputs_of, preference_of, vectors_of
 from mentionforge.normalization.search import SEPARATOR, TOP, Comparison, Dictionary, Ngrams, Vectors, best, distinct, entry_of, merge, source_of
 
-REMEMBERED = 20_000
-"""Distinct mentions whose rankings are remembered at most."""
+REMEMBERED = 200_000
+"""Candidates of rankings that are remembered at most, 20 MB of them; so many mentions the fewer, the longer their rankings are."""
 
 ENCODING = EncoderLinker | SelfAlignedLinker
 
@@ -155,7 +155,7 @@ class Searcher:
         ranks = [self._known[text] for text in texts]
         for text in asked:
             self._known.move_to_end(text)
-        while len(self._known) > REMEMBERED:
+        while len(self._known) > REMEMBERED // max(1, self.depth):
             self._known.popitem(last=False)
         return ranks
 
