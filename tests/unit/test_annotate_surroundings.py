@@ -253,6 +253,11 @@ def test_page_in_a_browser(served):
         assert page.locator("#text mark.negated").inner_text() == "gout"
         assert page.locator("#mentions tbody tr").count() == 3 and "C0011860" in page.locator("#mentions").inner_text()
         assert page.locator("#text script").count() == 0
+        page.locator("#text mark").last.click()
+        assert page.locator("#mentions tr.chosen").inner_text().startswith("Type 2 diabetes mellitus")
+        page.click("#example")
+        page.locator("#text", has_text="colchicine").wait_for()
+        assert page.locator("#text mark").count() > 3 and "recognizer c/none/none/dictionary/untrained/seed0;" in page.locator("#about").inner_text()
         page.fill("#note", "x " * 2_000_000)
         page.click("#annotate")
         page.locator("#status", has_text="larger than").wait_for()

@@ -238,10 +238,14 @@ def _safe(name: str) -> str:
 # -------------------------------------------------------------------------------------------------------------------- html
 
 
-STYLE = """body{font:16px/1.6 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c1c1c}
-.text{white-space:pre-wrap;overflow-wrap:anywhere}mark{background:#ffe2a8;border-radius:.2em;padding:0 .1em}mark.nil{background:#e4e4e4}
-mark.negated,mark.family,mark.hypothetical{text-decoration:underline dashed}mark small{color:#6a4a00;font-size:.7em}
-table{border-collapse:collapse;font-size:.85rem;margin-top:1.5rem}td,th{border-bottom:1px solid #ddd;padding:.2rem .6rem;text-align:left;vertical-align:top}"""
+STYLE = """:root{color-scheme:light dark;--ink:#22272b;--soft:#5d666e;--rule:#d9dde0;--paper:#fcfcfa;--mark:#f6e3b4;--none:#dfe3e6}
+@media(prefers-color-scheme:dark){:root{--ink:#e4e6e7;--soft:#9aa4ac;--rule:#363d43;--paper:#15191c;--mark:#5a4a1c;--none:#3b434a}}
+body{font:16px/1.6 "Helvetica Neue",Helvetica,Arial,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1.5rem;color:var(--ink);background:var(--paper)}
+h1{font-size:1.5rem;font-weight:600;overflow-wrap:anywhere}a{color:inherit}.text{white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.75}
+mark{background:var(--mark);color:inherit;border-radius:3px;padding:.1em .2em}mark.nil{background:var(--none)}mark small{color:var(--soft);font-size:.7em}
+mark.negated,mark.family,mark.hypothetical{background:none;box-shadow:inset 0 0 0 1.5px var(--mark);text-decoration:underline dashed}
+table{border-collapse:collapse;font-size:.85rem;margin-top:1.5rem;font-variant-numeric:tabular-nums}
+td,th{border-bottom:1px solid var(--rule);padding:.3rem .8rem .3rem 0;text-align:left;vertical-align:top}"""
 
 
 def page(r: Record) -> str:
