@@ -1,12 +1,14 @@
 """Annotation: equal to the experiment's own predictions, exact offsets, every format read back, bad input listed, killed runs gone on with."""
 
 import csv
+import ctypes
 import json
 import os
 import random
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -198,6 +200,7 @@ def notes(tmp_path):
     (folder / "wide.txt").write_bytes("Gout".encode("utf-16"))
     (folder / "picture.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0")
     (folder / "packed.txt").write_bytes(b"\x1f\x8b\x08\0")
+    (folder / "letter.txt").write_bytes(b"{\\rtf1 Gout}")
     (folder / "gone.txt").symlink_to(folder / "nowhere")
     with open(folder / "huge.txt", "wb") as handle:
         handle.truncate(50_000_000)
@@ -206,7 +209,7 @@ def notes(tmp_path):
 
 
 BAD = {
-    "blank.txt": "empty", "empty.txt": "empty", "gone.txt": "no file", "huge.txt": "too large", "latin.txt": "wrong encoding",
+    "blank.txt": "empty", "empty.txt": "empty", "gone.txt": "no file", "huge.txt": "too large", "latin.txt": "wrong encoding", "letter.txt": "binary file",
     "packed.txt": "binary file", "picture.txt": "binary file", "wide.txt": "wrong encoding", "closed": "unreadable folder",
 }  # fmt: skip
 
@@ -230,6 +233,42 @@ def test_bad_input_is_listed_and_the_rest_annotated(annotator, notes, tmp_path, 
         assert r["text"].encode() == (notes / r["doc_id"]).read_bytes(), "the text is untouched"
         assert all(r["text"][m["spans"][0]["start"] : m["spans"][0]["end"]] == m["surface"] for m in r["mentions"])
     assert [m["surface"] for m in records[0]["mentions"]] == ["Gout"]
+
+
+def powerless():
+    """Before a program starts, take from a privileged user what ignores the permissions of files; others have none of it."""
+    with suppress(AttributeError):
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def test_what_may_not_be_read_is_listed(results, tmp_path):
+    """Folders and files without permission, in a folder, behind a pattern, or named: listed, exit code 3, the rest annotated."""
+    folder = tmp_path / "notes"
+    for name in ("a.txt", "b/b.txt", "closed/c.txt", "z.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("Gout")
+    (folder / "a.txt").chmod(0)
+    (folder / "closed").chmod(0)
+    closed, file = ("closed", "unreadable folder"), ("a.txt", "unreadable file")
+    expected = {
+        str(folder): [file, ("b/b.txt", ""), closed, ("z.txt", "")],
+        str(folder / "*" / "*.txt"): [("b/b.txt", ""), closed],
+        str(folder / "**" / "*.txt"): [file, ("b/b.txt", ""), ("z.txt", ""), closed],
+        str(folder / "closed" / "c.txt"): [("c.txt", "unreadable folder")],
+    }
+    listing = "import json, sys\nfrom mentionforge.annotate.reading import *\no = Options()\nfor given in sys.argv[1:]:\n"
+    listing += "    print(json.dumps([(i.doc_id, i.error) for i in items(listed([given], o), o)]))"
+    options = ["--from", str(results / CELL), "--linker", "exact/coded"]
+    try:
+        done = subprocess.run([sys.executable, "-c", listing, *expected], capture_output=True, text=True, preexec_fn=powerless)
+        assert [json.loads(line) for line in done.stdout.splitlines()] == [list(map(list, found)) for found in expected.values()], done.stderr
+        command = [sys.executable, "-m", "mentionforge.cli", "annotate", str(folder), *options]
+        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=powerless)
+        assert done.returncode == 3 and "2 documents, 2 mentions, 2 inputs not annotated" in done.stderr, done.stderr
+        assert [json.loads(line)["doc_id"] for line in done.stdout.splitlines()] == ["b/b.txt", "z.txt"]
+    finally:
+        (folder / "closed").chmod(0o700)
 
 
 def test_a_document_that_cannot_be_annotated_costs_no_other(annotator, notes, tmp_path, monkeypatch):

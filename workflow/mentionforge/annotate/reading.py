@@ -72,21 +72,48 @@ def listed(inputs: Sequence[str], options: Options) -> list[Entry]:
     for given in inputs:
         if given == "-":
             found.append(Entry("-", "stdin"))
-        elif Path(given).is_dir():
+        elif os.path.isdir(given):  # noqa: PTH112  pathlib raises where a folder above may not be searched
             found += _walk(given, options)
         elif os.path.lexists(given):
             found.append(Entry(given, Path(given).name, Path(given).suffix.lower() in TABLES))
-        elif glob.has_magic(given) and (paths := _fitting(given)):
-            fixed = re.split(r"[*?\[]", given)[0].rpartition("/")[0]
-            found += [Entry(p, os.path.relpath(p, fixed or "."), Path(p).suffix.lower() in TABLES) for p in paths]
+        elif glob.has_magic(given) and (fitting := _fitting(given)):
+            found += fitting
+        elif why := _unreachable(given):
+            found.append(Entry(given, Path(given).name, error="unreadable folder", why=why))
         else:
             raise UserError("no such input", given, "there is no file or folder of that name", "correct it, or quote a pattern")
     return found
 
 
-def _fitting(pattern: str) -> list[str]:
-    """The files that fit a pattern, sorted."""
-    return sorted(p for p in glob.glob(pattern, recursive=True) if not Path(p).is_dir())  # noqa: PTH207  pathlib takes no absolute pattern
+def _fitting(pattern: str) -> list[Entry]:
+    """The files that fit a pattern, sorted, and after them the folders in which it may not look."""
+    fixed = re.split(r"[*?\[]", pattern)[0].rpartition("/")[0] or "."
+    paths = sorted(p for p in glob.glob(pattern, recursive=True) if not os.path.isdir(p))  # noqa: PTH112, PTH207  pathlib takes no absolute pattern
+    files = [Entry(p, os.path.relpath(p, fixed), Path(p).suffix.lower() in TABLES) for p in paths]
+    return [*files, *(Entry(p, os.path.relpath(p, fixed), error="unreadable folder", why=why) for p, why in _closed(pattern))]
+
+
+def _closed(pattern: str) -> Iterator[tuple[str, str]]:
+    """The folders in which a pattern would look for files, but may not, and why: glob leaves them out without a word."""
+    parts = Path(pattern).parts
+    above = {str(Path(*parts[:i])) for i in range(1, len(parts))} | {"."}
+    folders = {d for part in above for d in glob.glob(part, recursive=True)}  # noqa: PTH207
+    for folder in sorted(d for d in folders if os.path.isdir(d)):  # noqa: PTH112
+        try:
+            os.scandir(folder).close()
+        except OSError as error:
+            yield folder, error.strerror or type(error).__name__
+
+
+def _unreachable(given: str) -> str:
+    """Why it cannot be known whether a path is there, if so."""
+    try:
+        os.lstat(given)
+    except PermissionError as error:
+        return error.strerror or type(error).__name__
+    except OSError:
+        pass
+    return ""
 
 
 def _walk(folder: str, options: Options) -> Iterator[Entry]:
