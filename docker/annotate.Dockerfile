@@ -6,8 +6,10 @@
 #   docker run --rm --read-only --tmpfs /tmp -v "$PWD/my.bundle:/bundle:ro" -p 127.0.0.1:8000:8000 mentionforge-annotate \
 #     serve --bundle /bundle --host 0.0.0.0
 #
-# TORCH names the build of torch: a local version such as torch==2.13.0+cpu where the package index has it.
-FROM python:3.11-slim AS build
+# podman and buildah take the same lines, and build without root. BASE names the base image, for instance by its digest or from a mirror of yours; TORCH the
+# build of torch: a local version such as torch==2.13.0+cpu where the package index has it. No weights, names or notes are in the image: they come with the bundle.
+ARG BASE=docker.io/library/python:3.11.13-slim-bookworm
+FROM ${BASE} AS build
 ARG TORCH="torch==2.13.0"
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/mentionforge
@@ -20,7 +22,7 @@ RUN pip install ".[serve,context]"
 # What would fail at the user's site fails here.
 RUN python -c "import spacy; spacy.load('biosenter'); import mentionforge.annotate.service, mentionforge.annotate.context, mentionforge.annotate.component"
 
-FROM python:3.11-slim
+FROM ${BASE}
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/mentionforge /opt/mentionforge
 ENV PATH=/opt/mentionforge/bin:$PATH HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=1 HOME=/tmp

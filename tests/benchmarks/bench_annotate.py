@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_annotate.py --from results/open --linker mention_abbr/train+kb_coded
 
 The loop uses the same models, index and search: for each document it splits sentences, recognizes, embeds each mention and searches it. Both sides take turns in
-one process; results are compared. Times are of annotation alone, with everything loaded; the time to load a bundle is measured in a process of its own.
+one process; results are compared, and also with the experiment's own predictions, where the results folder has them. Times are of annotation alone, with everything loaded; the time to load a bundle is measured in a process of its own.
 """
 
 import argparse
@@ -88,14 +88,35 @@ def main() -> None:
         annotator = Annotator(bundle.read(place, True))
         for corpus in given.corpora:
             rows = pq.read_table(given.given / "corpora" / corpus / "documents.parquet").to_pylist()
-            texts = [r["text"] for r in rows if r["split"] == "test"]
-            measure(corpus, annotator, texts, given.loop, given.turns)
+            texts = {r["doc_id"]: r["text"] for r in rows if r["split"] == "test"}
+            found = measure(corpus, annotator, list(texts.values()), given.loop, given.turns)
+            print(compared(given.given, cells.cell_of(given.given, given.recognizer, given.linker), corpus, dict(zip(texts, found, strict=True))), flush=True)
         if given.many:
             memory(annotator, given.given, Path(scratch), given.many, given.length)
 
 
-def measure(corpus: str, annotator: Annotator, texts: list[str], some: int, turns: int) -> None:
-    """Both sides in turns, on the same texts."""
+def compared(results: Path, cell: cells.Cell, corpus: str, found: dict[str, list[tuple[int, int, str | None]]]) -> str:
+    """How much of the experiment's own predictions on these documents was found: mentions, and first concepts where a gold mention has the same place."""
+    own, generator, strategy, recognizer, schedule, seed = cell.recognition
+    schedule = schedule if corpus == own else f"{schedule}~train={own}"
+    path = results / "recognition" / corpus / generator / strategy / recognizer / schedule / seed / "predictions.parquet"
+    if not path.is_file():
+        return f"{corpus}: the experiment has not read it with this recognizer"
+    predicted = {(r["doc_id"], r["start"], r["end"]) for r in pq.read_table(path).to_pylist() if r["doc_id"] in found}
+    ours = {(doc_id, start, end): cui for doc_id, mentions in found.items() for start, end, cui in mentions}
+    told = f"{corpus}: {len(predicted & set(ours))} of the experiment's {len(predicted)} predicted mentions found, {len(set(ours) - predicted)} others"
+    path = results / "normalization" / Path(*cell.linking) / "predictions.parquet"
+    if corpus != cell.linking[0] or not path.is_file():
+        return told
+    gold = pq.read_table(results / "corpora" / corpus / "mentions.parquet").to_pylist()
+    places = {r["mention_id"]: (r["doc_id"], r["spans"][0]["start"], r["spans"][0]["end"]) for r in gold if len(r["spans"]) == 1}
+    first = {places[r["mention_id"]]: r["cui"] for r in pq.read_table(path).to_pylist() if r["rank"] == 1 and r["mention_id"] in places}
+    both = sorted(set(first) & set(ours))
+    return f"{told}; of {len(both)} at the place of a gold mention, {sum(first[k] == ours[k] for k in both)} with the experiment's first concept"
+
+
+def measure(corpus: str, annotator: Annotator, texts: list[str], some: int, turns: int) -> list[list[tuple[int, int, str | None]]]:
+    """Both sides in turns, on the same texts; returns what was found."""
     tokens = sum(len(units.words(t)) for t in texts)
     assert isinstance(annotator.linker, Searcher)
     searcher = annotator.linker
@@ -124,6 +145,7 @@ def measure(corpus: str, annotator: Annotator, texts: list[str], some: int, turn
         f" ours {' '.join(f'{1 / x:.1f}' for x in ours)}, loop {' '.join(f'{1 / x:.2f}' for x in loop)}; {equal} of {count} mentions and concepts equal",
         flush=True,
     )
+    return found
 
 
 def memory(annotator: Annotator, results: Path, scratch: Path, many: int, length: int) -> None:
