@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv test-slurm test-slurm-short test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
+.PHONY: demo test models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
 
 venv: $(INSTALLED)
 
@@ -91,8 +91,12 @@ test-slurm: models
 	python tests/slurm.py --variant short
 	python tests/slurm.py --variant mini
 
+test-slurm-demo: models
+	python tests/slurm.py --variant demo --limit 3600
+
+# SLURM=--if-possible: where it cannot be installed, one line says so, and it is no error
 test-slurm-short: $(INSTALLED)
-	python tests/slurm.py --variant short
+	python tests/slurm.py --variant short $(SLURM)
 
 # kill -9, a full disk, results that cannot be written, a wrong clock, two schedulers: docs/reliability.md (needs root for mounts)
 test-faults: $(INSTALLED)

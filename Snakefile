@@ -14,6 +14,12 @@ configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
+
+
+# For --sdm apptainer: docker/workflow.def, or the image that MENTIONFORGE_IMAGE names.
+container: IMAGE
+
+
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/kb.smk"
 include: "workflow/rules/corpora.smk"
@@ -24,6 +30,11 @@ include: "workflow/rules/normalization.smk"
 include: "workflow/rules/end_to_end.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
+
+
+# Snakemake measures no job that it may take from the cache between workflows (--cache), and refuses rules that ask for both.
+for cached in (rule for rule in workflow.rules if rule.cache.output):
+    cached._benchmark = None
 
 
 rule all:

@@ -16,16 +16,37 @@ from pathlib import Path
 ETC = Path("/etc/slurm")
 NODE = "test1"
 FILES = ("slurm.conf", "gres.conf", "cgroup.conf")
+DAEMONS = ("slurmctld", "slurmd", "munged", "sbatch")
 
 
 def install() -> None:
-    """Get the daemons, unless they are there."""
-    if all(map(shutil.which, ("slurmctld", "slurmd", "munged", "sbatch"))):
+    """Get the daemons, unless they are there.
+
+    Raises:
+        RuntimeError: This machine cannot have them: not root, no apt, no such packages, or a Slurm of its own.
+    """
+    if os.geteuid() != 0:
+        raise RuntimeError("its daemons need root")
+    if ETC.joinpath("slurm.conf").exists() and not ETC.joinpath("slurm.conf").is_symlink():
+        raise RuntimeError("this machine has a Slurm of its own: /etc/slurm/slurm.conf")
+    if all(map(shutil.which, DAEMONS)):
         return
+    if not shutil.which("apt-get"):
+        raise RuntimeError("there is no apt-get to install it with")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
-    packages = ["slurmctld", "slurmd", "slurm-client", "munge"]
-    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], check=True, env=environment, stdout=subprocess.DEVNULL)
+    for command in (["update"], ["install", "-y", "--no-install-recommends", "slurmctld", "slurmd", "slurm-client", "munge"]):
+        done = subprocess.run(
+            ["apt-get", "-qq", "-o", "Acquire::Retries=3", *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if done.returncode and command[0] == "install":
+            raise RuntimeError(f"apt-get {command[0]} failed: {done.stdout.strip().splitlines()[-1:]}")
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class Slurm:
@@ -35,8 +56,6 @@ class Slurm:
         self.folder, self.cpus, self.gpus = folder, cpus, gpus
 
     def __enter__(self) -> "Slurm":
-        if ETC.joinpath("slurm.conf").exists() and not ETC.joinpath("slurm.conf").is_symlink():
-            raise RuntimeError("this machine has a Slurm of its own: /etc/slurm/slurm.conf")
         try:
             self._start()
         except BaseException:
@@ -79,8 +98,8 @@ class Slurm:
             "AuthType": "auth/munge",
             "AuthInfo": f"socket={self.folder}/munge/socket",
             "CredType": "cred/munge",
-            "SlurmctldPort": 26817,
-            "SlurmdPort": 26818,
+            "SlurmctldPort": free_port(),
+            "SlurmdPort": free_port(),
             "StateSaveLocation": self.folder / "state",
             "SlurmdSpoolDir": self.folder / "spool",
             "SlurmctldPidFile": self.folder / "slurmctld.pid",
@@ -107,12 +126,16 @@ class Slurm:
         node = f"NodeName={NODE} NodeAddr=127.0.0.1 NodeHostname={host} CPUs={self.cpus} RealMemory={memory} Gres=gpu:{self.gpus} State=UNKNOWN"
         partition = "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP"
         (self.folder / "slurm.conf").write_text("\n".join([*(f"{key}={value}" for key, value in settings.items()), node, partition]) + "\n")
-        # A GPU of Slurm is a character device; clones of /dev/null stand for them.
-        for i in range(self.gpus):
-            device = self.folder / f"gpu{i}"
-            if not device.exists():
-                os.mknod(device, 0o20666, os.makedev(1, 3))
-        (self.folder / "gres.conf").write_text("".join(f"NodeName={NODE} Name=gpu File={self.folder}/gpu{i}\n" for i in range(self.gpus)))
+        # A GPU of Slurm is a character device; clones of /dev/null stand for them, and where there may be none, a mere number.
+        gres = [f"NodeName={NODE} Name=gpu File={self.folder}/gpu{i}\n" for i in range(self.gpus)]
+        try:
+            for i in range(self.gpus):
+                device = self.folder / f"gpu{i}"
+                if not device.exists():
+                    os.mknod(device, 0o20666, os.makedev(1, 3))
+        except PermissionError:
+            gres = [f"NodeName={NODE} Name=gpu Count={self.gpus}\n"]
+        (self.folder / "gres.conf").write_text("".join(gres))
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
         ETC.mkdir(exist_ok=True)
         for file in FILES:

@@ -3,7 +3,8 @@
 The results of each variant are compared with those of an undisturbed run without Slurm, and jobs are counted, so that nothing that was
 finished is run again. Variants:
 
-short   generation alone, with a tiny model; `scancel` of a shard in the middle, no retries: the run ends with an error, a second one finishes
+short   generation alone, with a tiny model that is not fine-tuned, in two minutes; the node drained and resumed, slurmctld restarted;
+        `scancel` of a shard in the middle, no retries: the run ends with an error, a second one finishes
 mini    tests/mini.yaml; `scancel` of a shard and of the fine-tuning in the middle, retried within the run; the node drained and resumed,
         slurmctld restarted, while jobs wait and run
 demo    the same with config.yaml as it is
@@ -39,9 +40,10 @@ SHORT = {
             "dtype": "float32",
             "shards": 2,
             "concepts": {"max": 10},
-            "notes_per_concept": 10,
-            "finetune": {"max_steps": 4, "batch_size": 2, "checkpoint_steps": 1, "compute_dtype": "float32"},
-            "sampling": {"max_new_tokens": 40, "batch_size": 1, "temperature": 1.5, "top_p": 1.0},
+            "notes_per_concept": 12,
+            "finetune": None,
+            "filters": {"memorization": None},
+            "sampling": {"max_new_tokens": 60, "batch_size": 1, "temperature": 1.5, "top_p": 1.0},
         }
     }
 }
@@ -53,8 +55,9 @@ USER = {
     "default-resources": {"slurm_partition": "main"},
     "slurm-no-account": True,
     "slurm-status-command": "squeue",
-    "slurm-init-seconds-before-status-checks": 2,
-    "seconds-between-status-checks": 2,
+    # The executor waits ten seconds more after each look that finds nothing finished: the first look comes when a short job is done.
+    "slurm-init-seconds-before-status-checks": 8,
+    "seconds-between-status-checks": 8,
 }
 """A user's own profile: here for a Slurm without accounting, on which jobs last seconds."""
 COMPARED = ("kb", "corpora", "generation", "augmentation", "normalization", "evaluation", "recognition", "statistics")
@@ -87,6 +90,11 @@ def submitted(folder: Path) -> Counter:
     """How often each rule was handed to Slurm."""
     text = (folder / "run.log").read_text()
     return Counter(re.findall(r"SLURM jobid \d+ \(log: \S*?/slurm_logs/(?:rule|group)_([A-Za-z0-9_]+)/", text))
+
+
+def stated(folder: Path) -> dict[str, int]:
+    """How many jobs of each rule Snakemake said it would run."""
+    return {rule: int(n) for rule, n in re.findall(r"^([a-z_]+) +(\d+)$", (folder / "run.log").read_text(), re.M)}
 
 
 class Event:
@@ -143,9 +151,16 @@ def main() -> None:
     parser.add_argument("--variant", choices=("short", "mini", "demo"), default="short")
     parser.add_argument("--limit", type=float, default=1500, help="seconds")
     parser.add_argument("--keep", type=Path, help="folder to work in, kept; none: a temporary one")
+    parser.add_argument("--if-possible", action="store_true", help="where Slurm cannot be installed, say so and end without an error")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the daemons are ended
-    install()
+    begun = time.monotonic()
+    try:
+        install()
+    except RuntimeError as error:
+        print(f"Slurm is not tested: {error}", file=sys.stderr)
+        sys.exit(0 if given.if_possible else 1)
+    print(f"  {time.strftime('%X')} Slurm is installed; {time.monotonic() - begun:.0f} s", flush=True)
     scratch = Path(given.keep or tempfile.mkdtemp(prefix="mentionforge-slurm-"))
     begun = time.monotonic()
     with Slurm(scratch / "slurm") as slurm:
@@ -164,49 +179,57 @@ def variant(name: str, slurm: Slurm, scratch: Path, limit_s: float) -> None:
     if name == "short":
         settings = {**settings, "models": {"tiny": {"path": str(tiny_model(scratch / "tiny").parent)}}}
     for checkout in (alone, folder):
+        if name == "short":
+            (checkout / "resources/models").unlink(missing_ok=True)  # the tiny model is none of the checkout's own
         (checkout / "settings.yaml").write_text(yaml.safe_dump(settings))
     overlays = [*([] if name == "demo" else ["tests/mini.yaml"]), "settings.yaml"]
     targets = [NOTES] if name == "short" else []
     what = [*targets, "--configfile", *overlays]
     on_slurm = [*what, "--profile", str(scratch / "user"), "--workflow-profile", "profiles/slurm"]
-    assert drive(start(alone, *what, "--cores", "2"), [], limit_s) == 0, (alone / "run.log").read_text()[-3000:]
-    print(f"  {time.strftime('%X')} the run without Slurm is there", flush=True)
+    undisturbed = start(alone, *what, "--cores", "2")
+    if name != "short":
+        assert drive(undisturbed, [], limit_s) == 0, (alone / "run.log").read_text()[-3000:]
+        print(f"  {time.strftime('%X')} the run without Slurm is there", flush=True)
 
-    scancel_shard = Event("scancel of a shard in the middle", lambda: running(slurm, "sample") and written(folder), lambda: cancel(slurm, "sample"))
+    since: list[float] = []
+    drained = Event("the node is drained", lambda: running(slurm, "corpus_read") or running(slurm, "kb_extract"), lambda: slurm.node("drain"))
+    resumed = Event(
+        "the node is resumed",
+        lambda: drained.happened and (since or since.append(time.monotonic()) or since)[0] + 8 < time.monotonic(),
+        lambda: slurm.node("resume"),
+    )
+    scancel_shard = Event("scancel of a shard in the middle", lambda: written(folder) and running(slurm, "sample"), lambda: cancel(slurm, "sample"))
     scancel_training = Event(
         "scancel of the fine-tuning in the middle", lambda: running(slurm, "finetune") and trained(folder), lambda: cancel(slurm, "finetune")
     )
-    events, expected_extra = [scancel_shard], 1
     if name == "short":
+        restarted = Event("slurmctld is restarted", lambda: scancel_shard.happened, slurm.restart_controller)
+        events, expected_extra = [drained, resumed, scancel_shard, restarted], 2
         code = drive(start(folder, *on_slurm, "--retries", "0"), events, limit_s)
-        assert code != 0 and scancel_shard.happened, (folder / "run.log").read_text()[-3000:]
-        finished = {path: (folder / path).stat().st_mtime_ns for path in ("results/generation/smollm2/prompts.parquet", "results/generation/smollm2/adapter")}
+        assert code != 0 and all(event.happened for event in events), (folder / "run.log").read_text()[-3000:]
+        assert drive(undisturbed, [], limit_s) == 0, (alone / "run.log").read_text()[-3000:]
+        finished = {path: (folder / path).stat().st_mtime_ns for path in ("results/kb/demo/names.parquet", "results/generation/smollm2/prompts.parquet")}
         before = submitted(folder)
         assert drive(start(folder, *on_slurm), [], limit_s) == 0, (folder / "run.log").read_text()[-3000:]
         again = submitted(folder) - before
-        assert set(again) <= {"sample", "notes"} and again["sample"] >= 1, again
+        assert set(again) == {"sample", "notes"}, again
         assert finished == {path: (folder / path).stat().st_mtime_ns for path in finished}, "what was finished was not made again"
     else:
-        drained = Event("the node is drained", lambda: running(slurm, "corpus_read") or running(slurm, "kb_extract"), lambda: slurm.node("drain"))
-        since: list[float] = []
-        resumed = Event(
-            "the node is resumed",
-            lambda: drained.happened and (since or since.append(time.monotonic()) or since)[0] + 8 < time.monotonic(),
-            lambda: slurm.node("resume"),
-        )
         restarted = Event("slurmctld is restarted", lambda: running(slurm, "recognize_real"), slurm.restart_controller)
-        events += [scancel_training, drained, resumed, restarted]
+        events, expected_extra = [scancel_shard, scancel_training, drained, resumed, restarted], 3
         assert drive(start(folder, *on_slurm), events, limit_s) == 0, (folder / "run.log").read_text()[-3000:]
         assert all(event.happened for event in events), [event.name for event in events if not event.happened]
-        expected_extra = 2
     said = (folder / "run.log").read_text()
     assert "going on after" in "".join(p.read_text() for p in (folder / "results/logs/generation/smollm2/shards").glob("*.log")), "a shard went on"
     mine, theirs = results(folder), results(alone)
     assert mine and mine == theirs, sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key))[:10]
     counts = submitted(folder)
     print(f"  {len(mine)} tables and weights equal; jobs on Slurm: {json.dumps(dict(counts))}; logs kept: {'slurm_logs' in said}")
-    again = counts["sample"] + counts["finetune"] - 2 - 1
-    assert 1 <= again <= expected_extra + 1, f"cancelled jobs are the only ones that ran twice: {counts}"
+    again = counts["sample"] - 2 + (counts["finetune"] - 1 if name != "short" else 0)
+    assert 1 <= again <= expected_extra, f"cancelled jobs are the only ones that ran twice: {counts}"
+    planned = stated(alone)
+    twice = {rule: n for rule, n in counts.items() if rule in planned and rule not in ("sample", "finetune") and n > planned[rule]}
+    assert not twice, f"nothing else ran twice: {twice}"
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ CONFIG_DIGEST = digest(json.dumps(CONFIG.model_dump(mode="json", exclude={"resul
 SWEEP_CONFIG = json.dumps({key: value for key, value in config.items() if key not in ("report", "downloads", "resources", "mirror")}, sort_keys=True)
 SWEEPS = [f"{R}/sweeps/sweeps.csv", f"{R}/sweeps/sweeps.md"] if swept_settings(config) else []
 RESOURCES = CONFIG.resources
+IMAGE = os.environ.get("MENTIONFORGE_IMAGE", str(Path(workflow.basedir) / "docker" / "mentionforge.sif"))
+CACHING = workflow.workflow_settings.cache is not None
 RECOGNITION = recognition_cells(CONFIG)
 CROSS = cross_cells(CONFIG)
 END_TO_END = end_to_end_cells(CONFIG)

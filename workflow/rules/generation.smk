@@ -74,6 +74,7 @@ rule finetune:
         f"{R}/logs/generation/{{generator}}/finetune.log",
     benchmark:
         f"{R}/benchmarks/generation/{{generator}}/finetune.tsv"
+    cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2

@@ -23,6 +23,7 @@ rule kb_extract:
         f"{R}/logs/kb/{{kb}}.log",
     benchmark:
         f"{R}/benchmarks/kb/{{kb}}.tsv"
+    cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2

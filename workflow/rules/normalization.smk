@@ -27,6 +27,7 @@ rule embed_kb:
         f"{R}/logs/embeddings/{{encoder}}/kb.{{kb}}.log",
     benchmark:
         f"{R}/benchmarks/embeddings/{{encoder}}/kb.{{kb}}.tsv"
+    cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
@@ -52,6 +53,7 @@ rule embed_corpus:
         f"{R}/logs/embeddings/{{encoder}}/corpus.{{corpus}}.log",
     benchmark:
         f"{R}/benchmarks/embeddings/{{encoder}}/corpus.{{corpus}}.tsv"
+    cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
     params:
@@ -77,6 +79,7 @@ rule embed_generator:
         f"{R}/logs/embeddings/{{encoder}}/generator.{{generator}}.log",
     benchmark:
         f"{R}/benchmarks/embeddings/{{encoder}}/generator.{{generator}}.tsv"
+    cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
     params:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
+
+from mentionforge.devices import claim
 
 app = typer.Typer(help="Concepts become prompts, notes and located mentions.", no_args_is_help=True)
 
@@ -13,6 +16,13 @@ KB = typer.Option(..., help="Folder of the knowledge base's tables.")
 MODEL = typer.Option(..., help="Stamp of the fetched weights (fetched.json).")
 OUT = typer.Option(..., help="Table to write.")
 REPLAY = typer.Option(None, help="File of notes written elsewhere, for a generator of kind replay.")
+
+
+def _read(spec: Path) -> Any:
+    """Settings of the generator: how many GPUs a command needs."""
+    from mentionforge.config import read_spec
+
+    return read_spec(spec)
 
 
 @app.command("prompts")
@@ -51,6 +61,7 @@ def finetune(
     training: Path = typer.Option(..., help="training.csv to write: one row per update."),
 ) -> None:
     """QLoRA: a low-rank adapter on the 4-bit model, trained on the pairs."""
+    claim(_read(spec).finetune.devices)
     from mentionforge.generation.finetune import finetune as run
 
     run(spec, model, pairs, adapter, training)
@@ -67,6 +78,8 @@ def sample(
     out: Path = OUT,
 ) -> None:
     """Write the notes of one shard of the prompts; a shard that was killed goes on where it stopped."""
+    backend = _read(spec).backend
+    claim({"vllm": getattr(backend, "tensor_parallel", 1), "openai": 0}.get(backend.kind, 1))
     from mentionforge.generation.sample import sample_shard
 
     sample_shard(spec, model, prompts, adapter, shard, shards, out)
@@ -107,6 +120,8 @@ def locate(
     out: Path = typer.Option(..., help="Folder for located, mentions and rejected .parquet, and funnel.json."),
 ) -> None:
     """Find the mentions in the notes: the model's tags, then exact, synonym and fuzzy matches; count what is dropped."""
+    if encoder:
+        claim()
     from mentionforge.generation.locate import locate_notes
 
     locate_notes(spec, kb, prompts, notes, out, encoder)
@@ -126,6 +141,8 @@ def filter_(
     out: Path = typer.Option(..., help="Folder to write to."),
 ) -> None:
     """Run the chain of quality filters over the located notes; count, and keep the reason of, what is dropped."""
+    if encoder:
+        claim()
     from mentionforge.generation.filters import filter_notes
 
     filter_notes(spec, kb, prompts, notes, found, out, corpus, pairs, encoder, licensed)

@@ -269,6 +269,8 @@ def save_adapter(model: Any, target: Path, base: str, made: Mapping[str, Any]) -
         described["target_modules"] = sorted(described["target_modules"])  # peft writes a set
         for name, data in (("adapter_config.json", described), ("provenance.json", made)):
             (kept / name).write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if target.is_symlink():  # into the cache between workflows, where others read it
+            target.unlink()
         shutil.rmtree(target, ignore_errors=True)
         os.replace(kept, target)
 

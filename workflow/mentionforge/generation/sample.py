@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,8 +77,9 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
             keep(known)
             say(f"{len(known):,} of {len(rows):,} notes are at hand; {len(rows) - len(done):,} to write")
         if len(done) < len(rows):
-            writing = backends.make(generator, model, adapter, out.with_name(f".{out.name}.merged"))
-            measured = write_all(requests, writing, done, keep)
+            with tempfile.TemporaryDirectory(prefix="mentionforge-merged-", ignore_cleanup_errors=True) as scratch:
+                writing = backends.make(generator, model, adapter, Path(scratch) / "merged")
+                measured = write_all(requests, writing, done, keep)
             say(_sentence(measured))
     notes = [
         {k: row[k] for k in ("note_id", "cui", "prompt", "seed")}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from mentionforge.devices import claim
+
 app = typer.Typer(help="Embed names and mentions, and rank concepts for gold mentions.", no_args_is_help=True)
 
 SPEC = typer.Option(..., help="Spec of the linker.")
@@ -17,6 +19,8 @@ CALIBRATION = typer.Option(..., help="Rankings of dev mentions, and of test ment
 @app.command("embed-kb")
 def embed_kb(spec: Path = SPEC, model: Path = MODEL, names: Path = typer.Option(..., help="Names of the knowledge base."), out: Path = OUT) -> None:
     """Embed every distinct name of a knowledge base."""
+    if model:
+        claim()
     from mentionforge.normalization import embed
 
     embed.embed_kb(spec, model, names, out)
@@ -25,6 +29,8 @@ def embed_kb(spec: Path = SPEC, model: Path = MODEL, names: Path = typer.Option(
 @app.command("embed-corpus")
 def embed_corpus(spec: Path = SPEC, model: Path = MODEL, corpus: Path = typer.Option(..., help="Folder of the corpus' tables."), out: Path = OUT) -> None:
     """Embed every gold mention."""
+    if model:
+        claim()
     from mentionforge.normalization import embed
 
     embed.embed_corpus(spec, model, corpus, out)
@@ -35,6 +41,8 @@ def embed_generator(
     spec: Path = SPEC, model: Path = MODEL, synthetic: Path = typer.Option(..., help="Folder of the generator's tables."), out: Path = OUT
 ) -> None:
     """Embed every located synthetic mention."""
+    if model:
+        claim()
     from mentionforge.normalization import embed
 
     embed.embed_generator(spec, model, synthetic, out)
@@ -100,6 +108,7 @@ def align(
     out: Path = typer.Option(..., help="Folder for the weights and their stamp."),
 ) -> None:
     """Train a mention encoder on the names of concepts."""
+    claim()
     from mentionforge.normalization import alignment
 
     alignment.align(spec, model, kb, mentions, out, synthetic)
@@ -116,6 +125,7 @@ def rerank_train(
     out: Path = typer.Option(..., help="Folder for the weights and their stamp."),
 ) -> None:
     """Train a cross-encoder on training mentions and hard negatives."""
+    claim()
     from mentionforge.normalization import reranking
 
     reranking.train(spec, model, kb, corpus, embedded, found, out)
@@ -133,6 +143,7 @@ def rerank(
     calibration: Path = CALIBRATION,
 ) -> None:
     """Order the first concepts of each ranking anew."""
+    claim()
     from mentionforge.normalization import reranking
 
     reranking.rerank(spec, model, kb, corpus, predictions, calibrations, out, calibration)
@@ -152,6 +163,8 @@ def link_predicted(
     out: Path = typer.Option(..., help="Rankings to write."),
 ) -> None:
     """Rank concepts for every mention of dev and test that a recognizer found."""
+    if model:
+        claim()
     from mentionforge.normalization.predicted import link_predicted as run
 
     run(spec, index, corpus, out, model, kb, names, xrefs, synthetic, chosen)

@@ -46,8 +46,7 @@ def link_predicted(
     searches = "kb" in settings.sources
     if searches and not (kb and names and xrefs):
         raise UserError("wrong index", str(index), "it searches names of a knowledge base", "give --kb, --names and --xrefs")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".linking.") as folder:
+    with tempfile.TemporaryDirectory(prefix="mentionforge-linking-") as folder:
         work = Path(folder)
         embed_corpus(spec, model, corpus, work)
         found = work / "found.parquet" if searches else None

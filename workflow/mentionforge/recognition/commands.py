@@ -8,6 +8,7 @@ from typing import cast, get_args
 import typer
 
 from mentionforge.config import Schedule
+from mentionforge.devices import claim
 from mentionforge.errors import UserError
 
 app = typer.Typer(help="Disease mentions in text (DER).", no_args_is_help=True)
@@ -29,6 +30,7 @@ def train(
     """Train a recognizer by a schedule, and predict dev and test."""
     if schedule not in get_args(Schedule):
         raise UserError("unknown schedule", "--schedule", schedule, f"choose one of {', '.join(get_args(Schedule))}")
+    claim()
     from mentionforge.recognition.training import train as run
 
     run(spec, model, corpus, corpus_spec, cast(Schedule, schedule), seed, out, chosen, synthetic, teacher)
@@ -41,6 +43,7 @@ def predict(
     out: Path = typer.Option(..., help="Predictions to write."),
 ) -> None:
     """Recognize mentions in the dev and test documents of any corpus with a trained recognizer."""
+    claim()
     from mentionforge.recognition.training import predict as run
 
     run(model, corpus, out)
