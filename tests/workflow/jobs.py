@@ -38,7 +38,8 @@ def planned(folder: Path, *arguments: str) -> list[Job]:
     # `all` has no command.
     commands = [command for command in re.findall(r"^Shell command: (.*)$", text, re.M) if command != "None"]
     stated = re.search(r"^total\s+(\d+)$", text, re.M)
-    assert len(commands) == (int(stated.group(1)) - 1 if stated else 0), text
+    whole = bool(re.search(r"^all\s+1$", text, re.M))
+    assert len(commands) == (int(stated.group(1)) - whole if stated else 0), text
     jobs = []
     for command in commands:
         words = command.split()

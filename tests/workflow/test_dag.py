@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from collections import Counter
@@ -51,6 +52,23 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
     assert count["recognition match"] == len(recognition_cells(config)) - len(trained)
     assert count["recognition predict"] == len(cross_cells(config))
     assert len(set(jobs)) == len(jobs)
+
+
+def test_the_page_of_annotation_plans(tmp_path: Path) -> None:
+    """Its five commands: the targets of the third are what the fourth packs, and nothing else is trained for them."""
+    page = (ROOT / "docs/annotate.md").read_text(encoding="utf-8")
+    block = page.partition("## From nothing to BRAT in five commands")[2].partition("\n\n")[2]
+    lines = block[: re.search(r"\n\n\S", block).start()].replace("\\\n", " ").splitlines()
+    clone, venv, run, bundle, annotate = [shlex.split(line) for line in lines if line.strip()]
+    assert clone[:2] == ["git", "clone"] and venv[:2] == ["make", "venv"] and bundle[0] == annotate[0] == "mentionforge"
+    folder = copy_checkout(tmp_path / "checkout")
+    (folder / "resources" / "models").unlink(missing_ok=True)
+    count = Counter(job.verb for job in planned(folder, *run[1:]))
+    assert count["recognition train"] == 1 and count["kb extract"] == 1 and not any(verb.startswith("generation") for verb in count)
+    targets = run[run.index("--") + 1 :]
+    results, recognizer, linker = bundle[2], bundle[bundle.index("--recognizer") + 1], bundle[bundle.index("--linker") + 1]
+    assert targets[0].startswith(f"{results}/recognition/{recognizer}/") and targets[1].endswith(f"/{linker}/predictions.parquet")
+    assert bundle[-1] == annotate[annotate.index("--bundle") + 1]
 
 
 BUCKET = ("--default-storage-provider", "fs", "--default-storage-prefix")
