@@ -4,14 +4,14 @@
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/experiment" mentionforge snakemake resources/models/minilm/fetched.json resources/models/smollm2/fetched.json
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/experiment" --network none mentionforge snakemake
 #
-# TORCH names the build of torch: a local version such as torch==2.13.0+cpu where the package index has it. BASE may add a digest.
-ARG BASE=python:3.11.11-slim-bookworm
+# TORCH names the build of torch: a local version such as torch==2.13.0+cpu where the package index has it. BASE may name the base image by its digest.
+ARG BASE=docker.io/library/python:3.11.13-slim-bookworm
 FROM ${BASE} AS build
 ARG TORCH="torch==2.13.0"
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/mentionforge
 ENV PATH=/opt/mentionforge/bin:$PATH
-RUN pip install "$TORCH"
+RUN pip install pip==25.3 && pip install "$TORCH"
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY workflow/mentionforge workflow/mentionforge

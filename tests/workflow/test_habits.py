@@ -1,0 +1,51 @@
+"""Habits that a shared file system needs: few files, nothing left behind, no SQLite, scratch where $TMPDIR says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mentionforge.config import load_config, merge, normalization_cells
+
+WATCHED = """
+import sys
+sys.addaudithook(lambda event, given: print("scratch:", given[0], file=sys.stderr) if event in ("tempfile.mkdtemp", "tempfile.mkstemp") else None)
+from mentionforge.cli import main
+main()
+"""
+"""The program, which says where it makes temporary files and folders."""
+
+
+def test_a_cell_is_four_files_and_nothing_is_left_behind(finished: Path) -> None:
+    import yaml
+
+    config = load_config(merge(yaml.safe_load((finished / "config.yaml").read_text()), yaml.safe_load((finished / "tests/mini.yaml").read_text())))
+    cells = {f"{c.corpus}/{c.generator}/{c.strategy}/{c.linker}/{c.index}" for c in normalization_cells(config)}
+    results = finished / "results"
+    assert len(cells) > 50
+    for top, files in (("", ["calibration.parquet", "predictions.parquet"]), ("logs/", []), ("benchmarks/", [])):
+        below = [p.relative_to(results / f"{top}normalization") for p in (results / f"{top}normalization").rglob("*") if p.is_file()]
+        expected = [f"{cell}/{file}" for cell in cells for file in files] or [f"{cell}.{'log' if top == 'logs/' else 'tsv'}" for cell in cells]
+        assert sorted(map(str, below)) == sorted(expected)
+    assert not [p for p in results.rglob("*") if p.name.startswith(".") and p.name != ".snakemake_timestamp"], "no temporary file stays"
+
+
+def test_there_is_no_sqlite(finished: Path) -> None:
+    """Locks of SQLite do not work on NFS: neither results nor Snakemake's own records may need them."""
+    files = [p for top in ("results", ".snakemake") for p in (finished / top).rglob("*") if p.is_file()]
+    assert len(files) > 500
+    for path in files:
+        with open(path, "rb") as handle:
+            assert handle.read(15) != b"SQLite format 3", path
+
+
+def test_scratch_files_lie_where_tmpdir_says(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "scratch"), "PYTHONPATH": str(finished / "workflow")}
+    line = [sys.executable, "-c", WATCHED, "kb", "extract", "--spec", "results/specs/kbs/demo.json", "--out", str(tmp_path / "kb")]
+    done = subprocess.run(line, cwd=finished, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made = [said.removeprefix("scratch: ") for said in done.stderr.splitlines() if said.startswith("scratch: ")]
+    assert made and all(Path(path).is_relative_to(tmp_path / "scratch") for path in made), made
+    assert not list((tmp_path / "scratch").iterdir()), "and are removed"
+    assert sorted(p.name for p in (tmp_path / "kb").iterdir()) == sorted(p.name for p in (finished / "results/kb/demo").iterdir())
