@@ -8,13 +8,13 @@
 #
 # podman and buildah take the same lines, and build without root. BASE names the base image, for instance by its digest or from a mirror of yours; TORCH the
 # build of torch: a local version such as torch==2.13.0+cpu where the package index has it. No weights, names or notes are in the image: they come with the bundle.
-ARG BASE=docker.io/library/python:3.11.11-slim-bookworm
+ARG BASE=docker.io/library/python:3.11.13-slim-bookworm
 FROM ${BASE} AS build
 ARG TORCH="torch==2.13.0"
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/mentionforge
 ENV PATH=/opt/mentionforge/bin:$PATH
-RUN pip install "$TORCH"
+RUN pip install pip==25.3 && pip install "$TORCH"
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY workflow/mentionforge workflow/mentionforge
