@@ -75,7 +75,7 @@ bench-recognition: models
 	snakemake --configfile config/open.yaml -- results/open/corpora/ncbi_disease/mentions.parquet
 	python tests/benchmarks/recognition.py
 
-EMBEDDED := $(foreach s,kb.open corpus.ncbi_disease generator.names generator.template,results/open/embeddings/mention/$(s)/entries.parquet)
+EMBEDDED := results/open/embeddings/mention/corpus.ncbi_disease/entries.parquet $(foreach s,kb.open generator.names generator.template,results/open/embeddings/mention_abbr/$(s)/entries.parquet)
 CHOSEN := $(foreach s,naive ideal supplemental ablation,$(foreach g,names template,results/open/augmentation/ncbi_disease/$(g)/$(s)/notes.parquet))
 bench-linking: $(INSTALLED)
 	snakemake $(EMBEDDED) $(CHOSEN) --configfile config/open.yaml

@@ -35,6 +35,8 @@ CORPUS, GENERATORS, STRATEGIES, INDEXES = (
     ("train", "kb", "train+kb"),
 )
 SAMPLE, SMALL = 2000, 2000
+SHARED = "mention_abbr"
+"""Linker whose embeddings of names and notes are those of `mention` too: the two differ in how a mention is read."""
 
 
 def spec(path: Path, kind: str, entry) -> Path:
@@ -97,8 +99,9 @@ def grid(results: Path, resources: Path) -> None:
         embedding = 0.0
         folders = {"kb": "kb.open", "corpus": f"corpus.{CORPUS}", **{g: f"generator.{g}" for g in GENERATORS}}
         for name, source in folders.items():
-            (place / name).symlink_to((results / "embeddings" / "mention" / source).resolve())
-            embedding += float((results / "benchmarks" / "embeddings" / "mention" / f"{source}.tsv").read_text().splitlines()[1].split("\t")[0])
+            by = "mention" if name == "corpus" else SHARED
+            (place / name).symlink_to((results / "embeddings" / by / source).resolve())
+            embedding += float((results / "benchmarks" / "embeddings" / by / f"{source}.tsv").read_text().splitlines()[1].split("\t")[0])
         print(f"    embeddings, once: {embedding:.1f} s, as their jobs took")
 
         def link(generator: str, strategy: str, index: str, out: Path, entries: Path = place) -> None:
