@@ -11,6 +11,7 @@ demo    the same with config.yaml as it is
 """
 
 import argparse
+import atexit
 import hashlib
 import json
 import os
@@ -72,7 +73,9 @@ def environment(folder: Path) -> dict[str, str]:
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
     """Start Snakemake in a checkout; what it says goes to run.log there."""
     log = open(folder / "run.log", "ab")  # noqa: SIM115
-    return subprocess.Popen([BIN / "snakemake", "--nocolor", *arguments], cwd=folder, env=environment(folder), stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen([BIN / "snakemake", "--nocolor", *arguments], cwd=folder, env=environment(folder), stdout=log, stderr=subprocess.STDOUT)
+    atexit.register(process.kill)  # where this script ends before it
+    return process
 
 
 def results(folder: Path) -> dict[str, str]:
@@ -151,6 +154,7 @@ def main() -> None:
     parser.add_argument("--variant", choices=("short", "mini", "demo"), default="short")
     parser.add_argument("--limit", type=float, default=1500, help="seconds")
     parser.add_argument("--keep", type=Path, help="folder to work in, kept; none: a temporary one")
+    parser.add_argument("--alone", type=Path, help="checkout in which the same experiment has run without Slurm; none: it is run")
     parser.add_argument("--if-possible", action="store_true", help="where Slurm cannot be installed, say so and end without an error")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the daemons are ended
@@ -164,21 +168,21 @@ def main() -> None:
     scratch = Path(given.keep or tempfile.mkdtemp(prefix="mentionforge-slurm-"))
     begun = time.monotonic()
     with Slurm(scratch / "slurm") as slurm:
-        variant(given.variant, slurm, scratch, given.limit)
+        variant(given.variant, slurm, scratch, given.limit, given.alone)
     print(f"{given.variant}: as without Slurm; {time.monotonic() - begun:.0f} s")
     if not given.keep:
         shutil.rmtree(scratch)
 
 
-def variant(name: str, slurm: Slurm, scratch: Path, limit_s: float) -> None:
-    """One variant: the run without Slurm beside that with it, then the comparison."""
-    alone, folder = copy_checkout(scratch / "alone"), copy_checkout(scratch / "cluster")
+def variant(name: str, slurm: Slurm, scratch: Path, limit_s: float, earlier: Path | None = None) -> None:
+    """One variant: the run without Slurm, unless it is at hand, then that with it and the comparison."""
+    alone, folder = earlier or copy_checkout(scratch / "alone"), copy_checkout(scratch / "cluster")
     (scratch / "user").mkdir()
     (scratch / "user/config.yaml").write_text(yaml.safe_dump(USER))
     settings: dict = {"short": SHORT, "mini": SLOWER, "demo": {"generators": {"smollm2": {"finetune": {"checkpoint_steps": 5}}}}}[name]
     if name == "short":
         settings = {**settings, "models": {"tiny": {"path": str(tiny_model(scratch / "tiny").parent)}}}
-    for checkout in (alone, folder):
+    for checkout in {alone, folder} - {earlier}:
         if name == "short":
             (checkout / "resources/models").unlink(missing_ok=True)  # the tiny model is none of the checkout's own
         (checkout / "settings.yaml").write_text(yaml.safe_dump(settings))
@@ -186,7 +190,7 @@ def variant(name: str, slurm: Slurm, scratch: Path, limit_s: float) -> None:
     targets = [NOTES] if name == "short" else []
     what = [*targets, "--configfile", *overlays]
     on_slurm = [*what, "--profile", str(scratch / "user"), "--workflow-profile", "profiles/slurm"]
-    undisturbed = start(alone, *what, "--cores", "2")
+    undisturbed = start(alone, *what, "--cores", "2")  # nothing to do where it is at hand
     if name != "short":
         assert drive(undisturbed, [], limit_s) == 0, (alone / "run.log").read_text()[-3000:]
         print(f"  {time.strftime('%X')} the run without Slurm is there", flush=True)

@@ -13,14 +13,15 @@ HEADER = "# Generated from pyproject.toml by `mentionforge config envs`; do not 
 def conda_environment(pyproject: Path) -> str:
     """The text of envs/mentionforge.yaml: Python and pip from conda-forge, everything else as pinned in pyproject.toml.
 
-    The package itself is installed from the checkout, relative to the environment file.
+    The package itself runs from the checkout: Snakemake copies the file elsewhere before conda reads it, so that a path in it would lead nowhere;
+    envs/mentionforge.post-deploy.sh adds the command.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     pins = sorted((d for d in project["dependencies"] if not d.startswith("snakemake")), key=str.lower)
     environment = {
         "name": "mentionforge",
         "channels": ["conda-forge", "nodefaults"],
-        "dependencies": ["python=3.11", "pip", {"pip": [*pins, "-e .."]}],
+        "dependencies": ["python=3.11", "pip", {"pip": pins}],
     }
     return HEADER + yaml.safe_dump(environment, sort_keys=False)
 

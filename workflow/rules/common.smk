@@ -33,6 +33,7 @@ from mentionforge.config import (
 )
 from mentionforge.errors import UserError
 from mentionforge.provenance import digest
+from snakemake.settings.types import DeploymentMethod
 
 try:
     CONFIG = load_config(config, root=Path.cwd())
@@ -42,6 +43,10 @@ except UserError as error:
 if CONFIG.mirror:
     # Not a param of the fetch rule: where a file was taken from changes nothing about it.
     os.environ.setdefault("MENTIONFORGE_MIRROR", CONFIG.mirror)
+
+if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
+    # Environments hold the libraries; the program runs from this checkout (envs/mentionforge.post-deploy.sh).
+    os.environ["MENTIONFORGE_WORKFLOW"] = str(Path(workflow.basedir) / "workflow")
 
 R = CONFIG.results
 CONFIG_DIGEST = digest(json.dumps(CONFIG.model_dump(mode="json", exclude={"results", "resources", "mirror", "report"}), sort_keys=True))
