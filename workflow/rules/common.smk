@@ -46,7 +46,7 @@ if CONFIG.mirror:
 
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     # Environments hold the libraries; the program runs from this checkout (envs/mentionforge.post-deploy.sh).
-    os.environ["MENTIONFORGE_WORKFLOW"] = str(Path(workflow.basedir) / "workflow")
+    os.environ.update(MENTIONFORGE_WORKFLOW=str(Path(workflow.basedir) / "workflow"))
 
 R = CONFIG.results
 CONFIG_DIGEST = digest(json.dumps(CONFIG.model_dump(mode="json", exclude={"results", "resources", "mirror", "report"}), sort_keys=True))
