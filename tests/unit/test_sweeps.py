@@ -67,3 +67,25 @@ def test_a_cell_is_done_failed_or_not_run(tmp_path: Path) -> None:
     assert sweeps.state_of(predictions, log)[0] == "failed"
     predictions.write_text("")
     assert sweeps.state_of(predictions, log) == ("done", "")
+
+
+def test_settings_that_are_zipped_are_compared_as_one() -> None:
+    """r=4 goes with alpha=8 and r=16 with alpha=32: were they held apart, there would be no two cells to compare."""
+    rows = [
+        {"task": "normalization", "corpus": "c", "generator": f"g~r={r}~alpha={alpha}", "strategy": "naive", "system": "exact", "variant": index, "seed": 0}
+        | {
+            "state": "done",
+            "error": "",
+            "generators.g.r": r,
+            "generators.g.alpha": alpha,
+            "all acc@1": score,
+            "seen_concept acc@1": 1.0,
+            "unseen_concept acc@1": 0.0,
+        }
+        for r, alpha, index, score in (("4", "8", "train", 0.5), ("4", "8", "kb", 0.7), ("16", "32", "train", 0.6), ("16", "32", "kb", 1.0))
+    ]
+    both = ["generators.g.alpha", "generators.g.r"]
+    for setting, low, high in (("generators.g.r", "4", "16"), ("generators.g.alpha", "8", "32")):
+        effect = sweeps.effect_of(pd.DataFrame(rows), setting, both).set_index(["value", "score"])
+        assert list(effect.loc[[(low, "all acc@1"), (high, "all acc@1")], "mean"].round(6)) == [0.6, 0.8]
+        assert effect.loc[(low, "all acc@1"), "groups"] == 2

@@ -50,7 +50,8 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
 
 R = CONFIG.results
 CONFIG_DIGEST = digest(json.dumps(CONFIG.model_dump(mode="json", exclude={"results", "resources", "mirror", "report"}), sort_keys=True))
-SWEEP_CONFIG = json.dumps({key: value for key, value in config.items() if key not in ("report", "downloads", "resources", "mirror")}, sort_keys=True)
+# In the order of the configuration, which is that of the settings in the variants' names.
+SWEEP_CONFIG = json.dumps({key: value for key, value in config.items() if key not in ("report", "downloads", "resources", "mirror")})
 SWEEPS = [f"{R}/sweeps/sweeps.csv", f"{R}/sweeps/sweeps.md"] if swept_settings(config) else []
 RESOURCES = CONFIG.resources
 IMAGE = os.environ.get("MENTIONFORGE_IMAGE", str(Path(workflow.basedir) / "docker" / "mentionforge.sif"))

@@ -23,7 +23,7 @@ from mentionforge.progress import say
 
 SCORES = {
     "normalization": (("all", "acc@1"), ("seen_concept", "acc@1"), ("unseen_concept", "acc@1")),
-    "recognition": (("all", "f1"), ("seen_concept", "recall"), ("unseen_concept", "recall")),
+    "recognition": (("all", "strict_f1"), ("seen_concept", "strict_recall"), ("unseen_concept", "strict_recall")),
 }
 """Buckets and metrics of the test split that are shown, by task."""
 
@@ -166,7 +166,7 @@ def effect_of(frame: pd.DataFrame, setting: str, settings: Sequence[str]) -> pd.
         # The variant's name holds the value: what is left without it names the group.
         if setting.startswith(f"{kind}.") or (part == "system" and setting.startswith("recognizers.")):
             concerned[part] = setting
-    others = [column for column in (*CELL, *settings) if column != setting]
+    others = [column for column in (*CELL, *settings) if column != setting and not _together(concerned, setting, column)]
     values = list(dict.fromkeys(concerned[setting]))
     rows = []
     for task, some in concerned.groupby("task", sort=False):
@@ -183,6 +183,14 @@ def effect_of(frame: pd.DataFrame, setting: str, settings: Sequence[str]) -> pd.
                     {"task": task, "value": value, "score": f"{bucket} {metric}", "mean": mean, "min": low, "max": high, "groups": len(mine), "failed": failed}
                 )
     return pd.DataFrame(rows)
+
+
+def _together(concerned: pd.DataFrame, setting: str, other: str) -> bool:
+    """Whether another setting was zipped with this one, so that each value of one goes with one value of the other."""
+    if "." not in other:
+        return False
+    pairs = concerned[[setting, other]].drop_duplicates()
+    return bool(len(pairs) > 1 and pairs[other].notna().all() and pairs[setting].is_unique and pairs[other].is_unique)
 
 
 def page(frame: pd.DataFrame, effects: Mapping[str, pd.DataFrame]) -> str:
