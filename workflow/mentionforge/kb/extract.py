@@ -71,7 +71,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def summary(concepts: pa.Table, names: pa.Table, definitions: pa.Table, xrefs: pa.Table, retired: pa.Table) -> dict[str, Any]:
-    """Counts of a knowledge base: rows, by source and semantic type, and what is ambiguous.
+    """Counts of a knowledge base whose tables are sorted by their keys: rows, by source and semantic type, and what is ambiguous.
 
     `ambiguous_names` are distinct names, as written, that several CUIs bear; `ambiguous_codes`, by source, are codes that
     stand for several CUIs.

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 class Extracted(NamedTuple):
-    """What a reader found: rows of the five tables, the files read by role, and what went in and was dropped."""
+    """What a reader found: rows of the five tables, sorted by their keys, the files read by role, and what went in and was dropped."""
 
     concepts: pa.Table
     names: pa.Table

@@ -123,10 +123,12 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     if ranks := _ranks(release):
         db.executemany("INSERT INTO ranks VALUES (?, ?, ?)", ranks)
     by_tui = ByTui(types, len(COLUMNS["MRSTY"])) if types else None
+    pairs = np.zeros(0, np.int64)
     if by_tui:
         _pass(release, "MRSTY", by_tui, None, rows)
-    if by_tui and by_tui.regular and len(by_tui.pairs()):
-        db.register("by_number", _types(by_tui.pairs()))
+        pairs = by_tui.pairs()
+    if by_tui and by_tui.regular and len(pairs):
+        db.register("by_number", _types(pairs))
         db.execute("CREATE TABLE types AS FROM by_number")
         db.unregister("by_number")
     else:
