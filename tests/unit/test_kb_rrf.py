@@ -23,7 +23,7 @@ from mentionforge.kb import rrf
 from mentionforge.kb.extract import TABLES, extract
 from mentionforge.kb.release import CHUNK, open_release
 from mentionforge.kb.semantics import GROUPS, NAMES
-from mentionforge.kb.sieve import ByCui, _line_ends, sieve
+from mentionforge.kb.sieve import ByCui, Parts, _line_ends, sieve
 from mentionforge.provenance import sha256_paths
 
 DISORDERS = {"T019", "T020", "T033", "T037", "T046", "T047", "T048", "T049", "T050", "T184", "T190", "T191"}
@@ -337,8 +337,9 @@ atoms = st.builds(
         }
     ),
     packed=st.booleans(),
+    part=st.sampled_from([1, 200, Parts.SIZE]),
 )
-def test_random_releases_equal_plain_reading(tmp_path, conso, types, defs, ranks, moved, more, packed):
+def test_random_releases_equal_plain_reading(tmp_path, conso, types, defs, ranks, moved, more, packed, part):
     unique = {row[7]: row for row in conso}  # an atom has one row
     folder = release(
         tmp_path / "META",
@@ -348,7 +349,9 @@ def test_random_releases_equal_plain_reading(tmp_path, conso, types, defs, ranks
         MRRANK=[[f"{i:04}", sab, tty, "N"] for i, (sab, tty) in enumerate(ranks)],
         MRCUI=[[old, "", rel, "", "", new, ""] for old, rel, new in moved],
     )
-    found = read(pack(folder, tmp_path / "release.zip") if packed else folder, **more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Parts, "SIZE", part)  # rows of MRCONSO are parsed in many files, or in one
+        found = read(pack(folder, tmp_path / "release.zip") if packed else folder, **more)
     assert as_python(found) == read_plainly(folder, **more)
     for name in ("MRCONSO", "MRDEF", "MRCUI"):
         assert sum(found.funnel["drops"][name].values()) == found.funnel["rows"][name]
@@ -442,6 +445,22 @@ def test_row_check_across_read_boundaries(tmp_path):
     assert sieve(member, 18, ByCui(np.array([1])), tmp_path / "kept") == (50_000, 50_000, True)
     assert (tmp_path / "kept").read_bytes() == path.read_bytes()
     assert sieve(member, 18, ByCui(np.array([2])), tmp_path / "kept") == (50_000, 0, True)
+
+
+def test_parts_are_whole_rows_handed_on_in_order(tmp_path, monkeypatch):
+    lines = [("|".join(atom(f"C000000{i % 3}", "x" * (i % 50))) + "|\n").encode() for i in range(60_000)]
+    (tmp_path / "MRCONSO.RRF").write_bytes(b"".join(lines))
+    member = open_release(tmp_path, ("MRCONSO",), tmp_path).members["MRCONSO"]
+    monkeypatch.setattr(Parts, "SIZE", 100_000)
+    parts = []
+    found = sieve(member, 18, ByCui(np.array([1])), Parts(tmp_path / "part", lambda path: parts.append(path.read_bytes())))
+    assert b"".join(parts) == b"".join(lines[1::3])
+    assert len(parts) > 2 and all(part.endswith(b"|\n") for part in parts) and all(len(part) >= 100_000 for part in parts[:-1])
+    assert found == (60_000, 20_000, True)
+
+
+def test_no_vocabularies_give_no_cross_references(small):
+    assert read(small, xref_sources=()).xrefs.num_rows == 0
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -52,9 +52,10 @@ def extract(spec: Path, out: Path) -> dict[str, Any]:
     # The tables themselves say which release they come from, under which settings, and how many rows went in and out.
     counts = {"rows_out": {table.name: len(getattr(found, table.name)) for table in TABLES}}
     provenance = stamp("kb extract", {"spec": spec, **found.inputs}, settings=entry.model_dump(mode="json", exclude={"path"}), funnel=found.funnel, **counts)
-    with ThreadPoolExecutor(2) as beside:  # all of it leaves the interpreter free
+    with ThreadPoolExecutor(2) as beside:  # all of it leaves the interpreter free; the longest tables first
         counting = beside.submit(summary, found.concepts, found.names, found.definitions, found.xrefs, found.retired)
-        for written in [beside.submit(tables.write, table, out / f"{table.name}.parquet", getattr(found, table.name), provenance) for table in TABLES]:
+        longest = sorted(TABLES, key=lambda table: -len(getattr(found, table.name)))
+        for written in [beside.submit(tables.write, table, out / f"{table.name}.parquet", getattr(found, table.name), provenance) for table in longest]:
             written.result()
     stats = {"kb": counting.result(), "funnel": found.funnel, "inputs": provenance["inputs"]}
     write_json(out / "stats.json", stats)

@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ from mentionforge.errors import UserError
 from mentionforge.kb.extracted import Extracted
 from mentionforge.kb.release import Member, Release, open_release
 from mentionforge.kb.semantics import GROUPS
-from mentionforge.kb.sieve import ByCui, ByTui, Wanted, sieve
+from mentionforge.kb.sieve import ByCui, ByTui, Parts, Wanted, sieve
 from mentionforge.progress import say
 from mentionforge.provenance import digesting
 
@@ -122,49 +122,20 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     db.execute("CREATE TABLE ranks (sab VARCHAR, tty VARCHAR, rank INTEGER)")
     if ranks := _ranks(release):
         db.executemany("INSERT INTO ranks VALUES (?, ?, ?)", ranks)
-    by_tui = ByTui(types, len(COLUMNS["MRSTY"])) if types else None
-    pairs = np.zeros(0, np.int64)
-    if by_tui:
-        _pass(release, "MRSTY", by_tui, None, rows)
-        pairs = by_tui.pairs()
-    if by_tui and by_tui.regular and len(pairs):
-        db.register("by_number", _types(pairs))
-        db.execute("CREATE TABLE types AS FROM by_number")
-        db.unregister("by_number")
-    else:
-        sty = _sieved(release, "MRSTY", by_tui, scratch, rows)
-        wanted = "true" if not types else "list_contains($types, TUI)"
-        db.execute(
-            f"CREATE TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {sty} WHERE {wanted} GROUP BY CUI",
-            {"types": list(types)} if types else {},
-        )
-    if not _one(db, "SELECT count(*) FROM types"):
-        where = release.members["MRSTY"].where
-        raise UserError("empty selection", where, f"no concept has a semantic type of {', '.join(types)}", "correct semantic_types")
-    numbers = np.asarray(db.execute(f"SELECT substr(cui, 2)::INTEGER AS number FROM types WHERE {REGULAR}").fetchnumpy()["number"])
-    defined = ByCui(numbers)
-    definitions = _sieved(release, "MRDEF", defined, scratch, rows) if "MRDEF" in release.members else None
-    chosen = ByCui(numbers, {"ENG", *entry.languages}, np.flatnonzero(defined.seen)) if types else None
-    conso = _sieved(release, "MRCONSO", chosen, scratch, rows)
-    # Literals, not parameters: DuckDB compares with them several times faster, and there are millions of atoms.
-    language = " ".join(f"WHEN {_literal(code)} THEN {place}" for place, code in enumerate(entry.languages, start=1))
-    sources = [f"c.SAB IN ({_literals(entry.exclude_sources)})"] if entry.exclude_sources else []
-    sources += [f"c.SAB NOT IN ({_literals(entry.include_sources)})"] if entry.include_sources else []
-    db.execute(
-        f"""
-        CREATE TABLE atoms AS
-        SELECT c.CUI AS cui, LAT = 'ENG' AS english, TS IS DISTINCT FROM 'P' AS ts, STT IS DISTINCT FROM 'PF' AS stt, ISPREF IS DISTINCT FROM 'Y' AS ispref,
-               AUI AS aui, c.SAB AS sab, c.TTY AS tty, CODE AS code, STR AS str, coalesce(-rank, 1) AS rank,
-               coalesce(SUPPRESS IN ({_literals(entry.suppress)}), false) AS suppressed,
-               (CASE LAT {language} ELSE 0 END)::TINYINT AS language,
-               (CASE WHEN language = 0 THEN 'language'
-                     WHEN suppressed THEN 'suppressed'
-                     WHEN {" OR ".join(sources) or "false"} THEN 'source'
-                     WHEN STR IS NULL THEN 'empty name'
-                     ELSE 'name' END)::outcomes AS outcome
-        FROM {conso} AS c LEFT JOIN ranks ON c.SAB = ranks.sab AND c.TTY = ranks.tty
-        """
-    )
+    with ThreadPoolExecutor(1) as beside:  # where DuckDB parses what a pass has kept so far
+        numbers, waiting = _types(db, release, scratch, types, rows, beside)
+        defined = ByCui(numbers)
+        definitions = _sieved(release, "MRDEF", defined, scratch, rows) if "MRDEF" in release.members else None
+        chosen = ByCui(numbers, {"ENG", *entry.languages}, np.flatnonzero(defined.seen)) if types else None
+        insert = _atoms(db, entry)
+        if chosen is None:
+            insert(_sieved(release, "MRCONSO", None, scratch, rows))
+        else:
+            _pass(
+                release, "MRCONSO", chosen, Parts(scratch / "MRCONSO", lambda part: waiting.append(beside.submit(insert, _rows(part, "MRCONSO"), part))), rows
+            )
+        for done in waiting:
+            done.result()
     if chosen is None or chosen.odd:  # the sieve let only wanted CUIs through, and what is no CUI as UMLS writes them
         db.execute(f"DELETE FROM atoms WHERE cui IS NULL OR (NOT {REGULAR} AND cui NOT IN (SELECT cui FROM types))")
     irregular = "true" if chosen is None else f"NOT {REGULAR}"
@@ -174,14 +145,45 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     return _Loaded(definitions, chosen.foreign if chosen else 0, sorted(lost))
 
 
-def _types(pairs: np.ndarray) -> pa.Table:
-    """CUIs and the sorted, distinct types of each, from the numbers of both (`ByTui.pairs`)."""
-    pairs = np.sort(pairs)  # rows lie in order already, so this is many times faster than to find distinct ones by hashing
-    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
+def _types(
+    db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, types: tuple[str, ...], rows: dict[str, int], beside: Executor
+) -> tuple[np.ndarray, list[Future[None]]]:
+    """Make the table `types` of the concepts with one of these types, or with any; returns their CUIs' numbers, and what `beside` still does for it.
+
+    Raises:
+        UserError: There is no such concept.
+    """
+    by_tui = ByTui(types, len(COLUMNS["MRSTY"])) if types else None
+    if by_tui:
+        _pass(release, "MRSTY", by_tui, None, rows)
+        pairs = _distinct(by_tui.pairs())
+        if by_tui.regular and len(pairs):
+            return _distinct(pairs >> 10), [beside.submit(_insert_types, db.cursor(), pairs)]
+    file = _sieved(release, "MRSTY", by_tui, scratch, rows)
+    wanted = "true" if not types else "list_contains($types, TUI)"
+    db.execute(
+        f"CREATE TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {file} WHERE {wanted} GROUP BY CUI",
+        {"types": list(types)} if types else {},
+    )
+    if not _one(db, "SELECT count(*) FROM types"):
+        raise UserError("empty selection", release.members["MRSTY"].where, f"no concept has a semantic type of {', '.join(types)}", "correct semantic_types")
+    return np.asarray(db.execute(f"SELECT substr(cui, 2)::INTEGER AS number FROM types WHERE {REGULAR}").fetchnumpy()["number"]), []
+
+
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    """The distinct numbers, sorted; they lie nearly in order, so this is many times faster than to find them by hashing."""
+    numbers = np.sort(numbers)
+    return numbers[np.append(True, numbers[1:] != numbers[:-1])] if len(numbers) else numbers
+
+
+def _insert_types(db: duckdb.DuckDBPyConnection, pairs: np.ndarray) -> None:
+    """Make the table `types`, with a concept's types sorted, from the sorted, distinct numbers of both (`ByTui.pairs`)."""
     owners = pairs >> 10
     first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
     lists = pa.ListArray.from_arrays(pa.array(np.append(first, len(pairs)), pa.int32()), _codes(pairs & 1023, "T", 3))
-    return pa.table({"cui": _codes(owners[first], "C", 7), "semantic_types": lists})
+    db.register("by_number", pa.table({"cui": _codes(owners[first], "C", 7), "semantic_types": lists}))
+    db.execute("CREATE TABLE types AS FROM by_number")
+    db.unregister("by_number")
 
 
 def _codes(numbers: np.ndarray, letter: str, digits: int) -> pa.StringArray:
@@ -195,6 +197,39 @@ def _codes(numbers: np.ndarray, letter: str, digits: int) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(text))
 
 
+def _atoms(db: duckdb.DuckDBPyConnection, entry: RrfKb) -> Callable[..., None]:
+    """Make the table `atoms`; returns what adds rows of MRCONSO to it, given SQL that reads them, and removes the file that they are in, if it is given one."""
+    # Literals, not parameters: DuckDB compares with them several times faster, and there are millions of atoms.
+    language = " ".join(f"WHEN {_literal(code)} THEN {place}" for place, code in enumerate(entry.languages, start=1))
+    sources = [f"c.SAB IN ({_literals(entry.exclude_sources)})"] if entry.exclude_sources else []
+    sources += [f"c.SAB NOT IN ({_literals(entry.include_sources)})"] if entry.include_sources else []
+    columns = f"""
+        c.CUI AS cui, LAT = 'ENG' AS english, TS IS DISTINCT FROM 'P' AS ts, STT IS DISTINCT FROM 'PF' AS stt, ISPREF IS DISTINCT FROM 'Y' AS ispref,
+        AUI AS aui, c.SAB AS sab, c.TTY AS tty, CODE AS code, STR AS str, coalesce(-rank, 1) AS rank,
+        coalesce(SUPPRESS IN ({_literals(entry.suppress)}), false) AS suppressed,
+        (CASE LAT {language} ELSE 0 END)::TINYINT AS language,
+        (CASE WHEN language = 0 THEN 'language'
+              WHEN suppressed THEN 'suppressed'
+              WHEN {" OR ".join(sources) or "false"} THEN 'source'
+              WHEN STR IS NULL THEN 'empty name'
+              ELSE 'name' END)::outcomes AS outcome
+        """
+    db.execute(
+        """
+        CREATE TABLE atoms (cui VARCHAR, english BOOLEAN, ts BOOLEAN, stt BOOLEAN, ispref BOOLEAN, aui VARCHAR, sab VARCHAR, tty VARCHAR, code VARCHAR,
+                            str VARCHAR, rank INTEGER, suppressed BOOLEAN, language TINYINT, outcome outcomes)
+        """
+    )
+    cursor = db.cursor()
+
+    def insert(rows: str, file: Path | None = None) -> None:
+        cursor.execute(f"INSERT INTO atoms SELECT {columns} FROM {rows} AS c LEFT JOIN ranks ON c.SAB = ranks.sab AND c.TTY = ranks.tty")
+        if file:
+            file.unlink()
+
+    return insert
+
+
 def _select(
     db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, loaded: _Loaded, scratch: Path, rows: dict[str, int]
 ) -> tuple[dict[str, pa.Table], dict[str, dict[str, int]]]:
@@ -205,53 +240,51 @@ def _select(
         SELECT cui, min(struct_pack(language, rank, ts, stt, ispref, name := str)).name AS name FROM atoms WHERE outcome = 'name' GROUP BY cui
         """
     )
-    drops = {"MRSTY": {"concepts": _one(db, "SELECT count(cui) FROM types")}, "MRCONSO": {}}
+    drops = {"MRSTY": {"concepts": _one(db, "SELECT count(cui) FROM types")}}
     drops["MRSTY"]["concepts without a name"] = drops["MRSTY"]["concepts"] - _one(db, "SELECT count(*) FROM preferred")
-    if loaded.definitions:
-        drops["MRDEF"] = _definitions(db, entry, loaded.definitions, rows)
-    else:
-        db.execute("CREATE TABLE definitions (cui VARCHAR, rank BIGINT, source VARCHAR, definition VARCHAR)")
-    if entry.require_definition:
-        drops["MRSTY"]["concepts without a definition"] = _one(db, "SELECT count(*) FROM preferred ANTI JOIN definitions USING (cui)")
-        db.execute("DELETE FROM preferred WHERE cui NOT IN (SELECT cui FROM definitions)")
-    with ThreadPoolExecutor(1) as beside:  # half of the sorting is done by one thread of DuckDB's, so that two queries at a time fill both cores
-        names = beside.submit(_names, db.cursor(), entry, loaded, rows)
-        found = {
-            "xrefs": _sorted(
-                db,
-                tables.XREFS,
-                f"""
-                SELECT sab AS source, CASE WHEN contains(code, ':') THEN regexp_replace(code, '^[A-Za-z_]+:', '') ELSE code END AS code, cui,
-                       'MRCONSO' AS via
-                FROM atoms SEMI JOIN preferred USING (cui)
-                WHERE english AND NOT suppressed AND sab IN ({_literals(entry.xref_sources)}) AND code IS NOT NULL AND code <> 'NOCODE'
-                """,
-            ),
-            "concepts": _sorted(
-                db,
-                tables.CONCEPTS,
-                """
-                SELECT cui, name AS preferred_name, definition, semantic_types
-                FROM preferred JOIN types USING (cui) LEFT JOIN (FROM definitions WHERE rank = 1) USING (cui)
-                """,
-            ),
-            "definitions": _sorted(db, tables.DEFINITIONS, "FROM definitions"),
-        }
-        db.execute("CREATE TABLE retired (retired VARCHAR, relation VARCHAR, cui VARCHAR)")
-        if "MRCUI" in release.members:
-            drops["MRCUI"] = _retired(db, release, scratch, rows)
-        found["retired"] = _sorted(db, tables.RETIRED, "FROM retired")
-        found["names"], drops["MRCONSO"] = names.result()
-    return found, drops
+    with ThreadPoolExecutor(3) as beside:  # much of a query is done by one thread of DuckDB's, so that several at a time fill both cores
+        defining = beside.submit(_definitions, db.cursor(), entry, loaded.definitions, rows)
+        if entry.require_definition:
+            defining.result()
+            drops["MRSTY"]["concepts without a definition"] = _one(db, "SELECT count(*) FROM preferred ANTI JOIN definitions USING (cui)")
+            db.execute("DELETE FROM preferred WHERE cui NOT IN (SELECT cui FROM definitions)")
+        naming = beside.submit(_names, db.cursor(), entry, loaded, rows)
+        retiring = beside.submit(_retired, db.cursor(), release, scratch, rows)
+        xrefs = _sorted(
+            db,
+            tables.XREFS,
+            f"""
+            SELECT sab::ENUM ({_literals(sorted({"", *entry.xref_sources}))}) AS source,
+                   CASE WHEN contains(code, ':') THEN regexp_replace(code, '^[A-Za-z_]+:', '') ELSE code END AS code, cui, 'MRCONSO' AS via
+            FROM atoms SEMI JOIN preferred USING (cui)
+            WHERE english AND NOT suppressed AND sab IN ({_literals(entry.xref_sources)}) AND code IS NOT NULL AND code <> 'NOCODE'
+            """,
+        )
+        drops["MRDEF"] = defining.result()
+        concepts = _sorted(
+            db,
+            tables.CONCEPTS,
+            """
+            SELECT cui, name AS preferred_name, definition, semantic_types
+            FROM preferred JOIN types USING (cui) LEFT JOIN (FROM definitions WHERE rank = 1) USING (cui)
+            """,
+        )
+        definitions = _sorted(db, tables.DEFINITIONS, "FROM definitions")
+        drops["MRCUI"] = retiring.result()
+        retired = _sorted(db, tables.RETIRED, "FROM retired")
+        names, drops["MRCONSO"] = naming.result()
+    found = {"concepts": concepts, "names": names, "definitions": definitions, "xrefs": xrefs, "retired": retired}
+    return found, {file: of for file, of in drops.items() if of}
 
 
 def _sorted(db: duckdb.DuckDBPyConnection, table: tables.Table, query: str) -> pa.Table:
     """The distinct rows of a query in the columns and the order of a table.
 
-    Repeated rows stand together once they are sorted; to find them there is far cheaper than to group by texts first.
+    Repeated rows stand together once they are sorted; to find them there is far cheaper than to group by texts first. A column of few
+    texts may be an ENUM in code point order: that is sorted faster.
     """
     schema = pa.schema([pa.field(c.name, c.type) for c in table.columns])
-    found = db.sql(f"SELECT {', '.join(schema.names)} FROM ({query}) ORDER BY {', '.join(table.key)}").to_arrow_table().cast(schema)
+    found = db.sql(f"SELECT * FROM ({query}) ORDER BY {', '.join(table.key)}").to_arrow_table().select(schema.names).cast(schema)
     same = functools.reduce(pc.and_, (pc.equal(found[name][1:], found[name][:-1]) for name in table.key))
     if not pc.any(same).as_py():
         return found
@@ -296,8 +329,11 @@ def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: _Loaded, rows: d
     return names, {**drops, "same name, source and term type": within - len(names), "names": len(names)}
 
 
-def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, file: str, rows: dict[str, int]) -> dict[str, int]:
-    """Make the table `definitions`; returns the drops of MRDEF."""
+def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, file: str | None, rows: dict[str, int]) -> dict[str, int]:
+    """Make the table `definitions`; returns the drops of MRDEF, none if the release has no such file."""
+    if not file:
+        db.execute("CREATE TABLE definitions (cui VARCHAR, rank BIGINT, source VARCHAR, definition VARCHAR)")
+        return {}
     # An atom's language is its definition's; MRDEF itself has none. An atom that MRCONSO lacks says nothing, so the definition stays.
     db.execute(
         f"""
@@ -332,7 +368,10 @@ def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, file: str, rows: d
 
 
 def _retired(db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, rows: dict[str, int]) -> dict[str, int]:
-    """Fill the table `retired`; returns the drops of MRCUI."""
+    """Make the table `retired`; returns the drops of MRCUI, none if the release has no such file."""
+    db.execute("CREATE TABLE retired (retired VARCHAR, relation VARCHAR, cui VARCHAR)")
+    if "MRCUI" not in release.members:
+        return {}
     db.execute(
         f"""
         CREATE TABLE moved AS
@@ -365,7 +404,7 @@ def _sieved(release: Release, name: str, wanted: Wanted | None, scratch: Path, r
     return _rows(target or member.path, name)  # type: ignore[arg-type]
 
 
-def _pass(release: Release, name: str, wanted: Wanted | None, target: Path | None, rows: dict[str, int]) -> None:
+def _pass(release: Release, name: str, wanted: Wanted | None, target: Path | Parts | None, rows: dict[str, int]) -> None:
     """One pass over a file of the release, which checks it; the number of its rows goes to `rows`.
 
     Raises:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,8 @@ MARGIN = 16
 Wanted = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Which rows of a block are kept: bytes of the block (with `MARGIN`), offset of each row, to a boolean for each row."""
 
+T = TypeVar("T")
+
 SWAR = [(np.uint64(10**n), np.uint64(8 * n), np.uint64(mask)) for n, mask in ((1, 0x00FF00FF00FF00FF), (2, 0x0000FFFF0000FFFF), (4, 0xFFFFFFFF))]
 """Factor, shift and mask of each of the three steps that turn eight decimal digits in a word into their number."""
 
@@ -38,7 +40,7 @@ class Sieved(NamedTuple):
     sound: bool
 
 
-def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | None) -> Sieved:
+def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | Parts | None) -> Sieved:
     """Count the rows of a file, choose those that are wanted, and write them to `target`.
 
     Each block must be UTF-8. Its bars and line ends are counted together, not row by row: a row with a bar too few and one with a bar too
@@ -48,13 +50,13 @@ def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | Non
         member: The file.
         fields: Fields of a row, each closed by a bar.
         wanted: Which rows are kept; none: all.
-        target: File to write them to; none: no file.
+        target: File to write them to, or files of limited size; none: no file.
     """
     rows = kept = 0
     sound = True
     scratch = np.zeros(0, bool)
-    with open(target, "wb") if target else nullcontext() as handle:
-        for block in _blocks(member):
+    with open(target, "wb") if isinstance(target, Path) else target or nullcontext() as handle:
+        for block, is_utf8 in _ahead((block, _is_utf8(block[:-MARGIN])) for block in _blocks(member.chunks())):
             data = block[:-MARGIN]
             if len(scratch) < len(data):
                 scratch = np.zeros(8 * (len(data) // 8 + 1), bool)
@@ -68,7 +70,7 @@ def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | Non
             if good < len(ends):  # empty rows, carriage returns, or rows cut short
                 last = np.where((block[ends - 1] == RETURN) & (ends > starts + 1), ends - 2, ends - 1)
                 good = int(np.count_nonzero((block[last] == BAR) & (ends > starts)))
-            sound = sound and bars == len(ends) * fields and good == len(ends) and _is_utf8(data)
+            sound = sound and bars == len(ends) * fields and good == len(ends) and is_utf8
             if wanted is not None:
                 keep = wanted(block, starts)
                 kept += int(np.count_nonzero(keep))
@@ -78,6 +80,48 @@ def sieve(member: Member, fields: int, wanted: Wanted | None, target: Path | Non
                 handle.write(data.data)
                 kept += len(ends)
     return Sieved(rows, kept, sound)
+
+
+class Parts:
+    """A target for whole rows that is one file after another, each handed on when it is full, so that it is parsed while the pass goes on."""
+
+    SIZE = 1 << 26
+    """Bytes from which a file is full."""
+
+    def __init__(self, prefix: Path, full: Callable[[Path], object]) -> None:
+        """`prefix`: what the files' paths begin with; `full`: what takes them, in order; the last one when all rows are written."""
+        self._prefix, self._full = prefix, full
+        self._number = 0
+        self._file: BinaryIO | None = None
+
+    def writelines(self, rows: Iterable[memoryview]) -> None:
+        """Write rows."""
+        if self._file is None:
+            self._file = open(f"{self._prefix}.{self._number}", "wb")  # noqa: SIM115
+        self._file.writelines(rows)
+        if self._file.tell() >= self.SIZE:
+            self._hand_on()
+
+    def write(self, rows: memoryview) -> None:
+        """Write rows."""
+        self.writelines([rows])
+
+    def __enter__(self) -> Parts:
+        """Itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Hand on the last file, unless an error ended the pass."""
+        if self._file and kind:
+            self._file.close()
+        elif self._file:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        assert self._file
+        self._file.close()
+        self._full(Path(self._file.name))
+        self._number, self._file = self._number + 1, None
 
 
 def _is_utf8(data: np.ndarray) -> bool:
@@ -219,13 +263,13 @@ def _words(block: np.ndarray) -> np.ndarray:
     return np.ndarray((len(block) - 7,), np.dtype("<u8"), block, strides=(1,))
 
 
-def _blocks(member: Member) -> Iterator[np.ndarray]:
-    """Blocks of whole rows, each with `MARGIN` bytes behind; the next chunk is read, and unpacked, while a block is worked on.
+def _blocks(chunks: Iterable[bytes]) -> Iterator[np.ndarray]:
+    """Blocks of whole rows, each with `MARGIN` bytes behind.
 
     A block is a view of the chunk read, without copying; only the row that two chunks share is put together.
     """
     margin, rest = bytes(MARGIN), b""
-    for chunk in _ahead(member.chunks()):
+    for chunk in chunks:
         head, cut = chunk.find(b"\n") + 1, chunk.rfind(b"\n") + 1
         if not head:
             rest += chunk
@@ -243,12 +287,12 @@ def _blocks(member: Member) -> Iterator[np.ndarray]:
         yield np.frombuffer(rest + margin, np.uint8)
 
 
-def _ahead(chunks: Iterator[bytes], depth: int = 2) -> Iterator[bytes]:
-    """The same chunks, read by a thread of their own; what it raises is raised here."""
-    waiting: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
+def _ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+    """The same items, made by a thread of its own, so that the next is read, unpacked and looked at while one is worked on; what it raises is raised here."""
+    waiting: queue.Queue[T | BaseException | None] = queue.Queue(depth)
     stopped = threading.Event()
 
-    def put(item: bytes | BaseException | None) -> bool:
+    def put(item: T | BaseException | None) -> bool:
         while not stopped.is_set():
             try:
                 waiting.put(item, timeout=0.2)
@@ -259,8 +303,8 @@ def _ahead(chunks: Iterator[bytes], depth: int = 2) -> Iterator[bytes]:
 
     def read() -> None:
         try:
-            for chunk in chunks:
-                if not put(chunk):
+            for item in items:
+                if not put(item):
                     return
             put(None)
         except BaseException as error:
