@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import tarfile
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -466,6 +467,12 @@ def test_archives_are_the_same_bundle(results, tmp_path):
     assert (tmp_path / "one/b.tar").read_bytes() == (tmp_path / "two/b.tar").read_bytes()
     assert list((tmp_path / "one").iterdir()) == [tmp_path / "one/b.tar"]
     check_equal(results, "tfidf", "coded", list(Annotator(bundle.read(tmp_path / "one/b.tar"), top=100).annotate(TESTS)))
+    for odd in (tarfile.TarInfo("../climbs"), tarfile.TarInfo("/tmp/climbs"), tarfile.TarInfo("link")):
+        odd.type, odd.linkname = (tarfile.SYMTYPE, "/etc/hostname") if odd.name == "link" else (tarfile.REGTYPE, "")
+        with tarfile.open(tmp_path / "odd.tar", "w") as archive:
+            archive.addfile(odd)
+        with pytest.raises(UserError, match=f"{odd.name} is no plain file"):
+            bundle.read(tmp_path / "odd.tar")
     (tmp_path / "broken.tar").write_bytes((tmp_path / "one/b.tar").read_bytes()[:1000])
     with pytest.raises(UserError, match="bundle"):
         bundle.read(tmp_path / "broken.tar")

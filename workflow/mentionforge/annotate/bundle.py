@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -257,11 +257,24 @@ def _unpacked(path: Path, scratch: Path | None) -> Path:
     _unpacked_folders.append(holder)
     try:
         with tarfile.open(path, "r:") as archive:
-            archive.extractall(holder.name, filter="data")
+            for member in archive:
+                _unpack(archive, member, Path(holder.name))
     except (tarfile.TarError, OSError) as error:
         raise UserError("no bundle", str(path), f"not readable as .tar ({type(error).__name__})", "fetch or write it again") from error
     inside = sorted(Path(holder.name).iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else Path(holder.name)
+
+
+def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Only plain files below the folder; Python before 3.11.4 has no extraction filters."""
+    inside = Path(member.name)
+    if inside.is_absolute() or ".." in inside.parts or not (member.isfile() or member.isdir()):
+        raise UserError("no bundle", str(archive.name), f"{member.name} is no plain file inside it", "fetch or write it again")
+    if member.isdir():
+        return
+    (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+    with cast(IO[bytes], archive.extractfile(member)) as source, (folder / inside).open("xb") as target:
+        shutil.copyfileobj(source, target)
 
 
 # ----------------------------------------------------------------------------------------------------------------- the card
