@@ -65,7 +65,7 @@ def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--atoms", type=int, default=17_000_000, help="rows of MRCONSO")
-    parser.add_argument("--runs", type=int, default=3, help="repetitions, of which the median counts; pandas runs once")
+    parser.add_argument("--runs", type=int, default=3, help="repetitions in turn, of which the median counts")
     parser.add_argument("--folder", type=Path, help="where release and zip are written, and found again")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mentionforge-bench-") as scratch:
@@ -88,16 +88,23 @@ def main() -> None:
             with open(file, "rb") as handle:
                 while handle.read(1 << 20):
                     pass
-        folder = [measure(EXTRACT, specs["folder"], out) for _ in range(given.runs)]
-        back = [float(measure(READ_BACK, out).printed) for _ in range(given.runs)]
-        zipped = [measure(EXTRACT, specs["zip"], out) for _ in range(given.runs)]
-        pandas = measure(PANDAS, meta)
-    seconds = {name: statistics.median(m.seconds for m in runs) for name, runs in (("folder", folder), ("zip", zipped))}
-    memory = {name: max(m.mib for m in runs) for name, runs in (("folder", folder), ("zip", zipped))}
+        runs: dict[str, list[Measured]] = {"folder": [], "zip": [], "pandas": []}
+        back = []
+        for _ in range(given.runs):  # in turn, as the machine's speed drifts
+            runs["folder"].append(measure(EXTRACT, specs["folder"], out))
+            back.append(float(measure(READ_BACK, out).printed))
+            runs["zip"].append(measure(EXTRACT, specs["zip"], out))
+            runs["pandas"].append(measure(PANDAS, meta))
+    for name, found in runs.items():
+        print(f"{name}: {', '.join(f'{m.seconds:.2f}' for m in found)} s", flush=True)
+    seconds = {name: statistics.median(m.seconds for m in found) for name, found in runs.items()}
+    memory = {name: max(m.mib for m in found) for name, found in runs.items()}
     print(f"extraction from the folder  {seconds['folder']:7.1f} s  {memory['folder']:7.0f} MiB")
     print(f"extraction from the zip     {seconds['zip']:7.1f} s  {memory['zip']:7.0f} MiB   {seconds['zip'] / seconds['folder']:.2f} times the folder's time")
     print(f"reading the tables back     {statistics.median(back):7.2f} s")
-    print(f"pandas.read_csv alone       {pandas.seconds:7.1f} s  {pandas.mib:7.0f} MiB   {pandas.seconds / seconds['folder']:.1f} times the whole extraction")
+    print(
+        f"pandas.read_csv alone       {seconds['pandas']:7.1f} s  {memory['pandas']:7.0f} MiB   {seconds['pandas'] / seconds['folder']:.1f} times the whole extraction"
+    )
 
 
 if __name__ == "__main__":
