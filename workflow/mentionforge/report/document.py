@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge.config import NONE
+from mentionforge.config import NONE, TRAINED_ON, UNTRAINED
 from mentionforge.errors import UserError
 from mentionforge.provenance import sha256_file, versions
 from mentionforge.report.summary import PACKAGES, percent
@@ -35,6 +35,7 @@ def write_document(results: Path, configs: Sequence[Path], interpretation: Path 
     overlays = " ".join(str(c) for c in configs[1:])
     command = "snakemake" + (f" --configfile {overlays}" if overlays else "")
     normalization = pd.read_csv(results / "summary" / "normalization.csv", keep_default_na=False, na_values=[""])
+    recognition = pd.read_csv(results / "summary" / "recognition.csv", keep_default_na=False, na_values=[""])
     parts = [
         f"# Results of `{configs[-1]}`",
         "*Written from the results folder by* "
@@ -48,10 +49,18 @@ def write_document(results: Path, configs: Sequence[Path], interpretation: Path 
         "## What was run",
         f"    {command}",
         settings_table(results, configs),
-        "## What the synthetic mentions add over the controls\n\n" + contrast_table(normalization),
+    ]
+    if len(normalization):
+        parts.append("## What the synthetic mentions add over the controls\n\n" + contrast_table(normalization))
+    parts += [
         page.read_text(encoding="utf-8").replace("\n## ", "\n### ").replace("# Summary", "## All tables", 1).strip(),
         "## Wall times\n\n" + wall_times(results),
     ]
+    if len(runs := training_runs(recognition, results)):
+        table = runs.to_markdown(index=False, disable_numparse=True)
+        parts.append(
+            f"### Each training of a recognizer\n\nStrict scores on test in per cent.\n\n<details><summary>{len(runs)} runs</summary>\n\n{table}\n\n</details>"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
@@ -100,6 +109,35 @@ def contrast_table(frame: pd.DataFrame) -> str:
         counts.append(f"{corpus!s}: " + ", ".join(f"n={int(cells[f'test.{b}.n'].max())} {b.replace('_', ' ')}" for b in shown))
     head = "acc@1 in per cent, " + " / ".join(b.replace("_", " ") for b in shown) + ". " + "; ".join(counts) + "."
     return head + "\n\n" + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def training_runs(recognition: pd.DataFrame, results: Path) -> pd.DataFrame:
+    """Scores, wall and CPU seconds and peak memory of every training of a recognizer, as text.
+
+    Args:
+        recognition: Summary of recognition, as in recognition.csv.
+        results: Results folder, with Snakemake's benchmark files; a training without one has no times.
+    """
+    cell = ["corpus", "recognizer", "generator", "strategy", "schedule", "seed"]
+    shown = {"F1": "test.all.strict_f1", "unseen concept, R": "test.unseen_concept.strict_recall"}
+    rows = []
+    for run in recognition.to_dict("records"):
+        if run["schedule"] == UNTRAINED or TRAINED_ON in run["schedule"]:
+            continue
+        corpus, recognizer, generator, strategy, schedule, seed = (str(run[name]) for name in cell)
+        path = results / "benchmarks" / "recognition" / corpus / generator / strategy / recognizer / schedule / f"seed{seed}.tsv"
+        cost = pd.read_csv(path, sep="\t").iloc[0] if path.is_file() else pd.Series(dtype=object)
+        rows.append({name: str(run[name]) for name in cell} | {name: percent(run.get(column)) for name, column in shown.items()})
+        rows[-1] |= {name: _count(cost.get(column)) for name, column in (("wall s", "s"), ("CPU s", "cpu_time"), ("peak MiB", "max_rss"))}
+    rows.sort(
+        key=lambda row: (row["corpus"], row["recognizer"], row["generator"] != NONE, row["generator"], row["strategy"], row["schedule"], int(row["seed"]))
+    )
+    return pd.DataFrame(rows)
+
+
+def _count(value: Any) -> str:
+    number = pd.to_numeric(value, errors="coerce")
+    return "–" if number is None or pd.isna(number) else f"{number:,.0f}"
 
 
 def wall_times(results: Path) -> str:
