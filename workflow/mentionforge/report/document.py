@@ -15,6 +15,7 @@ from mentionforge.config import NONE, TRAINED_ON, UNTRAINED
 from mentionforge.errors import UserError
 from mentionforge.provenance import sha256_file, versions
 from mentionforge.report.summary import PACKAGES, percent
+from mentionforge.report.tidy import benchmarks
 
 
 def write_document(results: Path, configs: Sequence[Path], interpretation: Path | None, out: Path) -> None:
@@ -36,6 +37,7 @@ def write_document(results: Path, configs: Sequence[Path], interpretation: Path 
     command = "snakemake" + (f" --configfile {overlays}" if overlays else "")
     normalization = pd.read_csv(results / "summary" / "normalization.csv", keep_default_na=False, na_values=[""])
     recognition = pd.read_csv(results / "summary" / "recognition.csv", keep_default_na=False, na_values=[""])
+    jobs = benchmarks(results)
     parts = [
         f"# Results of `{configs[-1]}`",
         "*Written from the results folder by* "
@@ -54,9 +56,9 @@ def write_document(results: Path, configs: Sequence[Path], interpretation: Path 
         parts.append("## What the synthetic mentions add over the controls\n\n" + contrast_table(normalization))
     parts += [
         page.read_text(encoding="utf-8").replace("\n## ", "\n### ").replace("# Summary", "## All tables", 1).strip(),
-        "## Wall times\n\n" + wall_times(results),
+        "## Wall times\n\n" + wall_times(jobs),
     ]
-    if len(runs := training_runs(recognition, results)):
+    if len(runs := training_runs(recognition, jobs)):
         table = runs.to_markdown(index=False, disable_numparse=True)
         parts.append(
             f"### Each training of a recognizer\n\nStrict scores on test in per cent.\n\n<details><summary>{len(runs)} runs</summary>\n\n{table}\n\n</details>"
@@ -111,51 +113,43 @@ def contrast_table(frame: pd.DataFrame) -> str:
     return head + "\n\n" + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
-def training_runs(recognition: pd.DataFrame, results: Path) -> pd.DataFrame:
+def training_runs(recognition: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     """Scores, wall and CPU seconds and peak memory of every training of a recognizer, as text.
 
     Args:
         recognition: Summary of recognition, as in recognition.csv.
-        results: Results folder, with Snakemake's benchmark files; a training without one has no times.
+        jobs: `tidy.benchmarks`; a training without a job there has no costs.
     """
-    cell = ["corpus", "recognizer", "generator", "strategy", "schedule", "seed"]
     shown = {"F1": "test.all.strict_f1", "unseen concept, R": "test.unseen_concept.strict_recall"}
+    costs = jobs.set_index("job").to_dict("index")
     rows = []
     for run in recognition.to_dict("records"):
         if run["schedule"] == UNTRAINED or TRAINED_ON in run["schedule"]:
             continue
-        corpus, recognizer, generator, strategy, schedule, seed = (str(run[name]) for name in cell)
-        path = results / "benchmarks" / "recognition" / corpus / generator / strategy / recognizer / schedule / f"seed{seed}.tsv"
-        cost = pd.read_csv(path, sep="\t").iloc[0] if path.is_file() else pd.Series(dtype=object)
-        rows.append({name: str(run[name]) for name in cell} | {name: percent(run.get(column)) for name, column in shown.items()})
-        rows[-1] |= {name: _count(cost.get(column)) for name, column in (("wall s", "s"), ("CPU s", "cpu_time"), ("peak MiB", "max_rss"))}
-    rows.sort(
-        key=lambda row: (row["corpus"], row["recognizer"], row["generator"] != NONE, row["generator"], row["strategy"], row["schedule"], int(row["seed"]))
-    )
+        cost = costs.get("recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}".format(**run), {})
+        rows.append({name: run[name] for name in ("corpus", "recognizer", "generator", "strategy", "schedule", "seed")})
+        rows[-1] |= {name: percent(run.get(column)) for name, column in shown.items()}
+        rows[-1] |= {name: _count(cost.get(column)) for name, column in (("wall s", "wall_s"), ("CPU s", "cpu_s"), ("peak MiB", "peak_mib"))}
+    rows.sort(key=lambda row: (row["corpus"], row["recognizer"], row["generator"] != NONE, row["generator"], row["strategy"], row["schedule"], row["seed"]))
     return pd.DataFrame(rows)
 
 
-def _count(value: Any) -> str:
-    number = pd.to_numeric(value, errors="coerce")
-    return "–" if number is None or pd.isna(number) else f"{number:,.0f}"
+def _count(value: float | None) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:,.0f}"
 
 
-def wall_times(results: Path) -> str:
-    """Jobs, wall seconds and peak memory per rule, from Snakemake's benchmark files."""
-    base = results / "benchmarks"
+def wall_times(jobs: pd.DataFrame) -> str:
+    """Jobs, wall seconds and peak memory per rule, of `tidy.benchmarks`."""
     rows = []
-    for path in sorted(base.rglob("*.tsv")):
-        frame = pd.read_csv(path, sep="\t")
-        parts = path.relative_to(base).with_suffix("").parts
+    for job in jobs.to_dict("records"):
+        parts = job["job"].split("/")
         if parts[0] == "generation":
             stage = f"generation: {'sample' if 'shards' in parts else parts[-1]} ({parts[1]})"
-        elif parts[0] == "embeddings":
-            stage = f"embeddings: {parts[1]}"
         elif parts[0] in ("kb", "corpora", "report"):
             stage = f"{parts[0]}: {parts[-1]}"
         else:
             stage = f"{parts[0]}: {parts[1]}"
-        rows.append({"stage": stage, "seconds": float(frame["s"].iloc[0]), "memory": pd.to_numeric(frame["max_rss"], errors="coerce").iloc[0]})
+        rows.append({"stage": stage, "seconds": job["wall_s"], "memory": job["peak_mib"]})
     table = (
         pd.DataFrame(rows)
         .groupby("stage")
@@ -164,6 +158,6 @@ def wall_times(results: Path) -> str:
     )
     table = table.rename(columns={"seconds": "wall s, sum", "longest": "wall s, longest", "memory": "peak MiB"})
     for column in ("wall s, sum", "wall s, longest", "peak MiB"):
-        table[column] = table[column].map(lambda v: "–" if pd.isna(v) else f"{v:,.0f}")
+        table[column] = table[column].map(_count)
     total = sum(row["seconds"] for row in rows)
     return f"{len(rows)} jobs, {total / 60:.1f} minutes of job time.\n\n" + table.to_markdown(index=False, disable_numparse=True)
