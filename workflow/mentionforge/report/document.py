@@ -126,7 +126,7 @@ def training_runs(recognition: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame
     for run in recognition.to_dict("records"):
         if run["schedule"] == UNTRAINED or TRAINED_ON in run["schedule"]:
             continue
-        cost = costs.get("recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}".format(**run), {})
+        cost = costs.get("recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}".format_map(run), {})
         rows.append({name: run[name] for name in ("corpus", "recognizer", "generator", "strategy", "schedule", "seed")})
         rows[-1] |= {name: percent(run.get(column)) for name, column in shown.items()}
         rows[-1] |= {name: _count(cost.get(column)) for name, column in (("wall s", "wall_s"), ("CPU s", "cpu_s"), ("peak MiB", "peak_mib"))}
