@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ class Tagger:
         self.model, self.tokenizer = model.to(self.device), tokenizer
         self.windows = Windows(tokenizer, max_tokens, stride)
         self.autocast = autocast_dtype(dtype, self.device)
+        self._rows: torch.Tensor | None = None  # within `only`: the row of each word piece, [vocabulary]
 
     @classmethod
     def load(cls, folder: str | Path, max_tokens: int | None = None, stride: int | None = None, dtype: str = "auto") -> Tagger:
@@ -110,11 +111,37 @@ class Tagger:
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
 
+    @contextlib.contextmanager
+    def only(self, words: Iterable[str]) -> Iterator[None]:
+        """Within, the model holds the vectors of these words' pieces alone; others stay as they are, and meeting one fails.
+
+        A third of a small encoder's weights, and more of a multilingual one's, are vectors of pieces that no training sentence has. An
+        optimizer would fill gradients with zeros for them, and step through all of them.
+        """
+        whole = self.model.get_input_embeddings()
+        if type(whole) is not torch.nn.Embedding:  # one that does more than look up
+            yield
+            return
+        padding = self.tokenizer.pad_token_id or 0
+        # All up to padding, so that its number stays what it is: some encoders count positions by it.
+        kept = torch.tensor(sorted({*range(padding + 1), *self.windows.vocabulary(words)}))
+        part = torch.nn.Embedding.from_pretrained(whole.weight.data[kept.to(self.device)], freeze=False, padding_idx=whole.padding_idx)
+        self._rows = torch.full((whole.num_embeddings,), -1)
+        self._rows[kept] = torch.arange(len(kept))
+        self.model.set_input_embeddings(part)
+        try:
+            yield
+        finally:
+            whole.weight.data[kept.to(self.device)] = part.weight.data
+            self.model.set_input_embeddings(whole)
+            self._rows = None
+
     def logits(self, windows: Sequence[Window]) -> torch.Tensor:
         """Scores of a batch of windows, [batch, longest window, 3], float32; what is beyond a window's end means nothing."""
         lengths = torch.tensor([len(w.pieces) for w in windows])
         ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(w.pieces) for w in windows], batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
         mask = (torch.arange(ids.shape[1])[None, :] < lengths[:, None]).long()
+        ids = ids if self._rows is None else self._rows[ids]
         with torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
             return self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
 

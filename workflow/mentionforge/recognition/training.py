@@ -150,6 +150,13 @@ def fit(tagger: Tagger, phases: Sequence[Part], settings: TaggerRecognizer, seed
     Raises:
         UserError: No word of a phase carries loss.
     """
+    words = {word for part in phases for example in (*part.examples, *part.drawn) for word in example.words}
+    words.update(word for doc in dev.documents for word in doc.tokens((0, len(doc.words))))
+    with tagger.only(words):
+        return _fit(tagger, phases, settings, seed, dev, checkpoints)
+
+
+def _fit(tagger: Tagger, phases: Sequence[Part], settings: TaggerRecognizer, seed: int, dev: Dev, checkpoints: Checkpoints | None) -> list[Epoch]:
     order = torch.Generator().manual_seed(seed)
     restored = checkpoints.load(tagger.model, order) if checkpoints else None
     progress, moments = restored or (Progress(), None)

@@ -52,6 +52,10 @@ class Windows:
             self._pieces.update((word, found[: self.max_tokens] or [self.tokenizer.unk_token_id]) for word, found in zip(new, ids, strict=True))
         return [self._pieces[word] for word in words]
 
+    def vocabulary(self, words: Iterable[str]) -> set[int]:
+        """All word-piece ids that windows of these words can hold."""
+        return {self.tokenizer.cls_token_id, self.tokenizer.sep_token_id}.union(*self.split(words))
+
     def cut(self, sentences: Sequence[Sequence[str]]) -> list[Window]:
         """Windows of all sentences, in order; sentences without words have none."""
         self.split(word for sentence in sentences for word in sentence)
