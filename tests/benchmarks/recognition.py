@@ -1,8 +1,8 @@
 """Training throughput of the recognizer against a plain loop: `make bench-recognition`.
 
 The plain loop shuffles the sentences, pads each batch to its longest sentence and steps with AdamW as torch makes it; the project's sorts by
-length within chunks, fuses the optimizer, and holds the vectors of those word pieces alone that occur. Model, sentences, batch size, precision, learning rate and clipping are the same. Both are trained
-in turns of a few steps, so that a busy machine slows both alike, with two seeds each: the difference of two seeds of one loop is the noise.
+length within chunks, fuses the optimizer, and holds the vectors of those word pieces alone that occur. Model, sentences, batch size,
+precision, learning rate and clipping are the same. Both are trained in turns of a few steps, so that a busy machine slows both alike, with two seeds each: the difference of two seeds of one loop is the noise.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main() -> None:
     examples, _ = sentences.training(splits["train"], gold, "longest")
     held = splits["dev"][:30]
     dev = training.Dev(held, {(d.doc_id, s) for d in held for s in flatten(d.words, gold.get(d.doc_id, []), "longest").spans})
-    words = {word for example in examples for word in example.words} | {word for doc in held for word in doc.tokens((0, len(doc.words)))}
+    words = training.occurring(examples, held)
     folder = models.folder(arguments.model)
     runs = [Run(kind, seed, folder, examples, words, arguments.steps) for seed in (1, 2) for kind in KINDS]
     with track("steps", arguments.steps * len(runs)) as tick:

@@ -234,6 +234,8 @@ def test_the_best_epoch_is_kept_and_patience_ends_training(tiny, corpus, specs, 
     history = run(spec, tiny, corpus(SPLITS), corpus_spec, tmp_path / "out")
     assert [r["kept"] for r in history] == ["0", "1", "0", "0"]
     final = seen[-1]  # predicting test, with the weights kept
+    (rows,) = (k for k in final if "word_embeddings" in k)
+    assert (final[rows][None] == seen[1][rows][:, None]).all(-1).any(1).all()
     same = [k for k in final if "word_embeddings" not in k]  # while it trains, the model holds fewer of those
     assert len(same) == len(final) - 1 and all(torch.equal(final[k], seen[1][k]) for k in same) and any(not torch.equal(final[k], seen[3][k]) for k in same)
 
@@ -397,6 +399,23 @@ def test_only_word_pieces_that_occur_are_trained(tiny, corpus, specs, tmp_path, 
     with tagger.only(["gout"]), pytest.raises(IndexError):
         tagger.logits(tagger.windows.cut([["asthma"]]))
     assert tagger.logits(tagger.windows.cut([["asthma"]])).shape[-1] == 3
+
+
+def test_a_checkpoint_of_another_shape_leaves_the_model_alone(tiny, tmp_path, capfd):
+    import torch
+
+    from mentionforge.recognition.checkpoints import Checkpoints, Progress, copied
+    from mentionforge.recognition.tagger import Tagger
+
+    tagger, order = Tagger.load(tiny.parent, 40, 8), torch.Generator()
+    checkpoints = Checkpoints(tmp_path / "checkpoints", "job")
+    checkpoints.save(Progress(), tagger.model, torch.optim.AdamW(tagger.model.parameters()), order)
+    with tagger.only(["gout"]):
+        for parameter in tagger.model.parameters():
+            parameter.data.add_(1.0)
+        before = copied(tagger.model)
+        assert checkpoints.load(tagger.model, order) is None and "another shape" in capfd.readouterr().err
+        assert all(torch.equal(tensor, before[name]) for name, tensor in copied(tagger.model).items())
 
 
 def test_mixed_draws_synthetic_sentences_at_the_ratio(tiny, corpus, specs, synthetic, tmp_path):

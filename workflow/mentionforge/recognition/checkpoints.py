@@ -88,6 +88,9 @@ class Checkpoints:
             if progress.best is not None:
                 progress.weights = load_file(self._best(progress))
             weights, moments, streams = (load_file(found[-1] / f"{part}.safetensors") for part in ("model", "optimizer", "random"))
+            own = model.state_dict()
+            if {k: t.shape for k, t in weights.items()} != {k: t.shape for k, t in own.items()}:  # load_state_dict would say so too late
+                raise ValueError("it is of a model of another shape")
             model.load_state_dict(weights)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             say(f"{found[-1]} is unreadable ({str(error).splitlines()[0]}); starting anew")

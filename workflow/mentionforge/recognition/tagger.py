@@ -115,8 +115,8 @@ class Tagger:
     def only(self, words: Iterable[str]) -> Iterator[None]:
         """Within, the model holds the vectors of these words' pieces alone; others stay as they are, and meeting one fails.
 
-        A third of a small encoder's weights, and more of a multilingual one's, are vectors of pieces that no training sentence has. An
-        optimizer would fill gradients with zeros for them, and step through all of them.
+        Half of a small encoder's weights, and more of a multilingual one's, are vectors of pieces, most of which occur in no training sentence:
+        gradients of zeros would be filled for them, and an optimizer would step through all of them.
         """
         whole = self.model.get_input_embeddings()
         if type(whole) is not torch.nn.Embedding:  # one that does more than look up

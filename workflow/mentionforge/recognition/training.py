@@ -105,7 +105,8 @@ def train(
     # The revision of the code is left out: it would drop checkpoints for a change in another stage.
     job = json.dumps({k: v for k, v in provenance.items() if k != "git_revision"} | {"device": tagger.device.type}, sort_keys=True)
     checkpoints = Checkpoints(out / "checkpoints", digest(job))
-    history = fit(tagger, phases, settings, seed, dev, checkpoints)
+    with tagger.only(occurring([e for part in phases for e in (*part.examples, *part.drawn)], dev.documents)):
+        history = fit(tagger, phases, settings, seed, dev, checkpoints)
 
     rows = [row for split in ("dev", "test") for row in predicted(tagger, splits[split], split)]
     kept = next(e for e in history if e.kept)
@@ -150,13 +151,6 @@ def fit(tagger: Tagger, phases: Sequence[Part], settings: TaggerRecognizer, seed
     Raises:
         UserError: No word of a phase carries loss.
     """
-    words = {word for part in phases for example in (*part.examples, *part.drawn) for word in example.words}
-    words.update(word for doc in dev.documents for word in doc.tokens((0, len(doc.words))))
-    with tagger.only(words):
-        return _fit(tagger, phases, settings, seed, dev, checkpoints)
-
-
-def _fit(tagger: Tagger, phases: Sequence[Part], settings: TaggerRecognizer, seed: int, dev: Dev, checkpoints: Checkpoints | None) -> list[Epoch]:
     order = torch.Generator().manual_seed(seed)
     restored = checkpoints.load(tagger.model, order) if checkpoints else None
     progress, moments = restored or (Progress(), None)
@@ -237,6 +231,11 @@ def _phase(
             if checkpoints and not (last and progress.epoch == part.phase.epochs):
                 checkpoints.save(progress, tagger.model, optimizer, order)
     return False
+
+
+def occurring(examples: Sequence[Example], documents: Sequence[Document]) -> set[str]:
+    """The words of training sentences and of documents."""
+    return {word for example in examples for word in example.words}.union(*(doc.tokens((0, len(doc.words))) for doc in documents))
 
 
 def rate(step: int, warmup: int, steps: int) -> float:
