@@ -329,7 +329,7 @@ def test_errors_are_written_with_offsets_and_counted(tmp_path, write):
 
 
 def test_models_of_other_corpora_get_the_buckets_of_what_they_were_trained_on(tmp_path, corpus, write):
-    with pytest.raises(UserError, match=r"unknown training corpus.*other"):
+    with pytest.raises(UserError, match=r"unknown training corpus.*trained on other, but no corpus is given with --source"):
         write([], "c/none/none/minilm/real_only~train=other/seed1")
     other = tmp_path / "corpora/other"
     row = {"doc_id": "o", "mention_id": "o-0", "split": "train", "spans": [{"start": 0, "end": 1}], "surface": "S", "expanded": None, "entity_type": "Disease"}

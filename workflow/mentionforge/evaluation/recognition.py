@@ -87,9 +87,8 @@ def evaluate(
         source = names["variant"].partition(TRAINED_ON)[2]
         if source not in golds:
             if source not in known:
-                raise UserError(
-                    "unknown training corpus", str(path), f"{source} is none of {', '.join(known) or 'no corpora'}", "give its folder with --source"
-                )
+                given = f"the corpora given are {', '.join(known)}" if known else "no corpus is given with --source"
+                raise UserError("unknown training corpus", str(path), f"trained on {source}, but {given}", "give the folder of that corpus with --source")
             golds[source] = rebucketed(gold, corpus / "mentions.parquet", known[source] / "mentions.parquet")
             inputs[f"mentions of {source}"] = known[source] / "mentions.parquet"
         for split in counts:
