@@ -47,7 +47,9 @@ def write_release(folder: Path, wanted: dict[tuple[str, str], list[str]]) -> Pat
         for j, name in enumerate(names):
             atom += 1
             term = "PT" if sab == "OMIM" else "MH" if j == 0 else "ET"
-            rows["MRCONSO"].append(f"{cui}|ENG|{'P' if j == 0 else 'S'}|L95{atom:05}|PF|S95{atom:05}|Y|A95{atom:06}|||{code}|{sab}|{term}|{code}|{name.replace('|', ' ')}|0|N||")
+            rows["MRCONSO"].append(
+                f"{cui}|ENG|{'P' if j == 0 else 'S'}|L95{atom:05}|PF|S95{atom:05}|Y|A95{atom:06}|||{code}|{sab}|{term}|{code}|{name.replace('|', ' ')}|0|N||"
+            )
         rows["MRSTY"].append(f"{cui}|T047|B2.2.1.2.1|Disease or Syndrome|AT95{i:06}||")
         rows["MRDEF"].append(f"{cui}|A95{atom:06}|AT96{i:06}||DEMO|A condition that a public corpus speaks of, entry {i} of this list.|N||")
     for name, more in rows.items():

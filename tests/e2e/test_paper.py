@@ -29,6 +29,7 @@ from release import codes, pubtator_subset, write_release
 
 LONG = os.environ.get("MENTIONFORGE_PAPER") == "long"
 SECRET = "hf_of_the_test"
+LLAMA = "meta-llama/Llama-2-13b-chat-hf"
 KRISSBERT = "microsoft/BiomedNLP-KRISSBERT-PubMed-UMLS-EL"
 CONCEPTS = 24 if LONG else 8
 STRATEGIES = ["none", "naive", "ideal", "supplemental", "ablation"]
@@ -147,17 +148,24 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     prompts = tables.read(tables.PROMPTS, folder / "results/paper/generation/llama2/prompts.parquet").to_pylist()
     generator: LlmGenerator = read_spec(folder / "results/paper/specs/generators/llama2/sampling.json")
     names = dict(zip(*(pd.read_parquet(folder / "results/paper/kb/umls/concepts.parquet")[key] for key in ("cui", "preferred_name")), strict=True))
-    taught = {row["cui"]: (generator.frame.partition("{note}")[0].rstrip().format(prompt=row["prompt"]), f"She was seen for <1CUI> {names[row['cui']]} </1CUI> today.") for row in prompts}
+    taught = {
+        row["cui"]: (
+            generator.frame.partition("{note}")[0].rstrip().format(prompt=row["prompt"]),
+            f"She was seen for <1CUI> {names[row['cui']]} </1CUI> today.",
+        )
+        for row in prompts
+    }
     hub = base / "hub"
     for repository, build in REPOSITORIES.items():
-        if repository.startswith("meta-llama"):
+        if repository == LLAMA:
             llama2(hub / repository, taught=list(taught.values()))
         else:
             build(hub / repository)
     pinned = next(value.hub.partition("@")[2] for value in config.models.values() if value.hub and value.hub.startswith(KRISSBERT))
-    krissbert(base / "pinned", safetensors=True)
-    with serve(hub, revisions={KRISSBERT: {pinned: base / "pinned"}}, gated={"meta-llama/Llama-2-13b-chat-hf": SECRET}) as address:
-        output = run(folder, HF_ENDPOINT=address, HF_HOME=str(base / "cache"), HF_TOKEN=SECRET, HF_HUB_DISABLE_XET="1")
+    krissbert(hub / f"{KRISSBERT}@{pinned}", safetensors=True)
+    with serve(hub) as served:
+        served.gated, served.tokens = {LLAMA}, {SECRET: {LLAMA}}
+        output = run(folder, **served.environment(base / "cache", token=SECRET))
     yield Run(folder, config, output)
 
 
@@ -208,7 +216,7 @@ def test_biobert_reads_capitals(paper: Run) -> None:
     from transformers import AutoTokenizer
 
     models = sorted((paper.results / "recognition" / "semeval2015").rglob("model/recognizer.json"))
-    assert len(models) == 6 * (1 if not LONG else 1) or LONG
+    assert len(models) >= 6
     for card in models:
         tokenizer = AutoTokenizer.from_pretrained(card.parent)
         assert tokenizer.tokenize("Huntington") != tokenizer.tokenize("huntington") and "H" in "".join(tokenizer.tokenize("Huntington"))
@@ -236,9 +244,9 @@ def test_training_and_sampling_read_the_same_prompt(paper: Run) -> None:
     """One beginning of text, and the tokens of a prompt in training are those that sampling continues."""
     stamp = paper.folder / "resources" / "models" / "llama2_13b_chat" / "fetched.json"
     generator: LlmGenerator = read_spec(paper.results / "specs" / "generators" / "llama2" / "sampling.json")
-    assert generator.prompt_style == "plain" and generator.frame == "### Instruction: {prompt}\n### Example Doctor's Note: {note}"
+    assert generator.prompt_style == "plain" and generator.frame == "### Instruction: {prompt}\n ### Example Doctor's Note: {note}"
     tokenizer = weights.tokenizer(stamp, generator.prompt_style)
     prompt = pd.read_parquet(paper.results / "generation" / "llama2" / "pairs.parquet")["prompt"].iloc[0]
-    ids = weights.prompt_ids(tokenizer, prompt, generator)
+    ids = weights.prompt_ids(tokenizer, prompt, generator.prompt_style, generator.frame)
     assert ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id
-    assert tokenizer.decode(ids[1:]).strip() == f"### Instruction: {prompt}\n### Example Doctor's Note:"
+    assert tokenizer.decode(ids[1:]).strip() == f"### Instruction: {prompt}\n ### Example Doctor's Note:"
