@@ -110,8 +110,8 @@ def longest_input(tokenizer: Any, config: Any) -> int | None:
 
 def has_token(tokenizer: Any, token: str) -> bool:
     """Whether the vocabulary holds the token as a whole, added tokens included."""
-    found = tokenizer.convert_tokens_to_ids(token)
-    return found is not None and tokenizer.convert_ids_to_tokens(found) == token
+    found = tokenizer.convert_tokens_to_ids(token)  # not back from it: an uncased tokenizer calls <ENT> <ent>
+    return found is not None and (found != tokenizer.unk_token_id or token == tokenizer.unk_token)
 
 
 # ----------------------------------------------------------------------------------------------------------------- its files
