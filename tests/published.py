@@ -11,11 +11,15 @@ writes one folder and returns it; `REPOSITORIES` names them as the hub does. Voc
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 DEMO = Path(__file__).resolve().parents[1] / "resources" / "demo"
 WORDS = 1200
@@ -136,13 +140,14 @@ def sentencepiece_model(target: Path) -> None:
     target.write_bytes(sink.getvalue())
 
 
-def llama2(folder: Path, both: bool = True, fast: bool = True) -> Path:
+def llama2(folder: Path, both: bool = True, fast: bool = True, taught: Sequence[tuple[str, str]] = ()) -> Path:
     """meta-llama/Llama-2-13b-chat-hf: shards, SentencePiece, no padding token.
 
     Args:
         folder: Where to write.
         both: Write the .bin shards, too, as the repository has them.
         fast: Write tokenizer.json beside tokenizer.model.
+        taught: Texts and what the model is to write after each, learned by heart: random weights write nothing that could be located.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -152,7 +157,11 @@ def llama2(folder: Path, both: bool = True, fast: bool = True) -> Path:
         vocab_size=PIECES, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
         max_position_embeddings=4096, initializer_range=0.3, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
     )  # fmt: skip
-    model = LlamaForCausalLM(shape).to(torch.float16)
+    sentencepiece_model(folder / "tokenizer.model")
+    model = LlamaForCausalLM(shape)
+    if taught:
+        _teach(model, folder / "tokenizer.model", taught)
+    model = model.to(torch.float16)
     model.save_pretrained(folder, max_shard_size="200KB")
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     _write(folder, "config.json", {key: value for key, value in described.items() if key not in ("dtype", "pad_token_id")} | {"torch_dtype": "float16"})
@@ -164,7 +173,6 @@ def llama2(folder: Path, both: bool = True, fast: bool = True) -> Path:
         for name, other in renamed.items():
             torch.save({key: value for key, value in model.state_dict().items() if index["weight_map"].get(key) == name}, folder / other)
         _write(folder, "pytorch_model.bin.index.json", index | {"weight_map": {key: renamed[name] for key, name in index["weight_map"].items()}})
-    sentencepiece_model(folder / "tokenizer.model")
     marks = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     _write(folder, "special_tokens_map.json", marks)
     settings = {"add_bos_token": True, "add_eos_token": False, "legacy": False, "model_max_length": 10**30, "tokenizer_class": "LlamaTokenizer", "clean_up_tokenization_spaces": False}  # fmt: skip
@@ -172,6 +180,32 @@ def llama2(folder: Path, both: bool = True, fast: bool = True) -> Path:
     if fast:
         (folder / "tokenizer.json").write_text(_fast(folder), encoding="utf-8")
     return folder
+
+
+def _teach(model: "LlamaForCausalLM", pieces: Path, texts: Sequence[tuple[str, str]], updates: int = 300) -> None:
+    """Train until the model writes each text's continuation, and its end, by heart."""
+    import sentencepiece
+
+    coder = sentencepiece.SentencePieceProcessor(model_file=str(pieces))
+    rows = [([1, *coder.encode(before)], [1, *coder.encode(f"{before} {after}"), 2]) for before, after in texts]
+    longest = max(len(whole) for _, whole in rows)
+    ids = torch.tensor([[*whole, *[0] * (longest - len(whole))] for _, whole in rows])  # [texts, longest]
+    mask = torch.tensor([[1] * len(whole) + [0] * (longest - len(whole)) for _, whole in rows])
+    labels = torch.tensor([[*[-100] * len(before), *whole[len(before) :], *[-100] * (longest - len(whole))] for before, whole in rows])
+    torch.manual_seed(5)
+    for parameter in model.parameters():  # so wide a start as other tests want learns slowly
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.08)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(updates):
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if loss < 0.03:
+            break
+    assert loss < 0.05, f"loss {loss:.2f}: the tiny model has not learned its texts"
 
 
 def _fast(folder: Path) -> str:
