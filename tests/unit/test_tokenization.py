@@ -442,3 +442,20 @@ def test_a_tokenizer_model_that_is_none_is_one_line(tmp_path):
     with pytest.raises(UserError, match="unreadable tokenizer") as caught:
         tokenization.load(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_markers_and_case_come_from_the_config():
+    linker = EncoderLinker.model_validate({"kind": "context", "model": "m", "markers": ["<ENT>", "</ENT>"]})
+    assert linker.markers == ("<ENT>", "</ENT>") and EncoderLinker.model_validate_json(linker.model_dump_json()) == linker
+    for wrong in (["<ENT>"], ["<ENT>", ""], "<ENT>"):
+        with pytest.raises(ValueError, match="markers"):
+            EncoderLinker.model_validate({"kind": "context", "model": "m", "markers": wrong})
+    with pytest.raises(ValueError, match="lowercase"):
+        Model(hub="a/b", lowercase="maybe")
+
+
+def test_encoders_load_their_tokenizers_in_one_place(root):
+    """Elsewhere only language models do, whose vocabularies are no word pieces."""
+    modules = sorted((root / "workflow" / "mentionforge").rglob("*.py"))
+    loading = {p.relative_to(root / "workflow/mentionforge").as_posix() for p in modules if "AutoTokenizer.from_pretrained" in p.read_text(encoding="utf-8")}
+    assert "tokenization.py" in loading and all(name.startswith(("generation/", "models")) for name in loading - {"tokenization.py"}), loading

@@ -32,7 +32,7 @@ MARKERS = (("<ENT>", "</ENT>"), ("[M_s]", "[M_e]"))
 PADDING_OF_ROWS = 128
 """So many vectors without a token are common: embeddings are often padded to a round number."""
 
-NUMBERED_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")
+NUMBERED_FROM_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "mpnet", "longformer", "data2vec-text", "ibert")
 """Encoders whose positions begin behind the padding index, so that fewer are usable."""
 
 _SETTINGS = {"do_lower_case": "lowercase", "strip_accents": "strip_accents", "tokenize_chinese_chars": "handle_chinese_chars"}
