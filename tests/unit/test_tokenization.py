@@ -301,8 +301,8 @@ def krissbert_ids(folder: Path, size: int):
 
 ODD = (
     "Früh-onset β-thalassaemia\tmajor\nand non-Hodgkin's lymphoma (NHL), hyperglycaemia≥7 mmol/l; 糖尿病 type-2 <b>DM</b> 😀 pre\u200bdiabetes e\u0301pilepsie "
-    "[**Name**] 50% of x<y. a<ENT>b [SEP] [CLS]x </ent> " + "The patient was seen for GOUT, Crohn's disease and (again) septic-arthritis; no evidence of type 2 diabetes. " * 6
-)
+    "[**Name**] 50% of x<y. a<ENT>b [SEP] [CLS]x </ent> "
+) + "The patient was seen for GOUT, Crohn's disease and (again) septic-arthritis; no evidence of type 2 diabetes. " * 6
 
 
 @pytest.mark.parametrize("size", [64, 63, 17])
