@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import annotating
+import published
 from annotating import CELL, TESTS, linked
 from mentionforge import tables
 from mentionforge import text as units
@@ -79,6 +80,25 @@ def test_equals_the_experiment_with_an_encoder(tmp_path, minilm, linker):
     kept = pq.read_table(tmp_path / "b/linkers/0/kb/entries.parquet")["text"].to_pylist()
     assert set(kept) == {""}, "strings that are compared as vectors are left out"
     check_equal(results, linker, "train+kb", list(Annotator(bundle.read(tmp_path / "b"), top=100).annotate(TESTS)), 5)
+
+
+@pytest.mark.parametrize("name, lowercase, markers", [("krissbert", "auto", ("<ENT>", "</ENT>")), ("biobert", "yes", None)])
+def test_a_bundle_reads_text_as_the_experiment_did(tmp_path, name, lowercase, markers):
+    """Its encoder comes in the files it was published with: the bundle says how case was read, and has the markers' tokens."""
+    folder = getattr(published, name)(tmp_path / "model" / "weights")
+    if not (folder / "model.safetensors").exists():
+        from transformers import AutoModel
+
+        AutoModel.from_pretrained(folder, use_safetensors=False).save_pretrained(folder)
+    stamp = tmp_path / "model" / "fetched.json"
+    stamp.write_text(json.dumps({"folder": "weights", "reference": {"path": "x", "lowercase": lowercase}}))
+    results = annotating.make(tmp_path, stamp)
+    found = cells.find(results / CELL, linker="context/train+kb")
+    bundle.write(found, tmp_path / "b")
+    annotator = Annotator(bundle.read(tmp_path / "b"), top=100)
+    check_equal(results, "context", "train+kb", list(annotator.annotate(TESTS)), 5)
+    encoder = annotator.linker.encoder
+    assert encoder.markers == markers and encoder.strings(["GOUT"])[0].ids == encoder.strings(["gout"])[0].ids
 
 
 def test_hybrid_equals_fuse(results, tmp_path):

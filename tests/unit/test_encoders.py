@@ -171,7 +171,7 @@ def test_same_words_in_another_context_are_another_vector(encoder):
 def test_markers_the_tokenizer_knows_stand_around_the_mention(marking):
     for pooling in ("cls", "mean"):
         encoder = Encoder(marking, pooling=pooling, max_tokens=20)
-        assert encoder.markers == "special tokens"
+        assert encoder.markers == ("[M_s]", "[M_e]")
         window = encoder.contexts([NOTE], [(0, [at(NOTE, "septic arthritis")])])[0]
         tokens = encoder.tokenizer.convert_ids_to_tokens(window.ids)
         mention = tokens[tokens.index("[M_s]") + 1 : tokens.index("[M_e]")]
@@ -179,15 +179,15 @@ def test_markers_the_tokenizer_knows_stand_around_the_mention(marking):
         assert window.pooled == ((0,) if pooling == "cls" else tuple(range(tokens.index("[M_s]") + 1, tokens.index("[M_e]"))))
 
 
-def test_cls_without_known_markers_writes_them_out(minilm):
-    """Otherwise two mentions of one window could not be told apart."""
-    encoder = Encoder(minilm, pooling="cls", max_tokens=64)
+def test_cls_without_markers_is_an_error(minilm):
+    """Two mentions of one window could not be told apart, and markers in word pieces are words that no encoder was trained with."""
     text = "Gout and arthritis."
-    windows = encoder.contexts([text], [(0, [(0, 4)]), (0, [at(text, "arthritis")])])
-    assert encoder.markers == "word pieces" and windows[0] != windows[1]
-    assert "[ m _ s ] arthritis [ m _ e ]" in " ".join(encoder.tokenizer.convert_ids_to_tokens(windows[1].ids))
+    with pytest.raises(UserError, match=r"no markers.*knows none of <ENT> </ENT>.*set pooling: mean"):
+        Encoder(minilm, pooling="cls", max_tokens=64).contexts([text], [(0, [(0, 4)])])
     plain = Encoder(minilm, pooling="mean", max_tokens=64)
-    assert plain.markers == "none"
+    assert plain.markers is None and len(plain.contexts([text], [(0, [(0, 4)])])[0].ids) == 2 + len(plain.tokenizer.tokenize(text))
+    with pytest.raises(UserError, match=r"unknown marker.*\[M_s\]"):
+        Encoder(minilm, max_tokens=64, markers=("[M_s]", "[M_e]"))
 
 
 def test_more_tokens_than_positions(minilm):

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import published
 from mentionforge import config, tables
 from mentionforge.config import load_config, spec_text
 from mentionforge.errors import UserError
@@ -165,6 +166,41 @@ def test_agreement_in_context_is_that_of_the_mentions_tokens_in_the_note(minilm)
             for k in (1, 2, 3):
                 around = Surroundings(KNOWN, encoder=(minilm, config.NoteEncoder(model="minilm")))
                 assert bool(dropped("agreement", [one], around, k=k, by="context")) == (rank > k), (text, cui, rank, k)
+
+
+def test_agreement_in_context_by_an_encoder_of_marked_mentions(tmp_path):
+    """KrissBERT: [CLS] of the marked mention, against that of each name, marked; without markers it is an error before anything is computed."""
+    import numpy as np
+    import torch
+    from transformers import BertModel, BertTokenizer
+
+    folder = published.krissbert(tmp_path / "weights", safetensors=True)
+    (tmp_path / "fetched.json").write_text(json.dumps({"folder": "weights"}))
+    tokenizer, model = BertTokenizer.from_pretrained(folder), BertModel.from_pretrained(folder).eval()
+
+    def vector(left, mention, right):
+        a, b, c = (tokenizer.encode(part, add_special_tokens=False) for part in (left, mention, right))
+        opening, closing = tokenizer.convert_tokens_to_ids(["<ENT>", "</ENT>"])
+        ids = [tokenizer.cls_token_id, *a, opening, *b, closing, *c, tokenizer.sep_token_id]
+        with torch.no_grad():
+            state = model(torch.tensor([ids])).last_hidden_state[0, 0]
+        return (state / state.norm()).numpy()
+
+    chosen = config.NoteEncoder(model="k", pooling="cls", max_tokens=64)
+    for left, surface, right in (("It was ", "gout", "."), ("A cold, or the ", "flu", ", in winter."), ("Marrow fails: ", "anemia", ".")):
+        scores: dict[str, float] = {}
+        for concept in KNOWN.values():
+            scores[concept.cui] = max(float(np.dot(vector(left, surface, right), vector("", normalize_surface(n), ""))) for n in concept.names)
+        for cui, score in scores.items():
+            rank = 1 + sum(other > score for other in scores.values())
+            one = note(left + surface + right, cui=cui, mentions=[{"start": len(left), "end": len(left + surface), "surface": surface}])
+            for k in (1, 2, 3):
+                around = Surroundings(KNOWN, encoder=(tmp_path / "fetched.json", chosen))
+                assert bool(dropped("agreement", [one], around, k=k, by="context")) == (rank > k), (surface, cui, rank, k)
+    plain = published.sapbert(tmp_path / "plain")
+    (tmp_path / "fetched.json").write_text(json.dumps({"folder": str(plain)}))
+    with pytest.raises(UserError, match="no markers"):
+        dropped("agreement", [one], Surroundings(KNOWN, encoder=(tmp_path / "fetched.json", chosen)), k=1, by="context")
 
 
 def test_diversity_of_a_concept_counted_by_hand():

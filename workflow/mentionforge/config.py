@@ -94,6 +94,10 @@ class Model(Entry):
     sha256: Sha256 | None = Field(None, description="SHA-256 of the .gguf file, or of model.safetensors in the folder.")
     stand_in_for: str | None = Field(None, description="The model of the paper that this small one stands in for.")
     licence: str | None = Field(None, description="Licence of the weights, for the records.")
+    lowercase: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Whether text is lower-cased, for WordPiece vocabularies. auto: unless the vocabulary has capitals, whatever the tokenizer's files say.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
@@ -422,6 +426,10 @@ class Locate(Entry):
     )
 
 
+Markers = tuple[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]]
+MARKERS = Field(None, description="Tokens before and after a mention in its context; none: the first published pair that the tokenizer knows, if any.")
+
+
 class NoteEncoder(Entry):
     """The encoder that compares tagged stretches and mentions with the knowledge base's names."""
 
@@ -429,6 +437,7 @@ class NoteEncoder(Entry):
     pooling: Literal["cls", "mean"] = Field("mean", description="How token vectors become one vector.")
     max_tokens: int = Field(32, ge=8, description="Longest input, in word pieces.")
     batch_size: int = Field(128, ge=1, description="Strings per forward pass.")
+    markers: Markers | None = MARKERS
 
 
 class Parse(Entry):
@@ -678,12 +687,15 @@ class EncoderLinker(Entry):
     max_tokens: int = Field(25, ge=8, description="Longest input, in word pieces (context: the window).")
     batch_size: int = Field(128, ge=1, description="Strings per forward pass.")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("float32", description="Type of the computation.")
+    markers: Markers | None = MARKERS
     expand_abbreviations: bool = EXPAND
 
     @model_validator(mode="after")
     def _expansion_has_no_place_in_text(self) -> EncoderLinker:
         if self.kind == "context" and self.expand_abbreviations:
             raise ValueError("a context linker reads the text as it is; expand_abbreviations is for linkers that read the mention alone")
+        if self.kind == "mention" and self.markers:
+            raise ValueError("markers stand around a mention in its context; a mention linker reads the mention alone")
         return self
 
 

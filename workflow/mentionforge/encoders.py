@@ -7,16 +7,20 @@ hidden states at the pooled positions. Offsets are 0-based characters, end exclu
 Pooling, by kind of input:
 
 - strings, `cls`: the first token ([CLS]); strings, `mean`: all tokens, [CLS] and [SEP] included (sentence-transformers' way).
-- contexts, `cls`: [CLS] of the window, with the mention between [M_s] and [M_e] (KrissBERT's way). A tokenizer that does not
-  know the markers writes them as word pieces: without any marker, all mentions of a window would have the same vector.
+- contexts, `cls`: [CLS] of the window, `[CLS] left <ENT> mention </ENT> right [SEP]` (KrissBERT's way). The markers are whole
+  tokens that the encoder was trained with; without any, all mentions of a window would have the same vector, so that is an error.
 - contexts, `mean`: the mention's own tokens as the context shapes them; markers stand around it only if the tokenizer knows
   them. This is the stand-in for general encoders, which have never seen a marker.
+
+A window has `max_tokens` tokens in all. What specials, markers and mention leave is halved: the left side gets the smaller half, and what one side
+does not need goes to the other. With markers, the text before, in and after the mention is tokenized as three texts: a mention that begins
+within a word divides it. A mention too long for the window loses its end, never its closing marker.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +28,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mentionforge import tokenization
 from mentionforge.errors import UserError
 from mentionforge.models import folder
 from mentionforge.progress import track
 
-MARKERS = ("[M_s]", "[M_e]")
-"""KrissBERT's marks before and after a mention."""
-
 TOKENIZED_AT_A_TIME = 4096
 """Texts per call of the tokenizer: bounds the memory of its encodings, whatever the number of texts."""
+
+HEADS = frozenset({"classifier", "pre_classifier", "pooler", "score", "sequence_summary", "summary", "lm_head", "cls"})
+"""Modules on top of an encoder: not used, or trained here."""
 
 Spans = Sequence[tuple[int, int]]
 
@@ -57,6 +62,38 @@ class Encoded:
         return self.vectors[self.rows]
 
 
+class _Pieces:
+    """Word pieces of a document: ids, character spans, and the number of the word that each belongs to."""
+
+    def __init__(self, ids: list[int], offsets: Sequence[tuple[int, int]], words: Sequence[int | None]) -> None:
+        self.ids, self.words = ids, words
+        self.starts, self.ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
+
+    def within(self, spans: Spans) -> np.ndarray:
+        """Which pieces share a character with one of the spans."""
+        inside = np.zeros(len(self.ids), dtype=bool)
+        for begin, end in spans:
+            inside |= (self.starts < end) & (self.ends > begin)
+        return inside
+
+    def divided(self, piece: int, at: int) -> bool:
+        """Whether the character `at`, at or before which all pieces before `piece` end or begin, lies within a word."""
+        around = [i for i in (piece - 1, piece) if 0 <= i < len(self.ids)]
+        return any(self.starts[i] < at < self.ends[i] for i in around) or (len(around) == 2 and self.words[around[0]] == self.words[around[1]])
+
+    def word_begin(self, piece: int) -> int:
+        """The first piece of the word of `piece`."""
+        while 0 < piece < len(self.ids) and self.words[piece - 1] == self.words[piece]:
+            piece -= 1
+        return min(piece, len(self.ids) - 1)
+
+    def word_end(self, piece: int) -> int:
+        """The end of the word that the piece before `piece` belongs to."""
+        while 0 < piece < len(self.ids) and self.words[piece - 1] == self.words[piece]:
+            piece += 1
+        return piece
+
+
 class Encoder:
     """An encoder and its tokenizer.
 
@@ -67,14 +104,17 @@ class Encoder:
         batch_size: Inputs per forward pass.
         dtype: Type of the computation; auto: bfloat16 where the device is fast with it. Pooling is always float32.
         unit: Scale vectors to length 1.
+        markers: Tokens before and after a mention in context; none: the first published pair that the tokenizer knows, if any.
 
     Attributes:
+        markers: The tokens that stand around mentions in context; none: nothing does.
         counts: What happened to the inputs so far: `truncated` strings, `empty` ones without any word piece; `at_edge`
-            mentions nearer to an edge of their document than half a window, `cut` ones longer than the window.
+            mentions nearer to an edge of their document than half of what specials, markers and mention leave of the window,
+            `cut` ones that do not fit into it.
 
     Raises:
-        UserError: No weights, a tokenizer without offsets or without [CLS] and [SEP], or more tokens than the model has
-            positions for.
+        UserError: No weights, a tokenizer without offsets, padding token or [CLS] and [SEP], token ids without a vector, more tokens than
+            the model has positions for, or markers that the tokenizer does not know.
     """
 
     def __init__(
@@ -85,39 +125,60 @@ class Encoder:
         batch_size: int = 128,
         dtype: Literal["auto", "bfloat16", "float32"] = "float32",
         unit: bool = True,
+        markers: tuple[str, str] | None = None,
     ) -> None:
         import torch
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel
         from transformers.utils import logging
 
+        logging.set_verbosity_error()  # instead of a report of every head and pooler that the weights have or lack, `check_whole`
         logging.disable_progress_bar()
         path = folder(stamp)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
+        self.tokenizer: Any = tokenization.load(path, tokenization.case_of(stamp))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model: Any = AutoModel.from_pretrained(path, use_safetensors=True, dtype=torch.float32).to(self.device).eval()
+        self.model: Any
+        self.model, report = AutoModel.from_pretrained(path, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+        check_whole(report, path)
+        self.model = self.model.to(self.device).eval()
         self.pooling, self.max_tokens, self.batch_size, self.unit = pooling, max_tokens, batch_size, unit
         self.bfloat16 = dtype == "bfloat16" or (dtype == "auto" and fast_bfloat16(self.device))
         frame = self.tokenizer("")["input_ids"]
-        if not self.tokenizer.is_fast or len(frame) != 2:
+        if not self.tokenizer.is_fast or len(frame) != 2 or self.tokenizer.pad_token_id is None:
             raise UserError(
-                "unsuitable encoder", str(stamp), "its tokenizer has no offsets, or does not put a text between two special tokens", "use a BERT-like encoder"
+                "unsuitable encoder",
+                str(stamp),
+                "its tokenizer has no offsets or no padding token, or does not put a text between two special tokens",
+                "use a BERT-like encoder",
             )
         self._first, self._last = frame
-        limit = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", max_tokens))
+        tokenization.check_rows(self.tokenizer, self.model, path)
+        limit = min(self.tokenizer.model_max_length, tokenization.longest_input(self.tokenizer, self.model.config) or max_tokens)
         if max_tokens > limit:
             raise UserError("too many tokens", "config: max_tokens", f"{max_tokens} asked, {limit} possible with this model", f"give at most {limit}")
-        pieces = self._ids(list(MARKERS))
-        known = all(len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id for ids, _ in pieces)
-        marked = known or pooling == "cls"
-        self._opening, self._closing = ([*pieces[0][0]], [*pieces[1][0]]) if marked else ([], [])
-        self.markers = "special tokens" if known else "word pieces" if marked else "none"
+        self.markers = self._known_markers(markers, str(stamp))
+        self._opening, self._closing = ([self.tokenizer.convert_tokens_to_ids(mark)] for mark in self.markers) if self.markers else ([], [])
         self.counts: Counter[str] = Counter()
+
+    def _known_markers(self, given: tuple[str, str] | None, stamp: str) -> tuple[str, str] | None:
+        """The markers given, or the first published pair, as the tokenizer knows them."""
+        for mark in given or ():
+            if not tokenization.has_token(self.tokenizer, mark):
+                raise UserError(
+                    "unknown marker", "config: markers", f"{mark} is no token of the tokenizer of {stamp}", "give the pair that the model was trained with"
+                )
+        if given:
+            return given
+        return next((pair for pair in tokenization.MARKERS if all(tokenization.has_token(self.tokenizer, mark) for mark in pair)), None)
+
+    def _tokenized(self, texts: Sequence[str]) -> Any:
+        """The tokenizer's encodings of each text, without special tokens."""
+        return self.tokenizer(
+            list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )
 
     def _ids(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """Word pieces of each text and their character spans, without special tokens."""
-        done = self.tokenizer(
-            list(texts), add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, return_token_type_ids=False, verbose=False
-        )
+        done = self._tokenized(texts)
         return list(zip(done["input_ids"], done["offset_mapping"], strict=True))
 
     def strings(self, texts: Sequence[str]) -> list[Window]:
@@ -134,13 +195,20 @@ class Encoder:
     def contexts(self, texts: Sequence[str], mentions: Sequence[tuple[int, Spans]]) -> list[Window]:
         """Inputs for mentions in the middle of a window of `max_tokens` of their document; one per mention, in order.
 
-        At an edge of the document the other side gets the tokens that are left over. A mention longer than the window
-        keeps its beginning. A word piece belongs to the mention if it shares a character with it.
+        See the module for how a window is filled. Without markers, a word piece belongs to the mention if it shares a character with it. A
+        mention in several pieces is marked from the beginning of the first to the end of the last; pooled by `mean` are its own tokens.
 
         Args:
             texts: Documents.
             mentions: Document's position in `texts` and the mention's pieces (start, end), rising.
+
+        Raises:
+            UserError: Pooling `cls`, and no markers.
         """
+        if self.pooling == "cls" and not self.markers:
+            known = ", ".join(f"{opening} {closing}" for opening, closing in tokenization.MARKERS)
+            why = f"pooling: cls reads a marked mention, and the tokenizer knows none of {known}"
+            raise UserError("no markers", "config: markers", why, "give the pair that the model was trained with, or set pooling: mean")
         windows: list[Window | None] = [None] * len(mentions)
         by_text: dict[int, list[int]] = {}
         for number, (text, _) in enumerate(mentions):
@@ -148,31 +216,52 @@ class Encoder:
         order = sorted(by_text)
         for start in range(0, len(order), TOKENIZED_AT_A_TIME):
             chunk = order[start : start + TOKENIZED_AT_A_TIME]
-            for text, (ids, offsets) in zip(chunk, self._ids([texts[t] for t in chunk]), strict=True):
-                starts, ends = (np.array(offsets, dtype=np.int64).reshape(-1, 2).T) if ids else (np.empty(0, np.int64),) * 2
+            done = self._tokenized([texts[t] for t in chunk])
+            for i, text in enumerate(chunk):
+                pieces = _Pieces(done["input_ids"][i], done["offset_mapping"][i], done.word_ids(i) if self.markers else [])
                 for number in by_text[text]:
-                    inside = np.zeros(len(ids), dtype=bool)
-                    for begin, end in mentions[number][1]:
-                        inside |= (starts < end) & (ends > begin)
-                    windows[number] = self._around(ids, np.flatnonzero(inside))
+                    spans = mentions[number][1]
+                    windows[number] = self._marked(texts[text], pieces, spans) if self.markers else self._unmarked(pieces, spans)
         return [w for w in windows if w is not None]
 
-    def _around(self, ids: list[int], mention: np.ndarray) -> Window:
-        """The window around the tokens `mention` (positions in `ids`, rising)."""
+    def _unmarked(self, pieces: _Pieces, spans: Spans) -> Window:
+        """The window of a mention that is given by the pieces that share a character with it."""
+        mention = np.flatnonzero(pieces.within(spans))
         if not len(mention):
             self.counts["empty"] += 1
-            return Window((self._first, *self._opening, *self._closing, self._last), (0,))
-        room = self.max_tokens - 2 - len(self._opening) - len(self._closing)
+            return Window((self._first, self._last), (0,))
         first, last = int(mention[0]), int(mention[-1]) + 1
-        self.counts["cut"] += last - first > room
-        last = min(last, first + room)
-        spare = room - (last - first)
-        left, right = min(first, spare // 2), min(len(ids) - last, spare - spare // 2)
-        self.counts["at_edge"] += left + right < spare
-        left, right = min(first, spare - right), min(len(ids) - last, spare - left)
-        framed = (self._first, *ids[first - left : first], *self._opening, *ids[first:last], *self._closing, *ids[last : last + right], self._last)
-        shift = 1 + left + len(self._opening) - first  # from a position in the document to one in the window
-        return Window(framed, (0,) if self.pooling == "cls" else tuple(int(p) + shift for p in mention if p < last))
+        return self._window(pieces.ids[:first], pieces.ids[first:last], pieces.ids[last:], [int(p) - first for p in mention])
+
+    def _marked(self, text: str, pieces: _Pieces, spans: Spans) -> Window:
+        """The window of a marked mention: what stands before, in and after it, each tokenized as on its own."""
+        start, end = spans[0][0], spans[-1][1]
+        before, after = int(np.searchsorted(pieces.ends, start, "right")), int(np.searchsorted(pieces.starts, end, "left"))
+        if pieces.divided(before, start) or pieces.divided(after, end):
+            low, high = pieces.word_begin(before), pieces.word_end(after)
+            parts = [text[min(start, int(pieces.starts[low])) : start], text[start:end], text[end : max(end, int(pieces.ends[high - 1]))]]
+            (left, _), (inside, offsets), (right, _) = self._ids(parts)
+            left, right = [*pieces.ids[:low], *left], [*right, *pieces.ids[high:]]
+            own = [any(a + start < z and b + start > y for y, z in spans) for a, b in offsets]
+        else:
+            left, inside, right = pieces.ids[:before], pieces.ids[before:after], pieces.ids[after:]
+            own = pieces.within(spans)[before:after].tolist()
+        self.counts["empty"] += not inside
+        return self._window(left, inside, right, [i for i, is_own in enumerate(own) if is_own])
+
+    def _window(self, left: list[int], mention: list[int], right: list[int], own: list[int]) -> Window:
+        """The window of a mention between what stands on its sides; `own` are the positions in `mention` that `mean` pools."""
+        room = self.max_tokens - 2 - len(self._opening) - len(self._closing)
+        self.counts["cut"] += len(mention) > room
+        mention = mention[:room]
+        spare = room - len(mention)
+        before, after = min(len(left), spare // 2), min(len(right), spare - spare // 2)
+        self.counts["at_edge"] += before + after < spare
+        before, after = min(len(left), spare - after), min(len(right), spare - before)
+        framed = (self._first, *left[len(left) - before :], *self._opening, *mention, *self._closing, *right[:after], self._last)
+        shift = 1 + before + len(self._opening)
+        pooled = () if self.pooling == "cls" else tuple(shift + i for i in own if i < len(mention))
+        return Window(framed, pooled or (0,))
 
     def encode(self, windows: Sequence[Window], what: str | None = "embedding") -> Encoded:
         """Vectors of the inputs; equal inputs are computed once and share a row, in order of first appearance.
@@ -206,6 +295,22 @@ class Encoder:
                 vectors[numbers_of_batch] = pooled.cpu().numpy()
                 tick(len(batch))
         return Encoded(vectors, rows)
+
+
+def check_whole(report: Mapping[str, Any], where: str | Path) -> None:
+    """Check that an encoder's weights were all in its file; transformers draws what is missing at random.
+
+    Args:
+        report: What `from_pretrained` says of the loading.
+        where: The folder, for the message.
+
+    Raises:
+        UserError: Some other than a head's or a pooler's are missing.
+    """
+    missing = sorted(key for key in report["missing_keys"] if HEADS.isdisjoint(key.split(".")))
+    if missing:
+        why = f"{len(missing):,} weights of the architecture are not in the file, {missing[0]} among them"
+        raise UserError("incomplete weights", str(where), why, "take weights and config.json of the same release")
 
 
 def fast_bfloat16(device: Any) -> bool:

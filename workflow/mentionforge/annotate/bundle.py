@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
-from mentionforge import __version__, models, tables
+from mentionforge import __version__, models, tables, tokenization
 from mentionforge.annotate.pipeline import Materials
 from mentionforge.config import HybridLinker, Index, Linker
 from mentionforge.errors import UserError
@@ -120,7 +120,8 @@ def _fill(materials: Materials, folder: Path) -> dict[str, Any]:
         )
         if part.model is not None:
             _copy(models.folder(part.model), place / "encoder")
-            (place / "fetched.json").write_text(json.dumps({"folder": "encoder", "reference": {"bundle": number}}) + "\n", encoding="utf-8")
+            reference = {"bundle": number, "lowercase": tokenization.case_of(part.model)}
+            (place / "fetched.json").write_text(json.dumps({"folder": "encoder", "reference": reference}) + "\n", encoding="utf-8")
         for name, (table, inputs) in part.entries.items():
             _entries(part, name, table, inputs, place / name)
             cuis.update(table["cuis"].combine_chunks().flatten().unique().to_pylist())

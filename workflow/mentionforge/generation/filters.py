@@ -279,15 +279,18 @@ def agreement(notes: Sequence[Note], settings: config.Agreement, around: Surroun
     mentions = [(i, mention) for i, note in enumerate(notes) for mention in note.mentions]
     if not mentions:
         return {}
-    model = Encoder(weights, chosen.pooling, chosen.max_tokens, chosen.batch_size)
+    model = Encoder(weights, chosen.pooling, chosen.max_tokens, chosen.batch_size, markers=chosen.markers)
     distinct = sorted({name for name, _ in names})
-    vectors = model.encode(model.strings(distinct), "names embedded").dense()
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
     if settings.by == "context":
         windows = model.contexts([note.text for note in notes], [(i, [(m["start"], m["end"])]) for i, m in mentions])
     else:
         windows = model.strings([normalize_surface(m["surface"]) for _, m in mentions])
+    # An encoder of marked mentions reads a name as a mention that is its own context, as a `context` linker does.
+    marked = settings.by == "context" and model.markers is not None
+    inputs = model.contexts(distinct, [(i, [(0, len(name))]) for i, name in enumerate(distinct)]) if marked else model.strings(distinct)
+    vectors = model.encode(inputs, "names embedded").dense()
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
     queries = model.encode(windows, "mentions embedded")
     owners: defaultdict[str, list[str]] = defaultdict(list)
     for name, cui in names:

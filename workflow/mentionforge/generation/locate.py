@@ -521,7 +521,7 @@ def _alike(
     from mentionforge.encoders import Encoder
 
     settings = generator.encoder
-    model = Encoder(encoder, settings.pooling, settings.max_tokens, settings.batch_size)
+    model = Encoder(encoder, settings.pooling, settings.max_tokens, settings.batch_size, markers=settings.markers)
     names = [(cui, name) for cui in sorted(doubtful) for name in known[cui].names]
     vectors = model.encode(model.strings([text for _, text in (*pairs, *names)]), "tags compared").dense()
     rows_of: dict[str, list[int]] = {}

@@ -138,13 +138,13 @@ def _embed(
     else:
         if model is None:
             raise UserError("missing weights", str(spec), f"a {linker.kind} linker has an encoder", "give --model")
-        encoder = Encoder(model, linker.pooling, linker.max_tokens, linker.batch_size, linker.dtype, unit=linker.metric == "cosine")
+        encoder = encoder_of(linker, model)
         windows = encoder.contexts(documents, places) if linker.kind == "context" else encoder.strings(texts)
         encoded = encoder.encode(windows)
         rows, vectors = encoded.rows, encoded.vectors
         counts = {"entries": len(ids), "distinct_inputs": len(vectors), **{k: v for k, v in sorted(encoder.counts.items()) if v}}
-        more = {"markers": encoder.markers, "versions": provenance.versions("torch", "transformers")}
-    say(", ".join(f"{k} {v:,}" for k, v in counts.items()) + (f", markers: {more['markers']}" if linker.kind == "context" else ""))
+        more = {"markers": encoder.markers if linker.kind == "context" else None, "versions": provenance.versions("torch", "transformers")}
+    say(", ".join(f"{k} {v:,}" for k, v in counts.items()) + (f", markers: {' '.join(more['markers'] or ('none',))}" if linker.kind == "context" else ""))
     none = [None] * len(ids)
     entries = pa.table(
         {
@@ -160,6 +160,12 @@ def _embed(
     more |= {"counts": counts, "vectors": provenance.sha256_file(out / "vectors.npy")}
     inputs = {"spec": spec, **({"model": model} if model else {}), **inputs}
     tables.write(tables.EMBEDDED, out / "entries.parquet", entries, provenance.stamp(f"normalization {stage}", inputs, **more))
+
+
+def encoder_of(linker: EncoderLinker | SelfAlignedLinker, model: Path) -> Encoder:
+    """The encoder of a linker, as its settings say; `model` is the stamp of its weights."""
+    markers = linker.markers if isinstance(linker, EncoderLinker) else None
+    return Encoder(model, linker.pooling, linker.max_tokens, linker.batch_size, linker.dtype, unit=linker.metric == "cosine", markers=markers)
 
 
 def _save(path: Path, vectors: np.ndarray) -> None:

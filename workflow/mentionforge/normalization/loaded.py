@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from mentionforge import tables
 from mentionforge.config import EncoderLinker, ExactLinker, HybridLinker, Index, SelfAlignedLinker
-from mentionforge.encoders import Encoder, Spans
+from mentionforge.encoders import Spans
 from mentionforge.errors import UserError
+from mentionforge.normalization.embed import encoder_of
 from mentionforge.normalization.fusion import combined, lists_of, ranked
 from mentionforge.normalization.linking import SearchingLinker, admit, inputs_of, preference_of, vectors_of
 from mentionforge.normalization.search import SEPARATOR, TOP, Comparison, Dictionary, Ngrams, Vectors, best, distinct, entry_of, merge, source_of
@@ -107,8 +108,7 @@ class Searcher:
         if isinstance(part.linker, ENCODING):
             if part.model is None:
                 raise UserError("missing weights", "linker", f"a {part.linker.kind} linker has an encoder", "give the stamp of its weights")
-            x = part.linker
-            self.encoder = Encoder(part.model, x.pooling, x.max_tokens, x.batch_size, x.dtype, unit=x.metric == "cosine")
+            self.encoder = encoder_of(part.linker, part.model)
         tables_of = [table for table, _ in part.entries.values()]
         self.cuis = distinct([table["cuis"].combine_chunks().flatten() for table in tables_of])
         sets = distinct([entry_of(table) for table in tables_of])

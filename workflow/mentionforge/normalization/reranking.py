@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentionforge import provenance, tables
+from mentionforge import provenance, tables, tokenization
 from mentionforge.config import RerankLinker, read_spec
-from mentionforge.encoders import fast_bfloat16
+from mentionforge.encoders import check_whole, fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.models import folder
 from mentionforge.normalization.fusion import lists_of, right_pairs, tune
@@ -45,7 +45,7 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, found
         UserError: No training mention has a concept of the knowledge base and a wrong candidate.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     linker: RerankLinker = read_spec(spec)
     torch.manual_seed(linker.seed)
@@ -58,8 +58,17 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, found
     if linker.max_mentions is not None and len(groups) > linker.max_mentions:
         groups = [groups[i] for i in sorted(rng.choice(len(groups), linker.max_mentions, replace=False))]
     path = folder(model)
-    tokenizer: Any = AutoTokenizer.from_pretrained(path)
-    network: Any = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, use_safetensors=True, dtype=torch.float32)
+    tokenizer = tokenization.load(path, tokenization.case_of(model))
+    network: Any
+    network, report = AutoModelForSequenceClassification.from_pretrained(
+        path, num_labels=1, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    )
+    check_whole(report, path)
+    tokenization.check_rows(tokenizer, network, path)
+    limit = tokenization.longest_input(tokenizer, network.config)
+    if limit is not None and linker.max_tokens > limit:
+        why = f"{linker.max_tokens} asked, {limit} possible with this model"
+        raise UserError("too many tokens", "config: linkers.*.max_tokens", why, f"give at most {limit}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=linker.learning_rate, weight_decay=0.01)
@@ -201,10 +210,10 @@ def _groups(
 def _score(model: Path, linker: RerankLinker, pairs: Sequence[tuple[str, str]]) -> list[float]:
     """The cross-encoder's probability of each pair, in order; computed sorted by length."""
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     path = folder(model)
-    tokenizer: Any = AutoTokenizer.from_pretrained(path)
+    tokenizer = tokenization.load(path, tokenization.case_of(model))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network: Any = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True, dtype=torch.float32).to(device).eval()
     order = sorted(range(len(pairs)), key=lambda i: (-len(pairs[i][0]) - len(pairs[i][1]), i))

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForTokenClassification
 from transformers import logging as transformers_logging
 
+from mentionforge import tokenization
+from mentionforge.encoders import check_whole
 from mentionforge.errors import UserError
 from mentionforge.gold import TAGS
 from mentionforge.progress import track
@@ -26,9 +28,6 @@ from mentionforge.recognition.windows import Window, Windows
 from mentionforge.text import Span
 
 CARD = "recognizer.json"
-
-NUMBERED_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")
-"""Encoders whose positions begin behind the padding index, so that fewer are usable."""
 
 
 class Found(NamedTuple):
@@ -49,13 +48,16 @@ class Tagger:
         self._rows: torch.Tensor | None = None  # within `only`: the row of each word piece, [vocabulary]
 
     @classmethod
-    def load(cls, folder: str | Path, max_tokens: int | None = None, stride: int | None = None, dtype: str = "auto") -> Tagger:
+    def load(
+        cls, folder: str | Path, max_tokens: int | None = None, stride: int | None = None, dtype: str = "auto", lowercase: tokenization.Case = "auto"
+    ) -> Tagger:
         """A recognizer saved by `save`, or, given `max_tokens` and `stride`, an encoder with a new classifier.
 
-        The new classifier's weights are drawn from torch's global random stream.
+        The new classifier's weights are drawn from torch's global random stream. `lowercase` concerns the encoder; a saved recognizer reads as
+        it was trained.
 
         Raises:
-            UserError: The folder holds no recognizer, no fast tokenizer, or windows do not fit the model.
+            UserError: The folder holds no recognizer, no fast tokenizer or one that is not the model's, or windows do not fit the model.
         """
         # Otherwise every run reports the classifier as missing and the pooler as superfluous; both are so on purpose.
         transformers_logging.set_verbosity_error()
@@ -64,11 +66,11 @@ class Tagger:
         if max_tokens is None or stride is None:
             try:
                 card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-                max_tokens, stride = int(card["max_tokens"]), int(card["stride"])
+                max_tokens, stride, lowercase = int(card["max_tokens"]), int(card["stride"]), "saved"
             except (OSError, KeyError, ValueError) as error:
                 raise UserError("no recognizer", str(folder), f"{CARD}: {error}", "give the model folder of a recognition run") from error
         # Byte-level vocabularies write a word differently after a blank; split on their own, all words count as after one.
-        tokenizer = AutoTokenizer.from_pretrained(folder, add_prefix_space=True, local_files_only=True)
+        tokenizer = tokenization.load(folder, lowercase, add_prefix_space=True)
         if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None or tokenizer.unk_token_id is None:
             raise UserError(
                 "unfit tokenizer",
@@ -76,7 +78,7 @@ class Tagger:
                 "recognition needs a fast tokenizer with [CLS], [SEP] and an unknown token",
                 "choose an encoder of the BERT family",
             )
-        model = AutoModelForTokenClassification.from_pretrained(
+        model, report = AutoModelForTokenClassification.from_pretrained(
             folder,
             num_labels=len(TAGS),
             id2label=dict(enumerate(TAGS)),
@@ -84,15 +86,16 @@ class Tagger:
             use_safetensors=True,
             local_files_only=True,
             dtype=torch.float32,
+            output_loading_info=True,
         )
-        longest = model.config.max_position_embeddings - 2
-        if model.config.model_type in NUMBERED_FROM_PADDING:
-            longest -= tokenizer.pad_token_id + 1
-        if max_tokens > longest:
+        check_whole(report, folder)
+        tokenization.check_rows(tokenizer, model, folder)
+        longest = tokenization.longest_input(tokenizer, model.config)
+        if longest is not None and max_tokens > longest - 2:
             raise UserError(
                 "windows too long",
                 "config: recognizers.*.max_tokens",
-                f"the model reads at most {longest} word pieces and two special tokens, not {max_tokens}",
+                f"the model reads at most {longest - 2} word pieces and two special tokens, not {max_tokens}",
                 "lower it",
             )
         if stride >= max_tokens:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mentionforge import models, tables
+from mentionforge import models, tables, tokenization
 from mentionforge.config import Schedule, TaggerRecognizer, read_spec
 from mentionforge.errors import UserError
 from mentionforge.gold import TAGS, flatten, tags
@@ -97,7 +97,7 @@ def train(
     phases, counts = schedules.parts(schedule, settings, policy, real, notes, teacher)
 
     _seed(seed)
-    tagger = Tagger.load(models.folder(model), settings.max_tokens, settings.stride, settings.dtype)
+    tagger = Tagger.load(models.folder(model), settings.max_tokens, settings.stride, settings.dtype, tokenization.case_of(model))
     dev = Dev(splits["dev"], {(doc.doc_id, span) for doc in splits["dev"] for span in flatten(doc.words, gold.get(doc.doc_id, []), policy).spans})
     more = {"schedule": schedule, "seed": seed, "discontinuous": policy, "counts": counts}
     more |= {"autocast": str(tagger.autocast or torch.float32).removeprefix("torch."), "versions": versions("torch", "transformers")}
