@@ -32,6 +32,7 @@ from mentionforge.config import (
     swept_settings,
 )
 from mentionforge.errors import UserError
+from mentionforge.models import watched
 from mentionforge.provenance import digest
 from snakemake.settings.types import DeploymentMethod
 
@@ -149,6 +150,11 @@ def spec_content(wildcards):
 def model_settings(wildcards):
     """Where the weights of a model come from, as JSON."""
     return CONFIG.models[wildcards.model].model_dump_json(exclude_none=True)
+
+
+def model_files(wildcards):
+    """What changes with the files of a model that lies in a local folder."""
+    return watched(CONFIG.models[wildcards.model], Path(RESOURCES) / "models" / wildcards.model)
 
 
 def download_settings(wildcards):
