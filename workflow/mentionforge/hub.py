@@ -133,7 +133,7 @@ def refusal(error: Exception, repository: str, revision: str | None, key: str) -
             return UserError("gated model", key, f"{repository} asks for its licence to be accepted, and you are not logged in", fix)
         fix = f"accept its licence on {page}, and wait until its authors agree"
         return UserError("gated model", key, f"your account has no access to {repository}" + (f" (the hub says: {said})" if said else ""), fix)
-    if among(RepositoryNotFoundError):
+    if among(RepositoryNotFoundError) or status == 401:  # to nobody in particular, the hub does not say whether a repository exists
         fix = "correct the name" + ("" if get_token() else "; if it is private, set HF_TOKEN or run `hf auth login`")
         return UserError("unknown model", key, f"the hub has no {repository} for you", fix)
     if status is not None and status < 500:
