@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from hub import Hub, serve
-from published import REPOSITORIES, krissbert
 
+from hub import Hub, serve
 from mentionforge import models
+from published import REPOSITORIES, krissbert
 
 BIOBERT, SAPBERT, KRISSBERT, LLAMA = REPOSITORIES
 SHARDED_BIN = "lab/sharded-bin"
@@ -138,15 +138,29 @@ def test_without_a_network_the_cache_is_enough(hub: Hub, tmp_path: Path) -> None
     for name, stamp in with_network.items():
         assert fetch(hub, name, tmp_path / "b" / name, cache, offline=True).data == stamp
     assert hub.requests == []
-    refused(fetch(hub, LLAMA, tmp_path / "c", cache, offline=True), "missing model in config: models.m.hub: ", "HF_HUB_OFFLINE is set; fetch it where there is a network")
+    refused(
+        fetch(hub, LLAMA, tmp_path / "c", cache, offline=True),
+        "missing model in config: models.m.hub: ",
+        "HF_HUB_OFFLINE is set; fetch it where there is a network",
+    )
     (cache / "hub" / f"models--{SAPBERT.replace('/', '--')}" / "snapshots" / str(hub.commit(SAPBERT)) / "vocab.txt").unlink()
-    refused(fetch(hub, SAPBERT, tmp_path / "d", cache, offline=True), "the cached copy of", "holds no tokenizer.json, vocab.txt", "fetch it where there is a network")
+    refused(
+        fetch(hub, SAPBERT, tmp_path / "d", cache, offline=True),
+        "the cached copy of",
+        "holds no tokenizer.json, vocab.txt",
+        "fetch it where there is a network",
+    )
     hub.down = True
     assert fetch(hub, BIOBERT, tmp_path / "e", cache).data == with_network[BIOBERT]
     refused(fetch(hub, LLAMA, tmp_path / "f", cache), "unreachable model in config: models.m.hub: ", "the hub answers 503", "fetch it where there is a network")
     hub.port = 1  # nobody listens there
     assert fetch(hub, BIOBERT, tmp_path / "g", cache).data == with_network[BIOBERT]
-    refused(fetch(hub, LLAMA, tmp_path / "h", cache), "unreachable model", "could not be downloaded from http://127.0.0.1:1 (Connection", "or set `path` to a local copy")
+    refused(
+        fetch(hub, LLAMA, tmp_path / "h", cache),
+        "unreachable model",
+        "could not be downloaded from http://127.0.0.1:1 (Connection",
+        "or set `path` to a local copy",
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- what is refused
@@ -166,7 +180,11 @@ def test_who_may_not_read_is_told_why(hub: Hub, tmp_path: Path) -> None:
     refused(fetch(hub, SAPBERT, tmp_path / "m"), f"refused token in {tmp_path / 'cache/token'}: ")
     assert fetch(hub, LLAMA, tmp_path / "m", token="hf_accepted").code == 0
     refused(fetch(hub, "lab/gone", tmp_path / "n", token="hf_mine"), "unknown model in config: models.m.hub: the hub has no lab/gone for you; correct the name")
-    refused(fetch(hub, f"{SAPBERT}@v9", tmp_path / "n", token="hf_mine"), "unknown revision in config: models.m.hub: ", "has no revision v9; give a branch, a tag or")
+    refused(
+        fetch(hub, f"{SAPBERT}@v9", tmp_path / "n", token="hf_mine"),
+        "unknown revision in config: models.m.hub: ",
+        "has no revision v9; give a branch, a tag or",
+    )
     refused(fetch(hub, f"{SAPBERT}@{'0' * 40}", tmp_path / "n", token="hf_mine"), "unknown revision in config: models.m.hub: ", "has no revision 0000")
     refused(fetch(hub, "a/b/c", tmp_path / "n", token="hf_mine"), "bad value in config: models.m.hub: ", "write ORG/NAME")
 
@@ -200,7 +218,9 @@ def test_cut_off_and_changed_downloads(hub: Hub, tmp_path: Path) -> None:
     hub.short, hub.changed = set(), {"model.safetensors"}
     refused(fetch(hub, SAPBERT, tmp_path / "m"), "damaged download in config: models.m.hub: ", "model.safetensors has not the SHA-256 that the hub gives")
     hub.changed = {"vocab.txt"}
-    refused(fetch(hub, SAPBERT, tmp_path / "m", tmp_path / "other"), "damaged download in config: models.m.hub: ", "vocab.txt is not the file that the hub lists")
+    refused(
+        fetch(hub, SAPBERT, tmp_path / "m", tmp_path / "other"), "damaged download in config: models.m.hub: ", "vocab.txt is not the file that the hub lists"
+    )
     hub.changed, hub.cut = set(), {"model.safetensors"}
     refused(fetch(hub, SAPBERT, tmp_path / "m", tmp_path / "third"), "cut-off download in config: models.m.hub: ", "run it again")
     hub.cut = set()
