@@ -1014,6 +1014,35 @@ def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
     return config
 
 
+def located(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any]:
+    """A raw config for a run in another folder than the checkout (`snakemake --directory`): input files are looked for there, then in the checkout.
+
+    Args:
+        raw: The mapping of config.yaml and overlays.
+        root: The folder of the run, from which relative paths count.
+        checkout: The folder of the workflow.
+
+    Returns:
+        The same with those relative paths absolute that exist in the checkout and not below `root`. What the run itself writes (results,
+        fetched weights and files) stays relative.
+    """
+    data = json.loads(json.dumps(raw))
+    if root.resolve() == checkout.resolve():
+        return dict(data)
+    fetched = tuple(f"{data.get('resources') or 'resources'}/{kind}/" for kind in ("downloads", "models"))
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: inner if key in ("hub", "wheel", "file") else moved(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [moved(inner) for inner in value]
+        if not isinstance(value, str) or "/" not in value or len(value) > 1000 or value.startswith(fetched):
+            return value
+        return str(checkout / value) if not (root / value).exists() and (checkout / value).exists() else value
+
+    return {key: moved(value) if key in ("models", "kbs", "corpora", "generators", "mirror") else value for key, value in data.items()}
+
+
 def _as_user_error(error: ValidationError) -> UserError:
     first = error.errors()[0]
     tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub", "tagger", "dictionary"} | LINKER_KINDS

@@ -24,6 +24,7 @@ from mentionforge.config import (
     cross_cells,
     end_to_end_cells,
     load_config,
+    located,
     normalization_cells,
     parts_of,
     recognition_cells,
@@ -37,7 +38,7 @@ from mentionforge.provenance import digest
 from snakemake.settings.types import DeploymentMethod
 
 try:
-    CONFIG = load_config(config, root=Path.cwd())
+    CONFIG = load_config(located(config, Path.cwd(), Path(workflow.basedir)), root=Path.cwd())
 except UserError as error:
     raise WorkflowError(f"error: {error}") from None
 
