@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Hub:
         cut: Names of files whose download always breaks off in the middle.
         short: Names of files that come from the storage a few bytes short, as if whole.
         changed: Names of files that come with other bytes of the same number.
+        stalled: Names of files of which half comes, and then nothing.
         down: Answer 503 to everything.
         requests: Method and path of each request so far.
     """
@@ -46,6 +48,7 @@ class Hub:
     cut: set[str] = field(default_factory=set)
     short: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
+    stalled: set[str] = field(default_factory=set)
     down: bool = False
     requests: list[tuple[str, str]] = field(default_factory=list)
 
@@ -204,9 +207,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if path.name in self.hub.cut:
+        if path.name in self.hub.cut | self.hub.stalled:
             self.wfile.write(data[start : len(data) // 2])
             self.close_connection = True
+            while path.name in self.hub.stalled:
+                time.sleep(0.02)
             return
         self.wfile.write(data[start:])
 

@@ -6,9 +6,11 @@ The hub is a real server on the loopback address; its client reads its address a
 import hashlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,11 +64,14 @@ def hub(published: Path, tmp_path: Path) -> Iterator[Hub]:
         yield running
 
 
+def command(reference: str, out: Path) -> list[str]:
+    return [sys.executable, "-m", "mentionforge.cli", "resources", "fetch-model", "m", "--settings", json.dumps({"hub": reference}), "--out", str(out / "fetched.json")]  # fmt: skip
+
+
 def fetch(hub: Hub, reference: str, out: Path, cache: Path | None = None, **how: Any) -> Done:
     """Fetch a model with the command, into `out`; the cache is beside it unless one is named."""
     environment = {**os.environ, **hub.environment(cache or out.parent / "cache", **how)}
-    command = [sys.executable, "-m", "mentionforge.cli", "resources", "fetch-model", "m", "--settings", json.dumps({"hub": reference}), "--out", str(out / "fetched.json")]  # fmt: skip
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    done = subprocess.run(command(reference, out), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
     assert "Traceback" not in done.stdout, done.stdout
     return Done(done.returncode, [line for line in done.stdout.splitlines() if line.startswith("error: ")], done.stdout, out / "fetched.json")
 
@@ -233,6 +238,24 @@ def test_cut_off_and_changed_downloads(hub: Hub, tmp_path: Path) -> None:
     assert hashlib.sha256(file.read_bytes()).hexdigest() == stamp["files"]["model.safetensors"]["sha256"]
 
 
+def test_a_full_disk_is_one_line_and_names_the_cache(hub: Hub, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk."""
+    environment = {**os.environ, **hub.environment(tmp_path / "cache")}
+    limit = (300_000, 300_000)
+    done = subprocess.run(
+        command(SAPBERT, tmp_path / "m"),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
+    refused(
+        Done(done.returncode, [line for line in done.stderr.splitlines() if line.startswith("error: ")], done.stderr, tmp_path / "m/fetched.json"),
+        f"no space in {tmp_path / 'cache/hub'}: ", "does not fit; free some, or set HF_HOME to a larger disk",
+    )  # fmt: skip
+
+
 def test_a_stamp_whose_cache_was_cleared_names_the_command_that_restores_it(hub: Hub, tmp_path: Path) -> None:
     from mentionforge.errors import UserError
 
@@ -244,3 +267,23 @@ def test_a_stamp_whose_cache_was_cleared_names_the_command_that_restores_it(hub:
     command = str(caught.value).partition("run: ")[2].replace("mentionforge", f"{sys.executable} -m mentionforge.cli", 1)
     subprocess.run(command, shell=True, check=True, env={**os.environ, **hub.environment(tmp_path / "cache")}, capture_output=True)
     assert done.stamp.read_bytes() == before and models.folder(done.stamp).is_dir()
+
+
+def test_a_fetch_killed_in_the_middle_of_a_download(hub: Hub, tmp_path: Path) -> None:
+    hub.stalled = {"model-00002-of-00002.safetensors"}
+    out = tmp_path / "m"
+    running = subprocess.Popen(
+        command(LLAMA, out), env={**os.environ, **hub.environment(tmp_path / "cache")}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(600):
+        if any(path.startswith("/storage/") and path.endswith("00002-of-00002.safetensors") for _, path in hub.requests):
+            break
+        time.sleep(0.1)
+    time.sleep(0.3)
+    running.kill()
+    assert running.wait() == -9 and not (out / "fetched.json").exists()
+    hub.stalled = set()
+    done = fetch(hub, LLAMA, out)
+    for name, file in done.data["files"].items():
+        assert hashlib.sha256((models.folder(done.stamp) / name).read_bytes()).hexdigest() == file["sha256"]
+        assert (hub.folder / LLAMA / name).stat().st_size == file["size"]

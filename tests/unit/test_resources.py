@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from checkout import ROOT
 from hub import serve
 from mentionforge import downloads, models
-from mentionforge.config import Download, Model, load_config, merge
+from mentionforge.config import Download, Model, load_config, located, merge
 from mentionforge.errors import UserError
 from published import biobert, llama2, sapbert
 
@@ -180,6 +180,25 @@ def test_a_model_without_a_source_is_refused(change: dict, message: str) -> None
     raw = yaml.safe_load((ROOT / "config.yaml").read_text())
     with pytest.raises(UserError, match=rf"bad value in config: models\.m: .*{message}"):
         load_config(merge(merge(raw, {"models": {"m": {"hub": "a/b"}}}), {"models": {"m": change}}))
+
+
+def test_inputs_are_found_from_another_folder(tmp_path: Path) -> None:
+    """Relative paths that exist in the checkout alone become absolute; what a run writes, and what is no path, stays."""
+    checkout, root = tmp_path / "checkout", tmp_path / "root"
+    for path in (checkout / "data/a.txt", checkout / "data/b.txt", root / "data/b.txt", checkout / "resources/downloads/c.txt", checkout / "org/model/x"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    raw = {
+        "results": "data/a.txt",
+        "models": {"m": {"hub": "org/model"}, "n": {"path": "org/model"}},
+        "corpora": {"c": {"splits": {"train": ["data/a.txt", "data/b.txt", "resources/downloads/c.txt", "/data/a.txt", "data/gone.txt"]}}},
+    }
+    moved = {
+        "results": "data/a.txt",
+        "models": {"m": {"hub": "org/model"}, "n": {"path": f"{checkout}/org/model"}},
+        "corpora": {"c": {"splits": {"train": [f"{checkout}/data/a.txt", "data/b.txt", "resources/downloads/c.txt", "/data/a.txt", "data/gone.txt"]}}},
+    }
+    assert located(raw, root, checkout) == moved and located(raw, checkout, checkout) == raw
 
 
 # ----------------------------------------------------------------------------------------------------------- local folders

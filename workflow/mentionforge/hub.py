@@ -115,6 +115,10 @@ def refusal(error: Exception, repository: str, revision: str | None, key: str) -
     page = f"{constants.ENDPOINT}/{repository}"
     if any(map(modelfiles.disk_full, chain)):
         return UserError("no space", constants.HF_HUB_CACHE, f"{asked} does not fit", "free some, or set HF_HOME to a larger disk")
+    if denied := among(PermissionError):
+        return UserError(
+            "no permission", str(denied.filename or constants.HF_HUB_CACHE), denied.strerror or "", "set HF_HOME to a folder that you may write to"
+        )
     if among(OfflineModeIsEnabled):
         return UserError("missing model", key, f"{asked} is not in the hub's cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set", ELSEWHERE)
     if among(HFValidationError):

