@@ -163,6 +163,8 @@ def _listed(repository: str, commit: str) -> dict[str, Entry] | None:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
+        # The list is asked for again and again for half a minute where nothing answers; this is asked once.
+        HfApi().model_info(repository, revision=commit)
         found = HfApi().list_repo_tree(repository, revision=commit)
         return {f.path: Entry(f.lfs.size, f.lfs.sha256, None) if f.lfs else Entry(f.size, None, f.blob_id) for f in found if isinstance(f, RepoFile)}
     except (httpx2.TransportError, OfflineModeIsEnabled):
