@@ -10,7 +10,8 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "config.yaml"
+# That of the folder of the run, if it has one: snakemake --directory.
+configfile: "config.yaml" if Path("config.yaml").is_file() else Path(workflow.basedir) / "config.yaml"
 
 
 include: "workflow/rules/common.smk"

