@@ -548,7 +548,8 @@ class LlmGenerator(Entry):
     model: str | None = Field(None, description="Model entry with the weights; none where a server writes the notes.")
     prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or the text of frame.")
     frame: str = Field(
-        FRAME, description="With prompt_style plain: the text around a prompt and its note, for fine-tuning and sampling; holds {prompt} once and ends with {note}."
+        FRAME,
+        description="With prompt_style plain: the text around a prompt and its note, for fine-tuning and sampling; holds {prompt} once and ends with {note}.",
     )
     concepts: Concepts = Field(Concepts())
     notes_per_concept: int = Field(1, ge=1, description="Notes written for each concept.")

@@ -89,7 +89,7 @@ def prompt_ids(tokenizer: Any, prompt: str, style: Style, frame: str = FRAME) ->
         style: The tokenizer's chat template, or the frame.
         frame: Frame of the style `plain`.
     """
-    return _plain_ids(tokenizer, prompt_text(prompt, frame)) if style == "plain" else _chat_ids(tokenizer, [_turn("user", prompt)])
+    return _ids(tokenizer, prompt_text(prompt, frame) if style == "plain" else _chat(tokenizer, prompt), style)
 
 
 def training_example(tokenizer: Any, prompt: str, completion: str, style: Style, frame: str = FRAME) -> dict[str, list[int]]:
@@ -104,49 +104,41 @@ def training_example(tokenizer: Any, prompt: str, completion: str, style: Style,
     Raises:
         UserError: A chat template that does not repeat the note as it is.
     """
-    start = prompt_ids(tokenizer, prompt, style, frame)
     if style == "plain":
-        head = prompt_text(prompt, frame)
-        note = frame.replace("{prompt}", prompt).removesuffix("{note}").removeprefix(head) + completion
-        whole = _plain_ids(tokenizer, head + note)
+        head, text = prompt_text(prompt, frame), frame.removesuffix("{note}").replace("{prompt}", prompt) + completion
     else:
-        turns = [_turn("user", prompt), _turn("assistant", completion)]
-        note = _rest(tokenizer, turns)
-        whole = _chat_ids(tokenizer, turns)
+        head, text = _chat(tokenizer, prompt), _chat(tokenizer, prompt, completion)
+    start, whole = prompt_ids(tokenizer, prompt, style, frame), _ids(tokenizer, text, style)
     if whole[: len(start)] != start:
-        whole = start + list(tokenizer(note, add_special_tokens=False)["input_ids"])
+        note = completion.strip()
+        if note not in text:
+            raise UserError("unusable chat template", "the model's tokenizer", "it does not repeat the note as it is", "set prompt_style: plain")
+        rest = text[len(head) if text.startswith(head) else text.rindex(note) :]
+        whole = start + list(tokenizer(rest, add_special_tokens=False)["input_ids"])
     if tokenizer.eos_token_id not in whole[len(start) :]:
         whole.append(tokenizer.eos_token_id)
     return {"input_ids": whole, "labels": [-100] * len(start) + whole[len(start) :]}
 
 
-def _plain_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text that may be continued: with one token that begins it where the tokenizer has one, and none that ends it."""
-    begun = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    ids = list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
-    ended = ids[-1:] == [tokenizer.eos_token_id] and not text.endswith(tokenizer.eos_token)  # some tokenizers end every text
-    return ids[:-1] if ended else ids
+def _chat(tokenizer: Any, prompt: str, note: str | None = None) -> str:
+    """The chat template's text for a prompt, up to where the note begins, or with the note."""
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": note}]
+    return str(tokenizer.apply_chat_template(turns[: 1 if note is None else 2], add_generation_prompt=note is None, tokenize=False))
 
 
-def _chat_ids(tokenizer: Any, turns: list[dict[str, str]]) -> list[int]:
-    """Token ids of turns by the chat template, which writes the token that begins a text itself where the model wants one."""
-    return list(tokenizer.apply_chat_template(turns, add_generation_prompt=len(turns) == 1, return_dict=True)["input_ids"])
+def _ids(tokenizer: Any, text: str, style: Style) -> list[int]:
+    """Token ids of a text that may be continued: at most one token that begins it, and none that the tokenizer puts at every end.
 
-
-def _turn(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
-
-
-def _rest(tokenizer: Any, turns: list[dict[str, str]]) -> str:
-    """What the chat template writes from the note on."""
-    asked = tokenizer.apply_chat_template(turns[:1], add_generation_prompt=True, tokenize=False)
-    whole = tokenizer.apply_chat_template(turns, tokenize=False)
-    if whole.startswith(asked):
-        return str(whole[len(asked) :])
-    note = turns[1]["content"].strip()
-    if note not in whole:
-        raise UserError("unusable chat template", "the model's tokenizer", "it does not repeat the note as it is", "set prompt_style: plain")
-    return str(whole[whole.rindex(note) :])
+    Chat templates write the beginning themselves where the model wants one, as Llama-2's does. Where the tokenizer writes it, too, it
+    is left to it: behind its own, SentencePiece sees the beginning of a text, as in the models' training.
+    """
+    always = list(tokenizer("")["input_ids"])
+    begins = tokenizer.bos_token is not None and always[:1] == [tokenizer.bos_token_id]
+    ends = always[int(begins) :] == [tokenizer.eos_token_id]
+    written = begins and text.startswith(tokenizer.bos_token)
+    special = written or style == "plain"
+    ids = list(tokenizer(text.removeprefix(tokenizer.bos_token) if written else text, add_special_tokens=special)["input_ids"])
+    return ids[:-1] if special and ends else ids
 
 
 def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: Any, double_quantization: bool = False) -> Any:
@@ -160,9 +152,7 @@ def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: 
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    quantized = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantization, bnb_4bit_compute_dtype=dtype
-    )
+    quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantization, bnb_4bit_compute_dtype=dtype)
     model = AutoModelForCausalLM.from_pretrained(
         folder(stamp),
         local_files_only=True,
