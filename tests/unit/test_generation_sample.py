@@ -414,7 +414,7 @@ def test_every_fine_tuning_setting_reaches_the_trainer(tmp_path, tiny):
         batch_size=2, gradient_accumulation=3, gradient_checkpointing=True, epochs=4, max_tokens=77, seed=5, compute_dtype="float32",
     )  # fmt: skip
     tokenizer = weights.tokenizer(tiny, "chat")
-    model = weights.load_for_training(tiny, "nf4", torch.float32)
+    model = weights.load_for_training(tiny, "nf4", torch.float32, double_quantization=True)
     examples = [weights.training_example(tokenizer, p["prompt"], p["completion"], "chat") for p in PAIRS]
     trainer = finetune.make_trainer(model, tokenizer, examples, settings, str(tmp_path))
     a, lora = trainer.args, trainer.model.peft_config["default"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_generation import write_spec
 from tokenizers import Tokenizer
 
 from mentionforge import tables
@@ -14,7 +15,6 @@ from mentionforge.config import FRAME, Finetune, load_config, read_spec, spec
 from mentionforge.errors import UserError
 from mentionforge.generation import finetune, sample, weights
 from published import llama2
-from test_generation import write_spec
 from tiny import tiny_model
 
 PUBLISHED = "### Instruction: {prompt}\n### Example Doctor's Note: {note}"

@@ -108,12 +108,11 @@ def training_example(tokenizer: Any, prompt: str, completion: str, style: Style,
         head, text = prompt_text(prompt, frame), frame.removesuffix("{note}").replace("{prompt}", prompt) + completion
     else:
         head, text = _chat(tokenizer, prompt), _chat(tokenizer, prompt, completion)
+        if completion.strip() not in text:
+            raise UserError("unusable chat template", "the model's tokenizer", "it does not repeat the note as it is", "set prompt_style: plain")
     start, whole = prompt_ids(tokenizer, prompt, style, frame), _ids(tokenizer, text, style)
     if whole[: len(start)] != start:
-        note = completion.strip()
-        if note not in text:
-            raise UserError("unusable chat template", "the model's tokenizer", "it does not repeat the note as it is", "set prompt_style: plain")
-        rest = text[len(head) if text.startswith(head) else text.rindex(note) :]
+        rest = text[len(head) if text.startswith(head) else text.rindex(completion.strip()) :]
         whole = start + list(tokenizer(rest, add_special_tokens=False)["input_ids"])
     if tokenizer.eos_token_id not in whole[len(start) :]:
         whole.append(tokenizer.eos_token_id)
