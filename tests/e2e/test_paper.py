@@ -239,6 +239,6 @@ def test_training_and_sampling_read_the_same_prompt(paper: Run) -> None:
     assert generator.prompt_style == "plain" and generator.frame == "### Instruction: {prompt}\n### Example Doctor's Note: {note}"
     tokenizer = weights.tokenizer(stamp, generator.prompt_style)
     prompt = pd.read_parquet(paper.results / "generation" / "llama2" / "pairs.parquet")["prompt"].iloc[0]
-    ids = weights.prompt_ids(tokenizer, prompt, generator)
+    ids = weights.prompt_ids(tokenizer, prompt, generator.prompt_style, generator.frame)
     assert ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id
     assert tokenizer.decode(ids[1:]).strip() == f"### Instruction: {prompt}\n### Example Doctor's Note:"
