@@ -113,10 +113,11 @@ FRAMES = (FRAME, PUBLISHED, "{prompt}\n\n{note}", "{prompt}\n{note}", "Q: {promp
 def test_what_is_trained_begins_with_what_is_sampled_from(model, request):
     """Whatever the frame ends with and the note begins with; and nothing but the note is learned, with one end and no further beginning."""
     stamp = request.getfixturevalue(model)
+    tokenizers = {style: weights.tokenizer(stamp, style) for style in ("plain", "chat")}
     for style, frame, prompt, note in itertools.product(("plain", "chat"), FRAMES, PROMPTS, NOTES):
         if style == "chat" and frame != FRAME:
             continue
-        tokenizer = weights.tokenizer(stamp, style)
+        tokenizer = tokenizers[style]
         asked, example = weights.prompt_ids(tokenizer, prompt, style, frame), weights.training_example(tokenizer, prompt, note, style, frame)
         case = (style, frame, prompt, note)
         assert example["input_ids"][: len(asked)] == asked and example["labels"][: len(asked)] == [-100] * len(asked), case
