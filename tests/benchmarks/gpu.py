@@ -67,7 +67,7 @@ def example(tokenizer: Any, tokens: int) -> dict[str, Any]:
     """A pair of exactly that many tokens, four fifths of them prompt."""
     frame = len(weights.prompt_ids(tokenizer, "", STYLE)) + 2  # the end of the turn and its line
     prompt = (tokens - frame) * 4 // 5
-    return weights.training_example("x" * prompt, "y" * (tokens - frame - prompt), STYLE)
+    return weights.training_example(tokenizer, "x" * prompt, "y" * (tokens - frame - prompt), STYLE)
 
 
 def peak() -> float:

@@ -24,7 +24,8 @@ def test_the_gpu_benchmark_runs_on_a_cpu_with_a_tiny_shape():
     assert [tuple(r[:3]) for r in made[1:]] == expected
     for row in made[1:]:
         notes, tokens = float(row[3]), float(row[4].replace(",", ""))
-        assert notes > 0 and 2 < tokens / notes <= 8.5, "notes of eight tokens, if no random one ends them"
+        # Tokens per second are whole numbers: on a slow machine half a one is much.
+        assert notes > 0 and (tokens + 0.5) / notes > 2 and (tokens - 0.5) / notes <= 8.5, "notes of eight tokens, if no random one ends them"
     assert made[0][-1] == "hours" and abs(float(made[1][-1].replace(",", "")) - 48_000 * 3 / float(made[1][3]) / 3600) < 1
 
 

@@ -4,14 +4,18 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from checkout import ROOT
 from killing import Case, finish, kill_when
 from mentionforge import tables
+from mentionforge.errors import UserError
 from mentionforge.generation import finetune
 
 
@@ -63,10 +67,13 @@ def test_checkpoints_of_another_job_are_not_used(case):
     line, checkpoints = case.finetune("other"), case.folder / "other.checkpoints"
     assert kill_when(line, lambda: (checkpoints / "checkpoint-3" / finetune.COMPLETE).is_file())
     assert not list(checkpoints.rglob("*.bin")), "the trainer's pickle is not kept"
-    before = finetune._job(case.folder / "finetune.json", case.model, case.folder / "pairs.parquet")
-    assert (checkpoints / "job").read_text() == before
-    assert finetune._resume_point(checkpoints, before, True) == checkpoints / "checkpoint-3"
-    assert finetune._resume_point(checkpoints, "another", True) is None and not list(checkpoints.glob("checkpoint-*"))
+    import torch
+
+    before, other = (finetune._job(case.folder / "finetune.json", case.model, case.folder / "pairs.parquet", kind) for kind in (torch.float32, torch.bfloat16))
+    assert (checkpoints / "job").read_text() in (before, other) and before != other
+    job = (checkpoints / "job").read_text()
+    assert finetune._resume_point(checkpoints, job) == checkpoints / "checkpoint-3"
+    assert finetune._resume_point(checkpoints, "another") is None and not list(checkpoints.glob("checkpoint-*"))
     shutil.rmtree(checkpoints)
 
 
@@ -97,7 +104,7 @@ def test_the_measured_loss_is_that_of_the_held_out_pairs(case):
     settings = read_spec(case.folder / "finetune.json").finetune.model_copy(update={"max_steps": 5, "checkpoint_steps": 5})
     held = finetune.held_out(tables.read(tables.PAIRS, case.folder / "pairs.parquet").to_pylist(), 0.3, settings.seed)
     tokenizer = weights.tokenizer(case.model, "chat")
-    examples = [[weights.training_example(p["prompt"], p["completion"], "chat") for p in part] for part in held]
+    examples = [[weights.training_example(tokenizer, p["prompt"], p["completion"], "chat") for p in part] for part in held]
     base = weights.load_for_training(case.model, "nf4", torch.float32)
     trainer = finetune.make_trainer(base, tokenizer, examples[0], settings, str(case.folder / "scratch"), examples[1])
     trainer.train()
@@ -125,3 +132,128 @@ def test_two_processes_share_the_updates_and_write_one_adapter(case, root):
     assert [r["step"] for r in both] == ["1", "2", "3", "4"]
     assert float(both[-1]["num_tokens"]) == pytest.approx(2 * float(alone[3]["num_tokens"]), rel=0.15)
     assert (case.folder / "both/adapter_model.safetensors").is_file()
+
+
+RANK = """
+import os, shutil, signal, sys, time
+from pathlib import Path
+
+from mentionforge.generation import finetune
+from trl import SFTTrainer
+
+rank, job, dies = os.environ["RANK"], [Path(argument) for argument in sys.argv[1:6]], sys.argv[6:]
+remove, train = shutil.rmtree, SFTTrainer.train
+
+def slowly(path, *arguments, **more):
+    if rank == "0" and "checkpoint" in Path(path).name:
+        time.sleep(3)
+    remove(path, *arguments, **more)
+
+def recorded(self, resume_from_checkpoint=None, **more):
+    if rank in dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    job[3].with_name(f"{job[3].name}.rank{rank}").write_text(Path(resume_from_checkpoint or "none").name)
+    return train(self, resume_from_checkpoint=resume_from_checkpoint, **more)
+
+shutil.rmtree, SFTTrainer.train = slowly, recorded
+finetune.finetune(*job)
+"""
+"""A process of a user's own launcher: the first one is slow to clear a folder, and each writes down where it goes on from."""
+
+
+def running(word: str) -> list[int]:
+    """Processes whose command line holds a word."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if word.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+class Pair:
+    """A case trained by two processes, with checkpoints left behind by a start that was killed."""
+
+    def __init__(self, folder):
+        self.case = Case(folder, ROOT, updates=9)
+        spec = json.loads((folder / "finetune.json").read_text())
+        spec["settings"]["finetune"] |= {"devices": 2, "eval_share": 0.0}
+        (folder / "finetune.json").write_text(json.dumps(spec))
+        self.left, self.folder = folder / "left.checkpoints", folder
+        self.killed = kill_when(self.case.finetune("left"), lambda: (self.left / "checkpoint-6" / finetune.COMPLETE).is_file())
+        deadline = time.monotonic() + 30
+        while running(str(folder / "left.csv")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.over = not running(str(folder / "left.csv"))
+
+    def leave(self, name: str) -> Path:
+        """Checkpoints of the killed start for another folder."""
+        shutil.copytree(self.left, self.folder / f"{name}.checkpoints")
+        return self.folder / f"{name}.checkpoints"
+
+    def launched(self, name: str, *dies: str, limit_s: float = 120) -> subprocess.CompletedProcess:
+        """Train under a launcher of the user's own."""
+        (self.folder / "rank.py").write_text(RANK)
+        job = [self.folder / "finetune.json", self.case.model, self.folder / "pairs.parquet", self.folder / name, self.folder / f"{name}.csv"]
+        line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", self.folder / "rank.py", *job, *dies]
+        return subprocess.run(list(map(str, line)), capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=limit_s)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return Pair(tmp_path_factory.mktemp("pair"))
+
+
+def test_processes_end_with_the_one_that_started_them(pair):
+    assert pair.killed and pair.over and not (pair.folder / "left").exists()
+
+
+@pytest.fixture(scope="module")
+def anew(pair):
+    """Trained with checkpoints of another job left behind, which the first process is slow to remove."""
+    (pair.leave("anew") / "job").write_text("another")
+    return pair.launched("anew")
+
+
+def test_checkpoints_of_another_job_are_used_by_no_process(pair, anew):
+    assert anew.returncode == 0, anew.stderr[-3000:]
+    assert [(pair.folder / f"anew.rank{rank}").read_text() for rank in (0, 1)] == ["none", "none"]
+    assert "starting anew" in anew.stderr and anew.stderr.count("starting anew") == 1
+    with open(pair.folder / "anew.csv", newline="") as source:
+        assert [int(row["step"]) for row in csv.DictReader(source)] == list(range(1, 10))
+
+
+def test_all_processes_go_on_from_the_last_whole_checkpoint(pair, anew):
+    """And end with the adapter of a training that was never interrupted."""
+    left = pair.leave("resumed")
+    assert {path.name for path in (left / "checkpoint-6").glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    (left / "checkpoint-6" / finetune.COMPLETE).unlink()
+    done = pair.launched("resumed")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [(pair.folder / f"resumed.rank{rank}").read_text() for rank in (0, 1)] == ["checkpoint-3", "checkpoint-3"]
+    assert "going on after 3 updates" in done.stderr and pair.case.trained("resumed") == pair.case.trained("anew")
+
+
+def test_a_process_that_dies_ends_the_others(pair):
+    done = pair.launched("dead", "1", limit_s=90)
+    assert done.returncode != 0 and f"Signal {int(signal.SIGKILL)}" in done.stderr and not running(str(pair.folder / "dead.csv"))
+
+
+def test_a_launcher_with_another_number_of_processes_is_a_users_error(pair, monkeypatch):
+    job = [pair.folder / "finetune.json", pair.case.model, pair.folder / "pairs.parquet", pair.folder / "three", pair.folder / "three.csv"]
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match="2 asked for, 3 started"):
+        finetune.finetune(*job)
+
+
+def test_a_users_error_on_several_devices_is_one_line(pair):
+    """Said by the command itself, before any process is started."""
+    spec = json.loads((pair.folder / "finetune.json").read_text())
+    spec["settings"]["finetune"]["max_tokens"] = 16
+    (pair.folder / "short.json").write_text(json.dumps(spec))
+    line = [part.replace("finetune.json", "short.json") for part in pair.case.finetune("short")]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode and "no usable pair" in done.stderr and len(done.stderr.strip().splitlines()) == 1

@@ -414,8 +414,8 @@ def test_every_fine_tuning_setting_reaches_the_trainer(tmp_path, tiny):
         batch_size=2, gradient_accumulation=3, gradient_checkpointing=True, epochs=4, max_tokens=77, seed=5, compute_dtype="float32",
     )  # fmt: skip
     tokenizer = weights.tokenizer(tiny, "chat")
-    model = weights.load_for_training(tiny, "nf4", torch.float32)
-    examples = [weights.training_example(p["prompt"], p["completion"], "chat") for p in PAIRS]
+    model = weights.load_for_training(tiny, "nf4", torch.float32, double_quantization=True)
+    examples = [weights.training_example(tokenizer, p["prompt"], p["completion"], "chat") for p in PAIRS]
     trainer = finetune.make_trainer(model, tokenizer, examples, settings, str(tmp_path))
     a, lora = trainer.args, trainer.model.peft_config["default"]
     assert (lora.r, lora.lora_alpha, lora.lora_dropout, set(lora.target_modules)) == (3, 7, 0.25, {"q_proj", "o_proj"})
@@ -430,7 +430,7 @@ def test_every_fine_tuning_setting_reaches_the_trainer(tmp_path, tiny):
 @pytest.mark.parametrize("style", ["chat", "plain"])
 def test_loss_is_on_the_completion_only_and_the_prompt_is_the_one_sampled_from(tmp_path, tiny, style):
     tokenizer = weights.tokenizer(tiny, style)
-    examples = [weights.training_example(p["prompt"], p["completion"], style) for p in PAIRS]
+    examples = [weights.training_example(tokenizer, p["prompt"], p["completion"], style) for p in PAIRS]
     trainer = finetune.make_trainer(
         weights.load_for_training(tiny, "none", torch.float32), tokenizer, examples, Finetune(corpus="x", compute_dtype="float32"), str(tmp_path)
     )
@@ -468,7 +468,7 @@ def test_an_adapter_of_another_model_is_a_users_error(tmp_path, root, tiny, smol
 def test_4_bit_gradients_survive_an_eval_pass_and_the_merged_model_agrees(tmp_path, root, smollm2):
     """On CPUs with AVX512-BF16, bitsandbytes repacks weights in eval mode; without the switch in `load_for_training`, this fails there."""
     tokenizer = weights.tokenizer(smollm2, "chat")
-    examples = [weights.training_example(p["prompt"], p["completion"], "chat") for p in PAIRS]
+    examples = [weights.training_example(tokenizer, p["prompt"], p["completion"], "chat") for p in PAIRS]
     settings = Finetune(
         corpus="x",
         lora={"r": 8, "alpha": 16, "dropout": 0.0},

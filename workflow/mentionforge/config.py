@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, field_validator, model_validator
 
 from mentionforge import splitting
 from mentionforge.errors import UserError
@@ -346,25 +346,34 @@ class Lora(Entry):
 
 
 class Finetune(Entry):
-    """QLoRA fine-tuning on the training split of a corpus; defaults are the paper's."""
+    """QLoRA fine-tuning on the training split of a corpus.
+
+    Defaults of the adapter, quantization, compute_dtype, batch_size, scheduler, gradient_checkpointing, max_tokens and context_sentences
+    are the paper's. Its text gives no learning rate, no epochs and no warm-up: those defaults are ours.
+    """
 
     corpus: str = Field(description="Corpus whose training split gives the pairs; test and dev never do.")
     context_sentences: int = Field(2, ge=0, description="Sentences kept on either side of the mention's sentence.")
     max_pairs: int | None = Field(None, ge=1, description="At most this many pairs, sampled with the seed.")
-    quantization: Literal["nf4", "none"] = Field("nf4", description="4-bit NormalFloat with double quantization, or full precision.")
-    compute_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Type of the computation.")
+    quantization: Literal["nf4", "none"] = Field("nf4", description="4-bit NormalFloat, or full precision.")
+    double_quantization: bool = Field(False, description="Quantize the scales of the 4-bit blocks too: 0.4 bits less per parameter.")
+    compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="Type of the computation. GPUs without bfloat16 take float16 with loss scaling, CPUs without fast bfloat16 float32."
+    )
     lora: Lora = Field(Lora())
-    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
+    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate; the authors' code was published with 1e-5.")
     scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning-rate schedule.")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up.")
     batch_size: int = Field(4, ge=1, description="Pairs per device and step.")
     gradient_accumulation: int = Field(1, ge=1, description="Steps per update.")
     gradient_checkpointing: bool = Field(True, description="Recompute activations to save memory.")
-    epochs: float = Field(1.0, gt=0, description="Passes over the pairs, unless max_steps is given.")
+    epochs: float = Field(1.0, gt=0, description="Passes over the pairs, unless max_steps is given; the authors' code was published with 3.")
     max_steps: int | None = Field(None, ge=1, description="Number of updates; overrides epochs.")
-    max_tokens: int = Field(2048, ge=16, description="Prompt and completion together.")
+    max_tokens: int = Field(2048, ge=16, description="Prompt and completion together; a longer completion is cut, and its end is not learned.")
     eval_share: float = Field(0.0, ge=0, lt=1, description="Share of the training documents held out to measure the loss on; their pairs are not trained on.")
-    eval_steps: int = Field(50, ge=1, description="Updates between two measurements of that loss.")
+    eval_steps: Annotated[int, Field(ge=1)] | Literal["epoch"] = Field(
+        50, description="Updates between two measurements of that loss; epoch: one after each pass over the pairs."
+    )
     checkpoint_steps: int = Field(50, ge=1, description="Updates between two checkpoints, from which a killed job goes on.")
     devices: int = Field(
         1, ge=1, description="Processes that share each update, one per GPU; an update sees batch_size x gradient_accumulation x devices pairs."
@@ -560,13 +569,21 @@ class Filters(Entry):
         return [(name, settings) for name in type(self).model_fields if (settings := getattr(self, name)) is not None]
 
 
+FRAME = "Instruction: {prompt}\nNote: {note}"
+"""The form of a prompt and its note for models without a chat template."""
+
+
 class LlmGenerator(Entry):
     """A causal language model, fine-tuned with QLoRA or as it is."""
 
     kind: Literal["llm"]
     kb: str = Field(description="Knowledge base whose concepts are prompted.")
     model: str | None = Field(None, description="Model entry with the weights; none where a server writes the notes.")
-    prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or a plain instruction / note form.")
+    prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or the text of frame.")
+    frame: str = Field(
+        FRAME,
+        description="With prompt_style plain: the text around a prompt and its note, for fine-tuning and sampling; holds {prompt} once and ends with {note}.",
+    )
     concepts: Concepts = Field(Concepts())
     notes_per_concept: int = Field(1, ge=1, description="Notes written for each concept.")
     finetune: Finetune | None = Field(None, description="QLoRA fine-tuning; none: the model as it is.")
@@ -579,6 +596,13 @@ class LlmGenerator(Entry):
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="Type of the weights while sampling; auto: bfloat16 where the device is fast with it."
     )
+
+    @field_validator("frame")
+    @classmethod
+    def _prompt_then_note(cls, frame: str) -> str:
+        if frame.count("{prompt}") != 1 or frame.count("{note}") != 1 or not frame.endswith("{note}"):
+            raise ValueError("it must hold {prompt} once and end with {note}")
+        return frame
 
 
 class ControlGenerator(Entry):
@@ -944,9 +968,9 @@ KINDS = tuple(STAGE_VERSIONS)
 
 
 PARTS: dict[str, tuple[str, ...]] = {
-    "prompts": ("kind", "kb", "model", "prompt_style", "concepts", "notes_per_concept", "seed", "path"),
-    "finetune": ("kind", "kb", "model", "prompt_style", "finetune"),
-    "sampling": ("kind", "kb", "model", "prompt_style", "sampling", "dtype", "backend"),
+    "prompts": ("kind", "kb", "model", "prompt_style", "frame", "concepts", "notes_per_concept", "seed", "path"),
+    "finetune": ("kind", "kb", "model", "prompt_style", "frame", "finetune"),
+    "sampling": ("kind", "kb", "model", "prompt_style", "frame", "sampling", "dtype", "backend"),
     "locate": ("kind", "kb", "model", "path", "locate", "encoder"),
     "filter": ("kind", "kb", "model", "path", "filters", "encoder"),
 }

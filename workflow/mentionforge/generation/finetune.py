@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,23 @@ from mentionforge.provenance import digest, sha256_paths, stamp, versions
 COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens")
 """Columns of training.csv; `num_tokens` is the number of tokens seen so far, prompts included; `eval_loss` stands at some updates only."""
 
+LIBRARIES = ("accelerate", "bitsandbytes", "peft", "torch", "transformers", "trl")
+"""What trains; a checkpoint of other versions is not used."""
+
 COMPLETE = "complete"
 """Name of the file that marks a checkpoint as whole; one without it was cut off by a kill, and is dropped."""
 
 
 LAUNCHED = "MENTIONFORGE_LAUNCHED"
-"""Set in the environment of each process of a fine-tuning on several devices."""
+"""In the environment of each process of a fine-tuning on several devices: the id of the process that started them."""
 
 
 def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path) -> None:
     """Train an adapter and write it (paper, section on fine-tuning); a killed job goes on from its last checkpoint.
 
     Checkpoints lie beside the adapter, in ADAPTER.checkpoints, until it is written. The adapter of a resumed job is that of
-    one that was never interrupted. With several devices the function starts itself once per device.
+    one that was never interrupted. With several devices the function starts itself once per device, unless a launcher (torchrun)
+    has done so.
 
     Args:
         spec: Spec file of the generator, part `finetune`.
@@ -52,31 +56,41 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     generator: LlmGenerator = read_spec(spec)
     settings = generator.finetune
     assert settings, "the rule fine-tunes only where there are settings for it"
-    if settings.devices > 1 and LAUNCHED not in os.environ:
-        _launch(settings.devices, spec, model, pairs, adapter, training)
-        return
-    if settings.devices > 1 and os.environ.get("WORLD_SIZE") != str(settings.devices):
-        raise UserError("not started on all devices", "config: finetune.devices", f"WORLD_SIZE is not {settings.devices}", "run the command without a launcher")
+    started = LAUNCHED in os.environ or "LOCAL_RANK" in os.environ
+    world = int(os.environ.get("WORLD_SIZE", "1")) if started else settings.devices
+    if world != settings.devices:
+        why = f"{settings.devices} asked for, {world} started"
+        raise UserError("not started on all devices", "config: finetune.devices", why, "run the command without a launcher")
+    if LAUNCHED in os.environ:
+        _end_with(int(os.environ[LAUNCHED]))
     first = os.environ.get("RANK", "0") == "0"
     weights.quiet()
     tokenizer = weights.tokenizer(model, generator.prompt_style)
     rows = tables.read(tables.PAIRS, pairs).to_pylist()
-    fitting = [r for r in rows if len(weights.prompt_ids(tokenizer, r["prompt"], generator.prompt_style)) < settings.max_tokens]
+    style, frame = generator.prompt_style, generator.frame
+    fitting = [r for r in rows if len(weights.prompt_ids(tokenizer, r["prompt"], style, frame)) < settings.max_tokens]
     if not fitting:
         raise UserError("no usable pair", str(pairs), f"every prompt has {settings.max_tokens} tokens or more", "raise finetune.max_tokens")
-    if len(fitting) < len(rows) and first:
-        say(f"{len(rows) - len(fitting):,} of {len(rows):,} pairs left out: their prompts have {settings.max_tokens} tokens or more")
     learned, held = held_out(fitting, settings.eval_share, settings.seed)
     if not learned:
         raise UserError("no pair left to train on", str(pairs), f"{len(held)} pairs are held out", "lower finetune.eval_share")
+    if settings.devices > 1 and not started:
+        _launch(settings.devices, spec, model, pairs, adapter, training)
+        return
+    sets = [[weights.training_example(tokenizer, r["prompt"], r["completion"], style, frame) for r in part] for part in (learned, held)]
+    cut = sum(tokenizer.eos_token_id not in example["labels"][: settings.max_tokens] for example in sets[0])
+    if len(fitting) < len(rows) and first:
+        say(f"{len(rows) - len(fitting):,} of {len(rows):,} pairs left out: their prompts have {settings.max_tokens} tokens or more")
     if held and first:
         say(f"{len(held):,} pairs of {len({r['doc_id'] for r in held}):,} training documents held out to measure the loss on")
+    if cut and first:
+        say(f"{cut:,} of {len(learned):,} notes cut at {settings.max_tokens} tokens (finetune.max_tokens): where they end is not learned")
 
+    dtype = weights.training_dtype(settings.compute_dtype)
     checkpoints = adapter.with_name(f"{adapter.name}.checkpoints")
-    last = _resume_point(checkpoints, _job(spec, model, pairs), first)
-    language_model = weights.load_for_training(model, settings.quantization, weights.training_dtype(settings.compute_dtype))
-    sets = [[weights.training_example(r["prompt"], r["completion"], generator.prompt_style) for r in part] for part in (learned, held)]
+    language_model = weights.load_for_training(model, settings.quantization, dtype, settings.double_quantization)
     trainer = make_trainer(language_model, tokenizer, sets[0], settings, str(checkpoints), sets[1])
+    last = _agreed(lambda: _resume_point(checkpoints, _job(spec, model, pairs, dtype)))
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     if not first:
         return
@@ -88,7 +102,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
         {"spec": spec, "model": model, "pairs": pairs},
         pairs=len(learned),
         pairs_held_out=len(held),
-        versions=versions("accelerate", "bitsandbytes", "peft", "torch", "transformers", "trl"),
+        versions=versions(*LIBRARIES),
     )
     save_adapter(trainer.model, adapter, str(reference.get("hub") or reference.get("wheel") or "local"), made)
     _write_csv(training, history, measured)
@@ -112,10 +126,26 @@ def _launch(devices: int, *paths: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(devices)]
     command += ["--module", "mentionforge.cli", "generation", "finetune"]
     # What is started must not start others: LAUNCHED says that it has been, whatever the launcher sets.
-    environment = os.environ | {LAUNCHED: "1"} | ({} if gpus else {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
+    environment = os.environ | {LAUNCHED: str(os.getpid())} | ({} if gpus else {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
     done = subprocess.run(command + [str(part) for pair in zip(names, paths, strict=True) for part in pair], env=environment)
     if done.returncode:
         raise UserError("fine-tuning failed", f"{devices} processes", f"exit status {done.returncode}", "see the lines above")
+
+
+def _end_with(launcher: int) -> None:
+    """End this process when the one that started all of them is gone: killed, it cannot end them, and a second start must not meet them."""
+    import threading
+    import time
+
+    def watch() -> None:
+        while True:
+            try:
+                os.kill(launcher, 0)
+            except ProcessLookupError:
+                os._exit(1)
+            time.sleep(0.5)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def held_out(pairs: Sequence[Mapping[str, Any]], share: float, seed: int) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
@@ -125,27 +155,37 @@ def held_out(pairs: Sequence[Mapping[str, Any]], share: float, seed: int) -> tup
     return [p for p in pairs if p["doc_id"] not in held], [p for p in pairs if p["doc_id"] in held]
 
 
-def _job(spec: Path, model: Path, pairs: Path) -> str:
-    """Digest of all that a checkpoint depends on."""
-    return digest(sha256_paths([spec]) + sha256_paths([model]) + sha256_paths([pairs]) + json.dumps(versions("peft", "torch", "transformers", "trl")))
+def _job(spec: Path, model: Path, pairs: Path, dtype: Any) -> str:
+    """Digest of all that a checkpoint depends on; the type of the computation follows the device."""
+    used = versions(*LIBRARIES)
+    return digest(sha256_paths([spec]) + sha256_paths([model]) + sha256_paths([pairs]) + json.dumps([used, str(dtype)]))
 
 
-def _resume_point(checkpoints: Path, job: str, first: bool) -> Path | None:
-    """The last whole checkpoint of the same job; others are removed."""
+def _agreed(decide: Callable[[], Path | None]) -> Path | None:
+    """What the first process decides, in every process; the others wait for it, so that none looks at a folder that is being cleared."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    decided = [decide() if PartialState().is_main_process else None]
+    broadcast_object_list(decided)
+    return decided[0]
+
+
+def _resume_point(checkpoints: Path, job: str) -> Path | None:
+    """The last whole checkpoint of the same job; others are removed. For one process alone to decide."""
     name = checkpoints / "job"
-    if first:
-        if checkpoints.is_dir() and (not name.is_file() or name.read_text() != job):
+    if checkpoints.is_dir() and (not name.is_file() or name.read_text() != job):
+        if any(checkpoints.glob("checkpoint-*")):
             say(f"{checkpoints.name} is of another job (settings, pairs or versions have changed); starting anew")
-            shutil.rmtree(checkpoints)
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        name.write_text(job)
-    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])) if checkpoints.is_dir() else []
+        shutil.rmtree(checkpoints)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    name.write_text(job)
+    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     whole = [path for path in found if (path / COMPLETE).is_file()]
-    if first:
-        for path in set(found) - set(whole):
-            shutil.rmtree(path)
-        if whole:
-            say(f"going on after {int(whole[-1].name.rpartition('-')[2]):,} updates")
+    for path in set(found) - set(whole):
+        shutil.rmtree(path)
+    if whole:
+        say(f"going on after {int(whole[-1].name.rpartition('-')[2]):,} updates")
     return whole[-1] if whole else None
 
 
@@ -155,7 +195,7 @@ def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], set
     Args:
         model: From `weights.load_for_training`.
         tokenizer: From `weights.tokenizer`.
-        examples: From `weights.training_example`.
+        examples: From `weights.training_example`: tokens, and labels on completions only.
         settings: Every one of them reaches the trainer or the adapter.
         scratch: Folder for checkpoints.
         held: Examples to measure the loss on, like `examples`.
@@ -185,10 +225,10 @@ def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], set
         warmup_steps=round(settings.warmup_ratio * steps),
         optim="adamw_torch",
         bf16=model.dtype == torch.bfloat16,
+        fp16=model.dtype == torch.float16,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         max_length=settings.max_tokens,
-        completion_only_loss=True,
         seed=settings.seed,
         logging_steps=1,
         disable_tqdm=True,
@@ -197,7 +237,7 @@ def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], set
         save_steps=settings.checkpoint_steps,
         save_total_limit=2,
         eval_strategy="steps" if held else "no",
-        eval_steps=settings.eval_steps,
+        eval_steps=-(-batches // settings.gradient_accumulation) if settings.eval_steps == "epoch" else settings.eval_steps,
         per_device_eval_batch_size=settings.batch_size,
         ddp_find_unused_parameters=False if settings.devices > 1 else None,
     )
@@ -220,6 +260,7 @@ def _report_progress(trainer: Any, steps: int) -> None:
     """Replace the trainer's own printing by `track`, one unit per update."""
     from contextlib import ExitStack
 
+    from accelerate import PartialState
     from transformers import PrinterCallback, TrainerCallback
 
     class Progress(TrainerCallback):
@@ -232,6 +273,7 @@ def _report_progress(trainer: Any, steps: int) -> None:
                 trainer._total_train_tokens = seen[-1]
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            PartialState().wait_for_everyone()  # each process writes its random state into the checkpoint
             if state.is_world_process_zero:
                 folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
                 (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing here reads

@@ -107,12 +107,13 @@ LIBRARIES = {
 
 
 def _requests(generator: LlmGenerator, model: Path | None, rows: Sequence[Mapping[str, Any]]) -> list[Request]:
-    """One request per prompt; with token ids unless a server tokenizes."""
+    """One request per prompt; with token ids unless a server tokenizes: then with the text that it is sent."""
+    style, frame = generator.prompt_style, generator.frame
     if generator.backend.kind == "openai":
-        return [Request(row["note_id"], (), row["seed"], row["prompt"]) for row in rows]
+        return [Request(r["note_id"], (), r["seed"], weights.prompt_text(r["prompt"], frame) if style == "plain" else r["prompt"]) for r in rows]
     assert model, "the config is checked for it"
-    tokenizer = weights.tokenizer(model, generator.prompt_style)
-    return [Request(r["note_id"], tuple(weights.prompt_ids(tokenizer, r["prompt"], generator.prompt_style)), r["seed"], r["prompt"]) for r in rows]
+    tokenizer = weights.tokenizer(model, style)
+    return [Request(r["note_id"], tuple(weights.prompt_ids(tokenizer, r["prompt"], style, frame)), r["seed"], r["prompt"]) for r in rows]
 
 
 def _device(generator: LlmGenerator) -> str:

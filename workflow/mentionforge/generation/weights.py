@@ -12,13 +12,11 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
+from mentionforge.config import FRAME
 from mentionforge.encoders import fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.models import folder
 from mentionforge.progress import say
-
-PLAIN = "Instruction: {prompt}\nNote:"
-"""Prompt form of models without a chat template; the note follows after one blank."""
 
 Style = Literal["chat", "plain"]
 
@@ -48,43 +46,112 @@ def tokenizer(stamp: Path, style: Style) -> Any:
     """The model's tokenizer, padding on the left with a token that the attention mask hides.
 
     Raises:
-        UserError: Style `chat`, but the tokenizer has no chat template.
+        UserError: No tokenizer that can be read, or style `chat` and no chat template.
     """
     from transformers import AutoTokenizer
 
-    found = AutoTokenizer.from_pretrained(folder(stamp), local_files_only=True, padding_side="left")
+    where = folder(stamp)
+    try:
+        found = AutoTokenizer.from_pretrained(where, local_files_only=True, padding_side="left")
+    except (ImportError, OSError, ValueError) as error:
+        alone = (where / "tokenizer.model").is_file() and not (where / "tokenizer.json").is_file()
+        why = "tokenizer.model without tokenizer.json needs sentencepiece and protobuf" if alone else str(error).strip().splitlines()[0]
+        fix = "install both" if alone else "put the model's tokenizer files there"
+        raise UserError("unreadable tokenizer", str(where), why, f"{fix}, delete the stamp and rerun") from error
     if style == "chat" and not found.chat_template:
         raise UserError("no chat template", str(stamp), "the model's tokenizer has none", "set prompt_style: plain")
+    if isinstance(found.chat_template, str) and "strftime_now" in found.chat_template:
+        found.chat_template = _SAME_DAY + found.chat_template
     if found.pad_token is None:
         found.pad_token = found.eos_token
     return found
 
 
-def prompt_ids(tokenizer: Any, prompt: str, style: Style) -> list[int]:
-    """Token ids of a prompt, ready to be continued by the note."""
+_SAME_DAY = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro %}"
+"""Put before a chat template that writes today's date: a note must not depend on the day, nor be asked for otherwise than in training."""
+
+
+def prompt_text(prompt: str, frame: str = FRAME) -> str:
+    """A prompt in a frame, up to where the note begins; the blanks before `{note}` belong to the note.
+
+    Tokenizers make one token of a blank and the word after it. A prompt that ended with the blank would be another sequence than
+    the one that the model has learned.
+    """
+    return frame.removesuffix("{note}").rstrip(" ").replace("{prompt}", prompt)
+
+
+def prompt_ids(tokenizer: Any, prompt: str, style: Style, frame: str = FRAME) -> list[int]:
+    """Token ids of a prompt, ready to be continued by the note.
+
+    Args:
+        tokenizer: From `tokenizer`.
+        prompt: The prompt.
+        style: The tokenizer's chat template, or the frame.
+        frame: Frame of the style `plain`.
+    """
+    return _ids(tokenizer, prompt_text(prompt, frame) if style == "plain" else _chat(tokenizer, prompt), style)
+
+
+def training_example(tokenizer: Any, prompt: str, completion: str, style: Style, frame: str = FRAME) -> dict[str, list[int]]:
+    """A pair as tokens: exactly `prompt_ids` of the prompt, then the note and the token that ends it.
+
+    Prompt and note are tokenized together, as the model saw text in its pretraining. Where a token would reach over the boundary, the
+    note is tokenized by itself: what is trained must begin with what is sampled from.
+
+    Returns:
+        `input_ids`, and `labels`: the same, with -100 over the prompt.
+
+    Raises:
+        UserError: A chat template that does not repeat the note as it is.
+    """
     if style == "plain":
-        return list(tokenizer(PLAIN.format(prompt=prompt))["input_ids"])
-    return list(tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True)["input_ids"])
+        head, text = prompt_text(prompt, frame), frame.removesuffix("{note}").replace("{prompt}", prompt) + completion
+    else:
+        head, text = _chat(tokenizer, prompt), _chat(tokenizer, prompt, completion)
+        if completion.strip() not in text:
+            raise UserError("unusable chat template", "the model's tokenizer", "it does not repeat the note as it is", "set prompt_style: plain")
+    start, whole = prompt_ids(tokenizer, prompt, style, frame), _ids(tokenizer, text, style)
+    if whole[: len(start)] != start:
+        rest = text[len(head) if text.startswith(head) else text.rindex(completion.strip()) :]
+        whole = start + list(tokenizer(rest, add_special_tokens=False)["input_ids"])
+    if tokenizer.eos_token_id not in whole[len(start) :]:
+        whole.append(tokenizer.eos_token_id)
+    return {"input_ids": whole, "labels": [-100] * len(start) + whole[len(start) :]}
 
 
-def training_example(prompt: str, completion: str, style: Style) -> dict[str, Any]:
-    """A pair in trl's prompt / completion format; tokenized, it begins with `prompt_ids` of the prompt."""
-    if style == "plain":
-        return {"prompt": PLAIN.format(prompt=prompt), "completion": f" {completion}"}
-    return {"prompt": [{"role": "user", "content": prompt}], "completion": [{"role": "assistant", "content": completion}]}
+def _chat(tokenizer: Any, prompt: str, note: str | None = None) -> str:
+    """The chat template's text for a prompt, up to where the note begins, or with the note."""
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": note}]
+    return str(tokenizer.apply_chat_template(turns[: 1 if note is None else 2], add_generation_prompt=note is None, tokenize=False))
 
 
-def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: Any) -> Any:
-    """The model to put an adapter on: 4-bit NormalFloat with double quantization, or full precision.
+def _ids(tokenizer: Any, text: str, style: Style) -> list[int]:
+    """Token ids of a text that may be continued: at most one token that begins it, and none that the tokenizer puts at every end.
+
+    Chat templates write the beginning themselves where the model wants one, as Llama-2's does. Where the tokenizer writes it, too, it
+    is left to it: behind its own, SentencePiece sees the beginning of a text, as in the models' training.
+    """
+    always = list(tokenizer("")["input_ids"])
+    begins = tokenizer.bos_token is not None and always[:1] == [tokenizer.bos_token_id]
+    ends = always[int(begins) :] == [tokenizer.eos_token_id]
+    written = begins and text.startswith(tokenizer.bos_token)
+    special = written or style == "plain"
+    ids = list(tokenizer(text.removeprefix(tokenizer.bos_token) if written else text, add_special_tokens=special)["input_ids"])
+    return ids[:-1] if special and ends else ids
+
+
+def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: Any, double_quantization: bool = False) -> Any:
+    """The model to put an adapter on: 4-bit NormalFloat, or full precision.
 
     Args:
         stamp: Stamp of fetched weights (fetched.json).
         quantization: nf4 or none.
         dtype: torch type of the computation and of what is not quantized.
+        double_quantization: Quantize the scales of the 4-bit blocks, too.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+    quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantization, bnb_4bit_compute_dtype=dtype)
     model = AutoModelForCausalLM.from_pretrained(
         folder(stamp),
         local_files_only=True,
@@ -121,14 +188,23 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any) -> Any:
     return model.eval()
 
 
-def training_dtype(wanted: Literal["bfloat16", "float32"]) -> Any:
-    """Torch type of the computation in training; float32 where bfloat16 is only emulated, and says so."""
+def training_dtype(wanted: Literal["bfloat16", "float16", "float32"]) -> Any:
+    """Torch type of the computation in training; where the device is not fast with the one wanted, another, and the first process says so.
+
+    GPUs without bfloat16 (V100, T4) compute in float16, with loss scaling; CPUs that only emulate 16 bits in float32.
+    """
     import torch
 
+    gpu = device().type == "cuda"
     if wanted == "bfloat16" and not fast_bfloat16(device()):
-        say("this device has no fast bfloat16; computing in float32")
-        return torch.float32
-    return getattr(torch, wanted)
+        found, why = (torch.float16, "in float16 with loss scaling") if gpu else (torch.float32, "in float32")
+    elif wanted == "float16" and not gpu:
+        found, why = torch.float32, "in float32"
+    else:
+        return getattr(torch, wanted)
+    if os.environ.get("RANK", "0") == "0":
+        say(f"this device has no fast {wanted}; computing {why}")
+    return found
 
 
 def sampling_dtype(wanted: Literal["auto", "bfloat16", "float32"]) -> Any:

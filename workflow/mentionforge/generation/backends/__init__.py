@@ -18,7 +18,7 @@ from mentionforge.generation import weights
 
 @dataclass(frozen=True)
 class Request:
-    """A note to write: its id, the token ids of its prompt (none where a server tokenizes), its seed, and the prompt as text."""
+    """A note to write: its id, the token ids of its prompt (none where a server tokenizes), its seed, and the prompt as text, for servers in its frame."""
 
     note_id: str
     ids: tuple[int, ...]

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from mentionforge import config
 from mentionforge.errors import UserError
-from mentionforge.generation import weights
 from mentionforge.generation.backends import Backend, Request, Written
 from mentionforge.progress import say
 
@@ -139,12 +138,12 @@ class _Job:
 
 
 def arguments(settings: config.OpenaiBackend, sampling: config.Sampling, style: Literal["chat", "plain"], request: Request) -> dict[str, Any]:
-    """What is sent for one note: a chat completion, or for the prompt style `plain` a completion."""
+    """What is sent for one note: a chat completion, or for the prompt style `plain` a completion of the framed prompt."""
     asked: dict[str, Any]
     if style == "chat":
         asked = {"messages": [{"role": "user", "content": request.prompt}], settings.max_tokens_key: sampling.max_new_tokens}
     else:
-        asked = {"prompt": weights.PLAIN.format(prompt=request.prompt), "max_tokens": sampling.max_new_tokens}
+        asked = {"prompt": request.prompt, "max_tokens": sampling.max_new_tokens}
     common = {"model": settings.model, "temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed}
     return {**asked, **common} | ({"extra_body": dict(settings.extra_body)} if settings.extra_body else {})
 
