@@ -219,11 +219,11 @@ def main() -> None:
 
 def _record(arguments: list[str]) -> None:
     """Leave in the log of a job on which device it ran, with which model and settings: what its time can stand for."""
-    from mentionforge import cost
+    from mentionforge import ran
     from mentionforge.progress import say
 
     if {"--spec", "--model"}.intersection(arguments) and os.environ.get("RANK", "0") == "0":
-        say(cost.line(arguments))
+        say(ran.line(arguments))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ sum as right within a factor of two or three. Tests compare the formulas with wh
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from mentionforge.config import (
     Config,
     EncoderLinker,
     LlmGenerator,
+    NormalizationCell,
     ReplayGenerator,
     RerankLinker,
     RrfKb,
@@ -315,7 +315,7 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
         corpora[corpus] = stats or _assumed(corpus, {s: bytes_of(folder / path for path in paths) for s, paths in given.splits.items()})
         if stats is None and in_use(config, "corpora", corpus):
             assumed[f"{corpora[corpus].train_sentences:,} training sentences in {corpus}"] = None
-    used = {cell.generator for cell in (*recognition_cells(config), *normalization_cells(config))}
+    used = _generators(config)
     written: dict[str, int] = {}
     located: dict[str, int] = {}
     for name, generator in config.generators.items():
@@ -555,7 +555,7 @@ class _Jobs:
 
     def link_predicted(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
         linker = self.config.linkers[wildcards["linker"]]
-        tokens = linker.max_tokens if linker.kind == "context" else MENTION_PIECES  # type: ignore[union-attr]
+        tokens = linker.max_tokens if linker.kind == "context" else MENTION_PIECES
         entries = self.known.corpora[wildcards["corpus"]].read_mentions
         seconds = self.on.seconds(2 * size.computed * entries * tokens, self.on.float32)
         return "linking of found mentions", seconds + self.compared(wildcards, names="kb" in self.config.indexes[wildcards["index"]].sources)
@@ -566,7 +566,7 @@ class _Jobs:
 
     def compared(self, wildcards: Mapping[str, str], names: bool, own: bool = True) -> float:
         corpus = self.known.corpora[wildcards["corpus"]]
-        entries = self.known.names[self.config.corpora[wildcards["corpus"]].kb] if names else 0
+        entries = float(self.known.names[self.config.corpora[wildcards["corpus"]].kb]) if names else 0.0
         if own:
             chosen = self.chosen(wildcards) if wildcards.get("strategy", NONE) != NONE else 0
             entries += corpus.train_mentions + chosen * MENTIONS_PER_NOTE
@@ -610,26 +610,29 @@ def settings_of(rule: str, wildcards: Mapping[str, str]) -> tuple[str, str] | No
 
 def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
     """Rule and wildcards of every job of an experiment for which there is arithmetic."""
-    recognition, normalization = recognition_cells(config), normalization_cells(config)
-    generators = sorted({c.generator for c in (*recognition, *normalization)} - {NONE})
-    for name in generators:
+    for name in sorted(_generators(config)):
         generator = config.generators[name]
         if isinstance(generator, LlmGenerator):
             if generator.finetune:
                 yield "finetune", {"generator": name}
             rule = "sample_vllm" if generator.backend.kind == "vllm" else "sample"
             yield from ((rule, {"generator": name, "shard": str(i), "shards": str(generator.shards)}) for i in range(generator.shards))
-    for cell in recognition:
+    for cell in recognition_cells(config):
         if cell.schedule != UNTRAINED:
             yield "recognize_real" if cell.strategy == NONE else "recognize_augmented", {k: str(v) for k, v in vars(cell).items()}
     for cell in cross_cells(config):
         yield "recognize_cross", {k: str(v) for k, v in vars(cell).items()} | {"source": cell.schedule.partition(TRAINED_ON)[2]}
     for found, linker, index in end_to_end_cells(config):
         yield "link_predicted", {k: str(v) for k, v in vars(found).items()} | {"linker": linker, "index": index}
-    yield from _linking(config, normalization)
+    yield from _linking(config, normalization_cells(config))
 
 
-def _linking(config: Config, cells: list[Any]) -> Iterator[tuple[str, dict[str, str]]]:
+def _generators(config: Config) -> set[str]:
+    """Generators of an experiment's cells."""
+    return ({c.generator for c in recognition_cells(config)} | {c.generator for c in normalization_cells(config)}) - {NONE}
+
+
+def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tuple[str, dict[str, str]]]:
     seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
     for cell in cells:
         for linker in (cell.linker, *all_parts_of(config, cell.linker)):
@@ -683,88 +686,3 @@ def parts(config: Config, known: Sizes, on: Device, folder: Path = Path()) -> di
     """What an experiment costs from the beginning, by part; what has no arithmetic is left out."""
     formulas = _Jobs(config, known, on, folder)
     return summed(one for rule, wildcards in jobs(config) if (one := formulas.work(rule, wildcards)))
-
-
-# ------------------------------------------------------------------------------------------------- what a past job ran with
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a job ran with, as its log says.
-
-    Attributes:
-        device: Name and number of the devices.
-        weights: Of its model; none: it had none.
-        settings: First digits of the SHA-256 of its spec; none: it had none.
-    """
-
-    device: str
-    weights: int | None
-    settings: str | None
-
-
-RECORD = re.compile(r"^ran on: (?P<device>.+?)(?:; weights: (?P<weights>[\d,]+))?(?:; settings: (?P<settings>[0-9a-f]{12}))?$", re.MULTILINE)
-
-
-def record(log: Path) -> Record | None:
-    """What a job ran with; none where its log does not say."""
-    try:
-        found = RECORD.search(log.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return None
-    if not found:
-        return None
-    return Record(found["device"], int(found["weights"].replace(",", "")) if found["weights"] else None, found["settings"])
-
-
-def line(arguments: list[str]) -> str:
-    """The line that a command leaves in its log for `record`, from its own arguments: it is made when the work is done.
-
-    Args:
-        arguments: Of the command line; --model names a stamp or a folder, --spec a spec.
-    """
-    parts = [f"ran on: {_device()}"]
-    given = {flag: Path(value) for flag, value in zip(arguments, arguments[1:], strict=False) if flag in ("--model", "--spec")}
-    if model := given.get("--model"):
-        size = shape_in(_folder(model))
-        parts += [f"weights: {size.weights:,}"] if size else []
-    if spec := given.get("--spec"):
-        try:
-            parts += [f"settings: {settings_digest(spec.read_text(encoding='utf-8'))}"]
-        except (OSError, ValueError):
-            pass
-    return "; ".join(parts)
-
-
-def settings_digest(spec: str) -> str:
-    """Twelve digits that stand for the text of a spec, however it is laid out."""
-    from mentionforge.provenance import digest
-
-    return digest(json.dumps(json.loads(spec), sort_keys=True))[:12]
-
-
-def _folder(model: Path) -> Path:
-    if model.is_dir():
-        return model
-    try:
-        place = Path(json.loads(model.read_text(encoding="utf-8"))["folder"])
-    except (OSError, ValueError, KeyError):
-        return model
-    return place if place.is_absolute() else model.parent / place
-
-
-def _device() -> str:
-    """The GPUs that torch sees, where it was loaded and sees some; else the processor and its threads."""
-    import os
-    import sys
-
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        count = int(os.environ.get("WORLD_SIZE", torch.cuda.device_count()))
-        return f"{count} x {torch.cuda.get_device_name()}"
-    try:
-        names = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        names = None
-    threads = torch.get_num_threads() if torch is not None else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"cpu ({names[1].strip() if names else 'unknown'}), {threads} threads"

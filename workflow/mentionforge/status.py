@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mentionforge import cost
+from mentionforge import cost, ran
 from mentionforge.config import Config, spec_text
 from mentionforge.errors import UserError
 from mentionforge.planning import Job
@@ -48,21 +48,27 @@ class Arithmetic:
     sizes: cost.Sizes
     device: cost.Device
     folder: Path = Path()
+    _works: dict[tuple[Job, str], cost.Work | None] = field(default_factory=dict)
 
     def work(self, job: Job, on: cost.Device | None = None) -> cost.Work | None:
-        """The cost of a job, where there is arithmetic for its rule."""
-        return cost.work(self.config, job.rule, job.wildcards, self.sizes, on or self.device, self.folder)
+        """The cost of a job, where there is arithmetic for its rule; none of others."""
+        on = on or self.device
+        if not job.wildcards:
+            return None
+        if (job, on.name) not in self._works:
+            self._works[job, on.name] = cost.work(self.config, job.rule, job.wildcards, self.sizes, on, self.folder)
+        return self._works[job, on.name]
 
     def computes(self, job: Job) -> bool:
         """Whether a model of the configuration computes in a job."""
         return bool(job.wildcards) and cost.model_of(self.config, job.rule, job.wildcards) is not None
 
-    def record(self, job: Job) -> cost.Record:
+    def record(self, job: Job) -> ran.Record:
         """What the log of the job will say, the device aside."""
         model = cost.model_of(self.config, job.rule, job.wildcards)
         size = cost.shape(self.config, model, self.folder) if model else None
         entry = cost.settings_of(job.rule, job.wildcards)
-        return cost.Record("", size.weights if size else None, cost.settings_digest(spec_text(self.config, *entry)) if entry else None)
+        return ran.Record("", size.weights if size else None, ran.settings_digest(spec_text(self.config, *entry)) if entry else None)
 
 
 @dataclass(frozen=True)
@@ -131,45 +137,47 @@ class _Past:
 
     job: Job
     seconds: float
-    record: cost.Record | None
+    record: ran.Record | None
 
 
 def _estimated(jobs: Sequence[Job], folder: Path, arithmetic: Arithmetic | None) -> dict[str, Any]:
     """What is to be done of a rule, in seconds: the fields of `Stage` from `seconds` on."""
     left = [job for job in jobs if job.pending]
     past = [
-        _Past(job, seconds, next((r for log in job.log if (r := cost.record(folder / log))), None))
+        _Past(job, seconds, next((r for log in job.log if (r := ran.record(folder / log))), None))
         for job in jobs
         if job.benchmark and (seconds := measured(folder / job.benchmark)) is not None
     ]
-    seconds, unknown, scaled = [], 0, 0
+    times: list[float] = []
+    unknown = scaled = 0
     works: list[cost.Work] = []
-    used: list[_Past] = []
+    used: dict[tuple[str, ...], _Past] = {}
     for job in left:
         computes = arithmetic is not None and arithmetic.computes(job)
-        fit = [p for p in past if _stands_for(p, arithmetic.record(job))] if arithmetic and computes else past
+        expected = arithmetic.record(job) if arithmetic and computes and past else None
+        fit = [p for p in past if _stands_for(p, expected)] if expected else past
         own = next((p for p in fit if p.job.outputs == job.outputs), None)
         work = arithmetic.work(job) if arithmetic else None
         if own:
-            seconds.append(own.seconds)
-            used.append(own)
+            times.append(own.seconds)
+            used[own.job.outputs] = own
         elif fit and arithmetic and computes:
             some = _of_one_device(fit)
-            seconds.append(statistics.mean(p.seconds * _ratio(job, p, arithmetic) for p in some))
+            times.append(statistics.mean(p.seconds * _ratio(job, p, arithmetic) for p in some))
             scaled += 1
-            used += some
+            used |= {p.job.outputs: p for p in some}
         elif fit:
-            seconds.append(statistics.mean(p.seconds for p in fit))
-            used += fit
+            times.append(statistics.mean(p.seconds for p in fit))
+            used |= {p.job.outputs: p for p in fit}
         elif work:
             works.append(work)
         else:
             unknown += job.benchmark is not None
-    nothing = not left or (not seconds and not works and not unknown)
-    names = {p.record.device if p.record else UNKNOWN for p in used}
-    unused = Counter("no record" if p.record is None else "another" for p in past if p not in used) if left and not nothing else Counter[str]()
+    nothing = not left or (not times and not works and not unknown)
+    names = {p.record.device if p.record else UNKNOWN for p in used.values()}
+    unused = Counter("no record" if p.record is None else "another" for p in past if p.job.outputs not in used) if left and not nothing else Counter[str]()
     return {
-        "seconds": sum(seconds) if seconds else 0.0 if nothing else None,
+        "seconds": sum(times) if times else 0.0 if nothing else None,
         "parts": cost.summed(works),
         "unknown": unknown,
         "scaled": scaled,
@@ -178,11 +186,9 @@ def _estimated(jobs: Sequence[Job], folder: Path, arithmetic: Arithmetic | None)
     }
 
 
-def _stands_for(past: _Past, expected: cost.Record) -> bool:
+def _stands_for(past: _Past, expected: ran.Record) -> bool:
     """Whether a past job computed with a model of the same size, by the same settings."""
-    if past.record is None or past.record.weights != expected.weights:
-        return False
-    return past.record.settings is None or past.record.settings == expected.settings
+    return past.record is not None and (past.record.weights, past.record.settings) == (expected.weights, expected.settings)
 
 
 def _of_one_device(past: Sequence[_Past]) -> list[_Past]:
