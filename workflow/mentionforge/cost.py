@@ -33,6 +33,7 @@ from mentionforge.config import (
     in_use,
     normalization_cells,
     recognition_cells,
+    same_names,
 )
 from mentionforge.devices import visible
 from mentionforge.errors import UserError
@@ -646,16 +647,28 @@ def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tup
                 wanted += [("align", {"linker": linker, "corpus": corpus})] if isinstance(entry, SelfAlignedLinker) else []
                 if isinstance(entry, EncoderLinker | SelfAlignedLinker):
                     wanted += [("embed_corpus", {"encoder": encoder, "corpus": corpus})]
+                    shared = encoder if isinstance(entry, SelfAlignedLinker) else _shared(config, entry)
                     if "kb" in config.indexes[cell.index].sources:
-                        wanted += [("embed_kb", {"encoder": encoder, "kb": config.corpora[corpus].kb})]
-                        wanted += [("search_names", {"corpus": corpus, "linker": linker})]
+                        wanted += [("embed_kb", {"encoder": shared, "kb": config.corpora[corpus].kb})]
+                        wanted += [("search_names", {"corpus": corpus, "linker": linker, "index": _searched(config, cell.index)})]
                     if cell.generator != NONE:
-                        wanted += [("embed_generator", {"encoder": encoder, "generator": cell.generator})]
+                        wanted += [("embed_generator", {"encoder": shared, "generator": cell.generator})]
                     wanted += [("link_baseline" if cell.generator == NONE else "link_augmented", {**vars(cell), "linker": linker})]
             for rule, wildcards in wanted:
                 if (key := (rule, tuple(sorted(wildcards.items())))) not in seen:
                     seen.add(key)
                     yield rule, wildcards
+
+
+def _shared(config: Config, linker: EncoderLinker) -> str:
+    """The first linker with the same embeddings of names and notes: abbreviations are expanded in corpora alone."""
+    settings = linker.model_dump(exclude={"expand_abbreviations"})
+    return next(name for name, other in config.linkers.items() if other.model_dump(exclude={"expand_abbreviations"}) == settings)
+
+
+def _searched(config: Config, index: str) -> str:
+    """The first index that admits the same names: they share one search."""
+    return next(name for name, other in config.indexes.items() if "kb" in other.sources and same_names(other, config.indexes[index]))
 
 
 @dataclass(frozen=True)
