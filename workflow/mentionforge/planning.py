@@ -90,7 +90,7 @@ def plan_and_config(arguments: Sequence[str] = (), folder: Path | None = None) -
         raise UserError("no plan", "snakemake", own[0] if own else said[-1] if said else "it ended without a word", "see `snakemake -n`")
     lines = done.stdout.splitlines()
     found = [_as_job(json.loads(line.removeprefix(MARK))) for line in lines if line.startswith(MARK)]
-    raw = next((json.loads(line.removeprefix(CONFIGURED)) for line in lines if line.startswith(CONFIGURED)), {})
+    raw: dict[str, Any] = next((json.loads(line.removeprefix(CONFIGURED)) for line in lines if line.startswith(CONFIGURED)), {})
     return found, raw
 
 
