@@ -106,8 +106,8 @@ def test_times_of_small_runs_on_a_cpu_do_not_stand_for_the_papers_models(tmp_pat
         assert found.seconds is None and found.unused == {why: 1} and found.arithmetic > 30, one.rule
     text = status.show([tune, shard, old], tmp_path, arithmetic=guess)
     assert "by arithmetic on A100-80GB" in text and "not measured" in text and "one after another" not in text
-    assert "not used: 1 times of earlier jobs (their logs do not say on which device and with which model): recognize_real" in text
-    assert "not used: 2 times of earlier jobs (another model, or other settings): finetune, sample" in text
+    assert "not used, since of an unknown device and model (their logs do not say): 1 of the times of earlier jobs (recognize_real)" in text
+    assert "not used, since of another model or other settings: 2 of the times of earlier jobs (finetune, sample)" in text
     assert "assumed: " in text and "312 TFLOP/s" in text
     # The same model by the same settings: its time stands, and its device is said.
     ran_with(tmp_path, shard, 4321, f"ran on: 1 x NVIDIA A100-SXM4-80GB; weights: {LLAMA:,}; settings: {of_sampling}")
@@ -136,7 +136,7 @@ def test_the_time_of_one_corpus_is_scaled_to_another_and_that_is_said(tmp_path: 
     found = stage([done, left], tmp_path, guess)
     assert found.seconds == pytest.approx(2000, rel=0.05) and found.scaled == 1 and not found.parts, "twice the sentences, twice the time"
     text = status.show([done, left], tmp_path, arithmetic=guess)
-    assert "measured on cpu (A), 2 threads: recognize_real" in text and "1 jobs have the times of others, scaled by arithmetic" in text
+    assert "measured on cpu (A), 2 threads: recognize_real" in text and "schedule or number of notes: the times of 1 of these jobs" in text
 
 
 def test_the_data_say_the_same(tmp_path: Path) -> None:

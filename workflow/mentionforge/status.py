@@ -390,7 +390,7 @@ def _costs(rows: Sequence[Stage], arithmetic: Arithmetic | None) -> list[str]:
                 devices[name].append(row.rule)
         lines += [f"  measured on {name}: {', '.join(sorted(rules))}" for name, rules in sorted(devices.items())]
         if scaled := sum(row.scaled for row in timed):
-            lines.append(f"  {scaled:,} jobs have the times of others, scaled by arithmetic to their corpus, schedule and notes")
+            lines.append(f"  scaled by arithmetic from another corpus, schedule or number of notes: the times of {scaled:,} of these jobs")
     parts = cost.joined(row.parts for row in rows)
     if parts and arithmetic:
         on = arithmetic.device
@@ -401,10 +401,10 @@ def _costs(rows: Sequence[Stage], arithmetic: Arithmetic | None) -> list[str]:
         lines.append(f"  {on.assumed}; --device names another: {', '.join(cost.DEVICES)}")
         lines += [f"  assumed: {words}" for words in arithmetic.sizes.assumed] + ["  --concepts N: for N concepts"] * bool(arithmetic.sizes.assumed)
     dropped = sum((Counter(row.unused) for row in rows), Counter[str]())
-    for reason, words in (("no record", "their logs do not say on which device and with which model"), ("another", "another model, or other settings")):
+    for reason, words in (("no record", "an unknown device and model (their logs do not say)"), ("another", "another model or other settings")):
         if dropped[reason]:
             rules = sorted(row.rule for row in rows if row.unused.get(reason))
-            lines.append(f"not used: {dropped[reason]:,} times of earlier jobs ({words}): {', '.join(rules)}")
+            lines.append(f"not used, since of {words}: {dropped[reason]:,} of the times of earlier jobs ({', '.join(rules)})")
     if unknown := sorted(row.rule for row in rows if row.unknown):
         lines.append(f"not in it, since they have never run here: {', '.join(unknown)}")
     return lines
