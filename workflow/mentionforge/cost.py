@@ -49,6 +49,7 @@ class Device:
         name: What `--device` calls it.
         flops: Dense 16-bit operations per second at most (a CPU: 32-bit).
         bandwidth: Bytes per second of its memory at most.
+        memory: Bytes of it; none: enough.
         float32: 32-bit operations as a share of `flops`.
         use: Share of `flops` that training and reading reach.
         moved: Share of `bandwidth` that is reached.
@@ -59,6 +60,7 @@ class Device:
     name: str
     flops: float
     bandwidth: float
+    memory: float | None = None
     float32: float = 1 / 16
     use: float = 0.3
     moved: float = 0.6
@@ -79,12 +81,12 @@ class Device:
 DEVICES = {
     device.name: device
     for device in (
-        Device("A100-80GB", 312e12, 2.04e12),
-        Device("A100-40GB", 312e12, 1.56e12),
-        Device("H100-80GB", 989e12, 3.35e12),
-        Device("L40S-48GB", 362e12, 0.86e12, float32=1 / 4),
-        Device("RTX4090-24GB", 165e12, 1.01e12, float32=1 / 2),
-        Device("V100-32GB", 125e12, 0.90e12, float32=1 / 8),
+        Device("A100-80GB", 312e12, 2.04e12, 80e9),
+        Device("A100-40GB", 312e12, 1.56e12, 40e9),
+        Device("H100-80GB", 989e12, 3.35e12, 80e9),
+        Device("L40S-48GB", 362e12, 0.86e12, 48e9, float32=1 / 4),
+        Device("RTX4090-24GB", 165e12, 1.01e12, 24e9, float32=1 / 2),
+        Device("V100-32GB", 125e12, 0.90e12, 32e9, float32=1 / 8),
         # Two AVX2 cores at 2.5 GHz: 2 x 2 x 8 multiply-adds a cycle.
         Device("2-cores", 160e9, 20e9, float32=1.0, use=0.4, moved=1.0, step_s=1.5e-3, gpu=False),
     )
@@ -451,14 +453,14 @@ class _Jobs:
         assert isinstance(generator, LlmGenerator)
         notes = self.known.written[name] / int(wildcards.get("shards", 1))
         batch = generator.sampling.batch_size
-        four_bits = getattr(generator.sampling, "quantization", "none") == "nf4"
-        # 4-bit weights are read, written as 16-bit ones, and read again in every step.
-        per_weight = 4.5 if four_bits else 2 if self.on.gpu else 4
         length = generator.sampling.max_new_tokens
         # A batch of fixed shape is written until its longest note ends; the other backends fill the places of notes that ended.
         steps = notes / batch * (length if generator.backend.kind == "transformers" else length * NOTE_SHARE)
         cache = batch * (PROMPT_TOKENS + length / 2) * 2 * size.layers * size.keys * (2 if self.on.gpu else 4)
-        bytes_ = per_weight * size.computed + cache
+        # 4-bit weights are read, written as 16-bit ones, and read again in every step.
+        wanted = getattr(generator.sampling, "quantization", "auto")
+        four_bits = wanted == "nf4" or (wanted == "auto" and self.on.memory is not None and 2 * size.weights + cache > self.on.memory)
+        bytes_ = (4.5 if four_bits else 2 if self.on.gpu else 4) * size.computed + cache
         step = bytes_ / (self.on.bandwidth * self.on.moved) + self.on.seconds(2 * size.computed * batch) + size.layers * self.on.step_s
         prompts = notes / (generator.notes_per_concept if generator.backend.kind == "transformers" else 1)
         return "sampling", steps * step + self.on.seconds(2 * size.computed * prompts * PROMPT_TOKENS)

@@ -20,9 +20,6 @@ from mentionforge.config import Config, spec_text
 from mentionforge.errors import UserError
 from mentionforge.planning import Job
 
-UNKNOWN = "an unknown device"
-"""Where a past time was measured that has no record."""
-
 GPU_PROFILE = Path(__file__).parents[2] / "profiles" / "gpu" / "config.yaml"
 """Names the rules that run on a GPU where there is one."""
 
@@ -31,6 +28,10 @@ OWNED = (
     "normalization", "recognition", "report", "reranking", "retrieval", "specs", "statistics", "sweeps", "summary",
 )  # fmt: skip
 """Folders of a results folder that the workflow writes; whatever lies elsewhere is somebody else's."""
+
+
+UNKNOWN = "an unknown device"
+"""Where a past time was measured that has no record."""
 
 
 @dataclass(frozen=True)
