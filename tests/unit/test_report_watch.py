@@ -65,8 +65,16 @@ def test_counts_of_a_log(folder: Path) -> None:
     run = read_log(newest_log(folder))
     assert (run.total, run.done, list(run.running), run.failed, run.over) == (6, 2, [4], ["link other"], False)
     assert run.seconds == {"link": [10.0], "sample": [40.0]} and run.left() == {"all": 1, "link": 2, "sample": 1}
-    # 25 s for a rule not seen yet, 2 x 10, 40; 50 s of jobs were done in 40 s.
-    assert run.seconds_left() == pytest.approx((25 + 20 + 40) / (50 / 40))
+    # 2 x 10, 40; 50 s of jobs were done in 40 s.
+    assert run.seconds_left() == pytest.approx((20 + 40) / (50 / 40)) and run.unseen() == 0
+
+
+def test_short_jobs_say_nothing_about_rules_that_have_not_ended(folder: Path, capsys) -> None:
+    log = newest_log(folder)
+    log.write_text(LOG.replace("total           6", "finetune        1\nsample_more   300\ntotal         307"))
+    run = read_log(log)
+    assert run.unseen() == 301 and run.seconds_left() == pytest.approx((20 + 40) / (50 / 40))
+    assert "left at this pace without 301 jobs of rules of which none has ended yet" in " ".join(shown(folder, capsys).split())
 
 
 def test_view_names_what_runs_and_its_own_estimate(folder: Path, capsys) -> None:

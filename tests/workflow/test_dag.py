@@ -21,6 +21,7 @@ from mentionforge.report.rulegraph import picture
 from mentionforge.status import gpu_rules
 
 ON_TOP = {f"config/{name}.yaml": "config/open.yaml" for name in ("schedules", "schedules-one-seed")}
+ON_TOP |= {f"config/{name}.yaml": "config/paper.yaml" for name in ("paper-lite", "paper-chat")}
 """Shipped configs that go on top of another one."""
 OVERLAYS = sorted(p.relative_to(ROOT).as_posix() for p in [*(ROOT / "config").glob("*.yaml"), ROOT / "tests" / "mini.yaml"])
 MINI = ("--configfile", "tests/mini.yaml")

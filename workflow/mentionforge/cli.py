@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -150,13 +151,22 @@ def status(
     setting: list[str] = SETTING,
     targets: list[str] = typer.Argument(None, help="Files or rules; none: everything."),
     as_json: bool = typer.Option(False, "--json", help="As JSON."),
+    device: str = typer.Option(
+        None, "--device", help="Reference device of the arithmetic for what has never run; none: A100-80GB, or 2-cores for small models."
+    ),
+    concepts: int = typer.Option(None, "--concepts", min=1, help="Concepts to write about, for the same; none: as counted or assumed."),
 ) -> None:
     """Say what of an experiment is done, stale (and why) or missing, its size, and what a run would cost."""
+    from mentionforge import cost
     from mentionforge import status as state
-    from mentionforge.planning import plan
+    from mentionforge.config import load_config
+    from mentionforge.planning import plan_and_config
 
-    jobs = plan(_planned(configfile, setting, targets or []))
-    typer.echo(json.dumps(state.as_data(jobs), indent=2) if as_json else state.show(jobs))
+    named = cost.device(device) if device else None
+    jobs, raw = plan_and_config(_planned(configfile, setting, targets or []))
+    config = load_config(raw)
+    arithmetic = state.Arithmetic(config, cost.sizes(config, concepts=concepts), named or cost.usual_device(config))
+    typer.echo(json.dumps(state.as_data(jobs, arithmetic=arithmetic), indent=2) if as_json else state.show(jobs, arithmetic=arithmetic))
 
 
 @app.command("clean")
@@ -199,6 +209,19 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
+    except SystemExit as end:
+        if not end.code and wanted in STAGES:
+            _record(sys.argv[1:])
+        raise
+
+
+def _record(arguments: list[str]) -> None:
+    """Leave in the log of a job on which device it ran, with which model and settings: what its time can stand for."""
+    from mentionforge import ran
+    from mentionforge.progress import say
+
+    if {"--spec", "--model"}.intersection(arguments) and os.environ.get("RANK", "0") == "0":
+        say(ran.line(arguments))
 
 
 if __name__ == "__main__":

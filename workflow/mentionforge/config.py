@@ -382,7 +382,7 @@ class Finetune(Entry):
 
 
 class Sampling(Entry):
-    """Sampling; defaults are LLaMA-2-chat's own generation settings, which the paper uses."""
+    """Sampling; temperature, top_p and max_new_tokens are by default those of the base model LLaMA-2, with 256 new tokens, as in the paper."""
 
     temperature: float = Field(0.9, gt=0, description="Softmax temperature.")
     top_p: float = Field(0.6, gt=0, le=1, description="Nucleus.")
@@ -675,7 +675,11 @@ class Mask(Entry):
 
 
 class TaggerRecognizer(Entry):
-    """Token classification with IOB2 labels; defaults are the paper's."""
+    """Token classification with IOB2 labels.
+
+    Defaults of the epochs, learning rate, batch_size, weight_decay, warmup_ratio and max_tokens are the paper's. It stops by the loss on dev, its code
+    after one epoch without a better one; early_stopping and patience are by default others, as are labels (it has no B) and the type of the computation.
+    """
 
     kind: Literal["tagger"] = "tagger"
     model: str = Field(description="Model entry with the encoder.")

@@ -1,7 +1,7 @@
 """What a run would do: Snakemake's own plan of a configuration, job by job, as data.
 
 `plan` starts Snakemake in a process of its own and reads what `python -m mentionforge.planning` prints there: Snakemake's command
-line with --summary, whose lines become one JSON object per job. Nothing is run and nothing is locked.
+line with --summary, whose lines become one JSON object per job, after one with the configuration. Nothing is run and nothing is locked.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from mentionforge.errors import UserError
 
 MARK = "job\t"
 """What a line that describes a job begins with; Snakemake prints others between."""
+
+CONFIGURED = "config\t"
+"""What the line with the configuration begins with: config.yaml and its overlays, as Snakemake has laid them together."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Job:
         incomplete: Outputs of a job that was interrupted.
         changed: Inputs that changed, and that no pending job makes.
         resources: What the profile gives it; a resource that depends on files that are not there yet is left out.
+        wildcards: Their values.
     """
 
     rule: str
@@ -49,6 +53,7 @@ class Job:
     incomplete: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     resources: Mapping[str, str | int] = field(default_factory=dict, hash=False)
+    wildcards: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def state(self) -> str:
@@ -61,7 +66,12 @@ FOLLOWS = "input files updated by another job"
 
 
 def plan(arguments: Sequence[str] = (), folder: Path | None = None) -> list[Job]:
-    """All jobs of the DAG, in Snakemake's order.
+    """All jobs of the DAG, in Snakemake's order; see `plan_and_config`."""
+    return plan_and_config(arguments, folder)[0]
+
+
+def plan_and_config(arguments: Sequence[str] = (), folder: Path | None = None) -> tuple[list[Job], dict[str, Any]]:
+    """All jobs of the DAG, in Snakemake's order, and the raw configuration that they are of.
 
     Args:
         arguments: Of Snakemake: targets, --configfile, --config and the like.
@@ -78,8 +88,10 @@ def plan(arguments: Sequence[str] = (), folder: Path | None = None) -> list[Job]
         said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         own = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
         raise UserError("no plan", "snakemake", own[0] if own else said[-1] if said else "it ended without a word", "see `snakemake -n`")
-    found = [json.loads(line.removeprefix(MARK)) for line in done.stdout.splitlines() if line.startswith(MARK)]
-    return [_as_job(job) for job in found]
+    lines = done.stdout.splitlines()
+    found = [_as_job(json.loads(line.removeprefix(MARK))) for line in lines if line.startswith(MARK)]
+    raw: dict[str, Any] = next((json.loads(line.removeprefix(CONFIGURED)) for line in lines if line.startswith(CONFIGURED)), {})
+    return found, raw
 
 
 def _as_job(data: dict[str, Any]) -> Job:
@@ -89,6 +101,7 @@ def _as_job(data: dict[str, Any]) -> Job:
 
 async def _lines(dag: Any, detailed: bool = False) -> AsyncIterator[str]:
     """Stands for Snakemake's own summary: a line per job. `detailed` is Snakemake's; there is nothing more to tell."""
+    yield CONFIGURED + json.dumps(dag.workflow.globals["config"])
     for job in dag.jobs:
         reason = dag.reason(job)
         names = [name for name in reason.get_names() if name != FOLLOWS]
@@ -105,6 +118,7 @@ async def _lines(dag: Any, detailed: bool = False) -> AsyncIterator[str]:
                 "incomplete": sorted(map(str, reason.incomplete_output)),
                 "resources": {key: value for key, value in job.resources.items() if type(value) in (int, str) and not key.startswith("_")},
                 "changed": sorted(map(str, reason.updated_input)),
+                "wildcards": dict(job.wildcards_dict),
             }
         )
 

@@ -1,4 +1,8 @@
-"""The state of a results folder against a configuration: what is done, stale and why, missing, and what a run would cost; and what is left over."""
+"""The state of a results folder against a configuration: what is done, stale and why, missing, and what a run would cost; and what is left over.
+
+The time of an earlier job stands for another one only where both compute with a model of the same size and by the same settings; on which device it was
+measured is said. What has never run so is estimated by arithmetic (`mentionforge.cost`), on a device that is named.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ import base64
 import csv
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mentionforge import cost, ran
+from mentionforge.config import Config, spec_text
 from mentionforge.errors import UserError
 from mentionforge.planning import Job
 
@@ -24,6 +30,48 @@ OWNED = (
 """Folders of a results folder that the workflow writes; whatever lies elsewhere is somebody else's."""
 
 
+UNKNOWN = "an unknown device"
+"""Where a past time was measured that has no record."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What estimates of jobs that have never run are made with.
+
+    Attributes:
+        config: The configuration of the plan.
+        sizes: How much there is to work on.
+        device: The device that the arithmetic is for.
+        folder: What the paths of the plan refer to.
+    """
+
+    config: Config
+    sizes: cost.Sizes
+    device: cost.Device
+    folder: Path = Path()
+    _works: dict[tuple[Job, str], cost.Work | None] = field(default_factory=dict)
+
+    def work(self, job: Job, on: cost.Device | None = None) -> cost.Work | None:
+        """The cost of a job, where there is arithmetic for its rule; none of others."""
+        on = on or self.device
+        if not job.wildcards:
+            return None
+        if (job, on.name) not in self._works:
+            self._works[job, on.name] = cost.work(self.config, job.rule, job.wildcards, self.sizes, on, self.folder)
+        return self._works[job, on.name]
+
+    def computes(self, job: Job) -> bool:
+        """Whether a model of the configuration computes in a job."""
+        return bool(job.wildcards) and cost.model_of(self.config, job.rule, job.wildcards) is not None
+
+    def record(self, job: Job) -> ran.Record:
+        """What the log of the job will say, the device aside."""
+        model = cost.model_of(self.config, job.rule, job.wildcards)
+        size = cost.shape(self.config, model, self.folder) if model else None
+        entry = cost.settings_of(job.rule, job.wildcards)
+        return ran.Record("", size.weights if size else None, ran.settings_digest(spec_text(self.config, *entry)) if entry else None)
+
+
 @dataclass(frozen=True)
 class Stage:
     """Jobs of one rule: how many in each state, bytes of what is there, and estimated seconds of what is to be done.
@@ -34,8 +82,13 @@ class Stage:
         stale: Jobs whose outputs are there, and would be made anew.
         missing: Jobs whose outputs are not there.
         size: Bytes of the outputs that are there.
-        seconds: Estimated from past runs of the same job, or else of the rule; none: the rule has never run here.
+        seconds: Estimated from past times; none: there is none to estimate from.
         gpu: Whether the rule runs on a GPU where there is one.
+        parts: Of the jobs that no past time stands for, by arithmetic: jobs, seconds, and whether they use the GPU, by part of the experiment.
+        unknown: Jobs with neither.
+        scaled: Jobs whose seconds are those of others, by arithmetic's ratio of the two.
+        devices: Where the past times that are used were measured.
+        unused: Past times that stand for no job, and why: `no record` of device and model, or `another` model or settings.
     """
 
     rule: str
@@ -45,14 +98,25 @@ class Stage:
     size: int
     seconds: float | None
     gpu: bool
+    parts: Mapping[str, cost.Part] = field(default_factory=dict)
+    unknown: int = 0
+    scaled: int = 0
+    devices: tuple[str, ...] = ()
+    unused: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def arithmetic(self) -> float:
+        """Seconds of `parts`."""
+        return sum(part.seconds for part in self.parts.values())
 
 
-def stages(jobs: Iterable[Job], folder: Path = Path()) -> list[Stage]:
+def stages(jobs: Iterable[Job], folder: Path = Path(), arithmetic: Arithmetic | None = None) -> list[Stage]:
     """Jobs by rule, in the order of the plan from its last job to its first.
 
     Args:
         jobs: The plan.
         folder: What the paths of the plan refer to.
+        arithmetic: For jobs that have never run; none: they have no estimate.
     """
     by_rule: defaultdict[str, list[Job]] = defaultdict(list)
     for job in jobs:
@@ -62,14 +126,84 @@ def stages(jobs: Iterable[Job], folder: Path = Path()) -> list[Stage]:
     found = []
     for rule, some in by_rule.items():
         states = Counter(job.state for job in some)
-        past = {job.outputs: seconds for job in some if job.benchmark and (seconds := measured(folder / job.benchmark)) is not None}
-        typical = statistics.mean(past.values()) if past else None
-        left = [job for job in some if job.pending]
-        estimates = [past.get(job.outputs, typical) for job in left]
-        seconds = 0.0 if not left or all(job.benchmark is None for job in left) else None if typical is None else sum(e for e in estimates if e is not None)
         size = sum(size_of(folder / path) for job in some for path in job.outputs)
-        found.append(Stage(rule, states["done"], states["stale"], states["missing"], size, seconds, rule in gpu))
+        estimate = _estimated(some, folder, arithmetic)
+        found.append(Stage(rule, states["done"], states["stale"], states["missing"], size, gpu=rule in gpu, **estimate))
     return found
+
+
+@dataclass(frozen=True)
+class _Past:
+    """A job that has run here, its seconds, and what its log says that it ran with."""
+
+    job: Job
+    seconds: float
+    record: ran.Record | None
+
+
+def _estimated(jobs: Sequence[Job], folder: Path, arithmetic: Arithmetic | None) -> dict[str, Any]:
+    """What is to be done of a rule, in seconds: the fields of `Stage` from `seconds` on."""
+    left = [job for job in jobs if job.pending]
+    past = [
+        _Past(job, seconds, next((r for log in job.log if (r := ran.record(folder / log))), None))
+        for job in jobs
+        if job.benchmark and (seconds := measured(folder / job.benchmark)) is not None
+    ]
+    times: list[float] = []
+    unknown = scaled = 0
+    works: list[cost.Work] = []
+    used: dict[tuple[str, ...], _Past] = {}
+    for job in left:
+        computes = arithmetic is not None and arithmetic.computes(job)
+        expected = arithmetic.record(job) if arithmetic and computes and past else None
+        fit = [p for p in past if _stands_for(p, expected)] if expected else past
+        own = next((p for p in fit if p.job.outputs == job.outputs), None)
+        work = arithmetic.work(job) if arithmetic else None
+        if own:
+            times.append(own.seconds)
+            used[own.job.outputs] = own
+        elif fit and arithmetic and computes:
+            some = _of_one_device(fit)
+            times.append(statistics.mean(p.seconds * _ratio(job, p, arithmetic) for p in some))
+            scaled += 1
+            used |= {p.job.outputs: p for p in some}
+        elif fit:
+            times.append(statistics.mean(p.seconds for p in fit))
+            used |= {p.job.outputs: p for p in fit}
+        elif work:
+            works.append(work)
+        else:
+            unknown += job.benchmark is not None
+    nothing = not left or (not times and not works and not unknown)
+    names = {p.record.device if p.record else UNKNOWN for p in used.values()}
+    unused = Counter("no record" if p.record is None else "another" for p in past if p.job.outputs not in used) if left and not nothing else Counter[str]()
+    return {
+        "seconds": sum(times) if times else 0.0 if nothing else None,
+        "parts": cost.summed(works),
+        "unknown": unknown,
+        "scaled": scaled,
+        "devices": tuple(sorted(names)),
+        "unused": dict(unused) if arithmetic and any(map(arithmetic.computes, left)) else {},
+    }
+
+
+def _stands_for(past: _Past, expected: ran.Record) -> bool:
+    """Whether a past job computed with a model of the same size, by the same settings."""
+    return past.record is not None and (past.record.weights, past.record.settings) == (expected.weights, expected.settings)
+
+
+def _of_one_device(past: Sequence[_Past]) -> list[_Past]:
+    """Those of the device on which most of them ran."""
+    devices = Counter(p.record.device for p in past if p.record)
+    most = max(sorted(devices), key=lambda name: devices[name])
+    return [p for p in past if p.record and p.record.device == most]
+
+
+def _ratio(job: Job, past: _Past, arithmetic: Arithmetic) -> float:
+    """How much longer a job takes than a past one of its rule, by arithmetic on a device of its kind; 1 where there is none."""
+    on = cost.device(cost.SMALL) if past.record and past.record.device.startswith("cpu") else arithmetic.device
+    one, other = arithmetic.work(job, on), arithmetic.work(past.job, on)
+    return one.seconds / other.seconds if one and other else 1.0
 
 
 def measured(benchmark: Path) -> float | None:
@@ -221,23 +355,20 @@ def hours(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:,.0f} min" if seconds >= 60 else f"{seconds:,.0f} s"
 
 
-def show(jobs: Sequence[Job], folder: Path = Path(), examples: int = 3) -> str:
+def show(jobs: Sequence[Job], folder: Path = Path(), examples: int = 3, arithmetic: Arithmetic | None = None) -> str:
     """The report that `mentionforge status` prints."""
-    rows = stages(jobs, folder)
-    lines = [f"{'rule':24}{'done':>7}{'stale':>7}{'missing':>9}{'size':>10}{'to do':>10}"]
+    rows = stages(jobs, folder, arithmetic)
+    lines = [f"{'rule':24}{'done':>7}{'stale':>7}{'missing':>9}{'size':>10}{'to do':>12}{'by arithmetic':>15}"]
     for row in sorted(rows, key=lambda r: r.rule):
         left = row.stale + row.missing
-        cost = "" if not left else "?" if row.seconds is None else hours(row.seconds) + (" GPU" if row.gpu else "")
-        lines.append(f"{row.rule:24}{row.done:>7,}{row.stale:>7,}{row.missing:>9,}{human(row.size):>10}{cost:>14}")
+        times = (
+            "" if not left else "?" if row.seconds is None and not row.arithmetic else hours(row.seconds) + (" GPU" if row.gpu else "") if row.seconds else ""
+        )
+        guess = hours(row.arithmetic) if row.arithmetic else ""
+        lines.append(f"{row.rule:24}{row.done:>7,}{row.stale:>7,}{row.missing:>9,}{human(row.size):>10}{times:>12}{guess:>15}".rstrip())
     left = sum(row.stale + row.missing for row in rows)
-    unknown = [row.rule for row in rows if row.stale + row.missing and row.seconds is None]
-    total, gpu = (sum(row.seconds or 0 for row in rows if row.gpu or not only_gpu) for only_gpu in (False, True))
     lines += ["", f"{sum(row.done for row in rows):,} jobs done, {left:,} to do; {human(sum(row.size for row in rows))} of results"]
-    if left:
-        guess = f"about {hours(total)} one after another, {hours(gpu)} of them of rules that use a GPU; from the times of earlier jobs here"
-        lines.append(guess if len(unknown) < len({row.rule for row in rows if row.stale + row.missing}) else "no job of these rules has run here: no estimate")
-        if unknown and lines[-1] == guess:
-            lines.append(f"not in it, since they have never run here: {', '.join(sorted(unknown))}")
+    lines += _costs(rows, arithmetic)
     why = causes(jobs)
     if why:
         lines += ["", "Why finished work would be made anew (what follows from it is not listed):"]
@@ -247,9 +378,52 @@ def show(jobs: Sequence[Job], folder: Path = Path(), examples: int = 3) -> str:
     return "\n".join(lines)
 
 
-def as_data(jobs: Sequence[Job], folder: Path = Path()) -> dict[str, Any]:
+def _costs(rows: Sequence[Stage], arithmetic: Arithmetic | None) -> list[str]:
+    """What is to be done in hours, from past times and by arithmetic, and on what each rests."""
+    lines = []
+    timed = [row for row in rows if row.seconds]
+    if timed:
+        total, gpu = (sum(row.seconds or 0 for row in timed if row.gpu or not only_gpu) for only_gpu in (False, True))
+        lines.append(f"about {hours(total)} one after another, {hours(gpu)} of them of rules that use a GPU; from the times of earlier jobs here")
+        devices: defaultdict[str, list[str]] = defaultdict(list)
+        for row in timed:
+            for name in row.devices:
+                devices[name].append(row.rule)
+        lines += [f"  measured on {name}: {', '.join(sorted(rules))}" for name, rules in sorted(devices.items())]
+        if scaled := sum(row.scaled for row in timed):
+            lines.append(f"  scaled by arithmetic from another corpus, schedule or number of notes: the times of {scaled:,} of these jobs")
+    parts = cost.joined(row.parts for row in rows)
+    if parts and arithmetic:
+        on = arithmetic.device
+        total, gpu = (sum(part.seconds for part in parts.values() if part.gpu or not only_gpu) for only_gpu in (False, True))
+        of_gpu = f", {hours(gpu)} of them of a GPU" if on.gpu else ""
+        lines.append(f"about {hours(total)}{' more' if timed else ''} by arithmetic on {on.name}{of_gpu}: not measured, right within a factor of two or three")
+        lines += [f"  {name:34}{part.jobs:>6,} jobs {hours(part.seconds):>12}" for name, part in sorted(parts.items(), key=lambda p: -p[1].seconds)]
+        lines.append(f"  {on.assumed}; --device names another: {', '.join(cost.DEVICES)}")
+        lines += [f"  assumed: {words}" for words in arithmetic.sizes.assumed] + ["  --concepts N: for N concepts"] * bool(arithmetic.sizes.assumed)
+    dropped = sum((Counter(row.unused) for row in rows), Counter[str]())
+    for reason, words in (("no record", "an unknown device and model (their logs do not say)"), ("another", "another model or other settings")):
+        if dropped[reason]:
+            rules = sorted(row.rule for row in rows if row.unused.get(reason))
+            lines.append(f"not used, since of {words}: {dropped[reason]:,} of the times of earlier jobs ({', '.join(rules)})")
+    if unknown := sorted(row.rule for row in rows if row.unknown):
+        lines.append(f"not in it, since they have never run here: {', '.join(unknown)}")
+    return lines
+
+
+def as_data(jobs: Sequence[Job], folder: Path = Path(), arithmetic: Arithmetic | None = None) -> dict[str, Any]:
     """The same as data, for scripts."""
-    return {
-        "rules": [vars(row) for row in stages(jobs, folder)],
+    rows = stages(jobs, folder, arithmetic)
+    data: dict[str, Any] = {
+        "rules": [vars(row) | {"parts": {name: vars(part) for name, part in row.parts.items()}, "arithmetic": row.arithmetic} for row in rows],
         "causes": [{"why": why, "jobs": n, "outputs": paths} for why, n, paths in causes(jobs)],
     }
+    if arithmetic:
+        parts = cost.joined(row.parts for row in rows)
+        data["arithmetic"] = {
+            "device": vars(arithmetic.device),
+            "assumed": list(arithmetic.sizes.assumed),
+            "parts": {name: vars(part) for name, part in parts.items()},
+            "gpu_hours": sum(part.seconds for part in parts.values() if part.gpu) / 3600,
+        }
+    return data

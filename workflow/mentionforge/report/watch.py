@@ -66,14 +66,20 @@ class Run:
         return {rule: n - len(self.seconds.get(rule, ())) for rule, n in self.planned.items() if n > len(self.seconds.get(rule, ()))}
 
     def seconds_left(self) -> float | None:
-        """Time that the jobs left take at the pace of their rules so far, as many at a time as so far; None before a job has ended."""
+        """Time that the jobs left take at the pace of their rules so far, as many at a time as so far; None before a job has ended.
+
+        Rules of which no job has ended (`unseen`) are not in it: a fetched file says nothing about a training.
+        """
         past = sum(map(sum, self.seconds.values()))
         if not (self.done and self.begun and self.last):
             return None
         elapsed = max((self.last - self.begun).total_seconds(), 1.0)
-        mean = past / self.done
         known = {rule: sum(s) / len(s) for rule, s in self.seconds.items()}
-        return sum(n * known.get(rule, mean) for rule, n in self.left().items()) / max(past / elapsed, 1.0)
+        return sum(n * known[rule] for rule, n in self.left().items() if rule in known) / max(past / elapsed, 1.0)
+
+    def unseen(self) -> int:
+        """Jobs left of rules of which none has ended; `all` only gathers."""
+        return sum(n for rule, n in self.left().items() if rule not in self.seconds and rule != "all")
 
 
 def read_log(path: Path) -> Run:
@@ -157,6 +163,8 @@ def view(run: Run, results: Path, now: datetime) -> RenderableType:
     estimate = run.seconds_left()
     if not run.over and estimate is not None:
         words += f", about {spell(estimate)} left at this pace"
+        if unseen := run.unseen():
+            words += f" without {unseen:,} jobs of rules of which none has ended yet"
     parts: list[RenderableType] = [ProgressBar(total=max(run.total, 1), completed=run.done, width=60), words]
     table = Table.grid(padding=(0, 2))
     for _ in range(3):
