@@ -109,6 +109,7 @@ class Weights:
     largest_mb: float = 0.0
 
     def __add__(self, other: Weights) -> Weights:
+        """Of two sets of files that are both loaded."""
         return Weights(self.total_mb + other.total_mb, max(self.largest_mb, other.largest_mb))
 
 
@@ -243,10 +244,10 @@ def assumed_weights(rule: str, role: str, reference: Mapping[str, Any]) -> Weigh
     Args:
         rule: Name of the rule.
         role: Name of its input.
-        reference: Settings of the model: `hub`, `path` or `wheel`; empty for weights that are trained here.
+        reference: Settings of the model: `hub`, `path`, `file`; empty for weights that are trained here.
     """
-    name = str(reference.get("hub") or reference.get("path") or reference.get("wheel") or "")
-    stated = re.search(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([bBmM])(?![A-Za-z0-9])", name.rpartition("/")[2])
+    names = [str(reference.get(key) or "").rpartition("/")[2] for key in ("hub", "path", "file")]
+    stated = next(filter(None, (re.search(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([bBmM])(?![A-Za-z0-9])", name) for name in names)), None)
     if stated:
         total = float(stated[1]) * (2000 if stated[2] in "bB" else 2)
     else:

@@ -22,8 +22,8 @@ def weights_of_job(rulename, input):
     found = needs.Weights()
     for role in needs.WEIGHTS:
         for path in map(Path, as_list(input.get(role, []))):
-            fetched = path.is_relative_to(f"{RESOURCES}/models") and CONFIG.models[path.parent.name].model_dump()
-            found += needs.weights_at(str(path)) or needs.assumed_weights(rulename, role, fetched or {})
+            fetched = path.name == "fetched.json" and CONFIG.models.get(path.parent.name)
+            found += needs.weights_at(str(path)) or needs.assumed_weights(rulename, role, fetched.model_dump() if fetched else {})
     return found
 
 
