@@ -4,7 +4,6 @@ import ast
 import importlib
 import inspect
 import os
-import re
 import signal
 import subprocess
 import sys

@@ -53,7 +53,12 @@ PUBLISHED = (9_948_693_272, 9_904_129_368, 6_178_983_625)
 G, N = "results/generation", "results/normalization"
 ADAPTER, SPREAD = f"{G}/smollm2/adapter", f"{G}/spread/shards/0-of-1.parquet"
 TRAINED = "results/recognition/demo_ncbi/none/none/minilm/real_only/seed1/predictions.parquet"
-LINKED = [f"{N}/{c}/{g}/naive/mention/{i}/predictions.parquet" for c in ("demo_semeval", "demo_ncbi") for g in ("names", "served") for i in ("kb", "train+kb")]
+LINKED = [
+    f"{N}/{corpus}/names/naive/{linker}/{index}/predictions.parquet"
+    for corpus in ("demo_semeval", "demo_ncbi")
+    for linker in ("mention", "aligned")
+    for index in ("kb", "train+kb")
+]
 CHOSEN = [f"results/augmentation/{c}/{g}/supplemental/notes.parquet" for c in ("demo_semeval", "demo_ncbi") for g in ("names", "served", "spread")]
 
 
@@ -91,6 +96,7 @@ def expected_gpus(rule: str, output: str) -> int:
 @pytest.mark.parametrize("profile", ["default", "gpu", "slurm", "cluster-generic", "kubernetes"])
 def test_each_job_whose_command_claims_a_gpu_gets_it_in_every_profile(profile: str, everything: Path, tmp_path: Path) -> None:
     storage = ("--default-storage-provider", "fs", "--default-storage-prefix", str(tmp_path)) if profile == "kubernetes" else ()
+    shutil.copytree(everything / "resources/demo", tmp_path / "resources/demo")  # where a bucket is, it holds all inputs
     limit = ("--resources", "gpu=8") if profile == "gpu" else ()
     jobs = told(everything, *WITH, "--workflow-profile", f"profiles/{profile}", *storage, *limit, executor=profile)
     sent = [job for job in jobs if not job.local or job.rule not in ("spec", "fetch_model", "fetch_download", "licensed_input")]
