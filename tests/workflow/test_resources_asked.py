@@ -1,9 +1,12 @@
 """What jobs ask for: in every profile by dry-runs, and on Slurm by a command that writes down what is really submitted."""
 
 import json
+import logging
 import shutil
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -77,6 +80,24 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def pod(resources: dict[str, int | str], scratch: Path) -> Any:
+    """What the executor would ask of Kubernetes for a job with these resources, up to the call of its server."""
+    from snakemake_executor_plugin_kubernetes import Executor
+
+    sent = []
+    executor: Any = Executor.__new__(Executor)
+    executor.logger = logging.getLogger("pod")
+    executor.container_image, executor.namespace, executor.run_namespace, executor.log_path = "image", "default", "here", scratch
+    executor.persistent_volumes, executor.secret_envvars, executor.secret_files = [], {}, {}
+    executor.k8s_cpu_scalar, executor.k8s_service_account_name, executor.privileged = 1.0, None, False
+    executor.format_job_exec = lambda job: "true"
+    executor.report_job_submission = lambda info: None
+    executor._kubernetes_retry = lambda call: call() or SimpleNamespace(metadata=SimpleNamespace(name="pod"))
+    executor.batchapi = SimpleNamespace(create_namespaced_job=lambda namespace, body: sent.append(body))
+    executor.run_job(SimpleNamespace(resources=resources, jobid=1, attempt=1, is_containerized=False))
+    return sent[0].spec.template.spec.containers[0].resources
+
+
 WITH = ("--configfile", "tests/mini.yaml", "overlay.yaml")
 
 
@@ -101,10 +122,17 @@ def test_each_job_whose_command_claims_a_gpu_gets_it_in_every_profile(profile: s
     jobs = told(everything, *WITH, "--workflow-profile", f"profiles/{profile}", *storage, *limit, executor=profile)
     sent = [job for job in jobs if not job.local or job.rule not in ("spec", "fetch_model", "fetch_download", "licensed_input")]
     assert rules_of(claiming()) <= {job.rule for job in sent}, "the experiment has them all"
+    assert {job.resources["mem_mb"] for job in sent if job.rule == "kb_extract"}, "also where only Snakemake can look at the inputs"
     for job in sent:
         count = expected_gpus(job.rule, job.output)
         assert job.resources.get("gpu", "none") == (count or ("none" if profile == "kubernetes" else 0)), job
-        assert ("gpu_manufacturer" in job.resources) == bool(count) and job.resources.get("nodes") == (1 if count > 1 else None), job
+        assert job.resources.get("nodes") == (1 if count > 1 else None), job
+        assert ("gpu_manufacturer" in job.resources) == ("scale" in job.resources) == (bool(count) and profile == "kubernetes"), job
+        if profile == "kubernetes":
+            wanted = pod(job.resources, tmp_path)
+            gpu = {"nvidia.com/gpu": str(count)} if count else {}
+            assert {key: value for key, value in wanted.requests.items() if "gpu" in key} == gpu, job
+            assert {key: value for key, value in (wanted.limits or {}).items() if "gpu" in key} == gpu, "a GPU is given by its limit"
         assert "gpu_model" not in job.resources and "gres" not in job.resources
         assert job.resources.get("lanes") == (1 if profile in ("slurm", "cluster-generic", "kubernetes") else None)
 
@@ -205,3 +233,11 @@ def test_a_checkout_below_a_folder_with_a_blank_plans_and_runs(tmp_path: Path) -
     assert json.loads((folder / target).read_text()) and (folder / "results/corpora/demo_ncbi/stats.json").is_file()
     done = snakemake(folder, "-n", "--sdm", "apptainer", check=False)
     assert done.returncode and "error: blank in the path of the image" in done.stdout and "MENTIONFORGE_IMAGE" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_a_rule_without_its_gpu_is_a_pod_without_one(everything: Path, tmp_path: Path) -> None:
+    shutil.copytree(everything / "resources/demo", tmp_path / "resources/demo")
+    storage = ("--default-storage-provider", "fs", "--default-storage-prefix", str(tmp_path))
+    more = ("--workflow-profile", "profiles/kubernetes", *storage, "--set-resources", "finetune:gpu=0")
+    [job] = [job for job in told(everything, *WITH, *more, executor="kubernetes") if job.rule == "finetune"]
+    assert pod(job.resources, tmp_path).requests["nvidia.com/gpu"] == "0"

@@ -151,8 +151,8 @@ def memory_mb(rule: str, work: Work, attempt: int = 1) -> int:
 
 
 def disk_mb(rule: str, work: Work, attempt: int = 1) -> int:
-    """Scratch of a job below $TMPDIR, in MB; where weights are merged, a copy of them lies there."""
-    return math.ceil((4000 + 3 * work.input_mb + work.merges * 1.1 * work.weights.total_mb) * attempt)
+    """Scratch of a job, in MB; more where vectors or checkpoints are written, and for a copy of the weights where they are merged."""
+    return math.ceil((4000 + 8000 * NEEDS[rule].gpu + 3 * work.input_mb + work.merges * 1.1 * work.weights.total_mb) * attempt)
 
 
 def minutes(rule: str, work: Work, attempt: int = 1) -> int:

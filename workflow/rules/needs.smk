@@ -1,7 +1,7 @@
 """Resources of jobs: `resources: **NEEDS`, by the figures in mentionforge/needs.py; a profile or the command line replaces any of them.
 
 mem_mb, disk_mb, runtime: of every job, by what it reads, the weights it loads, and the attempt.
-gpu: how many; gpu_model (MENTIONFORGE_GPU), gpu_manufacturer and nodes only beside it.
+gpu: how many; gpu_model (MENTIONFORGE_GPU), nodes, and what Kubernetes wants (gpu_manufacturer, scale) only beside it.
 lanes: one for each job that is submitted; so many jobs of a group run side by side.
 """
 
@@ -61,19 +61,25 @@ def own_gpus(wildcards, input, rulename):
     return needs.gpus(rulename, asked, os.environ.get("MENTIONFORGE_GPU"))
 
 
+def on_kubernetes():
+    """Whether jobs are sent to Kubernetes."""
+    return workflow.executor_plugin is not None and workflow.executor_plugin.name == "kubernetes"
+
+
 def gpus(wildcards, input, rulename):
     """How many GPUs. Kubernetes wants no word of them where there are none; a submit command may want the number 0."""
     count = own_gpus(wildcards, input, rulename)
-    executor = workflow.executor_plugin and workflow.executor_plugin.name
-    return None if not count and executor == "kubernetes" else count
+    return None if not count and on_kubernetes() else count
 
 
 def with_gpu(value):
-    """Resource function: a value beside the number of GPUs, where a job asks for some, also if a profile says how many."""
+    """Resource function: a value beside the number of GPUs, where a job asks for some or a profile says how many, be it 0."""
 
     def resource(wildcards, input, rulename):
         given = workflow.get_rule(rulename).resources["gpu"]
-        count = own_gpus(wildcards, input, rulename) if given.is_evaluable() else given.value
+        if not given.is_evaluable():
+            return value(given.value)
+        count = own_gpus(wildcards, input, rulename)
         return value(count) if count else None
 
     return resource
@@ -94,8 +100,10 @@ NEEDS = {
     "disk_mb": scratch,
     "runtime": longest,
     "gpu": gpus,
-    "gpu_model": with_gpu(lambda count: os.environ.get("MENTIONFORGE_GPU") or None),
-    "gpu_manufacturer": with_gpu(lambda count: "nvidia"),
+    "gpu_model": with_gpu(lambda count: (os.environ.get("MENTIONFORGE_GPU") or None) if count else None),
+    "gpu_manufacturer": with_gpu(lambda count: "nvidia" if on_kubernetes() else None),
+    # Its executor then sets limits besides requests, without which Kubernetes refuses to give a GPU.
+    "scale": with_gpu(lambda count: 0 if on_kubernetes() else None),
     "nodes": with_gpu(lambda count: 1 if count > 1 else None),
     "lanes": lane,
 }
