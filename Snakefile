@@ -15,10 +15,13 @@ configfile: "config.yaml" if Path("config.yaml").is_file() else Path(workflow.ba
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/needs.smk"
 
 
-# For --sdm apptainer: docker/workflow.def, or the image that MENTIONFORGE_IMAGE names.
-container: IMAGE
+# docker/workflow.def, or the image that MENTIONFORGE_IMAGE names. Snakemake refuses a path with a blank, so only --sdm apptainer may need it.
+if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:
+
+    container: image()
 
 
 include: "workflow/rules/resources.smk"

@@ -89,7 +89,8 @@ class Slurm:
         key.chmod(0o600)
         (self.folder / "munge").chmod(0o755)
         host = socket.gethostname().partition(".")[0]
-        memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20)
+        # As with the CPUs, the node may seem to have more: nothing holds a job to what it asked for, and a third attempt asks for much.
+        memory = max(64_000, int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20))
         settings = {
             "ClusterName": "test",
             "SlurmctldHost": f"{host}(127.0.0.1)",
@@ -111,7 +112,7 @@ class Slurm:
             "TaskPlugin": "task/none",
             "MpiDefault": "none",
             "ReturnToService": 2,
-            "SlurmdParameters": "config_overrides",  # the node may have more CPUs than the machine
+            "SlurmdParameters": "config_overrides",  # the node may have more CPUs and memory than the machine
             "SchedulerParameters": "sched_interval=1,sched_min_interval=100000,bf_interval=1",
             "SelectType": "select/cons_tres",
             "SelectTypeParameters": "CR_Core",

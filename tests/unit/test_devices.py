@@ -1,23 +1,25 @@
 """GPUs are claimed by processes that really run at the same time; the GPUs are names, which is all that a claim deals with."""
 
+import ast
 import importlib
 import inspect
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from checkout import ROOT
+from claims import claiming, commands, rules_of
 from mentionforge.config import LlmGenerator
 from mentionforge.devices import visible
+from mentionforge.status import gpu_rules
 
 JOB = """
 import os, sys, time
@@ -45,7 +47,7 @@ def ended(jobs: list[subprocess.Popen[str]]) -> list[tuple[list[str], float, flo
     return found
 
 
-@pytest.mark.parametrize("needs", [[1] * 6, [2, 1, 2, 1, 1]])
+@pytest.mark.parametrize("needs", [[1] * 6, [2, 1, 2, 1, 1], [2, 2, 2, 2]])
 def test_no_two_jobs_have_a_gpu_at_the_same_time(needs: list[int], tmp_path: Path) -> None:
     spans = ended([start(tmp_path, "3,5", need, 0.4) for need in needs])
     assert sorted(len(names) for names, _, _ in spans) == sorted(needs)
@@ -71,6 +73,25 @@ def test_a_killed_job_leaves_its_gpu_to_the_next(tmp_path: Path) -> None:
     assert len(got) == 1 and got[0] in ("0", "1")
 
 
+def test_several_gpus_are_not_waited_for_for_ever(tmp_path: Path) -> None:
+    """A command that needs all of them has its turn, though others that need one keep coming."""
+    first = start(tmp_path, "0,1", 1, 1.5)
+    assert "on GPU" in first.stderr.readline()
+    both = start(tmp_path, "0,1", 2, 0.1)
+    assert "waiting for 2 of them" in both.stderr.readline()
+    later = [start(tmp_path, "0,1", 1, 1.5) for _ in range(3)]
+    [(names, begun, _)] = ended([both])
+    assert names == ["0", "1"] and all(begun < other for _, other, _ in ended(later))
+    ended([first])
+
+
+def test_fewer_gpus_than_asked_for_is_one_clear_line(tmp_path: Path) -> None:
+    for names in ("0,1", "7"):
+        job = start(tmp_path, names, 3, 0)
+        assert "too few GPUs" in job.communicate(timeout=60)[1] and job.returncode
+    assert visible({"CUDA_VISIBLE_DEVICES": "-1"}) == visible({"CUDA_VISIBLE_DEVICES": "NoDevFiles"}) == []
+
+
 def test_nothing_is_claimed_where_nothing_is_to_share(tmp_path: Path) -> None:
     assert ended([start(tmp_path, "7", 1, 0)])[0][0] == ["7"], "one GPU"
     assert ended([start(tmp_path, "0,1", 0, 0)])[0][0] == ["0", "1"], "a server has the GPU"
@@ -94,20 +115,42 @@ def test_gpus_are_found_without_cuda(tmp_path: Path) -> None:
     assert visible({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
 
 
-def commands_with_a_gpu() -> list[tuple[str, str]]:
-    """Stage and verb of each rule to which profiles/gpu gives a GPU."""
-    rules = yaml.safe_load((ROOT / "profiles/gpu/config.yaml").read_text())["set-resources"]
-    text = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    found = set()
-    for rule in rules:
-        rule = {"sample_vllm": "sample"}.get(rule, rule)  # the same command
-        body = re.search(rf"^rule {rule}:.*?shell:\n.*?(?:mentionforge|params.program}}) (\S+) (\S+)", text, re.M | re.S)
-        assert body, rule
-        found.add((body.group(1), body.group(2)))
-    return sorted(found)
+def imported(tree: ast.AST, modules: Iterable[str]) -> set[str]:
+    """Modules of the package that a piece of code imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+    return names & set(modules)
 
 
-@pytest.mark.parametrize(("stage", "verb"), commands_with_a_gpu())
+def test_every_command_that_comes_near_a_gpu_claims_it() -> None:
+    """Commands whose imports lead to a module that asks for CUDA: all but those that are known not to compute there, or to be no jobs."""
+    package = ROOT / "workflow/mentionforge"
+    paths = {".".join(("mentionforge", *p.relative_to(package).with_suffix("").parts)).removesuffix(".__init__"): p for p in package.rglob("*.py")}
+    trees = {name: ast.parse(path.read_text()) for name, path in paths.items()}
+    near = {name for name, path in paths.items() if "cuda" in path.read_text() and name != "mentionforge.devices"}
+    reaching = set()
+    for key, body in commands().items():
+        seen, ahead = set(), imported(body, paths)
+        while ahead:
+            seen |= ahead
+            ahead = set().union(*(imported(trees[name], paths) for name in ahead)) - seen
+        reaching |= {key} if seen & near else set()
+    idle = {("generation", "gather"), ("report", "document")}
+    by_hand = {("annotate", verb) for verb in ("annotate", "bundle", "serve")}
+    assert reaching - idle - by_hand == set(claiming())
+    assert not rules_of(by_hand)
+
+
+def test_rules_whose_commands_claim_a_gpu_are_those_that_get_one() -> None:
+    assert len(claiming()) >= 12
+    assert rules_of(claiming()) == gpu_rules()
+
+
+@pytest.mark.parametrize(("stage", "verb"), claiming())
 def test_every_command_with_a_gpu_claims_it(stage: str, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything else, in particular before torch can look at the GPUs."""
     module = importlib.import_module(f"mentionforge.{stage}.commands")
@@ -123,7 +166,7 @@ def test_every_command_with_a_gpu_claims_it(stage: str, verb: str, tmp_path: Pat
     [command] = [c for c in module.app.registered_commands if c.name == verb]
     line = [verb]
     for name, parameter in inspect.signature(command.callback).parameters.items():
-        if parameter.default.default is ... or name == "model":
+        if parameter.default.default is ... or name in ("model", "encoder"):
             line += [f"--{name.replace('_', '-')}", {"schedule": "real_only", "seed": "1"}.get(name, str(tmp_path / "x"))]
     done = CliRunner().invoke(module.app, line)
     assert repr(done.exception) == repr(KeyError(f"claimed {3 if verb == 'finetune' else 1}")), (done.exception, done.output)

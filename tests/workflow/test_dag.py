@@ -16,9 +16,7 @@ from jobs import ALL_OF_DEMO_NCBI, Job, planned
 from checkout import BIN, ROOT, copy_checkout, snakemake
 from mentionforge.config import UNTRAINED, cross_cells, json_schema, load_config, merge, normalization_cells, parts_of, recognition_cells
 from mentionforge.envs import conda_environment, vllm_environment
-from mentionforge.planning import plan
 from mentionforge.report.rulegraph import picture
-from mentionforge.status import gpu_rules
 
 ON_TOP = {f"config/{name}.yaml": "config/open.yaml" for name in ("schedules", "schedules-one-seed")}
 ON_TOP |= {f"config/{name}.yaml": "config/paper.yaml" for name in ("paper-lite", "paper-chat")}
@@ -81,22 +79,6 @@ def test_profiles_plan_the_paper(profile: str, tmp_path: Path) -> None:
     storage = (*BUCKET, str(tmp_path)) if profile == "kubernetes" else ()  # its executor knows no shared folder
     jobs = planned(ROOT, "--configfile", "config/paper.yaml", "--workflow-profile", f"profiles/{profile}", *storage)
     assert sum(job.verb == "generation sample" for job in jobs) == 64
-
-
-@pytest.mark.parametrize("gpu", [None, "a100"])
-def test_the_slurm_profile_asks_for_what_jobs_need_and_keeps_the_users_own(gpu: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """GPUs for the rules of profiles/gpu and no other, of the type wanted; memory for every job; partition and account of the user's profile."""
-    monkeypatch.delenv("MENTIONFORGE_GPU", raising=False)
-    if gpu:
-        monkeypatch.setenv("MENTIONFORGE_GPU", gpu)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"default-resources": {"slurm_partition": "mine", "slurm_account": "ours"}}))
-    jobs = plan(["--configfile", "config/paper.yaml", "--profile", str(tmp_path), "--workflow-profile", "profiles/slurm"], ROOT)
-    remote = [job for job in jobs if job.outputs and job.rule not in ("spec", "fetch_model", "fetch_download", "licensed_input")]
-    assert {job.rule for job in remote if "gres" in job.resources} == {job.rule for job in remote} & gpu_rules() != set()
-    assert {job.resources["gres"] for job in remote if "gres" in job.resources} == {f"gpu:{gpu}:1" if gpu else "gpu:1"}
-    assert all((job.resources["slurm_partition"], job.resources["slurm_account"]) == ("mine", "ours") for job in remote)
-    asked = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["set-resources"]
-    assert {job.rule for job in remote} <= set(asked) and all({"mem_mb", "runtime"} <= set(some) for some in asked.values())
 
 
 def test_a_server_needs_no_weights_and_vllm_runs_from_the_checkout(tmp_path: Path) -> None:

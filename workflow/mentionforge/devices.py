@@ -8,6 +8,7 @@ with one GPU, or a scheduler that gives a job one, needs no claim.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import re
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from mentionforge.errors import UserError
 from mentionforge.progress import say
 
 WAIT_S = 0.5
@@ -24,9 +26,13 @@ _held: list[IO[str]] = []
 
 
 def visible(environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> list[str]:
-    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none where there is no NVIDIA driver."""
+    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none where there is no NVIDIA driver.
+
+    As CUDA reads the variable, a name that is none (-1, or Slurm's NoDevFiles) ends the list.
+    """
     if "CUDA_VISIBLE_DEVICES" in environment:
-        return [name for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
+        names = environment["CUDA_VISIBLE_DEVICES"].split(",")
+        return list(itertools.takewhile(lambda name: re.fullmatch(r"\s*(\d+|(GPU|MIG)-\S+)\s*", name), names))
     numbers = [int(path.name.removeprefix("nvidia")) for path in devices.glob("nvidia[0-9]*") if re.fullmatch(r"nvidia\d+", path.name)]
     return [str(i) for i in range(len(numbers))]
 
@@ -34,44 +40,56 @@ def visible(environment: Mapping[str, str] = os.environ, devices: Path = Path("/
 def claim(count: int = 1) -> None:
     """Take GPUs that no other command here has taken, and hide the others from this process; wait for them if need be.
 
-    Nothing happens where this process sees one GPU or none, or is one of several that share a training (torchrun).
+    Commands take turns: the one whose turn it is gathers its GPUs, and the others wait behind it. So two commands never hold half of what
+    each of them needs, and one that needs several is not passed for ever by those that need one.
+
+    Nothing happens where this process sees no GPU, or the only one, or is one of several that share a training (torchrun).
 
     Args:
-        count: How many, all at once or none; 0: no GPU is needed.
+        count: How many; 0: no GPU is needed.
+
+    Raises:
+        UserError: There are GPUs, but fewer than that.
     """
     names = visible()
-    if not count or len(names) < 2 or "LOCAL_RANK" in os.environ or _held:
+    if not count or not names or "LOCAL_RANK" in os.environ or _held:
         return
-    count = min(count, len(names))
+    if len(names) < count:
+        fix = "lower finetune.devices or backend.tensor_parallel, or run where there are more"
+        raise UserError("too few GPUs", "CUDA_VISIBLE_DEVICES", f"{count} asked for, {len(names)} there", fix)
+    if len(names) == 1:
+        return
     # Within a job of a scheduler the same name may stand for another GPU than in the job beside it.
     job = next((os.environ[key] for key in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID") if os.environ.get(key)), "machine")
     folder = Path(tempfile.gettempdir()) / f"mentionforge-gpus-{os.getuid()}-{re.sub('[^A-Za-z0-9]', '_', job)}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    taken: dict[str, IO[str]] = {}
+    turn: IO[str] | None = None
     waits = False
-    while len(taken := _take(folder, names, count)) < count:
-        if not waits:
-            say(f"all {len(names)} GPUs are taken; waiting for {count} of them")
-            waits = True
-        time.sleep(WAIT_S)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
-    say(f"on GPU {', '.join(taken)} of {', '.join(names)}")
+    while len(taken) < count:
+        turn = turn or _lock(folder / "turn.lock")
+        for name in names if turn else ():
+            if name not in taken and len(taken) < count and (handle := _lock(folder / f"{re.sub('[^A-Za-z0-9-]', '_', name.strip())}.lock")):
+                taken[name] = handle
+        if len(taken) < count:
+            if not waits:
+                say(f"all {len(names)} GPUs are taken; waiting for {count} of them")
+                waits = True
+            time.sleep(WAIT_S)
+    assert turn
+    turn.close()
+    _held.extend(taken.values())
+    chosen = [name for name in names if name in taken]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
+    say(f"on GPU {', '.join(chosen)} of {', '.join(names)}")
 
 
-def _take(folder: Path, names: list[str], count: int) -> list[str]:
-    """Lock as many of the devices as are wanted, and none if there are fewer."""
-    found: list[tuple[str, IO[str]]] = []
-    handle: IO[str]
-    for name in names:
-        handle = open(folder / f"{re.sub('[^A-Za-z0-9-]', '_', name.strip())}.lock", "w", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.close()
-            continue
-        found.append((name, handle))
-        if len(found) == count:
-            _held.extend(handle for _, handle in found)
-            return [name for name, _ in found]
-    for _, handle in found:
+def _lock(path: Path) -> IO[str] | None:
+    """An open file that this process has locked; none if another one has."""
+    handle: IO[str] = open(path, "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         handle.close()
-    return []
+        return None
+    return handle

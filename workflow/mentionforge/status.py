@@ -15,13 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mentionforge import cost, ran
+from mentionforge import cost, needs, ran
 from mentionforge.config import Config, spec_text
 from mentionforge.errors import UserError
 from mentionforge.planning import Job
-
-GPU_PROFILE = Path(__file__).parents[2] / "profiles" / "gpu" / "config.yaml"
-"""Names the rules that run on a GPU where there is one."""
 
 OWNED = (
     "alignment", "augmentation", "benchmarks", "corpora", "embeddings", "end_to_end", "evaluation", "generation", "kb", "leakage", "logs", "missing",
@@ -217,14 +214,8 @@ def measured(benchmark: Path) -> float | None:
 
 
 def gpu_rules() -> set[str]:
-    """Rules to which profiles/gpu gives a GPU."""
-    import yaml
-
-    try:
-        profile = yaml.safe_load(GPU_PROFILE.read_text(encoding="utf-8"))
-    except OSError:
-        return set()
-    return {rule for rule, resources in (profile.get("set-resources") or {}).items() if resources.get("gpu")}
+    """Rules whose commands compute on a GPU where there is one."""
+    return needs.gpu_rules()
 
 
 def size_of(path: Path) -> int:

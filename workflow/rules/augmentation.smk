@@ -24,6 +24,8 @@ rule augment:
         f"{R}/benchmarks/augmentation/{{corpus}}/{{generator}}/{{strategy}}.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     message:
         "choose notes of {wildcards.generator} for {wildcards.corpus} by {wildcards.strategy}"
     shell:

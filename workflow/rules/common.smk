@@ -56,7 +56,6 @@ CONFIG_DIGEST = digest(json.dumps(CONFIG.model_dump(mode="json", exclude={"resul
 SWEEP_CONFIG = json.dumps({key: value for key, value in config.items() if key not in ("report", "downloads", "resources", "mirror")})
 SWEEPS = [f"{R}/sweeps/sweeps.csv", f"{R}/sweeps/sweeps.md"] if swept_settings(config) else []
 RESOURCES = CONFIG.resources
-IMAGE = os.environ.get("MENTIONFORGE_IMAGE", str(Path(workflow.basedir) / "docker" / "mentionforge.sif"))
 CACHING = workflow.workflow_settings.cache is not None
 RECOGNITION = recognition_cells(CONFIG)
 CROSS = cross_cells(CONFIG)
@@ -112,6 +111,14 @@ ALL_TABLES = [f"{R}/corpora/{c}/{file}" for c in USED_CORPORA for file in ("docu
     for kb in USED_KBS
     for file in ("concepts.parquet", "names.parquet", "definitions.parquet", "xrefs.parquet", "retired.parquet", "stats.json")
 ]
+
+
+def image():
+    """The image that jobs run in with --sdm apptainer."""
+    path = os.environ.get("MENTIONFORGE_IMAGE", str(Path(workflow.basedir) / "docker" / "mentionforge.sif"))
+    if " " in path:
+        raise WorkflowError(f"error: blank in the path of the image: {path}: Snakemake takes none; put it elsewhere and name it in MENTIONFORGE_IMAGE")
+    return path
 
 
 def one_of(names):

@@ -29,6 +29,8 @@ rule corpus_read:
         f"{R}/benchmarks/corpora/{{corpus}}.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         kb=parent_of("kb"),
         out=subpath(output.documents, parent=True),
@@ -53,6 +55,8 @@ rule leakage:
         f"{R}/benchmarks/leakage/{{corpus}}/{{generator}}.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
         settings=leakage_settings,
@@ -79,6 +83,8 @@ rule corpus_cards:
         f"{R}/benchmarks/corpora/cards.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         corpora=[f"{R}/corpora/{corpus}" for corpus in USED_CORPORA],
         kbs=" ".join(f"--kb {shlex.quote(f'{R}/kb/{CONFIG.corpora[corpus].kb}')}" for corpus in USED_CORPORA),

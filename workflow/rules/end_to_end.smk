@@ -31,6 +31,8 @@ rule predicted_mentions:
         schedule=one_of([*get_args(Schedule), UNTRAINED]),
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
         out=subpath(output.mentions, parent=True),
@@ -67,6 +69,8 @@ rule link_predicted:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
         more=flags(model="--model", kb="--kb", names="--names", xrefs="--xrefs", synthetic="--synthetic", chosen="--chosen"),
@@ -90,6 +94,8 @@ rule evaluate_end_to_end:
         f"{R}/benchmarks/evaluation/end_to_end/{{corpus}}.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
         base=f"{R}/end_to_end",

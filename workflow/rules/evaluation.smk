@@ -27,6 +27,8 @@ rule evaluate_recognition:
         f"{R}/benchmarks/evaluation/recognition/{{corpus}}.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
         base=f"{R}/recognition",
@@ -54,6 +56,8 @@ rule evaluate_normalization:
         f"{R}/benchmarks/evaluation/normalization/{{corpus}}.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
         base=f"{R}/normalization",
@@ -82,6 +86,8 @@ rule compare:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
         kb=parent_of("kb"),

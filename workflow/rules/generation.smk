@@ -28,6 +28,8 @@ rule prompts:
         f"{R}/benchmarks/generation/{{generator}}/prompts.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         kb=parent_of("kb"),
         extra=flags(mentions="--mentions", replay="--replay"),
@@ -51,6 +53,8 @@ rule pairs:
         f"{R}/benchmarks/generation/{{generator}}/pairs.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         kb=parent_of("kb"),
         corpus=parent_of("corpus"),
@@ -77,7 +81,9 @@ rule finetune:
     cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
-    threads: 2
+    threads: cores
+    resources:
+        **NEEDS,
     message:
         "fine-tune {wildcards.generator} (QLoRA)"
     shell:
@@ -103,7 +109,9 @@ rule sample:
         generator=one_of(set(LLMS) - set(VLLMS)),
     conda:
         "../../envs/mentionforge.yaml"
-    threads: 2
+    threads: cores
+    resources:
+        **NEEDS,
     params:
         program="mentionforge",
         weights=flags(model="--model", adapter="--adapter"),
@@ -140,6 +148,8 @@ rule notes:
         generator=one_of(LLMS),
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     message:
         "gather the notes of {wildcards.generator}"
     shell:
@@ -163,6 +173,8 @@ rule control:
         generator=one_of(CONTROLS),
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         kb=parent_of("kb"),
         replay=flags(replay="--replay"),
@@ -191,6 +203,8 @@ rule locate:
         f"{R}/benchmarks/generation/{{generator}}/locate.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         kb=parent_of("kb"),
         out=subpath(output.located, parent=True),
@@ -228,6 +242,8 @@ rule filter:
         f"{R}/benchmarks/generation/{{generator}}/filter.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         kb=parent_of("kb"),
         found=parent_of("found"),

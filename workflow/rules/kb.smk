@@ -27,6 +27,8 @@ rule kb_extract:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     params:
         out=subpath(output.concepts, parent=True),
     message:

@@ -31,6 +31,8 @@ rule embed_kb:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     params:
         model=flags(model="--model"),
         out=subpath(output.entries, parent=True),
@@ -56,6 +58,8 @@ rule embed_corpus:
     cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         model=flags(model="--model"),
         corpus=parent_of("corpus"),
@@ -82,6 +86,8 @@ rule embed_generator:
     cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         model=flags(model="--model"),
         synthetic=parent_of("synthetic"),
@@ -109,6 +115,8 @@ rule search_names:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     message:
         "search the names of {wildcards.index} for the mentions of {wildcards.corpus} with {wildcards.linker}"
     shell:
@@ -136,6 +144,8 @@ rule link_baseline:
         linker=one_of(SEARCHING),
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         more=flags(kb="--kb", found="--found", xrefs="--xrefs"),
     message:
@@ -167,6 +177,8 @@ rule link_augmented:
         linker=one_of(SEARCHING),
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         more=flags(kb="--kb", found="--found", xrefs="--xrefs"),
     message:
@@ -197,6 +209,8 @@ rule fuse:
         strategy=one_of(CONFIG.strategies),
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         more=flags(predictions="--predictions", calibrations="--calibrations"),
     message:
@@ -225,6 +239,8 @@ rule align:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     params:
         kb=parent_of("kb"),
         more=folder_flags(synthetic="--synthetic"),
@@ -256,6 +272,8 @@ rule rerank_train:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     params:
         kb=parent_of("kb"),
         corpus=parent_of("corpus"),
@@ -290,6 +308,8 @@ rule rerank:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     params:
         kb=parent_of("kb"),
         corpus=parent_of("corpus"),

@@ -35,6 +35,8 @@ rule recognize_real:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
         out=subpath(output.predictions, parent=True),
@@ -68,6 +70,8 @@ rule recognize_augmented:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
         synthetic=parent_of("synthetic"),
@@ -100,6 +104,8 @@ rule recognize_cross:
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
     message:
@@ -125,6 +131,8 @@ rule recognize_dictionary:
         recognizer=one_of(name for name, r in CONFIG.recognizers.items() if isinstance(r, DictionaryRecognizer)),
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         corpus=parent_of("corpus"),
         names=flags(names="--names"),

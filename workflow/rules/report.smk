@@ -31,6 +31,8 @@ rule summary:
         f"{R}/benchmarks/report/summary.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         out=subpath(output.markdown, parent=True),
         inputs=flags(metrics="--metrics", errors="--errors", funnels="--funnel", corpora="--corpus", kbs="--kb", models="--model"),
@@ -59,6 +61,8 @@ rule tidy:
         f"{R}/logs/report/tidy.log",
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         results=subpath(output.metrics, ancestor=2),
         inputs=flags(metrics="--metrics", comparisons="--comparisons", errors="--errors", models="--model"),
@@ -88,6 +92,8 @@ rule page:
         f"{R}/benchmarks/report/page.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         results=subpath(output.page, ancestor=2),
         inputs=flags(metrics="--metrics", comparisons="--comparisons", errors="--errors", models="--model"),
@@ -114,6 +120,8 @@ rule sweeps:
         f"{R}/benchmarks/report/sweeps.tsv"
     conda:
         "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
     params:
         results=subpath(output.csv, ancestor=2),
         out=subpath(output.csv, parent=True),
