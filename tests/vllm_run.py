@@ -94,7 +94,14 @@ class Job:
     def __init__(self, line: list[str], out: Path) -> None:
         self.out, self.log, self.partial = out, out.with_suffix(".log"), out.with_name(f"{out.name}.partial.jsonl")
         self.mark = f"mentionforge-{time.monotonic_ns()}"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow"), "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "TEST_VLLM": self.mark}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "workflow"),
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "OMP_NUM_THREADS": "1",
+            "TEST_VLLM": self.mark,
+            "VLLM_CACHE_ROOT": str(out.parent / "cache"),
+        }
         with open(self.log, "w") as sink:
             self.process = subprocess.Popen(line, stdout=sink, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
 

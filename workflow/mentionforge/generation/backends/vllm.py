@@ -78,6 +78,7 @@ def make(settings: config.VllmBackend, sampling: config.Sampling, model: Path, a
         held.close()
         raise
     lora = LoRARequest("adapter", 1, str(adapter)) if adapter and not merged else None
+    tokenizer = engine.get_tokenizer()
 
     def write(requests: Sequence[Request], done: Mapping[str, Written]) -> Iterator[list[Written]]:
         waiting = [r for r in sorted(requests, key=lambda r: r.note_id) if r.note_id not in done]
@@ -92,7 +93,7 @@ def make(settings: config.VllmBackend, sampling: config.Sampling, model: Path, a
                 except Exception as error:
                     fix = f"{way_out(str(error))}; finished notes are kept: run the job again and it goes on"
                     raise UserError("the engine does not write", "backend vllm", _first_line(error), fix) from error
-                yield [read(request, output) for request, output in zip(chunk, outputs, strict=True)]
+                yield [read(request, output, tokenizer) for request, output in zip(chunk, outputs, strict=True)]
 
     return write
 
@@ -166,6 +167,7 @@ def sampling_arguments(sampling: config.Sampling, seed: int) -> dict[str, Any]:
         "repetition_penalty": sampling.repetition_penalty,
         "max_tokens": sampling.max_new_tokens,
         "seed": seed,
+        "detokenize": False,  # see `read`
     }
 
 
@@ -219,8 +221,13 @@ def _first_line(error: Exception) -> str:
     return re.sub(r"\s*\[type=.*", "", lines[0].removeprefix("Value error, "))[:300]
 
 
-def read(request: Request, output: Any) -> Written:
-    """A note from a `vllm.RequestOutput`; the token that ends it is not counted."""
+def read(request: Request, output: Any, tokenizer: Any) -> Written:
+    """A note from a `vllm.RequestOutput`; the token that ends it is not counted.
+
+    The text is made of all its tokens at once, as the other backends make it: the engine makes it token by token, and characters of
+    several bytes that are cut off or broken then come out otherwise.
+    """
     [one] = output.outputs
     stopped = one.finish_reason == "stop"
-    return Written(request.note_id, one.text.strip(), "stop" if stopped else "length", max(0, len(one.token_ids) - stopped), len(request.ids))
+    ids = list(one.token_ids)[: len(one.token_ids) - stopped]
+    return Written(request.note_id, tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length", len(ids), len(request.ids))
