@@ -31,6 +31,9 @@ TOKENS, CHUNK = 48, 8
 UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 """Builds for GPUs that come along from PyPI: they do not load beside torch for CPUs, and text needs none of them."""
 
+ON_A_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_CI_ENV": "1", "OMP_NUM_THREADS": "1"}
+"""One GB of cache, and no compilation: it takes a minute, needs a C++ compiler, and only pays with larger models."""
+
 BAD = ("Traceback", "leaked", "resource_tracker", "destroy_process_group")
 """Words of a log that tell of an unclean end."""
 
@@ -94,14 +97,7 @@ class Job:
     def __init__(self, line: list[str], out: Path) -> None:
         self.out, self.log, self.partial = out, out.with_suffix(".log"), out.with_name(f"{out.name}.partial.jsonl")
         self.mark = f"mentionforge-{time.monotonic_ns()}"
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "workflow"),
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "OMP_NUM_THREADS": "1",
-            "TEST_VLLM": self.mark,
-            "VLLM_CACHE_ROOT": str(out.parent / "cache"),
-        }
+        environment = os.environ | ON_A_CPU | {"PYTHONPATH": str(ROOT / "workflow"), "TEST_VLLM": self.mark}
         with open(self.log, "w") as sink:
             self.process = subprocess.Popen(line, stdout=sink, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
 
@@ -277,7 +273,7 @@ def by_the_workflow(lab: Lab) -> str:
     for name in ("python", "python3"):
         (python / name).write_text(f'#!/bin/sh\nexec {lab.python} "$@"\n')
         (python / name).chmod(0o755)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": f"{python}:{BIN}:{os.environ['PATH']}", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | ON_A_CPU | {"PATH": f"{python}:{BIN}:{os.environ['PATH']}"}
     line = [BIN / "snakemake", "--cores", "2", "--nocolor", "results/generation/smollm2/notes.parquet", "--configfile", "overlay.yaml"]
     done = subprocess.run(line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout[-5000:]
@@ -299,7 +295,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mentionforge-vllm-") as scratch:
         lab = Lab(Path(scratch), python, given.notes)
         for experiment in experiments:
-            if given.only and experiment.__name__ not in (*given.only, "whole_runs"):
+            if given.only and experiment.__name__ not in (*given.only, *(["whole_runs"] if "killed" in given.only else [])):
                 continue
             begun = time.monotonic()
             said = experiment(lab)
