@@ -308,8 +308,8 @@ def _write_file(
         for tensor in tensors:
             values = stored.get_tensor(tensor.name)
             if tensor.name in targets:
-                change = scale * (targets[tensor.name]["B"] @ targets[tensor.name]["A"])  # (out, in)
-                values = (values.float() + (change.T if transposed else change)).to(types.get(tensor.written, values.dtype))
+                change = (targets[tensor.name]["B"] @ targets[tensor.name]["A"]).mul_(scale)  # (out, in), float32
+                values = (change.T if transposed else change).add_(values).to(types.get(tensor.written, values.dtype))
             elif tensor.written != tensor.stored:
                 values = values.to(types[tensor.written])
             sink.write(values.contiguous().reshape(-1).view(torch.uint8).numpy().data)
