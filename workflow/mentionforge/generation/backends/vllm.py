@@ -13,6 +13,7 @@ import json
 import os
 import re
 import signal
+import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -206,8 +207,8 @@ def way_out(text: str) -> str:
         return "lower backend.max_model_tokens, change backend.gpu_memory, spread the model by backend.tensor_parallel, or choose kind: transformers"
     if "bfloat16" in text or "dtype" in text:
         return "set the generator's dtype: float16 where the device has no bfloat16"
-    if "lora" in text or "adapter" in text:
-        return "set backend.adapter: merged"
+    if any(word in text for word in ("lora", "dora", "adapter", "modules_to_save")):
+        return "set backend.adapter: merged, or choose kind: transformers"
     if "world size" in text or "tensor parallel" in text or "tensor_parallel" in text or "attention heads" in text:
         return "set backend.tensor_parallel to a number of GPUs that are there and divide the model's attention heads"
     return "its own messages are above; or choose kind: transformers"
@@ -218,7 +219,7 @@ def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if re.match(r"\d+ validation errors? for ", lines[0]) and len(lines) > 1:
         lines = lines[1:]
-    return re.sub(r"\s*\[type=.*", "", lines[0].removeprefix("Value error, "))[:300]
+    return textwrap.shorten(re.sub(r"\s*\[type=.*", "", lines[0].removeprefix("Value error, ")), 240, placeholder=" …")
 
 
 def read(request: Request, output: Any, tokenizer: Any) -> Written:
