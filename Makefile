@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
+.PHONY: demo test test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
 
 venv: $(INSTALLED)
 
@@ -101,3 +101,8 @@ test-slurm-short: $(INSTALLED)
 # kill -9, a full disk, results that cannot be written, a wrong clock, two schedulers: docs/reliability.md (needs root for mounts)
 test-faults: $(INSTALLED)
 	python tests/faults.py
+
+# The backend vllm, really run: PyPI's build for CPUs in an environment of its own (3.8 GB), a tiny model, both kinds of adapter, kills: docs/generation.md
+VLLM_VENV ?= .venv-vllm
+test-vllm: $(INSTALLED)
+	python tests/vllm_run.py --environment $(VLLM_VENV)

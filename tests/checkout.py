@@ -21,7 +21,7 @@ def snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.C
 
 def copy_checkout(target: Path) -> Path:
     """A copy of what git would hold of the checkout, with the fetched weights linked in."""
-    hidden = shutil.ignore_patterns(".venv", ".git", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "models", "downloads")
+    hidden = shutil.ignore_patterns(".venv*", ".git", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "models", "downloads")
     shutil.copytree(ROOT, target, ignore=hidden)
     if (ROOT / "resources" / "models").is_dir():
         (target / "resources" / "models").symlink_to(ROOT / "resources" / "models")

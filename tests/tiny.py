@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 CHAT = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
 
-def tiny_model(folder: Path) -> Path:
+def tiny_model(folder: Path, hidden: int = 64) -> Path:
     """Save, and return the stamp of, a two-layer Llama with random weights and one token per byte, whose padding token ends the text."""
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -22,7 +22,7 @@ def tiny_model(folder: Path) -> Path:
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     shape = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=len(vocabulary), hidden_size=hidden, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
         max_position_embeddings=1024, initializer_range=0.3, bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=True,
     )  # fmt: skip
     model = LlamaForCausalLM(shape)

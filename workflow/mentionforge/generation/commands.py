@@ -85,6 +85,22 @@ def sample(
     sample_shard(spec, model, prompts, adapter, shard, shards, out)
 
 
+@app.command("merge")
+def merge(
+    model: Path = MODEL,
+    adapter: Path = typer.Option(..., help="Folder of the adapter."),
+    dtype: str = typer.Option("auto", help="Type of the weights to write: auto (as they are stored), bfloat16, float16 or float32."),
+    parent: int = typer.Option(None, hidden=True, help="End when this process, which started the command, is gone."),
+    out: Path = typer.Option(..., help="Folder to write."),
+) -> None:
+    """Merge an adapter into its model's weights, tensor by tensor, on the CPU: a folder for vLLM, or for a server."""
+    from mentionforge.generation import merging
+
+    if parent is not None:
+        merging.end_with(parent)
+    merging.merge(model, adapter, merging.dtype_of(dtype), out)
+
+
 @app.command("gather")
 def gather(
     shards: list[Path] = typer.Argument(..., help="Tables of the shards."), prompts: Path = typer.Option(..., help="Prompts of the generator."), out: Path = OUT

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,6 +69,7 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     requests = _requests(generator, model, rows)
     partial = out.with_name(f"{out.name}.partial.jsonl")
     measured = throughput([], 0.0)
+    used = versions(*LIBRARIES[generator.backend.kind])
     writer = _writer(described, model, adapter)
     known, earlier = notes_at_hand(out, rows, writer)
     with finished_notes(partial, _job(described, model, adapter, rows)) as (done, keep):
@@ -77,9 +77,8 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
             keep(known)
             say(f"{len(known):,} of {len(rows):,} notes are at hand; {len(rows) - len(done):,} to write")
         if len(done) < len(rows):
-            with tempfile.TemporaryDirectory(prefix="mentionforge-merged-", ignore_cleanup_errors=True) as scratch:
-                writing = backends.make(generator, model, adapter, Path(scratch) / "merged")
-                measured = write_all(requests, writing, done, keep)
+            writing = backends.make(generator, model, adapter, out.with_name(f".{out.stem}.merged"))
+            measured = write_all(requests, writing, done, keep)
             say(_sentence(measured))
     notes = [
         {k: row[k] for k in ("note_id", "cui", "prompt", "seed")}
@@ -87,7 +86,6 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
         for row, note in ((row, done[row["note_id"]]) for row in rows)
     ]
     inputs = {role: path for role, path in (("spec", spec), ("model", model), ("prompts", prompts), ("adapter", adapter)) if path}
-    used = versions(*LIBRARIES[generator.backend.kind])
     older = [found for found in earlier if found != used]
     funnel.write_json(
         out.with_suffix(".speed.json"), {"shard": f"{shard}-of-{shards}", "backend": generator.backend.kind, "device": _device(generator), **measured}
@@ -100,7 +98,7 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
 LIBRARIES = {
     "transformers": ("peft", "torch", "transformers"),
     "continuous": ("peft", "torch", "transformers"),
-    "vllm": ("peft", "torch", "transformers", "vllm"),
+    "vllm": ("torch", "transformers", "vllm"),
     "openai": ("openai",),
 }
 """What writes the notes, by backend; for the provenance."""

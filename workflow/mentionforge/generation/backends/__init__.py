@@ -52,7 +52,7 @@ def make(generator: LlmGenerator, model: Path | None, adapter: Path | None, scra
         generator: Settings of the generator.
         model: Stamp of the fetched weights (fetched.json); none for `openai`.
         adapter: Folder of the adapter; none: the model as it is.
-        scratch: Folder that a backend may create for merged weights; it is removed with the job.
+        scratch: Folder that a backend may create for merged weights, unless its settings name a place; the backend removes it.
 
     Raises:
         UserError: Missing weights, an adapter of another model, a library that is not installed, a key that is not set.

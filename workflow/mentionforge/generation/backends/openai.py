@@ -29,7 +29,7 @@ def make(settings: config.OpenaiBackend, sampling: config.Sampling, style: Liter
     """
     key = "none"  # the client wants one; servers without keys ignore it
     if settings.api_key_env:
-        key = environment.get(settings.api_key_env, "")
+        key = environment.get(settings.api_key_env, "").strip()  # a key read from a file may bring the end of its line
         if not key:
             fix = "export it where the job runs; the key itself belongs in no file"
             raise UserError("missing key", "config: generators.*.backend.api_key_env", f"{settings.api_key_env} is not set", fix)
@@ -69,7 +69,11 @@ class _Job:
     async def _start(self, waiting: Sequence[Request]) -> set[asyncio.Task[Written | None]]:
         from openai import AsyncOpenAI
 
-        self.client = AsyncOpenAI(base_url=self.settings.base_url, api_key=self.key, max_retries=self.settings.retries, timeout=self.settings.timeout_s)
+        try:
+            self.client = AsyncOpenAI(base_url=self.settings.base_url, api_key=self.key, max_retries=self.settings.retries, timeout=self.settings.timeout_s)
+        except Exception as error:  # the library of the connections raises an error of its own kind
+            where = "config: generators.*.backend.base_url"
+            raise UserError("no address", where, f"{self.settings.base_url}: {_first_line(str(error))}", "write it as http://HOST:PORT/v1") from error
         self.room = asyncio.Semaphore(self.settings.concurrency)
         return {asyncio.create_task(self._one(request)) for request in waiting}
 
@@ -111,13 +115,13 @@ class _Job:
             raise ValueError("the answer holds no choice")
         choice = answer.choices[0]
         text = choice.message.content if self.style == "chat" else choice.text
-        usage = answer.usage
+        usage = getattr(answer, "usage", None)
         return Written(
             request.note_id,
             (text or "").strip(),
             FINISHED.get(choice.finish_reason or "", "stop"),
-            usage.completion_tokens if usage else len((text or "").split()),
-            usage.prompt_tokens if usage else 0,
+            _count(getattr(usage, "completion_tokens", None), len((text or "").split())),
+            _count(getattr(usage, "prompt_tokens", None), 0),
         )
 
     def _as_user_error(self, error: Exception) -> UserError:
@@ -150,6 +154,11 @@ def arguments(settings: config.OpenaiBackend, sampling: config.Sampling, style: 
 
 async def _first(pending: set[asyncio.Task[Any]]) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
     return await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _count(said: object, otherwise: int) -> int:
+    """A number of tokens, where the server says one: answers are not checked by the client, and gateways leave counts out."""
+    return said if isinstance(said, int) and said >= 0 else otherwise
 
 
 def _first_line(text: str) -> str:

@@ -1,72 +1,142 @@
-"""Backend `vllm`: vLLM's offline engine, in an environment of its own (envs/vllm.yaml), since it pins another torch.
+"""Backend `vllm`: vLLM's offline engine, in an environment of its own (envs/vllm.yaml), since it pins other libraries.
 
-The adapter is given to the engine as it is, or merged into the weights first; large models are spread over GPUs. Each note has its own
-seed, and vLLM promises the same draws for it; rounding depends on what it is scheduled with. Needs a GPU: this module was checked against
-vLLM's documented interface and for the arguments it makes, not run.
+The adapter is given to the engine as it is, or merged into the weights first, by a process of its own; large models are spread over GPUs.
+Each note has its own seed, and vLLM draws the same for it; rounding depends on what it is scheduled with. The engine runs in this
+process: the same requests are then scheduled in the same way, and nothing stays behind when the job is killed. `make test-vllm` runs all
+of it on a CPU.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
-import shutil
+import os
+import re
+import signal
+import textwrap
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from mentionforge import config
 from mentionforge.errors import UserError
-from mentionforge.generation import weights
+from mentionforge.generation import merging
 from mentionforge.generation.backends import Backend, Request, Written
 from mentionforge.models import folder
+from mentionforge.progress import say
+from mentionforge.provenance import digest
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Greatest ranks of adapters that the engine can be told to make room for."""
+
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: one order of scheduling, and no orphan after kill -9
+    "VLLM_NO_USAGE_STATS": "1",  # no hidden network
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+"""What the engine is told through its environment, unless the user has set it."""
 
 
 def make(settings: config.VllmBackend, sampling: config.Sampling, model: Path, adapter: Path | None, dtype: str, scratch: Path) -> Backend:
     """The backend, its engine started.
 
+    Args:
+        settings: How to run the engine.
+        sampling: How to draw.
+        model: Stamp of the fetched weights (fetched.json).
+        adapter: Folder of the adapter; none: the model as it is.
+        dtype: Type of the weights.
+        scratch: Folder for merged weights, where `settings.scratch` names no other place. A killed job leaves it, and the next run of that job uses it.
+
     Raises:
-        UserError: vLLM is not installed here.
+        UserError: vLLM is not installed here; an adapter that it cannot use or that cannot be merged; an engine that does not start.
     """
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
     try:
         from vllm import LLM, SamplingParams
         from vllm.lora.request import LoRARequest
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         fix = "run with --sdm conda, or make an environment from envs/vllm.yaml; or choose kind: transformers"
-        raise UserError("vLLM is not installed", "config: generators.*.backend.kind", str(error), fix) from error
+        raise UserError("vLLM is not installed", "config: generators.*.backend.kind", _first_line(error), fix) from error
 
-    merged = None
-    if adapter and settings.adapter == "merged":
-        merged = merge(model, adapter, dtype, scratch)
-    engine = LLM(**engine_arguments(settings, merged or folder(model), None if merged else adapter, dtype))
+    held = _ends_with_the_process()
+    try:
+        merged = None
+        if adapter and settings.adapter == "merged":
+            merged = place_for_merged(settings, scratch)
+            held.callback(merging.remove, merged)
+            merging.in_own_process(model, adapter, merging.dtype_of(dtype), merged)
+        arguments = engine_arguments(settings, merged or folder(model), None if merged else adapter, dtype)
+        try:
+            engine = LLM(**arguments)
+        except Exception as error:
+            raise start_error(error) from error
+        held.callback(_shut_down, engine)
+    except BaseException:
+        held.close()
+        raise
     lora = LoRARequest("adapter", 1, str(adapter)) if adapter and not merged else None
+    tokenizer = engine.get_tokenizer()
 
     def write(requests: Sequence[Request], done: Mapping[str, Written]) -> Iterator[list[Written]]:
         waiting = [r for r in sorted(requests, key=lambda r: r.note_id) if r.note_id not in done]
-        try:
+        with held:
+            check_lengths(waiting, sampling.max_new_tokens, int(engine.llm_engine.model_config.max_model_len))
             for start in range(0, len(waiting), settings.chunk):
                 chunk = waiting[start : start + settings.chunk]
                 prompts = [{"prompt_token_ids": list(r.ids)} for r in chunk]
                 chosen = [SamplingParams(**sampling_arguments(sampling, r.seed)) for r in chunk]
-                outputs = engine.generate(prompts, chosen, lora_request=lora, use_tqdm=False)
-                yield [read(request, output) for request, output in zip(chunk, outputs, strict=True)]
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+                try:
+                    outputs = engine.generate(prompts, chosen, lora_request=lora, use_tqdm=False)
+                except Exception as error:
+                    fix = f"{way_out(str(error))}; finished notes are kept: run the job again and it goes on"
+                    raise UserError("the engine does not write", "backend vllm", _first_line(error), fix) from error
+                yield [read(request, output, tokenizer) for request, output in zip(chunk, outputs, strict=True)]
 
     return write
 
 
-def merge(model: Path, adapter: Path, dtype: str, target: Path) -> Path:
-    """Save the model with the adapter merged into it, and its tokenizer."""
-    import torch
-    from transformers import AutoTokenizer
+def _ends_with_the_process() -> ExitStack:
+    """A stack to put clean-ups on: closed at the latest when the process ends, and by SIGTERM, with which schedulers cancel jobs, too."""
+    held = ExitStack()
+    atexit.register(held.close)
+    held.callback(atexit.unregister, held.close)
+    if threading.current_thread() is threading.main_thread():
+        before = signal.getsignal(signal.SIGTERM)
+        held.callback(signal.signal, signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, _end)
+    return held
 
-    shutil.rmtree(target, ignore_errors=True)
-    wanted = torch.float32 if dtype == "float32" else torch.bfloat16
-    weights.load_for_sampling(model, adapter, wanted).save_pretrained(target)
-    AutoTokenizer.from_pretrained(folder(model), local_files_only=True).save_pretrained(target)
-    return target
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _shut_down(engine: Any) -> None:
+    """Stop the engine and its workers; whatever fails in that must not hide why it is stopped."""
+    with suppress(Exception):
+        engine.llm_engine.engine_core.shutdown()
+    with suppress(Exception):
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        cleanup_dist_env_and_memory()
+
+
+def place_for_merged(settings: config.VllmBackend, scratch: Path) -> Path:
+    """The folder for merged weights: a name of this job's own in `settings.scratch`, or `scratch`.
+
+    Raises:
+        UserError: `settings.scratch` names a variable that is not set, or no folder.
+    """
+    if settings.scratch is None:
+        return scratch
+    where = Path(os.path.expandvars(settings.scratch)).expanduser()
+    if "$" in str(where) or not where.is_dir():
+        raise UserError("no such folder", "config: generators.*.backend.scratch", f"{settings.scratch} is {where}", "create it, or leave the setting out")
+    return where / f"mentionforge-{digest(str(scratch.absolute()))}.merged"
 
 
 def engine_arguments(settings: config.VllmBackend, model: Path, adapter: Path | None, dtype: str) -> dict[str, Any]:
@@ -78,7 +148,7 @@ def engine_arguments(settings: config.VllmBackend, model: Path, adapter: Path | 
         "gpu_memory_utilization": settings.gpu_memory,
         "max_model_len": settings.max_model_tokens,
         "enable_prefix_caching": True,  # the notes of one concept have one prompt
-        "generation_config": "vllm",  # every setting comes from the config, none from the model's folder
+        "generation_config": "vllm",  # every setting of sampling comes from the config, none from the model's folder; only what ends a note does
         "seed": 0,
     }
     if adapter:
@@ -98,11 +168,67 @@ def sampling_arguments(sampling: config.Sampling, seed: int) -> dict[str, Any]:
         "repetition_penalty": sampling.repetition_penalty,
         "max_tokens": sampling.max_new_tokens,
         "seed": seed,
+        "detokenize": False,  # see `read`
     }
 
 
-def read(request: Request, output: Any) -> Written:
-    """A note from a `vllm.RequestOutput`; the token that ends it is not counted."""
+def check_lengths(requests: Sequence[Request], new: int, limit: int) -> None:
+    """Refuse prompts that the engine cannot read, before the first note is written; say how many notes it may cut short.
+
+    Args:
+        requests: What is to be written.
+        new: Longest note, in tokens.
+        limit: Longest prompt and note together, in tokens.
+
+    Raises:
+        UserError: A prompt leaves no room for a note.
+    """
+    if not requests:
+        return
+    longest = max(requests, key=lambda r: len(r.ids))
+    if len(longest.ids) >= limit:
+        why = f"that of {longest.note_id} has {len(longest.ids):,} tokens, and prompt and note have {limit:,} together"
+        raise UserError("prompt too long", "config: generators.*.backend.max_model_tokens", why, "raise it as far as the model allows, or shorten the prompts")
+    if tight := sum(len(r.ids) + new > limit for r in requests):
+        say(f"{tight:,} of {len(requests):,} notes have less room than max_new_tokens: prompt and note have {limit:,} tokens together")
+
+
+def start_error(error: Exception) -> UserError:
+    """One line for an engine that does not start, with the ways out."""
+    return UserError("the engine does not start", "backend vllm", _first_line(error), way_out(str(error)))
+
+
+def way_out(text: str) -> str:
+    """What a user can do about an error of the engine, by the words in it."""
+    text = text.lower()
+    if "max_model_len" in text or ("max model len" in text and "kv cache" not in text):
+        return "lower backend.max_model_tokens to what the model reads"
+    if "memory" in text or "kv cache" in text:
+        return "lower backend.max_model_tokens, change backend.gpu_memory, spread the model by backend.tensor_parallel, or choose kind: transformers"
+    if "bfloat16" in text or "dtype" in text:
+        return "set the generator's dtype: float16 where the device has no bfloat16"
+    if any(word in text for word in ("lora", "dora", "adapter", "modules_to_save")):
+        return "set backend.adapter: merged, or choose kind: transformers"
+    if "world size" in text or "tensor parallel" in text or "tensor_parallel" in text or "attention heads" in text:
+        return "set backend.tensor_parallel to a number of GPUs that are there and divide the model's attention heads"
+    return "its own messages are above; or choose kind: transformers"
+
+
+def _first_line(error: Exception) -> str:
+    """The line of an error's text that says something: pydantic puts a count before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if re.match(r"\d+ validation errors? for ", lines[0]) and len(lines) > 1:
+        lines = lines[1:]
+    return textwrap.shorten(re.sub(r"\s*\[type=.*", "", lines[0].removeprefix("Value error, ")), 240, placeholder=" …")
+
+
+def read(request: Request, output: Any, tokenizer: Any) -> Written:
+    """A note from a `vllm.RequestOutput`; the token that ends it is not counted.
+
+    The text is made of all its tokens at once, as the other backends make it: the engine makes it token by token, and characters of
+    several bytes that are cut off or broken then come out otherwise.
+    """
     [one] = output.outputs
     stopped = one.finish_reason == "stop"
-    return Written(request.note_id, one.text.strip(), "stop" if stopped else "length", max(0, len(one.token_ids) - stopped), len(request.ids))
+    ids = list(one.token_ids)[: len(one.token_ids) - stopped]
+    return Written(request.note_id, tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length", len(ids), len(request.ids))
