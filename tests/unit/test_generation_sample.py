@@ -211,6 +211,41 @@ def test_notes_do_not_depend_on_batches_and_end_at_the_first_stop(loaded):
         assert not set(note.text) & set("etaoin") and (note.tokens == 16) == (note.finish_reason == "length")
 
 
+WIDE = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 2, "num_attention_heads": 9, "num_key_value_heads": 3, "initializer_range": 0.05}
+
+
+@pytest.mark.parametrize("instructions", ["default", "avx2"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("weights_of", ["tiny", "smollm2"])
+def test_a_row_has_the_same_bits_at_every_place_of_every_batch(request, root, weights_of, dtype, instructions):
+    """With several threads, and with the instructions of this processor or of an older one: logits and text of one note."""
+    shape = [json.dumps(WIDE)] if weights_of == "tiny" else []
+    older = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"} if instructions == "avx2" else {}
+    seen = []
+    for threads in ("2", "3") if shape and dtype == "float32" else ("2",):
+        line = [sys.executable, "tests/rows.py", str(request.getfixturevalue(weights_of)), dtype, threads, *shape]
+        environment = os.environ | older | {"OMP_WAIT_POLICY": "passive", "MKL_DYNAMIC": "FALSE"}
+        done = subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        seen += json.loads(done.stdout)
+    assert len(seen) >= (20 if shape else 12) and len(seen[0]["logits"]) > 1
+    others = [(row["size"], row["place"]) for row in seen if (row["logits"], row["text"]) != (seen[0]["logits"], seen[0]["text"])]
+    assert not others, "batches and places where the note had other bits"
+
+
+def test_equal_scores_are_drawn_alike_beside_a_row_whose_nucleus_is_wide():
+    """In bfloat16 many tokens have equal scores. Which of them is drawn must not hang on how many candidates a neighbour needs."""
+    torch.manual_seed(1)
+    tied = torch.randn(40, 20_000).mul(4).bfloat16().float()
+    alone = draw.drawn(tied, torch.linspace(0, 0.99, 40), 0.9)
+    assert (tied.softmax(-1).topk(draw.CANDIDATES).values.sum(-1) > 0.9).all()
+    flat = torch.zeros(1, 20_000)
+    beside = draw.drawn(torch.cat([tied, flat]), torch.cat([torch.linspace(0, 0.99, 40), torch.tensor([0.5])]), 0.9)
+    assert torch.equal(beside[:40], alone)
+    counts = torch.bincount(draw.drawn(flat.expand(4000, -1), torch.linspace(0, 0.999, 4000), 0.9).flatten(), minlength=20_000)
+    assert counts.max() == 1, "a flat row is drawn from more than the first candidates"
+
+
 # ---------------------------------------------------------------------------------------------------------------- shards
 
 

@@ -27,16 +27,12 @@ def drawn(scores: Any, uniform: Any, top_p: float) -> Any:
         uniform: Numbers in [0, 1).
         top_p: The fewest most likely tokens that together have this probability are drawn from.
     """
-    import torch
-
     uniform = uniform.to(scores.device).double()
     if top_p < 1:
-        cumulative, mass, tokens = _nucleus(scores, top_p)
-    else:
-        cumulative, tokens = scores.softmax(-1, dtype=torch.float64).cumsum(-1), None
-        mass = cumulative[:, -1]
-    found = (cumulative > (uniform * mass)[:, None]).int().argmax(-1, keepdim=True)  # first token past the number
-    return found if tokens is None else tokens.gather(-1, found)
+        # A graph of a GPU's work holds no decisions: there the whole vocabulary is sorted at once.
+        return _from_nucleus(scores, uniform, top_p, scores.shape[-1] if scores.is_cuda else CANDIDATES)
+    cumulative = scores.double().softmax(-1).cumsum(-1)
+    return _first_past(cumulative, uniform * cumulative[:, -1])
 
 
 def only(scores: Any, tokens: Any) -> Any:
@@ -46,20 +42,27 @@ def only(scores: Any, tokens: Any) -> Any:
     return torch.full_like(scores, -torch.inf).scatter_(-1, tokens, 0.0)
 
 
-def _nucleus(scores: Any, top_p: float) -> tuple[Any, Any, Any]:
-    """Likeliest tokens: cumulative probability [rows, candidates], probability of the nucleus [rows], token ids [rows, candidates]."""
+def _from_nucleus(scores: Any, uniform: Any, top_p: float, candidates: int) -> Any:
+    """Tokens [rows, 1] from the likeliest ones; rows whose nucleus is wider than the candidates look at the whole vocabulary.
+
+    Each row decides for itself: the order of equal scores depends on the number of candidates, so a row that took more because a
+    neighbour needs them would draw another of its tokens.
+    """
     vocabulary = scores.shape[-1]
-    total = scores.logsumexp(-1, keepdim=True)
-    # A graph of a GPU's work holds no decisions: there the whole vocabulary is sorted at once.
-    for candidates in (vocabulary,) if scores.is_cuda else (min(CANDIDATES, vocabulary), vocabulary):
-        top, tokens = scores.topk(candidates)
-        probability = (top - total).double().exp()
-        cumulative = probability.cumsum(-1)
-        if candidates == vocabulary or bool((cumulative[:, -1] >= top_p).all()):
-            break
+    top, tokens = scores.topk(min(candidates, vocabulary))
+    probability = (top - scores.logsumexp(-1, keepdim=True)).double().exp()
+    cumulative = probability.cumsum(-1)
     inside = (cumulative - probability) < top_p  # the likeliest token always is
     mass = cumulative.gather(-1, inside.sum(-1, keepdim=True) - 1).squeeze(-1)
-    return cumulative, mass, tokens
+    found = tokens.gather(-1, _first_past(cumulative, uniform * mass))
+    if candidates < vocabulary and bool((wider := cumulative[:, -1] < top_p).any()):
+        found[wider] = _from_nucleus(scores[wider], uniform[wider], top_p, vocabulary)
+    return found
+
+
+def _first_past(cumulative: Any, numbers: Any) -> Any:
+    """Place [rows, 1] of each row's first sum above its number."""
+    return (cumulative > numbers[:, None]).int().argmax(-1, keepdim=True)
 
 
 class Draw:

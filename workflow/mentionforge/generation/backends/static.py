@@ -2,7 +2,12 @@
 
 The arithmetic of a note must not depend on what is written beside it, so that notes can be added to finished ones: each
 distinct prompt is read alone, once for all its notes; then notes are written in batches that always have the same number of
-rows, and a width that follows from the prompt. Of two shapes that are equal, a library computes equal rows in the same way.
+rows, and a width that follows from the prompt.
+
+Equal shapes are not enough. On a CPU, scaled-dot-product attention splits the rows of a batch between threads in the middle of a
+row, and a matrix product computes the one to three rows that are left over by another kernel: rows 2 and 3 of 4, or the last of 5,
+get other last bits. So a CPU attends by plain matrix products and computes `ROWS` rows or a multiple of them. Then a row has the same
+bits at every place, beside any neighbours, in a batch of any size, with any number of threads (the tests look at all four).
 """
 
 from __future__ import annotations
@@ -20,6 +25,9 @@ from mentionforge.progress import say
 
 WIDTH = 128
 """Prompts are padded to a multiple of this many tokens: a fixed width for each, and few widths in all."""
+
+ROWS = 8
+"""Rows of a batch on a CPU are a multiple of this. Multiples of four are alike where it was measured (AVX2, AVX512); eight is the width of larger kernels."""
 
 Writer = Callable[[Sequence[Request]], list[Written]]
 """Writes the notes of one batch."""
@@ -90,12 +98,15 @@ def make_writer(model: Any, tokenizer: Any, settings: config.Sampling) -> Writer
 
     Prompts are padded on the left, and hidden by the attention mask, never by the id of the padding token, which may be
     that of the end of text. Order of the steps: repetition penalty (on what was written, not on the prompt), temperature,
-    top-p, draw; every setting but batch_size is used here.
+    top-p, draw; every setting but batch_size is used here. On a CPU the model is set to plain ("eager") attention.
     """
     import torch
     from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper
 
     stops = stop_tokens(model, tokenizer)
+    on_cpu = model.device.type == "cpu"
+    if on_cpu:
+        model.set_attn_implementation("eager")
 
     def padded(prompts: Sequence[tuple[int, ...]], width: int) -> tuple[Any, Any]:
         ids = torch.full((len(prompts), width), tokenizer.pad_token_id)  # [prompts, width]
@@ -105,7 +116,8 @@ def make_writer(model: Any, tokenizer: Any, settings: config.Sampling) -> Writer
             mask[i, width - len(prompt) :] = 1
         return ids.to(model.device), mask.to(model.device)
 
-    def write(batch: Sequence[Request]) -> list[Written]:
+    def write(asked: Sequence[Request]) -> list[Written]:
+        batch = [*asked, *[asked[-1]] * (-len(asked) % ROWS if on_cpu else 0)]
         width = max(width_of(r.ids) for r in batch)
         steps = LogitsProcessorList([TemperatureLogitsWarper(settings.temperature)])
         if settings.repetition_penalty != 1:
@@ -116,7 +128,7 @@ def make_writer(model: Any, tokenizer: Any, settings: config.Sampling) -> Writer
         with torch.inference_mode():
             cache = read_alone(model, [r.ids for r in batch], width)
             found = model.generate(ids, attention_mask=mask, generation_config=plan, logits_processor=steps, **({"past_key_values": cache} if cache else {}))
-        return [note(request, new, tokenizer, stops) for request, new in zip(batch, found[:, width:].tolist(), strict=True)]
+        return [note(request, new, tokenizer, stops) for request, new in zip(asked, found[: len(asked), width:].tolist(), strict=True)]
 
     return write
 

@@ -1,0 +1,60 @@
+"""One note at many places of many batches, as `static` writes it: prints what its logits and its text were, as JSON.
+
+    python tests/rows.py STAMP DTYPE THREADS [SHAPE]
+
+Where SHAPE is given (JSON, arguments of LlamaConfig), a random model of that shape takes the place of the stamp's. How an instruction set
+is chosen is up to the environment (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA), so each combination is a process of its own.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from mentionforge.config import Sampling
+from mentionforge.generation import weights
+from mentionforge.generation.backends import Request, static
+
+SIZES = (1, 4, 5, 18)
+"""Sizes of batches. With two threads, attention and matrix products of the library each treat other rows of them in another way."""
+
+
+def places(model, tokenizer, sizes=SIZES, steps=3):
+    """What became of one note: digests of its logits and its text, at the first, a middle and the last place, alone or among others."""
+    prompts = ["Write about gout.", "Write a long note about heart failure, and say more of its signs.", "x"]
+    mine, *others = [tuple(weights.prompt_ids(tokenizer, prompt, "chat")) for prompt in prompts]
+    assert len({static.width_of(ids) for ids in (mine, *others)}) == 1
+    write = static.make_writer(model, tokenizer, Sampling(temperature=1.5, top_p=0.9, max_new_tokens=steps))
+    seen, logits = [], []
+    hook = model.get_output_embeddings().register_forward_hook(lambda _, args, out: logits.append(out))
+    for size in sizes:
+        for place in sorted({0, size // 2, size - 1}):
+            for beside in ([mine], others):
+                batch = [Request(f"o{i}", beside[i % len(beside)], 1000 + i) for i in range(size)]
+                batch[place] = Request("n", mine, 7)
+                logits.clear()
+                note = write(batch)[place]
+                steps_seen = [out[place, -1].float().contiguous() for out in logits if out.shape[0] >= max(size, 2)][: note.tokens + 1]
+                seen.append(
+                    {"size": size, "place": place, "text": note.text, "logits": [hashlib.sha256(row.numpy().tobytes()).hexdigest() for row in steps_seen]}
+                )
+    hook.remove()
+    return seen
+
+
+if __name__ == "__main__":
+    stamp, dtype, threads, *shape = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    weights.quiet()
+    tokenizer = weights.tokenizer(Path(stamp), "chat")
+    torch.manual_seed(3)
+    if shape:
+        model = (
+            LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=1, pad_token_id=1, **json.loads(shape[0]))).to(getattr(torch, dtype)).eval()
+        )
+    else:
+        model = weights.load_for_sampling(Path(stamp), None, getattr(torch, dtype))
+    print(json.dumps(places(model, tokenizer) if shape else places(model, tokenizer, SIZES[1:3], 2)))
