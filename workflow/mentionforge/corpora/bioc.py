@@ -227,7 +227,7 @@ def _ids(infons: Mapping[str, str]) -> tuple[str, set[str]]:
         if value := infons.get(vocabulary.lower(), "").strip():
             read.add(vocabulary.lower())
             parts += [part if ":" in part or not parse_id(part, "") else f"{vocabulary}:{part}" for part in split_ids(value)]
-    return "|".join(parts), read
+    return "|".join(parts) or next(iter(found.values()), ""), read
 
 
 def _infon(infons: dict[str, str], key: str, value: str, where: str) -> None:
