@@ -161,10 +161,11 @@ def card(folder: Path, kb: Path, content: Mapping[str, Content], overlap: Sequen
     lines += _table(splits, [(words, [of_split[s]["words"][words] for s in splits]) for words in of_split[splits[0]]["words"]])
     lines += _table(splits, [("mean", [of_split[s]["mean_words"] for s in splits])])[2:]
     lines += ["", "## Offsets", ""]
-    inside = {s: stats["read"][s].get("surfaces_inside_words", 0) for s in splits}
+    read = stats.get("read", {})  # a folder written by an earlier version has no such counts
+    inside = {s: read.get(s, {}).get("surfaces_inside_words", 0) for s in splits}
     lines += _table(splits, [("surfaces that begin or end inside a word", [inside[s] for s in splits])])
     for s in splits:
-        if inside[s] > SUSPICIOUS * (n := stats["read"][s]["mentions"]):
+        if inside[s] > SUSPICIOUS * (n := read.get(s, {}).get("mentions", 0)):
             share = f"{inside[s]:,} of {n:,} surfaces of {s} ({inside[s] / n:.1%})"
             lines += ["", f"**Warning:** {share} begin or end inside a word. The offsets may count other characters than the text has."]
     lines += ["", "## Mapping and ambiguity", ""]

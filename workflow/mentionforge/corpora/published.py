@@ -362,7 +362,7 @@ def parse_ids(published: str, prefix: str) -> tuple[str, ...]:
     first = named[0]
     if first is None or first == prefix or None not in named or any(v not in (None, first) for v in named):
         return tuple(parse_id(part, prefix) for part in parts)
-    return tuple(parse_id(part, prefix if _rather(part, prefix, first) else first) for part in parts)
+    return tuple(parse_id(part, first if _may_be(part, first, prefix, parts[0]) else prefix) for part in parts)
 
 
 def split_ids(published: str) -> list[str]:
@@ -387,9 +387,12 @@ def vocabulary_of(published: str) -> str | None:
     return VOCABULARIES.get(vocabulary, vocabulary) if colon else None
 
 
-def _rather(code: str, one: str, other: str) -> bool:
-    """Whether a code looks like one of the first vocabulary, and not like one of the second."""
-    return _fits(code, one) and not _fits(code, other)
+def _may_be(code: str, vocabulary: str, otherwise: str, known: str) -> bool:
+    """Whether a code without prefix is one of a vocabulary rather than of another: by their forms, or because it begins as a known one does."""
+    if _fits(code, vocabulary) or _fits(code, otherwise):
+        return _fits(code, vocabulary)
+    letters = [re.match("[A-Za-z]*", value.rpartition(":")[2].strip()) for value in (code, known)]
+    return letters[0] is not None and letters[1] is not None and letters[0].group() == letters[1].group()
 
 
 def _fits(code: str, vocabulary: str) -> bool:
