@@ -568,10 +568,60 @@ def test_spec_of_another_kind_and_missing_kb(tmp_path):
         build.read_corpus(spec, tmp_path, tmp_path / "out")
 
 
+def test_what_is_skipped_is_listed_with_its_rows(tiny, tmp_path):
+    more = "2\t0\t4\tMore\tX\tD1\n2\tCID\tD1\tD2\n2\tAssociation\tD1\tD2\tNovel\n2\t0\t9\tMore gout\tX\tD1\n"
+    _, stats = tiny(test=TEST + more, entity_types=["Disease"])
+    rows = list(csv.DictReader((tmp_path / "out/skipped.csv").open()))
+    assert [(r["split"], r["kind"], r["records"], Path(r["file"]).name, r["rows"]) for r in rows] == [
+        ("test", "entity type X", "2", "test.txt", "4 7"),
+        ("test", "relation Association", "1", "test.txt", "6"),
+        ("test", "relation CID", "1", "test.txt", "5"),
+    ]
+    assert stats["read"]["test"]["skipped"] == {r["kind"]: int(r["records"]) for r in rows}
+
+
+@pytest.mark.parametrize(("rows", "text"), [([], ""), ([0], ""), ([3], "3"), ([9, 3, 7, 8], "3 7-9"), ([1, 2, 3, 2], "1-3"), ([1, 3, 5], "1 3 5")])
+def test_ranges_of_rows(rows, text):
+    assert build.ranges(rows) == text
+
+
+def test_surfaces_inside_words_and_odd_ids_are_told_in_log_and_card(tiny, tmp_path, capsys):
+    """Two of the five mentions of the test split begin or end inside a word; two have ids like those of no vocabulary."""
+    more = "2\t6\t9\tout\tDisease\tD006073\n2\t0\t3\tMor\tDisease\tgout disease\n2\t10\t14\tNone\tDisease\tMESH:12345678;D2\n2\t0\t4\tMore\tDisease\tNA\n"
+    _, stats = tiny(test=TEST + more)
+    said = capsys.readouterr().err
+    assert "WARNING: 2 of 5 surfaces of test begin or end inside a word (40.0%)" in said and "surfaces of train" not in said
+    assert "look like those of no known vocabulary, by form: MSH:9+ (1, as 'MSH:12345678'), MSH:a+ a+ (1, as 'MSH:gout disease')" in said
+    assert [stats["read"][s]["surfaces_inside_words"] for s in ("train", "test")] == [0, 2]
+    assert set(stats["ids_of_no_known_form"]) == {"MSH:9+", "MSH:a+ a+"}  # D1 and D2 are in the knowledge base, D006073 has MeSH's form
+    result = CliRunner().invoke(app, ["cards", str(tmp_path / "out"), "--kb", str(tmp_path / "kb"), "--overlap", str(tmp_path / "overlap.csv")])
+    assert result.exit_code == 0, result.output
+    card = (tmp_path / "out/card.md").read_text()
+    assert cells(card, "surfaces that begin or end inside a word") == ["0", "2"]
+    assert "**Warning:** 2 of 5 surfaces of test (40.0%) begin or end inside a word." in card
+    assert "- `MSH:a+ a+`: 1 mentions" in card
+
+
+def test_a_corpus_without_odd_surfaces_is_not_warned_of(demo, cards, capsys):
+    for name in DEMO:
+        assert cells(cards[0][name], "surfaces that begin or end inside a word") == ["0", "0", "0"]
+        assert "**Warning" not in cards[0][name]
+
+
+def test_convert_tells_what_it_skips_and_what_looks_wrong(tmp_path, capsys):
+    source = tmp_path / "a.txt"
+    source.write_text("1|t|Gout today\n1|a|Flu.\n1\tCID\tD1\tD2\n1\t1\t4\tout\tDisease\tx y\n1\tCID\tD1\tD2\n")
+    convert.convert([source], "pubtator", "jsonl", tmp_path / "out.jsonl")
+    said = capsys.readouterr().err
+    assert f"relation CID: 2 (first in {source}:3)" in said
+    assert "WARNING: 1 of 1 surfaces begin or end inside a word (100.0%)" in said
+    assert "WARNING: 1 ids look like those of no known vocabulary, by form: MSH:a a (1, as 'MSH:x y')" in said
+
+
 def test_equal_input_gives_equal_bytes(tiny, tmp_path):
     tiny()
     before = {p.name: p.read_bytes() for p in sorted((tmp_path / "out").iterdir())}
     tiny()
     assert {p.name: p.read_bytes() for p in sorted((tmp_path / "out").iterdir())} == before
-    assert set(before) == {"documents.parquet", "mentions.parquet", "split.csv", "duplicates.csv", "unmapped.csv", "stats.json"}
+    assert set(before) == {"documents.parquet", "mentions.parquet", "split.csv", "duplicates.csv", "unmapped.csv", "skipped.csv", "stats.json"}
     assert str(tmp_path).encode() not in before["stats.json"]

@@ -74,6 +74,95 @@ def test_brat_blanks_are_a_repair(brat_of):
     assert (repair.doc_id, repair.used, repair.reason) == ("n1", ((11, 32),), "blanks differ")
 
 
+NOTES = (
+    "T1\tENFERMEDAD 0 4\tGout\n#1\tAnnotatorNotes T1\tC0018099\n"
+    "T2\tENFERMEDAD 7 16\tand colon\n#2\tAnnotatorNotes T2\tC0011849 C0018099\n#3\tAnnotatorNotes T2\tUMLS:C0000001\n"
+    "T3\tENFERMEDAD 37 40\tflu\nN1\tReference T3 UMLS:C0021400\tx\n#4\tAnnotatorNotes T3\tC0000002\n"
+    "T4\tENFERMEDAD 21 25\tlung\n#5\tAnnotatorNotes T4\tnot sure, C0000003\n#6\tAnnotatorNotes R1\tC0000004\n"
+    "T5\tENFERMEDAD 26 32\tcancer\n#7\tAnnotatorNotes T5\t-\n#8\tNormalization T5\tC0000005\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("note_ids", "ids", "notes"),
+    [
+        ("auto", [["C0018099"], ["C0011849", "C0018099", "C0000001"], ["C0021400"], [""], [""]], 5),
+        ("all", [["C0018099"], ["C0011849", "C0018099", "C0000001"], ["C0021400"], ["not sure", "C0000003"], [""]], 3),
+        ("none", [[""], [""], ["C0021400"], [""], [""]], 8),
+    ],
+)
+def test_brat_ids_in_notes(brat_of, note_ids, ids, notes):
+    """As in QUAERO, Mantra and CANTEMIST; a mention with an N line has its ids there."""
+    folder = brat_of(NOTES)
+    corpus = Corpus(reader="brat", kb="k", id_prefix="CUI", note_ids=note_ids, splits={s: [str(folder)] for s in ("train", "test")})
+    reading = readers.read(corpus, "train")
+    [document] = reading.documents
+    found = {a.surface(document.text): [i.removeprefix("CUI:") for i in a.ids] for a in document.annotations}
+    assert list(map(found.get, ("Gout", "and colon", "flu", "lung", "cancer"))) == ids
+    assert reading.skipped["note"] == notes
+    assert reading.handled["notes read as concept ids"] == 8 - notes
+
+
+@pytest.mark.parametrize(
+    ("prefix", "code", "read_so"),
+    [
+        ("ICDO", "8000/6", True),
+        ("ICDO", "8010/3/H", True),
+        ("SNOMEDCT_US", "373282002", True),
+        ("MSH", "C0018099", False),
+        ("MSH", "D006073", True),
+        ("ACME", "17", False),
+    ],
+)
+def test_brat_notes_are_ids_by_the_form_of_their_vocabulary(brat_of, prefix, code, read_so):
+    folder = brat_of(f"T1\tX 0 4\tGout\n#1\tAnnotatorNotes T1\t{code}\n")
+    reading = read(brat.stream, folder, prefix)
+    assert reading.documents[0].annotations[0].ids == ((f"{prefix}:{code}",) if read_so else ("",))
+    assert reading.skipped["note"] == (not read_so)
+    assert (brat.OTHER_NOTES in reading.handled) != read_so
+    assert {kind: list(rows) for (kind, _), rows in reading.places.items()} == ({} if read_so else {"note": [2]})
+
+
+@pytest.mark.parametrize(
+    ("note", "ann", "spans"),
+    [
+        ("Known coronary artery\ndisease and gout.", "T1\tD 6 21;22 29\tcoronary artery disease", ((6, 29),)),
+        ("Known coronary artery \n  disease and gout.", "T1\tD 6 21;25 32\tcoronary artery disease", ((6, 32),)),
+        ("Known coronary artery\r\ndisease and gout.", "T1\tD 6 21;23 30\tcoronary artery disease", ((6, 30),)),
+        ("Known coronary\nartery\ndisease and gout.", "T1\tD 6 14;15 21;22 29\tcoronary artery disease", ((6, 29),)),
+        ("Known coronary or left\nartery\ndisease.", "T1\tD 6 14;23 29;30 37\tcoronary artery disease", ((6, 14), (23, 37))),
+        ("Known coronary artery disease.", "T1\tD 6 14;15 21\tcoronary artery", ((6, 14), (15, 21))),
+    ],
+)
+def test_brat_pieces_at_line_ends_are_one(brat_of, note, ann, spans):
+    reading = read(brat.stream, brat_of(ann + "\n", note))
+    assert [a.spans for a in reading.documents[0].annotations] == [spans]
+    assert reading.repairs == []
+
+
+CRLF = "Two brothers.\r\nOne had gout.\r\nOne had asthma or colon\r\ncancer.\r\n"
+LF_ANN = "T1\tDisease 22 26\tgout\nT2\tDisease 36 42\tasthma\nT3\tDisease 46 51;52 58\tcolon cancer\n"
+
+
+def test_brat_counts_of_line_ends(brat_of):
+    """BRAT itself counts CRLF as one character; the marked texts tell."""
+    folder = brat_of(LF_ANN, CRLF)
+    fails(brat.stream, folder, "offsets count other line ends", "n1.ann:1")
+    corpus = Corpus(reader="brat", kb="k", text="crlf_to_lf", splits={s: [str(folder)] for s in ("train", "test")})
+    reading = readers.read(corpus, "train")
+    [document] = reading.documents
+    assert document.text == CRLF.replace("\r\n", "\n")
+    assert [a.surface(document.text) for a in document.annotations] == ["gout", "asthma", "colon\ncancer"]
+    assert reading.handled["texts with CRLF line ends whose offsets count them as one character"] == 1
+    # Offsets that count both characters are read by either policy, and a wrong one stays an error.
+    both = "T1\tDisease 23 27\tgout\nT2\tDisease 38 44\tasthma\n"
+    for policy in ("none", "crlf_to_lf"):
+        corpus = Corpus(reader="brat", kb="k", text=policy, splits={s: [str(brat_of(both, CRLF))] for s in ("train", "test")})
+        [document] = readers.read(corpus, "train").documents
+        assert [a.surface(document.text) for a in document.annotations] == ["gout", "asthma"]
+    fails(brat.stream, brat_of(LF_ANN + "T4\tDisease 0 3\tOne\n", CRLF), "wrong offset", "n1.ann:1")
+
+
 @pytest.mark.parametrize(
     ("ann", "what", "row"),
     [
@@ -133,6 +222,15 @@ def test_conll_without_document_starts_has_a_document_per_sentence(tmp_path):
     assert [(d.doc_id, d.text, len(d.annotations)) for d in documents] == [("train.1", "A flu", 1), ("train.2", "B", 0)]
 
 
+def test_conll_tags_without_types(tmp_path):
+    """As in the files that come with BioBERT: a token and its tag, B, I or O."""
+    reading = read(conll.stream, write(tmp_path, "Identification\tO\nof\tO\nadenomatous\tB\npolyposis\tI\ncoli\tI\ngout\tB\n.\tO\n\nflu\tI\n", "train.tsv"))
+    found = [(d.doc_id, [(a.surface(d.text), a.entity_type) for a in d.annotations]) for d in reading.documents]
+    assert found == [("train.1", [("adenomatous polyposis coli", "Entity"), ("gout", "Entity")]), ("train.2", [("flu", "Entity")])]
+    assert +reading.handled == {"mentions whose tags have no type: taken for Entity": 2, "mentions that begin with an I tag": 1}
+    assert read(conll.stream, tmp_path / "train.tsv", types=("Disease",)).skipped == {"entity type Entity": 3}
+
+
 def test_conll_2003_has_four_columns(tmp_path):
     documents = read(conll.stream, write(tmp_path, "-DOCSTART- -X- -X- O\n\nthe DT B-NP O\nflu NN I-NP B-X\n")).documents
     assert [(d.doc_id, d.text, [a.surface(d.text) for a in d.annotations]) for d in documents] == [("corpus.1", "the flu", ["flu"])]
@@ -144,7 +242,8 @@ def test_conll_2003_has_four_columns(tmp_path):
         ("flu\n", "truncated line", 1),
         ("\nflu\tB-X\ta\tb\tc\n", "overlong line", 2),
         ("flu\tS-X\n", "tag that is not IOB2", 1),
-        ("flu\tB\n", "tag that is not IOB2", 1),
+        ("flu\tX\n", "tag that is not IOB2", 1),
+        ("flu\tB-X\nof\tE-X\n", "tag that is not IOB2", 2),
         ("a b\tB-X\n", "bad token", 1),
         ("\tB-X\n", "bad token", 1),
         ("a\tB-X\tD1\nb\tI-X\tD2\n", "mention with differing ids", 2),
@@ -239,8 +338,9 @@ def test_bioc_reads_passages_sentences_and_infons(tmp_path):
     single = mention(16, "lung", '<infon key="CompositeRole">IndividualMention</infon>')
     relation = '<relation id="R0"><infon key="relation">CID</infon></relation>'
     other = mention(16, "lung").replace("Disease", "Chemical")
+    # An annotation with pieces in two passages belongs to the document.
     path = write(
-        tmp_path, bioc_xml(PASSAGES.format(first=first + other, second=parts + single) + relation, '<!DOCTYPE collection SYSTEM "BioC.dtd">\n'), "a.xml"
+        tmp_path, bioc_xml(PASSAGES.format(first=first, second=other + single) + parts + relation, '<!DOCTYPE collection SYSTEM "BioC.dtd">\n'), "a.xml"
     )
     reading = read(bioc.stream, path, types=("Disease",))
     [document] = reading.documents
@@ -276,6 +376,175 @@ def test_bioc_reads_passages_sentences_and_infons(tmp_path):
 )
 def test_bioc_faults_name_file_and_row(tmp_path, content, what, row):
     fails(bioc.stream, write(tmp_path, content, "a.xml"), what, f"a.xml:{row}")
+
+
+def two_passages(second: str, third: str = "", text: str = "Gout was seen in two brothers.") -> str:
+    first = mention(0, "Gout")
+    return bioc_xml(
+        f"<passage><offset>0</offset><text>Gout in families.</text>{first}</passage>\n"
+        f"<passage><offset>18</offset><text>{text}</text>\n{second}\n{third}</passage>\n"
+    )
+
+
+def test_bioc_offsets_from_the_passage_are_read_where_all_are(tmp_path):
+    """kindred and other writers count them so. BioC's own count from the document's beginning."""
+    path = write(tmp_path, two_passages(mention(0, "Gout"), mention(17, "two brothers")), "a.xml")
+    reading = read(bioc.stream, path)
+    [document] = reading.documents
+    assert [(a.spans, a.surface(document.text)) for a in document.annotations] == [
+        (((0, 4),), "Gout"),
+        (((18, 22),), "Gout"),
+        (((35, 47),), "two brothers"),
+    ]
+    assert reading.handled[bioc.COUNTS_FROM_PART] == 2
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "what", "row"),
+    [
+        (mention(18, "Gout"), mention(17, "two brothers"), "offsets of two kinds", 9),
+        (mention(0, "Gout"), mention(35, "two brothers"), "offsets of two kinds", 9),
+        (mention(8, "families"), "", "annotation outside of its passage", 7),
+        (mention(0, "Gout").replace("<text>Gout</text>", ""), "", "annotation outside of its passage", 7),
+        (mention(12, "lies. Gout"), "", "annotation outside of its passage", 7),
+        (mention(0, "Flu"), "", "annotation outside of its passage", 7),
+        (mention(18, "Flu "), "", "wrong offset", 7),
+    ],
+)
+def test_bioc_annotations_lie_in_their_passage(tmp_path, second, third, what, row):
+    fails(bioc.stream, write(tmp_path, two_passages(second, third), "a.xml"), what, f"a.xml:{row}")
+
+
+def test_bioc_annotations_of_the_first_passage_do_not_lie_in_the_second(tmp_path):
+    content = two_passages("").replace('offset="0" length="4"/><text>Gout', 'offset="31" length="2"/><text>in')
+    fails(bioc.stream, write(tmp_path, content, "a.xml"), "annotation outside of its passage", "a.xml:4")
+
+
+@pytest.mark.parametrize("ids", ["MESH:D006073;MESH:D001249", "D006073,D001249", "D006073|D001249", "MESH:D006073|D001249", "D006073 D001249"])
+@pytest.mark.parametrize("key", ["identifier", "MESH"])
+def test_bioc_lists_of_ids(tmp_path, ids, key):
+    body = (
+        f"<passage><offset>0</offset><text>Gout and asthma</text>{mention(0, 'Gout and asthma', f'<infon key={chr(34)}{key}{chr(34)}>{ids}</infon>')}</passage>"
+    )
+    [document] = read(bioc.stream, write(tmp_path, bioc_xml(body), "a.xml")).documents
+    assert document.annotations[0].ids == ("MSH:D006073", "MSH:D001249") and document.annotations[0].composite
+
+
+@pytest.mark.parametrize("none", ["-", "-1", "", "None", "NA"])
+def test_bioc_ids_of_a_vocabulary_stand_in_where_the_identifier_is_none(tmp_path, none):
+    body = f"<passage><offset>0</offset><text>Gout</text>{mention(0, 'Gout', f'<infon key={chr(34)}identifier{chr(34)}>{none}</infon><infon key={chr(34)}MESH{chr(34)}>D006073</infon>')}</passage>"
+    [document] = read(bioc.stream, write(tmp_path, bioc_xml(body), "a.xml")).documents
+    assert document.annotations[0].ids == ("MSH:D006073",)
+
+
+# ------------------------------------------------------------------------------------------------------------- bioc, json
+
+
+def as_json(source: Path, layout: str) -> str:
+    """A PubTator file as BioC JSON, by the bioc library alone, in the layouts that services give."""
+    from bioc import biocjson, biocxml
+
+    bioc_of(source, source.parent / "via.xml")
+    with open(source.parent / "via.xml", "rb") as handle:
+        collection = biocxml.load(handle)
+    whole = json.loads(biocjson.dumps(collection))
+    return {
+        "collection": lambda: biocjson.dumps(collection),
+        "indented": lambda: biocjson.dumps(collection, indent=1),
+        "list of collections": lambda: json.dumps([whole]),
+        "list of documents": lambda: json.dumps(whole["documents"]),
+        "PubTator3": lambda: json.dumps({"PubTator3": whole["documents"]}),
+        "a document per line": lambda: "\n".join(map(json.dumps, whole["documents"])) + "\n",
+    }[layout]()
+
+
+@pytest.mark.parametrize("layout", ["collection", "indented", "list of collections", "list of documents", "PubTator3", "a document per line"])
+@pytest.mark.parametrize("name", ["a.json", "a.xml", "a.json.gz"])
+def test_bioc_json_has_what_pubtator_has(tmp_path, root, layout, name):
+    source = tmp_path / "source.txt"
+    source.write_bytes((root / "resources/demo/bc5cdr/test.txt").read_bytes())
+    content = ("\ufeff" * (layout == "indented") + as_json(source, layout)).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    published, converted = pubtator.read(source, "MSH", ("Disease",)), read(bioc.stream, tmp_path / name, types=("Disease",))
+    assert len(published.documents) == 40
+    assert [(d.doc_id, d.text, d.annotations) for d in converted.documents] == [(d.doc_id, d.text.rstrip(), d.annotations) for d in published.documents]
+    for kind in ("relation CID", "entity type Chemical"):
+        assert converted.skipped[kind] == published.skipped[kind] > 0
+
+
+JSON = {
+    "source": "x",
+    "documents": [
+        {
+            "id": 7,
+            "_id": "7|None",
+            "pmcid": None,
+            "passages": [
+                {"offset": 0, "infons": {"type": "title"}, "text": "Gout – here", "sentences": [], "annotations": [], "relations": []},
+                {
+                    "offset": 12,
+                    "sentences": [
+                        {"offset": 12, "text": "Flu.", "annotations": []},
+                        {
+                            "offset": 17,
+                            "text": "No gout.",
+                            "annotations": [
+                                {
+                                    "id": "1",
+                                    "infons": {"identifier": None, "MESH": ["D006073", "D1"], "type": "Disease", "valid": True},
+                                    "text": "gout",
+                                    "locations": [{"offset": 20, "length": 4}],
+                                }
+                            ],
+                        },
+                    ],
+                },
+            ],
+            "annotations": [{"id": "2", "infons": {"type": "X"}, "locations": [{"offset": "0", "length": "4"}, {"offset": 12, "length": 3}]}],
+            "relations": [{"infons": {"type": "CID"}}],
+        }
+    ],
+}
+
+
+def test_bioc_json_reads_every_level(tmp_path):
+    reading = read(bioc.stream, write(tmp_path, json.dumps(JSON), "a.json"))
+    [document] = reading.documents
+    assert (document.doc_id, document.text) == ("7", "Gout – here Flu. No gout.")
+    assert document.annotations == (
+        Annotation(((0, 4), (12, 15)), "X", ("",)),
+        Annotation(((20, 24),), "Disease", ("MSH:D006073", "MSH:D1"), composite=True),
+    )
+    assert +reading.skipped == {"relation CID": 1, "key of documents: _id": 1}
+    assert +reading.handled == {"infons valid: not read": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "row"),
+    [
+        ('{"documents": [\n{"id": "1", "passages": []},\n{"id": "2"', "no well-formed JSON", 3),
+        ('{"documents": [{"id": "1", "id": "2", "passages": []}]}', "no well-formed JSON", 1),
+        ('{"documents": []}', "no BioC collection", 1),
+        ("[" * 100_000, "no well-formed JSON", 1),
+        ('{"documents": [' + '{"a":' * 100_000, "no well-formed JSON", 1),
+        ('{"documents": [\n1]}', "bad value", 2),
+        ('{"documents": [\n{"passages": []}]}', "document without id", 2),
+        ('{"documents": [\n{"id": "1", "passages": {}}]}', "bad value", 2),
+        ('{"documents": [\n{"id": "1", "passages": [{"text": "Gout"}]}]}', "bad offset", 2),
+        ('{"documents": [\n{"id": "1", "passages": [{"offset": 1.5, "text": "Gout"}]}]}', "bad value", 2),
+        ('{"documents": [\n{"id": "1", "passages": [{"offset": 0, "text": "\\ud800"}]}]}', "bad value", 2),
+        ('{"documents": [\n{"id": "1", "passages": [{"offset": %s, "text": ""}]}]}' % ("9" * 5000), "no well-formed JSON", 2),
+        (
+            '{"documents": [\n\n{"id": "1", "passages": [{"offset": 0, "text": "Flu", "annotations": [{"locations": [{"offset": 0, "length": 9}]}]}]}]}',
+            "span outside of text",
+            3,
+        ),
+        ('{"documents": [{"id": "1", "passages": [{"offset": 0, "text": "Flu", "annotations": [{}]}]}]}', "mention without span", 1),
+        ('{"documents": [{"id": "1", "passages": []}]} x', "no well-formed JSON", 1),
+    ],
+)
+def test_bioc_json_faults_name_file_and_row(tmp_path, content, what, row):
+    fails(bioc.stream, write(tmp_path, content, "a.json"), what, f"a.json:{row}")
 
 
 def test_bioc_resolves_no_entities(tmp_path):

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mentionforge.corpora import pubtator, share
-from mentionforge.corpora.published import Annotation, Tally, parse_ids
+from mentionforge.config import Corpus
+from mentionforge.corpora import pubtator, readers, share
+from mentionforge.corpora.folders import COUNTS_LINE_FEEDS
+from mentionforge.corpora.published import Annotation, Tally, cuts_word, form_of, looks_like_id, parse_ids
 from mentionforge.errors import UserError
 
 PUBTATOR = (
@@ -82,10 +84,75 @@ def test_pubtator_reads_every_kind_of_line(pubtator_of):
         ("OMIM:", [""]),
         ("D1|-1", ["MSH:D1", ""]),
         ("UMLS:C0000001", ["CUI:C0000001"]),
+        ("UMLS:C0011849|C0018099", ["CUI:C0011849", "CUI:C0018099"]),
+        ("UMLS:C1|C2", ["CUI:C1", "CUI:C2"]),
+        ("OMIM:201400|C535668", ["OMIM:201400", "MSH:C535668"]),  # as in NCBI's training file: the second is MeSH's by its form
+        ("OMIM:604370|OMIM:612555|D010051", ["OMIM:604370", "OMIM:612555", "MSH:D010051"]),
+        ("OMIM:604370|612555", ["OMIM:604370", "OMIM:612555"]),
+        ("MESH:D006073;MESH:D001249", ["MSH:D006073", "MSH:D001249"]),
+        ("D006073,D001249", ["MSH:D006073", "MSH:D001249"]),
+        ("D006073 ; D001249 , D1", ["MSH:D006073", "MSH:D001249", "MSH:D1"]),
+        ("D006073 D001249", ["MSH:D006073", "MSH:D001249"]),
+        ("UMLS: C0011849 C0018099", ["CUI:C0011849", "CUI:C0018099"]),
+        ("SNOMED CT:73211009", ["SNOMED CT:73211009"]),
+        ("MESH: D006073", ["MSH:D006073"]),
+        ("D1|", ["MSH:D1"]),
+        ("None", [""]),
+        ("NA", [""]),
+        ("n/a", [""]),
+        ("-", [""]),
+        ("MESH:-", [""]),
+        ("MESH:None|D1", ["", "MSH:D1"]),
+        ("Lynch syndrome", ["MSH:Lynch syndrome"]),
     ],
 )
 def test_ids(published, ids):
     assert list(parse_ids(published, "MSH")) == ids
+
+
+@pytest.mark.parametrize(
+    ("concept_id", "form", "known"),
+    [
+        ("MSH:D006073", "MSH:A9+", True),
+        ("MSH:C000598644", "MSH:A9+", True),
+        ("MSH:D6073", "MSH:A9+", False),
+        ("CUI:C0018099", "CUI:A9+", True),
+        ("CUI:C18099", "CUI:A9+", False),
+        ("OMIM:143470", "OMIM:9+", True),
+        ("ICDO:8000/6", "ICDO:9+/9", True),
+        ("SNOMEDCT_US:373282002", "SNOMEDCT_US:9+", True),
+        ("MSH:MESH D1", "MSH:A+ A9", False),
+        ("MSH:Lynch syndrome", "MSH:Aa+ a+", False),
+        ("X:1", "X:9", False),
+    ],
+)
+def test_forms_of_ids(concept_id, form, known):
+    assert (form_of(concept_id), looks_like_id(concept_id)) == (form, known)
+
+
+TEXT = "Gout, type2 hyperkalemia 痛風の患者 Sjo\u0308gren"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "cuts"),
+    [
+        (0, 4, False),
+        (0, 3, True),
+        (1, 4, True),
+        (4, 5, False),
+        (6, 11, False),
+        (6, 10, True),
+        (12, 24, False),
+        (17, 24, True),
+        (25, 27, False),  # no blanks part words there
+        (31, 39, False),
+        (31, 34, True),  # before the accent of its last letter
+        (31, 35, True),
+        (0, len(TEXT), False),
+    ],
+)
+def test_surfaces_inside_words(start, end, cuts):
+    assert cuts_word([(start, end)], TEXT) is cuts
 
 
 @pytest.mark.parametrize(
@@ -97,6 +164,17 @@ def test_blanks_at_the_ends_are_a_listed_repair(pubtator_of, published, used, me
     [repair] = reading.repairs
     assert (repair.doc_id, repair.published, repair.used) == ("1", (tuple(map(int, published.split())),), (used,))
     assert reading.documents[0].annotations[0].spans == (used,)
+
+
+def test_relations_of_four_and_five_columns_are_skipped_with_their_rows(pubtator_of, tmp_path):
+    """CDR's, and BioRED's with a column for the novelty."""
+    relations = "1\tPositive_Correlation\tD001249\tD009765\tNo\n1\tAssociation\tD006073\tD009765\tNovel\n1\tdrug-drug\tD1\tD2\tNovel\n"
+    reading = pubtator_of(PUBTATOR.replace("1\tCID", f"{relations}1\tCID"), ("Disease",))
+    assert [len(d.annotations) for d in reading.documents] == [3, 0]
+    wanted = {"relation Positive_Correlation": [7], "relation Association": [8], "relation drug-drug": [9], "relation CID": [10]}
+    wanted |= {"entity type Chemical": [6], "entity type Modifier": [14]}
+    assert {kind: list(rows) for (kind, file), rows in reading.places.items()} == wanted
+    assert {file for _, file in reading.places} == {str(tmp_path / "corpus.txt")}
 
 
 def test_equal_text_is_no_repair(pubtator_of):
@@ -258,6 +336,87 @@ def test_share_keeps_carriage_returns_of_the_text_and_strips_those_of_the_pipe(s
     assert reading.documents[0].text.count("\r\n") == 2
     assert [a.spans[0] for a in reading.documents[0].annotations] == [(12, 16), (24, 36), (42, 45)]
     assert +reading.handled == {"CRLF line ends": 3, "byte order marks": 1, "texts with CRLF line ends": 1}
+
+
+DOUBLE = "n1.text||Disease_Disorder||C0242379||12||16||30||36\nn1.text||Disease_Disorder||CUI-less||24||36||\nn1.txt||Finding||C1||42||45\n"
+
+
+def test_share_reads_double_bars(share_of, tmp_path):
+    """The layout of SemEval-2014 Task 7 and ShARe/CLEF 2013."""
+    [document] = share_of(DOUBLE).documents
+    assert document.annotations == (
+        Annotation(((12, 16), (30, 36)), "Disease_Disorder", ("CUI:C0242379",)),
+        Annotation(((24, 36),), "Disease_Disorder", ("",)),
+        Annotation(((42, 45),), "Finding", ("CUI:C1",)),
+    )
+    tally = Tally()
+    [document] = share.stream(tmp_path / "notes", "CUI", ("Disease_Disorder",), tally)
+    assert len(document.annotations) == 2 and +tally.skipped == {"entity type Finding": 1}
+
+
+@pytest.mark.parametrize(
+    ("pipe", "what", "row"),
+    [
+        ("n1.text||D||C1||12||16||30\n", "truncated line", 1),
+        ("n1.text||D||C1||12\n", "truncated line", 1),
+        ("n1.text||D||C1||12||x\n", "bad offset", 1),
+        ("n1.text||D||C1||12||99\n", "span outside of text", 1),
+        (DOUBLE + "n1.text|12-16|C1|\n", "truncated line", 4),
+        (PIPE + "n1.text||D||C1||12||16\n", "truncated line", 4),
+    ],
+)
+def test_share_double_bars_name_file_and_row(share_of, pipe, what, row):
+    with pytest.raises(UserError) as caught:
+        share_of(pipe)
+    assert caught.value.what == what
+    assert re.search(rf"n1\.pipe:{row}$", caught.value.where)
+
+
+def crlf_notes(folder: Path, shifted: bool, line_end="\r\n") -> dict[str, list[str]]:
+    """Twelve notes of words between line ends, each word of the last lines a mention; offsets by a count of its own."""
+    folder.mkdir()
+    words = ["asthma", "gout", "colon cancer", "flu", "type 2 diabetes", "hives"]
+    wanted = {}
+    for n in range(12):
+        rows = ["HISTORY:", ""] + [f"{i}. {word} since 19{n}0" for i, word in enumerate(words[: 2 + n % 5])]
+        (folder / f"n{n}.text").write_bytes(line_end.join(rows).encode())
+        width, at, found = (1 if shifted else len(line_end)), 0, []
+        for row, word in zip(rows, ["", "", *words], strict=False):
+            if word:
+                found.append((at + 3, at + 3 + len(word), word))
+            at += len(row) + width
+        (folder / f"n{n}.pipe").write_text("".join(f"n{n}.text|{a}-{b}|C0018099|\n" for a, b, _ in found))
+        wanted[f"n{n}"] = [word for *_, word in found]
+    return wanted
+
+
+@pytest.mark.parametrize("shifted", [True, False])
+def test_share_notes_with_crlf_are_read_by_either_count_of_line_ends(tmp_path, shifted):
+    wanted = crlf_notes(tmp_path / "notes", shifted)
+    settings = {"reader": "share", "kb": "k", "id_prefix": "CUI", "splits": {s: [str(tmp_path / "notes")] for s in ("train", "test")}}
+    mended = readers.read(Corpus(**settings, text="crlf_to_lf"), "train")
+    assert {d.doc_id: [a.surface(d.text) for a in d.annotations] for d in mended.documents} == wanted
+    assert all("\r" not in d.text for d in mended.documents)
+    if not shifted:
+        as_they_are = readers.read(Corpus(**settings), "train")
+        assert {d.doc_id: [a.surface(d.text) for a in d.annotations] for d in as_they_are.documents} == wanted
+        assert COUNTS_LINE_FEEDS not in mended.handled
+        return
+    assert mended.handled[COUNTS_LINE_FEEDS] == 12
+    for policy in ("none", "nfc"):
+        with pytest.raises(UserError, match=r"offsets count other line ends in .*n0.pipe:1: .*crlf_to_lf"):
+            readers.read(Corpus(**settings, text=policy), "train")
+
+
+def test_share_a_word_that_gold_cuts_does_not_change_the_count_of_line_ends(tmp_path):
+    """One of 45 mentions ends inside a word by its annotator's will; the others say how line ends count."""
+    crlf_notes(tmp_path / "notes", False)
+    path = tmp_path / "notes/n3.pipe"
+    first, *rest = path.read_text().splitlines(keepends=True)
+    start, end = map(int, first.split("|")[1].split("-"))
+    path.write_text("".join([f"n3.text|{start}-{end - 1}|C0018099|\n", *rest]))
+    corpus = Corpus(reader="share", kb="k", id_prefix="CUI", splits={s: [str(tmp_path / "notes")] for s in ("train", "test")})
+    assert sum(len(d.annotations) for d in readers.read(corpus, "train").documents) == 45
 
 
 def test_share_wants_a_folder(tmp_path):

@@ -3,6 +3,8 @@
 import gzip
 import re
 import tempfile
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -60,12 +62,31 @@ def documents(draw, form):
         if form == "pubtator":
             text += " " + draw(st.text(ALPHABETS[form], max_size=30))
         wild = form in MODELS
-        found.append(
-            Document(
-                name, text, draw(mentions(text, 1 if form == "pubtator" else 3, NASTY if wild else "aZ_-", "aD1 :.-|+\t" if wild else "aD1 :.-")), "made:1"
-            )
-        )
+        kept = draw(mentions(text, 1 if form == "pubtator" else 3, NASTY if wild else "aZ_-", "aD1 :.-|+,;\t" if wild else "aD1 :.-"))
+        if not wild:
+            kept = tuple(a for a in kept if not any(map(is_list, a.ids)))
+        found.append(Document(name, text, kept, "made:1"))
     return found
+
+
+def refused_by_brat(folder: Path) -> list[str]:
+    """T lines that BRAT would not take. Its rule: the text column is the marked pieces joined by one blank, and no piece holds a line end.
+
+    Read here by Python's own line ends, as BRAT reads the file.
+    """
+    bad = []
+    for path in sorted(folder.rglob("*.ann")):
+        text = path.with_suffix(".txt").read_bytes().decode()
+        for line in path.read_bytes().decode().splitlines():
+            if line.startswith("T"):
+                _, place, surface = line.split("\t", 2)
+                pieces = [tuple(map(int, piece.split(" "))) for piece in place.split(" ", 1)[1].split(";")]
+                marked = [text[start:end] for start, end in pieces]
+                if " ".join(marked) != surface or any(len(piece.splitlines()) != 1 or piece.splitlines() != [piece] for piece in marked):
+                    bad.append(line)
+            elif not line.startswith(("N", "A", "#")):
+                bad.append(line)
+    return bad
 
 
 @st.composite
@@ -85,7 +106,7 @@ def tokenized(draw):
                 n = draw(st.integers(0, 3))
                 if n:
                     last = min(i + n, len(spans)) - 1
-                    annotations.append(of_ids([(spans[i][0], spans[last][1])], draw(st.text("aZ_- ", max_size=4)), draw(ids())))
+                    annotations.append(of_ids([(spans[i][0], spans[last][1])], draw(st.text("aZ_- ", max_size=4)), draw(ids("aD1:.-"))))
                 i += max(n, 1)
         found.append(Document(name, "\n".join(map(" ".join, sentences)), in_order(annotations), "made:1"))
     return found
@@ -102,6 +123,8 @@ def content(found):
 
 
 def check_identity(form: str, found) -> None:
+    if form == "brat":
+        found = [replace(d, annotations=tuple(a for a in d.annotations if not over_line_ends(a.spans, d.text))) for d in found]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")
         written = writing.write(found, form, out)
@@ -123,23 +146,59 @@ def test_reading_back_is_the_identity(form):
     check()
 
 
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(documents("brat"))
+@example([Document("a", "Known coronary artery\ndisease and gout.", (Annotation(((6, 29),), "D", ("MSH:D1",)), Annotation(((34, 38),), "D", ("",))), "made:1")])
+@example([Document("a", "coronary \r\n \u2028artery", (Annotation(((0, 19),), "D", ("",)),), "made:1")])
+def test_brat_takes_every_mention_that_is_written(found):
+    with tempfile.TemporaryDirectory() as folder:
+        writing.write(found, "brat", Path(folder, "out"), "count")
+        assert refused_by_brat(Path(folder, "out")) == []
+        again = read("brat", Path(folder, "out"))
+        assert again.repairs == []
+        assert [len(d.annotations) for d in again.documents] == [len(d.annotations) for d in found]
+
+
+def test_brat_writes_pieces_at_line_ends_and_reads_them_as_one(tmp_path):
+    note = Document("n", "x" * 49 + "\n" + "coronary artery\ndisease", (Annotation(((50, 73),), "D", ("CUI:C0010054",)),), "made:1")
+    writing.write([note], "brat", tmp_path / "out")
+    assert (tmp_path / "out/n.ann").read_text().split("\n")[0] == "T1\tD 50 65;66 73\tcoronary artery disease"
+    assert content(read("brat", tmp_path / "out").documents) == content([note])
+    convert.convert([tmp_path / "out"], "brat", "jsonl", tmp_path / "out.jsonl")
+    assert content(read("jsonl", tmp_path / "out.jsonl").documents) == content([note])
+
+
 @settings(max_examples=200, deadline=None)
 @given(tokenized())
 def test_reading_conll_back_is_the_identity(found):
     check_identity("conll", found)
 
 
+def is_list(concept_id: str) -> bool:
+    """Whether an id looks like several, as `D1 D2`: words with digits."""
+    words = re.sub(r"\s*:\s*", ":", concept_id).split()
+    return len(words) > 1 and all(any(c.isdecimal() for c in w) or w == "-" for w in words) and all(re.fullmatch(r"[\w:./-]+", w) for w in words)
+
+
+def over_line_ends(spans, text) -> bool:
+    """Whether a mention begins or ends with a line end, or has nothing else (but blanks) between two of its pieces."""
+    gaps = [text[a[1] : b[0]] for a, b in pairwise(spans)]
+    ends = [text[s:e][: len(text[s:e]) - len(text[s:e].lstrip())] for s, e in spans] + [text[s:e][len(text[s:e].rstrip()) :] for s, e in spans]
+    return any(not gap.strip() and len(f"a{gap}a".splitlines()) > 1 for gap in gaps) or any(len(f"a{end}a".splitlines()) > 1 for end in ends)
+
+
 def cannot_hold(form: str, document: Document) -> bool:
     """What the docs say a format cannot hold, said once more."""
     text, found = document.text, document.annotations
     column = form != "bioc" and any(re.search("[\t\n\r]|^\ufeff", a.entity_type) for a in found)
-    # An id with | or + becomes two; one with a tab or line end another column.
-    column |= any(re.search("[|+\t\n\r]|^\ufeff", i) for a in found for i in a.ids)
+    # An id with | + , or ; becomes two, as one of codes between blanks does; one with a tab or line end another column.
+    column |= any(re.search("[|+,;\t\n\r]|^\ufeff", i) or is_list(i) for a in found for i in a.ids)
     if form == "pubtator":
         blank = " " not in text
         return column or blank or bool(re.search("[\n\r]", text)) or any(len(a.spans) > 1 or "\t" in a.surface(text) for a in found)
     if form == "brat":
-        return column or text.startswith("\ufeff") or any(not a.entity_type or re.search(r"\s|\ufeff", a.entity_type) for a in found)
+        kinds = any(not a.entity_type or re.search(r"\s|\ufeff", a.entity_type) for a in found)
+        return column or text.startswith("\ufeff") or kinds or any(over_line_ends(a.spans, text) for a in found)
     if form == "bioc":
         control = "[\x00-\x08\x0b\x0c\x0e-\x1f]"
         return column or bool(re.search(control, text)) or any(re.search(control, a.entity_type + "".join(a.ids)) for a in found)
@@ -358,8 +417,14 @@ def test_export_wants_a_corpus(folder, tmp_path):
 
 def test_convert_command(tmp_path, root):
     args = ["convert", str(root / "resources/demo/semeval/test"), "--from", "share", "--out", str(tmp_path / "out.jsonl")]
-    assert CliRunner().invoke(app, [*args, "--to", "jsonl", "--text", "nfc"]).exit_code == 0
+    assert CliRunner().invoke(app, [*args, "--to", "jsonl", "--text", "nfc", "--note-ids", "none"]).exit_code == 0
     demo = read("share", root / "resources/demo/semeval/test", "CUI")
     assert content(read("jsonl", tmp_path / "out.jsonl").documents) == content(demo.documents)
-    for bad in (["--to", "share"], ["--to", "jsonl", "--text", "NFC"], ["--to", "jsonl", "--losses", "maybe"], ["--to", "jsonl", "--from", "x"]):
+    for bad in (
+        ["--to", "share"],
+        ["--to", "jsonl", "--text", "NFC"],
+        ["--to", "jsonl", "--losses", "maybe"],
+        ["--to", "jsonl", "--note-ids", "some"],
+        ["--to", "jsonl", "--from", "x"],
+    ):
         assert isinstance(CliRunner().invoke(app, [*args, *bad]).exception, UserError)

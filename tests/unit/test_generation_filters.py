@@ -338,7 +338,7 @@ def test_a_corpus_made_elsewhere_is_replayed(tmp_path, root, kind, capsys):
     [
         ("a.csv", "cui,output\nC1,x\n", "missing column in"),
         ("a.csv", 'cui,matched_output\nC1,"x\n', "unreadable CSV"),
-        ("a.csv", "cui,matched_output\nC1,x\n,y\n", "a.csv:2"),
+        ("a.csv", "cui,matched_output\nC1,x\n,y\n", "a.csv:3"),
         ("a.jsonl", '{"cui": "C1", "text": "x"}\n[1]\n', "a.jsonl:2"),
         ("a.jsonl", "{", "a.jsonl:1"),
         ("a.txt", "", "unknown format"),

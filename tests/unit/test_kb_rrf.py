@@ -392,6 +392,69 @@ def test_broken_row_is_named_exactly(small, row, change, message):
     assert "Go" not in str(error.value).replace(str(small), "")  # the text of a licensed row is not shown
 
 
+@pytest.mark.parametrize("number", ["9" * 10, "9" * 5000, "\u0663", "-1", "1.5", "", "x"])
+def test_a_rank_that_is_no_number_is_named(small, number):
+    release(small, MRRANK=[["0001", "MSH", "MH", "N"], [number, "MSH", "ET", "N"]])
+    with pytest.raises(UserError, match=r"wrong rank in .*MRRANK\.RRF:2: RANK is not a number"):
+        read(small)
+
+
+@pytest.mark.parametrize("number", ["9" * 19, "9" * 5000, "two", "\u0663", "-3"])
+def test_a_number_of_rows_that_is_none_is_named(small, number):
+    release(small, MRFILES=[["X.RRF", "", "", "1", "x", "1"], ["MRSTY.RRF", "", rrf.FORMATS["MRSTY"], "6", number, "1"]])
+    with pytest.raises(UserError, match=r"wrong number of rows in .*MRFILES\.RRF:2: RWS"):
+        read(small)
+
+
+@pytest.mark.parametrize(("name", "column"), [("MRDEF", "DEF"), ("MRCONSO", "STR")])
+def test_a_row_too_long_is_named(small, name, column):
+    """DuckDB takes rows of two million bytes; its own message has no row, and shows the text."""
+    long = "z" * 2_100_000
+    rows = {"MRDEF": ["C0000002", "A1", "AT1", "", "MSH", long, "N", ""], "MRCONSO": atom("C0000002", long, aui="A7")}
+    with open(small / f"{name}.RRF", "a") as handle:
+        handle.write("|".join(rows[name]) + "|\n")
+    number = len((small / f"{name}.RRF").read_text().splitlines())
+    with pytest.raises(UserError, match=rf"row too long in .*{name}\.RRF:{number}: .*{column} alone 2,100,000") as error:
+        read(small)
+    assert "zzz" not in str(error.value)
+
+
+@pytest.mark.parametrize("cui", ["C000001", "C00000012", "X0000001", "c0000001", "", "C000000\u0661"])
+def test_rows_left_out_for_a_bad_cui_are_counted_by_that_name(small, cui, capsys):
+    """In each file: as many as were put in, with the row of the first; no other count has them."""
+    plain = read(small).funnel["drops"]
+    with open(small / "MRCONSO.RRF", "a") as handle:
+        handle.write("".join("|".join(atom(cui, name)) + "|\n" for name in ("Gout", "Podagra")))
+    with open(small / "MRSTY.RRF", "a") as handle:
+        handle.write("|".join(sty("C0000009", "T121")) + "|\n")
+    definitions = [[c, "A1", f"AT{i}", "", "MSH", "x", "N", ""] for i, c in enumerate(["C0000001", "C0000003", cui])]
+    moved = [["C0000011", "", "SY", "", "", "C0000001", ""], [cui, "", "SY", "", "", "C0000077", ""], ["C0000012", "", "RO", "", "", "C0000088", ""]]
+    release(small, MRDEF=definitions, MRCUI=moved)
+    funnel = read(small).funnel
+    assert funnel["drops"]["MRCONSO"] == {**plain["MRCONSO"], "bad CUI": 2}
+    assert funnel["drops"]["MRDEF"] == {"other concept": 1, "bad CUI": 1, "same text and source": 0, "definitions": 1}
+    assert funnel["drops"]["MRCUI"] == {
+        "CUI still current": 0,
+        "leads to no selected concept": 1,
+        "bad CUI": 1,
+        "merged or related": 1,
+        "deleted": 0,
+        "repeated, or a synonym preferred": 0,
+    }
+    first = {"MRCONSO": 5, "MRDEF": 3, "MRCUI": 2}
+    assert funnel["bad_cuis"] == {name: {"rows": 1 + (name == "MRCONSO"), "first": row} for name, row in first.items()}
+    said = capsys.readouterr().err
+    assert all(f"bad CUI in {small / name}.RRF:{row}:" in said for name, row in first.items())
+
+
+def test_a_concept_with_a_bad_cui_and_no_name_stops_with_its_row(small, capsys):
+    with open(small / "MRSTY.RRF", "a") as handle:
+        handle.write("|".join(sty("C000008", "T047")) + "|\n")
+    with pytest.raises(UserError, match=r"bad CUI in .*MRSTY\.RRF:4"):
+        read(small, inconsistent="error")
+    assert read(small).funnel["drops"]["MRSTY"] == {"concepts": 3, "concepts without a name": 1, "bad CUI": 1}
+
+
 def test_errors_that_cancel_out_are_found(small):
     edit(small / "MRCONSO.RRF", 2, lambda line: line + b"|")
     edit(small / "MRCONSO.RRF", 3, lambda line: line.replace(b"|Gout|", b"Gout|"))

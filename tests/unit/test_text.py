@@ -1,5 +1,6 @@
 """Sentences, words and surface forms keep exact offsets."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentionforge import text as units
 from mentionforge.corpora import pubtator
 from mentionforge.text import normalize_surface, sentences, words
 
@@ -82,3 +84,31 @@ def test_normalized_surfaces() -> None:
     assert normalize_surface("type 1") != normalize_surface("type 2")
     assert normalize_surface("non-small") == normalize_surface("non small")
     assert normalize_surface("--") == "--"
+
+
+@pytest.mark.parametrize(("window", "margin"), [(20_000, 2_000), (3_000, 300)])
+def test_sentences_of_long_texts_are_right_across_the_cuts(root, monkeypatch, window, margin):
+    """A text in one line that spaCy could take at once is split the same in overlapping windows."""
+    lines = (root / "resources/demo/bc5cdr/train.txt").read_text(encoding="utf-8").split("\n")
+    long = " ".join(line.split("|", 2)[2] for line in lines if re.match(r"\d+\|[ta]\|", line))[:60_000]
+    whole = next(units.sentences([long]))
+    assert len(whole) > 200
+    monkeypatch.setattr(units, "MAX_BLOCK", 10_000)
+    monkeypatch.setattr(units, "_WINDOW", window)
+    monkeypatch.setattr(units, "_MARGIN", margin)
+    assert list(units.sentences(["Short. Text.", long, f"One.\n\n{long}"])) == [
+        next(units.sentences(["Short. Text."])),
+        whole,
+        [(0, 4), *((start + 6, end + 6) for start, end in whole)],
+    ]
+
+
+@pytest.mark.parametrize("piece", ["He has gout. ", "gout ", "\t \n"])
+def test_a_text_of_more_than_a_million_characters_is_split(piece):
+    long = piece * (1_100_000 // len(piece))
+    found = next(units.sentences([long]))
+    assert all(a[1] <= b[0] for a, b in pairwise(found))
+    covered = sum(len(long[start:end].split()) for start, end in found)
+    assert covered == len(long.split())
+    if piece.startswith("He"):
+        assert len(found) == len(long) // len(piece) and {long[start:end] for start, end in found} == {"He has gout."}

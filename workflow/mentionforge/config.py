@@ -256,7 +256,12 @@ class Corpus(Entry):
     entity_types: tuple[str, ...] = Field((), description="Entity types that count as diseases; empty: all.")
     id_prefix: str = Field("MSH", description="Vocabulary of ids without a prefix: MSH, OMIM, or CUI; with the reader medmentions CUI by default.")
     text: Literal["none", "nfc", "crlf_to_lf"] = Field(
-        "none", description="Text as published, in Unicode's composed form (NFC), or with LF for CRLF; offsets move with it, and what changes is counted."
+        "none",
+        description="Text as published, in Unicode's composed form (NFC), or with LF for CRLF; offsets move with it, and what changes is counted. With crlf_to_lf, offsets of share and brat may count CRLF as one character.",
+    )
+    note_ids: Literal["auto", "all", "none"] = Field(
+        "auto",
+        description="Concept ids in BRAT's AnnotatorNotes, for mentions without N lines. auto: notes that hold nothing but ids of id_prefix' form, or with a known prefix. all: every such note. none: no note.",
     )
     composite: Literal["any", "all", "split"] = Field(
         "any",

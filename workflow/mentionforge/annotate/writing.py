@@ -17,7 +17,7 @@ from typing import Any
 
 from mentionforge.annotate.pipeline import Mention
 from mentionforge.corpora import writing
-from mentionforge.corpora.published import LINE_ENDS, Document, of_ids
+from mentionforge.corpora.published import LINE_ENDS, Document, of_ids, without_line_ends
 from mentionforge.provenance import digest
 
 TYPE = "Disease"
@@ -190,16 +190,18 @@ def _brat(records: Iterable[Record], out: Path) -> Mapping[str, int]:
             path = folder / place
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(r["text"], encoding="utf-8", newline="")
-            path.with_suffix(".ann").write_text("".join(_ann(r["mentions"])), encoding="utf-8", newline="")
+            path.with_suffix(".ann").write_text("".join(_ann(r["mentions"], r["text"])), encoding="utf-8", newline="")
     return {}
 
 
-def _ann(mentions: Iterable[Record]) -> Iterator[str]:
-    """A T line per mention; its concept as N, flags as A, and scores and further concepts as a note."""
+def _ann(mentions: Iterable[Record], text: str) -> Iterator[str]:
+    """A T line per mention, in pieces where it crosses a line end; its concept as N, flags as A, and scores and further concepts as a note."""
     references = flags = 0
     for i, m in enumerate(mentions, 1):
         [span] = m["spans"]
-        yield f"T{i}\t{TYPE} {span['start']} {span['end']}\t{m['surface'].translate(_BLANKS)}\n"
+        spans = without_line_ends([(span["start"], span["end"])], text)  # BRAT takes no marked text with a line end in it
+        pieces, surface = ";".join(f"{start} {end}" for start, end in spans), " ".join(text[start:end] for start, end in spans)
+        yield f"T{i}\t{TYPE} {pieces}\t{surface}\n"
         for concept_id in m["concept_ids"]:
             references += 1
             yield f"N{references}\tReference T{i} {concept_id.replace('CUI:', 'UMLS:')}\t{(m['name'] or m['surface']).translate(_BLANKS)}\n"

@@ -1,8 +1,11 @@
 """BRAT standoff: a folder with NAME.txt and NAME.ann for every document.
 
 `T1<TAB>Type start end;start end<TAB>text` is a mention, `N1<TAB>Reference T1 SOURCE:CODE<TAB>name` its concept; several N lines make it
-composite, as do ids joined by `|` or `+`. Relations, events, attributes, modifications, equivalences and notes are skipped and counted by kind.
-Texts are kept to the last character, carriage returns included, because offsets count them.
+composite, as do ids joined by `|` or `+`. A mention without N lines may have its ids in a note, `#1<TAB>AnnotatorNotes T1<TAB>C0011849`, as in
+QUAERO, Mantra and CANTEMIST (`Options.note_ids`). Relations, events, attributes, modifications, equivalences and other notes are skipped and
+counted by kind. BRAT marks a mention over a line end in pieces with nothing but the line end between them: those are one piece.
+Texts are kept to the last character, carriage returns included, because offsets count them. BRAT itself may have counted CRLF as one character:
+where the marked texts say so, the text policy `crlf_to_lf` reads the note that way, and any other one stops.
 """
 
 from __future__ import annotations
@@ -12,18 +15,41 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mentionforge.corpora.folders import paired
-from mentionforge.corpora.published import Annotation, Document, Tally, annotation, check_pieces, check_surface, in_order, is_kept, lines, parse_offset
+from mentionforge.corpora.folders import COUNTS_LINE_FEEDS, counts_line_feeds, paired
+from mentionforge.corpora.published import (
+    AS_PUBLISHED,
+    FORMS,
+    Document,
+    Options,
+    Tally,
+    annotation,
+    check_pieces,
+    check_surface,
+    in_order,
+    is_kept,
+    joined_at_line_ends,
+    lines,
+    looks_like_id,
+    parse_ids,
+    parse_offset,
+    same_but_for_blanks,
+)
 from mentionforge.errors import UserError
 
 CONFIGURATION = ("annotation.conf", "visual.conf", "tools.conf", "kb_shortcuts.conf", "README", "README.md", "LICENSE")
 """What may lie beside the documents."""
 
 OTHERS = {"R": "relation", "E": "event", "A": "attribute", "M": "modification", "*": "equivalence", "#": "note"}
+READ_NOTES = "notes read as concept ids"
+OTHER_NOTES = "notes that look like concept ids, but not of id_prefix: not read (see id_prefix and note_ids)"
 _FIX = "the file may be cut off; fetch it again or correct the line"
 
 
-def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Iterator[Document]:
+Marked = tuple[str, list[tuple[int, int]], str, str]
+"""Type, pieces, text and place of a T line."""
+
+
+def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
     """The documents of a folder one by one, in the order of their names.
 
     Args:
@@ -31,26 +57,33 @@ def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tal
         id_prefix: Vocabulary of ids without a prefix.
         entity_types: Types kept; empty: all. Mentions of other types are skipped and counted.
         tally: Where to count.
+        options: `text` and `note_ids` are looked at.
 
     Raises:
         UserError: With file and row: not UTF-8, a text without annotations or the reverse, a line of no known form, a truncated line, an id
-            given twice, a concept of no mention, a span outside of the text, or one whose text is not the mention.
+            given twice, a concept of no mention, a span outside of the text, one whose text is not the mention, or offsets that count CRLF as one
+            character without the text policy for it.
     """
     for doc_id, text, text_path, ann_path in paired(path, (".txt",), ".ann", tally, CONFIGURATION):
-        yield Document(doc_id, text, _annotations(doc_id, text, ann_path, id_prefix, entity_types, tally), str(text_path))
+        yield _document(doc_id, text, text_path, ann_path, id_prefix, entity_types, tally, options)
 
 
-def _annotations(doc_id: str, text: str, path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> tuple[Annotation, ...]:
-    mentions: dict[str, tuple[str, list[tuple[int, int]], str, str]] = {}  # T id: type, spans, text, where
+def _document(doc_id: str, text: str, text_path: Path, path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options) -> Document:
+    mentions: dict[str, Marked] = {}  # by T id
     concepts: dict[str, list[str]] = defaultdict(list)
     targets: dict[str, tuple[str, str]] = {}  # N id: T id, where
+    notes: list[tuple[str, str, str]] = []  # T id, content, where
     for row, line in lines(path, tally.handled):
         where = f"{path}:{row}"
         key, *fields = line.split("\t", 2)
         if other := OTHERS.get(key[:1]):
             if not fields:
                 raise UserError("truncated line", where, f"{other} without a tab", _FIX)
-            tally.skipped[other] += 1
+            kind, _, target = fields[0].partition(" ")
+            if other == "note" and kind == "AnnotatorNotes" and len(fields) == 2:
+                notes.append((target, fields[1], where))
+            else:
+                tally.skip(other, where)
         elif re.fullmatch(r"T\S+", key):
             if len(fields) != 2:
                 raise UserError("truncated line", where, f"{len(fields) + 1} columns, not 3", _FIX)
@@ -70,15 +103,57 @@ def _annotations(doc_id: str, text: str, path: Path, id_prefix: str, entity_type
     for target, where in targets.values():
         if target not in mentions:
             raise UserError("concept of no mention", where, f"{target} is not in the file", _FIX)
+    _read_notes(notes, mentions, concepts, id_prefix, options, tally)
+    text = _counted_text(text, mentions, options, tally)
     found = []
     for key, (entity_type, published, mention, where) in mentions.items():
         if not is_kept(entity_type, entity_types):
-            tally.skipped[f"entity type {entity_type}"] += 1
+            tally.skip(f"entity type {entity_type}", where)
             continue
-        spans = check_pieces(doc_id, published, text, where, tally)
+        pieces = check_pieces(doc_id, published, text, where, tally)
         check_surface(doc_id, tuple(published), text, mention, where, tally)
+        spans = joined_at_line_ends(pieces, text)
+        if len(spans) < len(pieces):
+            tally.handled["mentions over a line end, marked in pieces: joined"] += 1
         found.append(annotation(spans, entity_type, "|".join(concepts[key]), id_prefix))
-    return in_order(found)
+    return Document(doc_id, text, in_order(found), str(text_path))
+
+
+def _read_notes(
+    notes: list[tuple[str, str, str]], mentions: dict[str, Marked], concepts: dict[str, list[str]], id_prefix: str, options: Options, tally: Tally
+) -> None:
+    """Add the ids that notes hold to the concepts of mentions without N lines; other notes are skipped and counted."""
+    referenced = set(concepts)
+    for target, content, where in notes:
+        ids = parse_ids(content, id_prefix)
+        known = all(not i or looks_like_id(i) for i in ids)
+        wanted = options.note_ids == "all" or (options.note_ids == "auto" and known and any(ids))
+        if target in mentions and target not in referenced and wanted:
+            concepts[target].append(content)
+            tally.handled[READ_NOTES] += 1
+            continue
+        tally.skip(OTHERS["#"], where)
+        code = content.strip().upper()
+        if target in mentions and target not in referenced and options.note_ids == "auto" and any(form.fullmatch(code) for form in FORMS.values()):
+            tally.handled[OTHER_NOTES] += 1
+
+
+def _counted_text(text: str, mentions: dict[str, Marked], options: Options, tally: Tally) -> str:
+    """The text that the offsets count: as it is, or with CRLF as one character, if that alone makes all marked texts right."""
+    if "\r\n" not in text:
+        return text
+    wrong = [where for _, spans, mention, where in mentions.values() if not _is_marked(text, spans, mention)]
+    shorter = text.replace("\r\n", "\n")
+    if not wrong or not all(_is_marked(shorter, spans, mention) for _, spans, mention, _ in mentions.values()):
+        return text
+    if options.text != "crlf_to_lf":
+        raise counts_line_feeds(wrong[0])
+    tally.handled[COUNTS_LINE_FEEDS] += 1
+    return shorter
+
+
+def _is_marked(text: str, spans: list[tuple[int, int]], mention: str) -> bool:
+    return all(start < end <= len(text) for start, end in spans) and same_but_for_blanks(mention, " ".join(text[start:end] for start, end in spans))
 
 
 def _type_and_spans(column: str, where: str) -> tuple[str, list[tuple[int, int]]]:

@@ -20,9 +20,12 @@ from typing import Any
 from mentionforge import abbreviations, provenance, tables, text
 from mentionforge.config import Corpus, read_spec
 from mentionforge.corpora import duplicates, readers
+from mentionforge.corpora.bioc import COUNTS_FROM_PART
+from mentionforge.corpora.brat import OTHER_NOTES, READ_NOTES
 from mentionforge.corpora.buckets import Buckets
 from mentionforge.corpora.concepts import ConceptMap, Mapped, read_id_map
-from mentionforge.corpora.published import Document, Tally
+from mentionforge.corpora.folders import COUNTS_LINE_FEEDS
+from mentionforge.corpora.published import Checked, Document, Tally, looks_like_id
 from mentionforge.corpora.stats import UNMAPPED_COLUMNS, Gold, Stats
 from mentionforge.errors import UserError
 from mentionforge.progress import say, track
@@ -34,7 +37,19 @@ _BATCH = 100
 _RANGE = 10_000
 """Documents that are sorted in memory at a time."""
 
-_POLICIES = ("reader", "entity_types", "id_prefix", "text", "composite", "discontinuous", "ambiguity", "duplicates", "near_duplicates", "abbreviations")
+_POLICIES = (
+    "reader",
+    "entity_types",
+    "id_prefix",
+    "text",
+    "note_ids",
+    "composite",
+    "discontinuous",
+    "ambiguity",
+    "duplicates",
+    "near_duplicates",
+    "abbreviations",
+)
 
 
 @dataclass
@@ -46,10 +61,17 @@ class Scanned:
     documents: dict[str, list[str]] = field(default_factory=dict)
     dropped: set[tuple[str, int]] = field(default_factory=set)
     duplicates: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+
+
+SKIPPED_COLUMNS = ("split", "kind", "records", "file", "rows")
+"""Columns of skipped.csv: what a reader left out, by kind and file, and its rows there, as `3 7-9`; no rows: all of the file."""
 
 
 def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
-    """Read a corpus, map its ids to CUIs, assign buckets, and write its two tables, split.csv, unmapped.csv, duplicates.csv and stats.json.
+    """Read a corpus, map its ids to CUIs, assign buckets, and write its tables and counts.
+
+    Those are documents.parquet, mentions.parquet, split.csv, unmapped.csv, duplicates.csv, skipped.csv and stats.json.
 
     Args:
         spec: Settings of the corpus, as the workflow writes them.
@@ -72,7 +94,8 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
     n = sum(map(len, scanned.documents.values()))
     say(f"{name}: {n:,} documents read and compared in {time.monotonic() - begun:.1f} s")
     replaced = read_id_map(Path(settings.id_map), settings.id_prefix) if settings.id_map else {}
-    ids = Ids(ConceptMap.load(kb, settings.ambiguity), replaced)
+    concepts = ConceptMap.load(kb, settings.ambiguity)
+    ids = Ids(concepts, replaced)
     stats, buckets = Stats(ids), Buckets()
     inputs = {"spec": spec, "kb.names": kb / "names.parquet", "kb.xrefs": kb / "xrefs.parquet", "kb.retired": kb / "retired.parquet"}
     inputs |= {role: Path(path) for role, path in settings.paths().items()}
@@ -105,6 +128,12 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
     finally:
         document_table.discard()
         mention_table.discard()
+    odd = Checked()
+    for concept_id, n in stats.mentions_of():
+        if concept_id and not ids[concept_id].cuis and not looks_like_id(concept_id) and not concepts.names(concept_id):
+            odd.add_id(concept_id, n)
+    for line in odd.told():
+        say(f"{name}: {line}")
     counts = {
         "corpus": name,
         "kb": settings.kb,
@@ -112,6 +141,7 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
         "provenance": stamp,
         "read": scanned.read,
         "repairs": scanned.repairs,
+        "ids_of_no_known_form": {form: {"mentions": n, "example": example} for form, (n, example) in sorted(odd.forms.items())},
         "dropped": {"duplicate_documents": sorted(row["doc_id"] for row in scanned.duplicates if row["action"] == "dropped"), "duplicate_mentions": removed},
         "duplicates": duplicates.counted(scanned.duplicates),
         "rows_added_by_composite_split": {split: added[split] for split in scanned.documents},
@@ -122,6 +152,7 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
     duplicates.write_csv(out / "split.csv", ("doc_id", "split"), sorted(_split_rows(scanned), key=lambda row: (row["doc_id"], row["split"])))
     duplicates.write_csv(out / "duplicates.csv", duplicates.COLUMNS, scanned.duplicates)
     duplicates.write_csv(out / "unmapped.csv", UNMAPPED_COLUMNS, stats.unmapped_rows(bool(settings.licensed)))
+    duplicates.write_csv(out / "skipped.csv", SKIPPED_COLUMNS, scanned.skipped)
     _write_json(out / "stats.json", counts)
     mentions, took = sum(s["mentions"] for s in counts["splits"].values()), time.monotonic() - begun
     say(f"{name}: {n:,} documents, {mentions:,} mentions, written in {took:.1f} s, of which splitting into sentences took {split_in[0]:.1f} s")
@@ -140,12 +171,13 @@ def scan(settings: Corpus, name: str) -> Scanned:
     mentions: dict[tuple[str, int], int] = {}
     ids: dict[str, list[str]] = {}
     for split in settings.split_names:
-        tally, counts = Tally(), Counter[str]()
+        tally, counts, checked = Tally(), Counter[str](), Checked()
         ids[split] = []
         for number, document in enumerate(readers.stream(settings, split, tally)):
             guard.see(document, split, number)
             ids[split].append(document.doc_id)
             counts.update(documents=1, mentions=len(document.annotations))
+            checked.add(document)
             for a in document.annotations:
                 counts["mentions_without_id"] += not any(a.ids)
                 counts["composite"] += a.composite
@@ -158,7 +190,10 @@ def scan(settings: Corpus, name: str) -> Scanned:
             asked = f"entity types asked for: {', '.join(settings.entity_types) or 'all'}"
             raise UserError("split without mentions", where, asked, "correct entity_types or the path")
         found.read[split] = {key: counts[key] for key in ("documents", "mentions", "mentions_without_id", "composite")}
-        found.read[split] |= {"skipped": dict(+tally.skipped), "handled": dict(+tally.handled)}
+        found.read[split] |= {"skipped": dict(+tally.skipped), "handled": dict(+tally.handled), "surfaces_inside_words": checked.inside_words}
+        found.skipped += skipped_rows(split, tally)
+        for line in (*checked.told(f" of {split}"), *(f"{kind}: {n:,} ({split})" for kind, n in sorted((+tally.handled).items()) if kind in TOLD)):
+            say(f"{name}: {line}")
         found.repairs += [{"split": split, **asdict(repair)} for repair in tally.repairs]
     if unknown := sorted(set(settings.entity_types) - types):
         raise UserError("unknown entity type", f"config: corpora.{name}.entity_types", f"{unknown[0]} never occurs", f"those kept: {', '.join(sorted(types))}")
@@ -172,6 +207,29 @@ def scan(settings: Corpus, name: str) -> Scanned:
     for line in duplicates.told(guard.rows):
         say(f"{name}: {line}")
     return found
+
+
+TOLD = (COUNTS_LINE_FEEDS, COUNTS_FROM_PART, READ_NOTES, OTHER_NOTES)
+"""What readers handle in a way that the log should tell, because another way is possible."""
+
+
+def skipped_rows(split: str, tally: Tally) -> list[dict[str, Any]]:
+    """Rows of skipped.csv."""
+    return [
+        {"split": split, "kind": kind, "records": tally.skipped[kind] if not any(rows) else len(rows), "file": file, "rows": ranges(rows)}
+        for (kind, file), rows in sorted(tally.places.items())
+    ]
+
+
+def ranges(rows: Iterable[int]) -> str:
+    """Row numbers in rising order, neighbours as FIRST-LAST; 0 stands for no row."""
+    found: list[list[int]] = []
+    for row in sorted(set(rows) - {0}):
+        if found and row == found[-1][1] + 1:
+            found[-1][1] = row
+        else:
+            found.append([row, row])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
 
 
 class Ids(dict[str, Mapped]):

@@ -17,6 +17,7 @@ from mentionforge import tables
 from mentionforge.config import NearDuplicates
 from mentionforge.corpora.concepts import REASONS
 from mentionforge.corpora.duplicates import NearIndex, Place, write_csv
+from mentionforge.corpora.published import SUSPICIOUS
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.text import normalize_surface
@@ -159,6 +160,14 @@ def card(folder: Path, kb: Path, content: Mapping[str, Content], overlap: Sequen
     lines += ["", "## Words of a mention", ""]
     lines += _table(splits, [(words, [of_split[s]["words"][words] for s in splits]) for words in of_split[splits[0]]["words"]])
     lines += _table(splits, [("mean", [of_split[s]["mean_words"] for s in splits])])[2:]
+    lines += ["", "## Offsets", ""]
+    read = stats.get("read", {})  # a folder written by an earlier version has no such counts
+    inside = {s: read.get(s, {}).get("surfaces_inside_words", 0) for s in splits}
+    lines += _table(splits, [("surfaces that begin or end inside a word", [inside[s] for s in splits])])
+    for s in splits:
+        if inside[s] > SUSPICIOUS * (n := read.get(s, {}).get("mentions", 0)):
+            share = f"{inside[s]:,} of {n:,} surfaces of {s} ({inside[s] / n:.1%})"
+            lines += ["", f"**Warning:** {share} begin or end inside a word. The offsets may count other characters than the text has."]
     lines += ["", "## Mapping and ambiguity", ""]
     ambiguous = [("mentions with a CUI", [of_split[s]["mapped"] for s in splits])]
     ambiguous += [
@@ -168,6 +177,9 @@ def card(folder: Path, kb: Path, content: Mapping[str, Content], overlap: Sequen
     ambiguous += [("distinct surfaces of several concepts", [sum(len(c) > 1 for c in _meanings(content[s]).values()) for s in splits])]
     ambiguous += [("mentions with such a surface", [_of_ambiguous_surfaces(content[s]) for s in splits])]
     lines += _table(splits, ambiguous)
+    if odd := stats.get("ids_of_no_known_form"):
+        lines += ["", "Ids that look like those of no known vocabulary, by form (9: digits, A and a: letters):", ""]
+        lines += [f"- `{form}`: {found['mentions']:,} mentions" for form, found in sorted(odd.items(), key=lambda item: (-item[1]["mentions"], item[0]))]
     lines += ["", "## Overlap with the knowledge base", ""]
     named = [("CUIs with a name in it", [len(content[s].cuis & names.keys()) for s in splits])]
     named += [("mentions whose surface is a name of their concept", [sum(any(x in names[c] for c in cuis) for x, cuis in content[s].mentions) for s in splits])]

@@ -35,6 +35,7 @@ def convert(
     id_prefix: str = typer.Option("", help="Vocabulary of ids without a prefix; default: MSH, or CUI for medmentions and share."),
     entity_type: list[str] = typer.Option([], help="Entity type to keep; may be given several times. Default: all."),
     text: str = typer.Option("none", help="Text policy: none, nfc or crlf_to_lf."),
+    note_ids: str = typer.Option("auto", help="Concept ids in BRAT's notes: auto (notes of nothing but ids), all or none."),
     losses: str = _LOSSES,
 ) -> None:
     """Convert annotated text from one format to another, and say what was skipped, repaired and lost."""
@@ -42,7 +43,8 @@ def convert(
 
     _check_choice("--text", text, ("none", "nfc", "crlf_to_lf"))
     _check_choice("--losses", losses, ("error", "count"))
-    run(sources, reader, form, out, id_prefix, entity_type, text, losses)  # type: ignore[arg-type]
+    _check_choice("--note-ids", note_ids, ("auto", "all", "none"))
+    run(sources, reader, form, out, id_prefix, entity_type, text, losses, note_ids)  # type: ignore[arg-type]
 
 
 @app.command("export")

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from mentionforge import tables
-from mentionforge.corpora.published import parse_ids
+from mentionforge.corpora.published import FORMS, parse_ids
 from mentionforge.errors import UserError
 from mentionforge.text import normalize_surface
 
@@ -127,6 +127,11 @@ class ConceptMap:
             rows(retired, "retired", "relation", "cui"),  # type: ignore[arg-type]
             rows(names, "cui", "name", "source", "term_type", "preferred") if ambiguity == "kb_preferred" else None,  # type: ignore[arg-type]
         )
+
+    def names(self, concept_id: str) -> bool:
+        """Whether the knowledge base has codes of the id's vocabulary, and no form of them is known: then the id may be one of them."""
+        vocabulary = concept_id.partition(":")[0]
+        return ALIASES.get(vocabulary, vocabulary) in self._sources and vocabulary not in FORMS
 
     def __call__(self, concept_id: str) -> Mapped:
         """All CUIs of an id, or the preferred one; an empty id has none."""

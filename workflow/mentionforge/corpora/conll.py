@@ -1,7 +1,7 @@
 """CoNLL files: one token per line with its IOB2 tag, a blank line after each sentence.
 
 Columns are separated by tabs (blanks, in a line without a tab): `token tag`, `token tag ids`, or CoNLL-2003's `token pos chunk tag`. The third of
-three columns holds the mention's concept ids on its B line. The format has no offsets, so the text is rebuilt: tokens joined by one blank,
+three columns holds the mention's concept ids on its B line. Tags without a type (`B`, `I`, as in BioBERT's files) are of the type Entity. The format has no offsets, so the text is rebuilt: tokens joined by one blank,
 sentences by one line end. `-DOCSTART-` begins a document; `-DOCSTART-<TAB>ID` names it. In a file without, each sentence is a document, FILE.N.
 """
 
@@ -11,11 +11,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mentionforge.corpora.published import Annotation, Document, Tally, all_lines, annotation, in_order, is_kept
+from mentionforge.corpora.published import AS_PUBLISHED, Annotation, Document, Options, Tally, all_lines, annotation, in_order, is_kept
 from mentionforge.errors import UserError
 
 DOCSTART = "-DOCSTART-"
 NO_IDS = ("", "_")
+UNTYPED = "Entity"
+"""Type of mentions whose tags have none."""
+
 _FIX = "the file may be cut off; fetch it again or correct the line"
 
 
@@ -33,7 +36,7 @@ class _Open:
     mention: tuple[str, str, int, int, str] | None = None  # type, ids, start, end, where
 
 
-def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Iterator[Document]:
+def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
     """The documents of a CoNLL file one by one.
 
     Args:
@@ -41,6 +44,7 @@ def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tal
         id_prefix: Vocabulary of ids without a prefix.
         entity_types: Types kept; empty: all. Mentions of other types are skipped and counted.
         tally: Where to count; an I tag that begins a mention is taken for a B and counted.
+        options: Nothing of it concerns this format.
 
     Raises:
         UserError: With file and row: not UTF-8, a line of no known form, a tag that is not IOB2, a document without tokens before the next,
@@ -93,11 +97,15 @@ def _token(current: _Open, columns: list[str], where: str, id_prefix: str, entit
         raise UserError("truncated line" if len(columns) < 2 else "overlong line", where, f"{len(columns)} columns, not 2, 3 or 4", _FIX)
     token, tag = columns[0], columns[3] if len(columns) == 4 else columns[1]
     ids = columns[2] if len(columns) == 3 else ""
+    if tag in ("B", "I"):
+        if tag == "B":
+            tally.handled[f"mentions whose tags have no type: taken for {UNTYPED}"] += 1
+        tag = f"{tag}-{UNTYPED}"
     kind, _, entity_type = tag.partition("-")
     if not token.strip() or " " in token:
         raise UserError("bad token", where, "a token is not blank and has no blank", "correct the line")
     if not (tag == "O" or (kind in ("B", "I") and tag[1:2] == "-")):
-        raise UserError("tag that is not IOB2", where, "a tag is O, B-TYPE or I-TYPE", "convert the tags (of IOBES, IO, …) to IOB2")
+        raise UserError("tag that is not IOB2", where, "a tag is O, B-TYPE or I-TYPE, or B and I alone", "convert the tags (of IOBES, IO, …) to IOB2")
     start = current.length + 1 if current.sentence else current.length
     end = start + len(token)
     current.sentence.append(token)
@@ -121,12 +129,12 @@ def _token(current: _Open, columns: list[str], where: str, id_prefix: str, entit
 def _end_mention(current: _Open, id_prefix: str, entity_types: Collection[str], tally: Tally) -> None:
     if current.mention is None:
         return
-    entity_type, ids, start, end, _ = current.mention
+    entity_type, ids, start, end, where = current.mention
     current.mention = None
     if is_kept(entity_type, entity_types):
         current.annotations.append(annotation(((start, end),), entity_type, "" if ids in NO_IDS else ids, id_prefix))
     else:
-        tally.skipped[f"entity type {entity_type}"] += 1
+        tally.skip(f"entity type {entity_type}", where)
 
 
 def _end_sentence(current: _Open, id_prefix: str, entity_types: Collection[str], tally: Tally) -> None:

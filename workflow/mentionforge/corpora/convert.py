@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 from mentionforge import tables
-from mentionforge.corpora.published import Document, Tally, in_order, of_ids
+from mentionforge.corpora.published import Checked, Document, NoteIds, Options, Tally, in_order, looks_like_id, of_ids
 from mentionforge.corpora.readers import READERS
 from mentionforge.corpora.texts import normalized
 from mentionforge.corpora.writing import ENDINGS, Policy, Written, write
@@ -31,6 +31,7 @@ def convert(
     entity_types: Sequence[str] = (),
     text: str = "none",
     policy: Policy = "error",
+    note_ids: NoteIds = "auto",
 ) -> tuple[Written, Tally]:
     """Write what a reader reads in another format.
 
@@ -43,6 +44,7 @@ def convert(
         entity_types: Types kept; empty: all.
         text: Text policy, as in config.Corpus.text.
         policy: What to do about what the format cannot hold.
+        note_ids: Which of BRAT's notes are concept ids, as in config.Corpus.note_ids.
 
     Raises:
         UserError: Whatever the reader and the writer raise.
@@ -51,9 +53,24 @@ def convert(
         raise UserError("unknown format", reader, "", f"one of {', '.join(sorted(READERS))}")
     tally = Tally()
     prefix = id_prefix or ("CUI" if reader in ("medmentions", "share") else "MSH")
-    documents = (normalized(d, text, tally) for source in sources for d in READERS[reader](source, prefix, entity_types, tally))
-    written = write(documents, form, out, policy)
-    say(f"read: {_counts(tally.skipped, 'skipped')}; {_counts(tally.handled, 'handled')}; {_counts(Counter(r.reason for r in tally.repairs), 'repaired')}")
+    checked = Checked()
+
+    def documents() -> Iterator[Document]:
+        for source in sources:
+            for published in READERS[reader](source, prefix, entity_types, tally, Options(text, note_ids)):
+                document = normalized(published, text, tally)
+                checked.add(document)
+                for concept_id in (i for a in document.annotations for i in a.ids if i and not looks_like_id(i)):
+                    checked.add_id(concept_id)
+                yield document
+
+    written = write(documents(), form, out, policy)
+    firsts = {kind: f"{file}:{min(rows)}" if any(rows) else file for (kind, file), rows in sorted(tally.places.items(), reverse=True)}
+    say(
+        f"read: {_counts(tally.skipped, 'skipped', firsts)}; {_counts(tally.handled, 'handled')}; {_counts(Counter(r.reason for r in tally.repairs), 'repaired')}"
+    )
+    for line in checked.told():
+        say(line)
     say(f"written to {out}: {written}")
     return written, tally
 
@@ -138,5 +155,7 @@ def _batches(path: Path, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
         raise UserError("unreadable table", str(path), type(error).__name__, "give the folder of a corpus that was read") from error
 
 
-def _counts(counts: Counter[str], word: str) -> str:
-    return f"{word} " + (", ".join(f"{key}: {n:,}" for key, n in sorted(counts.items())) or "nothing")
+def _counts(counts: Counter[str], word: str, firsts: Mapping[str, str] | None = None) -> str:
+    """Counts by kind, with the place of the first of each where it is known."""
+    places = {key: f" (first in {place})" for key, place in (firsts or {}).items()}
+    return f"{word} " + (", ".join(f"{key}: {n:,}{places.get(key, '')}" for key, n in sorted(counts.items()) if n) or "nothing")

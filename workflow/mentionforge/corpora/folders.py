@@ -8,6 +8,14 @@ from pathlib import Path
 from mentionforge.corpora.published import BYTE_ORDER_MARK, Tally, decode
 from mentionforge.errors import UserError
 
+COUNTS_LINE_FEEDS = "texts with CRLF line ends whose offsets count them as one character"
+
+
+def counts_line_feeds(where: str) -> UserError:
+    """The error of a note whose text has CRLF line ends and whose offsets were counted without the carriage returns."""
+    why = "the text has CRLF line ends, and mentions fall on words only if each counts as one character"
+    return UserError("offsets count other line ends", where, why, "set `text: crlf_to_lf` (--text crlf_to_lf), or convert the text's line ends")
+
 
 def paired(folder: Path, texts: tuple[str, ...], annotations: str, tally: Tally, ignored: Collection[str] = ()) -> Iterator[tuple[str, str, Path, Path]]:
     """Name, text, file of the text and file of the annotations of each note, in the order of the names; texts are kept to the last character.

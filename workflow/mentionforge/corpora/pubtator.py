@@ -1,7 +1,8 @@
 """PubTator files (NCBI Disease Corpus, BC5CDR): `id|t|title`, `id|a|abstract`, tab-separated annotations, blank line.
 
 An annotation is `id, start, end, mention, type, concept`, with an optional seventh column that spells out the parts of a composite mention;
-it is counted, as its names need not occur in the text. A relation is `id, kind, concept, concept`; it is skipped and counted by kind.
+it is counted, as its names need not occur in the text. A relation is `id, kind, concept, concept`, in BioRED with a fifth column for its novelty;
+it is skipped and counted by kind.
 A type column may list several types, joined by commas, as MedMentions does. Offsets refer to the title, one blank, and the abstract.
 """
 
@@ -12,7 +13,21 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mentionforge.corpora.published import Annotation, Document, Reading, Repair, Tally, annotation, check_span, in_order, is_kept, lines, parse_offset
+from mentionforge.corpora.published import (
+    AS_PUBLISHED,
+    Annotation,
+    Document,
+    Options,
+    Reading,
+    Repair,
+    Tally,
+    annotation,
+    check_span,
+    in_order,
+    is_kept,
+    lines,
+    parse_offset,
+)
 from mentionforge.errors import UserError
 from mentionforge.text import Span
 
@@ -42,7 +57,7 @@ class _Open:
         return f"{self.title} {self.abstract}"
 
 
-def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Iterator[Document]:
+def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
     """The documents of a PubTator file one by one.
 
     Args:
@@ -50,6 +65,7 @@ def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tal
         id_prefix: Vocabulary of ids without a prefix.
         entity_types: Types kept; empty: all. Annotations of other types are skipped and counted.
         tally: Where to count.
+        options: Nothing of it concerns this format.
 
     Raises:
         UserError: With file and row: not UTF-8, a line of no known form, a truncated line, a document without abstract, an annotation of
@@ -81,8 +97,8 @@ def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tal
                 "it is neither title nor abstract, and does not begin with the id of the document above and a tab",
                 _WHOLE,
             )
-        if len(fields) == 4 and re.fullmatch(r"[A-Za-z_]\w*", fields[1]):
-            tally.skipped[f"relation {fields[1]}"] += 1
+        if len(fields) in (4, 5) and re.fullmatch(r"[A-Za-z_][\w-]*", fields[1]):
+            tally.skip(f"relation {fields[1]}", where)
         elif found := _annotation(fields, current.text, id_prefix, entity_types, tally, where):
             current.annotations.append(found)
     if current:
@@ -101,7 +117,7 @@ def _annotation(fields: list[str], text: str, id_prefix: str, entity_types: Coll
     doc_id, start, end, mention, entity_type, concept = fields[:6]
     span = parse_offset(start, where), parse_offset(end, where)
     if not is_kept(entity_type, entity_types):
-        tally.skipped[f"entity type {entity_type}"] += 1
+        tally.skip(f"entity type {entity_type}", where)
         return None
     used, exact = _locate(span, mention, text, where)
     if not exact:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mentionforge import splitting
 from mentionforge.config import Corpus
 from mentionforge.corpora import bioc, brat, conll, pubtator, records, share
-from mentionforge.corpora.published import Document, Reader, Reading, Tally
+from mentionforge.corpora.published import Document, Options, Reader, Reading, Tally
 from mentionforge.corpora.texts import normalized
 from mentionforge.errors import UserError
 
@@ -52,7 +52,11 @@ def read(settings: Corpus, split: str) -> Reading:
 
 def _by_files(settings: Corpus, split: str, tally: Tally) -> Iterator[Document]:
     for path in settings.splits[split]:  # type: ignore[index]
-        yield from READERS[settings.reader](Path(path), settings.id_prefix, settings.entity_types, tally)
+        yield from READERS[settings.reader](Path(path), settings.id_prefix, settings.entity_types, tally, _options(settings))
+
+
+def _options(settings: Corpus) -> Options:
+    return Options(settings.text, settings.note_ids)
 
 
 def _by_document(settings: Corpus, split: str, tally: Tally) -> Iterator[Document]:
@@ -63,14 +67,15 @@ def _by_document(settings: Corpus, split: str, tally: Tally) -> Iterator[Documen
     first = split == settings.split_names[0]
     for path in settings.source:
         counted = Tally()
-        for document in READERS[settings.reader](Path(path), settings.id_prefix, settings.entity_types, counted):
+        for document in READERS[settings.reader](Path(path), settings.id_prefix, settings.entity_types, counted, _options(settings)):
             belongs = split_of(document.doc_id)
             own.discard(splitting.normalized(document.doc_id))
             if belongs == split or (first and not belongs):
                 tally.add(counted)
             if first and not belongs:
-                tally.skipped[_NO_SPLIT] += 1
-                tally.skipped[f"mentions of {_NO_SPLIT}"] += len(document.annotations)
+                tally.skip(_NO_SPLIT, document.where)
+                if document.annotations:
+                    tally.skip(f"mentions of {_NO_SPLIT}", document.where, len(document.annotations))
             counted.clear()
             if belongs == split:
                 yield document

@@ -15,7 +15,20 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mentionforge.corpora.published import Annotation, Document, Tally, check_pieces, check_surface, in_order, is_kept, lines, of_ids, parse_id
+from mentionforge.corpora.published import (
+    AS_PUBLISHED,
+    Annotation,
+    Document,
+    Options,
+    Tally,
+    check_pieces,
+    check_surface,
+    in_order,
+    is_kept,
+    lines,
+    of_ids,
+    parse_id,
+)
 from mentionforge.errors import UserError
 from mentionforge.text import Span
 
@@ -26,7 +39,7 @@ _ROWS = 64
 """Rows of a Parquet file in memory at a time."""
 
 
-def stream_jsonl(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Iterator[Document]:
+def stream_jsonl(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
     """The documents of a JSON Lines file one by one.
 
     Args:
@@ -34,6 +47,7 @@ def stream_jsonl(path: Path, id_prefix: str, entity_types: Collection[str], tall
         id_prefix: Vocabulary of ids without a prefix.
         entity_types: Types kept; empty: all. Mentions of other types are skipped and counted.
         tally: Where to count.
+        options: Nothing of it concerns this format.
 
     Raises:
         UserError: With file and row: not UTF-8, no JSON object, a key twice, missing or of a wrong type, a span outside of the text, or one
@@ -49,7 +63,7 @@ def stream_jsonl(path: Path, id_prefix: str, entity_types: Collection[str], tall
         yield _document(record, where, id_prefix, entity_types, tally)
 
 
-def stream_parquet(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Iterator[Document]:
+def stream_parquet(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
     """The documents of a Parquet file one by one; see `stream_jsonl`, whose keys are its columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -60,7 +74,7 @@ def stream_parquet(path: Path, id_prefix: str, entity_types: Collection[str], ta
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             for name in sorted(set(names) - set(DOCUMENT_KEYS)):
-                tally.skipped[f"key {name}"] += file.metadata.num_rows
+                tally.skip(f"key {name}", str(path), file.metadata.num_rows)
             for batch in file.iter_batches(batch_size=_ROWS, columns=[name for name in names if name in DOCUMENT_KEYS]):
                 for record in batch.to_pylist():
                     row += 1
@@ -88,7 +102,7 @@ def _want_file(path: Path, reader: str) -> None:
 def _document(record: Any, where: str, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Document:
     if not isinstance(record, Mapping):
         raise UserError("no JSON object", where, "a document is one", _FIX)
-    _count_others(record, DOCUMENT_KEYS, "key", tally)
+    _count_others(record, DOCUMENT_KEYS, "key", where, tally)
     doc_id, text = (_text(record, key, where) for key in ("doc_id", "text"))
     if not doc_id:
         raise UserError("document without id", where, "doc_id is empty", _FIX)
@@ -103,9 +117,9 @@ def _mention(record: Any, doc_id: str, text: str, where: str, id_prefix: str, en
     record = {key: value for key, value in record.items() if value is not None}
     entity_type = _text(record, "entity_type", where) if "entity_type" in record else ""
     if not is_kept(entity_type, entity_types):
-        tally.skipped[f"entity type {entity_type}"] += 1
+        tally.skip(f"entity type {entity_type}", where)
         return None
-    _count_others(record, MENTION_KEYS, "key of mentions:", tally)
+    _count_others(record, MENTION_KEYS, "key of mentions:", where, tally)
     published = [_span(span, where) for span in _get(record, "spans", list, where)]
     spans = check_pieces(doc_id, published, text, where, tally)
     if "surface" in record:
@@ -123,10 +137,10 @@ def _mention(record: Any, doc_id: str, text: str, where: str, id_prefix: str, en
     return of_ids(spans, entity_type, [*parsed, *(parsed or [""])] if composite and not several else parsed)
 
 
-def _count_others(record: Mapping[str, Any], known: tuple[str, ...], kind: str, tally: Tally) -> None:
+def _count_others(record: Mapping[str, Any], known: tuple[str, ...], kind: str, where: str, tally: Tally) -> None:
     for key in record:
         if key not in known:
-            tally.skipped[f"{kind} {key}"] += 1
+            tally.skip(f"{kind} {key}", where)
 
 
 def _get(record: Mapping[str, Any], key: str, wanted: type, where: str) -> Any:

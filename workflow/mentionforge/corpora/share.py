@@ -1,8 +1,11 @@
 """ShARe notes (SemEval-2015 Task 14): a folder with NOTE.text (or .txt) and NOTE.pipe for every note.
 
 A line of a .pipe file has 3 (Task 1), 19 or 22 fields between `|`, the last `|` is optional; the first three are note, spans and CUI. The other
-fields (negation, subject, …) are not read. Texts are kept to the last character, carriage returns included, because offsets count them.
-The format has no mention text, so an offset can be checked against the length of the text only.
+fields (negation, subject, …) are not read. SemEval-2014 Task 7 and ShARe/CLEF 2013 have `note||type||CUI||start||end`, with further pairs of offsets
+for further pieces. Texts are kept to the last character, carriage returns included, because offsets count them.
+The format has no mention text, so an offset can be checked against the length of the text and against its words only. In notes with CRLF line ends
+the offsets may count each as one character: if more mentions begin and end with words that way, the text policy `crlf_to_lf` reads
+the notes that way, and any other one stops.
 """
 
 from __future__ import annotations
@@ -10,15 +13,33 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mentionforge.corpora.folders import paired
-from mentionforge.corpora.published import Annotation, Document, Reading, Tally, annotation, check_pieces, in_order, lines, parse_offset
+from mentionforge.corpora.folders import COUNTS_LINE_FEEDS, counts_line_feeds, paired
+from mentionforge.corpora.published import (
+    AS_PUBLISHED,
+    SUSPICIOUS,
+    Annotation,
+    Document,
+    Options,
+    Reading,
+    Tally,
+    annotation,
+    check_pieces,
+    cuts_word,
+    in_order,
+    is_kept,
+    lines,
+    parse_offset,
+)
 from mentionforge.errors import UserError
 from mentionforge.text import Span
 
 WIDTHS = (3, 19, 22)
 TEXTS = (".text", ".txt")
 ENTITY_TYPE = "Disorder"
-"""The format has no types: every line is a disorder."""
+"""Lines with single bars have no types: every one is a disorder."""
+
+
+_FIX = "the file may be cut off; fetch it again or correct the line"
 
 
 def read(folder: Path, id_prefix: str) -> Reading:
@@ -28,42 +49,103 @@ def read(folder: Path, id_prefix: str) -> Reading:
     return reading
 
 
-def stream(folder: Path, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Iterator[Document]:
+def stream(folder: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
     """The notes of a folder one by one, in the order of their names.
 
     Args:
         folder: Holds one .text or .txt and one .pipe file per note; hidden files are left out.
         id_prefix: Vocabulary of ids without a prefix, usually CUI.
-        entity_types: Not used: the format has no types.
+        entity_types: Types kept, of lines that have one (`||`); empty: all. Lines of other types are skipped and counted.
         tally: Where to count.
+        options: `text` is looked at.
 
     Raises:
         UserError: With file and row: not UTF-8, a text without annotations or the reverse, a file of another kind, a truncated line, lines
-            of different widths in one file, a line of another note, pieces that overlap, a span outside of the text.
+            of different widths in one file, a line of another note, pieces that overlap, a span outside of the text, or offsets that count CRLF as
+            one character without the text policy for it.
     """
+    shorter: str | None = None  # the first line that shows that CRLF counts as one character; found out at the first note with CRLF
     for doc_id, text, path, pipe in paired(folder, TEXTS, ".pipe", tally):
-        yield Document(doc_id, text, _annotations(pipe, doc_id, text, id_prefix, tally), str(path))
+        if "\r\n" in text:
+            shorter = _counts_line_feeds(folder) if shorter is None else shorter
+            if shorter and options.text != "crlf_to_lf":
+                raise counts_line_feeds(shorter)
+            if shorter:
+                text = text.replace("\r\n", "\n")
+                tally.handled[COUNTS_LINE_FEEDS] += 1
+        yield Document(doc_id, text, _annotations(pipe, doc_id, text, id_prefix, entity_types, tally), str(path))
 
 
-def _annotations(path: Path, doc_id: str, text: str, id_prefix: str, tally: Tally) -> tuple[Annotation, ...]:
+def _counts_line_feeds(folder: Path) -> str:
+    """The first line that shows that offsets count CRLF as one character; empty if they do not.
+
+    Mentions whose text differs by the way of counting are compared, over all notes: the right way is the one by which they begin and end with words.
+    """
+    first, seen, wrong, wrong_if_shorter = "", 0, 0, 0
+    for _name, text, _path, pipe in paired(folder, TEXTS, ".pipe", Tally()):
+        if "\r\n" not in text:
+            continue
+        shorter = text.replace("\r\n", "\n")
+        try:
+            for row, line in lines(pipe, Tally().handled):
+                where = f"{pipe}:{row}"
+                spans = _split(line, where)[1]
+                if [text[slice(*s)] for s in spans] == [shorter[slice(*s)] for s in spans]:
+                    continue
+                bad = _is_bad(spans, text)
+                seen, wrong, wrong_if_shorter = seen + 1, wrong + bad, wrong_if_shorter + _is_bad(spans, shorter)
+                first = first or (where if bad else "")
+        except UserError:
+            continue  # told when the note's turn comes
+    return first if wrong > max(2 * wrong_if_shorter, SUSPICIOUS * seen) else ""
+
+
+def _is_bad(spans: list[Span], text: str) -> bool:
+    """Whether a piece lies outside of the text, begins or ends with a blank, or inside a word."""
+    whole = all(start < end <= len(text) and text[start:end] == text[start:end].strip() for start, end in spans)
+    return not whole or cuts_word(spans, text)
+
+
+def _annotations(path: Path, doc_id: str, text: str, id_prefix: str, entity_types: Collection[str], tally: Tally) -> tuple[Annotation, ...]:
     found = []
     width = 0
     for row, line in lines(path, tally.handled):
         where = f"{path}:{row}"
-        fields = _fields(line, where)
-        if width and len(fields) != width:
+        note, published, concept, entity_type, own_width = _split(line, where)
+        if width and own_width != width:
+            layout = {PAIRS: "|| between fields"}
             raise UserError(
                 "truncated line",
                 where,
-                f"{len(fields)} fields, where the lines above have {width}",
-                "the file may be cut off; fetch it again or correct the line",
+                f"{layout.get(own_width, f'{own_width} fields')}, where the lines above have {layout.get(width, width)}",
+                _FIX,
             )
-        width = len(fields)
-        if Path(fields[0]).stem != doc_id and fields[0] != doc_id:
+        width = own_width
+        if Path(note).stem != doc_id and note != doc_id:
             raise UserError("line of another note", where, "its first field is not the name of the file", "correct the first field or move the line")
-        spans = check_pieces(doc_id, [parse_span(piece, where) for piece in fields[1].split(",")], text, where, tally)
-        found.append(annotation(spans, ENTITY_TYPE, fields[2], id_prefix))
+        if entity_type != ENTITY_TYPE and not is_kept(entity_type, entity_types):
+            tally.skip(f"entity type {entity_type}", where)
+            continue
+        found.append(annotation(check_pieces(doc_id, published, text, where, tally), entity_type, concept, id_prefix))
     return in_order(found)
+
+
+PAIRS = -1
+"""Stands for the width of a line with double bars, which has as many fields as its mention has pieces."""
+
+
+def _split(line: str, where: str) -> tuple[str, list[Span], str, str, int]:
+    """Note, pieces, CUI, type and width of a line of either layout."""
+    fields = [f.strip() for f in line.split("||")]
+    if len(fields) > 3 and "|" not in "".join(fields):
+        if not fields[-1]:
+            fields.pop()
+        if len(fields) < 5 or len(fields) % 2 == 0:
+            raise UserError("truncated line", where, f"{len(fields)} fields between ||, not note, type, CUI and pairs of offsets", _FIX)
+        offsets = [parse_offset(f, where) for f in fields[3:]]
+        return fields[0], list(zip(offsets[::2], offsets[1::2], strict=True)), fields[2], fields[1], PAIRS
+    fields = _fields(line, where)
+    return fields[0], [parse_span(piece, where) for piece in fields[1].split(",")], fields[2], ENTITY_TYPE, len(fields)
 
 
 def _fields(line: str, where: str) -> list[str]:
@@ -72,7 +154,7 @@ def _fields(line: str, where: str) -> list[str]:
     if len(fields) - 1 in WIDTHS and not fields[-1]:
         fields.pop()
     if len(fields) not in WIDTHS:
-        raise UserError("truncated line", where, f"{len(fields)} fields, not 3, 19 or 22", "the file may be cut off; fetch it again or correct the line")
+        raise UserError("truncated line", where, f"{len(fields)} fields, not 3, 19 or 22", _FIX)
     return fields
 
 

@@ -155,6 +155,10 @@ class Stats:
             "mapped_mentions_by_map": {split: dict(sorted(self._ways[split].items())) for split in sorted(self.splits)},
         }
 
+    def mentions_of(self) -> list[tuple[str, int]]:
+        """Each id, and how many mentions have it."""
+        return sorted(self._mentions_of.items())
+
     def unmapped_rows(self, licensed: bool) -> list[dict[str, Any]]:
         """Rows of unmapped.csv, the most frequent first; of a licensed corpus without surfaces."""
         rows = []

@@ -21,7 +21,16 @@ from typing import Any, BinaryIO, Literal, TextIO, cast
 
 from mentionforge import text as units
 from mentionforge.corpora.conll import DOCSTART
-from mentionforge.corpora.published import BYTE_ORDER_MARK, LINE_ENDS, VOCABULARIES, Annotation, Document, in_order, parse_ids
+from mentionforge.corpora.published import (
+    BYTE_ORDER_MARK,
+    VOCABULARIES,
+    Annotation,
+    Document,
+    in_order,
+    joined_at_line_ends,
+    parse_ids,
+    without_line_ends,
+)
 from mentionforge.errors import UserError
 from mentionforge.gold import flatten
 
@@ -120,7 +129,7 @@ def _written_id(concept_id: str) -> str:
 
 
 def _column(annotation: Annotation, document: Document, losses: Losses) -> str:
-    """The concept column; an id that it cannot hold (one with `|`, `+` or a tab) is left out."""
+    """The concept column; an id that it cannot hold (one with `|`, `+`, `,`, `;` or a tab) is left out."""
     ids = _repeated(annotation)
     held = [parse_ids(_written_id(i), "") == (i,) and _plain(i) for i in ids]
     if all(held):
@@ -244,7 +253,10 @@ def _parted(document: Document, losses: Losses) -> tuple[str, str]:
 def write_brat(documents: Iterable[Document], out: Path, losses: Losses) -> None:
     """A folder with NAME.txt and NAME.ann for every document; a mention has an N line for each id.
 
-    It cannot hold a document twice, blanks in types, a type that is empty, ids without a vocabulary, and a text that begins with a byte order mark.
+    BRAT takes no marked text with a line end in it: a mention over a line end is written in pieces, and its text is theirs, joined by one blank.
+
+    It cannot hold a document twice, blanks in types, a type that is empty, a text that begins with a byte order mark, a mention that begins or ends
+    with a line end, and one in pieces with nothing but a line end between them, which is a mention over a line end.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("folder not empty", str(out), "documents of two runs would mix", "name another folder")
@@ -273,8 +285,11 @@ def _ann(document: Document, losses: Losses) -> Iterator[str]:
         if not re.fullmatch(r"[^\s\ufeff]+", entity_type):
             losses("entity types that are empty or have blanks: replaced by _", document)
             entity_type = re.sub(r"[\s\ufeff]", "_", entity_type) or "_"
-        pieces = ";".join(f"{start} {end}" for start, end in a.spans)
-        surface = a.surface(document.text).translate(LINE_ENDS)
+        spans = without_line_ends(a.spans, document.text)
+        if joined_at_line_ends(spans, document.text) != a.spans:
+            losses("mentions that begin or end with a line end, or have nothing else between pieces: written as the words show them", document)
+        pieces = ";".join(f"{start} {end}" for start, end in spans)
+        surface = " ".join(document.text[start:end] for start, end in spans)
         yield f"T{i}\t{entity_type} {pieces}\t{surface}\n"
         for concept_id in _column(a, document, losses).split("|") if a.ids != ("",) or a.composite else ():
             concepts += 1

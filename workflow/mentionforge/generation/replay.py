@@ -29,55 +29,115 @@ def read(path: Path) -> Iterator[tuple[int, str, str]]:
     """Row number (1-based, header not counted), CUI and note of each row of a file; the kind is told by the file's ending.
 
     Raises:
-        UserError: No such file, an unknown ending, a missing column, or a row without a CUI or with text that is none.
+        UserError: No such file, an unknown ending, bytes that are not UTF-8, no header, a missing column, a row with too many or too few fields, an
+            open quote, no JSON object, or a row without a CUI or with text that is none. A message names the line of the file where the row
+            begins (Parquet: the row).
     """
     if not path.is_file():
         raise UserError("missing file", str(path), "there is none", "correct generators.*.path")
     reader = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}.get(path.suffix)
     if reader is None:
         raise UserError("unknown format", str(path), f"its ending is {path.suffix or 'missing'}", "give a .csv, .jsonl or .parquet file")
-    for number, row in enumerate(reader(path), start=1):
+    for number, (line, row) in enumerate(reader(path), start=1):
+        where = f"{path}:{line}"
         column = next((name for name in TEXTS if name in row), None)
         if column is None or "cui" not in row:
-            raise UserError("missing column", f"{path}:{number}", f"found {', '.join(map(str, row))}", f"cui and one of {', '.join(TEXTS)} are needed")
+            raise UserError("missing column", where, f"found {', '.join(map(str, row))[:200]}", f"cui and one of {', '.join(TEXTS)} are needed")
         cui, text = row["cui"], row[column]
         if not isinstance(cui, str) or not cui.strip() or not isinstance(text, str):
-            raise UserError("bad row", f"{path}:{number}", "cui or the note is empty or no text", "correct the row")
+            raise UserError("bad row", where, "cui or the note is empty or no text", "correct the row")
+        try:
+            f"{cui} {text}".encode()
+        except UnicodeEncodeError as error:
+            raise UserError("bad row", where, "it holds half of a surrogate pair", "write the character itself, or both halves") from error
         yield number, cui.strip(), text
 
 
-def _csv(path: Path) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(1 << 24)
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line, with its line end and without a byte order mark."""
+    number = 0
     try:
-        with open(path, newline="", encoding="utf-8-sig") as source:
-            for row in csv.DictReader(source, strict=True):
-                yield {key: value for key, value in row.items() if key}
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError("unreadable CSV", str(path), str(error), "give comma-separated UTF-8 with quoted fields") from error
+        with open(path, "rb") as source:
+            for number, data in enumerate(source, start=1):
+                line = data.decode()
+                yield number, line.removeprefix("\ufeff") if number == 1 else line
+    except UnicodeDecodeError as error:
+        raise UserError("not UTF-8", f"{path}:{number}", f"byte 0x{error.object[error.start]:02x}", "convert the file to UTF-8") from error
+    except OSError as error:
+        raise UserError("unreadable file", f"{path}:{number + 1}", error.strerror or "", "correct generators.*.path") from error
 
 
-def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8") as source:
-        for number, line in enumerate(source, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UserError("unreadable line", f"{path}:{number}", str(error), "give one JSON object per line") from error
-            if not isinstance(row, dict):
-                raise UserError("unreadable line", f"{path}:{number}", "it is no JSON object", "give one JSON object per line")
-            yield row
+_CSV_FIX = "give comma-separated UTF-8; a field with a comma, a quote or a line end stands in quotes, and a quote in it twice"
 
 
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(1 << 24)
+    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    header: list[str] | None = None
+    while True:
+        first = reader.line_num + 1  # where the row begins
+        try:
+            fields = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            why = "a quote is never closed" if "unexpected end" in str(error) else str(error)
+            raise UserError("unreadable CSV", f"{path}:{first}", why, _CSV_FIX) from error
+        if not fields:
+            continue  # a blank line
+        if header is None:
+            header = [name.strip() for name in fields]
+            if "cui" not in header or not set(TEXTS) & set(header):
+                why = f"the first line names {', '.join(header)[:200] or 'nothing'}"
+                raise UserError("missing column", f"{path}:{first}", why, f"it must name cui and one of {', '.join(TEXTS)}")
+            if twice := sorted({name for name in header if header.count(name) > 1}):
+                raise UserError("column given twice", f"{path}:{first}", twice[0] or "one without a name", "rename or remove one of them")
+        elif len(fields) != len(header):
+            raise UserError("unreadable CSV", f"{path}:{first}", f"{len(fields)} fields, where the first line has {len(header)}", _CSV_FIX)
+        else:
+            yield first, dict(zip(header, fields, strict=True))
+    if header is None:
+        raise UserError("missing column", f"{path}:1", "the file is empty", f"its first line must name cui and one of {', '.join(TEXTS)}")
+
+
+class _TwiceError(ValueError):
+    """A key that an object has twice: one of them would be lost."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _TwiceError("an object has a key twice")
+    return found
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_object)
+        except (ValueError, RecursionError) as error:
+            why = "too deep" if isinstance(error, RecursionError) else str(error)
+            raise UserError("unreadable line", f"{path}:{number}", why, "give one JSON object per line") from error
+        if not isinstance(row, dict):
+            raise UserError("unreadable line", f"{path}:{number}", "it is no JSON object", "give one JSON object per line")
+        yield number, row
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    row = 0
     try:
-        source = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError("unreadable Parquet file", str(path), str(error)) from error
-    for batch in source.iter_batches():
-        yield from batch.to_pylist()
+        with pq.ParquetFile(path) as source:
+            for batch in source.iter_batches():
+                for found in batch.to_pylist():
+                    row += 1
+                    yield row, found
+    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+        raise UserError("unreadable Parquet file", f"{path}:{row + 1}", " ".join(str(error).split())[:200], "write it again") from error
 
 
 def chosen(path: Path, kb: Path, settings: config.ReplayGenerator) -> Iterator[tuple[str, str, str]]:

@@ -17,13 +17,15 @@ Rules, all counted in the funnel:
                concepts of a code are kept.
     retired    MRCUI rows of CUIs that are not current: those that lead to a selected concept, the synonymous ones (REL = SY) if there
                are any, else all; and deleted CUIs (REL = DEL), which lead nowhere.
+    bad CUIs   Rows left out whose CUI is empty or not C and seven digits are counted under that name, with the row of the first.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +65,9 @@ PREFERENCE = "language, rank, ts, stt, ispref, str"
 REGULAR = "regexp_full_match(cui, 'C[0-9]{7}')"
 """SQL: a CUI as UMLS writes them."""
 
+MAX_ROW = 2_000_000
+"""Most bytes of a row that DuckDB parses (its `max_line_size`)."""
+
 MEMORY, THREADS = "700MB", 2
 INCOMPLETE = "the file is incomplete or was edited; unpack the release again"
 
@@ -93,6 +98,8 @@ def read(entry: RrfKb) -> Extracted:
         declared = _declared(release, rows)
         _check_consistent(entry, release, rows, declared, loaded.lost)
         funnel: dict[str, Any] = {"release": _release(release), "rows": rows, "rows_declared": declared, "drops": drops}
+        if bad := _bad_cuis(db, release, drops):
+            funnel["bad_cuis"] = bad
     return Extracted(**found, inputs=release.inputs, funnel=funnel)
 
 
@@ -106,11 +113,13 @@ class _Loaded(NamedTuple):
         definitions: SQL that reads the rows of MRDEF; none: there is no MRDEF.
         foreign: Rows of MRCONSO left out for their language before they were parsed.
         lost: Concepts with a type but no row in MRCONSO, sorted.
+        bad: Rows by file that were left out because of their CUI.
     """
 
     definitions: str | None
     foreign: int
     lost: list[str]
+    bad: dict[str, int]
 
 
 def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> _Loaded:
@@ -136,13 +145,20 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
             )
         for done in waiting:
             done.result()
+    bad = {"MRSTY": _one(db, "SELECT count(*) FROM types WHERE cui IS NULL"), "MRCONSO": 0, "MRDEF": 0}
+    if bad["MRSTY"]:
+        db.execute("DELETE FROM types WHERE cui IS NULL")
     if chosen is None or chosen.odd:  # the sieve let only wanted CUIs through, and what is no CUI as UMLS writes them
-        db.execute(f"DELETE FROM atoms WHERE cui IS NULL OR (NOT {REGULAR} AND cui NOT IN (SELECT cui FROM types))")
+        where = f"cui IS NULL OR (NOT {REGULAR} AND cui NOT IN (SELECT cui FROM types))"
+        bad["MRCONSO"] = _one(db, f"SELECT count(*) FROM atoms WHERE {where}")
+        db.execute(f"DELETE FROM atoms WHERE {where}")
+    if definitions and defined.odd:
+        bad["MRDEF"] = _one(db, f"SELECT count(*) FROM {definitions} WHERE CUI IS NULL OR (NOT {REGULAR} AND CUI NOT IN (SELECT cui FROM types))")
     irregular = "true" if chosen is None else f"NOT {REGULAR}"
     lost = [] if chosen is None else [f"C{number:07}" for number in numbers[~chosen.seen[numbers]]]
     if _one(db, f"SELECT count(*) FROM types WHERE {irregular}"):
         lost += [cui for (cui,) in db.execute(f"SELECT cui FROM types ANTI JOIN atoms USING (cui) WHERE {irregular}").fetchall()]
-    return _Loaded(definitions, chosen.foreign if chosen else 0, sorted(lost))
+    return _Loaded(definitions, chosen.foreign if chosen else 0, sorted(lost), bad)
 
 
 def _types(
@@ -242,8 +258,10 @@ def _select(
     )
     drops = {"MRSTY": {"concepts": _one(db, "SELECT count(cui) FROM types")}}
     drops["MRSTY"]["concepts without a name"] = drops["MRSTY"]["concepts"] - _one(db, "SELECT count(*) FROM preferred")
+    if bad := loaded.bad["MRSTY"] + sum(not _is_cui(cui) for cui in loaded.lost):
+        drops["MRSTY"]["bad CUI"] = bad
     with ThreadPoolExecutor(3) as beside:  # much of a query is done by one thread of DuckDB's, so that several at a time fill both cores
-        defining = beside.submit(_definitions, db.cursor(), entry, loaded.definitions, rows)
+        defining = beside.submit(_definitions, db.cursor(), entry, loaded, rows)
         if entry.require_definition:
             defining.result()
             drops["MRSTY"]["concepts without a definition"] = _one(db, "SELECT count(*) FROM preferred ANTI JOIN definitions USING (cui)")
@@ -321,7 +339,9 @@ def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: _Loaded, rows: d
     if entry.require_definition:
         candidates = _one(db, "SELECT count(*) FROM atoms SEMI JOIN preferred USING (cui) WHERE outcome = 'name'")
     within = candidates if not limited else _one(db, f"SELECT count(*) FROM atoms AS a {limited} WHERE outcome = 'name'")
-    drops = {"other semantic type": rows["MRCONSO"] - sum(outcomes.values()), **{k: v for k, v in outcomes.items() if k != "name"}}
+    bad = loaded.bad["MRCONSO"]
+    drops = {"other semantic type": rows["MRCONSO"] - sum(outcomes.values()) - bad, **({"bad CUI": bad} if bad else {})}
+    drops |= {k: v for k, v in outcomes.items() if k != "name"}
     if entry.require_definition:
         drops["concept without a definition"] = outcomes.get("name", 0) - candidates
     if limited:
@@ -329,8 +349,9 @@ def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: _Loaded, rows: d
     return names, {**drops, "same name, source and term type": within - len(names), "names": len(names)}
 
 
-def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, file: str | None, rows: dict[str, int]) -> dict[str, int]:
+def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: _Loaded, rows: dict[str, int]) -> dict[str, int]:
     """Make the table `definitions`; returns the drops of MRDEF, none if the release has no such file."""
+    file, bad = loaded.definitions, loaded.bad["MRDEF"]
     if not file:
         db.execute("CREATE TABLE definitions (cui VARCHAR, rank BIGINT, source VARCHAR, definition VARCHAR)")
         return {}
@@ -360,7 +381,8 @@ def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, file: str | None, 
     outcomes = _counted(db, "SELECT outcome, count(*) FROM told GROUP BY outcome")
     written = _one(db, "SELECT count(*) FROM definitions")
     return {
-        "other concept": rows["MRDEF"] - sum(outcomes.values()),
+        "other concept": rows["MRDEF"] - sum(outcomes.values()) - bad,
+        **({"bad CUI": bad} if bad else {}),
         **{k: v for k, v in outcomes.items() if k != "definition"},
         "same text and source": outcomes.get("definition", 0) - written,
         "definitions": written,
@@ -377,16 +399,21 @@ def _retired(db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, row
         CREATE TABLE moved AS
         SELECT CUI1, coalesce(CUI2, '') AS cui2, coalesce(REL, '') AS rel, CUI1 IN (SELECT cui FROM preferred) AS current,
                coalesce(CUI2 IN (SELECT cui FROM preferred), false) AS known, coalesce(REL = 'DEL' AND CUI2 IS NULL, false) AS deleted
-        FROM {_sieved(release, "MRCUI", None, scratch, rows)};
+        FROM {_sieved(release, "MRCUI", None, scratch, rows)} WHERE CUI1 IS NOT NULL;
         INSERT INTO retired
         SELECT DISTINCT CUI1, rel, cui2 FROM moved WHERE known AND NOT current
         QUALIFY rel = 'SY' OR NOT bool_or(rel = 'SY') OVER (PARTITION BY CUI1);
         INSERT INTO retired SELECT DISTINCT CUI1, rel, cui2 FROM moved WHERE deleted AND NOT current AND CUI1 NOT IN (SELECT retired FROM retired);
         """
     )
+    nowhere = _one(db, "SELECT count(*) FROM moved WHERE NOT current AND NOT known AND NOT deleted")
+    irregular = " OR ".join(f"NOT {REGULAR.replace('cui', column)}" for column in ("coalesce(CUI1, '')", "coalesce(nullif(cui2, ''), 'C0000000')"))
+    bad = _one(db, f"SELECT count(*) FROM moved WHERE NOT current AND NOT known AND NOT deleted AND ({irregular})") if nowhere else 0
+    unnamed = rows["MRCUI"] - _one(db, "SELECT count(*) FROM moved")
     counts = {
         "CUI still current": _one(db, "SELECT count(*) FROM moved WHERE current"),
-        "leads to no selected concept": _one(db, "SELECT count(*) FROM moved WHERE NOT current AND NOT known AND NOT deleted"),
+        "leads to no selected concept": nowhere - bad,
+        **({"bad CUI": bad + unnamed} if bad + unnamed else {}),
         "merged or related": _one(db, "SELECT count(*) FROM retired WHERE cui <> ''"),
         "deleted": _one(db, "SELECT count(*) FROM retired WHERE cui = ''"),
     }
@@ -442,6 +469,36 @@ def _one(db: duckdb.DuckDBPyConnection, sql: str) -> int:
     return int(db.execute(sql).fetchall()[0][0])
 
 
+def _bad_cuis(db: duckdb.DuckDBPyConnection, release: Release, drops: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, Any]]:
+    """Rows by file that were left out for a bad CUI, and the first of them; said as warnings."""
+    found = {}
+    kept: set[str] = set()
+    for name, counts in drops.items():
+        if not (n := counts.get("bad CUI")):
+            continue
+        kept = kept or {"", *(cui for (cui,) in db.execute(f"SELECT cui FROM preferred WHERE NOT {REGULAR}").fetchall())}
+        new = COLUMNS["MRCUI"].index("CUI2")
+        known = {cui for (cui,) in db.execute("SELECT cui FROM preferred").fetchall()} if name == "MRCUI" else set()
+        row = 0
+        for number, line in enumerate(release.members[name].lines(), start=1):
+            fields = line.decode().split("|")
+            if name == "MRCUI":
+                deleted = fields[2] == "DEL" and not fields[new]
+                bad = not fields[0] or (not known & {fields[0], fields[new]} and not deleted and not all(map(_is_cui, (fields[0], fields[new] or "C0000000"))))
+            else:
+                bad = not fields[0] or not (_is_cui(fields[0]) or fields[0] in kept)
+            if bad:
+                row = number
+                break
+        found[name] = {"rows": n, "first": row}
+        say(f"warning: bad CUI in {release.members[name].where}:{row}: {n:,} rows are left out whose CUI is not C and seven digits, this one first")
+    return found
+
+
+def _is_cui(cui: str) -> bool:
+    return re.fullmatch("C[0-9]{7}", cui) is not None
+
+
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
@@ -472,8 +529,15 @@ def _check_consistent(entry: RrfKb, release: Release, rows: dict[str, int], decl
             found.append(UserError("mixed releases, or a file cut short", where, f"{name}.RRF has {rows[name]:,} rows, not {declared[name]:,}", fix))
     if lost:
         member = release.members["MRSTY"]
-        number = next(n for n, line in enumerate(member.lines(), start=1) if line.startswith(lost[0].encode()))
-        found.append(UserError("mixed releases", f"{member.where}:{number}", f"MRCONSO.RRF lacks {len(lost):,} concepts of MRSTY.RRF, {lost[0]} first", fix))
+        number = next(n for n, line in enumerate(member.lines(), start=1) if line.startswith(f"{lost[0]}|".encode()))
+        found.append(
+            UserError(
+                "mixed releases" if all(map(_is_cui, lost)) else "mixed releases, or a bad CUI",
+                f"{member.where}:{number}",
+                f"MRCONSO.RRF lacks {len(lost):,} concepts of MRSTY.RRF, {lost[0]} first",
+                fix,
+            )
+        )
     for error in found:
         if entry.inconsistent == "error":
             raise error
@@ -489,6 +553,10 @@ def _find_bad_row(member: Member, fields: int) -> None:
             raise UserError("truncated row", where, f"{found} fields, not {fields}", INCOMPLETE)
         if found > fields:
             raise UserError("overlong row", where, f"{found} fields, not {fields}", INCOMPLETE)
+        if len(row) > MAX_ROW:
+            column = max(range(fields), key=[len(field) for field in row.split(b"|")].__getitem__)
+            why = f"{len(row):,} bytes, {COLUMNS[member.name][column]} alone {len(row.split(b'|')[column]):,}; a row may have {MAX_ROW:,}"
+            raise UserError("row too long", where, why, "shorten or remove the row")
         if not row.endswith(b"|"):
             raise UserError("truncated row", where, f"the {fields}th field is not closed by |", INCOMPLETE)
         if b"\r" in row:
@@ -513,8 +581,8 @@ def _ranks(release: Release) -> list[tuple[str, str, int]]:
     """Best rank of each source and term type (MRRANK: the highest number is the most preferred)."""
     best: dict[tuple[str, str], int] = {}
     for number, row in _small(release, "MRRANK"):
-        if not row["RANK"].isdecimal():
-            raise UserError("wrong rank", f"{release.members['MRRANK'].where}:{number}", "RANK is not a number", INCOMPLETE)
+        if not re.fullmatch("[0-9]{1,9}", row["RANK"]):
+            raise UserError("wrong rank", f"{release.members['MRRANK'].where}:{number}", "RANK is not a number of up to nine digits", INCOMPLETE)
         key = (row["SAB"], row["TTY"])
         best[key] = max(int(row["RANK"]), best.get(key, 0))
     return [(sab, tty, rank) for (sab, tty), rank in sorted(best.items())]
@@ -531,5 +599,11 @@ def _release(release: Release) -> dict[str, Any]:
 
 def _declared(release: Release, rows: dict[str, int]) -> dict[str, int]:
     """Rows that MRFILES declares for each of the files read."""
-    files = ((row["FIL"].removesuffix(".RRF"), row["RWS"]) for _, row in _small(release, "MRFILES"))
-    return {name: int(count) for name, count in files if name in rows and count.isdecimal()}
+    found = {}
+    for number, row in _small(release, "MRFILES"):
+        name, count = row["FIL"].removesuffix(".RRF"), row["RWS"]
+        if name in rows and count:
+            if not re.fullmatch("[0-9]{1,18}", count):
+                raise UserError("wrong number of rows", f"{release.members['MRFILES'].where}:{number}", "RWS is not a number of up to 18 digits", INCOMPLETE)
+            found[name] = int(count)
+    return found
