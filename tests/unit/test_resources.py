@@ -386,6 +386,12 @@ def test_what_is_watched_follows_content_and_not_times(small: Path, tmp_path: Pa
     (source / "model.safetensors").touch()
     (source / "README.md").write_text("not part of the model\n")
     assert models.watched(model, target) == first == models.watched(model, target)
+    # Written anew, and fetched by hand as the error for a missing folder says.
+    shutil.rmtree(source)
+    assert models.watched(model, target) == "missing"
+    shutil.copytree(small / "sapbert", source)
+    fetched(source, target)
+    assert models.watched(model, target) == first
     file = source / "model.safetensors"
     whole, times = file.read_bytes(), file.stat()
     other = tmp_path / "other"

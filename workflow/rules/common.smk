@@ -156,13 +156,10 @@ def spec_content(wildcards):
 
 
 def model_settings(wildcards):
-    """Where the weights of a model come from, as JSON."""
-    return CONFIG.models[wildcards.model].model_dump_json(exclude_none=True)
-
-
-def model_files(wildcards):
-    """What changes with the files of a model that lies in a local folder."""
-    return watched(CONFIG.models[wildcards.model], Path(RESOURCES) / "models" / wildcards.model)
+    """Where the weights of a model come from, as JSON; of a local folder also what changes with its files, which makes the fetch run again."""
+    model = CONFIG.models[wildcards.model]
+    text = model.model_dump_json(exclude_none=True, exclude_defaults=True)
+    return [text, "--seen", watched(model, Path(RESOURCES) / "models" / wildcards.model)] if model.path else text
 
 
 def download_settings(wildcards):

@@ -41,8 +41,6 @@ rule fetch_model:
         "../../envs/mentionforge.yaml"
     params:
         settings=model_settings,
-        # No argument of the command: it makes the fetch run again when the files of a local folder change.
-        files=model_files,
     message:
         "fetch the weights of {wildcards.model}"
     shell:
