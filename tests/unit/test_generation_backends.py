@@ -81,7 +81,7 @@ def test_notes_of_one_prompt_read_it_once_and_are_those_written_one_by_one(loade
     hook.remove()
     lengths = sorted({len(r.ids) - 1 for r in wanted})
     assert sorted(widths[:3]) == [(1, n) for n in sorted(len(r.ids) - 1 for r in wanted[::4])] and lengths, "three prompts for twelve notes, each alone"
-    assert all(rows == 12 and width == 1 for rows, width in widths[3:]), "and then a token at a time"
+    assert all(rows == 16 and width == 1 for rows, width in widths[3:]), "and then a token at a time, in a multiple of eight rows"
     assert together == [write([r])[0] for r in wanted] and len({n.text for n in together}) > 8
 
 
