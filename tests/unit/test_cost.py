@@ -1,6 +1,7 @@
 """The arithmetic of costs: against operations that torch counts, against times measured on CPUs, against the DAG, and of the presets."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -252,3 +253,22 @@ def test_more_of_everything_costs_more() -> None:
     fewer = dict(augmented, strategy="ideal")
     assert seconds(base, "recognize_augmented", known, A100, **fewer) < seconds(base, "recognize_augmented", known, A100, **augmented)
     assert seconds(base, "recognize_augmented", known, cost.device("H100-80GB"), **augmented) < seconds(base, "recognize_augmented", known, A100, **augmented)
+
+
+def test_the_docs_list_every_default_that_the_paper_preset_changes() -> None:
+    config = configured("config/paper.yaml")
+    table = (ROOT / "docs/paper.md").read_text().partition("### Defaults of the program")[2].partition("## Variants")[0]
+    llama: Any = config.generators["llama2"]
+    chosen = {"model", "concepts", "finetune", "sampling", "filters"}  # what is chosen, and sections that are looked into
+    for settings in (
+        llama,
+        llama.concepts,
+        llama.finetune,
+        llama.sampling,
+        config.recognizers["biobert"],
+        config.linkers["sapbert"],
+        config.linkers["krissbert"],
+    ):
+        for name, described in type(settings).model_fields.items():
+            if not described.is_required() and name not in chosen and getattr(settings, name) != described.get_default(call_default_factory=True):
+                assert re.search(rf"`(\w+\.)?{name}`", table), name
