@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
+.PHONY: demo test test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
 
 venv: $(INSTALLED)
 
@@ -30,6 +30,13 @@ models: $(INSTALLED)
 
 test: models
 	pytest
+
+# config/paper.yaml to its report, with tiny models that lie on a hub of the test as the published ones do; `make test` runs the short one, too
+test-paper: $(INSTALLED)
+	pytest tests/e2e/test_paper.py
+
+test-paper-long: $(INSTALLED)
+	MENTIONFORGE_PAPER=long pytest tests/e2e/test_paper.py
 
 open: $(INSTALLED)
 	snakemake --configfile config/open.yaml

@@ -45,7 +45,9 @@ SHAPES: dict[str, dict[str, int]] = {
     },
 }
 CONCEPTS, NOTES = 48_000, 3
-STYLE = "chat"
+STYLE = "plain"
+FRAME = "### Instruction: {prompt}\n ### Example Doctor's Note: {note}"
+"""The form of a prompt in the paper's code."""
 
 
 def random_model(shape: str, target: Path) -> Path:
@@ -65,9 +67,9 @@ def random_model(shape: str, target: Path) -> Path:
 
 def example(tokenizer: Any, tokens: int) -> dict[str, Any]:
     """A pair of exactly that many tokens, four fifths of them prompt."""
-    frame = len(weights.prompt_ids(tokenizer, "", STYLE)) + 2  # the end of the turn and its line
+    frame = len(weights.prompt_ids(tokenizer, "", STYLE, FRAME)) + 2  # the blank before the note, and its end
     prompt = (tokens - frame) * 4 // 5
-    return weights.training_example(tokenizer, "x" * prompt, "y" * (tokens - frame - prompt), STYLE)
+    return weights.training_example(tokenizer, "x" * prompt, "y" * (tokens - frame - prompt), STYLE, FRAME)
 
 
 def peak() -> float:
@@ -139,7 +141,7 @@ def generation(stamp: Path, kinds: Sequence[str], batches: Sequence[int], prompt
 
     for kind in kinds:
         forget()
-        loaded = weights.load_for_training(stamp, "nf4", torch.bfloat16).eval() if kind == "nf4" else weights.load_for_sampling(stamp, None, torch.bfloat16)
+        loaded = weights.load_for_sampling(stamp, None, torch.bfloat16, "nf4" if kind == "nf4" else "none")
         for backend in ("transformers", "continuous"):
             for batch in batches:
                 with what_fits(f"{kind} | {backend} | {batch}"):
