@@ -129,9 +129,9 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
         document_table.discard()
         mention_table.discard()
     odd = Checked()
-    for concept_id, n in stats.mentions_of():
+    for concept_id, times in stats.mentions_of():
         if concept_id and not ids[concept_id].cuis and not looks_like_id(concept_id) and not concepts.names(concept_id):
-            odd.add_id(concept_id, n)
+            odd.add_id(concept_id, times)
     for line in odd.told():
         say(f"{name}: {line}")
     counts = {
