@@ -192,6 +192,8 @@ def scan(settings: Corpus, name: str) -> Scanned:
         found.read[split] = {key: counts[key] for key in ("documents", "mentions", "mentions_without_id", "composite")}
         found.read[split] |= {"skipped": dict(+tally.skipped), "handled": dict(+tally.handled), "surfaces_inside_words": checked.inside_words}
         found.skipped += skipped_rows(split, tally)
+        if skipped := ", ".join(f"{kind}: {n:,}" for kind, n in sorted((+tally.skipped).items())):
+            say(f"{name}: left out of {split}: {skipped}; see skipped.csv")
         for line in (*checked.told(f" of {split}"), *(f"{kind}: {n:,} ({split})" for kind, n in sorted((+tally.handled).items()) if kind in TOLD)):
             say(f"{name}: {line}")
         found.repairs += [{"split": split, **asdict(repair)} for repair in tally.repairs]
@@ -215,10 +217,7 @@ TOLD = (COUNTS_LINE_FEEDS, COUNTS_FROM_PART, READ_NOTES, OTHER_NOTES)
 
 def skipped_rows(split: str, tally: Tally) -> list[dict[str, Any]]:
     """Rows of skipped.csv."""
-    return [
-        {"split": split, "kind": kind, "records": tally.skipped[kind] if not any(rows) else len(rows), "file": file, "rows": ranges(rows)}
-        for (kind, file), rows in sorted(tally.places.items())
-    ]
+    return [{"split": split, "kind": kind, "records": len(rows), "file": file, "rows": ranges(rows)} for (kind, file), rows in sorted(tally.places.items())]
 
 
 def ranges(rows: Iterable[int]) -> str:
