@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mentionforge.corpora.folders import COUNTS_LINE_FEEDS, counts_line_feeds, paired
+from mentionforge.corpora.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS, counts_line_feeds, paired
 from mentionforge.corpora.published import (
     AS_PUBLISHED,
     FORMS,
@@ -139,17 +139,18 @@ def _read_notes(
 
 
 def _counted_text(text: str, mentions: dict[str, Marked], options: Options, tally: Tally) -> str:
-    """The text that the offsets count: as it is, or with CRLF as one character, if that alone makes all marked texts right."""
-    if "\r\n" not in text:
+    """The text that the offsets count: as it is, or with the other kind of line ends, if that alone makes all marked texts right."""
+    if "\n" not in text:
         return text
     wrong = [where for _, spans, mention, where in mentions.values() if not _is_marked(text, spans, mention)]
-    shorter = text.replace("\r\n", "\n")
-    if not wrong or not all(_is_marked(shorter, spans, mention) for _, spans, mention, _ in mentions.values()):
+    shorter = "\r\n" in text
+    counted = text.replace("\r\n", "\n") if shorter else text.replace("\n", "\r\n")
+    if not wrong or not all(_is_marked(counted, spans, mention) for _, spans, mention, _ in mentions.values()):
         return text
     if options.text != "crlf_to_lf":
-        raise counts_line_feeds(wrong[0])
-    tally.handled[COUNTS_LINE_FEEDS] += 1
-    return shorter
+        raise counts_line_feeds(wrong[0], shorter)
+    tally.handled[COUNTS_LINE_FEEDS if shorter else COUNTS_CARRIAGE_RETURNS] += 1
+    return counted
 
 
 def _is_marked(text: str, spans: list[tuple[int, int]], mention: str) -> bool:

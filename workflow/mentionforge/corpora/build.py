@@ -24,7 +24,7 @@ from mentionforge.corpora.bioc import COUNTS_FROM_PART
 from mentionforge.corpora.brat import OTHER_NOTES, READ_NOTES
 from mentionforge.corpora.buckets import Buckets
 from mentionforge.corpora.concepts import ConceptMap, Mapped, read_id_map
-from mentionforge.corpora.folders import COUNTS_LINE_FEEDS
+from mentionforge.corpora.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS
 from mentionforge.corpora.published import Checked, Document, Tally, looks_like_id
 from mentionforge.corpora.stats import UNMAPPED_COLUMNS, Gold, Stats
 from mentionforge.errors import UserError
@@ -211,7 +211,7 @@ def scan(settings: Corpus, name: str) -> Scanned:
     return found
 
 
-TOLD = (COUNTS_LINE_FEEDS, COUNTS_FROM_PART, READ_NOTES, OTHER_NOTES)
+TOLD = (COUNTS_LINE_FEEDS, COUNTS_CARRIAGE_RETURNS, COUNTS_FROM_PART, READ_NOTES, OTHER_NOTES)
 """What readers handle in a way that the log should tell, because another way is possible."""
 
 

@@ -11,9 +11,13 @@ from mentionforge.errors import UserError
 COUNTS_LINE_FEEDS = "texts with CRLF line ends whose offsets count them as one character"
 
 
-def counts_line_feeds(where: str) -> UserError:
-    """The error of a note whose text has CRLF line ends and whose offsets were counted without the carriage returns."""
-    why = "the text has CRLF line ends, and mentions fall on words only if each counts as one character"
+COUNTS_CARRIAGE_RETURNS = "texts with LF line ends whose offsets count them as two characters"
+
+
+def counts_line_feeds(where: str, shorter: bool = True) -> UserError:
+    """The error of a note with CRLF line ends whose offsets count each as one character, or (not `shorter`) with LF and offsets that count two."""
+    why = f"the text has {'CRLF' if shorter else 'LF'} line ends, and mentions fall on words only if each counts as {'one' if shorter else 'two'} character"
+    why += "" if shorter else "s"
     return UserError("offsets count other line ends", where, why, "set `text: crlf_to_lf` (--text crlf_to_lf), or convert the text's line ends")
 
 
