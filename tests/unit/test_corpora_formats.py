@@ -110,6 +110,7 @@ def test_brat_ids_in_notes(brat_of, note_ids, ids, notes):
         ("ICDO", "8010/3/H", True),
         ("SNOMEDCT_US", "373282002", True),
         ("MSH", "C0018099", False),
+        ("MSH", "C0018099 C0011849", False),
         ("MSH", "D006073", True),
         ("ACME", "17", False),
     ],

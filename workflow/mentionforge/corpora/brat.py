@@ -33,6 +33,7 @@ from mentionforge.corpora.published import (
     parse_ids,
     parse_offset,
     same_but_for_blanks,
+    split_ids,
 )
 from mentionforge.errors import UserError
 
@@ -133,9 +134,12 @@ def _read_notes(
             tally.handled[READ_NOTES] += 1
             continue
         tally.skip(OTHERS["#"], where)
-        code = content.strip().upper()
-        if target in mentions and target not in referenced and options.note_ids == "auto" and any(form.fullmatch(code) for form in FORMS.values()):
+        if target in mentions and target not in referenced and options.note_ids == "auto" and all(map(_looks_like_some_id, split_ids(content))):
             tally.handled[OTHER_NOTES] += 1
+
+
+def _looks_like_some_id(code: str) -> bool:
+    return any(form.fullmatch(code.strip().upper()) for form in FORMS.values())
 
 
 def _counted_text(text: str, mentions: dict[str, Marked], options: Options, tally: Tally) -> str:
