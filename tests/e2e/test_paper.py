@@ -249,3 +249,35 @@ def test_training_and_sampling_read_the_same_prompt(paper: Run) -> None:
     ids = weights.prompt_ids(tokenizer, prompt, generator.prompt_style, generator.frame)
     assert ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id
     assert tokenizer.decode(ids[1:]).strip() == f"### Instruction: {prompt}\n ### Example Doctor's Note:"
+
+
+def test_labels_are_the_completion_and_its_end(paper: Run) -> None:
+    stamp = paper.folder / "resources" / "models" / "llama2_13b_chat" / "fetched.json"
+    generator: LlmGenerator = read_spec(paper.results / "specs" / "generators" / "llama2" / "finetune.json")
+    tokenizer = weights.tokenizer(stamp, generator.prompt_style)
+    pairs = pd.read_parquet(paper.results / "generation" / "llama2" / "pairs.parquet")
+    for row in pairs.itertuples():
+        example = weights.training_example(tokenizer, row.prompt, row.completion, generator.prompt_style, generator.frame)
+        learned = [label for label in example["labels"] if label != -100]
+        assert learned[-1] == tokenizer.eos_token_id and tokenizer.decode(learned[:-1]).strip() == row.completion.strip()
+        assert example["input_ids"].count(tokenizer.bos_token_id) == 1 and example["input_ids"][-len(learned) :] == learned
+
+
+def test_loaded_in_the_four_bits_that_the_preset_says(paper: Run) -> None:
+    """NF4 without double quantization, in training and in sampling; of the folder's generation settings the end of text is left."""
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    stamp = paper.folder / "resources" / "models" / "llama2_13b_chat" / "fetched.json"
+    finetune = paper.config.generators["llama2"].finetune
+    sampling = paper.config.generators["llama2"].sampling
+    adapter = paper.results / "generation" / "llama2" / "adapter"
+    trained = weights.load_for_training(stamp, finetune.quantization, torch.float32, finetune.double_quantization)
+    sampled = weights.load_for_sampling(stamp, adapter, torch.float32, sampling.quantization, sampling.double_quantization)
+    for model in (trained, sampled):
+        layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+        assert len(layers) == 2 * 7 and all((m.weight.quant_state.quant_type, m.weight.quant_state.nested) == ("nf4", False) for m in layers)
+    folder = json.loads((Path(json.loads(stamp.read_text())["folder"]) / "generation_config.json").read_text())
+    assert (folder["temperature"], folder["top_p"]) == (0.6, 0.9)
+    assert sampled.generation_config.eos_token_id == 2 and not sampled.generation_config.do_sample
+    assert sampled.generation_config.temperature != 0.6 and sampled.generation_config.top_p != 0.9

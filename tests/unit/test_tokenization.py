@@ -459,3 +459,13 @@ def test_encoders_load_their_tokenizers_in_one_place(root):
     modules = sorted((root / "workflow" / "mentionforge").rglob("*.py"))
     loading = {p.relative_to(root / "workflow/mentionforge").as_posix() for p in modules if "AutoTokenizer.from_pretrained" in p.read_text(encoding="utf-8")}
     assert "tokenization.py" in loading and all(name.startswith(("generation/", "models")) for name in loading - {"tokenization.py"}), loading
+
+
+@pytest.mark.parametrize(("written", "read"), [("yes", "yes"), ("no", "no"), ("auto", "auto"), ('"no"', "no")])
+def test_lowercase_as_yaml_has_it(written: str, read: str) -> None:
+    """YAML reads a bare yes or no as a boolean."""
+    import yaml
+
+    from mentionforge.config import Model
+
+    assert Model.model_validate(yaml.safe_load(f"{{path: x, lowercase: {written}}}")).lowercase == read

@@ -110,6 +110,12 @@ class Model(Entry):
         description="Whether text is lower-cased, for WordPiece vocabularies. auto: unless the vocabulary has capitals, whatever the tokenizer's files say.",
     )
 
+    @field_validator("lowercase", mode="before")
+    @classmethod
+    def _yaml_words(cls, value: Any) -> Any:
+        """YAML reads yes and no without quotes as booleans."""
+        return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+
     @model_validator(mode="before")
     @classmethod
     def _first_source(cls, data: Any) -> Any:
