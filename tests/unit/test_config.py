@@ -83,6 +83,25 @@ def test_several_mistakes_are_announced() -> None:
         load_config(bad)
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"models": {"minilm": {"hub": "a/b@"}}}, "config: models.minilm.hub: write ORG/NAME or ORG/NAME@REVISION (got 'a/b@')"),
+        ({"models": {"minilm": {"hub": "a/b@main@x"}}}, "config: models.minilm.hub: write ORG/NAME or ORG/NAME@REVISION (got 'a/b@main@x')"),
+        ({"models": {"minilm": {"hub": ""}}}, "config: models.minilm.hub: write ORG/NAME or ORG/NAME@REVISION (got '')"),
+        ({"models": {"minilm": {"path": ""}}}, "config: models.minilm.path: String should have at least 1 character"),
+        (
+            {"generators": {"smollm2": {"finetune": {"eval_steps": 0}}}},
+            "config: generators.smollm2.finetune.eval_steps: Input should be greater than or equal to 1, or Input should be 'epoch' (got 0); correct it",
+        ),
+    ],
+)
+def test_a_bad_value_is_named_by_its_key(change: dict, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(merge(raw(), change))
+    assert line in str(caught.value) and "more after this" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["a/b", "../x", "a b", "-x", ""])
 def test_names_must_be_folders(name: str) -> None:
     with pytest.raises(UserError, match="bad name"):

@@ -145,6 +145,10 @@ SETTING = typer.Option([], "--config", help="KEY=VALUE, as for snakemake; may be
 
 
 def _planned(configfile: list[Path], setting: list[str], targets: list[str]) -> list[str]:
+    """Arguments of Snakemake. YAML files after those of --configfile are overlays too, as in Snakemake's `--configfile A B`."""
+    if configfile:
+        configfile = [*configfile, *(Path(target) for target in targets if Path(target).suffix in (".yaml", ".yml"))]
+        targets = [target for target in targets if Path(target).suffix not in (".yaml", ".yml")]
     return [*targets, *(["--configfile", *map(str, configfile)] if configfile else []), *(["--config", *setting] if setting else [])]
 
 
