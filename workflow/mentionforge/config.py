@@ -1135,6 +1135,10 @@ def _as_user_error(error: ValidationError) -> UserError:
         )
     if first["type"] == "missing":
         return UserError("missing key", f"config: {key}", "", "add it")
+    if first["type"] == "union_tag_not_found":
+        told_by = str(first.get("ctx", {}).get("discriminator", "kind")).strip("'")
+        fix = "add it; if this file is an overlay, give the file that it lies over before it"
+        return UserError("missing key", f"config: {key}.{told_by}", "it says what sort of entry this is", fix)
     # A key of several types (a number or a word) has an error for each of them, with the type at the end of its place.
     kinds = [other for other in error.errors() if len(other["loc"]) == len(first["loc"]) and other["loc"][:-1] == first["loc"][:-1]]
     if len(kinds) > 1 and all(re.fullmatch(r"constrained-\w+|literal\[.*\]|int|str|float", str(other["loc"][-1])) for other in kinds):
