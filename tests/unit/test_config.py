@@ -1,13 +1,15 @@
 """Configuration: validation, sweeps, specs, cells."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkout import ROOT
+from checkout import BIN, ROOT
 from mentionforge.config import (
     DictionaryRecognizer,
     LlmGenerator,
@@ -81,6 +83,38 @@ def test_several_mistakes_are_announced() -> None:
     bad = merge(raw(), {"recognizers": {"minilm": {"batch_size": 0, "max_tokens": "many"}}})
     with pytest.raises(UserError, match=r"recognizers\.minilm\.batch_size.*1 more"):
         load_config(bad)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"models": {"minilm": {"hub": "a/b@"}}}, "config: models.minilm.hub: write ORG/NAME or ORG/NAME@REVISION (got 'a/b@')"),
+        ({"models": {"minilm": {"hub": "a/b@main@x"}}}, "config: models.minilm.hub: write ORG/NAME or ORG/NAME@REVISION (got 'a/b@main@x')"),
+        ({"models": {"minilm": {"hub": ""}}}, "config: models.minilm.hub: write ORG/NAME or ORG/NAME@REVISION (got '')"),
+        ({"models": {"minilm": {"path": ""}}}, "config: models.minilm.path: String should have at least 1 character"),
+        (
+            {"generators": {"smollm2": {"finetune": {"eval_steps": 0}}}},
+            "config: generators.smollm2.finetune.eval_steps: Input should be greater than or equal to 1, or Input should be 'epoch' (got 0); correct it",
+        ),
+        ({"generators": {"llama2": {"shards": 16}}}, "missing key in config: generators.llama2.kind: "),
+        ({"kbs": {"umls": {"path": "META"}}}, "missing key in config: kbs.umls.source: "),
+    ],
+)
+def test_a_bad_value_is_named_by_its_key(change: dict, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(merge(raw(), change))
+    assert line in str(caught.value) and "more after this" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "why"), [(None, "No such file"), ("a: [", "while parsing"), ("- a", "no keys")])
+def test_a_file_that_is_no_overlay_is_one_line(text: str | None, why: str, tmp_path: Path) -> None:
+    file = tmp_path / "overlay.yaml"
+    if text is not None:
+        file.write_text(text)
+    command = [BIN / "mentionforge", "config", "check", ROOT / "config.yaml", file]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: unreadable file in {file}: ") and why in done.stderr
 
 
 @pytest.mark.parametrize("name", ["a/b", "../x", "a b", "-x", ""])

@@ -17,7 +17,7 @@ from mentionforge.generation import finetune, sample, weights
 from published import llama2
 from tiny import tiny_model
 
-PUBLISHED = "### Instruction: {prompt}\n### Example Doctor's Note: {note}"
+PUBLISHED = "### Instruction: {prompt}\n ### Example Doctor's Note: {note}"
 PROMPTS = ("Write about gout (also called Arthritis, Gouty).", "Müßig: ≥ 3 µg, \n <1CUI> Crohn's </1CUI>", "x")
 NOTES = ("He has <1CUI> gout </1CUI>.", "2 days of fever ☃; no \n\n sputum", "'s HD worsens", "\nShe", "É")
 
@@ -62,8 +62,8 @@ def pairs_of(count=8):
 def test_plain_tokens_of_llama_2_are_those_of_sentencepiece(llama, pieces, prompt, note):
     """The authors' frame: one beginning, the frame as one text, one end."""
     tokenizer = weights.tokenizer(llama, "plain")
-    asked = [1, *pieces.encode(f"### Instruction: {prompt}\n### Example Doctor's Note:")]
-    whole = [1, *pieces.encode(f"### Instruction: {prompt}\n### Example Doctor's Note: {note}"), 2]
+    asked = [1, *pieces.encode(f"### Instruction: {prompt}\n ### Example Doctor's Note:")]
+    whole = [1, *pieces.encode(f"### Instruction: {prompt}\n ### Example Doctor's Note: {note}"), 2]
     assert whole[: len(asked)] == asked, "the blank is part of the note's first piece"
     assert weights.prompt_ids(tokenizer, prompt, "plain", PUBLISHED) == asked
     example = weights.training_example(tokenizer, prompt, note, "plain", PUBLISHED)
@@ -168,7 +168,7 @@ def test_tokenizer_model_alone_is_read_or_refused_in_a_line(tmp_path, pieces):
             weights.tokenizer(stamp, "plain")
         return
     tokenizer = weights.tokenizer(stamp, "plain")
-    assert weights.prompt_ids(tokenizer, PROMPTS[1], "plain", PUBLISHED) == [1, *pieces.encode(f"### Instruction: {PROMPTS[1]}\n### Example Doctor's Note:")]
+    assert weights.prompt_ids(tokenizer, PROMPTS[1], "plain", PUBLISHED) == [1, *pieces.encode(f"### Instruction: {PROMPTS[1]}\n ### Example Doctor's Note:")]
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the setting
@@ -205,7 +205,7 @@ def test_sampling_and_servers_are_asked_in_the_frame(llama, root, tmp_path, styl
     settings = {"backend": served, "finetune": None, "filters": {"memorization": None}, "model": None}
     made = read_spec(write_spec(tmp_path / "o.json", root, "smollm2", "sampling", prompt_style=style, frame=PUBLISHED, **settings))
     [request] = sample._requests(made, None, rows)
-    assert request.prompt == (f"### Instruction: {PROMPTS[0]}\n### Example Doctor's Note:" if style == "plain" else PROMPTS[0])
+    assert request.prompt == (f"### Instruction: {PROMPTS[0]}\n ### Example Doctor's Note:" if style == "plain" else PROMPTS[0])
 
 
 # --------------------------------------------------------------------------------------------------------------------- the training

@@ -246,3 +246,12 @@ def test_nothing_is_cleaned_while_a_workflow_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (2_500_000, "2 MB"), (3e12, "3.0 TB")])
 def test_sizes(size: float, text: str) -> None:
     assert status.human(size) == text
+
+
+def test_overlays_are_given_as_to_snakemake() -> None:
+    """`--configfile A B` and `--configfile A --configfile B` are the same; a target is none of them."""
+    from mentionforge.cli import _planned
+
+    wanted = ["report", "--configfile", "a.yaml", "b.yaml"]
+    assert _planned([Path("a.yaml")], [], ["b.yaml", "report"]) == _planned([Path("a.yaml"), Path("b.yaml")], [], ["report"]) == wanted
+    assert _planned([], [], ["b.yaml"]) == ["b.yaml"]

@@ -111,7 +111,13 @@ def check(files: list[Path] = typer.Argument(..., help="config.yaml, then overla
 
     raw: dict[str, object] = {}
     for file in files:
-        merge(raw, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        try:
+            overlay = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError("unreadable file", str(file), str(error), "correct the path, or the YAML in it") from error
+        if not isinstance(overlay, dict):
+            raise UserError("unreadable file", str(file), "it holds no keys with values", "write it as an overlay of config.yaml")
+        merge(raw, overlay)
     config = load_config(raw, root=Path.cwd())
     typer.echo(f"valid: {len(recognition_cells(config))} recognition runs, {len(normalization_cells(config))} normalization cells, results in {config.results}")
 
@@ -145,6 +151,10 @@ SETTING = typer.Option([], "--config", help="KEY=VALUE, as for snakemake; may be
 
 
 def _planned(configfile: list[Path], setting: list[str], targets: list[str]) -> list[str]:
+    """Arguments of Snakemake. YAML files after those of --configfile are overlays too, as in Snakemake's `--configfile A B`."""
+    if configfile:
+        configfile = [*configfile, *(Path(target) for target in targets if Path(target).suffix in (".yaml", ".yml"))]
+        targets = [target for target in targets if Path(target).suffix not in (".yaml", ".yml")]
     return [*targets, *(["--configfile", *map(str, configfile)] if configfile else []), *(["--config", *setting] if setting else [])]
 
 

@@ -90,6 +90,7 @@ class Model(Entry):
     )
     path: str | None = Field(
         None,
+        min_length=1,
         description="Local folder with a saved Hugging Face model, weights and tokenizer; counts before `hub` and `wheel`. Its files are digested: a change reruns.",
     )
     wheel: str | None = Field(
@@ -109,6 +110,13 @@ class Model(Entry):
         "auto",
         description="Whether text is lower-cased, for WordPiece vocabularies. auto: unless the vocabulary has capitals, whatever the tokenizer's files say.",
     )
+
+    @field_validator("hub")
+    @classmethod
+    def _name_and_revision(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[^\s@]+(@[^\s@]+)?", value):
+            raise ValueError("write ORG/NAME or ORG/NAME@REVISION")
+        return value
 
     @field_validator("lowercase", mode="before")
     @classmethod
@@ -1111,7 +1119,11 @@ def _as_user_error(error: ValidationError) -> UserError:
     loc = [str(part) for part in first["loc"]]
     # Pydantic puts the discriminator of a union into the location (kbs.demo.rrf.path); it is no key of the file.
     backends = {"transformers", "continuous", "vllm", "openai"}
-    loc = [part for i, part in enumerate(loc) if not (i == 2 and part in tags) and not (i > 2 and loc[i - 1] == "backend" and part in backends)]
+    loc = [
+        part
+        for i, part in enumerate(loc)
+        if not (i == 2 and part in tags and loc[0] != "models") and not (i > 2 and loc[i - 1] == "backend" and part in backends)
+    ]
     key = ".".join(loc) or "config"
     if first["type"] == "extra_forbidden":
         near = _near(loc[-1], _known_keys(loc[:-1]))
@@ -1123,9 +1135,22 @@ def _as_user_error(error: ValidationError) -> UserError:
         )
     if first["type"] == "missing":
         return UserError("missing key", f"config: {key}", "", "add it")
-    more = len(error.errors()) - 1
+    if first["type"] == "union_tag_not_found":
+        told_by = str(first.get("ctx", {}).get("discriminator", "kind")).strip("'")
+        fix = "add it; if this file is an overlay, give the file that it lies over before it"
+        return UserError("missing key", f"config: {key}.{told_by}", "it says what sort of entry this is", fix)
+    # A key of several types (a number or a word) has an error for each of them, with the type at the end of its place.
+    kinds = [other for other in error.errors() if len(other["loc"]) == len(first["loc"]) and other["loc"][:-1] == first["loc"][:-1]]
+    if len(kinds) > 1 and all(re.fullmatch(r"constrained-\w+|literal\[.*\]|int|str|float", str(other["loc"][-1])) for other in kinds):
+        key, first = key.rpartition(".")[0], {**first, "msg": ", or ".join(other["msg"] for other in kinds)}
+    else:
+        kinds = [error.errors()[0]]
+    more = len(error.errors()) - len(kinds)
     return UserError(
-        "bad value", f"config: {key}", f"{first['msg']} (got {first['input']!r:.80})", "correct it" + (f" ({more} more after this)" if more else "")
+        "bad value",
+        f"config: {key}",
+        f"{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})",
+        "correct it" + (f" ({more} more after this)" if more else ""),
     )
 
 
@@ -1233,7 +1258,7 @@ def _check_generators(config: Config) -> None:
             raise UserError("missing encoder", f"{key}.encoder", "locate.tag_similarity and filters.agreement need one", "give encoder.model")
         finetune = generator.finetune if isinstance(generator, LlmGenerator) else None
         if generator.filters.memorization and not finetune:
-            raise UserError("filter without use", f"{key}.filters.memorization", "it compares with the fine-tuning pairs, and there are none", "remove it")
+            raise UserError("filter without use", f"{key}.filters.memorization", "it compares with the fine-tuning pairs, and there are none", "set it to null")
         if isinstance(generator, LlmGenerator):
             _check_backend(generator, key)
 
