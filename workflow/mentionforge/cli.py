@@ -102,14 +102,11 @@ def envs(
 @settings.command("check")
 def check(files: list[Path] = typer.Argument(..., help="config.yaml, then overlays in order.")) -> None:
     """Validate a configuration and count what it asks for."""
-    import yaml
+    from mentionforge.config import load_config, normalization_cells, recognition_cells
+    from mentionforge.config_files import read
 
-    from mentionforge.config import load_config, merge, normalization_cells, recognition_cells
-
-    raw: dict[str, object] = {}
-    for file in files:
-        merge(raw, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
-    config = load_config(raw, root=Path.cwd())
+    written = read(files)
+    config = load_config(written.data, root=Path.cwd(), places=written.places)
     typer.echo(f"valid: {len(recognition_cells(config))} recognition runs, {len(normalization_cells(config))} normalization cells, results in {config.results}")
 
 
