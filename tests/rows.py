@@ -1,6 +1,6 @@
 """One note at many places of many batches, as `static` writes it: prints what its logits and its text were, as JSON.
 
-    python tests/rows.py STAMP DTYPE THREADS [SHAPE]
+    python tests/rows.py STAMP DTYPE THREADS QUANTIZATION [SHAPE]
 
 Where SHAPE is given (JSON, arguments of LlamaConfig), a random model of that shape takes the place of the stamp's. How an instruction set
 is chosen is up to the environment (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA), so each combination is a process of its own.
@@ -9,6 +9,7 @@ is chosen is up to the environment (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA), so
 import hashlib
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -46,15 +47,15 @@ def places(model, tokenizer, sizes=SIZES, steps=3):
 
 
 if __name__ == "__main__":
-    stamp, dtype, threads, *shape = sys.argv[1:]
+    stamp, dtype, threads, quantization, *shape = sys.argv[1:]
     torch.set_num_threads(int(threads))
     weights.quiet()
     tokenizer = weights.tokenizer(Path(stamp), "chat")
-    torch.manual_seed(3)
-    if shape:
-        model = (
-            LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=1, pad_token_id=1, **json.loads(shape[0]))).to(getattr(torch, dtype)).eval()
-        )
-    else:
-        model = weights.load_for_sampling(Path(stamp), None, getattr(torch, dtype))
-    print(json.dumps(places(model, tokenizer) if shape else places(model, tokenizer, SIZES[1:3], 2)))
+    with tempfile.TemporaryDirectory() as scratch:
+        if shape:
+            torch.manual_seed(3)
+            LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=1, pad_token_id=1, **json.loads(shape[0]))).save_pretrained(scratch)
+            stamp = str(Path(scratch) / "fetched.json")
+            Path(stamp).write_text(json.dumps({"folder": "."}))
+        model = weights.load_for_sampling(Path(stamp), None, getattr(torch, dtype), quantization)
+        print(json.dumps(places(model, tokenizer) if shape else places(model, tokenizer, SIZES[1:3], 2)))

@@ -24,7 +24,7 @@ from hub import serve
 from mentionforge import tables
 from mentionforge.config import LlmGenerator, cross_cells, end_to_end_cells, load_config, merge, normalization_cells, read_spec, recognition_cells
 from mentionforge.generation import weights
-from published import REPOSITORIES, llama2, krissbert
+from published import REPOSITORIES, krissbert, llama2
 from release import codes, pubtator_subset, write_release
 
 LONG = os.environ.get("MENTIONFORGE_PAPER") == "long"

@@ -158,6 +158,11 @@ def test_cpu_memory_that_does_not_suffice_halves_the_batch_too(capsys):
         ({"backend": {"kind": "openai", "base_url": "x", "model": "m"}}, "bad value in config: generators.smollm2.backend.base_url"),
         ({"backend": {"kind": "openai", "modle": "m"}}, "config: generators.smollm2.backend."),
         ({"backend": {"kind": "continuous"}, "sampling": {"repetition_penalty": 1.2}}, "continuous batching applies none"),
+        (
+            {"backend": {"kind": "continuous"}, "sampling": {"quantization": "nf4"}},
+            "backend continuous does not sample in nf4; choose backend kind: transformers",
+        ),
+        ({"backend": {"kind": "vllm"}, "sampling": {"quantization": "nf4"}}, "backend vllm does not sample in nf4"),
         ({"backend": {"kind": "magic"}}, "config: generators.smollm2.backend"),
     ],
 )

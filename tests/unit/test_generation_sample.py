@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,10 @@ import yaml
 from peft import PeftModel
 
 from mentionforge import tables
-from mentionforge.config import Finetune, Sampling, load_config, spec_text
+from mentionforge.config import ContinuousBackend, Finetune, Sampling, load_config, spec_text
 from mentionforge.errors import UserError
-from mentionforge.generation import finetune, sample, weights
-from mentionforge.generation.backends import Request, Written, draw, static
+from mentionforge.generation import finetune, memory, sample, weights
+from mentionforge.generation.backends import Request, Written, continuous, draw, static
 from tiny import tiny_model
 
 
@@ -215,15 +216,17 @@ WIDE = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 2, "
 
 
 @pytest.mark.parametrize("instructions", ["default", "avx2"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("weights_of", ["tiny", "smollm2"])
-def test_a_row_has_the_same_bits_at_every_place_of_every_batch(request, root, weights_of, dtype, instructions):
+@pytest.mark.parametrize(
+    ("weights_of", "dtype", "quantization"),
+    [("tiny", "float32", "none"), ("tiny", "bfloat16", "none"), ("tiny", "float32", "nf4"), ("tiny", "bfloat16", "nf4"), ("smollm2", "float32", "none")],
+)
+def test_a_row_has_the_same_bits_at_every_place_of_every_batch(request, root, weights_of, dtype, quantization, instructions):
     """With several threads, and with the instructions of this processor or of an older one: logits and text of one note."""
     shape = [json.dumps(WIDE)] if weights_of == "tiny" else []
     older = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"} if instructions == "avx2" else {}
     seen = []
-    for threads in ("2", "3") if shape and dtype == "float32" else ("2",):
-        line = [sys.executable, "tests/rows.py", str(request.getfixturevalue(weights_of)), dtype, threads, *shape]
+    for threads in ("2", "3") if shape and (dtype, quantization) == ("float32", "none") else ("2",):
+        line = [sys.executable, "tests/rows.py", str(request.getfixturevalue(weights_of)), dtype, threads, quantization, *shape]
         environment = os.environ | older | {"OMP_WAIT_POLICY": "passive", "MKL_DYNAMIC": "FALSE"}
         done = subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -317,7 +320,7 @@ def test_more_notes_or_concepts_cost_the_new_ones_and_give_what_a_fresh_run_give
     """Letter by letter, in the type that is fast on this machine: what is written beside a note does not touch its arithmetic."""
     model, few = request.getfixturevalue(weights_of), range(0, 9, 3)
     more, many = range(10), 5
-    settings = {"max_new_tokens": 12, "batch_size": 4, "temperature": 1.5, "top_p": 1.0}
+    settings = {"max_new_tokens": 12, "batch_size": 8, "temperature": 1.5, "top_p": 1.0}
     spec = spec_file(tmp_path / "spec.json", root, "sampling", sampling=settings, finetune=None, filters={}, prompt_style="chat")
     grown, fresh = tmp_path / "grown", tmp_path / "fresh"
     assert write_folder(grown, spec, model, numbered(tmp_path / "a.parquet", few, 2), 2) == 6
@@ -399,6 +402,193 @@ def test_a_killed_job_goes_on_and_writes_what_an_uninterrupted_one_writes(tmp_pa
     sample.sample_shard(spec, tiny, asked, None, 0, 1, out)
     sample.sample_shard(spec, tiny, asked, None, 0, 1, tmp_path / "whole.parquet")
     assert tables.read(tables.NOTES, out).equals(tables.read(tables.NOTES, tmp_path / "whole.parquet"))
+
+
+# ----------------------------------------------------------------------------------- four bits, and what fits into the memory
+
+NF4 = [
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+    0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+]  # fmt: skip
+"""Levels of 4-bit NormalFloat, as the QLoRA paper's appendix E lists them."""
+
+
+def by_hand(weight):
+    """A matrix in NF4 and back: blocks of 64 numbers, each divided by its largest, each number the nearest level."""
+    blocks = weight.reshape(-1, 64)
+    scale = blocks.abs().amax(1, keepdim=True)
+    levels = torch.tensor(NF4)
+    return (levels[((blocks / scale)[..., None] - levels).abs().argmin(-1)] * scale).reshape(weight.shape)
+
+
+def small_adapter(stamp, target, targets=("q_proj", "v_proj")):
+    """An adapter that does something, on a tiny model."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(5)
+    shape = LoraConfig(r=4, lora_alpha=8, target_modules=list(targets), init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(stamp.parent), shape).save_pretrained(target, save_embedding_layers=False)
+    return target
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_four_bit_sampling_is_four_bit_with_the_adapter_beside_it(tmp_path, tiny, double):
+    """Logits against those of weights that are rounded to NF4 by hand, with the adapter's product added by hand."""
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    adapter = small_adapter(tiny, tmp_path / "adapter")
+    model = weights.load_for_sampling(tiny, adapter, torch.float32, "nf4", double)
+    kinds = {n: m for n, m in model.named_modules() if type(m).__name__ == "Linear4bit" and not hasattr(m, "lora_A")}
+    assert len(kinds) == 2 * 7 and all(m.weight.dtype == torch.uint8 and m.weight.quant_type == "nf4" for m in kinds.values())
+    assert all(m.weight.quant_state.nested is double and m.compute_dtype == torch.float32 for m in kinds.values())
+    adapted = [m for m in model.modules() if hasattr(m, "lora_A")]
+    assert len(adapted) == 4 and not any(m.merged for m in adapted) and not model.training
+
+    expected = AutoModelForCausalLM.from_pretrained(tiny.parent, dtype=torch.float32).eval()
+    stored = {key.removeprefix("base_model.model."): value for key, value in load_file(adapter / "adapter_model.safetensors").items()}
+    for name, module in expected.named_modules():
+        if type(module) is torch.nn.Linear and name != "lm_head":
+            module.weight.data = by_hand(module.weight.data)
+            if f"{name}.lora_A.weight" in stored:
+                module.weight.data += 8 / 4 * stored[f"{name}.lora_B.weight"] @ stored[f"{name}.lora_A.weight"]
+    ids = torch.arange(5, 25).view(2, 10)
+    with torch.no_grad():
+        found, wanted, full = (m(ids).logits for m in (model, expected, weights.load_for_sampling(tiny, adapter, torch.float32)))
+    off, rounding = float((found - wanted).abs().max()), float((full - wanted).abs().max())
+    assert off < (0.3 * rounding if double else 1e-3) and rounding > 0.1, (off, rounding)
+
+
+def test_notes_in_four_bits_are_resumed_and_never_mixed_with_others(tmp_path, root, tiny):
+    asked, adapter = prompt_table(tmp_path / "prompts.parquet", 9), small_adapter(tiny, tmp_path / "adapter")
+    settings = {"max_new_tokens": 8, "temperature": 1.5, "top_p": 1.0, "batch_size": 4}
+    texts, writers = {}, {}
+    for name, more in {"nf4": {"quantization": "nf4"}, "double": {"quantization": "nf4", "double_quantization": True}, "none": {}}.items():
+        spec = spec_file(tmp_path / f"{name}.json", root, "sampling", sampling=settings | more, dtype="float32")
+        out = tmp_path / "shards" / f"{len(texts)}-of-3.parquet"
+        out.parent.mkdir(exist_ok=True)
+        sample.sample_shard(spec, tiny, asked, adapter, 0, 1, out)
+        assert json.loads(out.with_suffix(".speed.json").read_text())["notes"] == 9, "notes of other weights are not taken over"
+        rows, stamped = tables.read(tables.NOTES, out).to_pylist(), tables.provenance(out)
+        texts[name], writers[name] = [r["text"] for r in rows], stamped["writer"]
+        chosen = {"device": "cpu", "dtype": "float32", "quantization": more.get("quantization", "none"), "double_quantization": name == "double"}
+        assert stamped["chosen"] == chosen
+        if name == "nf4":
+            prompted = [r | {"seed": n["seed"]} for r, n in zip(tables.read(tables.PROMPTS, asked).to_pylist(), rows, strict=True)]
+            kept = [{k: r[k] for k in ("note_id", "text", "finish_reason", "tokens")} for r in rows[:5]]
+            lines = [{"job": sample._job(json.loads(spec.read_text()), tiny, adapter, prompted)}, *kept]
+            (tmp_path / "again.parquet.partial.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            sample.sample_shard(spec, tiny, asked, adapter, 0, 1, tmp_path / "again.parquet")
+            assert json.loads((tmp_path / "again.speed.json").read_text())["notes"] == 4
+            assert (tmp_path / "again.parquet").read_bytes() == out.read_bytes()
+    assert len(set(writers.values())) == 3 and texts["nf4"] != texts["none"]
+
+
+def test_shards_of_different_machines_are_gathered_with_notice(tmp_path, root, tiny, monkeypatch, capsys):
+    asked = prompt_table(tmp_path / "prompts.parquet", 4)
+    spec = spec_file(tmp_path / "spec.json", root, "sampling", sampling={"max_new_tokens": 4}, dtype="float32")
+    paths = [tmp_path / f"{i}.parquet" for i in range(2)]
+    sample.sample_shard(spec, tiny, asked, None, 0, 2, paths[0])
+    sample._chosen.cache_clear()
+    monkeypatch.setattr(memory, "at_hand", lambda free=False: 10**9 if free else 10)  # a machine with less memory
+    sample.sample_shard(spec, tiny, asked, None, 1, 2, paths[1])
+    sample._chosen.cache_clear()
+    assert "sampling.quantization: nf4" in capsys.readouterr().err
+    sample.gather(asked, paths, tmp_path / "notes.parquet")
+    assert "not all written in the same way" in capsys.readouterr().err
+    assert [c["quantization"] for c in tables.provenance(tmp_path / "notes.parquet")["chosen"]] == ["nf4", "none"]
+
+
+def test_a_model_that_is_too_large_is_one_line_with_the_ways_out(tiny, monkeypatch):
+    ways = r"sampling.quantization: nf4.*vllm with tensor_parallel.*larger GPU or a smaller model"
+    monkeypatch.setattr(memory, "at_hand", lambda free=False: 100_000)
+    with pytest.raises(UserError, match=r"model too large.*need 0\.\d GB, 0\.\d GB are free on the CPU.*" + ways) as caught:
+        weights.load_for_sampling(tiny, None, torch.float32)
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+
+    def never(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", never)
+    with pytest.raises(UserError, match=ways):
+        weights.load_for_sampling(tiny, None, torch.float32)
+    with pytest.raises(UserError, match="model too large") as caught:
+        weights.load_for_sampling(tiny, None, torch.float32, "nf4")
+    assert "quantization: nf4" not in str(caught.value)
+
+
+def test_the_quantization_follows_the_memory_at_hand(tiny, monkeypatch, capsys):
+    need = memory.needed(tiny.parent, "float32", "float32", 16, memory.PROMPT_TOKENS + 256) + memory.ALLOWANCE
+    for room, chosen in ((need / memory.SHARE + 9, "none"), (need / memory.SHARE - 9, "nf4")):
+        monkeypatch.setattr(memory, "at_hand", lambda free=False, room=room: int(room))
+        assert weights.sampling_quantization(tiny, torch.float32, "auto", 16, 256) == chosen
+        assert f"sampling.quantization: {chosen} (16 notes" in capsys.readouterr().err
+    assert [weights.sampling_quantization(tiny, torch.float32, w, 16, 256) for w in ("nf4", "none")] == ["nf4", "none"]
+
+
+def test_the_type_follows_the_device(monkeypatch):
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    for place, fast, expected in ((gpu, True, "bfloat16"), (gpu, False, "float16"), (cpu, True, "bfloat16"), (cpu, False, "float32")):
+        monkeypatch.setattr(weights, "device", lambda place=place: place)
+        monkeypatch.setattr(weights, "fast_bfloat16", lambda _, fast=fast: fast)
+        assert weights.sampling_dtype("auto") == getattr(torch, expected)
+    with pytest.raises(UserError, match="dtype: auto"):
+        weights.sampling_dtype("float16")
+    monkeypatch.setattr(weights, "device", lambda: gpu)
+    assert weights.sampling_dtype("float16") == torch.float16
+
+
+def test_sampling_follows_the_config_and_not_the_folders_generation_settings(tmp_path, tiny):
+    """Only the tokens that end a text are the folder's."""
+    own = json.loads((tiny.parent / "generation_config.json").read_text())
+    full = {
+        "do_sample": True, "temperature": 0.01, "top_p": 0.01, "top_k": 1, "min_p": 0.5, "typical_p": 0.1, "repetition_penalty": 9.0, "max_length": 3,
+        "max_new_tokens": 2, "min_new_tokens": 7, "min_length": 90, "no_repeat_ngram_size": 1, "num_beams": 3, "suppress_tokens": list(range(20, 90)),
+        "begin_suppress_tokens": list(range(90, 200)), "forced_bos_token_id": 7, "forced_eos_token_id": 8, "bad_words_ids": [[40]], "length_penalty": 3.0,
+        "encoder_repetition_penalty": 4.0, "guidance_scale": 2.0, "sequence_bias": [[[50], 9.0]], "epsilon_cutoff": 0.1, "renormalize_logits": True,
+    }  # fmt: skip
+    shutil.copytree(tiny.parent, tmp_path / "full")
+    (tmp_path / "full/generation_config.json").write_text(json.dumps(own | full))
+    (tmp_path / "full/fetched.json").write_text(json.dumps({"folder": "."}))
+    settings = Sampling(temperature=1.5, top_p=0.95, max_new_tokens=12, batch_size=4)
+    notes = {}
+    for stamp in (tiny, tmp_path / "full/fetched.json"):
+        model, tokenizer = weights.load_for_sampling(stamp, None, torch.float32), weights.tokenizer(stamp, "chat")
+        wanted = requests(tokenizer, 8)
+        paged = continuous.make(ContinuousBackend(kind="continuous"), settings, model, tokenizer)
+        notes[stamp] = [sorted((n for some in b(wanted, {}) for n in some), key=lambda n: n.note_id) for b in (static.make(settings, model, tokenizer), paged)]
+    assert notes[tiny] == notes[stamp] and {n.finish_reason for n in notes[tiny][0]} == {"stop", "length"}
+
+
+def test_parameters_of_known_models_and_the_committed_table(root, smollm2):
+    counts = {name: round(shape.parameters / 1e9, 2) for name, shape in memory.MODELS.items()}
+    assert counts == {"Llama-2 7B": 6.74, "Llama-2 13B": 13.02, "Llama-2 70B": 68.98}
+    config = json.loads((weights.folder(smollm2) / "config.json").read_text())
+    assert memory.shape_of(config).parameters == 134_515_008, "SmolLM2-135M"
+    assert memory.shape_of({"d_model": 4}) is None
+    thirteen = memory.MODELS["Llama-2 13B"]
+    assert memory.cache_bytes(thirteen, 1, 1) == 2 * 40 * 5120 * 2
+    assert memory.weight_bytes(thirteen, "nf4") == pytest.approx(12_687_769_600 * 0.5625 + 328_094_720 * 2, rel=1e-3)
+    assert memory.weight_bytes(thirteen, "nf4_double") == pytest.approx(12_687_769_600 * (4.127 / 8) + 328_094_720 * 2, rel=1e-3), "4.127 bits, says QLoRA"
+    assert memory.table() in (root / "docs/performance.md").read_text(), "run python -m mentionforge.generation.memory"
+
+
+@pytest.mark.parametrize(("form", "kind"), [("float32", "none"), ("bfloat16", "none"), ("nf4", "nf4"), ("nf4_double", "nf4")])
+def test_the_arithmetic_of_weights_against_a_loaded_model(tiny, form, kind):
+    """Bytes of every tensor that is there, scales of the quantization included."""
+    dtype = torch.bfloat16 if form == "bfloat16" else torch.float32
+    model = weights.load_for_sampling(tiny, None, dtype, kind, form == "nf4_double")
+    held = {p.data_ptr(): p.numel() * p.element_size() for p in model.parameters()}
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            held[state.absmax.data_ptr()] = state.absmax.numel() * state.absmax.element_size()
+            if state.nested:
+                held[state.state2.absmax.data_ptr()] = state.state2.absmax.numel() * state.state2.absmax.element_size()
+    shape = memory.shape_of(json.loads((tiny.parent / "config.json").read_text()))
+    assert memory.weight_bytes(shape, form, "bfloat16" if form == "bfloat16" else "float32") == pytest.approx(sum(held.values()), rel=0.01)
 
 
 # ----------------------------------------------------------------------------------------------------------- fine-tuning

@@ -399,6 +399,12 @@ class Sampling(Entry):
     max_new_tokens: int = Field(256, ge=1, description="Longest note, in tokens.")
     batch_size: int = Field(16, ge=1, description="Notes written at a time.")
     seed: int = Field(13, description="Seed; each note draws from a stream of its own.")
+    quantization: Literal["auto", "nf4", "none"] = Field(
+        "auto",
+        description="Weights while sampling, backend transformers: nf4 (4 bits, the adapter beside them, as the paper's code sampled), none (full, the adapter "
+        "merged), auto (none where weights and a batch fit into the device's memory, else nf4; the log says which).",
+    )
+    double_quantization: bool = Field(False, description="With nf4: quantize the scales too. Saves some 0.4 bits per parameter.")
 
 
 class TransformersBackend(Entry):
@@ -605,8 +611,10 @@ class LlmGenerator(Entry):
     encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
     filters: Filters = Field(Filters())
     shards: int = Field(1, ge=1, description="Jobs that the prompts are spread over.")
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="Type of the weights while sampling; auto: bfloat16 where the device is fast with it."
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="Type of the weights while sampling, with nf4 of the computation; auto: bfloat16 where the device is fast with it, else float16 on a GPU "
+        "and float32 on a CPU.",
     )
 
     @field_validator("frame")
@@ -1255,6 +1263,10 @@ def _check_generators(config: Config) -> None:
 
 def _check_backend(generator: LlmGenerator, key: str) -> None:
     kind = generator.backend.kind
+    if generator.sampling.quantization == "nf4" and kind != "transformers":
+        raise UserError(
+            "not possible", f"{key}.sampling.quantization", f"backend {kind} does not sample in nf4", "choose backend kind: transformers, or set it to auto"
+        )
     if kind == "openai":
         if generator.finetune:
             raise UserError(

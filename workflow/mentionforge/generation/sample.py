@@ -7,6 +7,7 @@ are taken over where nothing that they depend on has changed: more notes per con
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -70,14 +71,14 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     partial = out.with_name(f"{out.name}.partial.jsonl")
     measured = throughput([], 0.0)
     used = versions(*LIBRARIES[generator.backend.kind])
-    writer = _writer(described, model, adapter)
+    writer, chosen = _writer(described, model, adapter), _chosen(json.dumps(described["settings"], sort_keys=True), model)
     known, earlier = notes_at_hand(out, rows, writer)
     with finished_notes(partial, _job(described, model, adapter, rows)) as (done, keep):
         if known := [note for note in known if note.note_id not in done]:
             keep(known)
             say(f"{len(known):,} of {len(rows):,} notes are at hand; {len(rows) - len(done):,} to write")
         if len(done) < len(rows):
-            writing = backends.make(generator, model, adapter, out.with_name(f".{out.stem}.merged"))
+            writing = backends.make(generator, model, adapter, out.with_name(f".{out.stem}.merged"), chosen)
             measured = write_all(requests, writing, done, keep)
             say(_sentence(measured))
     notes = [
@@ -90,7 +91,7 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     funnel.write_json(
         out.with_suffix(".speed.json"), {"shard": f"{shard}-of-{shards}", "backend": generator.backend.kind, "device": _device(generator), **measured}
     )
-    more = {"earlier_versions": older} if older else {}
+    more = ({"earlier_versions": older} if older else {}) | ({"chosen": chosen} if chosen else {})
     tables.write(tables.NOTES, out, notes, stamp("generation sample", inputs, shard=shard, shards=shards, versions=used, writer=writer, **more))
     partial.unlink()
 
@@ -133,8 +134,15 @@ def _sentence(measured: Mapping[str, Any]) -> str:
 
 def _writer(described: Mapping[str, Any], model: Path | None, adapter: Path | None) -> str:
     """Digest of all that a note depends on besides its prompt and seed; sizes, speeds and addresses are not among it."""
-    parts = [{**described, "settings": backends.identity(described["settings"])}, *(sha256_paths([p]) if p else None for p in (model, adapter))]
+    chosen = _chosen(json.dumps(described["settings"], sort_keys=True), model)
+    parts = [{**described, "settings": backends.identity(described["settings"], chosen)}, *(sha256_paths([p]) if p else None for p in (model, adapter))]
     return digest(json.dumps(parts, sort_keys=True))
+
+
+@functools.cache
+def _chosen(settings: str, model: Path | None) -> dict[str, Any]:
+    """What is chosen for the device at hand; once per job, so that it is said once."""
+    return backends.resolved(LlmGenerator.model_validate_json(settings), model)
 
 
 def _job(described: Mapping[str, Any], model: Path | None, adapter: Path | None, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -269,9 +277,14 @@ def _written_by(shards: Sequence[Path]) -> dict[str, Any]:
     """Provenance of the gathered notes: what wrote them, if it is the same for all, with the versions of the libraries."""
     stamps = [tables.provenance(shard) for shard in shards]
     if len({stamped.get("writer") for stamped in stamps}) != 1 or not stamps[0].get("writer"):
+        ways = sorted({json.dumps(stamped.get("chosen", {}), sort_keys=True) for stamped in stamps})
+        if len(ways) > 1:
+            say(f"the shards were not all written in the same way: {'; '.join(ways)}. Set generators.*.dtype and sampling.quantization for equal ones")
+            return {"chosen": [json.loads(way) for way in ways]}
         return {}
     all_versions: list[dict[str, str]] = []
     for stamped in stamps:
         all_versions += [v for v in [stamped.get("versions", {}), *stamped.get("earlier_versions", [])] if v and v not in all_versions]
     first, *others = all_versions or [{}]
-    return {"writer": stamps[0]["writer"], "versions": first, **({"earlier_versions": others} if others else {})}
+    chosen = {"chosen": stamps[0]["chosen"]} if "chosen" in stamps[0] else {}
+    return {"writer": stamps[0]["writer"], "versions": first, **chosen, **({"earlier_versions": others} if others else {})}

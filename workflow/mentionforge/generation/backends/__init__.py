@@ -1,7 +1,8 @@
 """Backends: who writes the notes. One interface, chosen by the name in `generators.*.backend.kind`.
 
 A backend is a function of the shard's requests and of the notes that are already written; it yields notes as they are finished,
-in any order, each once. What may vary without changing a note (batch sizes, memory, concurrency) is not part of the job's identity.
+in any order, each once. What may vary without changing a note (memory, concurrency, on a CPU the batch size) is not part of the job's
+identity; what was chosen for the device at hand (type, quantization) is.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Backend(Protocol):
         ...
 
 
-def make(generator: LlmGenerator, model: Path | None, adapter: Path | None, scratch: Path) -> Backend:
+def make(generator: LlmGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None) -> Backend:
     """The backend that a generator names, with its weights loaded.
 
     Args:
@@ -53,10 +54,13 @@ def make(generator: LlmGenerator, model: Path | None, adapter: Path | None, scra
         model: Stamp of the fetched weights (fetched.json); none for `openai`.
         adapter: Folder of the adapter; none: the model as it is.
         scratch: Folder that a backend may create for merged weights, unless its settings name a place; the backend removes it.
+        chosen: What `resolved` gave; none: ask it.
 
     Raises:
         UserError: Missing weights, an adapter of another model, a library that is not installed, a key that is not set.
     """
+    import torch
+
     settings = generator.backend
     if settings.kind == "openai":
         from mentionforge.generation.backends import openai
@@ -68,7 +72,8 @@ def make(generator: LlmGenerator, model: Path | None, adapter: Path | None, scra
 
         return vllm.make(settings, generator.sampling, model, adapter, generator.dtype, scratch)
     tokenizer = weights.tokenizer(model, generator.prompt_style)
-    loaded = weights.load_for_sampling(model, adapter, weights.sampling_dtype(generator.dtype))
+    how = chosen or resolved(generator, model)
+    loaded = weights.load_for_sampling(model, adapter, getattr(torch, how["dtype"]), how["quantization"], how["double_quantization"])
     if settings.kind == "continuous":
         from mentionforge.generation.backends import continuous
 
@@ -78,10 +83,30 @@ def make(generator: LlmGenerator, model: Path | None, adapter: Path | None, scra
     return static.make(generator.sampling, loaded, tokenizer)
 
 
-def identity(generator: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a generator's sampling on which its notes depend: all but sizes, speeds and addresses."""
-    kept = {key: value for key, value in generator.items() if key not in ("sampling", "backend")}
-    kept["sampling"] = {key: value for key, value in generator["sampling"].items() if key != "batch_size"}
+def resolved(generator: LlmGenerator, model: Path | None) -> dict[str, Any]:
+    """What is chosen for the device at hand, and what notes depend on there; nothing where another engine chooses.
+
+    Returns:
+        `device`, `dtype`, `quantization`, `double_quantization`; on a GPU with the backend `transformers` also `rows`, since the GPU's
+        libraries choose their kernels by the size of a batch. On a CPU a note is the same in a batch of any size.
+    """
+    if generator.backend.kind not in ("transformers", "continuous") or model is None:
+        return {}
+    sampling, device = generator.sampling, weights.device().type
+    dtype = weights.sampling_dtype(generator.dtype)
+    static = generator.backend.kind == "transformers"
+    quantization = weights.sampling_quantization(model, dtype, sampling.quantization, sampling.batch_size, sampling.max_new_tokens) if static else "none"
+    found = {"device": device, "dtype": str(dtype).removeprefix("torch."), "quantization": quantization}
+    found["double_quantization"] = sampling.double_quantization and quantization == "nf4"
+    return found | ({"rows": sampling.batch_size} if static and device != "cpu" else {})
+
+
+def identity(generator: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a generator's sampling on which its notes depend: all but sizes, speeds and addresses, and what was chosen for the device."""
+    kept = {key: value for key, value in generator.items() if key not in ("sampling", "backend", *chosen)}
+    unused = ("batch_size", "quantization", "double_quantization")
+    kept["sampling"] = {key: value for key, value in generator["sampling"].items() if key not in unused}
+    kept["chosen"] = dict(chosen)
     kept["backend"] = {key: value for key, value in generator["backend"].items() if key in ("kind", "model", "extra_body", "adapter")}
     return kept
 

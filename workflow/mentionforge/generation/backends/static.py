@@ -21,6 +21,7 @@ from mentionforge import config
 from mentionforge.errors import UserError
 from mentionforge.generation.backends import Backend, Request, Written, note, stop_tokens
 from mentionforge.generation.backends.draw import Draw
+from mentionforge.generation.weights import out_of_memory
 from mentionforge.progress import say
 
 WIDTH = 128
@@ -66,13 +67,13 @@ def in_batches(requests: Sequence[Request], batch_size: int, writer: Writer, don
         if len(batch) <= limit:
             try:
                 notes = writer([*batch, *[batch[-1]] * (limit - len(batch))])[: len(batch)]
-            except RuntimeError as error:  # torch has a kind of its own for GPUs only
-                if not _too_little_memory(error):
+            except RuntimeError as error:
+                if not out_of_memory(error):
                     raise
         if notes is None:
             if len(batch) <= limit:
                 if limit == 1:
-                    fix = "lower sampling.max_new_tokens, or use a larger GPU"
+                    fix = "set sampling.quantization: nf4, lower sampling.max_new_tokens, or use a larger GPU"
                     raise UserError("out of memory", "config: sampling", "a single note does not fit", fix)
                 say(f"out of memory with {limit} notes at a time; going on with {(limit + 1) // 2}")
                 limit = (limit + 1) // 2
@@ -85,12 +86,6 @@ def in_batches(requests: Sequence[Request], batch_size: int, writer: Writer, don
 def width_of(ids: Sequence[int]) -> int:
     """Padded length of a prompt, in tokens."""
     return -(-len(ids) // WIDTH) * WIDTH
-
-
-def _too_little_memory(error: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def make_writer(model: Any, tokenizer: Any, settings: config.Sampling) -> Writer:
