@@ -87,13 +87,15 @@ def _at(data: Any, key: Key) -> Any:
 def place_of(places: Places, key: str) -> Place | None:
     """The place of a key in dots, or of the nearest above it that is written somewhere; variants of a sweep stand where their entry does."""
     written = {".".join(parts): place for parts, place in places.items() if parts}
-    plain = re.sub(r"~[^~=]*=[^.]*", "", key)  # the values of a variant's name, which may hold dots
-    for name in dict.fromkeys((key, plain, re.sub(r"~.*?(?=\.|$)", "", key))):
-        while name:
-            if name in written:
-                return written[name]
+    entry, variant, values = key.partition("~")
+    # Values in a variant's name may hold dots, so that any of them may end it.
+    keys = [key, *(entry + values[dot.start() :] for dot in re.finditer(r"\.", values)), *([entry] if variant else [])]
+    found = ""
+    for name in keys:
+        while name and name not in written:
             name = name.rpartition(".")[0]
-    return None
+        found = max(found, name, key=len)
+    return written.get(found)
 
 
 def check_command_line(arguments: Sequence[str] | None = None) -> None:
