@@ -110,6 +110,7 @@ def test_brat_ids_in_notes(brat_of, note_ids, ids, notes):
         ("ICDO", "8010/3/H", True),
         ("SNOMEDCT_US", "373282002", True),
         ("MSH", "C0018099", False),
+        ("MSH", "C0018099 C0011849", False),
         ("MSH", "D006073", True),
         ("ACME", "17", False),
     ],
@@ -161,6 +162,20 @@ def test_brat_counts_of_line_ends(brat_of):
         [document] = readers.read(corpus, "train").documents
         assert [a.surface(document.text) for a in document.annotations] == ["gout", "asthma"]
     fails(brat.stream, brat_of(LF_ANN + "T4\tDisease 0 3\tOne\n", CRLF), "wrong offset", "n1.ann:1")
+
+
+def test_brat_offsets_of_a_text_whose_carriage_returns_are_gone(brat_of):
+    """The other way: annotated with CRLF, and converted since."""
+    ann = "T1\tDisease 23 27\tgout\nT2\tDisease 38 44\tasthma\nT3\tDisease 48 53;55 61\tcolon cancer\n"
+    folder = brat_of(ann, CRLF.replace("\r\n", "\n"))
+    with pytest.raises(
+        UserError, match=r"offsets count other line ends in .*n1.ann:1: the text has LF line ends, .* as two characters; set `text: crlf_to_lf`"
+    ):
+        read(brat.stream, folder)
+    corpus = Corpus(reader="brat", kb="k", text="crlf_to_lf", splits={s: [str(folder)] for s in ("train", "test")})
+    [document] = readers.read(corpus, "train").documents
+    assert document.text == CRLF.replace("\r\n", "\n")
+    assert [a.surface(document.text) for a in document.annotations] == ["gout", "asthma", "colon\ncancer"]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +275,7 @@ def test_conll_faults_name_file_and_row(tmp_path, content, what, row):
 GOOD = {
     "doc_id": "1",
     "text": "Gout and flu",
-    "mentions": [{"spans": [[0, 4], [9, 12]], "concept_ids": ["MESH:D1", "", "D1"]}, {"spans": [{"start": 9, "end": 12}]}],
+    "mentions": [{"spans": [[0, 4], [9, 12]], "concept_ids": ["MESH:D1", None, "D1", "NA"]}, {"spans": [{"start": 9, "end": 12}]}],
 }
 
 

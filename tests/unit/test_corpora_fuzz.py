@@ -4,24 +4,33 @@ The count of what a file says is made here, by other means than the readers': li
 """
 
 import json
+import os
 import random
 import re
 import tempfile
+import time
 import traceback
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from mentionforge.corpora import writing
+from mentionforge.corpora import brat, writing
 from mentionforge.corpora.published import Annotation, Document, Reading, in_order
 from mentionforge.corpora.readers import READERS
 from mentionforge.errors import UserError
 
-HARMLESS = {("conll", "numbers"), ("jsonl", "reordered")}
+HARMLESS = {("conll", "numbers"), ("conll untyped", "numbers"), ("conll untyped", "reordered"), ("jsonl", "reordered")}
 """CoNLL has no numbers but in ids; a line of JSON Lines is a document."""
 
-ROUNDS = 120
-"""Damaged files per reader and kind of damage."""
+ROUNDS = 16 * int(os.environ.get("MENTIONFORGE_FUZZ", 1))
+"""Damaged files per layout and kind of damage: about a thousand together; MENTIONFORGE_FUZZ=10 makes ten times as many."""
+
+SECONDS = 10
+"""No damaged file of a few hundred bytes may take longer."""
+
+LAYOUTS = {**{name: name for name in READERS if name != "parquet"}, "bioc json": "bioc", "share double bars": "share", "conll untyped": "conll"}
+"""What is damaged, and its reader."""
 
 
 def mention(*spans, kind="Disease", ids=("MSH:D1",)) -> Annotation:
@@ -42,13 +51,21 @@ PIECES = [Document("14", "Colon or\r\nlung cancer", in_order([mention((0, 5), (1
 
 
 def seed(reader: str, out: Path) -> None:
-    """A whole corpus in the format of the reader."""
-    if reader == "share":
+    """A whole corpus in the layout of the reader."""
+    if LAYOUTS.get(reader) == "share":
         out.mkdir()
         for d in PIECES:
             (out / f"{d.doc_id}.text").write_text(d.text, newline="")
             spans = [",".join(f"{s}-{e}" for s, e in a.spans) for a in d.annotations]
-            (out / f"{d.doc_id}.pipe").write_text("".join(f"{d.doc_id}.text|{s}|C000000{i}|\n" for i, s in enumerate(spans)))
+            pairs = ["||".join(f"{s}||{e}" for s, e in a.spans) for a in d.annotations]
+            single = [f"{d.doc_id}.text|{s}|C000000{i}|\n" for i, s in enumerate(spans)]
+            double = [f"{d.doc_id}.text||Disease||C000000{i}||{s}\n" for i, s in enumerate(pairs)]
+            (out / f"{d.doc_id}.pipe").write_text("".join(single if reader == "share" else double))
+    elif reader == "bioc json":
+        out.write_text(json.dumps({"source": "x", "documents": list(map(bioc_json, PIECES))}, indent=1, ensure_ascii=False), encoding="utf-8", newline="")
+    elif reader == "conll untyped":
+        seed("conll", out)
+        out.write_text(re.sub(r"([BI])-\w+(\t.*)?", r"\1", out.read_text()))
     elif reader in ("pubtator", "medmentions"):
         writing.write(ONE_PIECE, "pubtator", out)
         out.write_text(out.read_text().replace("11\t13", "11\tCID\tD1\tD2\n11\t13"))
@@ -58,7 +75,23 @@ def seed(reader: str, out: Path) -> None:
         writing.write(PIECES, reader, out)
         if reader == "brat":
             with open(out / "11.ann", "a") as handle:
-                handle.write("R1\tOf Arg1:T1 Arg2:T2\n#1\tAnnotatorNotes T1\tsure\n")
+                handle.write("R1\tOf Arg1:T1 Arg2:T2\n#1\tAnnotatorNotes T1\tsure\n#2\tAnnotatorNotes T2\tD006073 D001249\n")
+
+
+def bioc_json(d: Document) -> dict:
+    """A document as BioC JSON: its text in two passages where no mention crosses the border, a relation, and infons of every kind."""
+    borders = [m.end() for m in re.finditer(" ", d.text) if not any(a.spans[0][0] < m.end() < a.spans[-1][1] for a in d.annotations)]
+    cuts = [0, *borders[:1], len(d.text)]
+    passages = []
+    for start, end in pairwise(cuts):
+        own = [a for a in d.annotations if start <= a.spans[0][0] < end]
+        passages.append({"offset": start, "text": d.text[start:end], "annotations": [annotation_json(a, d.text) for a in own]})
+    return {"id": d.doc_id, "passages": passages, "relations": [{"infons": {"type": "CID"}}]}
+
+
+def annotation_json(a: Annotation, text: str) -> dict:
+    infons = {"type": a.entity_type, "identifier": "|".join(a.ids) or None, "valid": True}
+    return {"infons": infons, "text": a.surface(text), "locations": [{"offset": s, "length": e - s} for s, e in a.spans]}
 
 
 # What a damaged file still says: documents, and mentions or other lines that a reader keeps or counts as skipped.
@@ -90,11 +123,21 @@ def said_by_bioc(data: bytes) -> tuple[int, int]:
     return len(re.findall(rb"<document[\s>/]", data)), len(re.findall(rb"<annotation[\s>/]", data))
 
 
+def said_by_bioc_json(data: bytes) -> tuple[int, int]:
+    """Documents, and annotations and relations, wherever they stand in what is read."""
+    top = json.loads(data.decode("utf-8-sig"))
+    documents = [d for part in (top if isinstance(top, list) else [top]) for d in (part.get("documents") or part.get("PubTator3") or [part])]
+    passages = [p for d in documents for p in d.get("passages") or []]
+    levels = [*documents, *passages, *(s for p in passages for s in p.get("sentences") or [])]
+    return len(documents), sum(len(level.get(key) or []) for level in levels for key in ("annotations", "relations"))
+
+
 def check_counts(reader: str, path: Path, damaged: Path, reading: Reading) -> None:
     """Documents, and mentions with what was skipped, are as many as the file says."""
     mentions = sum(len(d.annotations) for d in reading.documents)
     kept = mentions + sum(reading.skipped.values())
-    if reader in ("share", "brat"):
+    if LAYOUTS[reader] in ("share", "brat"):
+        kept += reading.handled[brat.READ_NOTES]
         files = {".pipe": 0, ".ann": 0}
         for other in path.iterdir():
             if other.suffix in files:
@@ -108,20 +151,23 @@ def check_counts(reader: str, path: Path, damaged: Path, reading: Reading) -> No
         "pubtator": said_by_pubtator,
         "medmentions": said_by_pubtator,
         "conll": said_by_conll,
+        "conll untyped": said_by_conll,
+        "bioc json": said_by_bioc_json,
         "jsonl": said_by_jsonl,
         "bioc": said_by_bioc,
     }[reader](data)
-    if reader == "conll":
+    if LAYOUTS[reader] == "conll":
         # Each line is a token of a text; a B tag (or an I tag that was counted) is a mention.
         assert sum(len(re.split("[ \n]", d.text)) for d in reading.documents if d.text) == rest
         rows = [line.split("\t") if "\t" in line else line.split() for line in lines_of(data)]
-        begun = sum(r[-1 if len(r) == 4 else 1].startswith("B-") for r in rows if r[0] != "-DOCSTART-")
+        begun = sum(r[-1 if len(r) == 4 else 1].startswith(("B-", "B")) for r in rows if r[0] != "-DOCSTART-")
         assert kept == begun + reading.handled["mentions that begin with an I tag"]
         assert not documents or len(reading.documents) == documents
         return
     assert len(reading.documents) == documents
     # Unknown keys of a JSON object are counted too, and are no mentions.
     unknown = sum(n for key, n in reading.skipped.items() if key.startswith("key "))
+    assert sum(len(rows) for rows in reading.places.values()) == sum(reading.skipped.values())
     assert kept - unknown == rest
 
 
@@ -202,7 +248,7 @@ DAMAGES = {f.__name__: f for f in (spliced, cut, reordered, encoded, windows, nu
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-@pytest.mark.parametrize("reader", sorted(set(READERS) - {"parquet"}))
+@pytest.mark.parametrize("reader", sorted(LAYOUTS))
 def test_damaged_input_is_an_error_with_its_row_or_loses_nothing(reader, kind):
     rng = random.Random(f"{reader} {kind}")
     outcomes = {"error": 0, "read": 0}
@@ -217,8 +263,9 @@ def test_damaged_input_is_an_error_with_its_row_or_loses_nothing(reader, kind):
             damaged = rng.choice(list(whole))
             damaged.write_bytes(DAMAGES[kind](whole[damaged], rng))
             reading = Reading()
+            begun = time.monotonic()
             try:
-                reading.documents.extend(READERS[reader](path, "MSH", rng.choice([(), ("Disease",)]), reading))
+                reading.documents.extend(READERS[LAYOUTS[reader]](path, "MSH", rng.choice([(), ("Disease", "Entity")]), reading))
             except UserError as error:
                 outcomes["error"] += 1
                 assert re.fullmatch(rf"{re.escape(str(path))}(/[^/:]+)?:[0-9]+", error.where), str(error)
@@ -226,12 +273,16 @@ def test_damaged_input_is_an_error_with_its_row_or_loses_nothing(reader, kind):
                 continue
             except Exception:
                 pytest.fail(f"{kind} {reader}: {traceback.format_exc()}\n{damaged.read_bytes()!r}")
+            finally:
+                assert time.monotonic() - begun < SECONDS
             outcomes["read"] += 1
             check_counts(reader, path, damaged, reading)
             for document in reading.documents:
                 for a in document.annotations:
                     assert all(0 <= s < e <= len(document.text) and document.text[s:e].strip() for s, e in a.spans)
-    # A test that sees errors alone, or none, has tried nothing.
+    # A test that sees errors alone, or none, has tried nothing; a few rounds may.
+    if ROUNDS < 100:
+        return
     assert outcomes["error"] or kind == "windows" or (reader, kind) in HARMLESS
     assert outcomes["read"] or kind in ("binary", "encoded", "cut")
 
@@ -267,11 +318,11 @@ def test_damaged_parquet_is_an_error_or_reads_the_same(kind):
 
 def test_a_seed_reads_whole(tmp_path):
     """The undamaged files hold what they are meant to."""
-    for reader in READERS:
+    for reader in [*LAYOUTS, "parquet"]:
         seed(reader, tmp_path / reader)
         reading = Reading()
-        reading.documents.extend(READERS[reader](tmp_path / reader, "MSH", (), reading))
-        wanted = ONE_PIECE if reader in ("pubtator", "medmentions", "conll") else PIECES
+        reading.documents.extend(READERS[LAYOUTS.get(reader, reader)](tmp_path / reader, "MSH", (), reading))
+        wanted = ONE_PIECE if reader in ("pubtator", "medmentions", "conll", "conll untyped") else PIECES
         assert sorted(d.doc_id for d in reading.documents) == sorted(d.doc_id for d in wanted)
         assert sorted(len(d.annotations) for d in reading.documents) == sorted(len(d.annotations) for d in wanted)
         if reader != "parquet":

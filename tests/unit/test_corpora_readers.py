@@ -349,6 +349,7 @@ def test_share_reads_double_bars(share_of, tmp_path):
         Annotation(((24, 36),), "Disease_Disorder", ("",)),
         Annotation(((42, 45),), "Finding", ("CUI:C1",)),
     )
+    (tmp_path / "notes/n1.pipe").rename(tmp_path / "notes/n1.pipe.txt")
     tally = Tally()
     [document] = share.stream(tmp_path / "notes", "CUI", ("Disease_Disorder",), tally)
     assert len(document.annotations) == 2 and +tally.skipped == {"entity type Finding": 1}
@@ -406,6 +407,18 @@ def test_share_notes_with_crlf_are_read_by_either_count_of_line_ends(tmp_path, s
     for policy in ("none", "nfc"):
         with pytest.raises(UserError, match=r"offsets count other line ends in .*n0.pipe:1: .*crlf_to_lf"):
             readers.read(Corpus(**settings, text=policy), "train")
+
+
+def test_share_notes_whose_carriage_returns_are_gone(tmp_path):
+    wanted = crlf_notes(tmp_path / "notes", False)
+    for path in (tmp_path / "notes").glob("*.text"):
+        path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n"))
+    settings = {"reader": "share", "kb": "k", "id_prefix": "CUI", "splits": {s: [str(tmp_path / "notes")] for s in ("train", "test")}}
+    with pytest.raises(UserError, match=r"offsets count other line ends in .*n0.pipe:1: the text has LF line ends"):
+        readers.read(Corpus(**settings), "train")
+    mended = readers.read(Corpus(**settings, text="crlf_to_lf"), "train")
+    assert {d.doc_id: [a.surface(d.text) for a in d.annotations] for d in mended.documents} == wanted
+    assert all("\r" not in d.text for d in mended.documents)
 
 
 def test_share_a_word_that_gold_cuts_does_not_change_the_count_of_line_ends(tmp_path):

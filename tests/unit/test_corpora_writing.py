@@ -168,6 +168,24 @@ def test_brat_writes_pieces_at_line_ends_and_reads_them_as_one(tmp_path):
     assert content(read("jsonl", tmp_path / "out.jsonl").documents) == content([note])
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.text("ab. \n\r\t\u2028\x85\x0bé", min_size=1, max_size=40), st.data())
+@example("Known coronary artery\ndisease and\tgout.", None)
+def test_brat_takes_every_mention_that_is_annotated(text, data):
+    """The same of what `annotate` writes, whose mentions are stretches of words."""
+    from mentionforge.annotate import writing as annotated
+
+    spans = [(6, 29), (34, 38), (30, 38)] if data is None else data.draw(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=3))
+    spans = [(start, end) for start, end in spans if text[start:end].strip() and text[start:end] == text[start:end].strip()]
+    nothing = {"concept_ids": [], "score": 0.5, "name": None, "nil": True, "expanded": None, "ambiguous": False, "context": [], "concepts": []}
+    kept = [{"spans": [{"start": s, "end": min(e, len(text))}], "surface": text[s:e], **nothing} for s, e in spans]
+    with tempfile.TemporaryDirectory() as folder:
+        annotated.write([{"doc_id": "n", "source": "n", "text": text, "mentions": kept}], "brat", Path(folder, "out"))
+        assert refused_by_brat(Path(folder, "out")) == []
+        [document] = read("brat", Path(folder, "out")).documents
+        assert sorted(a.spans for a in document.annotations) == sorted(((s, min(e, len(text))),) for s, e in spans)
+
+
 @settings(max_examples=200, deadline=None)
 @given(tokenized())
 def test_reading_conll_back_is_the_identity(found):

@@ -109,7 +109,7 @@ def test_damaged_files_are_errors_with_their_row_or_lose_nothing(tmp_path, name)
     path = tmp_path / name
     whole = write(path).read_bytes()
     outcomes = {"error": 0, "read": 0}
-    for _ in range(int(os.environ.get("MENTIONFORGE_FUZZ", 100))):
+    for _ in range(100 * int(os.environ.get("MENTIONFORGE_FUZZ", 1))):
         data = damaged(whole, rng)
         path.write_bytes(data)
         begun = time.monotonic()

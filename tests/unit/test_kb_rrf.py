@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import json
+import os
+import random
 import re
 import tempfile
 import zipfile
@@ -807,3 +809,55 @@ def test_extract_writes_the_same_bytes_again(root, tmp_path):
         bearers[name].add(cui)
     assert stats["kb"]["ambiguous_names"] == sum(len(c) > 1 for c in bearers.values())
     assert stats["kb"]["names"] == len(names)
+
+
+VALUES = [b"", b"-1", b"9" * 25, b"C1", b"C00000012", b"T047", b"ENG", b"SPA", b"N", b"O", b'"', b"\xc2\xa0", b"\x00", b"x" * 300]
+BITS = [b"", b"|", b"\n", b"\r", b"\r\n", b"\xff", b"\x00", b'"', b"9" * 30, b"\xef\xbb\xbf", "é".encode()]
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Another value in a field, or some bytes removed, exchanged or put in, or a row twice or lost."""
+    lines = data.split(b"\n")
+    row = rng.randrange(len(lines) - 1)
+    how = rng.randrange(6)
+    if how < 4:
+        fields = lines[row].split(b"|")
+        fields[rng.randrange(len(fields) - 1)] = rng.choice([*VALUES, rng.choice(fields)])
+        lines[row] = b"|".join(fields)
+        return b"\n".join(lines)
+    if how == 4:
+        at = rng.randrange(len(data) + 1)
+        return data[:at] + rng.choice(BITS) + data[at + rng.choice((0, 0, 1, 2, 20)) :]
+    lines[row : row + 1] = [] if rng.random() < 0.5 else [lines[row]] * 2
+    return b"\n".join(lines)
+
+
+def test_damaged_releases_are_errors_with_their_row_or_count_every_row(small):
+    """No traceback, and no row that is neither read nor counted."""
+    definition = ["C0000001", "A1", "AT1", "", "MSH", "text", "N", ""]
+    release(
+        small,
+        MRDEF=[definition, ["C0000002", "A5", "AT2", "", "MSH", "texto", "N", ""]],
+        MRCUI=[["C0000011", "2019AA", "SY", "", "", "C0000001", "Y"], ["C0000013", "2019AA", "DEL", "", "", "", ""]],
+        MRRANK=[["0001", "MSH", "MH", "N"], ["0002", "MSH", "ET", "N"]],
+        MRFILES=[["MRCONSO.RRF", "", rrf.FORMATS["MRCONSO"], "18", "4", "1"]],
+        MRSAB=[["x"] * 21 + ["Y", "Y", "s", "c"]],
+    )
+    whole = {path: path.read_bytes() for path in sorted(small.iterdir())}
+    rng = random.Random(7)
+    outcomes = {"read": 0, "error": 0}
+    for _ in range(30 * int(os.environ.get("MENTIONFORGE_FUZZ", 1))):
+        path = rng.choice(list(whole))
+        path.write_bytes(damaged(whole[path], rng))
+        try:
+            found = read(small)
+        except UserError as error:
+            outcomes["error"] += 1
+            assert re.search(r"\.RRF:[0-9]+$", error.where) or error.what == "empty selection", str(error)
+        else:
+            outcomes["read"] += 1
+            as_python(found)
+            for name in ("MRCONSO", "MRDEF", "MRCUI"):
+                assert sum(found.funnel["drops"].get(name, {}).values()) == found.funnel["rows"].get(name, 0)
+        path.write_bytes(whole[path])
+    assert min(outcomes.values()) > 5, outcomes

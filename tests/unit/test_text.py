@@ -103,9 +103,9 @@ def test_sentences_of_long_texts_are_right_across_the_cuts(root, monkeypatch, wi
     ]
 
 
-@pytest.mark.parametrize("piece", ["He has gout. ", "gout ", "\t \n"])
+@pytest.mark.parametrize("piece", ["He has gout. ", "\t \n"])
 def test_a_text_of_more_than_a_million_characters_is_split(piece):
-    long = piece * (1_100_000 // len(piece))
+    long = piece * (1_000_100 // len(piece))
     found = next(units.sentences([long]))
     assert all(a[1] <= b[0] for a, b in pairwise(found))
     covered = sum(len(long[start:end].split()) for start, end in found)

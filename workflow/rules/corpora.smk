@@ -4,7 +4,8 @@ REQUIRED INPUTS
     the files or folders of corpora.{corpus}.source and .splits
     {results}/kb/{kb}/{names,xrefs,retired}.parquet, to map ids to CUIs
 OUTPUTS
-    {results}/corpora/{corpus}/{documents,mentions}.parquet, split.csv, unmapped.csv, duplicates.csv, stats.json
+    {results}/corpora/{corpus}/{documents,mentions}.parquet, split.csv, unmapped.csv, duplicates.csv, skipped.csv,
+    stats.json
     {results}/corpora/{corpus}/card.md of all corpora, {results}/corpora/overlap.csv
     {results}/leakage/{corpus}/{generator}.csv, without which no strategy chooses notes
 """
@@ -22,6 +23,7 @@ rule corpus_read:
         split=f"{R}/corpora/{{corpus}}/split.csv",
         unmapped=f"{R}/corpora/{{corpus}}/unmapped.csv",
         duplicates=f"{R}/corpora/{{corpus}}/duplicates.csv",
+        skipped=f"{R}/corpora/{{corpus}}/skipped.csv",
         stats=f"{R}/corpora/{{corpus}}/stats.json",
     log:
         f"{R}/logs/corpora/{{corpus}}.log",

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mentionforge.corpora.folders import COUNTS_LINE_FEEDS, counts_line_feeds, paired
+from mentionforge.corpora.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS, counts_line_feeds, paired
 from mentionforge.corpora.published import (
     AS_PUBLISHED,
     FORMS,
@@ -33,6 +33,7 @@ from mentionforge.corpora.published import (
     parse_ids,
     parse_offset,
     same_but_for_blanks,
+    split_ids,
 )
 from mentionforge.errors import UserError
 
@@ -133,23 +134,27 @@ def _read_notes(
             tally.handled[READ_NOTES] += 1
             continue
         tally.skip(OTHERS["#"], where)
-        code = content.strip().upper()
-        if target in mentions and target not in referenced and options.note_ids == "auto" and any(form.fullmatch(code) for form in FORMS.values()):
+        if target in mentions and target not in referenced and options.note_ids == "auto" and all(map(_looks_like_some_id, split_ids(content))):
             tally.handled[OTHER_NOTES] += 1
 
 
+def _looks_like_some_id(code: str) -> bool:
+    return any(form.fullmatch(code.strip().upper()) for form in FORMS.values())
+
+
 def _counted_text(text: str, mentions: dict[str, Marked], options: Options, tally: Tally) -> str:
-    """The text that the offsets count: as it is, or with CRLF as one character, if that alone makes all marked texts right."""
-    if "\r\n" not in text:
+    """The text that the offsets count: as it is, or with the other kind of line ends, if that alone makes all marked texts right."""
+    if "\n" not in text:
         return text
     wrong = [where for _, spans, mention, where in mentions.values() if not _is_marked(text, spans, mention)]
-    shorter = text.replace("\r\n", "\n")
-    if not wrong or not all(_is_marked(shorter, spans, mention) for _, spans, mention, _ in mentions.values()):
+    shorter = "\r\n" in text
+    counted = text.replace("\r\n", "\n") if shorter else text.replace("\n", "\r\n")
+    if not wrong or not all(_is_marked(counted, spans, mention) for _, spans, mention, _ in mentions.values()):
         return text
     if options.text != "crlf_to_lf":
-        raise counts_line_feeds(wrong[0])
-    tally.handled[COUNTS_LINE_FEEDS] += 1
-    return shorter
+        raise counts_line_feeds(wrong[0], shorter)
+    tally.handled[COUNTS_LINE_FEEDS if shorter else COUNTS_CARRIAGE_RETURNS] += 1
+    return counted
 
 
 def _is_marked(text: str, spans: list[tuple[int, int]], mention: str) -> bool:

@@ -24,7 +24,7 @@ from mentionforge.corpora.bioc import COUNTS_FROM_PART
 from mentionforge.corpora.brat import OTHER_NOTES, READ_NOTES
 from mentionforge.corpora.buckets import Buckets
 from mentionforge.corpora.concepts import ConceptMap, Mapped, read_id_map
-from mentionforge.corpora.folders import COUNTS_LINE_FEEDS
+from mentionforge.corpora.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS
 from mentionforge.corpora.published import Checked, Document, Tally, looks_like_id
 from mentionforge.corpora.stats import UNMAPPED_COLUMNS, Gold, Stats
 from mentionforge.errors import UserError
@@ -129,9 +129,9 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
         document_table.discard()
         mention_table.discard()
     odd = Checked()
-    for concept_id, n in stats.mentions_of():
+    for concept_id, times in stats.mentions_of():
         if concept_id and not ids[concept_id].cuis and not looks_like_id(concept_id) and not concepts.names(concept_id):
-            odd.add_id(concept_id, n)
+            odd.add_id(concept_id, times)
     for line in odd.told():
         say(f"{name}: {line}")
     counts = {
@@ -192,6 +192,8 @@ def scan(settings: Corpus, name: str) -> Scanned:
         found.read[split] = {key: counts[key] for key in ("documents", "mentions", "mentions_without_id", "composite")}
         found.read[split] |= {"skipped": dict(+tally.skipped), "handled": dict(+tally.handled), "surfaces_inside_words": checked.inside_words}
         found.skipped += skipped_rows(split, tally)
+        if skipped := ", ".join(f"{kind}: {n:,}" for kind, n in sorted((+tally.skipped).items())):
+            say(f"{name}: left out of {split}: {skipped}; see skipped.csv")
         for line in (*checked.told(f" of {split}"), *(f"{kind}: {n:,} ({split})" for kind, n in sorted((+tally.handled).items()) if kind in TOLD)):
             say(f"{name}: {line}")
         found.repairs += [{"split": split, **asdict(repair)} for repair in tally.repairs]
@@ -209,16 +211,13 @@ def scan(settings: Corpus, name: str) -> Scanned:
     return found
 
 
-TOLD = (COUNTS_LINE_FEEDS, COUNTS_FROM_PART, READ_NOTES, OTHER_NOTES)
+TOLD = (COUNTS_LINE_FEEDS, COUNTS_CARRIAGE_RETURNS, COUNTS_FROM_PART, READ_NOTES, OTHER_NOTES)
 """What readers handle in a way that the log should tell, because another way is possible."""
 
 
 def skipped_rows(split: str, tally: Tally) -> list[dict[str, Any]]:
     """Rows of skipped.csv."""
-    return [
-        {"split": split, "kind": kind, "records": tally.skipped[kind] if not any(rows) else len(rows), "file": file, "rows": ranges(rows)}
-        for (kind, file), rows in sorted(tally.places.items())
-    ]
+    return [{"split": split, "kind": kind, "records": len(rows), "file": file, "rows": ranges(rows)} for (kind, file), rows in sorted(tally.places.items())]
 
 
 def ranges(rows: Iterable[int]) -> str:

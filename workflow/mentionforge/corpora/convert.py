@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mentionforge import tables
+from mentionforge.corpora.brat import OTHER_NOTES
 from mentionforge.corpora.published import Checked, Document, NoteIds, Options, Tally, in_order, looks_like_id, of_ids
 from mentionforge.corpora.readers import READERS
 from mentionforge.corpora.texts import normalized
@@ -69,6 +70,8 @@ def convert(
     say(
         f"read: {_counts(tally.skipped, 'skipped', firsts)}; {_counts(tally.handled, 'handled')}; {_counts(Counter(r.reason for r in tally.repairs), 'repaired')}"
     )
+    if n := tally.handled[OTHER_NOTES]:
+        say(f"WARNING: {n:,} {OTHER_NOTES}")
     for line in checked.told():
         say(line)
     say(f"written to {out}: {written}")

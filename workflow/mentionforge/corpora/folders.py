@@ -11,9 +11,13 @@ from mentionforge.errors import UserError
 COUNTS_LINE_FEEDS = "texts with CRLF line ends whose offsets count them as one character"
 
 
-def counts_line_feeds(where: str) -> UserError:
-    """The error of a note whose text has CRLF line ends and whose offsets were counted without the carriage returns."""
-    why = "the text has CRLF line ends, and mentions fall on words only if each counts as one character"
+COUNTS_CARRIAGE_RETURNS = "texts with LF line ends whose offsets count them as two characters"
+
+
+def counts_line_feeds(where: str, shorter: bool = True) -> UserError:
+    """The error of a note with CRLF line ends whose offsets count each as one character, or (not `shorter`) with LF and offsets that count two."""
+    why = f"the text has {'CRLF' if shorter else 'LF'} line ends, and mentions fall on words only if each counts as {'one' if shorter else 'two'} character"
+    why += "" if shorter else "s"
     return UserError("offsets count other line ends", where, why, "set `text: crlf_to_lf` (--text crlf_to_lf), or convert the text's line ends")
 
 
@@ -23,7 +27,7 @@ def paired(folder: Path, texts: tuple[str, ...], annotations: str, tally: Tally,
     Args:
         folder: Holds both files of each note; hidden files are left out.
         texts: Suffixes that a text may have.
-        annotations: Suffix of the annotations.
+        annotations: Suffix of the annotations; .txt may follow it.
         tally: Where to count.
         ignored: Names of further files that may be there; they are counted.
 
@@ -42,12 +46,14 @@ def paired(folder: Path, texts: tuple[str, ...], annotations: str, tally: Tally,
         if path.name in ignored:
             tally.handled[f"files {path.name}"] += 1
             continue
-        if path.suffix not in (*texts, annotations) or not path.is_file():
+        longer = f"{annotations}.txt"  # as in ShARe/CLEF 2013
+        suffix = longer if path.name.endswith(longer) else path.suffix
+        if suffix not in (*texts, annotations, longer) or not path.is_file():
             raise UserError("unknown file", str(path), f"a note is a {kinds} and a {annotations} file", "move it elsewhere")
-        kind = others if path.suffix == annotations else found
-        if path.stem in kind:
-            raise UserError("note given twice", str(path), f"{kind[path.stem].name} is there too", "remove one of them")
-        kind[path.stem] = path
+        kind, stem = found if suffix in texts else others, path.name.removesuffix(suffix)
+        if stem in kind:
+            raise UserError("note given twice", str(path), f"{kind[stem].name} is there too", "remove one of them")
+        kind[stem] = path
     for doc_id in sorted(found.keys() ^ others.keys()):
         path, missing = (found[doc_id], f"no {annotations} file") if doc_id in found else (others[doc_id], f"no {kinds} file")
         raise UserError("incomplete note", str(path), f"{missing} of the same name", f"add it (a note without mentions has an empty {annotations} file)")

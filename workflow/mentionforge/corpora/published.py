@@ -110,10 +110,10 @@ class Tally:
         """Count a record that is left out, or several of one place, and list that place: FILE:ROW, or FILE."""
         self.skipped[kind] += n
         file, _, row = where.rpartition(":")
-        if row.isdecimal():
-            self.places[kind, file].append(int(row))
+        if re.fullmatch("[0-9]{1,12}", row):
+            self.places[kind, file].extend([int(row)] * n)
         else:
-            self.places[kind, where].append(0)  # all of the file
+            self.places[kind, where].extend([0] * n)  # somewhere in the file
 
     def add(self, other: Tally) -> None:
         """Add what another has counted."""
@@ -357,12 +357,17 @@ def parse_ids(published: str, prefix: str) -> tuple[str, ...]:
     Returns:
         As ("MSH:D003110", "OMIM:114500"); a concept without an id is an empty string.
     """
+    if not _SEPARATOR.search(published):
+        return (parse_id(published, prefix),)
     parts = split_ids(published)
     named = [vocabulary_of(part) for part in parts]
     first = named[0]
     if first is None or first == prefix or None not in named or any(v not in (None, first) for v in named):
         return tuple(parse_id(part, prefix) for part in parts)
     return tuple(parse_id(part, first if _may_be(part, first, prefix, parts[0]) else prefix) for part in parts)
+
+
+_SEPARATOR = re.compile(r"[|+;,\s]")
 
 
 def split_ids(published: str) -> list[str]:

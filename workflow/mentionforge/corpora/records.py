@@ -125,6 +125,7 @@ def _mention(record: Any, doc_id: str, text: str, where: str, id_prefix: str, en
     if "surface" in record:
         check_surface(doc_id, tuple(published), text, _text(record, "surface", where), where, tally)
     ids = _get(record, "concept_ids", list, where) if "concept_ids" in record else []
+    ids = ["" if i is None else i for i in ids]
     if not all(isinstance(i, str) for i in ids):
         raise UserError("bad value", where, "concept_ids lists strings", _FIX)
     for i in ids:

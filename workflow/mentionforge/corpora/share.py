@@ -2,18 +2,19 @@
 
 A line of a .pipe file has 3 (Task 1), 19 or 22 fields between `|`, the last `|` is optional; the first three are note, spans and CUI. The other
 fields (negation, subject, …) are not read. SemEval-2014 Task 7 and ShARe/CLEF 2013 have `note||type||CUI||start||end`, with further pairs of offsets
-for further pieces. Texts are kept to the last character, carriage returns included, because offsets count them.
+for further pieces; NOTE.pipe.txt is read as well. Texts are kept to the last character, carriage returns included, because offsets count them.
 The format has no mention text, so an offset can be checked against the length of the text and against its words only. In notes with CRLF line ends
-the offsets may count each as one character: if more mentions begin and end with words that way, the text policy `crlf_to_lf` reads
-the notes that way, and any other one stops.
+the offsets may count each as one character, and in notes that have lost their carriage returns as two: if more mentions begin and end with
+words that way, the text policy `crlf_to_lf` reads the notes that way, and any other one stops.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mentionforge.corpora.folders import COUNTS_LINE_FEEDS, counts_line_feeds, paired
+from mentionforge.corpora.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS, counts_line_feeds, paired
 from mentionforge.corpora.published import (
     AS_PUBLISHED,
     SUSPICIOUS,
@@ -64,40 +65,46 @@ def stream(folder: Path, id_prefix: str, entity_types: Collection[str], tally: T
             of different widths in one file, a line of another note, pieces that overlap, a span outside of the text, or offsets that count CRLF as
             one character without the text policy for it.
     """
-    shorter: str | None = None  # the first line that shows that CRLF counts as one character; found out at the first note with CRLF
+    others: dict[bool, str] | None = None  # found out at the first note of several lines
     for doc_id, text, path, pipe in paired(folder, TEXTS, ".pipe", tally):
-        if "\r\n" in text:
-            shorter = _counts_line_feeds(folder) if shorter is None else shorter
-            if shorter and options.text != "crlf_to_lf":
-                raise counts_line_feeds(shorter)
-            if shorter:
-                text = text.replace("\r\n", "\n")
-                tally.handled[COUNTS_LINE_FEEDS] += 1
+        if "\n" in text:
+            others = _count_other_line_ends(folder) if others is None else others
+            shorter = "\r\n" in text
+            if others[shorter] and options.text != "crlf_to_lf":
+                raise counts_line_feeds(others[shorter], shorter)
+            if others[shorter]:
+                text = _with_other_line_ends(text)
+                tally.handled[COUNTS_LINE_FEEDS if shorter else COUNTS_CARRIAGE_RETURNS] += 1
         yield Document(doc_id, text, _annotations(pipe, doc_id, text, id_prefix, entity_types, tally), str(path))
 
 
-def _counts_line_feeds(folder: Path) -> str:
-    """The first line that shows that offsets count CRLF as one character; empty if they do not.
+def _with_other_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n") if "\r\n" in text else text.replace("\n", "\r\n")
+
+
+def _count_other_line_ends(folder: Path) -> dict[bool, str]:
+    """The first line that shows that the offsets of notes with CRLF (True) or with LF (False) count the other kind of line ends; empty if they do not.
 
     Mentions whose text differs by the way of counting are compared, over all notes: the right way is the one by which they begin and end with words.
     """
-    first, seen, wrong, wrong_if_shorter = "", 0, 0, 0
+    first = {True: "", False: ""}
+    seen, wrong, wrong_otherwise = Counter[bool](), Counter[bool](), Counter[bool]()
     for _name, text, _path, pipe in paired(folder, TEXTS, ".pipe", Tally()):
-        if "\r\n" not in text:
-            continue
-        shorter = text.replace("\r\n", "\n")
+        other, kind = _with_other_line_ends(text), "\r\n" in text
         try:
-            for row, line in lines(pipe, Tally().handled):
+            for row, line in lines(pipe, Counter()):
                 where = f"{pipe}:{row}"
                 spans = _split(line, where)[1]
-                if [text[slice(*s)] for s in spans] == [shorter[slice(*s)] for s in spans]:
+                if [text[slice(*s)] for s in spans] == [other[slice(*s)] for s in spans]:
                     continue
                 bad = _is_bad(spans, text)
-                seen, wrong, wrong_if_shorter = seen + 1, wrong + bad, wrong_if_shorter + _is_bad(spans, shorter)
-                first = first or (where if bad else "")
+                seen[kind] += 1
+                wrong[kind] += bad
+                wrong_otherwise[kind] += _is_bad(spans, other)
+                first[kind] = first[kind] or (where if bad else "")
         except UserError:
             continue  # told when the note's turn comes
-    return first if wrong > max(2 * wrong_if_shorter, SUSPICIOUS * seen) else ""
+    return {kind: where if wrong[kind] > max(2 * wrong_otherwise[kind], SUSPICIOUS * seen[kind]) else "" for kind, where in first.items()}
 
 
 def _is_bad(spans: list[Span], text: str) -> bool:
