@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
+.PHONY: demo test fuzz test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
 
 venv: $(INSTALLED)
 
@@ -30,6 +30,10 @@ models: $(INSTALLED)
 
 test: models
 	pytest
+
+# Twenty thousand damaged inputs, where the tests have two thousand: docs/reliability.md
+fuzz: $(INSTALLED)
+	MENTIONFORGE_FUZZ=10 pytest tests/unit/test_fuzz.py
 
 open: $(INSTALLED)
 	snakemake --configfile config/open.yaml
