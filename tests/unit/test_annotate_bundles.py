@@ -1,6 +1,7 @@
 """Bundles that were changed by hand: one line, whether their digests are those of the change or not."""
 
 import copy
+import dataclasses
 import io
 import json
 import random
@@ -194,6 +195,28 @@ def test_a_number_of_entries_is_that_of_the_manifest(packed: Path) -> None:
     manifest["linkers"] *= 2
     sealed(packed, linkers=manifest["linkers"])
     assert outcome(packed) != "read"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.safetensors", lambda data: data[:-4]),
+        ("model.safetensors", lambda data: data[:20]),
+        ("model.safetensors", lambda data: b"\xff" * 8 + data[8:]),
+        ("model.safetensors", lambda data: data[:9] + b"[" + data[10:]),
+        ("config.json", lambda data: data[:-5]),
+        ("tokenizer.json", lambda data: data.replace(b'"', b"'")),
+    ],
+)
+def test_files_of_a_model_can_be_opened(name: str, change: Callable[[bytes], bytes], results: Path, tmp_path: Path) -> None:
+    found = cells.find(results / CELL, linker="exact/train+kb")
+    bundle.write(dataclasses.replace(found, recognizer=annotating.untrained(tmp_path), dictionary=None), tmp_path / "b")
+    bundle.read(tmp_path / "b")
+    path = tmp_path / "b/recognizer" / name
+    path.write_bytes(change(path.read_bytes()))
+    sealed(tmp_path / "b")
+    with pytest.raises(UserError, match=rf"damaged bundle.*recognizer/{name}"):
+        bundle.read(tmp_path / "b")
 
 
 def test_vectors_fit_their_entries(tmp_path: Path) -> None:

@@ -243,7 +243,23 @@ def _damaged(folder: Path, why: str) -> UserError:
     return UserError("damaged bundle", str(folder), why, "fetch or write it again")
 
 
+def _check_models(folder: Path) -> None:
+    """Files of models can be opened; what they hold is for those that read them."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in _files(folder):
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text(encoding="utf-8"))
+            elif path.suffix == ".safetensors":
+                with safe_open(path, framework="numpy") as weights:
+                    weights.keys()
+        except (SafetensorError, ValueError, RecursionError) as error:
+            raise _damaged(folder, f"{path.relative_to(folder).as_posix()}: {type(error).__name__}: {error!s:.200}") from error
+
+
 def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
+    _check_models(folder)
     parts = []
     concepts = tables.read(tables.CONCEPTS, folder / "concepts.parquet")
     for number, row in enumerate(manifest["linkers"]):
