@@ -19,7 +19,7 @@ from mentionforge.config_files import ending, read
 BASE = "config.yaml" if Path("config.yaml").is_file() else Path(workflow.basedir) / "config.yaml"
 # Read here too, and strictly: Snakemake lets pass what YAML makes of `no:` or of a key given twice, and names no row.
 with ending():
-    WRITTEN = read([BASE, *workflow.config_settings.configfiles])
+    WRITTEN = read([BASE, *workflow.config_settings.configfiles], workflow.config_settings.config)
 
 
 configfile: BASE

@@ -389,6 +389,23 @@ def test_errors_name_the_file_and_row_that_count(tmp_path: Path) -> None:
     assert place_of(places, "nothing.of.the.kind") is None
 
 
+def test_values_of_the_command_line_stand_in_no_file(tmp_path: Path) -> None:
+    for settings, end in (
+        ({"results": 1.1}, 'reads 1.1 as the number 1.1; quote it: "1.1" (--config)'),
+        ({"linkers": {"mention": {"pooling": "x"}}}, "(--config)"),
+        ({"linkers": {"mention": 3}}, "(--config)"),
+        ({"linkers": {"mention": {}}, "report": {"x": 1}}, "(--config)"),
+    ):
+        written = read([ROOT / "config.yaml"], settings)
+        data = merge(written.data, settings)
+        with pytest.raises(UserError) as raised:
+            load_config(data, places=written.places)
+        assert str(raised.value).endswith(end)
+    with pytest.raises(UserError, match=r"config\.yaml:[0-9]+\)$"):
+        written = read([ROOT / "config.yaml"], {"report": {}})
+        load_config(merge(written.data, {"results": "x"}) | {"strategies": {}}, places=written.places)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -6,6 +6,7 @@ MENTIONFORGE_FUZZ=10 (`make fuzz`) makes ten times as many. What an input still 
 import contextlib
 import copy
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -295,12 +296,29 @@ def flipped(data: bytes, rng: random.Random) -> bytes:
 
 
 def fuzz_bundle(folder: Path, rng: random.Random, tally: Tally, n: int) -> None:
-    """A file of a bundle changed: refused; with digests that fit the change, refused or of use."""
-    bundle.write(cells.find(annotating.make(folder) / CELL, linker="tfidf/coded"), folder / "b")
+    """A file of a bundle changed: refused; with digests that fit the change, refused or of use; an archive of it changed: refused, or the same."""
+    found = cells.find(annotating.make(folder) / CELL, linker="tfidf/coded")
+    bundle.write(found, folder / "b")
+    bundle.write(dataclasses.replace(found, linkers=cells.find(folder / "results" / CELL, linker="exact/coded").linkers), folder / "b.tar")
+    archive = (folder / "b.tar").read_bytes()
+    mentions = [m.surface for found in Annotator(bundle.read(folder / "b.tar")).annotate(TESTS) for m in found]
     whole = {p: p.read_bytes() for p in sorted((folder / "b").rglob("*")) if p.is_file()}
     manifest, sums = folder / "b/bundle.json", folder / "b/SHA256SUMS.txt"
     damages = {**corpora.DAMAGES, "flipped": flipped}
-    for _ in range(n):
+    for i in range(n):
+        if i % 4 == 0:
+            kind = rng.choice(sorted(damages))
+            (folder / "b.tar").write_bytes(damages[kind](archive, rng))
+
+            def packed() -> bool:
+                annotator = Annotator(bundle.read(folder / "b.tar", scratch=folder))
+                assert [m.surface for found in annotator.annotate(TESTS) for m in found] == mentions
+                return True
+
+            tally.count(f"{kind} of a .tar", packed)
+            while bundle._unpacked_folders:
+                bundle._unpacked_folders.pop().cleanup()
+            continue
         kind, path, fitting = rng.choice(sorted(damages)), rng.choice(sorted(whole)), rng.random() < 0.6
         changed = damages[kind](whole[path], rng)
         if changed == whole[path]:

@@ -38,7 +38,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value is written: file, row (from 1), and its text, if it is a plain scalar."""
+    """Where a value is written: file, row (from 1; 0: of the command line), and its text, if it is a plain scalar."""
 
     file: str
     row: int
@@ -46,7 +46,7 @@ class Place:
 
     def __str__(self) -> str:
         """As messages name it."""
-        return f"{self.file}:{self.row}"
+        return f"{self.file}:{self.row}" if self.row else self.file
 
 
 Places = dict[Key, Place]
@@ -61,8 +61,12 @@ class Written:
     places: Places = field(default_factory=dict)
 
 
-def read(paths: Iterable[str | Path]) -> Written:
+def read(paths: Iterable[str | Path], given: Mapping[str, Any] | None = None) -> Written:
     """Read a base file and its overlays in order.
+
+    Args:
+        paths: The files.
+        given: Values of the command line (`snakemake --config`), which go over those of the files; they are not checked.
 
     Raises:
         UserError: A file that is not there, no UTF-8, no YAML, or not plain; with file and row.
@@ -71,11 +75,27 @@ def read(paths: Iterable[str | Path]) -> Written:
     for path in paths:
         data, places = read_one(path)
         merge(whole.data, data)
-        for key in [key for key in whole.places if key in places and not isinstance(_at(data, key), dict)]:
-            for below in [k for k in whole.places if k[: len(key)] == key]:
-                del whole.places[below]
-        whole.places.update(places)
+        _lay(whole.places, places, data)
+    if given:
+        _lay(whole.places, dict(_given(given, ())), given)
     return whole
+
+
+def _lay(under: Places, places: Places, data: Any) -> None:
+    """Lay places over others, in place: what is no mapping takes away all that stood below."""
+    for key in [key for key in under if key in places and not isinstance(_at(data, key), Mapping)]:
+        for below in [k for k in under if k[: len(key)] == key]:
+            del under[below]
+    under.update(places)
+
+
+def _given(data: Mapping[str, Any], above: Key) -> Iterator[tuple[Key, Place]]:
+    for key, value in data.items():
+        if not isinstance(key, str):
+            continue
+        yield (*above, key), Place("--config", 0)
+        if isinstance(value, Mapping):
+            yield from _given(value, (*above, key))
 
 
 def _at(data: Any, key: Key) -> Any:
