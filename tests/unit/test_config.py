@@ -380,6 +380,9 @@ def test_errors_name_the_file_and_row_that_count(tmp_path: Path) -> None:
     assert said(first).endswith(f"({first}:6)") and "linkers.c~pooling=wrong.ly.pooling" in said(first)
     second.write_text("strategies:\n  none:\n    kep: all\n")
     assert said(second).endswith(f"did you mean 'keep'? ({second}:3)")
+    js = tmp_path / "a.json"
+    js.write_text('{"results": "x",\n "strategies": {"none":\n  {"kep": "all"}}}')
+    assert said(js).endswith(f"did you mean 'keep'? ({js}:3)")
     # A list replaces a list; places of the old one are gone.
     one, two = tmp_path / "3.yaml", tmp_path / "4.yaml"
     one.write_text("experiment:\n  recognition:\n  - corpora: [demo_ncbi]\n    recognizers: [minilm]\n")

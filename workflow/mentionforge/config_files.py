@@ -168,7 +168,7 @@ def read_one(path: str | Path) -> tuple[dict[str, Any], Places]:
     text = _text(Path(path), file)
     if text.lstrip("\ufeff \t\r\n").startswith("{"):
         try:
-            return _from_json(text, file), {}
+            return _from_json(text, file), _places_of_json(text, file)
         except (ValueError, RecursionError):
             pass  # a mapping in YAML's braces
     reader = _Reader(file)
@@ -249,6 +249,16 @@ def _from_json(text: str, file: str) -> dict[str, Any]:
     if problem:
         raise UserError("odd text", f"{file}:1", problem, "correct it")
     return data
+
+
+def _places_of_json(text: str, file: str) -> Places:
+    """Where values of a JSON file stand, if it is YAML too; tabs between its values are none."""
+    reader = _Reader(file)
+    try:
+        reader.whole(text)
+    except (UserError, yaml.YAMLError):
+        return {}
+    return reader.places
 
 
 def odd(data: Any) -> str:
