@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
+.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
 
 venv: $(INSTALLED)
 
@@ -37,6 +37,10 @@ test-paper: $(INSTALLED)
 
 test-paper-long: $(INSTALLED)
 	MENTIONFORGE_PAPER=long pytest tests/e2e/test_paper.py
+
+# Twenty thousand damaged inputs where the tests have two thousand, and ten times as many of those of single formats: docs/reliability.md
+fuzz: $(INSTALLED)
+	MENTIONFORGE_FUZZ=10 pytest tests/unit/test_fuzz.py tests/unit/test_corpora_fuzz.py tests/unit/test_generation_replay.py tests/unit/test_kb_rrf.py -k "no_traceback or damaged"
 
 open: $(INSTALLED)
 	snakemake --configfile config/open.yaml

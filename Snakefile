@@ -5,13 +5,24 @@ snakemake --configfile config/open.yaml     public corpora and ontologies
 snakemake --configfile config/paper.yaml    the paper's setting: GPUs, UMLS and SemEval licences
 """
 
+import sys
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+
+from mentionforge.config_files import ending, read
 
 # That of the folder of the run, if it has one: snakemake --directory.
-configfile: "config.yaml" if Path("config.yaml").is_file() else Path(workflow.basedir) / "config.yaml"
+BASE = "config.yaml" if Path("config.yaml").is_file() else Path(workflow.basedir) / "config.yaml"
+# Read here too, and strictly: Snakemake lets pass what YAML makes of `no:` or of a key given twice, and names no row.
+with ending():
+    WRITTEN = read([BASE, *workflow.config_settings.configfiles], workflow.config_settings.config)
+
+
+configfile: BASE
 
 
 include: "workflow/rules/common.smk"

@@ -286,7 +286,7 @@ def test_what_may_not_be_read_is_listed(results, tmp_path):
         assert [json.loads(line) for line in done.stdout.splitlines()] == [list(map(list, found)) for found in expected.values()], done.stderr
         command = [sys.executable, "-m", "mentionforge.cli", "annotate", str(folder), *options]
         done = subprocess.run(command, capture_output=True, text=True, preexec_fn=powerless)
-        assert done.returncode == 3 and "2 documents, 2 mentions, 2 inputs not annotated" in done.stderr, done.stderr
+        assert done.returncode == 3 and "4 documents read = 2 annotated + 2 errors; 2 mentions" in done.stderr, done.stderr
         assert [json.loads(line)["doc_id"] for line in done.stdout.splitlines()] == ["b/b.txt", "z.txt"]
     finally:
         (folder / "closed").chmod(0o700)
@@ -328,7 +328,7 @@ def test_tables_patterns_and_lines(tmp_path, monkeypatch):
         ("j", "Gout", ""),
         ("t.jsonl-2", "", "no text"),
         ("t.jsonl-3", "", "no text"),
-        ("t.jsonl-4", "", "unreadable table"),
+        ("t.jsonl-4", "", "broken row"),
     ]
     (tmp_path / "b.txt").write_text("b")
     (tmp_path / "a.txt").write_text("a")
@@ -423,7 +423,7 @@ def test_command_line(results, notes, tmp_path):
     command = [sys.executable, "-m", "mentionforge.cli", "annotate"]
     options = ["--from", str(results / CELL), "--linker", "exact/coded"]
     done = subprocess.run([*command, str(notes), *options, "--to", "brat", "--out", str(tmp_path / "o")], capture_output=True, text=True)
-    assert done.returncode == 3 and "4 documents" in done.stderr, done.stderr
+    assert done.returncode == 3 and "4 annotated + " in done.stderr, done.stderr
     assert (tmp_path / "o/brat/sub/n0.ann").is_file()
     done = subprocess.run([*command, "-", *options], input="Gout today", capture_output=True, text=True)
     assert done.returncode == 0 and json.loads(done.stdout)["mentions"][0]["surface"] == "Gout", done.stderr

@@ -148,9 +148,73 @@ def test_service_refuses_what_is_too_much(client):
     for wrong in ({"documents": []}, {"documents": [{"text": secret, "more": secret}]}, {"text": secret}, {"documents": [{"text": [secret]}]}):
         answer = client.post("/annotate", json=wrong)
         assert answer.status_code == 422 and "Secret" not in answer.text
-    assert client.get("/health", headers={"Host": "evil.example"}).status_code == 400, "called by another name"
+    for path in ("/about", "/", "/health/"):
+        assert client.get(path, headers={"Host": "evil.example"}, follow_redirects=False).status_code == 400, "called by another name"
     assert client.get("/annotate").status_code == 405 and client.get("/docs").status_code == 404
     assert ask(client, "Gout").status_code == 200
+
+
+def test_health_answers_by_any_name(client):
+    """An orchestrator calls the address that the container has at the moment, some without any name."""
+    for host in ("10.244.0.5:8000", "[fd00::7]", "pod.internal", ""):
+        assert client.get("/health", headers={"Host": host}).json()["status"] == "ok"
+        assert client.head("/health", headers={"Host": host}).status_code == 200
+
+
+def test_requests_that_cannot_be_answered(client):
+    """Refused with a reason, never with an error of ours, and without a word of them."""
+    half = rb'"Secret \ud83d"'
+    documents = (
+        b'{"text": %s}' % half,
+        b'{"text": "Gout", "doc_id": %s}' % half,
+        b'{"text": "Gout"}, {"text": %s}' % half,
+        b'{"text": "Gout", %s: 1}' % rb'"\udc00"',
+    )
+    bodies = [b'{"documents": [%s]}' % d for d in documents] + [
+        b"{Secret",
+        b'{"documents": [{"text": "Secret \xe9"}]}',
+        b"[" * 9000,
+        b"1" * 9000,
+        rb'"\ud800"',
+        b"\xff",
+        b"",
+    ]
+    for body in bodies:
+        answer = client.post("/annotate", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (400, 422) and answer.json()["detail"] and "Secret" not in answer.text, body
+    assert all(client.post("/annotate", content=b).status_code == 422 for b in bodies[:4])
+    body = rb'{"documents": [{"text": "\ud83d\ude00 gout", "doc_id": "\ud83d\ude00"}]}'
+    answer = client.post("/annotate", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200, answer.text
+    pair = answer.json()["documents"][0]
+    assert pair["doc_id"] == "\U0001f600" and pair["mentions"][0]["spans"] == [{"start": 2, "end": 6}]
+
+
+def test_a_bad_request_costs_its_neighbours_nothing(annotator):
+    """40 at a time, some refused and some that no model could read: all others are answered."""
+
+    class Choosy:
+        materials, top, nil_threshold, batches = annotator.materials, 5, None, 0
+
+        def annotate(self, texts):
+            texts = list(texts)
+            self.batches += len(texts) > 1
+            time.sleep(0.05)
+            if any("unreadable" in t for t in texts):
+                raise IndexError("unreadable")
+            return annotator.annotate(texts)
+
+    choosy = Choosy()
+    with TestClient(create(choosy), base_url="http://localhost") as client, ThreadPoolExecutor(40) as pool:
+
+        def one(i):
+            body = {3: rb'{"text": "\ud800 gout"}', 5: b'{"text": "unreadable"}'}.get(i % 8, b'{"text": "Gout %d"}' % i)
+            return client.post("/annotate", content=b'{"documents": [%s]}' % body, headers={"Content-Type": "application/json"})
+
+        answers = list(pool.map(one, range(40)))
+    assert [a.status_code for a in answers] == [{3: 422, 5: 500}.get(i % 8, 200) for i in range(40)]
+    assert all(len(a.json()["documents"][0]["mentions"]) == 1 for a in answers if a.status_code == 200)
+    assert choosy.batches, "requests were annotated together"
 
 
 class Slow:

@@ -187,6 +187,41 @@ def test_bad_config_is_one_clear_line(change: dict, message: str, tmp_path: Path
     assert len(lines) == 1 and message in lines[0], text
 
 
+BAD_FILES = {
+    "latin-1": ("# caf\u00e9\n".encode("latin-1"), "wrong encoding in {file}:1: byte 0xe9 is no UTF-8"),
+    "tab": (b"linkers:\n\tmention: {}\n", "no YAML in {file}:2: the line begins with a tab"),
+    "key twice": (b"results: x\nresults: y\n", "key given twice in {file}:2"),
+    "no": (b"linkers:\n  no: {kind: exact}\n", 'no key in {file}:2: YAML reads no as false; quote it: "no":'),
+    "version": (b"report: {}\nresults: 1.10\n", 'YAML reads 1.10 as the number 1.1; quote it: "1.10" ({file}:2)'),
+    "bomb": (
+        "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{{','.join(f'k{k}: *a{i - 1}' for k in range(9))}}}\n" for i in range(1, 12)),
+        "more than 200,000 values",
+    ),
+    "gone": (None, "missing file in {file}"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_is_one_clear_line(case: str, tmp_path: Path) -> None:
+    """Although Snakemake reads files of --configfile before the Snakefile: the profile reads them before."""
+    content, message = BAD_FILES[case]
+    overlay = tmp_path / "bad.yaml"
+    if content is not None:
+        overlay.write_bytes(content.encode() if isinstance(content, str) else content)
+    done = snakemake(ROOT, "-n", "--nocolor", "--configfile", str(overlay), check=False)
+    said = [line for line in done.stdout.splitlines() if not line.startswith(("Using workflow specific profile", "Config file config.yaml is extended"))]
+    assert done.returncode == 2 and len(said) == 1, done.stdout
+    assert said[0].startswith("error: ") and message.format(file=overlay) in said[0]
+
+
+def test_a_bad_config_yaml_is_one_clear_line(tmp_path: Path) -> None:
+    """Also where no profile reads it, and without rows of a Snakefile before it."""
+    (tmp_path / "config.yaml").write_text("linkers:\n  off: {}\n")
+    done = snakemake(ROOT, "-n", "--nocolor", "--workflow-profile", "none", "--directory", str(tmp_path), check=False)
+    assert done.returncode == 2 and done.stdout.splitlines()[-1] == 'error: no key in config.yaml:2: YAML reads off as false; quote it: "off":', done.stdout
+    assert ".smk" not in done.stdout and "Traceback" not in done.stdout
+
+
 # ---------------------------------------------------------------------------------------------------------- what reruns
 
 

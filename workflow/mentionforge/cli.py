@@ -105,20 +105,11 @@ def envs(
 @settings.command("check")
 def check(files: list[Path] = typer.Argument(..., help="config.yaml, then overlays in order.")) -> None:
     """Validate a configuration and count what it asks for."""
-    import yaml
+    from mentionforge.config import load_config, normalization_cells, recognition_cells
+    from mentionforge.config_files import read
 
-    from mentionforge.config import load_config, merge, normalization_cells, recognition_cells
-
-    raw: dict[str, object] = {}
-    for file in files:
-        try:
-            overlay = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError("unreadable file", str(file), str(error), "correct the path, or the YAML in it") from error
-        if not isinstance(overlay, dict):
-            raise UserError("unreadable file", str(file), "it holds no keys with values", "write it as an overlay of config.yaml")
-        merge(raw, overlay)
-    config = load_config(raw, root=Path.cwd())
+    written = read(files)
+    config = load_config(written.data, root=Path.cwd(), places=written.places)
     typer.echo(f"valid: {len(recognition_cells(config))} recognition runs, {len(normalization_cells(config))} normalization cells, results in {config.results}")
 
 

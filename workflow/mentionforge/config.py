@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -19,6 +21,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, field_validator, model_validator
 
 from mentionforge import splitting
+from mentionforge.config_files import Places, odd, place_of
+from mentionforge.config_files import merge as merge
 from mentionforge.errors import UserError
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+.=~-]*"
@@ -1049,31 +1053,34 @@ def read_spec(path: str | Path) -> Any:
         raise UserError("unreadable spec", str(path), str(error).splitlines()[0], "specs are written by the workflow; rerun it") from error
 
 
-def merge(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay an overlay over a raw config, in place and mapping by mapping, as Snakemake does for --configfile."""
-    for key, value in overlay.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
-            merge(base[key], value)
-        else:
-            base[key] = json.loads(json.dumps(value))
-    return base
-
-
-def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
+def load_config(raw: Mapping[str, Any], root: Path | None = None, places: Places | None = None) -> Config:
     """Validate a raw config mapping, unfold sweeps, and check names and files.
 
     Args:
         raw: The mapping of config.yaml and overlays.
         root: Folder that relative paths refer to; none: do not look for files.
+        places: Where the values are written (`config_files.read`), so that errors name file and row.
 
     Raises:
         UserError: With the first offending key and the fix.
     """
+    try:
+        return _validated(raw, root, places or {})
+    except UserError as error:
+        key = error.where.removeprefix("config: ")
+        place = place_of(places, key) if places and key != error.where else None
+        if place is None:
+            raise
+        fix = f"{error.fix} ({place})" if error.fix else f"({place})"
+        raise UserError(error.what, error.where, error.why, fix) from error
+
+
+def _validated(raw: Mapping[str, Any], root: Path | None, places: Places) -> Config:
     data = unfold_sweeps(raw)
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        raise _as_user_error(error) from error
+        raise _as_user_error(error, places) from error
     _check_names(config)
     _check_references(config)
     _check_end_to_end(config)
@@ -1082,6 +1089,21 @@ def load_config(raw: Mapping[str, Any], root: Path | None = None) -> Config:
     if root is not None:
         _check_files(config, root)
     return config
+
+
+def plain(raw: Any) -> dict[str, Any]:
+    """A copy of a raw config.
+
+    Raises:
+        UserError: It is no mapping of plain values with text as keys.
+    """
+    if not isinstance(raw, Mapping):
+        raise UserError("no configuration", "config", f"a {type(raw).__name__} stands where keys are wanted", "give keys at the top, as `linkers:`")
+    problem = odd(raw)
+    if problem:
+        raise UserError("bad value", "config", problem, "correct it")
+    copied: dict[str, Any] = json.loads(json.dumps(raw))
+    return copied
 
 
 def located(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any]:
@@ -1096,7 +1118,7 @@ def located(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any
         The same with those relative paths absolute that exist in the checkout and not below `root`. What the run itself writes (results,
         fetched weights and files) stays relative.
     """
-    data = json.loads(json.dumps(raw))
+    data = plain(raw)
     if root.resolve() == checkout.resolve():
         return dict(data)
     fetched = tuple(f"{data.get('resources') or 'resources'}/{kind}/" for kind in ("downloads", "models"))
@@ -1108,12 +1130,12 @@ def located(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any
             return [moved(inner) for inner in value]
         if not isinstance(value, str) or "/" not in value or len(value) > 1000 or value.startswith(fetched):
             return value
-        return str(checkout / value) if not (root / value).exists() and (checkout / value).exists() else value
+        return str(checkout / value) if not _there(root / value) and _there(checkout / value) else value
 
     return {key: moved(value) if key in ("models", "kbs", "corpora", "generators", "mirror") else value for key, value in data.items()}
 
 
-def _as_user_error(error: ValidationError) -> UserError:
+def _as_user_error(error: ValidationError, places: Places) -> UserError:
     first = error.errors()[0]
     tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub", "tagger", "dictionary"} | LINKER_KINDS
     loc = [str(part) for part in first["loc"]]
@@ -1146,12 +1168,16 @@ def _as_user_error(error: ValidationError) -> UserError:
     else:
         kinds = [error.errors()[0]]
     more = len(error.errors()) - len(kinds)
-    return UserError(
-        "bad value",
-        f"config: {key}",
-        f"{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})",
-        "correct it" + (f" ({more} more after this)" if more else ""),
-    )
+    after = f" ({more} more after this)" if more else ""
+    if first["input"] is None or isinstance(first["input"], bool | int | float):
+        # YAML has made something else of a text: 1.10 is the number 1.1, and no is false.
+        place = place_of(places, key)
+        read_as = json.dumps(first["input"])
+        written = place.written if place and place.written else read_as
+        if written != read_as or first["type"] in ("string_type", "literal_error"):
+            why = f"{first['msg']}, and YAML reads {written} as {'the number ' if type(first['input']) in (int, float) else ''}{read_as}"
+            return UserError("bad value", f"config: {key}", why, f'quote it: "{written}"{after}')
+    return UserError("bad value", f"config: {key}", f"{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})", f"correct it{after}")
 
 
 def _known_keys(loc: list[str]) -> list[str]:
@@ -1311,24 +1337,29 @@ def _check_files(config: Config, root: Path) -> None:
             if not in_use(config, kind, name) or getattr(entry, "licensed", None):
                 continue
             for path in config.files(kind, name):
-                if path in downloads or (root / path).exists():
+                if path in downloads or _there(root / path):
                     continue
                 fetched = path.startswith(f"{config.resources}/downloads/")
                 fix = f"declare it under downloads.{Path(path).name}" if fetched else "correct the path, or put the file there"
                 raise UserError("missing file", f"config: {kind}.{name}", f"{path} does not exist", fix)
     for name, corpus in config.corpora.items():
         lists = [str(root / p) for paths in corpus.splits.values() for p in paths]
-        if corpus.source and in_use(config, "corpora", name) and all(Path(p).is_file() for p in lists):
+        if corpus.source and in_use(config, "corpora", name) and all(_there(p, os.path.isfile) for p in lists):
             splitting.read_lists({split: [root / p for p in paths] for split, paths in corpus.splits.items()})
     for name, generator in config.generators.items():
         listed = generator.concepts.cuis
-        if listed and not (root / listed).is_file():
+        if listed and not _there(root / listed, os.path.isfile):
             raise UserError("missing file", f"config: generators.{name}.concepts.cuis", f"{listed} does not exist", "correct the path, or put the file there")
     grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
     for name in sorted({g for grid in grids for g in grid.generators}):
         generator = config.generators[name]
-        if isinstance(generator, ReplayGenerator) and not generator.licensed and not (root / generator.path).exists():
+        if isinstance(generator, ReplayGenerator) and not generator.licensed and not _there(root / generator.path):
             raise UserError("missing file", f"config: generators.{name}.path", f"{generator.path} does not exist", "correct the path, or put the file there")
+
+
+def _there(path: str | Path, kind: Callable[[str], bool] = os.path.exists) -> bool:
+    """Whether a file is there; no error for what can be no path, as a name too long, which pathlib raises."""
+    return kind(str(path))
 
 
 def in_use(config: Config, kind: str, name: str) -> bool:
@@ -1438,6 +1469,8 @@ def normalization_cells(config: Config) -> list[NormalizationCell]:
 
 # -------------------------------------------------------------------------------------------------------------- sweeps
 
+MOST_VARIANTS = 10_000
+"""Variants of one entry; more is a mistake, and would fill the memory."""
 SWEEPABLE = ("corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
 
 
@@ -1453,7 +1486,7 @@ def unfold_sweeps(raw: Mapping[str, Any]) -> dict[str, Any]:
         UserError: A sweep where there can be none (kbs, models), an empty one, zipped lists of different lengths, a variant's name
             with characters that no folder has.
     """
-    data = json.loads(json.dumps(raw))
+    data = plain(raw)
     variants: dict[tuple[str, str], list[str]] = {}
     for kind in data:
         entries = data[kind] or {}
@@ -1462,6 +1495,8 @@ def unfold_sweeps(raw: Mapping[str, Any]) -> dict[str, Any]:
         unfolded: dict[str, Any] = {}
         for name, entry in entries.items():
             found = list(_find_sweeps(entry, ()))
+            if any(not sweep.path for sweep in found):
+                raise UserError("sweep not possible", f"config: {kind}.{name}", "it stands in the place of the whole entry", "put it where a value stands")
             if found and kind not in SWEEPABLE:
                 raise UserError(
                     "sweep not possible",
@@ -1528,6 +1563,10 @@ def _variants(kind: str, name: str, entry: Any, found: list[Sweep]) -> Iterator[
     if len({len(sweep.values) for sweep in together}) > 1:
         lengths = ", ".join(f"{'.'.join(sweep.path)} has {len(sweep.values)}" for sweep in together)
         raise UserError("zipped lists of different lengths", f"config: {kind}.{name}", lengths, "give each the same number of values")
+    if math.prod(len(sweep.values) for sweep in found if not sweep.zipped) > MOST_VARIANTS:
+        raise UserError(
+            "too many variants", f"config: {kind}.{name}", f"its sweeps have more than {MOST_VARIANTS:,} combinations", "sweep fewer values, or zip"
+        )
     keys = _telling([sweep.path for sweep in found])
     # One axis for each sweep, and one for all zipped lists, in the place of the first of them.
     axes = [[sweep] for sweep in found if not sweep.zipped]

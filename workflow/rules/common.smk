@@ -4,11 +4,8 @@ import json
 import os
 import re
 import shlex
-import sys
 from types import SimpleNamespace
 from typing import get_args
-
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
 from mentionforge.config import (
     NAME_PATTERN,
@@ -32,15 +29,12 @@ from mentionforge.config import (
     spec_text,
     swept_settings,
 )
-from mentionforge.errors import UserError
 from mentionforge.models import watched
 from mentionforge.provenance import digest
 from snakemake.settings.types import DeploymentMethod
 
-try:
-    CONFIG = load_config(located(config, Path.cwd(), Path(workflow.basedir)), root=Path.cwd())
-except UserError as error:
-    raise WorkflowError(f"error: {error}") from None
+with ending():
+    CONFIG = load_config(located(config, Path.cwd(), Path(workflow.basedir)), root=Path.cwd(), places=WRITTEN.places)
 
 if CONFIG.mirror:
     # Not a param of the fetch rule: where a file was taken from changes nothing about it.

@@ -1,6 +1,7 @@
 """A bundle: all that annotating needs in one folder, or one .tar of it, that can be carried to where the notes are.
 
     bundle.json                 settings, thresholds, where it all comes from, and the SHA-256 of every other file
+    SHA256SUMS.txt              the SHA-256 of bundle.json (`sha256sum -c SHA256SUMS.txt`)
     README.md                   a card for people
     recognizer/                 weights (safetensors) and tokenizer; or dictionary.parquet
     concepts.parquet            names and semantic types of the concepts in the index
@@ -8,6 +9,7 @@
 
 Nothing in it is a pickle or code. Of entries that are compared as vectors the strings are left out, and nothing names a document. A bundle
 that differs from its digests in one byte, lacks a file or holds another one is refused; so is one with licensed text, unless it is asked for.
+What its digests allow is checked besides: settings as the configuration's, and arrays that fit the tables and each other.
 """
 
 from __future__ import annotations
@@ -19,25 +21,61 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Annotated, Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mentionforge import __version__, models, tables, tokenization
 from mentionforge.annotate.pipeline import Materials
 from mentionforge.config import HybridLinker, Index, Linker
 from mentionforge.errors import UserError
-from mentionforge.normalization.loaded import ENCODING, Part
+from mentionforge.normalization.loaded import ENCODING, Part, unfit
 from mentionforge.progress import say
 from mentionforge.provenance import git_revision, sha256_file
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had no digest of bundle.json; it is read, with a word about that."""
 MANIFEST = "bundle.json"
+SUMS = "SHA256SUMS.txt"
 _LINKER: TypeAdapter[Any] = TypeAdapter(Linker)
 _WEIGHTS = (".json", ".txt", ".model", ".safetensors")
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+class _Row(_Checked):
+    """A linker of the manifest."""
+
+    linker: Linker
+    index: Index
+    sources: dict[Literal["train", "kb", "synthetic"], Annotated[int, Field(ge=0)]] = Field(min_length=1)
+
+
+class _Dictionary(_Checked):
+    """Settings of the dictionary that finds mentions."""
+
+    min_length: int = Field(ge=1)
+    stop: list[str]
+
+
+class _Manifest(_Checked):
+    """What bundle.json says."""
+
+    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+    dtype: Literal["auto", "float32", "bfloat16"]
+    hybrid: HybridLinker | None
+    weights: list[float]
+    nil_threshold: float | None
+    spell_out: bool
+    licensed: list[str]
+    card: dict[str, Any]
+    linkers: list[_Row] = Field(min_length=1)
+    dictionary: _Dictionary | None = None
 
 
 def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
@@ -65,6 +103,7 @@ def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
         (folder / "README.md").write_text(card(manifest), encoding="utf-8")
         manifest["files"] = {p.relative_to(folder).as_posix(): sha256_file(p) for p in _files(folder)}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / SUMS).write_text(_sums(folder), encoding="utf-8")
         size = sum(p.stat().st_size for p in _files(folder))
         if out.suffix == ".tar":
             with tarfile.open(Path(scratch) / "whole.tar", "w", format=tarfile.PAX_FORMAT) as archive:
@@ -83,7 +122,11 @@ def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in (MANIFEST, SUMS))
+
+
+def _sums(folder: Path) -> str:
+    return f"{sha256_file(folder / MANIFEST)}  {MANIFEST}\n"
 
 
 def _fill(materials: Materials, folder: Path) -> dict[str, Any]:
@@ -190,31 +233,76 @@ def read(path: Path, licensed_text: bool = False, scratch: Path | None = None) -
     manifest = check(folder)
     if manifest["licensed"] and not licensed_text:
         raise UserError("licensed text", str(path), f"the bundle holds text of: {', '.join(manifest['licensed'])}", "add --licensed-text if you may use it")
+    try:
+        return _materials(folder, manifest)
+    except (pa.ArrowException, OSError, ValueError, EOFError, KeyError, TypeError, IndexError, MemoryError, OverflowError) as error:
+        raise _damaged(folder, f"{type(error).__name__}: {error!s:.200}") from error
+
+
+def _damaged(folder: Path, why: str) -> UserError:
+    return UserError("damaged bundle", str(folder), why, "fetch or write it again")
+
+
+def _check_models(folder: Path) -> None:
+    """Files of models can be opened; what they hold is for those that read them."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in _files(folder):
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text(encoding="utf-8"))
+            elif path.suffix == ".safetensors":
+                with safe_open(path, framework="numpy") as weights:
+                    weights.keys()
+        except (SafetensorError, ValueError, RecursionError) as error:
+            raise _damaged(folder, f"{path.relative_to(folder).as_posix()}: {type(error).__name__}: {error!s:.200}") from error
+
+
+def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
+    _check_models(folder)
     parts = []
+    concepts = tables.read(tables.CONCEPTS, folder / "concepts.parquet")
     for number, row in enumerate(manifest["linkers"]):
         place = folder / "linkers" / str(number)
         linker, index = _LINKER.validate_python(row["linker"]), Index.model_validate(row["index"])
+        if linker.kind in ("hybrid", "rerank"):
+            raise _damaged(folder, f"linker {number} is a {linker.kind} linker, which searches nothing by itself")
         entries: dict[str, tuple[pa.Table, Any]] = {}
         for name in ("train", "kb", "synthetic"):
             if name in row["sources"]:
                 entries[name] = _read_entries(linker, place / name)
+                if len(entries[name][0]) != row["sources"][name]:
+                    raise _damaged(folder, f"linkers/{number}/{name} has {len(entries[name][0]):,} entries, not the {row['sources'][name]:,} of {MANIFEST}")
         codes = tables.read(tables.XREFS, place / "codes.parquet") if (place / "codes.parquet").is_file() else None
         weights = np.load(place / "weights.npy", allow_pickle=False) if (place / "weights.npy").is_file() else None
         model = place / "fetched.json"
-        parts.append(Part(linker, index, model if model.is_file() else None, entries, codes, weights))
+        part = Part(linker, index, model if model.is_file() else None, entries, codes, weights)
+        problem = unfit(part, concepts["cui"])
+        if problem:
+            raise _damaged(folder, f"linkers/{number}: {problem}")
+        parts.append(part)
+    hybrid = HybridLinker.model_validate(manifest["hybrid"]) if manifest["hybrid"] else None
+    wanted = len(hybrid.linkers) if hybrid else 1
+    if len(parts) != wanted or (hybrid and len(manifest["weights"]) != wanted):
+        raise _damaged(folder, f"{len(parts)} linkers with {len(manifest['weights'])} weights, where {wanted} are wanted")
     dictionary = None
-    if "dictionary" in manifest:
+    if manifest.get("dictionary"):
         import pyarrow.parquet as pq
 
-        dictionary = {"names": pq.read_table(folder / "recognizer" / "dictionary.parquet")["name"].to_pylist(), **manifest["dictionary"]}
+        names = pq.read_table(folder / "recognizer" / "dictionary.parquet")["name"].to_pylist()
+        if not all(isinstance(name, str) for name in names):
+            raise _damaged(folder, "recognizer/dictionary.parquet holds names that are no text")
+        dictionary = {"names": names, **manifest["dictionary"]}
+    elif not (folder / "recognizer").is_dir():
+        raise _damaged(folder, "it has no recognizer")
     return Materials(
         recognizer=None if dictionary else folder / "recognizer",
         dtype=manifest["dtype"],
         dictionary=dictionary,
         linkers=parts,
-        hybrid=HybridLinker.model_validate(manifest["hybrid"]) if manifest["hybrid"] else None,
+        hybrid=hybrid,
         weights=manifest["weights"],
-        concepts=tables.read(tables.CONCEPTS, folder / "concepts.parquet"),
+        concepts=concepts,
         nil_threshold=manifest["nil_threshold"],
         spell_out=manifest["spell_out"],
         card={**manifest["card"], "bundle": sha256_file(folder / MANIFEST)},
@@ -223,19 +311,37 @@ def read(path: Path, licensed_text: bool = False, scratch: Path | None = None) -
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """The manifest of a bundle whose every file is as it says."""
+    """The manifest of a bundle whose every file is as it says, itself as the sums say.
+
+    Raises:
+        UserError: No bundle, of another format, with a byte changed or a file too many or too few, or with settings that this version does not know.
+    """
+    sums = folder / SUMS
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        given: Mapping[str, str] = manifest["files"]
-        known = manifest["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = (folder / MANIFEST).read_bytes()
+        signed = sums.is_file()
+        if signed and (sums.read_bytes() != _sums(folder).encode() or sums.is_symlink() or (folder / MANIFEST).is_symlink()):
+            raise _damaged(folder, f"{MANIFEST} is not as {SUMS} says")
+        manifest = json.loads(content.decode("utf-8"))
+        given, number = manifest["files"], manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError("no bundle", str(folder), f"{MANIFEST}: {type(error).__name__}", "give a folder or .tar that `mentionforge bundle` wrote") from error
-    if not known:
-        raise UserError("unknown format", str(folder), f"format {manifest['format']}, this version reads {FORMAT}", "write the bundle again with this version")
-    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST}
+    if number not in (1, FORMAT) or isinstance(number, bool):
+        why = f"format {number!r:.20}, this version reads {FORMAT} and 1"
+        raise UserError("unknown format", str(folder), why, "write the bundle again with this version")
+    if number == FORMAT and not signed:
+        raise _damaged(folder, f"{SUMS} is missing")
+    try:
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _damaged(folder, f"{MANIFEST}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    found = {p.relative_to(folder).as_posix(): p for p in _files(folder)}
     odd = sorted(set(found) ^ set(given)) or sorted(name for name, path in found.items() if path.is_symlink() or sha256_file(path) != given[name])
     if odd:
-        raise UserError("damaged bundle", str(folder), f"{odd[0]} is not as {MANIFEST} says ({len(odd)} files)", "fetch or write it again")
+        raise _damaged(folder, f"{odd[0]} is not as {MANIFEST} says ({len(odd)} files)")
+    if not signed:
+        say(f"{folder}: written by an older version, so that a change in {MANIFEST} itself would not show; write it again where it matters")
     return dict(manifest)
 
 
@@ -243,8 +349,12 @@ def _read_entries(linker: Any, place: Path) -> tuple[pa.Table, Any]:
     table = tables.read(tables.EMBEDDED, place / "entries.parquet")
     if isinstance(linker, ENCODING):
         return table, np.load(place / "vectors.npy", mmap_mode="r", allow_pickle=False)
-    texts = [""] * (int(pc.max(table["vector"]).as_py()) + 1 if len(table) else 0)
-    for row, text in zip(table["vector"].to_pylist(), table["text"].to_pylist(), strict=True):
+    rows = table["vector"].to_pylist()
+    most = max(rows, default=-1) + 1
+    if most > len(rows) or min(rows, default=0) < 0:
+        raise ValueError(f"{place.name}/entries.parquet names inputs that it does not have")
+    texts = [""] * most
+    for row, text in zip(rows, table["text"].to_pylist(), strict=True):
         texts[row] = text
     return table, texts
 
@@ -260,7 +370,7 @@ def _unpacked(path: Path, scratch: Path | None) -> Path:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 _unpack(archive, member, Path(holder.name))
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, KeyError, IndexError) as error:
         raise UserError("no bundle", str(path), f"not readable as .tar ({type(error).__name__})", "fetch or write it again") from error
     inside = sorted(Path(holder.name).iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else Path(holder.name)
@@ -269,7 +379,7 @@ def _unpacked(path: Path, scratch: Path | None) -> Path:
 def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
     """Only plain files below the folder; Python before 3.11.4 has no extraction filters."""
     inside = Path(member.name)
-    if inside.is_absolute() or ".." in inside.parts or not (member.isfile() or member.isdir()):
+    if inside.is_absolute() or ".." in inside.parts or not (member.isfile() or member.isdir()) or member.issparse():
         raise UserError("no bundle", str(archive.name), f"{member.name} is no plain file inside it", "fetch or write it again")
     if member.isdir():
         return

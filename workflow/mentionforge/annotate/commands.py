@@ -97,8 +97,7 @@ def annotate(
         summary = run.stream(inputs, annotator, options, sys.stdout)
     else:
         summary = run.annotate(inputs, annotator, to.value, out, options, {"card": json.loads(json.dumps(found.card)), "context": context})
-    lost = "".join(f"; {kind}: {n:,}" for kind, n in summary.losses.items())
-    say(f"{summary.documents:,} documents, {summary.mentions:,} mentions, {summary.errors:,} inputs not annotated{lost}")
+    say(summary.told() + (f"; see {out / 'errors.jsonl'}" if summary.errors and out is not None else ""))
     if summary.errors:
         raise typer.Exit(3)
 

@@ -7,9 +7,8 @@ the file.
 from __future__ import annotations
 
 import codecs
-import csv
+import decimal
 import glob
-import json
 import os
 import re
 import sys
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mentionforge.annotate import rows
+from mentionforge.annotate.rows import Row
 from mentionforge.errors import UserError
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
@@ -25,7 +26,6 @@ ID_COLUMNS = ("doc_id", "id", "note_id", "pmid")
 """Columns that name a document, where none is given."""
 
 _MAGIC = (b"\x1f\x8b", b"PK\x03\x04", b"%PDF", b"\x89PNG", b"\xff\xd8\xff", b"\xd0\xcf\x11\xe0", b"{\\rtf", b"\x28\xb5\x2f\xfd")
-_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -134,31 +134,55 @@ def _walk(folder: str, options: Options) -> Iterator[Entry]:
                 yield Entry(found.path, name, table, found.error, found.why)
 
 
-def items(entries: Sequence[Entry], options: Options, skip: int = 0) -> Iterator[Item]:
-    """The documents of the entries, but for the first `skip`; each has a name of its own."""
+@dataclass
+class Read:
+    """How much has been read: documents and rows of tables, those in error included, and names that were changed because another had them."""
+
+    documents: int = 0
+    rows: int = 0
+    renamed: int = 0
+
+
+def items(entries: Sequence[Entry], options: Options, skip: int = 0, read: Read | None = None) -> Iterator[Item]:
+    """The documents of the entries, but for the first `skip`; each has a name of its own.
+
+    Args:
+        entries: From `listed`.
+        options: How they are read.
+        skip: Documents left out; `read` counts them too.
+        read: Counts what is read.
+    """
     seen: dict[str, int] = {}
-    number = 0
+    read = read or Read()
     for entry in entries:
-        if entry.error or (not entry.table and not (options.by_line and entry.path == "-")):
-            number += 1
-            name = _unique(entry.name, seen)
-            if number > skip:
-                yield Item(entry.path, name, error=entry.error, why=entry.why) if entry.error else _whole(entry, name, options)
-            continue
-        for item in _rows(entry, options):
-            number += 1
-            name = _unique(item.doc_id, seen)
-            if number > skip:
-                yield Item(item.source, name, item.text, item.error, item.why)
+        rowwise = not entry.error and (entry.table or (options.by_line and entry.path == "-"))
+        for item in _rows(entry, options) if rowwise else [Item(entry.path, entry.name)]:
+            read.documents += 1
+            read.rows += rowwise
+            name = _unique(_printable(item.doc_id), seen, rowwise)
+            read.renamed += name != _printable(item.doc_id)
+            if read.documents <= skip:
+                continue
+            if entry.error:
+                item = Item(entry.path, name, error=entry.error, why=entry.why)
+            elif not rowwise:
+                item = _whole(entry, name, options)
+            yield Item(_printable(item.source), name, item.text, item.error, item.why)
 
 
-def _unique(name: str, seen: dict[str, int]) -> str:
-    """A name that no document before has: NAME, NAME-2 and so on."""
-    seen[name] = seen.get(name, 0) + 1
-    if seen[name] == 1:
-        return name
-    suffix = Path(name).suffix
-    return _unique(f"{name.removesuffix(suffix)}-{seen[name]}{suffix}", seen)
+def _printable(name: str) -> str:
+    """A name, with escapes for bytes of a file name that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _unique(name: str, seen: dict[str, int], row: bool) -> str:
+    """A name that no document before has: NAME, NAME-2 and so on, before the suffix of a file."""
+    while True:
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] == 1:
+            return name
+        suffix = "" if row else Path(name).suffix
+        name = f"{name.removesuffix(suffix)}-{seen[name]}{suffix}"
 
 
 def _whole(entry: Entry, name: str, options: Options) -> Item:
@@ -212,54 +236,83 @@ def _checked(item: Item, options: Options) -> Item:
 
 
 def _rows(entry: Entry, options: Options) -> Iterator[Item]:
-    """The documents of a table; what breaks off is one error after those before it."""
-    row = 0
+    """The documents of a table, one per row; a file that is no table is one error, and so is one without rows."""
+    number = 0
     try:
-        for row, record in enumerate(_records(entry, options), 1):
-            yield _item(record, f"{entry.path}:{row}", f"{entry.name}-{row}", options)
-    except (OSError, ValueError, UserError, csv.Error) as error:
-        why = str(error).splitlines()[0][:200] if isinstance(error, UserError | UnicodeDecodeError) else type(error).__name__
-        yield Item(f"{entry.path}:{row + 1}", f"{entry.name}-{row + 1}", error="unreadable table", why=why)
+        if why := _no_table(entry.path, options):
+            yield Item(entry.path, entry.name, error="unreadable table", why=why)
+            return
+        for row in _records(entry, options):
+            number = row.number
+            yield _item(row, f"{entry.path}:{number}", f"{entry.name}-{number}", options)
+        if not number:
+            yield Item(entry.path, entry.name, error="empty", why="no rows in it")
+    except OSError as error:
+        yield Item(f"{entry.path}:{number + 1}", f"{entry.name}-{number + 1}", error="unreadable file", why=error.strerror or type(error).__name__)
+    except ValueError as error:
+        yield Item(entry.path, entry.name, error="unreadable table", why=str(error))
 
 
-def _item(record: Any, source: str, name: str, options: Options) -> Item:
-    column = options.text_column or "text"
+def _no_table(path: str, options: Options) -> str:
+    """Why a file cannot be a table, as far as its beginning shows; empty if nothing speaks against it."""
+    if path == "-":
+        return ""
+    if not Path(path).is_file():
+        return "neither a file nor a link to one"
+    if Path(path).suffix.lower() == ".parquet":
+        return ""
+    with open(path, "rb") as handle:
+        head = handle.read(4096)
+    wide = codecs.lookup(options.encoding).name.startswith(("utf-16", "utf-32"))
+    if not wide and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return f"not {options.encoding}; it begins as UTF-16 does (--encoding utf-16)"
+    return "it is binary" if head.startswith(_MAGIC) or (not wide and b"\0" in head) else ""
+
+
+def _records(entry: Entry, options: Options) -> Iterator[Row]:
+    suffix, most = Path(entry.path).suffix.lower(), int(options.max_mb * 1_000_000)
+    if entry.path == "-":
+        return rows.lines(options.encoding, most)
+    if suffix == ".parquet":
+        return rows.parquet(entry.path, [c for c in (options.text_column or "text", options.id_column, *ID_COLUMNS) if c], options.encoding)
+    if suffix == ".jsonl":
+        return rows.json_lines(entry.path, options.encoding, most)
+    return rows.delimited(entry.path, options.encoding, most, "\t" if suffix == ".tsv" else ",")
+
+
+def _item(row: Row, source: str, name: str, options: Options) -> Item:
+    column = "text" if row.record is not None and source.startswith("-:") else options.text_column or "text"
+    record = row.record
+    if row.error:
+        return Item(source, name, error=row.error, why=row.why)
+    if isinstance(record, rows.Twice):
+        return Item(source, name, error=rows.BROKEN, why="a key stands in it twice")
     if not isinstance(record, dict) or column not in record:
         return Item(source, name, error="no text", why=f"no column {column} (--text-column)")
     key = options.id_column or next((c for c in ID_COLUMNS if c in record), None)
-    if options.id_column and options.id_column not in record:
+    if options.id_column and options.id_column not in record and not source.startswith("-:"):
         return Item(source, name, error="no id", why=f"no column {options.id_column} (--id-column)")
-    doc_id = str(record[key]).strip() if key and record[key] is not None else ""
+    try:
+        doc_id = _id(record.get(key)) if key else ""
+        doc_id.encode("utf-8")
+    except ValueError:
+        return Item(source, name, error="wrong encoding", why="its id holds what is no text")
     text = record[column]
     if text is not None and not isinstance(text, str):
         return Item(source, doc_id or name, error="no text", why=f"{column} is no text")
+    if bad := rows.bad_byte(text or ""):
+        return Item(source, doc_id or name, error=rows.ENCODING, why=f"not {options.encoding}: byte {bad}")
     return _checked(Item(source, doc_id or name, text or ""), options)
 
 
-def _records(entry: Entry, options: Options) -> Iterator[Any]:
-    suffix = Path(entry.path).suffix.lower()
-    if entry.path == "-":
-        yield from ({options.text_column or "text": line.decode(options.encoding).rstrip("\r\n")} for line in sys.stdin.buffer)
-    elif suffix == ".parquet":
-        yield from _parquet(entry.path, options)
-    elif suffix == ".jsonl":
-        with open(entry.path, encoding=options.encoding, newline="\n") as handle:
-            yield from (json.loads(line) for line in handle if line.strip())
-    else:
-        csv.field_size_limit(max(csv.field_size_limit(), int(options.max_mb * 1_000_000) + 1))
-        encoding = "utf-8-sig" if codecs.lookup(options.encoding).name == "utf-8" else options.encoding
-        with open(entry.path, encoding=encoding, newline="") as handle:
-            yield from csv.DictReader(handle, delimiter="\t" if suffix == ".tsv" else ",")
-
-
-def _parquet(path: str, options: Options) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            wanted = [c for c in (options.text_column or "text", options.id_column, *ID_COLUMNS) if c in file.schema_arrow.names]
-            for batch in file.iter_batches(batch_size=_ROWS, columns=list(dict.fromkeys(wanted))):
-                yield from batch.to_pylist()
-    except pa.ArrowException as error:
-        raise ValueError(type(error).__name__) from error
+def _id(value: Any) -> str:
+    """An id as it would be written; empty if there is none. A whole number is one whatever its type: libraries make floats of numbers with gaps."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, decimal.Decimal):
+        return f"{value:f}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).strip()

@@ -22,7 +22,7 @@ from typing import IO, Any
 from mentionforge import __version__
 from mentionforge.annotate import reading, writing
 from mentionforge.annotate.pipeline import AT_A_TIME, Annotator, Mention
-from mentionforge.annotate.reading import Entry, Item, Options
+from mentionforge.annotate.reading import Entry, Item, Options, Read
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.provenance import git_revision
@@ -35,13 +35,16 @@ EVERY_S = 10.0
 
 @dataclass
 class Summary:
-    """What a run did."""
+    """What a run did: of the inputs (files, and rows of tables) `read`, `documents` are annotated and `errors` are not."""
 
     documents: int = 0
     mentions: int = 0
     errors: int = 0
     characters: int = 0
     resumed: int = 0
+    read: int = 0
+    rows: int = 0
+    renamed: int = 0
     losses: Mapping[str, int] = field(default_factory=dict)
 
     def add(self, done: Sequence[Mapping[str, Any]]) -> None:
@@ -53,6 +56,23 @@ class Summary:
                 self.documents += 1
                 self.mentions += len(r["mentions"])
                 self.characters += len(r["text"])
+
+    def close(self, read: Read) -> None:
+        """Take over what reading has counted.
+
+        Raises:
+            AssertionError: An input is neither annotated nor an error; there is no such case that we know.
+        """
+        self.read, self.rows, self.renamed = read.documents, read.rows, read.renamed
+        if self.read != self.documents + self.errors:
+            raise AssertionError(f"{self.read} inputs read, {self.documents} annotated, {self.errors} errors")
+
+    def told(self) -> str:
+        """The sum, in words."""
+        kind = "rows" if self.rows == self.read else "documents" if not self.rows else "documents and rows"
+        told = f"{self.read:,} {kind} read = {self.documents:,} annotated + {self.errors:,} errors; {self.mentions:,} mentions"
+        renamed = f"; ids given more than once: {self.renamed:,}, named ID-2 and so on" if self.renamed else ""
+        return told + renamed + "".join(f"; {kind}: {n:,}" for kind, n in self.losses.items())
 
 
 def annotate(inputs: Sequence[str], annotator: Annotator, form: str, out: Path, options: Options, settings: Mapping[str, Any]) -> Summary:
@@ -86,7 +106,8 @@ def annotate(inputs: Sequence[str], annotator: Annotator, form: str, out: Path, 
     if summary.resumed:
         say(f"going on after {summary.resumed:,} inputs that are done")
     begun = last = time.monotonic()
-    for number, chunk in enumerate(_chunks(reading.items(entries, options, summary.resumed)), len(done)):
+    read = Read()
+    for number, chunk in enumerate(_chunks(reading.items(entries, options, summary.resumed, read)), len(done)):
         records = annotated(chunk, annotator)
         _write_part(work / f"part-{number:07d}.jsonl", records)
         summary.add(records)
@@ -94,7 +115,8 @@ def annotate(inputs: Sequence[str], annotator: Annotator, form: str, out: Path, 
         if time.monotonic() - last >= EVERY_S:
             last = time.monotonic()
             rate = (summary.documents + summary.errors - summary.resumed) / (last - begun)
-            say(f"{summary.documents:,} documents, {summary.mentions:,} mentions, {summary.errors:,} not readable; {rate:.1f} documents/s")
+            say(f"{summary.documents:,} documents, {summary.mentions:,} mentions, {summary.errors:,} errors; {rate:.1f} documents/s")
+    summary.close(read)
     if final.is_dir():
         shutil.rmtree(final)
     summary.losses = writing.write((r for r in _all(work) if "error" not in r), form, final)
@@ -107,13 +129,14 @@ def annotate(inputs: Sequence[str], annotator: Annotator, form: str, out: Path, 
 
 def stream(inputs: Sequence[str], annotator: Annotator, options: Options, sink: IO[str], errors: IO[str] = sys.stderr) -> Summary:
     """Annotate all documents of the inputs as JSON Lines to `sink`, errors to `errors`."""
-    summary = Summary()
-    for chunk in _chunks(reading.items(reading.listed(inputs, options), options)):
+    summary, read = Summary(), Read()
+    for chunk in _chunks(reading.items(reading.listed(inputs, options), options, read=read)):
         records = annotated(chunk, annotator)
         for r in records:
             print(json.dumps(r, ensure_ascii=False), file=errors if "error" in r else sink)
         summary.add(records)
         _give_back()
+    summary.close(read)
     return summary
 
 

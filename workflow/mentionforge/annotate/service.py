@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mentionforge import __version__
@@ -52,11 +52,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _unicode(text: str) -> str:
+    """The text, if it is one: JSON can write lone surrogates, which are no characters and cannot be sent back."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError("a lone surrogate, which is no character") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+
+
 class DocumentIn(Strict):
     """A text, with a name that comes back with its mentions."""
 
-    text: str
-    doc_id: str | None = None
+    text: Text
+    doc_id: Text | None = None
 
 
 class Query(Strict):
@@ -142,16 +154,27 @@ class Batcher:
             self.batches += 1
             try:
                 found = await loop.run_in_executor(self.thread, self._annotate, [text for texts, _ in batch for text in texts])
-            except Exception as error:
-                log.error("annotation failed: %s", type(error).__name__)  # never the message: it may hold text
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(RuntimeError(type(error).__name__))
+            except Exception:  # one of them cannot be annotated, which must not cost the others their answer
+                for texts, future in batch:
+                    await self._alone(texts, future)
                 continue
             for texts, future in batch:
                 mine, found = found[: len(texts)], found[len(texts) :]
                 if not future.done():
                     future.set_result(mine)
+
+    async def _alone(self, texts: Sequence[str], future: asyncio.Future[list[list[Found]]]) -> None:
+        if future.done():
+            return
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self.thread, self._annotate, texts)
+        except Exception as error:
+            log.error("annotation failed: %s", type(error).__name__)  # never the message: it may hold text
+            if not future.done():
+                future.set_exception(RuntimeError(type(error).__name__))
+        else:
+            if not future.done():
+                future.set_result(found)
 
     def _annotate(self, texts: Sequence[str]) -> list[list[Found]]:
         return list(self.annotator.annotate(texts))
@@ -166,6 +189,17 @@ class Batcher:
         future: asyncio.Future[list[list[Found]]] = asyncio.get_running_loop().create_future()
         self.queue.put_nowait((texts, future))
         return await asyncio.wait_for(future, self.limits.timeout_s)
+
+
+class KnownHosts(TrustedHostMiddleware):
+    """Refuses requests that call the service by an unknown name; but `/health` answers all: orchestrators call it by the address of the moment."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """An ASGI application around another."""
+        if scope["type"] == "http" and scope["path"] == "/health":
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 class BodyLimit:
@@ -229,17 +263,19 @@ def create(annotator: Annotator, limits: Limits = Limits(), hosts: Sequence[str]
         return response
 
     app.add_middleware(BodyLimit, most=int(limits.max_mb * 1_000_000))
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(KnownHosts, allowed_hosts=list(hosts))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return JSONResponse({"detail": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)  # not the input itself
+        place = ".".join(str(part)[:40] for part in first["loc"]).encode("ascii", "backslashreplace").decode()
+        return JSONResponse({"detail": f"{place}: {first['msg']}"}, 422)  # not the input itself
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse((resources.files("mentionforge.annotate") / "page" / "index.html").read_text(encoding="utf-8"))
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Whether the service is up."""

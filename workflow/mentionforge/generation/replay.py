@@ -131,7 +131,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     row = 0
     try:
-        with pq.ParquetFile(path) as source:
+        with pq.ParquetFile(path, page_checksum_verification=True) as source:
             for batch in source.iter_batches():
                 for found in batch.to_pylist():
                     row += 1

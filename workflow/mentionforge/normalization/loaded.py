@@ -23,7 +23,7 @@ from mentionforge.errors import UserError
 from mentionforge.normalization.embed import encoder_of
 from mentionforge.normalization.fusion import combined, lists_of, ranked
 from mentionforge.normalization.linking import SearchingLinker, admit, inputs_of, preference_of, vectors_of
-from mentionforge.normalization.search import SEPARATOR, TOP, Comparison, Dictionary, Ngrams, Vectors, best, distinct, entry_of, merge, source_of
+from mentionforge.normalization.search import FEATURES, SEPARATOR, TOP, Comparison, Dictionary, Ngrams, Vectors, best, distinct, entry_of, merge, source_of
 
 REMEMBERED = 200_000
 """Candidates of rankings that are remembered at most, 20 MB of them; so many mentions the fewer, the longer their rankings are."""
@@ -96,6 +96,52 @@ def part_of(
     weights = np.array(vectors_of(kb)[0]) if linker.kind == "tfidf" and kb else None
     preferred = codes.filter(pc.is_in(codes["source"], value_set=pa.array(index.prefer_xrefs))) if codes is not None and index.prefer_xrefs else None
     return Part(linker, index, model, entries, preferred, weights)
+
+
+def unfit(part: Part, concepts: Any = None) -> str:
+    """What does not fit together in a part that was read from files; nothing: empty.
+
+    Args:
+        part: The part.
+        concepts: CUIs that have names, if every concept of the entries must be one of them.
+    """
+    widths = set()
+    for name, (table, inputs) in part.entries.items():
+        at = table["vector"]
+        if len(table) and (pc.min(at).as_py() < 0 or pc.max(at).as_py() >= len(inputs)):
+            return f"entries of {name} name inputs that are not there"
+        if len(table) and not pc.all(pc.greater(pc.list_value_length(table["cuis"]), 0)).as_py():
+            return f"entries of {name} without a concept"
+        if concepts is not None and not pc.all(pc.is_in(pc.list_flatten(table["cuis"]), value_set=concepts.combine_chunks()), min_count=0).as_py():
+            return f"entries of {name} have concepts without a name"
+        if isinstance(part.linker, ENCODING):
+            problem = _unfit_array(inputs, 2)
+            if problem:
+                return f"vectors of {name} {problem}"
+            widths.add(inputs.shape[1])
+    if len(widths) > 1:
+        return f"vectors of {' and '.join(map(str, sorted(widths)))} dimensions in one index"
+    if isinstance(part.linker, ENCODING) and part.model is None:
+        return "no weights of the encoder"
+    if part.linker.kind == "tfidf":
+        problem = "are missing" if part.weights is None else _unfit_array(part.weights, 1)
+        if not problem and part.weights is not None and len(part.weights) != FEATURES:
+            problem = f"are {len(part.weights):,}, not {FEATURES:,}"
+        if problem:
+            return f"weights of n-grams {problem}"
+    return ""
+
+
+def _unfit_array(array: Any, dimensions: int) -> str:
+    """What is wrong with an array of numbers, in a few words."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        return "are no float32"
+    if array.ndim != dimensions or not all(array.shape[1:]):
+        return f"have the shape {array.shape}"
+    step = 16_384
+    if not all(np.isfinite(array[i : i + step]).all() for i in range(0, len(array), step)):
+        return "hold a number that is not finite"
+    return ""
 
 
 class Searcher:
