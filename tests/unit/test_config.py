@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkout import BIN, ROOT
+from checkout import ROOT
 from mentionforge.config import (
     DictionaryRecognizer,
     LlmGenerator,
@@ -108,17 +108,6 @@ def test_a_bad_value_is_named_by_its_key(change: dict, line: str) -> None:
     with pytest.raises(UserError) as caught:
         load_config(merge(raw(), change))
     assert line in str(caught.value) and "more after this" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("text", "why"), [(None, "No such file"), ("a: [", "while parsing"), ("- a", "no keys")])
-def test_a_file_that_is_no_overlay_is_one_line(text: str | None, why: str, tmp_path: Path) -> None:
-    file = tmp_path / "overlay.yaml"
-    if text is not None:
-        file.write_text(text)
-    command = [BIN / "mentionforge", "config", "check", ROOT / "config.yaml", file]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"error: unreadable file in {file}: ") and why in done.stderr
 
 
 @pytest.mark.parametrize("name", ["a/b", "../x", "a b", "-x", ""])

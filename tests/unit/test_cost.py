@@ -272,3 +272,23 @@ def test_the_docs_list_every_default_that_the_paper_preset_changes() -> None:
         for name, described in type(settings).model_fields.items():
             if not described.is_required() and name not in chosen and getattr(settings, name) != described.get_default(call_default_factory=True):
                 assert re.search(rf"`(\w+\.)?{name}`", table), name
+
+
+def test_a_stamp_of_other_weights_tells_nothing(tmp_path: Path) -> None:
+    """Weights that the entry named in a trial before: the published name counts, until its own are fetched."""
+    config = configured("config/paper.yaml")
+    folder = tmp_path / config.resources / "models" / "llama2_13b_chat"
+    folder.mkdir(parents=True)
+    tiny = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 96,
+        "architectures": ["LlamaForCausalLM"],
+    }
+    (folder / "config.json").write_text(json.dumps(tiny))
+    for reference, weights in (({"path": "trial"}, 13e9), ({"hub": config.models["llama2_13b_chat"].hub}, 1e5)):
+        (folder / "fetched.json").write_text(json.dumps({"folder": str(folder), "reference": reference}))
+        found = cost.shape(config, "llama2_13b_chat", tmp_path)
+        assert found and found.weights == pytest.approx(weights, rel=0.5)

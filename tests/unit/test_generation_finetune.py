@@ -257,3 +257,23 @@ def test_a_users_error_on_several_devices_is_one_line(pair):
     line = [part.replace("finetune.json", "short.json") for part in pair.case.finetune("short")]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode and "no usable pair" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_too_little_memory_is_one_line_with_the_ways_out(case, monkeypatch):
+    import torch
+
+    from mentionforge.generation import memory
+
+    job = (case.folder / "finetune.json", case.model, case.folder / "pairs.parquet", case.folder / "small", case.folder / "small.csv")
+    with monkeypatch.context() as patched, pytest.raises(UserError, match=r"model too large.*are free on the CPU.*larger GPU or a smaller model"):
+        patched.setattr(memory, "at_hand", lambda free=False: 1_000)
+        finetune.finetune(*job)
+
+    def no_room(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match=r"out of memory.*config: generators.*finetune.*gradient_accumulation") as caught:
+        patched.setattr("transformers.Trainer.training_step", no_room)
+        patched.setattr("trl.SFTTrainer.training_step", no_room)
+        finetune.finetune(*job)
+    assert "\n" not in str(caught.value) and not (case.folder / "small").exists()

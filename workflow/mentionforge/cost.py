@@ -186,9 +186,12 @@ def shape(config: Config, model: str, folder: Path = Path()) -> Shape | None:
     places = [folder / entry.path] if entry.path else []
     stamp = folder / config.resources / "models" / model / "fetched.json"
     try:
-        place = Path(json.loads(stamp.read_text(encoding="utf-8"))["folder"])
-        places.insert(0, place if place.is_absolute() else stamp.parent / place)
-    except (OSError, ValueError, KeyError):
+        fetched = json.loads(stamp.read_text(encoding="utf-8"))
+        place = Path(fetched["folder"])
+        # A stamp may be of weights that the entry named before: of another preset, or of a trial.
+        if all(fetched["reference"].get(source) == getattr(entry, source) for source in ("hub", "path", "wheel")):
+            places.insert(0, place if place.is_absolute() else stamp.parent / place)
+    except (OSError, ValueError, KeyError, AttributeError):
         pass
     for place in places:
         if found := shape_in(place):

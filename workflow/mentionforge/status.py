@@ -397,8 +397,8 @@ def _costs(rows: Sequence[Stage], arithmetic: Arithmetic | None) -> list[str]:
         if dropped[reason]:
             rules = sorted(row.rule for row in rows if row.unused.get(reason))
             lines.append(f"not used, since of {words}: {dropped[reason]:,} of the times of earlier jobs ({', '.join(rules)})")
-    if unknown := sorted(row.rule for row in rows if row.unknown):
-        lines.append(f"not in it, since they have never run here: {', '.join(unknown)}")
+    if unknown := sorted(f"{row.rule}{' (GPU)' if row.gpu else ''}" for row in rows if row.unknown):
+        lines.append(f"not in it, since they have never run here, and nothing tells their size: {', '.join(unknown)}")
     return lines
 
 

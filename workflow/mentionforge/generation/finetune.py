@@ -51,7 +51,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
         training: training.csv to write; the loss curve lies beside it, as .svg.
 
     Raises:
-        UserError: No weights, no chat template, no pair whose prompt fits into `max_tokens`, or fewer GPUs than asked for.
+        UserError: Too little memory, no weights, no chat template, no pair whose prompt fits into `max_tokens`, or fewer GPUs than asked for.
     """
     generator: LlmGenerator = read_spec(spec)
     settings = generator.finetune
@@ -91,7 +91,14 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     language_model = weights.load_for_training(model, settings.quantization, dtype, settings.double_quantization)
     trainer = make_trainer(language_model, tokenizer, sets[0], settings, str(checkpoints), sets[1])
     last = _agreed(lambda: _resume_point(checkpoints, _job(spec, model, pairs, dtype)))
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except RuntimeError as error:
+        if not weights.out_of_memory(error):
+            raise
+        why = f"{settings.batch_size} pairs of up to {settings.max_tokens:,} tokens do not fit beside the weights"
+        ways = "lower batch_size and raise gradient_accumulation as much, lower max_tokens, set gradient_checkpointing: true, or use a larger GPU"
+        raise UserError("out of memory", "config: generators.*.finetune", why, ways) from error
     if not first:
         return
     history = [entry for entry in trainer.state.log_history if "loss" in entry]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -152,18 +153,33 @@ def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: 
         quantization: nf4 or none.
         dtype: torch type of the computation and of what is not quantized.
         double_quantization: Quantize the scales of the 4-bit blocks, too.
+
+    Raises:
+        UserError: The model does not fit into the memory.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    nf4 = quantization == "nf4"
+    plain: Any = str(dtype).removeprefix("torch.")
+    form: Any = ("nf4_double" if double_quantization else "nf4") if nf4 else plain
+    need, free = memory.needed(folder(stamp), form, plain), memory.at_hand(free=True)
+    ways = ("" if nf4 else "set finetune.quantization: nf4", "use a larger GPU or a smaller model")
+    if need > free:
+        raise too_large(stamp, need, free, ways)
     quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantization, bnb_4bit_compute_dtype=dtype)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder(stamp),
-        local_files_only=True,
-        use_safetensors=True,
-        dtype=dtype,
-        device_map={"": int(os.environ.get("LOCAL_RANK", "0")) if device().type == "cuda" else "cpu"},
-        quantization_config=quantized if quantization == "nf4" else None,
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder(stamp),
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=dtype,
+            device_map={"": int(os.environ.get("LOCAL_RANK", "0")) if device().type == "cuda" else "cpu"},
+            quantization_config=quantized if nf4 else None,
+        )
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise too_large(stamp, need, free, ways) from error
     keep_as_loaded(model)  # gradients are wrong after a pass in eval mode otherwise
     return model
 
@@ -190,8 +206,13 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any, quantizatio
     plain: Any = str(dtype).removeprefix("torch.")
     form: Any = ("nf4_double" if double_quantization else "nf4") if nf4 else plain
     need, free = memory.needed(where, form, plain), memory.at_hand(free=True)
+    ways = (
+        "" if nf4 else "set sampling.quantization: nf4",
+        "set backend.kind: vllm with tensor_parallel, or openai with a server",
+        "use a larger GPU or a smaller model",
+    )
     if need > free:
-        raise too_large(stamp, need, free, nf4)
+        raise too_large(stamp, need, free, ways)
     quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantization, bnb_4bit_compute_dtype=dtype)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -209,7 +230,7 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any, quantizatio
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        raise too_large(stamp, need, free, nf4) from error
+        raise too_large(stamp, need, free, ways) from error
     old = model.generation_config
     model.generation_config = GenerationConfig(eos_token_id=old.eos_token_id, bos_token_id=old.bos_token_id, pad_token_id=old.pad_token_id)
     return model.eval()
@@ -242,13 +263,8 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def too_large(stamp: Path, need: int, free: int, nf4: bool) -> UserError:
+def too_large(stamp: Path, need: int, free: int, ways: Sequence[str]) -> UserError:
     """The error for a model that does not fit, with the ways out."""
-    ways = [
-        "" if nf4 else "set sampling.quantization: nf4",
-        "set backend.kind: vllm with tensor_parallel, or openai with a server",
-        "use a larger GPU or a smaller model",
-    ]
     why = f"its weights need {need / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free on the {'GPU' if device().type == 'cuda' else 'CPU'}"
     return UserError("model too large", str(stamp), why, ", or ".join(way for way in ways if way))
 
