@@ -131,6 +131,20 @@ def test_documents_are_plain_data(packed, annotator):
     assert spacy.blank("en").from_bytes(nlp.to_bytes(), exclude=["mentionforge"]) is not None
 
 
+def test_more_than_a_million_characters_in_a_line(packed):
+    """Every mention is found at its place, by the annotator with context and in spaCy."""
+    piece = "word " * 20_000 + "Known gout and no diabetes mellitus. "
+    text = piece * 11
+    assert len(text) > 1_000_000 and "\n" not in text
+    [found] = Annotator(bundle.read(packed), context=Context()).annotate([text])
+    expected = [(i * len(piece) + 100_006, "gout", ()) for i in range(11)] + [(i * len(piece) + 100_018, "diabetes mellitus", ("negated",)) for i in range(11)]
+    assert [(m.start, m.surface, m.context) for m in found] == sorted(expected)
+    nlp = spacy.blank("en")
+    nlp.max_length = 2_000_000
+    nlp.add_pipe("mentionforge", config={"bundle": str(packed)})
+    assert [e.start_char for e in nlp(text).ents] == [start for start, _, _ in sorted(expected)]
+
+
 def test_a_saved_pipeline_finds_its_bundle(packed, tmp_path, monkeypatch):
     """Moved together with its bundle, or with the bundle in or beside it; otherwise it says where it looked."""
     home = tmp_path / "here"
