@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import spacy
 from fastapi.testclient import TestClient
+from spacy.tokens import Doc, DocBin
 
 import annotating
 from annotating import TESTS
@@ -23,6 +24,7 @@ from mentionforge.annotate.component import Component
 from mentionforge.annotate.context import Context
 from mentionforge.annotate.pipeline import Annotator
 from mentionforge.annotate.service import Batcher, Limits, create
+from mentionforge.errors import UserError
 
 CELL = "recognition/c/none/none/dictionary/untrained/seed0"
 
@@ -108,6 +110,70 @@ def test_component_is_found_by_its_entry_point(packed, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(ROOT / "workflow")])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "[('Gout', 'C0018099')]", done.stderr
+
+
+def test_documents_are_plain_data(packed, annotator):
+    """Sent to other processes, to bytes and back, and into a DocBin with user data: the mentions are the same."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("mentionforge", config={"bundle": str(packed), "context": True})
+    texts = TESTS * 2
+    docs = list(nlp.pipe(texts))
+    expected = [[e._.mentionforge for e in d.ents] for d in docs]
+    assert [len(e) for e in expected] == [8, 5, 0] * 2 and any(m.context for m in expected[0])
+    packed_docs = DocBin(store_user_data=True, docs=docs).to_bytes()
+    for again in (
+        [Doc(nlp.vocab).from_bytes(d.to_bytes()) for d in docs],
+        list(DocBin(store_user_data=True).from_bytes(packed_docs).get_docs(nlp.vocab)),
+        list(nlp.pipe(texts, n_process=2, batch_size=2)),
+    ):
+        assert [[e._.mentionforge for e in d.ents] for d in again] == expected
+        assert [[e.kb_id_ for e in d.spans["mentionforge"]] for d in again] == [[e.kb_id_ for e in d.spans["mentionforge"]] for d in docs]
+    assert spacy.blank("en").from_bytes(nlp.to_bytes(), exclude=["mentionforge"]) is not None
+
+
+def test_more_than_a_million_characters_in_a_line(packed):
+    """Every mention is found at its place, by the annotator with context and in spaCy."""
+    piece = "word " * 20_000 + "Known gout and no diabetes mellitus. "
+    text = piece * 11
+    assert len(text) > 1_000_000 and "\n" not in text
+    [found] = Annotator(bundle.read(packed), context=Context()).annotate([text])
+    expected = [(i * len(piece) + 100_006, "gout", ()) for i in range(11)] + [(i * len(piece) + 100_018, "diabetes mellitus", ("negated",)) for i in range(11)]
+    assert [(m.start, m.surface, m.context) for m in found] == sorted(expected)
+    nlp = spacy.blank("en")
+    nlp.max_length = 2_000_000
+    nlp.add_pipe("mentionforge", config={"bundle": str(packed)})
+    assert [e.start_char for e in nlp(text).ents] == [start for start, _, _ in sorted(expected)]
+
+
+def test_a_saved_pipeline_finds_its_bundle(packed, tmp_path, monkeypatch):
+    """Moved together with its bundle, or with the bundle in or beside it; otherwise it says where it looked."""
+    home = tmp_path / "here"
+    shutil.copytree(packed, home / "bundles/b")
+    monkeypatch.chdir(home)
+    nlp = spacy.blank("en")
+    nlp.add_pipe("mentionforge", config={"bundle": "bundles/b"})
+    (home / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    nlp.to_disk(home / "models/nlp")
+    assert spacy.load(home / "models/nlp")("Gout").ents[0].kb_id_ == "C0018099"
+    moved = tmp_path / "moved"
+    home.rename(moved)
+    assert spacy.load(moved / "models/nlp")("Gout").ents[0].kb_id_ == "C0018099"
+    for place in (moved / "models/nlp/b", moved / "models/b"):
+        shutil.copytree(packed, place)
+        (moved / "bundles").rename(moved / "away")
+        assert spacy.load(moved / "models/nlp")("Gout").ents[0].kb_id_ == "C0018099"
+        shutil.rmtree(place)
+        (moved / "away").rename(moved / "bundles")
+    shutil.rmtree(moved / "bundles")
+    with pytest.raises(UserError, match="no bundle") as raised:
+        spacy.load(moved / "models/nlp")
+    for place in (tmp_path / "bundles/b", moved / "bundles/b", moved / "models/nlp/b", moved / "models/b"):
+        assert str(place) in str(raised.value)
+    nlp = spacy.blank("en")
+    nlp.add_pipe("mentionforge", config={"bundle": "nowhere"})
+    with pytest.raises(UserError, match=r"no bundle.*nowhere"):
+        nlp("Gout")
 
 
 # ----------------------------------------------------------------------------------------------------------------- service

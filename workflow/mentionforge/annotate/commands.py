@@ -26,7 +26,7 @@ KB = typer.Option(None, help="Knowledge base; none: the corpus' own.")
 RESOURCES = typer.Option(None, help="Folder of fetched weights; none: resources beside the results.")
 BUNDLE = typer.Option(None, help="Bundle, in place of --from.")
 LICENSED = typer.Option(False, "--licensed-text", help="Write, or read, a bundle that holds licensed text (UMLS names, mentions of licensed corpora).")
-CONTEXT = typer.Option(False, "--context", help="Say what is negated, about the family, or hypothetical (library negspacy).")
+CONTEXT = typer.Option(False, "--context", help="Say what is negated, about the family, or hypothetical.")
 TOP = typer.Option(5, min=1, max=100, help="Concepts per mention at most.")
 NIL = typer.Option(None, help="First concepts that score less are no answer; none: the threshold that was best on dev.")
 

@@ -7,11 +7,17 @@
 
 Entities are widened to whole tokens, and take the place of entities that they overlap; `span._.mentionforge` is the mention as it was found. All of
 them are in `doc.spans["mentionforge"]` too. A mention without a concept has an empty `kb_id_`.
+
+What a document holds is plain data, so that it can be sent to other processes and saved with its user data; a process that only reads saved
+documents imports this module to have `span._.mentionforge`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +25,64 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.util import filter_spans, minibatch
 
+from mentionforge.errors import UserError
+
 if TYPE_CHECKING:
     from mentionforge.annotate.pipeline import Annotator, Mention
 
 LABEL = "Disease"
 KEY = "mentionforge"
+DATA = "mentionforge_data"
+WHERE = "bundle.json"
+"""File of a saved pipeline that says where its bundle is, seen from the pipeline's folder."""
+
+
+def _mention(span: Span) -> Mention | None:
+    """The mention of a span, from the data in its document."""
+    from mentionforge.annotate.pipeline import Concept, Mention
+
+    data: Mapping[str, Any] | None = span._.get(DATA)
+    if data is None:
+        return None
+    concepts = tuple(Concept(c["cui"], c["name"], tuple(c["semantic_types"]), c["score"]) for c in data["concepts"])
+    return Mention(**{**data, "concepts": concepts, "context": tuple(data["context"])})
+
+
+def _data(mention: Mention) -> dict[str, Any]:
+    """A mention as data that documents are saved with."""
+    concepts = [{**asdict(c), "semantic_types": list(c.semantic_types), "score": float(c.score)} for c in mention.concepts]
+    return {**asdict(mention), "score": float(mention.score), "concepts": concepts, "context": list(mention.context)}
+
+
+if not Span.has_extension(KEY):
+    Span.set_extension(DATA, default=None)
+    Span.set_extension(KEY, getter=_mention)
 
 
 class Component:
-    """Recognizes and links the diseases of a document."""
+    """Recognizes and links the diseases of a document.
 
-    def __init__(self, annotator: Annotator) -> None:
-        self.annotator = annotator
-        if not Span.has_extension(KEY):
-            Span.set_extension(KEY, default=None)
+    Args:
+        annotator: Recognizer and linker; or none, if the bundle is not where it is said to be.
+        bundle: Path of the bundle, as configured.
+        load: Makes the annotator from a bundle.
+    """
+
+    def __init__(self, annotator: Annotator | None, bundle: Path | None = None, load: Callable[[Path], Annotator] | None = None) -> None:
+        self._annotator, self.bundle, self._load = annotator, bundle, load
+        self._place = None if bundle is None else bundle.absolute()
+        self._looked = [str(self._place)]
+
+    @property
+    def annotator(self) -> Annotator:
+        """Recognizer and linker.
+
+        Raises:
+            UserError: The bundle has not been found.
+        """
+        if self._annotator is None:
+            raise UserError("no bundle", str(self.bundle), f"looked at {', '.join(self._looked)}", "put it there, or load with config={...bundle...}")
+        return self._annotator
 
     def __call__(self, doc: Doc) -> Doc:
         """Add entities to a document."""
@@ -46,10 +96,35 @@ class Component:
                 yield self._add(doc, mentions)
 
     def to_disk(self, path: str | Path, exclude: Sequence[str] = ()) -> None:
-        """Nothing is saved with the pipeline but the component's configuration, which names the bundle."""
+        """Save where the bundle is, seen from the pipeline's folder; the bundle itself is not saved."""
+        if self._place is not None:
+            folder = Path(path)
+            folder.mkdir(parents=True, exist_ok=True)
+            place = Path(os.path.relpath(self._place.resolve(), folder.parent.resolve())).as_posix()
+            (folder / WHERE).write_text(json.dumps({"bundle": place}) + "\n", encoding="utf-8")
 
     def from_disk(self, path: str | Path, exclude: Sequence[str] = ()) -> Component:
-        """The bundle is loaded when the component is made."""
+        """Find the bundle, if it is not where the configuration says: as it lay to the pipeline's folder, in that folder, or beside it.
+
+        Raises:
+            UserError: It is at none of these places; they are named.
+        """
+        if self._annotator is not None or self.bundle is None or self._load is None:
+            return self
+        home = Path(path).parent.absolute()
+        places = [home / self.bundle, home / self.bundle.name, home.parent / self.bundle.name]
+        if (Path(path) / WHERE).is_file():
+            try:
+                places.insert(0, home / str(json.loads((Path(path) / WHERE).read_text(encoding="utf-8"))["bundle"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError("broken pipeline", str(Path(path) / WHERE), "it does not say where the bundle is", "save the pipeline again") from error
+        for place in dict.fromkeys(Path(os.path.normpath(p)) for p in places):
+            self._looked.append(str(place))
+            if place.exists():
+                self._place, self._annotator = place, self._load(place)
+                return self
+        self._looked = list(dict.fromkeys(self._looked))
+        _ = self.annotator
         return self
 
     def _add(self, doc: Doc, mentions: Sequence[Mention]) -> Doc:
@@ -57,7 +132,8 @@ class Component:
         for m in mentions:
             span = doc.char_span(m.start, m.end, label=LABEL, kb_id=m.concept.cui if m.concept else "", alignment_mode="expand")
             if span is not None:
-                span._.set(KEY, m)
+                if span._.get(DATA) is None:
+                    span._.set(DATA, _data(m))
                 spans.append(span)
         doc.spans[KEY] = spans
         taken = {i for span in spans for i in range(span.start, span.end)}
@@ -72,9 +148,13 @@ class Component:
     assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
 )
 def make(nlp: Language, name: str, bundle: str, licensed_text: bool, top: int, nil_threshold: float | None, context: bool) -> Any:
-    """The component, from a bundle."""
+    """The component, from a bundle; a saved pipeline may find its bundle elsewhere when it is loaded."""
     from mentionforge.annotate.bundle import read
     from mentionforge.annotate.context import Context
     from mentionforge.annotate.pipeline import Annotator
 
-    return Component(Annotator(read(Path(bundle), licensed_text), top, nil_threshold, Context() if context else None))
+    def load(path: Path) -> Annotator:
+        return Annotator(read(path, licensed_text), top, nil_threshold, Context() if context else None)
+
+    place = Path(bundle)
+    return Component(load(place) if place.exists() else None, place, load)
