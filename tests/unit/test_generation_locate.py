@@ -157,7 +157,10 @@ def test_another_form_of_a_word_and_slips_of_the_pen_match():
 
 def test_fuzzy_matching_respects_length_and_setting():
     assert surfaces("goutt, gouts, fevers, pyrexias", Concept("C14", "Gout", ("Fever",))) == []
-    assert surfaces("goiter", Concept("C15", "Goitre")) == [], "short names allow no slip"
+    assert surfaces("rikets", Concept("C15", "Rickets")) == ["rikets"], "what is left of a slip by the name's length counts as one from a half up"
+    assert surfaces("rikkets", Concept("C15", "Rickets")) == ["rikkets"]
+    assert surfaces("rikketts, rikest", Concept("C15", "Rickets")) == [], "but not two"
+    assert surfaces("rikets", Concept("C15", "Rickets"), fuzzy_score=95) == []
     assert surfaces("Huntingdon disease", HUNTINGTON, fuzzy_score=99) == []
     assert surfaces("seizures", Concept("C12", "Seizure"), fuzzy_min_length=8) == []
 
@@ -250,14 +253,14 @@ def test_exact_hits_are_those_of_a_plain_expression(name, said):
 @given(st.text("abces", min_size=4, max_size=22), st.randoms(use_true_random=False))
 def test_no_slip_gets_lost_before_words_are_compared(word, draw):
     """What the comparison would accept always shares what slips leave, whatever the slips and wherever they are."""
-    stem, most = fold(word), max(1, int(len(fold(word)) * 0.12))
+    stem, most = locate._stem(word), max(1, int(len(locate._stem(word)) * 0.12))
     form = word
     for _ in range(most):
         at = draw.randrange(1, len(form))
         form = draw.choice(
             [form[:at] + "x" + form[at:], form[:at] + form[at + 1 :], form[:at] + "x" + form[at + 1 :], form[:at] + form[at:][:2][::-1] + form[at + 2 :]]
         )
-    other = fold(form)
+    other = locate._stem(form)
     near = min(OSA.distance(stem, other), OSA.distance(word, form)) <= most and abs(len(stem) - len(other)) <= most + 2
     if len(stem) >= 4 and len(other) >= 3 and near and stem[0] == other[0]:
         left = {kept for text in (stem, word) for kept in locate._kept_by_slips(stem[0], text, most)}
@@ -267,7 +270,7 @@ def test_no_slip_gets_lost_before_words_are_compared(word, draw):
 
 # --------------------------------------------------------------------------------------------------- labelled test set
 
-TAG = re.compile(r"<\s*/?\s*1?\s*CUI\s*>", re.IGNORECASE)
+TAG = re.compile(r"(?:<|&lt;|\{|\x01)\s*[/\\]?\s*1?\s*CUI\s*(?:>|&gt;|\}|\x02)?|/?1CUI(?:>|&gt;)", re.IGNORECASE)  # \x01 and \x02: brackets of the note
 
 
 def labelled(root: Path) -> list[tuple[Concept, str, list[tuple[int, int]]]]:
@@ -278,7 +281,7 @@ def labelled(root: Path) -> list[tuple[Concept, str, list[tuple[int, int]]]]:
             preferred, *others = line[2:].split(" | ")
             concept = Concept(f"C{len({c.preferred for c, *_ in notes}):07}", preferred, tuple(others))
         elif line and not line.startswith("#"):
-            held += line
+            held += line.replace("\\[", "\x01").replace("\\]", "\x02")
             if held.count("[") > held.count("]"):  # a mention over a line break
                 held += "\n"
                 continue
@@ -290,7 +293,7 @@ def labelled(root: Path) -> list[tuple[Concept, str, list[tuple[int, int]]]]:
                     gold.append((begun, at))
                 else:
                     at += len("".join(piece.split()))
-            notes.append((concept, held.replace("[", "").replace("]", ""), gold))
+            notes.append((concept, held.replace("[", "").replace("]", "").replace("\x01", "[").replace("\x02", "]"), gold))
             held = ""
     return notes
 
@@ -311,7 +314,7 @@ def test_precision_and_recall_on_the_labelled_notes(root):
         right, given, wanted = right + len(found & set(gold)), given + len(found), wanted + len(gold)
         if found != set(gold):
             wrong.append((concept.preferred, raw))
-    assert len(notes) >= 300 and wanted >= 250 and sum(not gold for *_, gold in notes) >= 100
+    assert len(notes) >= 600 and wanted >= 450 and sum(not gold for *_, gold in notes) >= 200
     assert right / given >= 0.99 and right / wanted >= 0.97, (right / given, right / wanted, wrong)
 
 
