@@ -202,7 +202,10 @@ def test_an_encoder_reads_the_same_in_any_characters_that_write_it(encoder, mark
     apart, shown = unicodedata.normalize("NFD", composed), seen(composed)
     assert encoder.strings([composed, apart]) == encoder.strings([shown, shown])
     for one in (encoder, Encoder(marking, max_tokens=32)):
-        places = [[(0, (at(unicodedata.normalize(form, string), unicodedata.normalize(form, "Sjögren syndrome")),))] for string, form in ((composed, "NFC"), (apart, "NFD"))]
+        places = [
+            [(0, (at(unicodedata.normalize(form, string), unicodedata.normalize(form, "Sjögren syndrome")),))]
+            for string, form in ((composed, "NFC"), (apart, "NFD"))
+        ]
         places = [*places, [(0, (at(shown, "Sjögren syndrome"),))]]
         a, b, c = (one.contexts([string], place) for string, place in zip((composed, apart, shown), places, strict=True))
         assert a == b == c

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from mentionforge import tables
 from mentionforge.config import Locate, load_config, spec_text
 from mentionforge.generation import locate, markers
 from mentionforge.generation.concepts import Concept, fold, words_of
+from mentionforge.generation.confusion import confusable
 from mentionforge.generation.locate import Matcher
+from mentionforge.text import plain
 
 HUNTINGTON = Concept("C0020179", "Huntington Disease", ("HD", "Huntington's chorea", "Chorea, Huntington"))
 GOUT, FLU, FEVER = Concept("C1", "Gout"), Concept("C2", "Influenza", ("flu",)), Concept("C3", "Fever", ("pyrexia",))
@@ -61,6 +64,30 @@ def surfaces(raw, concept, vocabulary=(), **given):
         ("<1CUI> <1CUI> gout </1CUI> </1CUI>", "gout"),
         ("He has <CUI> gout </CUI> now", "He has gout now"),
         ("p < 0.05 and 5 > 3", "p < 0.05 and 5 > 3"),
+        ("He has [1CUI] gout [/1CUI] now", "He has gout now"),
+        ("He has [1cui]gout[/ 1 CUI ] now", "He has gout now"),
+        ("He has [1CUI gout] now", "He has gout now"),
+        ("He has &lt;1CUI&gt; gout &lt;/1CUI&gt; now", "He has gout now"),
+        ("He has &amp;lt;1CUI&amp;gt; gout &#60;/1CUI&#62; now", "He has gout now"),
+        ("He has &lt;1CUI gout&gt; now", "He has gout now"),
+        ("He has <1CUI> gout <\\1CUI> now", "He has gout now"),
+        ("He has \\<1CUI\\> gout \\</1CUI\\> now", "He has gout now"),
+        ("He has < 1 CUI > gout < / 1 CUI > now", "He has gout now"),
+        ("He has <1_CUI> gout </1_CUI> now", "He has gout now"),
+        ("He has <<1CUI>> gout <</1CUI>> now", "He has gout now"),
+        ("He has <|1CUI|> gout <|/1CUI|> now", "He has gout now"),
+        ("He has {1CUI} gout {/1CUI} now", "He has gout now"),
+        ("He has (1CUI) gout (/1CUI) now", "He has gout now"),
+        ("He has `<1CUI>` gout `</1CUI>` now", "He has gout now"),
+        ("He has \uff1c1CUI\uff1egout\uff1c/1CUI\uff1e now", "He has gout now"),
+        ("He has hyper1CUI>tension now", "He has hypertension now"),
+        ("He has hyper/1CUI>tension now", "He has hypertension now"),
+        ("He has hyper<1CUItension now", "He has hypertension now"),
+        ("He has hyper</1CUI>tension now", "He has hypertension now"),
+        ("He has hyper&lt;/1CUItension now", "He has hypertension now"),
+        ("non-<1CUI> Hodgkin lymphoma </1CUI>", "non-Hodgkin lymphoma"),
+        ("A [1, 2] and (b) {c} & d [cuirass] 11 cuisine", "A [1, 2] and (b) {c} & d [cuirass] 11 cuisine"),
+        ("p &lt; 0.05 & 5 &gt; 3", "p &lt; 0.05 & 5 &gt; 3"),
     ],
 )
 def test_no_marker_text_is_left_and_blanks_are_tidy(raw, text):
@@ -78,6 +105,13 @@ def test_no_marker_text_is_left_and_blanks_are_tidy(raw, text):
         "Known <1CUI HD> for years.",
         "Known <1cui> HD < /1CUI >",
         "Known <1CUI> (HD). </1CUI> Stable.",
+        "Known [1CUI] HD [/1CUI].",
+        "Known [1CUI HD] for years.",
+        "Known &lt;1CUI&gt;HD&lt;/1CUI&gt;.",
+        "Known <1CUI> HD <\\1CUI>.",
+        "Known < 1 CUI > HD < / 1 CUI >.",
+        "Known {1CUI}HD{/1CUI}.",
+        "Known <1CUI> HD [/1CUI].",
     ],
 )
 def test_tags_in_any_shape_give_the_mention(raw):
@@ -173,6 +207,178 @@ def test_another_disease_is_no_slip_of_the_pen():
     assert surfaces("diabetes mellitus type 1", Concept("C17", "Diabetes mellitus type 2")) == []
     assert surfaces("alcoholic fatty liver disease", Concept("C18", "Nonalcoholic fatty liver disease")) == []
     assert surfaces("acute lymphocytic leukemia", Concept("C19", "Chronic lymphocytic leukemia")) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("hyperparathyroidism", "hypoparathyroidism"),
+        ("glomerulonephritis", "glomerulonephrosis"),
+        ("macrocytosis", "microcytosis"),
+        ("arthritis", "arteritis"),
+        ("dysphagia", "dysphasia"),
+        ("adduction", "abduction"),
+        ("ileitis", "iliitis"),
+        ("perineal", "peroneal"),
+        ("hypernatremia", "hyponatremia"),
+        ("rubella", "rubeola"),
+        ("cystitis", "cystinosis"),
+        ("fibroma", "fibrosis"),
+    ],
+)
+def test_two_words_a_slip_apart_stay_apart_whatever_the_vocabulary(one, other):
+    for name, said in ((one, other), (other, one)):
+        assert confusable(name, said) or OSA.distance(name, said) > 1
+        for pattern in ("{}", "Chronic {}", "{} of the newborn", "{}, familial type"):
+            assert surfaces(f"A {pattern.format(said)} was seen.", Concept("C1", pattern.format(name)), fuzzy_score=75) == [], (name, said)
+            assert surfaces(f"A {pattern.format(name)} was seen.", Concept("C1", pattern.format(name))) == [pattern.format(name)]
+
+
+@pytest.mark.parametrize("name", ["Hodgkin lymphoma", "Small cell carcinoma", "Diabetes", "Gout"])
+@pytest.mark.parametrize("before", ["non-", "Non-", "non ", "NON\u2011", "non\u2013", "pseudo-", "pre-", "non- "])
+def test_what_non_stands_before_is_no_hit_unless_a_name_has_it(name, before):
+    said = f"A {before}{name} was seen, and a {name} as well."
+    assert surfaces(said, Concept("C1", name)) == [name], "only where nothing stands before it"
+    assert surfaces(said.replace(name, f"<1CUI> {name} </1CUI>", 1), Concept("C1", name)) == [name]
+    whole = Concept("C1", f"{before}{name}".strip())
+    assert len(surfaces(f"A {before}{name} was seen.", whole)) == 1
+    assert surfaces(f"A nonspecific pain, none of it {name}.", Concept("C1", name)) == [name]
+
+
+LATIN = [
+    "metastasis",
+    "metastases",
+    "diverticulum",
+    "diverticula",
+    "thrombus",
+    "thrombi",
+    "petechia",
+    "petechiae",
+    "bacterium",
+    "bacteria",
+    "ganglion",
+    "ganglia",
+    "carcinoma",
+    "carcinomata",
+    "varix",
+    "varices",
+    "cortex",
+    "cortices",
+    "phalanx",
+    "phalanges",
+    "vertebra",
+    "vertebrae",
+    "diagnosis",
+    "diagnoses",
+    "fistula",
+    "fistulae",
+    "calculus",
+    "calculi",
+    "foramen",
+    "foramina",
+    "dermatitis",
+    "dermatitides",
+    "biopsy",
+    "biopsies",
+    "dystrophy",
+    "dystrophies",
+    "abscess",
+    "abscesses",
+    "virus",
+    "viruses",
+    "headache",
+    "headaches",
+    "rash",
+    "rashes",
+    "complex",
+    "complexes",
+    "prolapse",
+    "prolapses",
+    "disease",
+    "diseases",
+    "stigma",
+    "stigmata",
+    "septum",
+    "septa",
+    "phenomenon",
+    "phenomena",
+    "syndrome",
+    "syndromes",
+    "paralysis",
+    "paralyses",
+    "hernia",
+    "hernias",
+    "pneumonia",
+    "pneumonias",
+]
+
+
+@pytest.mark.parametrize(("singular", "plural"), [*zip(LATIN[::2], LATIN[1::2], strict=True)])
+def test_a_word_and_its_plural_are_the_same(singular, plural):
+    assert locate._stem(singular) == locate._stem(plural)
+    assert surfaces(f"Two renal {plural}.", Concept("C1", f"Renal {singular}")) == [f"renal {plural}"]
+    assert surfaces(f"A renal {singular}.", Concept("C1", f"Renal {plural}")) == [f"renal {singular}"]
+
+
+def test_words_of_a_demo_name_have_the_stem_of_no_other_word(root):
+    """Endings are taken off for plurals only: no two words of the demo's names become one but in number, spelling or accents."""
+    alike: dict[str, set[str]] = {}
+    for word in {w.casefold() for n in demo_names(root) for w, _ in words_of(n) if w.isalpha() and len(w) > 4}:
+        alike.setdefault(locate._stem(word), set()).add(word)
+    together = {tuple(sorted(words)) for words in alike.values() if len(words) > 1}
+    assert len(together) > 100
+    for words in together:
+        plainly = [unicodedata.normalize("NFD", word).encode("ascii", "ignore").decode().replace("ae", "e").replace("oe", "e") for word in words]
+        assert all(a[:4] == b[:4] and OSA.distance(a, b) <= 3 for a, b in itertools.pairwise(plainly)), words
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Alpha-galactosidase deficiency", "deficiency of alpha-galactosidase"),
+        ("Alpha-galactosidase deficiency", "deficiency of the alpha galactosidase"),
+        ("Deficiency of alpha-galactosidase", "alpha-galactosidase deficiency"),
+        ("Squamous cell lung carcinoma", "lung carcinoma of squamous cell"),
+        ("Lung squamous cell carcinoma", "squamous cell carcinoma of the lung"),
+        ("Malignant neoplasm of breast", "malignant breast neoplasms"),
+        ("Pain, Abdominal", "abdominal pain"),
+        ("Pain, Abdominal", "pains of the abdominal"),
+        ("Leukemia, Lymphoblastic, Acute", "acute lymphoblastic leukaemia"),
+        ("Diabetes mellitus, type 2", "Diabetis mellitus, type 2"),
+        ("Diabetes mellitus, type 2", "diabetes mellitus (type 2)"),
+        ("Osteoarthritis (knee)", "Osteoarthrtis (knee)"),
+        ("Non-Hodgkin lymphoma", "nonhodgkin lymphoma"),
+    ],
+)
+def test_word_order_and_punctuation_may_differ(name, said):
+    for text in (f"Known {said} for years.", f"Known <1CUI> {said} </1CUI> for years."):
+        assert surfaces(text, Concept("C1", name)) == [said]
+    assert surfaces(f"Known {said.split()[0]}. For {' '.join(said.split()[1:])}", Concept("C1", name)) == []
+
+
+def test_tagged_words_of_a_name_in_any_order_are_the_name():
+    assert find("<1CUI> bladder carcinoma, urinary </1CUI>", Concept("C1", "Urinary bladder carcinoma"))[1][0][:2] == ("bladder carcinoma, urinary", "tag")
+    assert surfaces("bladder carcinoma, urinary", Concept("C1", "Urinary bladder carcinoma")) == []
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["Sjögren syndrome", "Ménière disease", "office \ufb01brosis", "naïve ", " and ", "non-", "gout\u00ad", "<1CUI> ", " </1CUI>", "x\u0302 "]
+        ),
+        max_size=8,
+    ).map("".join)
+)
+def test_a_decomposed_note_has_the_mentions_of_the_composed_one(raw):
+    concept = Concept("C1", "Sjögren syndrome", ("Ménière disease", "Office fibrosis", "Gout"))
+    seen = []
+    for form in ("NFC", "NFD"):
+        text, tagged = markers.strip(unicodedata.normalize(form, raw))
+        found = Matcher(concept, Locate(), ()).find(text, tagged)
+        assert all(not unicodedata.combining(text[m.end : m.end + 1] or " ") for m in found)
+        seen.append([(plain(text[m.start : m.end]), m.match, m.score) for m in found])
+    assert seen[0] == seen[1]
 
 
 def demo_names(root: Path) -> list[str]:
@@ -314,7 +520,7 @@ def test_precision_and_recall_on_the_labelled_notes(root):
         right, given, wanted = right + len(found & set(gold)), given + len(found), wanted + len(gold)
         if found != set(gold):
             wrong.append((concept.preferred, raw))
-    assert len(notes) >= 600 and wanted >= 450 and sum(not gold for *_, gold in notes) >= 200
+    assert len(notes) >= 600 and wanted >= 400 and sum(not gold for *_, gold in notes) >= 200
     assert right / given >= 0.99 and right / wanted >= 0.97, (right / given, right / wanted, wrong)
 
 

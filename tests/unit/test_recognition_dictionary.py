@@ -110,7 +110,13 @@ def test_names_are_found_in_any_characters_that_write_them(form):
     said = "Sjögren syndrome; o\ufb03ce \ufb01bro\u00adsis, vitamin B\u2081\u2082 de\ufb01ciency, \uff23\uff26\uff34\uff32, type\u00a0\u2161 diabetes, x\u0302 and 10\u2075."
     assert found(names, unicodedata.normalize(form, said)) == [
         unicodedata.normalize(form, surface)
-        for surface in ("Sjögren syndrome", "o\ufb03ce \ufb01bro\u00adsis", "vitamin B\u2081\u2082 de\ufb01ciency", "\uff23\uff26\uff34\uff32", "type\u00a0\u2161 diabetes")
+        for surface in (
+            "Sjögren syndrome",
+            "o\ufb03ce \ufb01bro\u00adsis",
+            "vitamin B\u2081\u2082 de\ufb01ciency",
+            "\uff23\uff26\uff34\uff32",
+            "type\u00a0\u2161 diabetes",
+        )
     ]
     assert found([unicodedata.normalize("NFD", name) for name in names], said) == found(names, said)
 

@@ -21,7 +21,9 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 _ASCII_RUN = re.compile(r"[\x00-\x7f]+(?=[\x00-\x7f])|.", re.DOTALL)
 """Of a run of ASCII characters all but the last, which an accent may follow; any other character alone."""
 
-_UNSEEN = frozenset("\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufeff")
+_UNSEEN = frozenset(
+    "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufeff"
+)
 """Characters that leave no trace in print: soft hyphen, joiners, marks of direction, byte order mark."""
 
 _HYPHENS = re.compile("[\u2010\u2011]")
@@ -82,6 +84,8 @@ def view(text: str) -> View:
     A view's view is the view itself.
     """
     if text.isascii() or not (_CHANGED.search(text) or not unicodedata.is_normalized("NFKC", text)):
+        return View(text, None, None, len(text))
+    if unicodedata.is_normalized("NFC", text) and all(_mapped(c)[0] == c for c in set(text) if c > "\x7f"):  # it has superscripts, or dots of an ellipsis
         return View(text, None, None, len(text))
     return _aligned(text)
 

@@ -36,9 +36,9 @@ from mentionforge import config, tables
 from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts, markers
-from mentionforge.generation.confusion import UNLIKE, confusable, in_use, of_medicine
 from mentionforge.generation import funnel as funnels
 from mentionforge.generation.concepts import Concept, fold, words_of
+from mentionforge.generation.confusion import UNLIKE, confusable, in_use, of_medicine
 from mentionforge.progress import say, track
 from mentionforge.provenance import stamp, versions
 from mentionforge.text import Span, normalize_surface, plain, sentences, view
@@ -59,6 +59,7 @@ _NEXT_LOOSE = re.compile(rf"(?:{GAP}|[^\S\n]*[,;:()\[\]]{{1,2}}[^\S\n]*)({_FORM.
 """The next word where the name has punctuation before it, which a note may leave out."""
 _NEXT_OF = re.compile(rf"{GAP}of{GAP}(?:(?:the|an?){GAP})?({_FORM.pattern})")
 _NEXT_ARTICLE = re.compile(rf"{GAP}(?:(?:the|an?){GAP})?({_FORM.pattern})")
+_PUNCTUATION = re.compile(r"[^\w\s]")
 _LITTLE = frozenset(["of", "the", "a", "an", "s"])
 _JOINED = re.compile(r"(?<=[^\W\d_])[-‐‑](?=[^\W\d_])")
 
@@ -90,6 +91,7 @@ class Matcher:
         solid = {_JOINED.sub("", name): "fuzzy" for name in names if _JOINED.search(name)}  # a text may leave a name's hyphen out
         self.names = [_Name.of(name, match, settings.fuzzy_min_length) for name, match in {**solid, **names}.items()]
         words = sorted({word for name in self.names for word in name.words})
+        self._own = {name.words for name in self.names}
         self._single = {name.words[0] for name in self.names if len(name.words) == 1}
         self._bits = {word: 1 << i for i, word in enumerate(words)}
         self._masks = [sum({self._bits[word] for word in name.words if word not in _LITTLE}) for name in self.names]
@@ -105,7 +107,8 @@ class Matcher:
                     self._slippery.setdefault(kept, []).append(entry)
         self._near: dict[str, dict[str, float]] = {}  # form of a text: word of a name, slips between them
         self._chunks = _Chunks({*self._stems, *self._slippery}, self._learn)
-        self._chosen: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+        self._choices: dict[tuple[tuple[int, ...], int], _Choice] = {}
+        self._chosen: dict[tuple[int, int], _Choice] = {}
         self._similar: dict[str, float] = {}
         self._keys: set[tuple[str, ...]] | None = None
 
@@ -127,8 +130,7 @@ class Matcher:
             tagged: Tagged stretches of it.
             alike: Tagged surfaces that are to be accepted although no name, and their score; see `doubtful`.
         """
-        shown = view(text)
-        if shown.starts is not None:
+        if not text.isascii() and (shown := view(text)).starts is not None:
             inner = [markers.Tagged(*shown.inside(t.start, t.end), t.closed) for t in tagged]
             found = self.find(shown.text, [t for t in inner if t.start < t.end], {plain(surface): score for surface, score in alike.items()})
             return [Mention(*shown.outside(m.start, m.end), m.match, m.score) for m in found]
@@ -136,22 +138,24 @@ class Matcher:
         kept: list[Mention] = []
         if tagged:
             _keep(kept, self._apart(seen, self._tags(text, tagged, alike)))
-        if seen.named:
+        if seen.choice.exact or seen.choice.fuzzy:
             _keep(kept, self._apart(seen, [*self._named(text, seen), *self._fuzzy(seen), *self._reordered(seen)]))
+        if not text.isascii():  # no mention ends between a letter and its accent
+            kept = [m for m in kept if not unicodedata.combining(text[m.end : m.end + 1] or " ")]
         return sorted(kept, key=lambda m: m.start)
 
     def _apart(self, seen: _View, mentions: Iterable[Mention]) -> Iterable[Mention]:
         """The mentions before which no "non-" stands, or its like."""
-        if not any(prefix in seen.folded for prefix in ("non", "pseudo", "quasi", "pre-")):
+        if "non" not in seen.folded and not any(prefix in seen.folded for prefix in ("pseudo", "quasi", "pre-", "pre‐", "pre‑")):
             return mentions
-        return [m for m in mentions if not UNLIKE.search(seen.folded, max(0, m.start - 10), m.start)]
+        return [m for m in mentions if not (m.start > 2 and UNLIKE.search(seen.folded[max(0, m.start - 10) : m.start]))]
 
     def doubtful(self, text: str, tagged: Sequence[markers.Tagged]) -> list[str]:
         """Tagged surfaces, closed and not too long, that are no name, near variant or initialism of the concept."""
         found = []
         for stretch in tagged:
             core = text[stretch.start : stretch.end].rstrip(".,;:!?")
-            if stretch.closed and len(core.split()) <= self.settings.max_tag_tokens and not self._similarity(core):
+            if stretch.closed and len(core.split()) <= self.settings.max_tag_tokens and not self._similarity(plain(core)):
                 found.append(core)
         return found
 
@@ -163,16 +167,33 @@ class Matcher:
         for hit in hits:
             present |= hit.present
             other |= hit.other
-        named, slipped = self._chosen.get((present, other)) or self._choose(present, other)
-        if not named:
-            return _View(folded, named)
-        divided = list(_divided(folded)) if slipped and any(hit.divided for hit in hits) else []
-        return _View(folded, named, slipped, hits, divided)
+        choice = self._chosen.get((present, other)) or self._choose(present, other)
+        divided = list(_divided(folded)) if choice.fuzzy and any(hit.divided for hit in hits) else []
+        return _View(folded, choice, hits, divided)
 
-    def _choose(self, present: int, other: int) -> tuple[list[int], list[int]]:
-        """Names all of whose words are there in some form; those of them that have a word in another form, and may."""
+    def _choose(self, present: int, other: int) -> _Choice:
+        """What to look for where the words of `present` are there in some form, those of `other` in another than the names'."""
         named = [i for i, mask in enumerate(self._masks) if mask and mask & present == mask]
-        return self._chosen.setdefault((present, other), (named, [i for i in named if self._masks[i] & other and self.names[i].spelled]))
+        if not named:
+            return self._chosen.setdefault((present, other), _NO_CHOICE)
+        key = (tuple(named), sum(1 << n for n, i in enumerate(named) if self._masks[i] & other))
+        if key not in self._choices:
+            self._choices[key] = self._searches(named, other)
+        return self._chosen.setdefault((present, other), self._choices[key])
+
+    def _searches(self, named: Sequence[int], other: int) -> _Choice:
+        """What to look for of the names with these numbers."""
+        fuzzy: dict[tuple[Any, ...], _Search] = {}
+        orders: dict[tuple[Any, ...], tuple[_Search, str]] = {}
+        for i in named:
+            name = self.names[i]
+            if name.spelled and (name.search.same or self._masks[i] & other):
+                fuzzy.setdefault((name.words, name.loose), name.search)
+            for order in name.orders:
+                words = order[0].words
+                if order[1] or words not in self._own:
+                    orders.setdefault((words, order[1]), order)
+        return _Choice([self.names[i] for i in named if self.names[i].match != "fuzzy"], list(fuzzy.values()), list(orders.values()))
 
     def _learn(self, forms: Iterable[_Form]) -> _Hit | None:
         """Which word forms of a stretch between blanks may stand for words of the names, if any."""
@@ -241,7 +262,7 @@ class Matcher:
 
     def _named(self, text: str, view: _View) -> Iterator[Mention]:
         places: dict[str, list[int]] = {}
-        for name in (self.names[i] for i in view.named if self.names[i].match != "fuzzy"):
+        for name in view.choice.exact:
             first = name.first
             if first not in places:
                 places[first] = _places(view.folded, first)
@@ -250,24 +271,17 @@ class Matcher:
 
     def _fuzzy(self, view: _View) -> Iterator[Mention]:
         """Stretches of as many words as a name, each a form or slip of the name's."""
-        # A name with punctuation is looked for even where all its words stand as they are: the punctuation may be another.
-        names = dict.fromkeys(self.names[i] for i in (*view.slipped, *(i for i in view.named if self.names[i].loose or self.names[i].match == "fuzzy")))
-        for name in names:
-            if name.spelled:
-                yield from self._stretches(view, name.words, name.length, name.between, bool(name.loose) or name.match == "fuzzy")
+        for search in view.choice.fuzzy:
+            yield from self._stretches(view, search)
 
     def _reordered(self, view: _View) -> Iterator[Mention]:
         """Stretches with the words of a name in the other order of English; see `_Name.orders`."""
-        heads: dict[str, bool] = {}
-        for name in (self.names[i] for i in view.named):
-            for words, of in name.orders:
-                if of:
-                    head = words[of - 1]
-                    if head not in heads:
-                        heads[head] = any(f"{form} of" in view.folded or f"{form}\nof" in view.folded for form, _ in self._forms(view, head))
-                    if not heads[head]:
-                        continue
-                yield from self._stretches(view, words, name.length, {of: _NEXT_OF} if of else {}, same=True)
+        folded, heads = view.folded, {"": True}
+        for search, head in view.choice.orders:
+            if head not in heads:
+                heads[head] = any(f"{form} of" in folded or f"{form}\nof" in folded for form, _ in self._forms(view, head))
+            if heads[head]:
+                yield from self._stretches(view, search)
 
     def _forms(self, view: _View, word: str) -> list[tuple[str, float]]:
         """The forms in a text that may stand for a word of the names, and their slips."""
@@ -275,18 +289,9 @@ class Matcher:
             view.forms[word] = [(form, slips) for form in view.close if (slips := self._near[form].get(word)) is not None]
         return view.forms[word]
 
-    def _stretches(
-        self, view: _View, words: Sequence[str], length: int, between: Mapping[int, re.Pattern[str]], same: bool
-    ) -> Iterator[Mention]:
-        """Stretches of forms of the words.
-
-        Args:
-            view: The text.
-            words: The words wanted.
-            length: Characters of the name.
-            between: What leads to a word, by its number, where it is not just a gap.
-            same: Give those as well that are the words as they are.
-        """
+    def _stretches(self, view: _View, search: _Search) -> Iterator[Mention]:
+        """Stretches of forms of the words of a search."""
+        words, length, between, same = search
         budget = length * (1 - self.settings.fuzzy_score / 100)
         budget = budget if budget >= 1 else float(round(budget))  # a single slip is not a part of one
         for form, slips in self._forms(view, words[0]):
@@ -382,14 +387,46 @@ class _Hit(NamedTuple):
     divided: bool
 
 
+class _Search(NamedTuple):
+    """Words to be found one after the other in any form.
+
+    Attributes:
+        words: The words.
+        length: Characters of the name they are from.
+        between: What leads to a word, by its number, where it is not just a gap.
+        same: Whether to give those as well that are the words as they are.
+    """
+
+    words: tuple[str, ...]
+    length: int
+    between: Mapping[int, re.Pattern[str]]
+    same: bool
+
+
+class _Choice(NamedTuple):
+    """What to look for in a text that has certain words.
+
+    Attributes:
+        exact: Names all of whose words the text has in some form.
+        fuzzy: Forms of the words of those that have a word in another form, or punctuation.
+        orders: Their words in other orders, each with the word before "of", if it has one.
+    """
+
+    exact: list[_Name]
+    fuzzy: list[_Search]
+    orders: list[tuple[_Search, str]]
+
+
+_NO_CHOICE = _Choice([], [], [])
+
+
 @dataclass
 class _View:
     """A text as a matcher sees it.
 
     Attributes:
         folded: The text by `_fold_case`.
-        named: Numbers of the names all of whose words the text has in some form.
-        slipped: Those of them that have a word in another form, and may.
+        choice: What to look for in it.
         hits: Its stretches between blanks that hold something of the names.
         divided: Where a hyphen divides one of these: words that a hyphen divides, with start, end, and the word without it.
         found: What `places` has found.
@@ -397,8 +434,7 @@ class _View:
     """
 
     folded: str
-    named: Sequence[int]
-    slipped: Sequence[int] = ()
+    choice: _Choice
     hits: Sequence[_Hit] = ()
     divided: Sequence[tuple[int, int, str]] = ()
     found: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
@@ -439,23 +475,31 @@ class _Name:
     @functools.cached_property
     def loose(self) -> tuple[int, ...]:
         """Numbers of the words before which there is punctuation other than a gap's: of `Diabetes mellitus, type 2` that of `type`."""
+        if not _PUNCTUATION.search(self.name):
+            return ()
         found = list(_FORM.finditer(_fold_case(self.name)))
         return tuple(i for i, (a, b) in enumerate(itertools.pairwise(found), 1) if not re.fullmatch(GAP, self.name[a.end() : b.start()]))
 
     @functools.cached_property
-    def between(self) -> dict[int, re.Pattern[str]]:
-        """What leads to its words, by their numbers, where a note may have more than a gap: punctuation that the name has, an article after "of"."""
-        return {i: _NEXT_ARTICLE for i, (word, after) in enumerate(itertools.pairwise(self.words), 1) if word == "of" and after not in ("the", "a", "an")} | dict.fromkeys(self.loose, _NEXT_LOOSE)
+    def search(self) -> _Search:
+        """Its words in any form; a note may have an article after "of", and other punctuation than the name or none.
+
+        A name with punctuation is looked for even where all its words stand as they are.
+        """
+        between = {
+            i: _NEXT_ARTICLE for i, (word, after) in enumerate(itertools.pairwise(self.words), 1) if word == "of" and after not in ("the", "a", "an")
+        } | dict.fromkeys(self.loose, _NEXT_LOOSE)
+        return _Search(self.words, self.length, between, bool(self.loose) or self.match == "fuzzy")
 
     @functools.cached_property
-    def orders(self) -> tuple[tuple[tuple[str, ...], int], ...]:
-        """Its words in the other orders of English, and before which of them "of" and an article stand (0: before none).
+    def orders(self) -> list[tuple[_Search, str]]:
+        """Its words in the other orders of English, each with the word before "of", if it has one.
 
         `X deficiency` is `deficiency of X`, `deficiency of X` is `X deficiency`, `pain, abdominal` is `abdominal pain`.
         """
         words = self.words
         if not self.any_case or not 2 <= len(words) <= 7:
-            return ()
+            return []
         found: dict[tuple[tuple[str, ...], int], None] = {}
         if "," in self.name:
             pieces = [tuple(_FORM.findall(piece)) for piece in _fold_case(self.name).split(",")]
@@ -478,7 +522,7 @@ class _Name:
                 if len(head[-1]) > 3 and head[-1].isalpha():
                     found[(*head, *words[:i]), len(head)] = None
                     found[(*words[: i - 1], words[-1], *words[i - 1 : -1]), i] = None
-        return tuple(found)
+        return [(_Search(order, self.length, {of: _NEXT_OF} if of else {}, True), order[of - 1] if of else "") for order, of in found]
 
     @functools.cached_property
     def any_case(self) -> bool:
@@ -771,9 +815,12 @@ def _divided(folded: str) -> Iterator[tuple[int, int, str]]:
         position = at + 1
 
 
+_KINDS = {match: i for i, match in enumerate(tables.MATCHES)}
+
+
 def _keep(kept: list[Mention], candidates: Iterable[Mention]) -> None:
     """Add the candidates that overlap nothing kept, the longest first, then by kind of match, then from left to right."""
-    for m in sorted(candidates, key=lambda m: (m.start - m.end, tables.MATCHES.index(m.match), -m.score, m.start)):
+    for m in sorted(candidates, key=lambda m: (m.start - m.end, _KINDS[m.match], -m.score, m.start)):
         if all(m.end <= other.start or other.end <= m.start for other in kept):
             kept.append(m)
 

@@ -37,6 +37,7 @@ _LEAD = 24
 """Characters that stand before CUI in a tag at most."""
 _SPACES = re.compile(r"(?: [^\S\n]|[^\S\n ])[^\S\n]*")  # any but a single blank, which is to stay
 _BRACKET = re.compile(r"([^<>\[\]{}\n]{0,80}?)(?:>|\]|\}|&gt;)")
+_BREAKS = re.compile(r"\n{3,}")
 _EDGES = " \n.,;:!?\"'<>/*-"
 _NO_SPACE_BEFORE = tuple(".,;:!?)]}%'’")
 _NO_SPACE_AFTER = tuple("([{")
@@ -75,7 +76,9 @@ def _marks(text: str) -> Iterator[re.Match[str]]:
     if len(folded) != len(text):
         yield from _MARK.finditer(text)
         return
-    while (start := min((at for at in (text.find("<", position), folded.find("&lt;", position), folded.find("cui", position)) if at >= 0), default=None)) is not None:
+    while (
+        start := min((at for at in (text.find("<", position), folded.find("&lt;", position), folded.find("cui", position)) if at >= 0), default=None)
+    ) is not None:
         mark = _MARK.search(text, max(position, start - _LEAD))
         if mark is None:
             return
@@ -168,13 +171,6 @@ def _join(left: str, piece: str, glued: bool = False) -> str:
 
 def _tidy_breaks(piece: str) -> str:
     """Line breaks without blanks beside them, two at most; far cheaper than a pattern."""
-    first, *lines = piece.split("\n")
-    out, empty = [first.rstrip()], False
-    for i, line in enumerate(lines, start=1):
-        kept = line.strip() if i < len(lines) else line.lstrip()
-        if not kept and i < len(lines):
-            empty = True
-            continue
-        out += ["\n\n" if empty else "\n", kept]
-        empty = False
-    return "".join(out)
+    first, *lines, last = piece.split("\n")
+    out = "\n".join([first.rstrip(), *map(str.strip, lines), last.lstrip()])
+    return _BREAKS.sub("\n\n", out) if "\n\n\n" in out else out
