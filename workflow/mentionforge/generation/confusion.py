@@ -23,7 +23,7 @@ leuko erythro thrombo lympho granulo mono baso eosino neutro pancyto
 _ROOTS = """
 arthr arter arteri angi aden adren andr gyn cardi cephal cerebr cerebell chol cholangi choledoch chondr col colp corne cost cyst cyt dacry dermat
 duoden encephal enter esophag gastr gingiv gloss hepat hydr hyster ile ili ileo ilio jejun kerat ket laryng lip lymph mamm mast mening metr muc myc myel
-myo mycos nephr neur oophor ophthalm orch oste pharyng phleb pleur pneum proct prostat prostr pyel pyr rachi rect ren retin rhin
+myo mycos necr nephr neur oophor ophthalm orch oste pharyng phleb pleur pneum proct prostat prostr pyel pyr rachi rect ren retin rhin
 salping sarc scler sigmoid sinus splen spondyl stomat syring tend thromb thym thyr thyro tonsill trache ureter urethr uter vagin vas ven ventricul vesic
 perone perine peritone ileum ilium ileus carp tars tibi fibul humer femor palat patell natr kal calc chlor glyc glucos phosphat magnes
 lacrim nas oral aural rube rubell rubeol roseol variol
@@ -33,7 +33,7 @@ _LAST = """
 itis osis oses oma emia uria iasis oid pathy plasia plegia paresis algia penia cytosis rrhea rrhagia phagia phasia phonia phoria pnea praxia trophy
 tropy tropia ectomy otomy ostomy scopy gram graph lysis stasis megaly malacia sclerosis stenosis genic genesis philia phobia opia opsia ptosis cele dynia
 kinesia kinesis tonia taxia thymia lalia lexia gnosia mnesia esthesia centesis ectasis ectasia rrhexis schisis somia dactyly cephaly blastoma sarcoma
-inosis olithiasis ophagia olysis
+inosis olithiasis ophagia olysis ia ic iac
 """
 
 PARTS = frozenset(f"{_FIRST} {_ROOTS} {_LAST}".split())

@@ -59,7 +59,11 @@ _NEXT_LOOSE = re.compile(rf"(?:{GAP}|[^\S\n]*[,;:()\[\]]{{1,2}}[^\S\n]*)({_FORM.
 """The next word where the name has punctuation before it, which a note may leave out."""
 _NEXT_OF = re.compile(rf"{GAP}of{GAP}(?:(?:the|an?){GAP})?({_FORM.pattern})")
 _NEXT_ARTICLE = re.compile(rf"{GAP}(?:(?:the|an?){GAP})?({_FORM.pattern})")
+_VOWELS = frozenset("aeiouy")
 _PUNCTUATION = re.compile(r"[^\w\s]")
+_BEFORE = frozenset("-‐‑– \n\t")
+_ADJECTIVE = re.compile(r"(?:al|ic|oid|ous|ary|ive|iac|ile|ed|ing)\Z")
+"""Words that "of" is not the end of: leukemia of myeloid type."""
 _LITTLE = frozenset(["of", "the", "a", "an", "s"])
 _JOINED = re.compile(r"(?<=[^\W\d_])[-‐‑](?=[^\W\d_])")
 
@@ -146,9 +150,10 @@ class Matcher:
 
     def _apart(self, seen: _View, mentions: Iterable[Mention]) -> Iterable[Mention]:
         """The mentions before which no "non-" stands, or its like."""
-        if "non" not in seen.folded and not any(prefix in seen.folded for prefix in ("pseudo", "quasi", "pre-", "pre‐", "pre‑")):
+        folded = seen.folded
+        if "non" not in folded and "pseudo" not in folded and "quasi" not in folded and "pre-" not in folded:
             return mentions
-        return [m for m in mentions if not (m.start > 2 and UNLIKE.search(seen.folded[max(0, m.start - 10) : m.start]))]
+        return [m for m in mentions if not (m.start and folded[m.start - 1] in _BEFORE and UNLIKE.search(folded[max(0, m.start - 10) : m.start]))]
 
     def doubtful(self, text: str, tagged: Sequence[markers.Tagged]) -> list[str]:
         """Tagged surfaces, closed and not too long, that are no name, near variant or initialism of the concept."""
@@ -218,7 +223,7 @@ class Matcher:
             for word, stem, most in {word for kept in form.kept for word in self._slippery.get(kept, ())}:
                 if word not in near and stem[0] == form.stem[0] and abs(len(stem) - len(form.stem)) <= most + 2:
                     slips = min(OSA.distance(stem, form.stem), OSA.distance(word, form.form))  # a slip may look like an ending or a spelling
-                    if slips <= most and not confusable(word, form.form) and not self._another(word, form.form):
+                    if slips <= most and not confusable(word, form.form) and not confusable(stem, form.stem) and not self._another(word, form.form):
                         near[word] = float(slips)
         if near:
             self._near[form.form] = near
@@ -281,7 +286,8 @@ class Matcher:
             if head not in heads:
                 heads[head] = any(f"{form} of" in folded or f"{form}\nof" in folded for form, _ in self._forms(view, head))
             if heads[head]:
-                yield from self._stretches(view, search)
+                found = self._stretches(view, search)
+                yield from (m for m in found if not _ADJECTIVE.search(folded[m.end - 5 : m.end])) if head else found
 
     def _forms(self, view: _View, word: str) -> list[tuple[str, float]]:
         """The forms in a text that may stand for a word of the names, and their slips."""
@@ -520,8 +526,8 @@ class _Name:
             for i in range(1, len(words)):
                 head = words[i:]
                 if len(head[-1]) > 3 and head[-1].isalpha():
-                    found[(*head, *words[:i]), len(head)] = None
-                    found[(*words[: i - 1], words[-1], *words[i - 1 : -1]), i] = None
+                    for order, of in (((*head, *words[:i]), len(head)), ((*words[: i - 1], words[-1], *words[i - 1 : -1]), i)):
+                        found[order, of] = None
         return [(_Search(order, self.length, {of: _NEXT_OF} if of else {}, True), order[of - 1] if of else "") for order, of in found]
 
     @functools.cached_property
@@ -729,7 +735,7 @@ def _forms_of(chunk: str) -> tuple[tuple[str, ...], tuple[_Form, ...]]:
     for form, divided in forms.items():
         stem = _stem(form)
         kept: tuple[str, ...] = ()
-        if len(stem) >= 3 and stem.isalpha():
+        if len(stem) >= 3 and stem.isalpha() and not _VOWELS.isdisjoint(stem):  # without a vowel it is an abbreviation
             kept = _kept(stem[0], stem, len(stem))
             if stem != form:
                 kept += _kept(stem[0], form, len(form))

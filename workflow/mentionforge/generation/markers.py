@@ -154,8 +154,10 @@ def _join(left: str, piece: str, glued: bool = False) -> str:
     tidy = (piece.replace("\n", "") if broken else piece).isprintable()  # no blanks but single spaces and line breaks; far cheaper than the patterns
     if broken and not (tidy and " \n" not in piece and "\n " not in piece and "\n\n\n" not in piece):
         piece = _tidy_breaks(piece)
-    if "  " in piece or not tidy:
+    if not tidy:
         piece = _SPACES.sub(" ", piece)
+    while "  " in piece:
+        piece = piece.replace("  ", " ")
     if not left or left.endswith("\n"):
         piece = piece.lstrip()
     elif left.endswith((" ", *_NO_SPACE_AFTER)):
