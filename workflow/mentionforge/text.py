@@ -83,11 +83,20 @@ def view(text: str) -> View:
 
     A view's view is the view itself.
     """
-    if text.isascii() or not (_CHANGED.search(text) or not unicodedata.is_normalized("NFKC", text)):
+    if text.isascii() or (unicodedata.is_normalized("NFKC", text) and not _has_unseen(text)):
         return View(text, None, None, len(text))
     if unicodedata.is_normalized("NFC", text) and all(_mapped(c)[0] == c for c in set(text) if c > "\x7f"):  # it has superscripts, or dots of an ellipsis
         return View(text, None, None, len(text))
     return _aligned(text)
+
+
+def _has_unseen(text: str) -> bool:
+    """Whether there are characters that a view leaves out or replaces though they are normalized."""
+    try:
+        text.encode("latin-1")  # far faster than looking for each of them
+    except UnicodeEncodeError:
+        return _CHANGED.search(text) is not None
+    return "\u00ad" in text
 
 
 def plain(text: str) -> str:

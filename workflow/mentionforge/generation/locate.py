@@ -61,7 +61,6 @@ _NEXT_OF = re.compile(rf"{GAP}of{GAP}(?:(?:the|an?){GAP})?({_FORM.pattern})")
 _NEXT_ARTICLE = re.compile(rf"{GAP}(?:(?:the|an?){GAP})?({_FORM.pattern})")
 _VOWELS = frozenset("aeiouy")
 _PUNCTUATION = re.compile(r"[^\w\s]")
-_BEFORE = frozenset("-‐‑– \n\t")
 _ADJECTIVE = re.compile(r"(?:al|ic|oid|ous|ary|ive|iac|ile|ed|ing)\Z")
 """Words that "of" is not the end of: leukemia of myeloid type."""
 _LITTLE = frozenset(["of", "the", "a", "an", "s"])
@@ -150,10 +149,12 @@ class Matcher:
 
     def _apart(self, seen: _View, mentions: Iterable[Mention]) -> Iterable[Mention]:
         """The mentions before which no "non-" stands, or its like."""
-        folded = seen.folded
-        if "non" not in folded and "pseudo" not in folded and "quasi" not in folded and "pre-" not in folded:
-            return mentions
-        return [m for m in mentions if not (m.start and folded[m.start - 1] in _BEFORE and UNLIKE.search(folded[max(0, m.start - 10) : m.start]))]
+        kept = []
+        for m in mentions:
+            before = seen.folded[max(0, m.start - 10) : m.start]
+            if not (("non" in before or "pre" in before or "pseudo" in before or "quasi" in before) and UNLIKE.search(before)):
+                kept.append(m)
+        return kept
 
     def doubtful(self, text: str, tagged: Sequence[markers.Tagged]) -> list[str]:
         """Tagged surfaces, closed and not too long, that are no name, near variant or initialism of the concept."""
