@@ -1,6 +1,7 @@
 """Abbreviations: hand-made definitions, mentions spelled out, and the real corpora."""
 
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from mentionforge.abbreviations import definitions, expand, long_forms
 from mentionforge.corpora import pubtator
+from mentionforge.text import plain
 
 
 @pytest.mark.parametrize(
@@ -99,3 +101,17 @@ def test_text_without_sentences_takes_time_by_its_length():
     many = definitions(line * 5_000)
     assert time.process_time() - begun < 20, "it took many minutes"
     assert [(d.short, d.long) for d in many] == [(d.short, d.long) for d in once] * 5_000
+
+
+def test_definitions_of_a_decomposed_text_stand_at_its_own_places():
+    composed = "Known Sjögren syndrome (SjS) and o\ufb03ce \ufb01brosis (OF). SjS is primary."
+    apart = unicodedata.normalize("NFD", composed)
+    for text in (composed, apart):
+        found = definitions(text)
+        assert [(d.short, d.long) for d in found] == [("SjS", "Sjögren syndrome"), ("OF", "office fibrosis")]
+        assert [plain(text[slice(*d.long_span)]) for d in found] == [d.long for d in found]
+        assert [text[slice(*d.short_span)] for d in found] == ["SjS", "OF"]
+        known = long_forms(text)
+        assert expand("primary SjS", known) == "primary Sjögren syndrome"
+        assert expand(unicodedata.normalize("NFD", "Sjögren syndrome (SjS)"), known) == "Sjögren syndrome"
+        assert expand(unicodedata.normalize("NFD", "Sjögren syndrome"), known) is None

@@ -1,6 +1,7 @@
 """Text to vectors, against an independent computation with plain transformers."""
 
 import itertools
+import unicodedata
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from mentionforge.encoders import Encoder
 from mentionforge.errors import UserError
 from mentionforge.models import folder
+from mentionforge.text import plain as seen
 
 TERMS = ["gout", "Huntington's disease", "breast cancer", "Breast Cancer", "type 2 diabetes mellitus", "", "α-thalassemia", "hereditary " * 12, "gout"]
 NOTE = (
@@ -193,3 +195,17 @@ def test_cls_without_markers_is_an_error(minilm):
 def test_more_tokens_than_positions(minilm):
     with pytest.raises(UserError, match="too many tokens"):
         Encoder(minilm, max_tokens=513)
+
+
+def test_an_encoder_reads_the_same_in_any_characters_that_write_it(encoder, marking):
+    composed = "Known Sjögren syndrome, e\ufb00usion and Ménière\u00addisease."
+    apart, shown = unicodedata.normalize("NFD", composed), seen(composed)
+    assert encoder.strings([composed, apart]) == encoder.strings([shown, shown])
+    for one in (encoder, Encoder(marking, max_tokens=32)):
+        places = [
+            [(0, (at(unicodedata.normalize(form, string), unicodedata.normalize(form, "Sjögren syndrome")),))]
+            for string, form in ((composed, "NFC"), (apart, "NFD"))
+        ]
+        places = [*places, [(0, (at(shown, "Sjögren syndrome"),))]]
+        a, b, c = (one.contexts([string], place) for string, place in zip((composed, apart, shown), places, strict=True))
+        assert a == b == c

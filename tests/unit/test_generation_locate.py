@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from mentionforge import tables
 from mentionforge.config import Locate, load_config, spec_text
 from mentionforge.generation import locate, markers
 from mentionforge.generation.concepts import Concept, fold, words_of
+from mentionforge.generation.confusion import confusable
 from mentionforge.generation.locate import Matcher
+from mentionforge.text import plain
 
 HUNTINGTON = Concept("C0020179", "Huntington Disease", ("HD", "Huntington's chorea", "Chorea, Huntington"))
 GOUT, FLU, FEVER = Concept("C1", "Gout"), Concept("C2", "Influenza", ("flu",)), Concept("C3", "Fever", ("pyrexia",))
@@ -61,6 +64,30 @@ def surfaces(raw, concept, vocabulary=(), **given):
         ("<1CUI> <1CUI> gout </1CUI> </1CUI>", "gout"),
         ("He has <CUI> gout </CUI> now", "He has gout now"),
         ("p < 0.05 and 5 > 3", "p < 0.05 and 5 > 3"),
+        ("He has [1CUI] gout [/1CUI] now", "He has gout now"),
+        ("He has [1cui]gout[/ 1 CUI ] now", "He has gout now"),
+        ("He has [1CUI gout] now", "He has gout now"),
+        ("He has &lt;1CUI&gt; gout &lt;/1CUI&gt; now", "He has gout now"),
+        ("He has &amp;lt;1CUI&amp;gt; gout &#60;/1CUI&#62; now", "He has gout now"),
+        ("He has &lt;1CUI gout&gt; now", "He has gout now"),
+        ("He has <1CUI> gout <\\1CUI> now", "He has gout now"),
+        ("He has \\<1CUI\\> gout \\</1CUI\\> now", "He has gout now"),
+        ("He has < 1 CUI > gout < / 1 CUI > now", "He has gout now"),
+        ("He has <1_CUI> gout </1_CUI> now", "He has gout now"),
+        ("He has <<1CUI>> gout <</1CUI>> now", "He has gout now"),
+        ("He has <|1CUI|> gout <|/1CUI|> now", "He has gout now"),
+        ("He has {1CUI} gout {/1CUI} now", "He has gout now"),
+        ("He has (1CUI) gout (/1CUI) now", "He has gout now"),
+        ("He has `<1CUI>` gout `</1CUI>` now", "He has gout now"),
+        ("He has \uff1c1CUI\uff1egout\uff1c/1CUI\uff1e now", "He has gout now"),
+        ("He has hyper1CUI>tension now", "He has hypertension now"),
+        ("He has hyper/1CUI>tension now", "He has hypertension now"),
+        ("He has hyper<1CUItension now", "He has hypertension now"),
+        ("He has hyper</1CUI>tension now", "He has hypertension now"),
+        ("He has hyper&lt;/1CUItension now", "He has hypertension now"),
+        ("non-<1CUI> Hodgkin lymphoma </1CUI>", "non-Hodgkin lymphoma"),
+        ("A [1, 2] and (b) {c} & d [cuirass] 11 cuisine", "A [1, 2] and (b) {c} & d [cuirass] 11 cuisine"),
+        ("p &lt; 0.05 & 5 &gt; 3", "p &lt; 0.05 & 5 &gt; 3"),
     ],
 )
 def test_no_marker_text_is_left_and_blanks_are_tidy(raw, text):
@@ -78,6 +105,13 @@ def test_no_marker_text_is_left_and_blanks_are_tidy(raw, text):
         "Known <1CUI HD> for years.",
         "Known <1cui> HD < /1CUI >",
         "Known <1CUI> (HD). </1CUI> Stable.",
+        "Known [1CUI] HD [/1CUI].",
+        "Known [1CUI HD] for years.",
+        "Known &lt;1CUI&gt;HD&lt;/1CUI&gt;.",
+        "Known <1CUI> HD <\\1CUI>.",
+        "Known < 1 CUI > HD < / 1 CUI >.",
+        "Known {1CUI}HD{/1CUI}.",
+        "Known <1CUI> HD [/1CUI].",
     ],
 )
 def test_tags_in_any_shape_give_the_mention(raw):
@@ -157,7 +191,10 @@ def test_another_form_of_a_word_and_slips_of_the_pen_match():
 
 def test_fuzzy_matching_respects_length_and_setting():
     assert surfaces("goutt, gouts, fevers, pyrexias", Concept("C14", "Gout", ("Fever",))) == []
-    assert surfaces("goiter", Concept("C15", "Goitre")) == [], "short names allow no slip"
+    assert surfaces("rikets", Concept("C15", "Rickets")) == ["rikets"], "what is left of a slip by the name's length counts as one from a half up"
+    assert surfaces("rikkets", Concept("C15", "Rickets")) == ["rikkets"]
+    assert surfaces("rikketts, rikest", Concept("C15", "Rickets")) == [], "but not two"
+    assert surfaces("rikets", Concept("C15", "Rickets"), fuzzy_score=95) == []
     assert surfaces("Huntingdon disease", HUNTINGTON, fuzzy_score=99) == []
     assert surfaces("seizures", Concept("C12", "Seizure"), fuzzy_min_length=8) == []
 
@@ -170,6 +207,189 @@ def test_another_disease_is_no_slip_of_the_pen():
     assert surfaces("diabetes mellitus type 1", Concept("C17", "Diabetes mellitus type 2")) == []
     assert surfaces("alcoholic fatty liver disease", Concept("C18", "Nonalcoholic fatty liver disease")) == []
     assert surfaces("acute lymphocytic leukemia", Concept("C19", "Chronic lymphocytic leukemia")) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("hyperparathyroidism", "hypoparathyroidism"),
+        ("glomerulonephritis", "glomerulonephrosis"),
+        ("macrocytosis", "microcytosis"),
+        ("arthritis", "arteritis"),
+        ("dysphagia", "dysphasia"),
+        ("adduction", "abduction"),
+        ("ileitis", "iliitis"),
+        ("perineal", "peroneal"),
+        ("hypernatremia", "hyponatremia"),
+        ("rubella", "rubeola"),
+        ("cystitis", "cystinosis"),
+        ("fibroma", "fibrosis"),
+        ("neurosis", "necrosis"),
+        ("ataxia", "ataxic"),
+        ("insomnia", "insomniac"),
+        ("neutropenia", "neutropenic"),
+    ],
+)
+def test_two_words_a_slip_apart_stay_apart_whatever_the_vocabulary(one, other):
+    for name, said in ((one, other), (other, one)):
+        assert confusable(name, said) or OSA.distance(name, said) > 1
+        for pattern in ("{}", "Chronic {}", "{} of the newborn", "{}, familial type"):
+            assert surfaces(f"A {pattern.format(said)} was seen.", Concept("C1", pattern.format(name)), fuzzy_score=75) == [], (name, said)
+            assert surfaces(f"A {pattern.format(name)} was seen.", Concept("C1", pattern.format(name))) == [pattern.format(name)]
+
+
+@pytest.mark.parametrize("name", ["Hodgkin lymphoma", "Small cell carcinoma", "Diabetes", "Gout"])
+@pytest.mark.parametrize("before", ["non-", "Non-", "non ", "NON\u2011", "non\u2013", "pseudo-", "pre-", "non- "])
+def test_what_non_stands_before_is_no_hit_unless_a_name_has_it(name, before):
+    said = f"A {before}{name} was seen, and a {name} as well."
+    assert surfaces(said, Concept("C1", name)) == [name], "only where nothing stands before it"
+    assert surfaces(said.replace(name, f"<1CUI> {name} </1CUI>", 1), Concept("C1", name)) == [name]
+    whole = Concept("C1", f"{before}{name}".strip())
+    assert len(surfaces(f"A {before}{name} was seen.", whole)) == 1
+    assert surfaces(f"A nonspecific pain, none of it {name}.", Concept("C1", name)) == [name]
+
+
+LATIN = [
+    "metastasis",
+    "metastases",
+    "diverticulum",
+    "diverticula",
+    "thrombus",
+    "thrombi",
+    "petechia",
+    "petechiae",
+    "bacterium",
+    "bacteria",
+    "ganglion",
+    "ganglia",
+    "carcinoma",
+    "carcinomata",
+    "varix",
+    "varices",
+    "cortex",
+    "cortices",
+    "phalanx",
+    "phalanges",
+    "vertebra",
+    "vertebrae",
+    "diagnosis",
+    "diagnoses",
+    "fistula",
+    "fistulae",
+    "calculus",
+    "calculi",
+    "foramen",
+    "foramina",
+    "dermatitis",
+    "dermatitides",
+    "biopsy",
+    "biopsies",
+    "dystrophy",
+    "dystrophies",
+    "abscess",
+    "abscesses",
+    "virus",
+    "viruses",
+    "headache",
+    "headaches",
+    "rash",
+    "rashes",
+    "complex",
+    "complexes",
+    "prolapse",
+    "prolapses",
+    "disease",
+    "diseases",
+    "stigma",
+    "stigmata",
+    "septum",
+    "septa",
+    "phenomenon",
+    "phenomena",
+    "syndrome",
+    "syndromes",
+    "paralysis",
+    "paralyses",
+    "hernia",
+    "hernias",
+    "pneumonia",
+    "pneumonias",
+]
+
+
+@pytest.mark.parametrize(("singular", "plural"), [*zip(LATIN[::2], LATIN[1::2], strict=True)])
+def test_a_word_and_its_plural_are_the_same(singular, plural):
+    assert locate._stem(singular) == locate._stem(plural)
+    assert surfaces(f"Two renal {plural}.", Concept("C1", f"Renal {singular}")) == [f"renal {plural}"]
+    assert surfaces(f"A renal {singular}.", Concept("C1", f"Renal {plural}")) == [f"renal {singular}"]
+
+
+def test_words_of_a_demo_name_have_the_stem_of_no_other_word(root):
+    """Endings are taken off for plurals only: no two words of the demo's names become one but in number, spelling or accents."""
+    alike: dict[str, set[str]] = {}
+    for word in {w.casefold() for n in demo_names(root) for w, _ in words_of(n) if w.isalpha() and len(w) > 4}:
+        alike.setdefault(locate._stem(word), set()).add(word)
+    together = {tuple(sorted(words)) for words in alike.values() if len(words) > 1}
+    assert len(together) > 100
+    for words in together:
+        plainly = [unicodedata.normalize("NFD", word).encode("ascii", "ignore").decode().replace("ae", "e").replace("oe", "e") for word in words]
+        assert all(a[:4] == b[:4] and OSA.distance(a, b) <= 3 for a, b in itertools.pairwise(plainly)), words
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Alpha-galactosidase deficiency", "deficiency of alpha-galactosidase"),
+        ("Alpha-galactosidase deficiency", "deficiency of the alpha galactosidase"),
+        ("Deficiency of alpha-galactosidase", "alpha-galactosidase deficiency"),
+        ("Squamous cell lung carcinoma", "lung carcinoma of squamous cell"),
+        ("Lung squamous cell carcinoma", "squamous cell carcinoma of the lung"),
+        ("Malignant neoplasm of breast", "malignant breast neoplasms"),
+        ("Pain, Abdominal", "abdominal pain"),
+        ("Pleural effusion", "effusion of the pleura"),
+        ("Leukemia, Lymphoblastic, Acute", "acute lymphoblastic leukaemia"),
+        ("Diabetes mellitus, type 2", "Diabetis mellitus, type 2"),
+        ("Diabetes mellitus, type 2", "diabetes mellitus (type 2)"),
+        ("Osteoarthritis (knee)", "Osteoarthrtis (knee)"),
+        ("Non-Hodgkin lymphoma", "nonhodgkin lymphoma"),
+    ],
+)
+def test_word_order_and_punctuation_may_differ(name, said):
+    for text in (f"Known {said} for years.", f"Known <1CUI> {said} </1CUI> for years."):
+        assert surfaces(text, Concept("C1", name)) == [said]
+    assert surfaces(f"Known {said.split()[0]}. For {' '.join(said.split()[1:])}", Concept("C1", name)) == []
+
+
+def test_what_is_no_name_in_another_order():
+    assert surfaces("meningitis of bacterial origin", Concept("C1", "Bacterial meningitis")) == []
+    assert surfaces("acute leukemia of myeloid type", Concept("C1", "Acute myeloid leukemia")) == []
+    assert surfaces("a syndrome (RTT) of girls", Concept("C1", "Syndrome, Rett")) == []
+    assert surfaces("hearing loss (conductive and sensorineural)", Concept("C1", "Hearing loss, sensorineural")) == []
+
+
+def test_tagged_words_of_a_name_in_any_order_are_the_name():
+    assert find("<1CUI> bladder carcinoma, urinary </1CUI>", Concept("C1", "Urinary bladder carcinoma"))[1][0][:2] == ("bladder carcinoma, urinary", "tag")
+    assert surfaces("bladder carcinoma, urinary", Concept("C1", "Urinary bladder carcinoma")) == []
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["Sjögren syndrome", "Ménière disease", "office \ufb01brosis", "naïve ", " and ", "non-", "gout\u00ad", "<1CUI> ", " </1CUI>", "x\u0302 "]
+        ),
+        max_size=8,
+    ).map("".join)
+)
+def test_a_decomposed_note_has_the_mentions_of_the_composed_one(raw):
+    concept = Concept("C1", "Sjögren syndrome", ("Ménière disease", "Office fibrosis", "Gout"))
+    seen = []
+    for form in ("NFC", "NFD"):
+        text, tagged = markers.strip(unicodedata.normalize(form, raw))
+        found = Matcher(concept, Locate(), ()).find(text, tagged)
+        assert all(not unicodedata.combining(text[m.end : m.end + 1] or " ") for m in found)
+        seen.append([(plain(text[m.start : m.end]), m.match, m.score) for m in found])
+    assert seen[0] == seen[1]
 
 
 def demo_names(root: Path) -> list[str]:
@@ -250,16 +470,16 @@ def test_exact_hits_are_those_of_a_plain_expression(name, said):
 @given(st.text("abces", min_size=4, max_size=22), st.randoms(use_true_random=False))
 def test_no_slip_gets_lost_before_words_are_compared(word, draw):
     """What the comparison would accept always shares what slips leave, whatever the slips and wherever they are."""
-    stem, most = fold(word), max(1, int(len(fold(word)) * 0.12))
+    stem, most = locate._stem(word), max(1, int(len(locate._stem(word)) * 0.12))
     form = word
     for _ in range(most):
         at = draw.randrange(1, len(form))
         form = draw.choice(
             [form[:at] + "x" + form[at:], form[:at] + form[at + 1 :], form[:at] + "x" + form[at + 1 :], form[:at] + form[at:][:2][::-1] + form[at + 2 :]]
         )
-    other = fold(form)
+    other = locate._stem(form)
     near = min(OSA.distance(stem, other), OSA.distance(word, form)) <= most and abs(len(stem) - len(other)) <= most + 2
-    if len(stem) >= 4 and len(other) >= 3 and near and stem[0] == other[0]:
+    if len(stem) >= 4 and len(other) >= 3 and set("ae").intersection(other) and near and stem[0] == other[0]:
         left = {kept for text in (stem, word) for kept in locate._kept_by_slips(stem[0], text, most)}
         (found,) = locate._forms_of(form)[1]
         assert left.intersection(found.kept), (word, form)
@@ -267,7 +487,7 @@ def test_no_slip_gets_lost_before_words_are_compared(word, draw):
 
 # --------------------------------------------------------------------------------------------------- labelled test set
 
-TAG = re.compile(r"<\s*/?\s*1?\s*CUI\s*>", re.IGNORECASE)
+TAG = re.compile(r"(?:<|&lt;|\{|\x01)\s*[/\\]?\s*1?\s*CUI\s*(?:>|&gt;|\}|\x02)?|/?1CUI(?:>|&gt;)", re.IGNORECASE)  # \x01 and \x02: brackets of the note
 
 
 def labelled(root: Path) -> list[tuple[Concept, str, list[tuple[int, int]]]]:
@@ -278,7 +498,7 @@ def labelled(root: Path) -> list[tuple[Concept, str, list[tuple[int, int]]]]:
             preferred, *others = line[2:].split(" | ")
             concept = Concept(f"C{len({c.preferred for c, *_ in notes}):07}", preferred, tuple(others))
         elif line and not line.startswith("#"):
-            held += line
+            held += line.replace("\\[", "\x01").replace("\\]", "\x02")
             if held.count("[") > held.count("]"):  # a mention over a line break
                 held += "\n"
                 continue
@@ -290,7 +510,7 @@ def labelled(root: Path) -> list[tuple[Concept, str, list[tuple[int, int]]]]:
                     gold.append((begun, at))
                 else:
                     at += len("".join(piece.split()))
-            notes.append((concept, held.replace("[", "").replace("]", ""), gold))
+            notes.append((concept, held.replace("[", "").replace("]", "").replace("\x01", "[").replace("\x02", "]"), gold))
             held = ""
     return notes
 
@@ -311,7 +531,7 @@ def test_precision_and_recall_on_the_labelled_notes(root):
         right, given, wanted = right + len(found & set(gold)), given + len(found), wanted + len(gold)
         if found != set(gold):
             wrong.append((concept.preferred, raw))
-    assert len(notes) >= 300 and wanted >= 250 and sum(not gold for *_, gold in notes) >= 100
+    assert len(notes) >= 600 and wanted >= 400 and sum(not gold for *_, gold in notes) >= 200
     assert right / given >= 0.99 and right / wanted >= 0.97, (right / given, right / wanted, wrong)
 
 

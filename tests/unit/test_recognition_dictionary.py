@@ -1,6 +1,7 @@
 """The dictionary recognizer: longest names, word boundaries, what is skipped and stopped, against a search of every stretch."""
 
 import json
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -101,3 +102,24 @@ def test_predictions_of_a_corpus(tmp_path):
         run(names=None)
     with pytest.raises(UserError, match="empty dictionary"):
         run(stop=["GOUT"])
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_are_found_in_any_characters_that_write_them(form):
+    names = ["Sjögren syndrome", "office fibrosis", "vitamin B12 deficiency", "CFTR", "Type II diabetes"]
+    said = "Sjögren syndrome; o\ufb03ce \ufb01bro\u00adsis, vitamin B\u2081\u2082 de\ufb01ciency, \uff23\uff26\uff34\uff32, type\u00a0\u2161 diabetes, x\u0302 and 10\u2075."
+    assert found(names, unicodedata.normalize(form, said)) == [
+        unicodedata.normalize(form, surface)
+        for surface in (
+            "Sjögren syndrome",
+            "o\ufb03ce \ufb01bro\u00adsis",
+            "vitamin B\u2081\u2082 de\ufb01ciency",
+            "\uff23\uff26\uff34\uff32",
+            "type\u00a0\u2161 diabetes",
+        )
+    ]
+    assert found([unicodedata.normalize("NFD", name) for name in names], said) == found(names, said)
+
+
+def test_superscripts_are_no_digits():
+    assert found(["105", "gout1", "T4"], "10\u2075, gout\u00b9, T\u2074") == []

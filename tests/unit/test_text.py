@@ -1,6 +1,7 @@
 """Sentences, words and surface forms keep exact offsets."""
 
 import re
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def test_words_cover_everything_but_blanks(text: str) -> None:
     spans = words(text)
     assert all(a < b for a, b in spans) and all(x[1] <= y[0] for x, y in pairwise(spans))
     covered = {i for a, b in spans for i in range(a, b)}
-    assert covered == {i for i, c in enumerate(text) if not c.isspace()}
+    seen = {i for i, c in enumerate(text) if not c.isspace()}
+    assert covered - {i for i, c in enumerate(text) if c in units._UNSEEN} == seen - {i for i, c in enumerate(text) if c in units._UNSEEN}
 
 
 @pytest.mark.parametrize(
@@ -112,3 +114,103 @@ def test_a_text_of_more_than_a_million_characters_is_split(piece):
     assert covered == len(long.split())
     if piece.startswith("He"):
         assert len(found) == len(long) // len(piece) and {long[start:end] for start, end in found} == {"He has gout."}
+
+
+# ------------------------------------------------------------------------------------------------------ normalized view
+
+ODD = st.sampled_from(
+    [
+        *"aeoSux -\n.\t=\u0308\u0323\u0338\u0344\ufb01\ufb03\u00ad\u200b\ufeff\u2075\u2082\u2161\uff21\uff08\u1112\u1161\u11ab\ud55c\u09c7\u09be\u0915\u093f\u00a0\u2011\u00b5\u017f"
+    ]
+)
+MORE = st.sampled_from(["o\u0308", "e\u0301", *"\u1e9b\u212b\ud800\U0001d6fd\u0e33\ufdfa", "\uff76\uff9e"])
+ODDS = st.lists(ODD | MORE, max_size=12).map("".join)
+
+
+def seen(text: str) -> str:
+    """The view, by Unicode's own normalization of the whole text after each character has been replaced."""
+    return unicodedata.normalize("NFC", "".join(units._mapped(c)[0] for c in text))
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True)
+@given(st.one_of(ODDS, st.text(max_size=30)))
+def test_a_view_is_the_normalized_text_and_knows_its_places(text: str) -> None:
+    shown = units.view(text)
+    assert shown.text == seen(text) and units.plain(shown.text) == shown.text and shown.length == len(text)
+    if shown.starts is None:
+        assert shown.text == text
+        return
+    assert len(shown.starts) == len(shown.ends) == len(shown.text)
+    assert list(shown.starts) == sorted(shown.starts) and list(shown.ends) == sorted(shown.ends)
+    assert all(0 <= a < b <= len(text) for a, b in zip(shown.starts, shown.ends, strict=True))
+    places = [i for i, c in enumerate(text) if c not in units._UNSEEN]
+    assert {i for a, b in zip(shown.starts, shown.ends, strict=True) for i in range(a, b)} >= set(places), "every character is in it"
+    for a in range(len(shown.text)):
+        for b in range(a + 1, len(shown.text) + 1):
+            start, end = shown.outside(a, b)
+            low, high = shown.inside(start, end)
+            assert low <= a and b <= high and shown.outside(low, high) == (start, end)
+            assert seen(text[start:end]) == shown.text[low:high], "whole characters: what stands there alone reads as it does in the text"
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(ODDS)
+def test_words_of_any_characters_do_not_overlap_and_hold_all_that_is_seen(text: str) -> None:
+    spans = words(text)
+    assert all(a < b for a, b in spans) and all(x[1] <= y[0] for x, y in pairwise(spans))
+    covered = {i for a, b in spans for i in range(a, b)}
+    assert {i for i, c in enumerate(text) if not c.isspace() and c not in units._UNSEEN} <= covered
+    assert [units.plain(text[a:b]) for a, b in spans] == [units.plain(text)[a:b] for a, b in words(units.plain(text))]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.text(alphabet=st.characters(categories=("Lu", "Ll", "Nd", "Zs", "Po")), max_size=40), st.integers(0, 40), st.integers(0, 40))
+def test_a_composed_and_a_decomposed_text_have_the_same_words(text: str, a: int, b: int) -> None:
+    composed, apart = unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
+    assert [units.plain(composed[x:y]) for x, y in words(composed)] == [units.plain(apart[x:y]) for x, y in words(apart)]
+    start, end = sorted((min(a, len(text)), min(b, len(text))))
+    assert all(start <= x < y <= end for x, y in words(text, start, end))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Sjo\u0308gren", "Sj\u00f6gren"),
+        ("\ufb01brosis, e\ufb00usion, o\ufb03ce", "fibrosis, effusion, office"),
+        ("dia\u00adbetes", "diabetes"),
+        ("hyper\u200btension", "hypertension"),
+        ("vitamin B\u2081\u2082", "vitamin B12"),
+        ("10\u2075 cells, gout\u00b9", "10\u2075 cells, gout\u00b9"),
+        ("type\u00a0\u2161 \u00b5g", "type II \u03bcg"),
+        ("non\u2011Hodgkin\u2019s \u2013 3\u00bd\u2026\u2122 \u2116", "non-Hodgkin\u2019s \u2013 3\u00bd\u2026\u2122 \u2116"),
+        ("\uff27\uff2f\uff35\uff34\uff08\uff11\uff09", "GOUT(1)"),
+        ("\ufeffgout", "gout"),
+    ],
+)
+def test_what_a_view_shows(text: str, expected: str) -> None:
+    assert units.plain(text) == expected
+    assert normalize_surface(text) == normalize_surface(expected)
+
+
+@pytest.mark.parametrize("text", ["Sjögren, β-thalassaemia", "10⁵ … ½", "हिन्दी", "±–’“”°é", ""])
+def test_a_normalized_text_is_its_own_view(text: str) -> None:
+    shown = units.view(text)
+    assert shown.text is text and shown.starts is None and shown.outside(1, 2) == shown.inside(1, 2) == (1, 2)
+
+
+def test_accents_that_cannot_be_composed_stay_with_their_word() -> None:
+    for text in ("x\u0302y gout", "हिन्दी शब्द", "\u0915\u093f-\u0915"):
+        found = [text[a:b] for a, b in words(text)]
+        assert found == [piece for part in text.split() for piece in re.split(r"(-)", part)], text
+
+
+def test_a_text_of_nothing_but_accents_takes_no_time() -> None:
+    shown = units.view("e" + "\u0301\u0323" * 50_000)
+    assert shown.length == 100_001 and len(words("e" + "\u0301\u0323" * 50_000)) == 1
+
+
+def test_sentences_of_a_decomposed_text_stand_at_its_own_places() -> None:
+    composed = "Known Sjögren syndrome. E\ufb00usion of Ménière\u00addisease was seen. Behçet disease."
+    apart = unicodedata.normalize("NFD", composed)
+    (whole,), (split,) = sentences([composed]), sentences([apart])
+    assert len(whole) == 3 and [units.plain(composed[a:b]) for a, b in whole] == [units.plain(apart[a:b]) for a, b in split]

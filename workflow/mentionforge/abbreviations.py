@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mentionforge.text import Span
+from mentionforge.text import Span, plain, view
 
 MAX_SHORT = 10
 """Characters of the longest short form (Schwartz and Hearst)."""
@@ -44,7 +44,15 @@ class Definition:
 
 
 def definitions(text: str) -> list[Definition]:
-    """Every definition of a text, in order of the brackets."""
+    """Every definition of a text, in order of the brackets; found in its `text.view`, with spans of the text as it is."""
+    seen = view(text)
+    found = _definitions(seen.text)
+    if seen.starts is None:
+        return found
+    return [Definition(d.short, d.long, seen.outside(*d.short_span), seen.outside(*d.long_span)) for d in found]
+
+
+def _definitions(text: str) -> list[Definition]:
     found = []
     brackets = [m.start() for m in _BRACKET.finditer(text)]
     starts = [0, *(m.end() for m in _SENTENCE.finditer(text))] if brackets else []
@@ -64,18 +72,18 @@ def definitions(text: str) -> list[Definition]:
 
 def long_forms(text: str) -> dict[str, str]:
     """Long form of each short form that a text defines; other short forms in it are spelled out too, blanks are single."""
-    plain: dict[str, str] = {}
+    own: dict[str, str] = {}
     for definition in definitions(text):
-        plain.setdefault(definition.short, " ".join(definition.long.split()))
+        own.setdefault(definition.short, " ".join(definition.long.split()))
     full = {}
-    for short, long in plain.items():
-        others = {s: expansion for s, expansion in plain.items() if singular(s) != singular(short)}
+    for short, long in own.items():
+        others = {s: expansion for s, expansion in own.items() if singular(s) != singular(short)}
         full[short] = expand(long, others) or long
     return full
 
 
 def expand(surface: str, known: Mapping[str, str]) -> str | None:
-    """A mention with its short forms spelled out, or None if it has none.
+    """A mention with its short forms spelled out, by its `text.view`, or None if it has none.
 
     A short form counts as a word of its own, in its own case, also in the plural (DMDs). One in brackets behind its long form goes away.
 
@@ -85,12 +93,12 @@ def expand(surface: str, known: Mapping[str, str]) -> str | None:
     """
     if not known:
         return None
-    plain = shorter = " ".join(surface.split())
+    whole = shorter = " ".join(plain(surface).split())
     for short, long in known.items():
         if short in shorter:
             shorter = re.sub(rf"({re.escape(long)})\s*[(\[]\s*{re.escape(short)}\s*[)\]]", r"\1", shorter, flags=re.IGNORECASE)
     expanded = " ".join(_replace(shorter, known).split())
-    return None if expanded == plain else expanded
+    return None if expanded == whole else expanded
 
 
 def singular(short: str) -> str:

@@ -2,7 +2,7 @@
 
 Two kinds of input: `strings` embeds a text as it is, `contexts` a mention inside a window of its document. Both give
 `Window`s, word pieces and the positions to pool, so `encode` knows nothing of mentions: a vector is the mean of the last
-hidden states at the pooled positions. Offsets are 0-based characters, end exclusive. The device is a GPU where there is one.
+hidden states at the pooled positions. Offsets are 0-based characters of the text as it is, end exclusive; the tokenizer reads its `text.view`. The device is a GPU where there is one.
 
 Pooling, by kind of input:
 
@@ -32,6 +32,7 @@ from mentionforge import tokenization
 from mentionforge.errors import UserError
 from mentionforge.models import folder
 from mentionforge.progress import track
+from mentionforge.text import plain, view
 
 TOKENIZED_AT_A_TIME = 4096
 """Texts per call of the tokenizer: bounds the memory of its encodings, whatever the number of texts."""
@@ -185,7 +186,7 @@ class Encoder:
         """Inputs for texts as they are, cut after `max_tokens`; one per text, in order."""
         windows = []
         for start in range(0, len(texts), TOKENIZED_AT_A_TIME):
-            for ids, _ in self._ids(texts[start : start + TOKENIZED_AT_A_TIME]):
+            for ids, _ in self._ids([plain(text) for text in texts[start : start + TOKENIZED_AT_A_TIME]]):
                 self.counts["truncated"] += len(ids) > self.max_tokens - 2
                 self.counts["empty"] += not ids
                 framed = (self._first, *ids[: self.max_tokens - 2], self._last)
@@ -216,12 +217,13 @@ class Encoder:
         order = sorted(by_text)
         for start in range(0, len(order), TOKENIZED_AT_A_TIME):
             chunk = order[start : start + TOKENIZED_AT_A_TIME]
-            done = self._tokenized([texts[t] for t in chunk])
+            views = [view(texts[t]) for t in chunk]
+            done = self._tokenized([shown.text for shown in views])
             for i, text in enumerate(chunk):
                 pieces = _Pieces(done["input_ids"][i], done["offset_mapping"][i], done.word_ids(i) if self.markers else [])
                 for number in by_text[text]:
-                    spans = mentions[number][1]
-                    windows[number] = self._marked(texts[text], pieces, spans) if self.markers else self._unmarked(pieces, spans)
+                    spans = [views[i].inside(*span) for span in mentions[number][1]]
+                    windows[number] = self._marked(views[i].text, pieces, spans) if self.markers else self._unmarked(pieces, spans)
         return [w for w in windows if w is not None]
 
     def _unmarked(self, pieces: _Pieces, spans: Spans) -> Window:

@@ -6,12 +6,14 @@ The model's own tags come first, and what they take is left alone; then the long
    `tag_similarity` is given, near one in an encoder's space. Any other tag is taken off, and the next steps decide.
 2. `exact`: the preferred name. 3. `synonym`: any other name. Both at word boundaries, in any case, with blanks and hyphens
    interchangeable and an article after "of"; abbreviations and names of ordinary words in their own case only.
-4. `fuzzy`: as many words as the name, each the same but for number, possessive, spelling (ae/e) or a hyphen, or a slip of the pen.
-   Slips are counted against the name's length; none is in a word's first letter ("repression" is no misspelt "depression"),
-   and none turns one word of the knowledge base into another ("hypothyroidism" is no misspelt "hyperthyroidism").
+4. `fuzzy`: as many words as the name, each the same but for number (Latin, too), possessive, spelling (ae/e), accents or a hyphen, or a slip
+   of the pen; in the name's order, or in that of English ("deficiency of X", "X deficiency"). Slips are counted against the name's length; none is
+   in a word's first letter ("repression" is no misspelt "depression"), and none turns one word into another: one of the knowledge base, one that
+   differs by a part that means something (see `confusion`), or, where a name is a single word, any word that is in use.
 
-All hits in a note are kept, the longest first, none overlapping. Spans are 0-based characters into the text without tags,
-end exclusive. The same function locates the controls' mentions.
+What "non-" stands before is no hit unless the name has it: non-Hodgkin lymphoma is no Hodgkin lymphoma. All hits in a note are kept, the longest
+first, none overlapping. Names are looked for in the note's `text.view`; spans are 0-based characters into the text without tags as it is, end
+exclusive. The same function locates the controls' mentions.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -35,9 +38,10 @@ from mentionforge.errors import UserError
 from mentionforge.generation import concepts, markers
 from mentionforge.generation import funnel as funnels
 from mentionforge.generation.concepts import Concept, fold, words_of
+from mentionforge.generation.confusion import UNLIKE, confusable, in_use, of_medicine
 from mentionforge.progress import say, track
 from mentionforge.provenance import stamp, versions
-from mentionforge.text import Span, normalize_surface, sentences
+from mentionforge.text import Span, normalize_surface, plain, sentences, view
 
 GAP = r"(?:[^\S\n]+|[^\S\n]*[-‐‑–—/'’\n][^\S\n]*)"
 """What may stand between two words of a mention: blanks, a hyphen, slash, apostrophe or line break; no other punctuation."""
@@ -51,6 +55,16 @@ _NOTHING: Mapping[str, float] = MappingProxyType({})
 _GAP = re.compile(rf"{GAP}(?=\w)")
 _FORM = re.compile(r"\w+(?:['’]s\b)?")
 _NEXT = re.compile(rf"{GAP}({_FORM.pattern})")
+_NEXT_LOOSE = re.compile(rf"(?:{GAP}|[^\S\n]*[,;:()\[\]]{{1,2}}[^\S\n]*)({_FORM.pattern})")
+"""The next word where the name has punctuation before it, which a note may leave out."""
+_NEXT_OF = re.compile(rf"{GAP}of{GAP}(?:(?:the|an?){GAP})?({_FORM.pattern})")
+_NEXT_ARTICLE = re.compile(rf"{GAP}(?:(?:the|an?){GAP})?({_FORM.pattern})")
+_VOWELS = frozenset("aeiouy")
+_PUNCTUATION = re.compile(r"[^\w\s]")
+_ADJECTIVE = re.compile(r"(?:al|ic|oid|ous|ary|ive|iac|ile|ed|ing)\Z")
+"""Words that "of" is not the end of: leukemia of myeloid type."""
+_LITTLE = frozenset(["of", "the", "a", "an", "s"])
+_JOINED = re.compile(r"(?<=[^\W\d_])[-‐‑](?=[^\W\d_])")
 
 
 class Mention(NamedTuple):
@@ -76,14 +90,18 @@ class Matcher:
 
     def __init__(self, concept: Concept, settings: config.Locate, vocabulary: Collection[str]) -> None:
         self.concept, self.settings, self.vocabulary = concept, settings, vocabulary
-        self.names = [_Name.of(name, "synonym" if i else "exact", settings.fuzzy_min_length) for i, name in enumerate(concept.names)]
+        names = {plain(name): "synonym" if i else "exact" for i, name in reversed([*enumerate(concept.names)])}
+        solid = {_JOINED.sub("", name): "fuzzy" for name in names if _JOINED.search(name)}  # a text may leave a name's hyphen out
+        self.names = [_Name.of(name, match, settings.fuzzy_min_length) for name, match in {**solid, **names}.items()]
         words = sorted({word for name in self.names for word in name.words})
+        self._own = {name.words for name in self.names}
+        self._single = {name.words[0] for name in self.names if len(name.words) == 1}
         self._bits = {word: 1 << i for i, word in enumerate(words)}
-        self._masks = [sum({self._bits[word] for word in name.words if word != "s"}) for name in self.names]
+        self._masks = [sum({self._bits[word] for word in name.words if word not in _LITTLE}) for name in self.names]
         self._stems: dict[str, list[str]] = {}  # stem: words of the names
         self._slippery: dict[str, list[_Word]] = {}  # what a slip leaves as it is: words of the names, see `_kept`
         for word in words:
-            stem = fold(word)
+            stem = _stem(word)
             self._stems.setdefault(stem, []).append(word)
             if len(stem) >= 4 and stem.isalpha():
                 most = int(max(1.0, len(stem) * (1 - settings.fuzzy_score / 100)))
@@ -92,8 +110,10 @@ class Matcher:
                     self._slippery.setdefault(kept, []).append(entry)
         self._near: dict[str, dict[str, float]] = {}  # form of a text: word of a name, slips between them
         self._chunks = _Chunks({*self._stems, *self._slippery}, self._learn)
-        self._chosen: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+        self._choices: dict[tuple[tuple[int, ...], int], _Choice] = {}
+        self._chosen: dict[tuple[int, int], _Choice] = {}
         self._similar: dict[str, float] = {}
+        self._keys: set[tuple[str, ...]] | None = None
 
     @functools.cached_property
     def known(self) -> set[str]:
@@ -113,20 +133,35 @@ class Matcher:
             tagged: Tagged stretches of it.
             alike: Tagged surfaces that are to be accepted although no name, and their score; see `doubtful`.
         """
-        view = self._look(text)
+        if not text.isascii() and (shown := view(text)).starts is not None:
+            inner = [markers.Tagged(*shown.inside(t.start, t.end), t.closed) for t in tagged]
+            found = self.find(shown.text, [t for t in inner if t.start < t.end], {plain(surface): score for surface, score in alike.items()})
+            return [Mention(*shown.outside(m.start, m.end), m.match, m.score) for m in found]
+        seen = self._look(text)
         kept: list[Mention] = []
         if tagged:
-            _keep(kept, self._tags(text, tagged, alike))
-        if view.named:
-            _keep(kept, [*self._named(text, view), *self._fuzzy(view)])
+            _keep(kept, self._apart(seen, self._tags(text, tagged, alike)))
+        if seen.choice.exact or seen.choice.fuzzy:
+            _keep(kept, self._apart(seen, [*self._named(text, seen), *self._fuzzy(seen), *self._reordered(seen)]))
+        if not text.isascii():  # no mention ends between a letter and its accent
+            kept = [m for m in kept if not unicodedata.combining(text[m.end : m.end + 1] or " ")]
         return sorted(kept, key=lambda m: m.start)
+
+    def _apart(self, seen: _View, mentions: Iterable[Mention]) -> Iterable[Mention]:
+        """The mentions before which no "non-" stands, or its like."""
+        kept = []
+        for m in mentions:
+            before = seen.folded[max(0, m.start - 10) : m.start]
+            if not (("non" in before or "pre" in before or "pseudo" in before or "quasi" in before) and UNLIKE.search(before)):
+                kept.append(m)
+        return kept
 
     def doubtful(self, text: str, tagged: Sequence[markers.Tagged]) -> list[str]:
         """Tagged surfaces, closed and not too long, that are no name, near variant or initialism of the concept."""
         found = []
         for stretch in tagged:
             core = text[stretch.start : stretch.end].rstrip(".,;:!?")
-            if stretch.closed and len(core.split()) <= self.settings.max_tag_tokens and not self._similarity(core):
+            if stretch.closed and len(core.split()) <= self.settings.max_tag_tokens and not self._similarity(plain(core)):
                 found.append(core)
         return found
 
@@ -138,16 +173,33 @@ class Matcher:
         for hit in hits:
             present |= hit.present
             other |= hit.other
-        named, slipped = self._chosen.get((present, other)) or self._choose(present, other)
-        if not slipped:
-            return _View(folded, named)
-        divided = list(_divided(folded)) if any(hit.divided for hit in hits) else []
-        return _View(folded, named, slipped, {form for hit in hits for form in hit.forms}, divided)
+        choice = self._chosen.get((present, other)) or self._choose(present, other)
+        divided = list(_divided(folded)) if choice.fuzzy and any(hit.divided for hit in hits) else []
+        return _View(folded, choice, hits, divided)
 
-    def _choose(self, present: int, other: int) -> tuple[list[int], list[int]]:
-        """Names all of whose words are there in some form; those of them that have a word in another form, and may."""
+    def _choose(self, present: int, other: int) -> _Choice:
+        """What to look for where the words of `present` are there in some form, those of `other` in another than the names'."""
         named = [i for i, mask in enumerate(self._masks) if mask and mask & present == mask]
-        return self._chosen.setdefault((present, other), (named, [i for i in named if self._masks[i] & other and self.names[i].spelled]))
+        if not named:
+            return self._chosen.setdefault((present, other), _NO_CHOICE)
+        key = (tuple(named), sum(1 << n for n, i in enumerate(named) if self._masks[i] & other))
+        if key not in self._choices:
+            self._choices[key] = self._searches(named, other)
+        return self._chosen.setdefault((present, other), self._choices[key])
+
+    def _searches(self, named: Sequence[int], other: int) -> _Choice:
+        """What to look for of the names with these numbers."""
+        fuzzy: dict[tuple[Any, ...], _Search] = {}
+        orders: dict[tuple[Any, ...], tuple[_Search, str]] = {}
+        for i in named:
+            name = self.names[i]
+            if name.spelled and (name.search.same or self._masks[i] & other):
+                fuzzy.setdefault((name.words, name.loose), name.search)
+            for order in name.orders:
+                words = order[0].words
+                if order[1] or words not in self._own:
+                    orders.setdefault((words, order[1]), order)
+        return _Choice([self.names[i] for i in named if self.names[i].match != "fuzzy"], list(fuzzy.values()), list(orders.values()))
 
     def _learn(self, forms: Iterable[_Form]) -> _Hit | None:
         """Which word forms of a stretch between blanks may stand for words of the names, if any."""
@@ -168,15 +220,19 @@ class Matcher:
     def _compare(self, form: _Form) -> dict[str, float]:
         """Remember which words of the names a form may stand for: 0 for another form of the word, else the slips of the pen."""
         near = dict.fromkeys(self._stems.get(form.stem, ()), 0.0)
-        if form.kept and form.stem not in self.vocabulary:
+        if form.kept and fold(form.form) not in self.vocabulary:
             for word, stem, most in {word for kept in form.kept for word in self._slippery.get(kept, ())}:
                 if word not in near and stem[0] == form.stem[0] and abs(len(stem) - len(form.stem)) <= most + 2:
                     slips = min(OSA.distance(stem, form.stem), OSA.distance(word, form.form))  # a slip may look like an ending or a spelling
-                    if slips <= most:
+                    if slips <= most and not confusable(word, form.form) and not confusable(stem, form.stem) and not self._another(word, form.form):
                         near[word] = float(slips)
         if near:
             self._near[form.form] = near
         return near
+
+    def _another(self, word: str, form: str) -> bool:
+        """Whether a form is a word of its own, so that it is no slip in a word of the names: any where that word is a name, else one of medicine."""
+        return (word in self._single or of_medicine(form)) and in_use(form)
 
     def _tags(self, text: str, tagged: Sequence[markers.Tagged], alike: Mapping[str, float]) -> Iterator[Mention]:
         for stretch in tagged:
@@ -199,13 +255,20 @@ class Matcher:
             if normalize_surface(surface) in self.known or surface.replace(".", "") in self.initialisms:
                 self._similar[surface] = 100.0
             else:
-                whole = (m.score for m in self._fuzzy(self._look(surface)) if (m.start, m.end) == (0, len(surface)))
-                self._similar[surface] = max(whole, default=0.0)
+                seen = self._look(surface)
+                whole = (m.score for m in (*self._fuzzy(seen), *self._reordered(seen)) if (m.start, m.end) == (0, len(surface)))
+                self._similar[surface] = max(whole, default=0.0) or 100.0 * self._has_the_words(seen)
         return self._similar[surface]
+
+    def _has_the_words(self, seen: _View) -> bool:
+        """Whether a text consists of the words of a name, two or more, in any order and number."""
+        if self._keys is None:
+            self._keys = {key for name in self.names if name.any_case and len(key := _key(name.words)) > 1}
+        return _key(_FORM.findall(seen.folded)) in self._keys
 
     def _named(self, text: str, view: _View) -> Iterator[Mention]:
         places: dict[str, list[int]] = {}
-        for name in (self.names[i] for i in view.named):
+        for name in view.choice.exact:
             first = name.first
             if first not in places:
                 places[first] = _places(view.folded, first)
@@ -214,31 +277,55 @@ class Matcher:
 
     def _fuzzy(self, view: _View) -> Iterator[Mention]:
         """Stretches of as many words as a name, each a form or slip of the name's."""
-        places: dict[str, list[tuple[int, int]]] = {}
-        share = 1 - self.settings.fuzzy_score / 100
-        for words, length in dict.fromkeys((self.names[i].words, self.names[i].length) for i in view.slipped):
-            budget = length * share
-            for form in view.close:
-                slips = self._near[form].get(words[0], _INFINITE)
-                if slips > budget:
-                    continue
-                if form not in places:
-                    places[form] = view.places(form)
-                for start, end in places[form]:
-                    if end - start > len(form):  # divided by a hyphen
-                        part = _FORM.match(view.folded, start)
-                        if part and words[0] in self._near.get(part[0], _NOTHING):  # which does for itself
-                            continue
-                    found = self._stretch(view, form, end, words, budget - slips)
-                    if found and (found[1] or found[0] - start != length):
-                        yield Mention(start, found[0], "fuzzy", round(max(0.0, 100 * (1 - found[1] / length)), 1))
+        for search in view.choice.fuzzy:
+            yield from self._stretches(view, search)
 
-    def _stretch(self, view: _View, form: str, end: int, words: Sequence[str], budget: float) -> tuple[int, float] | None:
+    def _reordered(self, view: _View) -> Iterator[Mention]:
+        """Stretches with the words of a name in the other order of English; see `_Name.orders`."""
+        folded, heads = view.folded, {"": True}
+        for search, head in view.choice.orders:
+            if head not in heads:
+                heads[head] = any(f"{form} of" in folded or f"{form}\nof" in folded for form, _ in self._forms(view, head))
+            if heads[head]:
+                found = self._stretches(view, search)
+                yield from (m for m in found if not _ADJECTIVE.search(folded[m.end - 5 : m.end])) if head else found
+
+    def _forms(self, view: _View, word: str) -> list[tuple[str, float]]:
+        """The forms in a text that may stand for a word of the names, and their slips."""
+        if word not in view.forms:
+            view.forms[word] = [(form, slips) for form in view.close if (slips := self._near[form].get(word)) is not None]
+        return view.forms[word]
+
+    def _stretches(self, view: _View, search: _Search) -> Iterator[Mention]:
+        """Stretches of forms of the words of a search."""
+        words, length, between, same = search
+        budget = length * (1 - self.settings.fuzzy_score / 100)
+        budget = budget if budget >= 1 else float(round(budget))  # a single slip is not a part of one
+        for form, slips in self._forms(view, words[0]):
+            if slips > budget:
+                continue
+            for start, end in view.places(form):
+                if end - start > len(form):  # divided by a hyphen
+                    part = _FORM.match(view.folded, start)
+                    if part and words[0] in self._near.get(part[0], _NOTHING):  # which does for itself
+                        continue
+                found = self._stretch(view, form, end, words, budget - slips, between)
+                if found and (same or found[1] or found[0] - start != length):
+                    end = found[0]
+                    if same and view.folded.count("(", start, end) > view.folded.count(")", start, end):
+                        if view.folded[end : end + 1] != ")":
+                            continue
+                        end += 1
+                    yield Mention(start, end, "fuzzy", round(max(0.0, 100 * (1 - found[1] / length)), 1))
+
+    def _stretch(
+        self, view: _View, form: str, end: int, words: Sequence[str], budget: float, between: Mapping[int, re.Pattern[str]]
+    ) -> tuple[int, float] | None:
         """Where the words end whose first stands as `form` before `end`, with no more slips than the budget, and the distance to them."""
         folded, total = view.folded, 0.0
         for i, wanted in enumerate(words):
             if i:
-                found = _NEXT.match(folded, end)
+                found = between.get(i, _NEXT).match(folded, end)
                 if not found:
                     return None
                 form, end = found[1], found.end()
@@ -307,27 +394,70 @@ class _Hit(NamedTuple):
     divided: bool
 
 
-class _View(NamedTuple):
+class _Search(NamedTuple):
+    """Words to be found one after the other in any form.
+
+    Attributes:
+        words: The words.
+        length: Characters of the name they are from.
+        between: What leads to a word, by its number, where it is not just a gap.
+        same: Whether to give those as well that are the words as they are.
+    """
+
+    words: tuple[str, ...]
+    length: int
+    between: Mapping[int, re.Pattern[str]]
+    same: bool
+
+
+class _Choice(NamedTuple):
+    """What to look for in a text that has certain words.
+
+    Attributes:
+        exact: Names all of whose words the text has in some form.
+        fuzzy: Forms of the words of those that have a word in another form, or punctuation.
+        orders: Their words in other orders, each with the word before "of", if it has one.
+    """
+
+    exact: list[_Name]
+    fuzzy: list[_Search]
+    orders: list[tuple[_Search, str]]
+
+
+_NO_CHOICE = _Choice([], [], [])
+
+
+@dataclass
+class _View:
     """A text as a matcher sees it.
 
     Attributes:
         folded: The text by `_fold_case`.
-        named: Numbers of the names all of whose words the text has in some form.
-        slipped: Those of them that have a word in another form, and may.
-        close: Where there are such: word forms of the text that may stand for words of the names.
+        choice: What to look for in it.
+        hits: Its stretches between blanks that hold something of the names.
         divided: Where a hyphen divides one of these: words that a hyphen divides, with start, end, and the word without it.
+        found: What `places` has found.
+        forms: For words of the names, the forms that may stand for them, and their slips.
     """
 
     folded: str
-    named: Sequence[int]
-    slipped: Sequence[int] = ()
-    close: Collection[str] = ()
+    choice: _Choice
+    hits: Sequence[_Hit] = ()
     divided: Sequence[tuple[int, int, str]] = ()
+    found: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    forms: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def close(self) -> list[str]:
+        """Word forms of the text that may stand for words of the names."""
+        return list(dict.fromkeys(form for hit in self.hits for form in hit.forms))
 
     def places(self, form: str) -> list[tuple[int, int]]:
         """Where a word form begins and ends, not inside words; also where a hyphen divides it."""
-        found = [(start, whole.end()) for start in _places(self.folded, form) if (whole := _FORM.match(self.folded, start)) and whole[0] == form]
-        return found + [(begun, end) for begun, end, whole in self.divided if whole == form]
+        if form not in self.found:
+            found = [(start, whole.end()) for start in _places(self.folded, form) if (whole := _FORM.match(self.folded, start)) and whole[0] == form]
+            self.found[form] = found + [(begun, end) for begun, end, whole in self.divided if whole == form]
+        return self.found[form]
 
 
 @dataclass(frozen=True)
@@ -348,6 +478,58 @@ class _Name:
     def length(self) -> int:
         """Characters of the words, with a blank between them."""
         return sum(map(len, self.words)) + len(self.words) - 1
+
+    @functools.cached_property
+    def loose(self) -> tuple[int, ...]:
+        """Numbers of the words before which there is punctuation other than a gap's: of `Diabetes mellitus, type 2` that of `type`."""
+        if not _PUNCTUATION.search(self.name):
+            return ()
+        found = list(_FORM.finditer(_fold_case(self.name)))
+        return tuple(i for i, (a, b) in enumerate(itertools.pairwise(found), 1) if not re.fullmatch(GAP, self.name[a.end() : b.start()]))
+
+    @functools.cached_property
+    def search(self) -> _Search:
+        """Its words in any form; a note may have an article after "of", and other punctuation than the name or none.
+
+        A name with punctuation is looked for even where all its words stand as they are.
+        """
+        between = {
+            i: _NEXT_ARTICLE for i, (word, after) in enumerate(itertools.pairwise(self.words), 1) if word == "of" and after not in ("the", "a", "an")
+        } | dict.fromkeys(self.loose, _NEXT_LOOSE)
+        return _Search(self.words, self.length, between, bool(self.loose) or self.match == "fuzzy")
+
+    @functools.cached_property
+    def orders(self) -> list[tuple[_Search, str]]:
+        """Its words in the other orders of English, each with the word before "of", if it has one.
+
+        `X deficiency` is `deficiency of X`, `deficiency of X` is `X deficiency`, `pain, abdominal` is `abdominal pain`.
+        """
+        words = self.words
+        if not self.any_case or not 2 <= len(words) <= 7:
+            return []
+        found: dict[tuple[tuple[str, ...], int], None] = {}
+        if "," in self.name:
+            pieces = [tuple(_FORM.findall(piece)) for piece in _fold_case(self.name).split(",")]
+            if all(pieces) and not re.search(r"[()\[\]]", self.name):
+                words = tuple(word for piece in reversed(pieces) for word in piece)
+                found[words, 0] = None
+                if len(pieces) == 2 and len(words) == 2 and len(words[1]) > 3 and words[1].isalpha():  # Pain, Shoulder
+                    found[(words[1], words[0]), 1] = None
+        elif self.loose or UNIMPORTANT.intersection(words) - {"of", "the"}:
+            pass
+        elif words.count("of") == 1:
+            at = words.index("of")
+            head, rest = words[:at], tuple(word for word in words[at + 1 :] if word != "the")
+            if head and rest:
+                found[(*rest, *head), 0] = None
+                found[(*head[:-1], *rest, head[-1]), 0] = None
+        elif "of" not in words and "the" not in words:
+            for i in range(1, len(words)):
+                head = words[i:]
+                if len(head[-1]) > 3 and head[-1].isalpha():
+                    for order, of in (((*head, *words[:i]), len(head)), ((*words[: i - 1], words[-1], *words[i - 1 : -1]), i)):
+                        found[order, of] = None
+        return [(_Search(order, self.length, {of: _NEXT_OF} if of else {}, True), order[of - 1] if of else "") for order, of in found]
 
     @functools.cached_property
     def any_case(self) -> bool:
@@ -552,15 +734,63 @@ def _forms_of(chunk: str) -> tuple[tuple[str, ...], tuple[_Form, ...]]:
         forms.update(dict.fromkeys((whole for *_, whole in _divided(chunk)), True))
     found, kinds = [], []
     for form, divided in forms.items():
-        stem = fold(form)
+        stem = _stem(form)
         kept: tuple[str, ...] = ()
-        if len(stem) >= 3 and stem.isalpha():
+        if len(stem) >= 3 and stem.isalpha() and not _VOWELS.isdisjoint(stem):  # without a vowel it is an abbreviation
             kept = _kept(stem[0], stem, len(stem))
             if stem != form:
                 kept += _kept(stem[0], form, len(form))
         kinds += [stem, *kept]
         found.append(_Form(form, stem, divided, kept))
     return tuple(kinds), tuple(found)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
+    """A case-folded word without what may differ: accents, possessive, number (Latin and Greek, too), British or American spelling.
+
+    It is for comparison only: `metastases` and `metastasis` agree, so do `diverticula` and `diverticulum`, `thrombi` and `thrombus`.
+    """
+    if not word.isascii():
+        word = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
+    if len(word) < 5:
+        return fold(word)
+    if word.endswith(("'s", "’s")):
+        word = word[:-2]
+    for ending, other in _PLURALS if word.endswith("s") else ():
+        if word.endswith(ending):
+            word = word[: len(word) - len(ending)] + other
+            break
+    else:
+        if word.endswith("s") and word[-2:-1] not in ("s", "u", "i"):
+            word = word[:-1]
+        for ending, other in _SINGULARS.get(word[-1:], ()):
+            if word.endswith(ending):
+                word = word[: len(word) - len(ending)] + other
+                break
+    return word.replace("ae", "e").replace("oe", "e").replace("our", "or")
+
+
+_PLURALS = [
+    *(("itides", "itis"), ("exes", "ix"), ("nges", "nx"), ("ices", "ix"), ("ies", "y"), ("tres", "ter"), ("bres", "ber"), ("xes", "x"), ("xis", "x")),
+    *(("shes", "sh"), ("ches", "ch"), ("sses", "ss"), ("uses", "us"), ("ses", "s"), ("sis", "s")),
+]
+"""Endings with s, and what becomes of them; what becomes of the singular is the same."""
+
+_SINGULARS: dict[str, list[tuple[str, str]]] = {
+    "e": [("nge", "nx"), ("ice", "ix"), ("ie", "y"), ("tre", "ter"), ("bre", "ber"), ("che", "ch"), ("se", "s"), ("ae", "a")],
+    "x": [("ex", "ix")],
+    "a": [("mata", "ma")],
+    "m": [("um", "a")],
+    "n": [("ion", "ia"), ("omenon", "omena"), ("amen", "amina"), ("umen", "umina")],
+    "i": [("i", "us")],
+}
+"""Endings of other words, and what becomes of them."""
+
+
+def _key(words: Iterable[str]) -> tuple[str, ...]:
+    """Stems of words that mean something, in alphabetical order."""
+    return tuple(sorted(_stem(word) for word in words if word not in _LITTLE))
 
 
 def _kept(initial: str, text: str, length: int) -> tuple[str, str, str]:
@@ -592,9 +822,12 @@ def _divided(folded: str) -> Iterator[tuple[int, int, str]]:
         position = at + 1
 
 
+_KINDS = {match: i for i, match in enumerate(tables.MATCHES)}
+
+
 def _keep(kept: list[Mention], candidates: Iterable[Mention]) -> None:
     """Add the candidates that overlap nothing kept, the longest first, then by kind of match, then from left to right."""
-    for m in sorted(candidates, key=lambda m: (m.start - m.end, tables.MATCHES.index(m.match), -m.score, m.start)):
+    for m in sorted(candidates, key=lambda m: (m.start - m.end, _KINDS[m.match], -m.score, m.start)):
         if all(m.end <= other.start or other.end <= m.start for other in kept):
             kept.append(m)
 

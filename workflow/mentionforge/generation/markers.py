@@ -13,21 +13,31 @@ from mentionforge.text import Span
 
 OPEN, CLOSE = "<1CUI>", "</1CUI>"
 
+_LEFT, _RIGHT = (
+    rf"(?:\\?[<\[{{＜‹«〈⟨]|\\?&(?:amp;)*(?:{name}|\#{number}|\#x0*{code});)" for name, number, code in (("lt", "0*60", "3c"), ("gt", "0*62", "3e"))
+)
+_RIGHT = _RIGHT.replace("[<\\[{＜‹«〈⟨]", "[>\\]}＞›»〉⟩]")
+_SLASH = r"[/\\∕／]"
+_CORE = r"1?[\s_-]{0,2}CUI"
 _MARK = re.compile(
-    r"""
-      (?=[</1])(?:                                   # quickly past all other characters
-      <\s*(?P<whole>/?)\s*1?\s*CUI\w{0,2}\s*/?\s*>   # whole, in any case and spacing
-    | <\s*(?P<cut>/?)\s*1?\s*CUI                     # without its end: <1CUI gout>, </1CUI at the end of the text
-    | (?<!\w)(?P<bare>/\s?|)1\s?CUI\b\s*>?           # without its beginning
-    | 1\s?CUI\s*>
-    | <\s*/?\s*(?:1\s*(?:CU?)?)?\s*$                # torn off by the length limit
-    | <\s*/\s*>
+    rf"""
+      (?=[`<\[{{(＜‹«〈⟨&/\\∕／1|])(?:                                                  # quickly past all other characters
+      `{{0,3}}{_LEFT}{{1,3}}[\s|]*(?P<whole>{_SLASH}?)[\s|]*{_CORE}\w{{0,2}}[\s|]*{_SLASH}?[\s|]*{_RIGHT}{{1,3}}`{{0,3}}   # whole, in any case, spacing and brackets
+    | \(\s*(?P<round>{_SLASH}?)\s*1\s?CUI\s*\)
+    | {_LEFT}\s*(?P<cut>{_SLASH}?)\s*(?:(?<![\[{{])|(?=1)){_CORE}                       # without its end: <1CUI gout>, </1CUI at the end of the text
+    | (?<!\w)(?P<bare>{_SLASH}\s?|)1\s?CUI\b\s*{_RIGHT}?                              # without its beginning
+    | (?P<tail>{_SLASH}?\s?)1\s?CUI\s*{_RIGHT}
+    | (?:<|&lt;)\s*{_SLASH}?\s*(?:1\s*(?:CU?)?)?\s*$                                  # torn off by the length limit
+    | (?:<|&lt;)\s*/\s*(?:>|&gt;)
     )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_LEAD = 24
+"""Characters that stand before CUI in a tag at most."""
 _SPACES = re.compile(r"(?: [^\S\n]|[^\S\n ])[^\S\n]*")  # any but a single blank, which is to stay
-_BRACKET = re.compile(r"([^<>\n]{0,80})>")
+_BRACKET = re.compile(r"([^<>\[\]{}\n]{0,80}?)(?:>|\]|\}|&gt;)")
+_BREAKS = re.compile(r"\n{3,}")
 _EDGES = " \n.,;:!?\"'<>/*-"
 _NO_SPACE_BEFORE = tuple(".,;:!?)]}%'’")
 _NO_SPACE_AFTER = tuple("([{")
@@ -61,13 +71,15 @@ def has_mark(text: str) -> bool:
 
 
 def _marks(text: str) -> Iterator[re.Match[str]]:
-    """All tags and parts of tags. Each holds `<` or `CUI`, so that a search may begin a little before the next of these."""
+    """All tags and parts of tags. Each holds `<`, `&lt;` or `CUI`, so that a search may begin a little before the next of these."""
     folded, position = text.lower(), 0
     if len(folded) != len(text):
         yield from _MARK.finditer(text)
         return
-    while (start := min((at for at in (text.find("<", position), folded.find("cui", position)) if at >= 0), default=None)) is not None:
-        mark = _MARK.search(text, max(position, start - 4))  # four characters at most stand before CUI: "/ 1 CUI"
+    while (
+        start := min((at for at in (text.find("<", position), folded.find("&lt;", position), folded.find("cui", position)) if at >= 0), default=None)
+    ) is not None:
+        mark = _MARK.search(text, max(position, start - _LEAD))
         if mark is None:
             return
         yield mark
@@ -90,23 +102,29 @@ def _strip_once(raw: str) -> tuple[str, list[Tagged]]:
     begun: int | None = None
     stretches: list[tuple[int, int, bool]] = []
     position = 0
-    for mark in _marks(raw):
+    glued = False
+    marks = [*_marks(raw)]
+    for number, mark in enumerate(marks):
         if mark.start() < position:  # inside a stretch that its own bracket ended
             continue
-        out = _join(out, raw[position : mark.start()])
+        out = _join(out, raw[position : mark.start()], glued)
+        slash = next((kind.strip() for kind in mark.group("whole", "round", "cut", "bare", "tail") if kind is not None), "/")
+        paired = begun is not None or (not slash and number + 1 < len(marks))
+        glued = _inside_word(raw, mark) and (not paired or (mark["whole"] is None and mark["round"] is None))
         if out.endswith(tuple(f"{bracket} " for bracket in _NO_SPACE_AFTER)):
             out = out[:-1]
         position = mark.end()
+        if glued:  # no place where a mention begins or ends
+            continue
         if begun is not None:
             stretches.append((begun, len(out.rstrip()), True))
-        slash = next((kind for kind in mark.group("whole", "cut", "bare") if kind is not None), "/")
         begun = None if slash else len(out)
         inner = _BRACKET.match(raw, position) if mark["cut"] == "" else None
         if begun is not None and inner and not has_mark(inner[1]):  # "<1CUI gout>": the late bracket ends the stretch
             out, position = _join(out, inner[1]), inner.end()
             stretches.append((begun, len(out.rstrip()), True))
             begun = None
-    out = _join(out, raw[position:]).rstrip()
+    out = _join(out, raw[position:], glued).rstrip()
     if begun is not None:
         stretches.append((begun, len(out), False))
     found = (_core(out, *stretch) for stretch in stretches)
@@ -125,34 +143,36 @@ def _core(text: str, start: int, end: int, closed: bool) -> Tagged:
     return Tagged(start, start + len(core), closed)
 
 
-def _join(left: str, piece: str) -> str:
-    """Append a piece where a tag stood: one blank between words, none before punctuation that the tag kept apart."""
+def _inside_word(raw: str, mark: re.Match[str]) -> bool:
+    """Whether a tag stands between letters, directly on both sides: `hyper1CUI>tension`."""
+    return raw[mark.start() - 1 : mark.start()].isalpha() and raw[mark.end() : mark.end() + 1].isalpha()
+
+
+def _join(left: str, piece: str, glued: bool = False) -> str:
+    """Append a piece where a tag stood: one blank between words unless `glued`, none before punctuation that the tag kept apart."""
     broken = "\n" in piece
     tidy = (piece.replace("\n", "") if broken else piece).isprintable()  # no blanks but single spaces and line breaks; far cheaper than the patterns
     if broken and not (tidy and " \n" not in piece and "\n " not in piece and "\n\n\n" not in piece):
         piece = _tidy_breaks(piece)
-    if "  " in piece or not tidy:
+    if not tidy:
         piece = _SPACES.sub(" ", piece)
+    while "  " in piece:
+        piece = piece.replace("  ", " ")
     if not left or left.endswith("\n"):
         piece = piece.lstrip()
     elif left.endswith((" ", *_NO_SPACE_AFTER)):
         piece = piece.lstrip(" ")
     if piece.startswith(("\n", *_NO_SPACE_BEFORE)):
         return left.rstrip(" ") + piece
-    if left and piece and left[-1].isalnum() and piece[0].isalnum():
+    if left and piece and left[-1].isalnum() and piece[0].isalnum() and not glued:
         return f"{left} {piece}"
+    if piece.startswith(" ") and len(left) > 1 and left[-1] in "-‐‑" and left[-2].isalnum():  # the blank is the tag's: non-<1CUI> Hodgkin
+        return left + piece[1:]
     return left + piece
 
 
 def _tidy_breaks(piece: str) -> str:
     """Line breaks without blanks beside them, two at most; far cheaper than a pattern."""
-    first, *lines = piece.split("\n")
-    out, empty = [first.rstrip()], False
-    for i, line in enumerate(lines, start=1):
-        kept = line.strip() if i < len(lines) else line.lstrip()
-        if not kept and i < len(lines):
-            empty = True
-            continue
-        out += ["\n\n" if empty else "\n", kept]
-        empty = False
-    return "".join(out)
+    first, *lines, last = piece.split("\n")
+    out = "\n".join([first.rstrip(), *map(str.strip, lines), last.lstrip()])
+    return _BREAKS.sub("\n\n", out) if "\n\n\n" in out else out

@@ -28,6 +28,7 @@ from mentionforge.config import Alignment, SelfAlignedLinker, read_spec
 from mentionforge.encoders import Encoder, fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.progress import say
+from mentionforge.text import plain
 
 DEV_NAMES = 4_000
 """Names of other concepts that stand beside those of the dev concepts in a measurement."""
@@ -222,7 +223,7 @@ def _forward(encoder: Encoder, texts: Sequence[str]) -> Any:
     """Vectors of length 1 with gradients, [texts, dimensions]; pooled as the linker does."""
     import torch
 
-    inputs = encoder.tokenizer(list(texts), padding=True, truncation=True, max_length=encoder.max_tokens, return_tensors="pt").to(encoder.device)
+    inputs = encoder.tokenizer(list(map(plain, texts)), padding=True, truncation=True, max_length=encoder.max_tokens, return_tensors="pt").to(encoder.device)
     hidden = encoder.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state.float()
     if encoder.pooling == "cls":
         return torch.nn.functional.normalize(hidden[:, 0], dim=1)

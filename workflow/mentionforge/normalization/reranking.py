@@ -27,6 +27,7 @@ from mentionforge.models import folder
 from mentionforge.normalization.fusion import lists_of, right_pairs, tune
 from mentionforge.normalization.search import distinct
 from mentionforge.progress import say, track
+from mentionforge.text import plain
 
 
 def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, found: Path, out: Path) -> None:
@@ -83,8 +84,8 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, found
             order = rng.permutation(len(groups))
             for start in range(0, len(order), per_step):
                 chosen = [groups[i] for i in order[start : start + per_step]]
-                firsts = [contexts[mention] for mention, candidates in chosen for _ in candidates]
-                seconds = [texts[cui] for _, candidates in chosen for cui in candidates]
+                firsts = [plain(contexts[mention]) for mention, candidates in chosen for _ in candidates]
+                seconds = [plain(texts[cui]) for _, candidates in chosen for cui in candidates]
                 inputs = tokenizer(firsts, seconds, padding=True, truncation=True, max_length=linker.max_tokens, return_tensors="pt").to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
                     scores = network(**inputs).logits[:, 0].float()
@@ -222,7 +223,7 @@ def _score(model: Path, linker: RerankLinker, pairs: Sequence[tuple[str, str]]) 
     with torch.inference_mode(), track("reading mentions and candidates", len(pairs)) as tick:
         for start in range(0, len(order), size):
             some = order[start : start + size]
-            firsts, seconds = [pairs[i][0] for i in some], [pairs[i][1] for i in some]
+            firsts, seconds = [plain(pairs[i][0]) for i in some], [plain(pairs[i][1]) for i in some]
             inputs = tokenizer(firsts, seconds, padding=True, truncation=True, max_length=linker.max_tokens, return_tensors="pt").to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
                 logits = network(**inputs).logits[:, 0]

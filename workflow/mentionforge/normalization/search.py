@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentionforge.text import normalize_surface
+from mentionforge.text import normalize_surface, plain
 
 TOP = 100
 """Ranks written per mention: acc@100 is the deepest metric."""
@@ -150,13 +150,13 @@ class Ngrams:
 
     @staticmethod
     def counts(texts: Sequence[str], shortest: int, longest: int) -> Any:
-        """Hashed n-grams of each text and how often they occur, sparse [texts, FEATURES]; words are padded by a blank."""
+        """Hashed n-grams of each text's `text.view` and how often they occur, sparse [texts, FEATURES]; words are padded by a blank."""
         from sklearn.feature_extraction.text import HashingVectorizer
 
         hashing = HashingVectorizer(
             analyzer="char_wb", ngram_range=(shortest, longest), n_features=FEATURES, alternate_sign=False, norm=None, dtype=np.float32, lowercase=True
         )
-        return hashing.transform(texts)
+        return hashing.transform([plain(text) for text in texts])
 
     @classmethod
     def weights(cls, texts: Sequence[str], shortest: int, longest: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A recognizer without training: the names of a dictionary, the longest first, from left to right.
 
-Names and texts are compared word by word, in Unicode's compatibility form (NFKC) and case-folded; hyphens, slashes and apostrophes do not
+Names and texts are compared word by word, by their `text.view` and case-folded; hyphens, slashes and apostrophes do not
 count, other punctuation does. A match begins and ends at word boundaries and stays within a sentence. Names that look like an
 abbreviation (one word of at most six characters with two capitals or more, and no fewer capitals than small letters) match only as written, because "ALL" and "all"
 are not the same. In each sentence the longest name at the leftmost word wins, and the search goes on behind it.
@@ -8,7 +8,6 @@ are not the same. In each sentence the longest name at the leftmost word wins, a
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ class Dictionary:
             if len(name.strip()) < min_length or not words or words in stopped or not any(c.isalnum() for c in name):
                 continue
             if _abbreviation(name.strip()):
-                self._cased.add(unicodedata.normalize("NFKC", name.strip()))
+                self._cased.add(units.plain(name.strip()))
                 continue
             self._names.add(words)
             self._longest[words[0]] = max(len(words), self._longest.get(words[0], 0))
@@ -55,7 +54,7 @@ class Dictionary:
         """Word spans of the names found in a document, in order, no two overlapping."""
         found: list[Span] = []
         for first, last in doc.sentences:
-            texts = [unicodedata.normalize("NFKC", doc.text[a:b]) for a, b in doc.words[first:last]]
+            texts = doc.tokens((first, last))
             counted = [i for i, word in enumerate(texts) if word not in SKIPPED]
             words = [texts[i].casefold() for i in counted]
             at = 0
@@ -74,7 +73,8 @@ class Dictionary:
 
 def folded(name: str) -> tuple[str, ...]:
     """The words of a name that count, as they are compared."""
-    words = (unicodedata.normalize("NFKC", name[a:b]) for a, b in units.words(name))
+    shown = units.plain(name)
+    words = (shown[a:b] for a, b in units.words(shown))
     return tuple(word.casefold() for word in words if word not in SKIPPED)
 
 

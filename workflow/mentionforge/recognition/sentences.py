@@ -31,8 +31,8 @@ class Document:
     sentences: list[Span]
 
     def tokens(self, sentence: Span) -> list[str]:
-        """The words of a sentence, as strings."""
-        return [self.text[start:end] for start, end in self.words[slice(*sentence)]]
+        """The words of a sentence, as strings by `text.view`: as matched, and as models read them."""
+        return [units.plain(self.text[start:end]) for start, end in self.words[slice(*sentence)]]
 
 
 @dataclass(frozen=True)
