@@ -87,7 +87,11 @@ def test_estimates_are_a_jobs_own_time_or_the_mean_of_its_rule(tmp_path: Path) -
     assert found["sample"].seconds == pytest.approx(15 + (15 + 45) / 2) and found["sample"].gpu
     assert found["notes"].seconds is None and not found["notes"].gpu and found["spec"].seconds == 0 and "all" not in found
     text = status.show(jobs, tmp_path)
-    assert "1 jobs done, 4 to do" in text and "about 45 s one after another, 45 s of them" in text and "never run here, and nothing tells their size: notes" in text
+    assert (
+        "1 jobs done, 4 to do" in text
+        and "about 45 s one after another, 45 s of them" in text
+        and "never run here, and nothing tells their size: notes" in text
+    )
     assert "measured on an unknown device: sample" in text
 
 

@@ -481,7 +481,9 @@ class Locate(Entry):
     """How mentions are found in a note: the model's tags, then exact and synonym, then fuzzy matching."""
 
     fuzzy_min_length: int = Field(6, ge=4, description="Shorter names match only exactly.")
-    fuzzy_score: float = Field(88, ge=50, le=100, description="Least similarity of a fuzzy match, per cent of the name's length; from half a slip up, one slip is allowed.")
+    fuzzy_score: float = Field(
+        88, ge=50, le=100, description="Least similarity of a fuzzy match, per cent of the name's length; from half a slip up, one slip is allowed."
+    )
     max_tag_tokens: int = Field(12, ge=1, description="A tagged stretch longer than this is no mention.")
     tag_similarity: float | None = Field(
         None,
