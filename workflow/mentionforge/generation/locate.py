@@ -299,9 +299,12 @@ class Matcher:
     def _stretches(self, view: _View, search: _Search) -> Iterator[Mention]:
         """Stretches of forms of the words of a search."""
         words, length, between, same = search
+        forms = self._forms(view, words[0])
+        if not forms:
+            return
         budget = length * (1 - self.settings.fuzzy_score / 100)
         budget = budget if budget >= 1 else float(round(budget))  # a single slip is not a part of one
-        for form, slips in self._forms(view, words[0]):
+        for form, slips in forms:
             if slips > budget:
                 continue
             for start, end in view.places(form):
@@ -336,7 +339,7 @@ class Matcher:
                 budget -= slips
                 if budget < 0:
                     return None
-            if i == len(words) - 1 and form.endswith(("'s", "’s")) and wanted[-2:] != form[-2:]:  # not part of the mention
+            if form[-1] == "s" and i == len(words) - 1 and form.endswith(("'s", "’s")) and wanted[-2:] != form[-2:]:  # not part of the mention
                 form, end = form[:-2], end - 2
             if form != wanted:
                 total += OSA.distance(wanted, form)
@@ -757,14 +760,13 @@ def _stem(word: str) -> str:
         return fold(word)
     if word.endswith(("'s", "’s")):
         word = word[:-2]
-    for ending, other in _PLURALS if word.endswith("s") else ():
-        if word.endswith(ending):
-            word = word[: len(word) - len(ending)] + other
-            break
+    if word.endswith(_PLURAL_ENDINGS):
+        ending, other = next(pair for pair in _PLURALS if word.endswith(pair[0]))
+        word = word[: len(word) - len(ending)] + other
     else:
-        if word.endswith("s") and word[-2:-1] not in ("s", "u", "i"):
+        if word[-1] == "s" and word[-2] not in "sui":
             word = word[:-1]
-        for ending, other in _SINGULARS.get(word[-1:], ()):
+        for ending, other in _SINGULARS.get(word[-1], ()):
             if word.endswith(ending):
                 word = word[: len(word) - len(ending)] + other
                 break
@@ -776,6 +778,8 @@ _PLURALS = [
     *(("shes", "sh"), ("ches", "ch"), ("sses", "ss"), ("uses", "us"), ("ses", "s"), ("sis", "s")),
 ]
 """Endings with s, and what becomes of them; what becomes of the singular is the same."""
+
+_PLURAL_ENDINGS = tuple(ending for ending, _ in _PLURALS)
 
 _SINGULARS: dict[str, list[tuple[str, str]]] = {
     "e": [("nge", "nx"), ("ice", "ix"), ("ie", "y"), ("tre", "ter"), ("bre", "ber"), ("che", "ch"), ("se", "s"), ("ae", "a")],
