@@ -252,6 +252,7 @@ def refused(lab: Lab) -> str:
 def by_the_workflow(lab: Lab) -> str:
     """Rule finetune, then rule sample_vllm with its environment's python on the PATH, in two shards."""
     folder = copy_checkout(lab.folder / "checkout")
+    (folder / "resources" / "models").unlink(missing_ok=True)  # the tiny model is none of the checkout's own
     overlay = {
         "models": {"tiny": {"path": str(lab.folder / "tiny")}},
         "generators": {

@@ -1,5 +1,6 @@
 """Where weights and inputs come from, on the DAG: files of a model that change at the same path, and runs in another folder than the checkout."""
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -90,3 +91,21 @@ def test_another_folder_than_the_checkout(tmp_path: Path) -> None:
     own.joinpath("config.yaml").write_text((ROOT / "config.yaml").read_text() + "\nresults: elsewhere\n")
     job = next(job for job in planned(tmp_path / "checkout", "elsewhere/kb/demo/concepts.parquet", "--directory", str(own)) if job.verb == "kb extract")
     assert str(tmp_path / "checkout") not in job.command and "--out elsewhere/kb/demo" in job.command
+
+
+def test_weights_of_another_source_in_a_shared_folder_are_refused(tmp_path: Path) -> None:
+    """Snakemake has no record of a stamp that another checkout made, and would take it for this configuration's."""
+    folder = copy_checkout(tmp_path / "checkout")
+    shared = folder / "resources" / "models"
+    shared.unlink(missing_ok=True)
+    (shared / "minilm").mkdir(parents=True)
+    stamp = shared / "minilm" / "fetched.json"
+    (folder / "other.yaml").write_text(yaml.safe_dump({"models": {"minilm": {"path": "encoder"}}}))
+    stamp.write_text(json.dumps({"folder": "/elsewhere", "revision": "r", "sha256": "", "reference": {"hub": "org/encoder"}}))
+    done = snakemake(folder, "-n", ENTRIES, "--configfile", "other.yaml", check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert done.returncode and len(lines) == 1 and "Traceback" not in done.stdout
+    assert lines[0].startswith("error: other weights in resources/models/minilm/fetched.json: it is of org/encoder") and "delete it" in lines[0]
+    # The entry's own source, whatever else is said of it: taken as it is.
+    stamp.write_text(json.dumps({"folder": "/elsewhere", "revision": "local:1", "sha256": "", "reference": {"path": "encoder", "licence": "mine"}}))
+    assert snakemake(folder, "-n", ENTRIES, "--configfile", "other.yaml", check=False).returncode == 0

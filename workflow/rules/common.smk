@@ -29,8 +29,9 @@ from mentionforge.config import (
     spec_text,
     swept_settings,
 )
-from mentionforge.models import watched
+from mentionforge.models import refuse_other, watched
 from mentionforge.provenance import digest
+from mentionforge.status import recorded_outputs
 from snakemake.settings.types import DeploymentMethod
 
 with ending():
@@ -74,6 +75,11 @@ USED_MODELS = sorted(
     | {CONFIG.linkers[name].model for name in USED_LINKERS if getattr(CONFIG.linkers[name], "model", None)}
     | {CONFIG.generators[g].model for g in USED_GENERATORS if g in LLMS and CONFIG.generators[g].model}
 )
+
+if workflow.is_main_process:
+    with ending():
+        for name in USED_MODELS:
+            refuse_other(name, CONFIG.models[name], Path(RESOURCES) / "models" / name, lambda: recorded_outputs(Path(".snakemake/metadata")))
 
 CORPUS_TABLES = [f"{R}/corpora/{{corpus}}/{table}.parquet" for table in ("documents", "mentions")]
 SYNTHETIC_TABLES = [f"{R}/generation/{{generator}}/{table}.parquet" for table in ("located", "mentions")]
