@@ -88,7 +88,7 @@ def test_another_folder_than_the_checkout(tmp_path: Path) -> None:
     # A config.yaml and input files of that folder come first.
     own = tmp_path / "own"
     shutil.copytree(ROOT / "resources/demo/umls", own / "resources/demo/umls")
-    own.joinpath("config.yaml").write_text((ROOT / "config.yaml").read_text() + "\nresults: elsewhere\n")
+    own.joinpath("config.yaml").write_text((ROOT / "config.yaml").read_text().replace("results: results\n", "results: elsewhere\n"))
     job = next(job for job in planned(tmp_path / "checkout", "elsewhere/kb/demo/concepts.parquet", "--directory", str(own)) if job.verb == "kb extract")
     assert str(tmp_path / "checkout") not in job.command and "--out elsewhere/kb/demo" in job.command
 
