@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -263,8 +264,8 @@ def test_a_stamp_whose_cache_was_cleared_names_the_command_that_restores_it(hub:
     shutil.rmtree(done.data["folder"])
     with pytest.raises(UserError, match=r"missing model in .*fetched\.json: its folder .* is gone; run: mentionforge resources fetch-model m ") as caught:
         models.folder(done.stamp)
-    command = str(caught.value).partition("run: ")[2].replace("mentionforge", f"{sys.executable} -m mentionforge.cli", 1)
-    subprocess.run(command, shell=True, check=True, env={**os.environ, **hub.environment(tmp_path / "cache")}, capture_output=True)
+    command = [sys.executable, "-m", "mentionforge.cli", *shlex.split(str(caught.value).partition("run: ")[2])[1:]]
+    subprocess.run(command, check=True, env={**os.environ, **hub.environment(tmp_path / "cache")}, capture_output=True)
     assert done.stamp.read_bytes() == before and models.folder(done.stamp).is_dir()
 
 

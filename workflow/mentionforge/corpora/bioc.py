@@ -43,6 +43,7 @@ from mentionforge.corpora.published import (
     split_ids,
 )
 from mentionforge.errors import UserError
+from mentionforge.json_objects import TwiceError, unique
 from mentionforge.text import Span
 
 ID_KEYS = ("identifier", "concept_id", "concept id")
@@ -367,22 +368,11 @@ def _read_json(path: Path, tally: Tally) -> Iterator[_Published]:
                 yield _of_json(value, f"{path}:{row}", tally)
     except (ValueError, RecursionError) as error:
         at = error.pos if isinstance(error, json.JSONDecodeError) else walker.at
-        why = str(error) if isinstance(error, _TwiceError) else "it breaks off" if at >= len(text.rstrip()) else type(error).__name__
+        why = str(error) if isinstance(error, TwiceError) else "it breaks off" if at >= len(text.rstrip()) else type(error).__name__
         where = f"{path}:{text.count(chr(10), 0, at) + 1}"
         raise UserError("no well-formed JSON", where, why, "fetch the file again or correct it") from error
     if not n:
         raise UserError("no BioC collection", f"{path}:1", "it holds no document", _FIX)
-
-
-class _TwiceError(ValueError):
-    """A key that an object has twice: one of them would be lost."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _TwiceError("an object has a key twice")
-    return found
 
 
 class _Walker:
@@ -392,7 +382,7 @@ class _Walker:
 
     def __init__(self, text: str, at: int = 0) -> None:
         self.text, self.at = text, at
-        self._decoder = json.JSONDecoder(object_pairs_hook=_object)
+        self._decoder = json.JSONDecoder(object_pairs_hook=unique)
 
     def at_end(self) -> bool:
         """Whether nothing but blanks is left."""
@@ -434,7 +424,7 @@ class _Walker:
             key = self._value()
             self._want(":")
             if key in found:
-                raise _TwiceError("an object has a key twice")
+                raise TwiceError("an object has a key twice")
             if key in _WRAPPERS:
                 found[key] = None
                 yield from self.documents(where, tally)

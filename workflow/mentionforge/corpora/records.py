@@ -30,6 +30,7 @@ from mentionforge.corpora.published import (
     parse_id,
 )
 from mentionforge.errors import UserError
+from mentionforge.json_objects import TwiceError, unique
 from mentionforge.text import Span
 
 DOCUMENT_KEYS = ("doc_id", "text", "mentions")
@@ -57,9 +58,9 @@ def stream_jsonl(path: Path, id_prefix: str, entity_types: Collection[str], tall
     for row, line in lines(path, tally.handled):
         where = f"{path}:{row}"
         try:
-            record = json.loads(line, object_pairs_hook=_object)
+            record = json.loads(line, object_pairs_hook=unique)
         except (ValueError, RecursionError) as error:
-            raise UserError("no JSON object", where, type(error).__name__ if not isinstance(error, _TwiceError) else str(error), _FIX) from error
+            raise UserError("no JSON object", where, type(error).__name__ if not isinstance(error, TwiceError) else str(error), _FIX) from error
         yield _document(record, where, id_prefix, entity_types, tally)
 
 
@@ -81,17 +82,6 @@ def stream_parquet(path: Path, id_prefix: str, entity_types: Collection[str], ta
                     yield _document(record, f"{path}:{row}", id_prefix, entity_types, tally)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise UserError("damaged file", f"{path}:{row + 1}", f"not readable as Parquet ({type(error).__name__})", "write it again") from error
-
-
-class _TwiceError(ValueError):
-    """A key that an object has twice: one of them would be lost."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _TwiceError("an object has a key twice")
-    return found
 
 
 def _want_file(path: Path, reader: str) -> None:

@@ -18,6 +18,7 @@ from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts
 from mentionforge.generation.prompts import seed_of
+from mentionforge.json_objects import unique
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
@@ -100,23 +101,12 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError("missing column", f"{path}:1", "the file is empty", f"its first line must name cui and one of {', '.join(TEXTS)}")
 
 
-class _TwiceError(ValueError):
-    """A key that an object has twice: one of them would be lost."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _TwiceError("an object has a key twice")
-    return found
-
-
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in _lines(path):
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_object)
+            row = json.loads(line, object_pairs_hook=unique)
         except (ValueError, RecursionError) as error:
             why = "too deep" if isinstance(error, RecursionError) else str(error)
             raise UserError("unreadable line", f"{path}:{number}", why, "give one JSON object per line") from error
