@@ -28,8 +28,11 @@ demo: $(INSTALLED)
 models: $(INSTALLED)
 	snakemake resources/models/minilm/fetched.json resources/models/smollm2/fetched.json
 
+# Two tests at a time; WORKERS=0 runs one after the other
+WORKERS ?= 2
+
 test: models
-	pytest
+	pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # config/paper.yaml to its report, with tiny models that lie on a hub of the test as the published ones do; `make test` runs the short one, too
 test-paper: $(INSTALLED)

@@ -1,4 +1,4 @@
-"""Fixtures: fetched weights, and the real corpora where they are at hand."""
+"""Fixtures: fetched weights, and the real corpora where they are at hand; and which tests run side by side."""
 
 import os
 import shutil
@@ -7,6 +7,36 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT, copy_checkout, snakemake
+
+
+LONGEST = (
+    "experiment",
+    "tests/e2e/test_paper.py",
+    "tests/unit/test_generation_sample.py",
+    "tests/unit/test_generation_backends.py",
+    "tests/unit/test_generation_finetune.py",
+    "tests/unit/test_normalization_training.py",
+)
+"""Groups of tests that take minutes, longest first: they begin first, so that the processes of `pytest -n` end at about the same time."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With `pytest -n`, each process computes on one core: of two threads each, four would wait for two cores."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `pytest -n --dist loadgroup`: tests of a file share its fixtures, and those of the finished experiment that experiment."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    order = {group: place for place, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(_group(item), len(order)))
+
+
+def _group(item: pytest.Item) -> str:
+    uses = {"finished", "rich"} & set(getattr(item, "fixturenames", ()))
+    return "experiment" if uses else item.nodeid.partition("::")[0]
 
 
 @pytest.fixture(scope="session")
