@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
+.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
 
 venv: $(INSTALLED)
 
@@ -61,6 +61,9 @@ generated: $(INSTALLED)
 	mentionforge config envs --out envs/mentionforge.yaml
 	mentionforge config envs --vllm --out envs/vllm.yaml
 	snakemake --rulegraph mermaid-js 2>/dev/null | mentionforge report rulegraph --readme README.md
+
+bench-scheduler: $(INSTALLED)
+	python tests/benchmarks/scheduler.py
 
 bench-kb: $(INSTALLED)
 	python tests/benchmarks/bench_kb.py

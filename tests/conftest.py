@@ -8,7 +8,6 @@ import pytest
 
 from checkout import ROOT, copy_checkout, snakemake
 
-
 LONGEST = (
     "experiment",
     "tests/e2e/test_paper.py",

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import yaml
+
 from mentionforge.config import load_config, merge, normalization_cells
 
 WATCHED = """
@@ -17,8 +20,6 @@ main()
 
 
 def test_a_cell_is_four_files_and_nothing_is_left_behind(finished: Path) -> None:
-    import yaml
-
     config = load_config(merge(yaml.safe_load((finished / "config.yaml").read_text()), yaml.safe_load((finished / "tests/mini.yaml").read_text())))
     cells = {f"{c.corpus}/{c.generator}/{c.strategy}/{c.linker}/{c.index}" for c in normalization_cells(config)}
     results = finished / "results"
@@ -28,6 +29,15 @@ def test_a_cell_is_four_files_and_nothing_is_left_behind(finished: Path) -> None
         expected = [f"{cell}/{file}" for cell in cells for file in files] or [f"{cell}.{'log' if top == 'logs/' else 'tsv'}" for cell in cells]
         assert sorted(map(str, below)) == sorted(expected)
     assert not [p for p in results.rglob("*") if p.name.startswith(".") and p.name != ".snakemake_timestamp"], "no temporary file stays"
+
+
+@pytest.mark.parametrize("profile", ["default", "gpu", "slurm", "cluster-generic", "kubernetes"])
+def test_snakemake_looks_at_its_jobs_seldom(root: Path, profile: str) -> None:
+    """Each look starts a timer of this timespan, and each timer ends in a look: with 1 s, as many looks a second as there were jobs."""
+    settings = yaml.safe_load((root / "profiles" / profile / "config.yaml").read_text())
+    assert settings["scheduler"] == "greedy"
+    jobs, _, seconds = settings["max-jobs-per-timespan"].removesuffix("s").partition("/")
+    assert int(seconds) >= 10 and int(jobs) / int(seconds) == 100, "as many submissions a second as by default"
 
 
 def test_there_is_no_sqlite(finished: Path) -> None:
