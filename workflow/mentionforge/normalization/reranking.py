@@ -104,6 +104,7 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, found
     shutil.rmtree(weights, ignore_errors=True)
     os.replace(temporary, weights)
     inputs_read = {"spec": spec, "model": model, "concepts": kb / "concepts.parquet", "mentions": corpus / "mentions.parquet", "found": found}
+    inputs_read |= {"documents": corpus / "documents.parquet", "embedded": embedded}
     stamp = provenance.stamp("normalization rerank-train", inputs_read, mentions=len(groups), first_loss=losses[0], last_loss=float(np.mean(losses[-50:])))
     given = {"folder": weights.name, "reference": {"trained": stamp["inputs"]}, "training": stamp}
     target = out / f".fetched.{os.getpid()}.tmp"
