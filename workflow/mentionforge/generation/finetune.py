@@ -21,6 +21,10 @@ from mentionforge.errors import UserError
 from mentionforge.generation import funnel, weights
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
+from mentionforge.versions import number
+
+VERSION = 1
+"""Of the part generation.finetune: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens")
 """Columns of training.csv; `num_tokens` is the number of tokens seen so far, prompts included; `eval_loss` stands at some updates only."""
@@ -165,7 +169,7 @@ def held_out(pairs: Sequence[Mapping[str, Any]], share: float, seed: int) -> tup
 def _job(spec: Path, model: Path, pairs: Path, dtype: Any, device: str) -> str:
     """Digest of all that a checkpoint depends on; it holds the random states of one type of device."""
     used = versions(*LIBRARIES)
-    return digest(sha256_paths([spec]) + sha256_paths([model]) + sha256_paths([pairs]) + json.dumps([used, str(dtype), device]))
+    return digest(sha256_paths([spec]) + sha256_paths([model]) + sha256_paths([pairs]) + json.dumps([used, str(dtype), device, number("generation.finetune")]))
 
 
 def _agreed(decide: Callable[[], Path | None]) -> Path | None:

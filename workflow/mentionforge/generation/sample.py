@@ -28,6 +28,10 @@ from mentionforge.generation.backends import Backend, Request, Written
 from mentionforge.generation.prompts import seed_of
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
+from mentionforge.versions import number, raised
+
+VERSION = 2
+"""Of the part generation.sample: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 THROUGHPUT = (
     "shard",
@@ -135,7 +139,10 @@ def _sentence(measured: Mapping[str, Any]) -> str:
 def _writer(described: Mapping[str, Any], model: Path | None, adapter: Path | None) -> str:
     """Digest of all that a note depends on besides its prompt and seed; sizes, speeds and addresses are not among it."""
     chosen = _chosen(json.dumps(described["settings"], sort_keys=True), model)
-    parts = [{**described, "settings": backends.identity(described["settings"], chosen)}, *(sha256_paths([p]) if p else None for p in (model, adapter))]
+    backend = f"backend.{described['settings']['backend']['kind']}"
+    # The version of the sampling stands in the spec; that of the filters is none of a note's, so that notes outlive it.
+    code = {"backend_version": number(backend)} if raised(backend) else {}
+    parts = [{**described, "settings": backends.identity(described["settings"], chosen), **code}, *(sha256_paths([p]) if p else None for p in (model, adapter))]
     return digest(json.dumps(parts, sort_keys=True))
 
 

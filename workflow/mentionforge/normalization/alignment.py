@@ -30,6 +30,9 @@ from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.text import plain
 
+VERSION = 2
+"""Of the part normalization.align: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 LIBRARIES = ("pytorch-metric-learning", "torch", "transformers")
 """What trains; a checkpoint of other versions is not used."""
 
@@ -134,7 +137,12 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
     shutil.rmtree(weights, ignore_errors=True)
     shutil.copytree(best, weights)  # a copy: a job that is killed before the stamp is written finds the best weights again
     stamp = provenance.stamp("normalization align", inputs, history=state["history"], best_step=state["best_step"])
-    given = {"folder": weights.name, "reference": {"aligned": provenance.digest(json.dumps(stamp["inputs"]))}, "sha256": provenance.sha256_file(weights / "model.safetensors"), "training": stamp}
+    given = {
+        "folder": weights.name,
+        "reference": {"aligned": provenance.digest(json.dumps(stamp["inputs"]))},
+        "sha256": provenance.sha256_file(weights / "model.safetensors"),
+        "training": stamp,
+    }
     _write(out / "fetched.json", json.dumps(given, indent=1, sort_keys=True))
     for path in (best, checkpoint):
         shutil.rmtree(path, ignore_errors=True)

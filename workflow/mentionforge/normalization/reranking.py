@@ -29,6 +29,9 @@ from mentionforge.normalization.search import distinct
 from mentionforge.progress import say, track
 from mentionforge.text import plain
 
+VERSION = 2
+"""Of the part normalization.rerank: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 
 def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, found: Path, out: Path) -> None:
     """Train a cross-encoder on the training split; writes weights (safetensors, tokenizer) and their stamp, fetched.json.
