@@ -123,9 +123,10 @@ PARTS: dict[str, Part] = {
 OWN_SPECS = ("evaluation", "statistics", "report")
 """Stages whose parts always have a spec file, `results/specs/STAGE/PART.json`: no entry of the configuration has them."""
 
-APART = frozenset(
-    "cli.py config.py config_files.py cost.py devices.py envs.py errors.py needs.py planning.py progress.py provenance.py ran.py status.py tables.py versions.py".split()
-)
+APART = frozenset({
+    "cli.py", "config.py", "config_files.py", "cost.py", "devices.py", "envs.py", "errors.py", "needs.py", "planning.py", "progress.py", "provenance.py",
+    "ran.py", "status.py", "tables.py", "versions.py",
+})  # fmt: skip
 """Modules that are no part's code: settings, which stand in specs; declarations and checks of tables, which fail rather than change; and what says and plans."""
 
 
@@ -141,17 +142,17 @@ def number(part: str) -> int:
         UserError: The module states no version for it.
     """
     module, key = PARTS[part].code[0].partition(":")[0], part.rpartition(".")[2]
-    found = _stated(PACKAGE / module)
+    found = _stated((PACKAGE / module).read_bytes())
     if key not in found and "" not in found:
         raise UserError("no version", module, f"part {part} has none", "give it VERSION = 1, or VERSIONS with its name")
     return found.get(key, found.get("", 0))
 
 
-@functools.cache
-def _stated(path: Path) -> Mapping[str, int]:
+@functools.lru_cache(512)
+def _stated(source: bytes) -> Mapping[str, int]:
     """Versions that a module states: by name, and "" for that of the module itself."""
     found: dict[str, int] = {}
-    for node in ast.parse(path.read_bytes()).body:
+    for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             if node.targets[0].id == "VERSION":
                 found[""] = ast.literal_eval(node.value)
@@ -195,7 +196,7 @@ class _Module:
     Attributes:
         named: Digest of each top-level definition and constant.
         rest: Digest of each other statement, in order.
-        imports: Modules of the package that it imports, with the definitions that do so where that is inside of one.
+        imports: Modules of the package that it may import, as paths.
     """
 
     named: Mapping[str, str]
@@ -203,11 +204,11 @@ class _Module:
     imports: frozenset[str]
 
 
-@functools.cache
-def _read(path: Path, package: Path) -> _Module:
+@functools.lru_cache(512)
+def _parsed(source: bytes) -> _Module:
     named: dict[str, list[str]] = {}
     rest: list[str] = []
-    tree = ast.parse(path.read_bytes())
+    tree = ast.parse(source)
     for node in tree.body:
         names = _names(node)
         if names & {"VERSION", "VERSIONS"} or _says_nothing(node) or isinstance(node, ast.Import | ast.ImportFrom):
@@ -218,7 +219,7 @@ def _read(path: Path, package: Path) -> _Module:
         if not names:
             rest.append(text)
     digested = {name: _digest("\n".join(texts)) for name, texts in named.items()}
-    return _Module(digested, tuple(map(_digest, rest)), frozenset(_imports(tree, package)))
+    return _Module(digested, tuple(map(_digest, rest)), frozenset(_imports(tree)))
 
 
 def _names(node: ast.stmt) -> set[str]:
@@ -275,15 +276,13 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _imports(tree: ast.Module, package: Path) -> Iterator[str]:
-    """Modules of the package that a module imports, wherever, as paths."""
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Modules of the package that a module imports, wherever, as the paths that they may have."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == package.name:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mentionforge":
             folder = "/".join((node.module or "").split(".")[1:])
             for name in [folder, *("/".join(filter(None, (folder, alias.name))) for alias in node.names)]:
-                for path in (f"{name}.py", f"{name}/__init__.py") if name else ():
-                    if (package / path).is_file():
-                        yield path
+                yield from (f"{name}.py", f"{name}/__init__.py") if name else ()
 
 
 def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
@@ -307,12 +306,12 @@ def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
     waiting = sorted(whole)
     while waiting:
         module = waiting.pop()
-        read = _read(package / module, package)
+        read = _parsed((package / module).read_bytes())
         left = {name: digest for name, digest in read.named.items() if name not in claimed.get(module, ())}
         found[module] = _digest(json.dumps([sorted(left.items()), read.rest]))
-        waiting += sorted(read.imports - set(found) - set(waiting) - begun - APART)
+        waiting += sorted(path for path in read.imports - set(found) - set(waiting) - begun - APART if (package / path).is_file())
     for module, names in some.items():
-        read = _read(package / module, package)
+        read = _parsed((package / module).read_bytes())
         if missing := sorted(names - set(read.named)):
             raise UserError("unknown definition", module, f"part {part} names {missing[0]}, which is not there", "correct versions.py")
         if module not in found:
@@ -331,13 +330,10 @@ def _split(code: Iterable[str]) -> tuple[set[str], dict[str, set[str]]]:
 
 def changed(package: Path = PACKAGE) -> list[str]:
     """What is not confirmed, one line for each part: its code has changed, and neither was its version raised nor the change confirmed."""
-    try:
-        kept = json.loads((package / CONFIRMED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        kept = {}
+    kept = _confirmed(package)
     lines = []
     for part in PARTS:
-        version, code = (kept.get(part) or [0, {}])[:2]
+        version, code = kept.get(part, [number_in(part, package), {}])
         now = code_of(part, package)
         modules = [module for module in {**now, **code} if now.get(module) != code.get(module)]
         if modules and number_in(part, package) <= version:
@@ -348,9 +344,30 @@ def changed(package: Path = PACKAGE) -> list[str]:
     return lines
 
 
+def unrecorded(package: Path = PACKAGE) -> list[str]:
+    """Versions that were raised and not written down, one line for each: a later change of the code could hide behind them."""
+    kept = _confirmed(package)
+    numbers = {part: number_in(part, package) for part in PARTS}
+    return [
+        f"{part}: version {numbers[part]} is not that of {CONFIRMED}: `mentionforge dev confirm {part}`"
+        for part in PARTS
+        if part in kept and kept[part][0] != numbers[part]
+    ]
+
+
+def _confirmed(package: Path) -> dict[str, Any]:
+    """What was confirmed: version and digests by module, by part."""
+    path = package / CONFIRMED
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError("unreadable file", str(path), str(error), "after a merge: delete it, and run `mentionforge dev confirm --all`") from error
+    return kept
+
+
 def number_in(part: str, package: Path) -> int:
     """The version of a part in the sources of a package, read anew."""
-    found = _stated.__wrapped__(package / PARTS[part].code[0].partition(":")[0])
+    found = _stated((package / PARTS[part].code[0].partition(":")[0]).read_bytes())
     return found.get(part.rpartition(".")[2], found.get("", 0))
 
 
@@ -360,8 +377,8 @@ def confirm(parts: Iterable[str], package: Path = PACKAGE) -> None:
     Raises:
         UserError: There is no such part.
     """
-    path = package / CONFIRMED
-    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    parts, path = list(parts), package / CONFIRMED
+    kept = {} if set(parts) >= set(PARTS) else _confirmed(package)  # all at once mends a file that a merge has left with marks of conflicts
     for part in parts:
         if part not in PARTS:
             raise UserError("unknown part", part, "", f"known: {', '.join(PARTS)}")
@@ -386,7 +403,7 @@ def raise_version(part: str, package: Path = PACKAGE) -> int:
     for node in ast.parse(text).body:
         if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)):
             continue
-        values = [node.value] if node.targets[0].id == "VERSION" and key not in _stated.__wrapped__(path) else []
+        values = [node.value] if node.targets[0].id == "VERSION" and key not in _stated(path.read_bytes()) else []
         if node.targets[0].id == "VERSIONS" and isinstance(node.value, ast.Dict):
             values = [v for k, v in zip(node.value.keys, node.value.values, strict=True) if isinstance(k, ast.Constant) and k.value == key]
         for value in values:
