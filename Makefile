@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate
+.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm
 
 venv: $(INSTALLED)
 
@@ -55,6 +55,11 @@ lint: $(INSTALLED)
 	mypy
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
+	mentionforge dev versions
+
+# All code makes the results that it made before, as after a merge; of one part: mentionforge dev confirm PART
+confirm: $(INSTALLED)
+	mentionforge dev confirm --all
 
 generated: $(INSTALLED)
 	mentionforge config schema --out workflow/schemas/config.schema.json

@@ -180,7 +180,16 @@ def test_sizes_speeds_and_addresses_do_not_change_the_job(root, tmp_path):
         return sample._job(spec, None, None, [])
 
     assert job() == job(base_url="http://b/v1", concurrency=2, retries=1, requests_per_minute=5, timeout_s=3)
-    assert len({job(), job(model="other"), job(extra_body={"top_k": 5})}) == 3
+    assert len({job(), job(model="other"), job(extra_body={"top_k": 5}), job(max_tokens_key="max_completion_tokens")}) == 4
+    assert job() == job(max_tokens_key="max_tokens")
+    engine = {"kind": "vllm", "base_url": None, "model": None}
+
+    def local(**backend):
+        raw = {key: value for key, value in {**engine, **backend}.items() if value is not None}
+        spec = json.loads(generator(root, tmp_path, finetune=None, backend=raw).read_text())
+        return sample._job(spec, None, None, [])
+
+    assert local() == local(tensor_parallel=2, gpu_memory=0.5, chunk=3) != local(max_model_tokens=64), "that limit cuts notes short"
 
 
 # --------------------------------------------------------------------------------------------------------------------- vLLM

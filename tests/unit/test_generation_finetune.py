@@ -69,7 +69,9 @@ def test_checkpoints_of_another_job_are_not_used(case):
     assert not list(checkpoints.rglob("*.bin")), "the trainer's pickle is not kept"
     import torch
 
-    before, other = (finetune._job(case.folder / "finetune.json", case.model, case.folder / "pairs.parquet", kind) for kind in (torch.float32, torch.bfloat16))
+    inputs = (case.folder / "finetune.json", case.model, case.folder / "pairs.parquet")
+    before, other, gpu = (finetune._job(*inputs, kind, device) for kind, device in ((torch.float32, "cpu"), (torch.bfloat16, "cpu"), (torch.float32, "cuda")))
+    assert gpu not in (before, other), "the random states in a checkpoint are those of one type of device"
     assert (checkpoints / "job").read_text() in (before, other) and before != other
     job = (checkpoints / "job").read_text()
     assert finetune._resume_point(checkpoints, job) == checkpoints / "checkpoint-3"

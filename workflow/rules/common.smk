@@ -7,6 +7,7 @@ import shlex
 from types import SimpleNamespace
 from typing import get_args
 
+from mentionforge import versions
 from mentionforge.config import (
     NAME_PATTERN,
     NONE,
@@ -138,7 +139,7 @@ wildcard_constraints:
     model=one_of(CONFIG.models),
     download=one_of(CONFIG.downloads),
     task="recognition|normalization",
-    kind="kbs|corpora|generators|strategies|recognizers|linkers|indexes",
+    kind=one_of(["kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes", "parts", *versions.OWN_SPECS]),
     entry=rf"{NAME_PATTERN}(/[a-z]+)?",
     seed=r"\d+",
     shard=r"\d+",
@@ -148,6 +149,35 @@ wildcard_constraints:
 def spec_of(kind, entry="{name}"):
     """Path of the spec file of an entry; `entry` may hold wildcards."""
     return f"{R}/specs/{kind}/{entry}.json"
+
+
+def raised(*parts):
+    """Input function: spec files of parts of the code whose version is above their first and stands in no entry's spec; names may hold wildcards."""
+
+    def specs(wildcards):
+        return [spec_of("parts", name) for name in (part.format(**dict(wildcards.items())) for part in parts) if versions.raised(name)]
+
+    return specs
+
+
+def raised_of_chain(wildcards):
+    """As `raised`, for the filters of a generator's chain."""
+    return raised(*(f"filter.{name}" for name, _ in CONFIG.generators[wildcards.generator].filters.chain()))(wildcards)
+
+
+def raised_of_backend(wildcards):
+    """As `raised`, for what writes a generator's notes."""
+    return raised(f"backend.{CONFIG.generators[wildcards.generator].backend.kind}")(wildcards)
+
+
+def raised_of_control(wildcards):
+    """As `raised`, for how the notes of a control are made."""
+    return raised("generation.replay" if CONFIG.generators[wildcards.generator].kind == "replay" else "generation.control")(wildcards)
+
+
+def raised_of_replay(wildcards):
+    """As `raised`, for prompts that are read from the notes to replay."""
+    return raised("generation.replay")(wildcards) if CONFIG.generators[wildcards.generator].kind == "replay" else []
 
 
 def spec_content(wildcards):

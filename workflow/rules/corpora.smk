@@ -49,6 +49,7 @@ rule leakage:
         notes=f"{R}/generation/{{generator}}/located.parquet",
         pairs=finetune_pairs,
         finetuned_on=finetune_documents,
+        versions=raised("corpora.leakage"),
     output:
         f"{R}/leakage/{{corpus}}/{{generator}}.csv",
     log:
@@ -76,6 +77,7 @@ rule corpus_cards:
     input:
         corpora=[f"{R}/corpora/{corpus}/{file}" for corpus in USED_CORPORA for file in ("documents.parquet", "mentions.parquet", "stats.json")],
         names=[f"{R}/kb/{kb}/names.parquet" for kb in USED_KBS],
+        versions=raised("corpora.cards"),
     output:
         overlap=f"{R}/corpora/overlap.csv",
         cards=ALL_CARDS,

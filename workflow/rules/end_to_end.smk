@@ -18,6 +18,7 @@ rule predicted_mentions:
         predictions=f"{R}/recognition/{FOUND_IN}/predictions.parquet",
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
+        versions=raised("recognition.found"),
     output:
         documents=f"{R}/end_to_end/{FOUND_IN}/documents.parquet",
         mentions=f"{R}/end_to_end/{FOUND_IN}/mentions.parquet",
@@ -55,6 +56,7 @@ rule link_predicted:
         xrefs=searched_names("xrefs"),
         synthetic=chosen_mentions,
         chosen=chosen_of_cell,
+        versions=raised("normalization.embed", "normalization.link"),
     output:
         f"{R}/end_to_end/{FOUND_IN}/{{linker}}/{{index}}/linked.parquet",
     log:
@@ -84,6 +86,7 @@ rule link_predicted:
 rule evaluate_end_to_end:
     """Precision, recall and F1 of span and concept together, as SemEval scored them."""
     input:
+        spec=spec_of("evaluation", "end_to_end"),
         corpus=f"{R}/corpora/{{corpus}}/mentions.parquet",
         linked=linked_predictions,
     output:

@@ -13,6 +13,7 @@ OUTPUTS
 rule evaluate_recognition:
     """Strict, partial and token precision, recall and F1, strict ones per OOD bucket too, and every error with its offsets."""
     input:
+        spec=spec_of("evaluation", "recognition"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
         predictions=recognition_predictions,
@@ -43,6 +44,7 @@ rule evaluate_recognition:
 rule evaluate_normalization:
     """Accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per OOD bucket."""
     input:
+        spec=spec_of("evaluation", "normalization"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
         predictions=normalization_predictions,
@@ -71,6 +73,7 @@ rule evaluate_normalization:
 rule compare:
     """Differences between cells with intervals, p values and Holm's correction; the mentions that each strategy fixes and breaks."""
     input:
+        spec=spec_of("statistics", "compare"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
         kb=kb_tables("corpora", "concepts", "names"),

@@ -20,6 +20,7 @@ rule prompts:
         mentions=concepts_corpus,
         cuis=concepts_list,
         replay=replayed,
+        versions=raised_of_replay,
     output:
         f"{G}/prompts.parquet",
     log:
@@ -70,6 +71,7 @@ rule finetune:
         spec=spec_of("generators", "{generator}/finetune"),
         model=model_of("generators"),
         pairs=f"{G}/pairs.parquet",
+        versions=raised("generation.finetune"),
     output:
         adapter=directory(f"{G}/adapter"),
         training=f"{G}/training.csv",
@@ -98,6 +100,7 @@ rule sample:
         model=weights_of,
         prompts=f"{G}/prompts.parquet",
         adapter=adapter_of,
+        versions=raised_of_backend,
     output:
         notes=f"{G}/shards/{{shard}}-of-{{shards}}.parquet",
         speed=f"{G}/shards/{{shard}}-of-{{shards}}.speed.json",
@@ -163,6 +166,7 @@ rule control:
         kb=kb_tables("generators", "concepts", "names"),
         prompts=f"{G}/prompts.parquet",
         replay=replayed,
+        versions=raised_of_control,
     output:
         f"{G}/notes.parquet",
     log:
@@ -227,6 +231,7 @@ rule filter:
         corpora=leakage_corpora,
         pairs=pairs_of,
         encoder=encoder_of("filter"),
+        versions=raised_of_chain,
     output:
         located=f"{G}/located.parquet",
         mentions=f"{G}/mentions.parquet",

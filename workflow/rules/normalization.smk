@@ -20,6 +20,7 @@ rule embed_kb:
         spec=encoder_spec,
         model=encoder_weights,
         names=f"{R}/kb/{{kb}}/names.parquet",
+        versions=raised("normalization.embed"),
     output:
         entries=f"{R}/embeddings/{{encoder}}/kb.{{kb}}/entries.parquet",
         vectors=f"{R}/embeddings/{{encoder}}/kb.{{kb}}/vectors.npy",
@@ -48,6 +49,7 @@ rule embed_corpus:
         spec=encoder_spec,
         model=encoder_weights,
         corpus=CORPUS_TABLES,
+        versions=raised("normalization.embed"),
     output:
         entries=f"{R}/embeddings/{{encoder}}/corpus.{{corpus}}/entries.parquet",
         vectors=f"{R}/embeddings/{{encoder}}/corpus.{{corpus}}/vectors.npy",
@@ -76,6 +78,7 @@ rule embed_generator:
         spec=encoder_spec,
         model=encoder_weights,
         synthetic=SYNTHETIC_TABLES,
+        versions=raised("normalization.embed"),
     output:
         entries=f"{R}/embeddings/{{encoder}}/generator.{{generator}}/entries.parquet",
         vectors=f"{R}/embeddings/{{encoder}}/generator.{{generator}}/vectors.npy",
@@ -106,6 +109,7 @@ rule search_names:
         corpus=embedded_corpus,
         kb=embedded_kb,
         tables=kb_tables("corpora", "names", "xrefs"),
+        versions=raised("normalization.link"),
     output:
         f"{R}/retrieval/{{corpus}}/{{linker}}/{{index}}/found.parquet",
     log:
@@ -133,6 +137,7 @@ rule link_baseline:
         kb=ngram_weights,
         found=found_names,
         xrefs=preferred_codes,
+        versions=raised("normalization.link"),
     output:
         predictions=f"{R}/normalization/{{corpus}}/none/none/{{linker}}/{{index}}/predictions.parquet",
         calibration=f"{R}/normalization/{{corpus}}/none/none/{{linker}}/{{index}}/calibration.parquet",
@@ -166,6 +171,7 @@ rule link_augmented:
         xrefs=preferred_codes,
         synthetic=embedded_generator,
         chosen=f"{R}/augmentation/{{corpus}}/{{generator}}/{{strategy}}/notes.parquet",
+        versions=raised("normalization.link"),
     output:
         predictions=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/predictions.parquet",
         calibration=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/calibration.parquet",

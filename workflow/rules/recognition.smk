@@ -22,6 +22,7 @@ rule recognize_real:
         model=model_of("recognizers"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
+        versions=raised("schedule.{schedule}"),
     output:
         predictions=f"{R}/recognition/{{corpus}}/none/none/{REC}/predictions.parquet",
         model=directory(f"{R}/recognition/{{corpus}}/none/none/{REC}/model"),
@@ -57,6 +58,7 @@ rule recognize_augmented:
         chosen=f"{R}/augmentation/{{corpus}}/{{generator}}/{{strategy}}/notes.parquet",
         synthetic=SYNTHETIC_TABLES,
         teacher=teacher_of,
+        versions=raised("schedule.{schedule}"),
     output:
         predictions=f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/predictions.parquet",
         model=directory(f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/model"),

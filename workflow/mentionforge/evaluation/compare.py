@@ -31,6 +31,9 @@ from mentionforge.errors import UserError
 from mentionforge.evaluation.statistics import Contrast, Estimates, estimate, holm
 from mentionforge.progress import say, track
 
+VERSION = 1
+"""Of the part statistics.compare: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 SEED = re.compile(r"~seed=(\d+)(?=~|$)")
 """A generator that a sweep over seeds unfolded."""
 

@@ -26,6 +26,9 @@ from mentionforge.evaluation.recognition import ratios
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
+VERSION = 1
+"""Of the part evaluation.end_to_end: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 LEVELS = ("corpus", "generator", "strategy", "recognizer", "schedule")
 CELL = re.compile(
     "/".join(rf"(?P<{level}>{NAME_PATTERN})" for level in LEVELS) + rf"/seed(?P<seed>\d+)/(?P<linker>{NAME_PATTERN})/(?P<index>{NAME_PATTERN})/linked\.parquet"

@@ -31,6 +31,9 @@ from mentionforge.config import Corpus, NormalizationCell, read_spec
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 
+VERSION = 1
+"""Of the part evaluation.normalization: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 DEPTHS = (1, 5, 10, 50, 100)
 """The k of acc@k (paper, section on DEN)."""
 

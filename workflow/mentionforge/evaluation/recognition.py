@@ -38,6 +38,9 @@ from mentionforge.progress import say
 from mentionforge.provenance import stamp
 from mentionforge.text import Span
 
+VERSION = 1
+"""Of the part evaluation.recognition: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 CELL = re.compile(
     "/".join(rf"(?P<{level}>{NAME_PATTERN})" for level in ("corpus", "generator", "strategy", "system", "variant")) + r"/seed(?P<seed>\d+)/predictions\.parquet"
 )

@@ -17,6 +17,9 @@ from mentionforge.generation.prompts import seed_of
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
+VERSION = 1
+"""Of the part generation.control: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 SENTENCES = (
     "The patient has a history of {name}.",
     "Past medical history is notable for {name}.",

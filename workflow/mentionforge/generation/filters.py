@@ -27,6 +27,24 @@ from mentionforge.progress import say
 from mentionforge.provenance import sha256_paths, stamp, versions
 from mentionforge.text import normalize_surface
 
+VERSION = 2
+"""Of the part generation.filter: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+VERSIONS = {
+    "parse": 1,
+    "length": 1,
+    "refusal": 1,
+    "language": 1,
+    "repetition": 1,
+    "prompt_echo": 1,
+    "near_duplicate": 1,
+    "leakage": 1,
+    "memorization": 1,
+    "contradiction": 1,
+    "agreement": 1,
+}
+"""Of the parts filter.*: raise that of one where its earlier results would be wrong (mentionforge.versions)."""
+
 EXAMPLES = 20
 """Dropped notes kept for reading, per filter."""
 

@@ -21,6 +21,10 @@ from mentionforge.errors import UserError
 from mentionforge.generation import funnel, weights
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
+from mentionforge.versions import number
+
+VERSION = 1
+"""Of the part generation.finetune: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens")
 """Columns of training.csv; `num_tokens` is the number of tokens seen so far, prompts included; `eval_loss` stands at some updates only."""
@@ -90,7 +94,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     checkpoints = adapter.with_name(f"{adapter.name}.checkpoints")
     language_model = weights.load_for_training(model, settings.quantization, dtype, settings.double_quantization)
     trainer = make_trainer(language_model, tokenizer, sets[0], settings, str(checkpoints), sets[1])
-    last = _agreed(lambda: _resume_point(checkpoints, _job(spec, model, pairs, dtype)))
+    last = _agreed(lambda: _resume_point(checkpoints, _job(spec, model, pairs, dtype, language_model.device.type)))
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except RuntimeError as error:
@@ -162,10 +166,10 @@ def held_out(pairs: Sequence[Mapping[str, Any]], share: float, seed: int) -> tup
     return [p for p in pairs if p["doc_id"] not in held], [p for p in pairs if p["doc_id"] in held]
 
 
-def _job(spec: Path, model: Path, pairs: Path, dtype: Any) -> str:
-    """Digest of all that a checkpoint depends on; the type of the computation follows the device."""
+def _job(spec: Path, model: Path, pairs: Path, dtype: Any, device: str) -> str:
+    """Digest of all that a checkpoint depends on; it holds the random states of one type of device."""
     used = versions(*LIBRARIES)
-    return digest(sha256_paths([spec]) + sha256_paths([model]) + sha256_paths([pairs]) + json.dumps([used, str(dtype)]))
+    return digest(sha256_paths([spec]) + sha256_paths([model]) + sha256_paths([pairs]) + json.dumps([used, str(dtype), device, number("generation.finetune")]))
 
 
 def _agreed(decide: Callable[[], Path | None]) -> Path | None:

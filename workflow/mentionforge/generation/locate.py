@@ -43,6 +43,9 @@ from mentionforge.progress import say, track
 from mentionforge.provenance import stamp, versions
 from mentionforge.text import Span, normalize_surface, plain, sentences, view
 
+VERSION = 2
+"""Of the part generation.locate: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 GAP = r"(?:[^\S\n]+|[^\S\n]*[-‐‑–—/'’\n][^\S\n]*)"
 """What may stand between two words of a mention: blanks, a hyphen, slash, apostrophe or line break; no other punctuation."""
 

@@ -24,6 +24,7 @@ from mentionforge.errors import UserError
 from mentionforge.models import folder
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths
+from mentionforge.versions import number
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
@@ -181,7 +182,7 @@ def is_whole(out: Path, job: str) -> bool:
 def _job(model: Path, source: Path, adapter: Path, dtype: str) -> str:
     """Digest of all that the merged weights depend on; the model's files by size and time, since reading them takes minutes."""
     files = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(source.iterdir()) if path.is_file()]
-    return digest(json.dumps([sha256_paths([model]), files, sha256_paths([adapter]), dtype]))
+    return digest(json.dumps([sha256_paths([model]), files, sha256_paths([adapter]), dtype, number("backend.vllm")]))
 
 
 def weight_files(source: Path) -> list[str]:

@@ -16,6 +16,9 @@ from mentionforge.generation.markers import CLOSE, OPEN
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
+VERSION = 2
+"""Of the part generation.prompts: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 NAMES_SHOWN = 4
 """Names that a prompt gives at most: the preferred one and the most widely used synonyms."""
 

@@ -22,6 +22,9 @@ from mentionforge.json_objects import unique
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
+VERSION = 1
+"""Of the part generation.replay: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 TEXTS = ("matched_output", "text")
 """Columns that may hold the note, by preference."""
 

@@ -28,6 +28,10 @@ from mentionforge.generation.backends import Backend, Request, Written
 from mentionforge.generation.prompts import seed_of
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
+from mentionforge.versions import number, raised
+
+VERSION = 2
+"""Of the part generation.sample: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 THROUGHPUT = (
     "shard",
@@ -73,7 +77,7 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     used = versions(*LIBRARIES[generator.backend.kind])
     writer, chosen = _writer(described, model, adapter), _chosen(json.dumps(described["settings"], sort_keys=True), model)
     known, earlier = notes_at_hand(out, rows, writer)
-    with finished_notes(partial, _job(described, model, adapter, rows)) as (done, keep):
+    with finished_notes(partial, _job(described, model, adapter, rows), used, earlier) as (done, keep):
         if known := [note for note in known if note.note_id not in done]:
             keep(known)
             say(f"{len(known):,} of {len(rows):,} notes are at hand; {len(rows) - len(done):,} to write")
@@ -135,7 +139,10 @@ def _sentence(measured: Mapping[str, Any]) -> str:
 def _writer(described: Mapping[str, Any], model: Path | None, adapter: Path | None) -> str:
     """Digest of all that a note depends on besides its prompt and seed; sizes, speeds and addresses are not among it."""
     chosen = _chosen(json.dumps(described["settings"], sort_keys=True), model)
-    parts = [{**described, "settings": backends.identity(described["settings"], chosen)}, *(sha256_paths([p]) if p else None for p in (model, adapter))]
+    backend = f"backend.{described['settings']['backend']['kind']}"
+    # The version of the sampling stands in the spec; that of the filters is none of a note's, so that notes outlive it.
+    code = {"backend_version": number(backend)} if raised(backend) else {}
+    parts = [{**described, "settings": backends.identity(described["settings"], chosen), **code}, *(sha256_paths([p]) if p else None for p in (model, adapter))]
     return digest(json.dumps(parts, sort_keys=True))
 
 
@@ -182,23 +189,34 @@ def notes_at_hand(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) -> 
 
 
 @contextmanager
-def finished_notes(partial: Path, job: str) -> Iterator[tuple[dict[str, Written], Callable[[Sequence[Written]], None]]]:
+def finished_notes(
+    partial: Path, job: str, used: Mapping[str, str] | None = None, earlier: list[dict[str, str]] | None = None
+) -> Iterator[tuple[dict[str, Written], Callable[[Sequence[Written]], None]]]:
     """The notes that an earlier run of the same job finished, by id, and a function that appends more to the file.
 
-    The file holds one JSON object per line, first a header that names the job. Another job's file is replaced; a last line
-    that was cut off is dropped.
+    The file holds one JSON object per line, first a header that names the job and the versions of the libraries that wrote the notes.
+    Another job's file is replaced; a last line that was cut off is dropped.
+
+    Args:
+        partial: The file.
+        job: Digest of all that the notes depend on, versions of libraries aside.
+        used: Versions that write now.
+        earlier: Versions that wrote the notes at hand; those of the file's notes are added.
     """
     partial.parent.mkdir(parents=True, exist_ok=True)
-    header = json.dumps({"job": job})
+    earlier = [] if earlier is None else earlier
     done: dict[str, Written] = {}
     if partial.is_file():
         first, *lines = partial.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) or [""]
-        if first.strip() != header:
+        before = _header(first)
+        if before.get("job") != job:
             say(f"{partial.name} is of another job (settings, prompts or adapter have changed); starting anew")
         else:
             whole = [line for line in lines if line.endswith("\n")]
             done = {note.note_id: note for note in (Written(**json.loads(line)) for line in whole)}
             say(f"going on after {len(done):,} finished notes")
+            earlier += [v for v in before.get("versions", []) if v not in earlier]
+    header = json.dumps({"job": job, "versions": [*earlier, *([dict(used)] if used and used not in earlier else [])]})
     temporary = partial.with_name(f".{partial.name}.{os.getpid()}.tmp")
     temporary.write_text("".join(f"{line}\n" for line in (header, *map(_line, done.values()))), encoding="utf-8")
     os.replace(temporary, partial)
@@ -211,6 +229,15 @@ def finished_notes(partial: Path, job: str) -> Iterator[tuple[dict[str, Written]
             done.update((note.note_id, note) for note in notes)
 
         yield done, keep
+
+
+def _header(line: str) -> dict[str, Any]:
+    """What the first line of a shard's unfinished file says; nothing, where it was cut off."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _line(note: Written) -> str:

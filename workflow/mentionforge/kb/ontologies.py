@@ -39,6 +39,9 @@ from mentionforge.kb.extracted import Extracted
 from mentionforge.kb.terms import Code, Published, code_of, exact_matches, is_term_list, open_binary, read_terms
 from mentionforge.text import normalize_surface
 
+VERSION = 2
+"""Of the part kb.ontologies: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 MONDO_ROOTS = ("MONDO:0000001", "MONDO:0042489", "MONDO:0021178")
 """Disease, disease susceptibility, injury: what is left out are the characteristics of diseases."""
 

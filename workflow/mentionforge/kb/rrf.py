@@ -45,6 +45,9 @@ from mentionforge.kb.sieve import ByCui, ByTui, Parts, Wanted, sieve
 from mentionforge.progress import say
 from mentionforge.provenance import digesting
 
+VERSION = 2
+"""Of the part kb.rrf: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 FORMATS = {
     "MRCONSO": "CUI,LAT,TS,LUI,STT,SUI,ISPREF,AUI,SAUI,SCUI,SDUI,SAB,TTY,CODE,STR,SRL,SUPPRESS,CVF",
     "MRSTY": "CUI,TUI,STN,STY,ATUI,CVF",

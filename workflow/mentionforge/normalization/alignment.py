@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,12 @@ from mentionforge.encoders import Encoder, fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.text import plain
+
+VERSION = 2
+"""Of the part normalization.align: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+LIBRARIES = ("pytorch-metric-learning", "torch", "transformers")
+"""What trains; a checkpoint of other versions is not used."""
 
 DEV_NAMES = 4_000
 """Names of other concepts that stand beside those of the dev concepts in a measurement."""
@@ -82,20 +88,19 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
     warm = max(1, settings.steps // 10)
     state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stale": 0, "history": []}
     out.mkdir(parents=True, exist_ok=True)
-    key = provenance.digest(spec.read_text() + provenance.sha256_paths([model, mentions, *([synthetic] if synthetic else [])]))
+    inputs = {"spec": spec, "model": model, "names": kb / "names.parquet", "xrefs": kb / "xrefs.parquet", "mentions": mentions}
+    inputs |= {"synthetic": synthetic / "mentions.parquet"} if synthetic else {}
+    key = job(inputs, encoder.device.type, str(torch.bfloat16 if fast else torch.float32))
     checkpoint = out / "checkpoint"
-    if (checkpoint / "state.json").is_file():
-        kept = json.loads((checkpoint / "state.json").read_text())
-        if kept["key"] == key:
-            state = {name: kept[name] for name in state}
-            _load(checkpoint, encoder.model, optimizer)
-            rng.bit_generator.state = kept["rng"]
-            say(f"going on from update {state['step']}")
+    if kept := _load(checkpoint, key, encoder.model, optimizer):
+        state = {name: kept[name] for name in state}
+        rng.bit_generator.state = kept["rng"]
+        say(f"going on from update {state['step']}")
     say(f"{len(cuis):,} concepts, {sum(map(len, material.names.values())):,} names, {len(material.mentions):,} mentions; {settings.steps} updates at most")
     if not state["history"]:
         state["history"].append({"step": 0, "dev_acc@1": _measure(encoder, material)})
         state["best"] = state["history"][0]["dev_acc@1"]
-        _keep(out / "best", encoder)
+        _keep(best_of(out, 0), encoder)
         say(f"dev acc@1 before training: {state['best']:.4f}")
     encoder.model.train()
     running: list[float] = []
@@ -121,20 +126,43 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
             running = []
             if score > state["best"] or not material.dev:  # without dev nothing tells when to stop: the last weights are kept
                 state.update(best=score, best_step=state["step"], stale=0)
-                _keep(out / "best", encoder)
+                _keep(best_of(out, state["step"]), encoder)
             else:
                 state["stale"] += 1
             _checkpoint(checkpoint, encoder.model, optimizer, {**state, "rng": rng.bit_generator.state, "key": key})
+            for path in set(out.glob("best*")) - {best_of(out, state["best_step"])}:
+                shutil.rmtree(path)
     say(f"best at update {state['best_step']}: dev acc@1 {state['best']:.4f}; {state['step']} updates made")
-    weights = out / "weights"
+    weights, best = out / "weights", best_of(out, state["best_step"])
     shutil.rmtree(weights, ignore_errors=True)
-    os.replace(out / "best", weights)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    inputs = {"spec": spec, "model": model, "names": kb / "names.parquet", "xrefs": kb / "xrefs.parquet", "mentions": mentions}
-    inputs |= {"synthetic": synthetic / "mentions.parquet"} if synthetic else {}
+    shutil.copytree(best, weights)  # a copy: a job that is killed before the stamp is written finds the best weights again
     stamp = provenance.stamp("normalization align", inputs, history=state["history"], best_step=state["best_step"])
-    given = {"folder": weights.name, "reference": {"aligned": key}, "sha256": provenance.sha256_file(weights / "model.safetensors"), "training": stamp}
+    given = {
+        "folder": weights.name,
+        "reference": {"aligned": provenance.digest(json.dumps(stamp["inputs"]))},
+        "sha256": provenance.sha256_file(weights / "model.safetensors"),
+        "training": stamp,
+    }
     _write(out / "fetched.json", json.dumps(given, indent=1, sort_keys=True))
+    for path in (best, checkpoint):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def job(inputs: Mapping[str, Path], device: str, dtype: str) -> str:
+    """Digest of all that the training depends on; a checkpoint of another digest is not used.
+
+    Args:
+        inputs: Role and path of every file that is read; the spec holds the version of the code.
+        device: Type of the device: a checkpoint holds the random state of one.
+        dtype: Type of the computation.
+    """
+    read = {role: provenance.sha256_paths([path]) for role, path in sorted(inputs.items())}
+    return provenance.digest(json.dumps([read, provenance.versions(*LIBRARIES), device, dtype]))
+
+
+def best_of(out: Path, step: int) -> Path:
+    """Where the best weights lie until the training ends: under the number of their update, so that a checkpoint never meets later ones."""
+    return out / f"best-{step}"
 
 
 def gather(linker: SelfAlignedLinker, kb: Path, mentions: Path, synthetic: Path | None = None) -> Material:
@@ -255,27 +283,47 @@ def _keep(path: Path, encoder: Encoder) -> None:
 
 
 def _checkpoint(path: Path, model: Any, optimizer: Any, state: dict[str, Any]) -> None:
-    """Weights, moments of the optimizer and state, as safetensors and JSON; the folder before is replaced once all is there."""
+    """Weights, moments of the optimizer, random states and state, as safetensors and JSON; the folder before is replaced once all is there."""
     import torch
     from safetensors.torch import save_file
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary, before = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     temporary.mkdir(parents=True, exist_ok=True)
     arrays = {f"model.{name}": value.detach().contiguous() for name, value in model.state_dict().items()}
     for number, moments in optimizer.state_dict()["state"].items():
         arrays |= {f"optimizer.{number}.{name}": value.detach().contiguous() for name, value in moments.items()}
     arrays["torch_rng"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        arrays["cuda_rng"] = torch.cuda.get_rng_state()
     save_file(arrays, temporary / "state.safetensors")
     (temporary / "state.json").write_text(json.dumps(state))
-    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        os.replace(path, before)
     os.replace(temporary, path)
+    shutil.rmtree(before, ignore_errors=True)
 
 
-def _load(path: Path, model: Any, optimizer: Any) -> None:
+def _load(path: Path, key: str, model: Any, optimizer: Any) -> dict[str, Any] | None:
+    """Restore a checkpoint of the same job, and return its state; none where there is no such checkpoint, and the training starts anew."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    arrays = load_file(path / "state.safetensors")
+    for left in (*path.parent.glob(f".{path.name}.*.old"), *path.parent.glob(".*.tmp")):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    if not (path / "state.json").is_file():
+        return None
+    try:
+        kept: dict[str, Any] = json.loads((path / "state.json").read_text())
+        if kept["key"] != key:
+            say(f"{path.name}/ is of another job (settings, inputs or versions have changed); starting anew")
+            return None
+        if not best_of(path.parent, kept["best_step"]).is_dir():
+            raise ValueError("the best weights are not there")
+        arrays = load_file(path / "state.safetensors")
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        say(f"{path} is unreadable ({str(error).splitlines()[0]}); starting anew")
+        return None
     model.load_state_dict({name.removeprefix("model."): value for name, value in arrays.items() if name.startswith("model.")})
     moments: dict[int, dict[str, Any]] = {}
     for name, value in arrays.items():
@@ -285,6 +333,9 @@ def _load(path: Path, model: Any, optimizer: Any) -> None:
     given = optimizer.state_dict()
     optimizer.load_state_dict({**given, "state": moments})
     torch.set_rng_state(arrays["torch_rng"])
+    if torch.cuda.is_available() and "cuda_rng" in arrays:
+        torch.cuda.set_rng_state(arrays["cuda_rng"])
+    return kept
 
 
 def _write(path: Path, text: str) -> None:

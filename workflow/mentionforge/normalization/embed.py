@@ -24,6 +24,9 @@ from mentionforge.errors import UserError
 from mentionforge.normalization.search import Ngrams
 from mentionforge.progress import say
 
+VERSION = 2
+"""Of the part normalization.embed: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 
 def embed_kb(spec: Path, model: Path | None, names: Path, out: Path) -> None:
     """Embed every distinct name string; a name of several concepts is one entry with all their CUIs.

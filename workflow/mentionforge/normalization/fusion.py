@@ -26,6 +26,9 @@ from mentionforge.errors import UserError
 from mentionforge.normalization.search import TOP, distinct
 from mentionforge.progress import say
 
+VERSION = 2
+"""Of the part normalization.fuse: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 
 class Lists(NamedTuple):
     """Concepts that any linker lists for a mention, aligned and sorted by mention, then concept.

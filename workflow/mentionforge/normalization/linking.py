@@ -22,6 +22,9 @@ from mentionforge.errors import UserError
 from mentionforge.normalization.search import Comparison, Dictionary, Ngrams, Ranking, Source, Vectors, best, distinct, entry_of, merge, runs, select, source_of
 from mentionforge.progress import say
 
+VERSION = 1
+"""Of the part normalization.link: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 SearchingLinker = EncoderLinker | SelfAlignedLinker | TfidfLinker | ExactLinker
 
 

@@ -29,6 +29,9 @@ from mentionforge.normalization.search import distinct
 from mentionforge.progress import say, track
 from mentionforge.text import plain
 
+VERSION = 2
+"""Of the part normalization.rerank: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 
 def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, found: Path, out: Path) -> None:
     """Train a cross-encoder on the training split; writes weights (safetensors, tokenizer) and their stamp, fetched.json.
@@ -104,6 +107,7 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, found
     shutil.rmtree(weights, ignore_errors=True)
     os.replace(temporary, weights)
     inputs_read = {"spec": spec, "model": model, "concepts": kb / "concepts.parquet", "mentions": corpus / "mentions.parquet", "found": found}
+    inputs_read |= {"documents": corpus / "documents.parquet", "embedded": embedded}
     stamp = provenance.stamp("normalization rerank-train", inputs_read, mentions=len(groups), first_loss=losses[0], last_loss=float(np.mean(losses[-50:])))
     given = {"folder": weights.name, "reference": {"trained": stamp["inputs"]}, "training": stamp}
     target = out / f".fetched.{os.getpid()}.tmp"

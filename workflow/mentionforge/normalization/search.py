@@ -23,6 +23,12 @@ import pyarrow.compute as pc
 
 from mentionforge.text import normalize_surface, plain
 
+VERSION = 2
+"""Of the part normalization.search: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+VERSIONS = {"tfidf": 2, "exact": 2}
+"""Of the parts normalization.*: raise that of one where its earlier results would be wrong (mentionforge.versions)."""
+
 TOP = 100
 """Ranks written per mention: acc@100 is the deepest metric."""
 

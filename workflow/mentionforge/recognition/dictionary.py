@@ -23,6 +23,9 @@ from mentionforge.provenance import stamp
 from mentionforge.recognition.sentences import Document, by_document, document
 from mentionforge.text import Span
 
+VERSION = 1
+"""Of the part recognition.dictionary: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 SKIPPED = frozenset("-‐‑–/'’")
 """Punctuation that does not count, in names as in texts."""
 

@@ -13,6 +13,9 @@ from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
+VERSION = 1
+"""Of the part recognition.found: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 
 def as_mentions(predictions: Path, corpus: Path, corpus_spec: Path, out: Path) -> None:
     """Write documents.parquet, as it is, and mentions.parquet: gold mentions of train, predicted ones of dev and test.

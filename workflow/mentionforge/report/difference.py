@@ -19,7 +19,8 @@ def settings(results: Path) -> dict[str, Any]:
     found = {}
     for path in sorted((results / "specs").rglob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
-        for key, value in {**data["settings"], "stage_version": data["stage_version"]}.items():
+        version = f"stage_version of {data['part']}" if data.get("part") else "stage_version"  # each part of a generator has its own
+        for key, value in {**data["settings"], version: data["stage_version"]}.items():
             found.update(_flat(f"{data['kind']}/{data['name']}: {key}", value))
     return found
 

@@ -82,7 +82,8 @@ def settings_table(results: Path, configs: Sequence[Path]) -> str:
     ]
     for path in sorted((results / "specs").rglob("*.json")):
         settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        lines.append(f"- `{path.relative_to(results / 'specs').with_suffix('')}`: `{json.dumps(settings, sort_keys=True)}`")
+        if settings:
+            lines.append(f"- `{path.relative_to(results / 'specs').with_suffix('')}`: `{json.dumps(settings, sort_keys=True)}`")
     return "\n".join([*lines, "", "</details>"])
 
 

@@ -22,6 +22,9 @@ from mentionforge.provenance import git_revision, versions
 from mentionforge.report import figures, tidy
 from mentionforge.report.summary import PACKAGES, funnel_frame
 
+VERSION = 1
+"""Of the part report.page: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 FOLDER = Path(__file__).parent / "page"
 NOTES, NAMES = 5, 25
 """Most notes per generator and concept, and most names of a concept, in the mention browser."""

@@ -18,6 +18,9 @@ from mentionforge.errors import UserError
 from mentionforge.provenance import git_revision, sha256_file, versions
 from mentionforge.report.tidy import FEW, end_to_end_table, error_counts, recognition_scores
 
+VERSION = 1
+"""Of the part report.summary: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 BUCKETS = ("all", "seen_mention", "seen_concept", "unseen_concept")
 RECOGNITION_CELL = ["corpus", "generator", "strategy", "system", "variant", "seed"]
 NORMALIZATION_CELL = ["corpus", "generator", "strategy", "system", "variant"]

@@ -19,6 +19,9 @@ from mentionforge import tables
 from mentionforge.config import NONE, TRAINED_ON
 from mentionforge.provenance import git_revision, sha256_file
 
+VERSION = 1
+"""Of the part report.tidy: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 BUCKETS = {"seen_mention": "seen mention", "seen_concept": "seen concept", "unseen_concept": "unseen concept"}
 
 CELL = ["task", "corpus", "generator", "strategy", "system", "variant"]

@@ -107,7 +107,10 @@ def identity(generator: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[st
     unused = ("batch_size", "quantization", "double_quantization")
     kept["sampling"] = {key: value for key, value in generator["sampling"].items() if key not in unused}
     kept["chosen"] = dict(chosen)
-    kept["backend"] = {key: value for key, value in generator["backend"].items() if key in ("kind", "model", "extra_body", "adapter")}
+    backend = generator["backend"]
+    kept["backend"] = {key: value for key, value in backend.items() if key in ("kind", "model", "extra_body", "adapter")}
+    # A limit cuts notes short, and a server that does not know the key writes on: where they are not what they are by default, notes depend on them.
+    kept["backend"] |= {key: backend[key] for key, usual in (("max_model_tokens", None), ("max_tokens_key", "max_tokens")) if backend.get(key, usual) != usual}
     return kept
 
 

@@ -14,6 +14,9 @@ from mentionforge.errors import UserError
 from mentionforge.generation.backends import Backend, Request, Written, note, stop_tokens
 from mentionforge.generation.backends.draw import drawn, only, stream
 
+VERSION = 1
+"""Of the part backend.continuous: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 PAGE = 256
 """Tokens of a page of the cache: transformers' own default."""
 

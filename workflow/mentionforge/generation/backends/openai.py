@@ -17,6 +17,9 @@ from mentionforge.errors import UserError
 from mentionforge.generation.backends import Backend, Request, Written
 from mentionforge.progress import say
 
+VERSION = 1
+"""Of the part backend.openai: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 FINISHED = {"length": "length", "content_filter": "content_filter"}
 """What servers call the end of a note, and what it is called here; all else is `stop`."""
 

@@ -24,6 +24,9 @@ from mentionforge.generation.backends.draw import Draw
 from mentionforge.generation.weights import out_of_memory
 from mentionforge.progress import say
 
+VERSION = 1
+"""Of the part backend.transformers: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 WIDTH = 128
 """Prompts are padded to a multiple of this many tokens: a fixed width for each, and few widths in all."""
 

@@ -28,6 +28,9 @@ from mentionforge.models import folder
 from mentionforge.progress import say
 from mentionforge.provenance import digest
 
+VERSION = 1
+"""Of the part backend.vllm: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Greatest ranks of adapters that the engine can be told to make room for."""
 

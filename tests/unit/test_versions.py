@@ -1,0 +1,244 @@
+"""Versions of the parts of the code: that each is stated beside the code, and that code does not change in substance unnoticed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mentionforge import versions
+from mentionforge.config import load_config, spec, spec_text
+from mentionforge.errors import UserError
+
+LENGTH = "generation/filters.py"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the package, all of it confirmed."""
+    folder = tmp_path / "mentionforge"
+    shutil.copytree(versions.PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    versions.confirm(versions.PARTS, folder)
+    return folder
+
+
+def edit(package: Path, module: str, old: str, new: str) -> None:
+    path = package / module
+    text = path.read_text()
+    assert text.count(old) >= 1, f"{module} has {old!r}"
+    path.write_text(text.replace(old, new, 1))
+
+
+def named(lines: list[str]) -> set[str]:
+    return {line.partition(":")[0] for line in lines}
+
+
+def test_code_and_versions_of_this_checkout_are_confirmed() -> None:
+    """Where it fails, each line says what to do: raise the version of a part, or confirm that its results stay as they are."""
+    lines = [*versions.changed(), *versions.unrecorded()]
+    assert not lines, "\n".join(lines)
+
+
+def test_every_part_states_a_version_and_has_code() -> None:
+    for part in versions.PARTS:
+        assert versions.number(part) >= versions.PARTS[part].first >= 1
+        assert versions.code_of(part)
+    kept = json.loads((versions.PACKAGE / versions.CONFIRMED).read_text())
+    assert set(kept) == set(versions.PARTS)
+    lines = (versions.PACKAGE / versions.CONFIRMED).read_text().splitlines()
+    assert len(lines) == len(kept) + 2 and lines[1:-1] == sorted(lines[1:-1]), "one line for each part, sorted: merges meet in few lines"
+
+
+def test_every_module_of_a_stage_is_part_of_something() -> None:
+    """A new module that makes results is reached by a part; the modules listed here make none, or only for people who read or convert."""
+    apart = {
+        "corpora/convert.py", "corpora/show.py", "corpora/writing.py", "kb/show.py", "normalization/loaded.py",
+        "report/difference.py", "report/document.py", "report/rulegraph.py", "report/watch.py",
+    }  # fmt: skip
+    reached = {module for part in versions.PARTS for module in versions.code_of(part)}
+    stages = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "evaluation", "report")
+    there = {str(path.relative_to(versions.PACKAGE)) for stage in stages for path in (versions.PACKAGE / stage).rglob("*.py")}
+    left = {module for module in there - reached - apart if not module.endswith(("commands.py", "__init__.py"))}
+    assert not left, f"name them in versions.PARTS: {sorted(left)}"
+    assert not apart & reached
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('    """Too few or too many words."""', '    """Words: too few or too many."""'),
+        ('    """Too few or too many words."""\n', ""),
+        ("    counts = {note.note_id", "    # how many\n    counts = {note.note_id"),
+        ("    counts = {note.note_id", "    counts: dict[str, int] = {note.note_id"),
+        ("def length(notes: Sequence[Note], settings: config.Length, _: Surroundings) -> Reasons:", "def length(notes, settings, _):"),
+        ('{i: f"{n} words" for i, n in counts.items() if not', '{\n        i: f"{n} words"\n        for i, n in counts.items()\n        if not'),
+    ],
+)
+def test_words_and_layout_change_nothing(package: Path, old: str, new: str) -> None:
+    edit(package, LENGTH, old, new)
+    assert versions.changed(package) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("if not settings.min_words <= n <=", "if not settings.min_words < n <=", {"filter.length"}),
+        ('f"{n} words"', 'f"{n} Words"', {"filter.length"}),
+        ('"as an ai"', '"as a machine"', {"filter.refusal"}),
+        ('r"\\w+"', 'r"\\S+"', {"generation.filter"}),
+        ("EXAMPLES = 20", "EXAMPLES = 21", {"generation.filter"}),
+        ("        if shared:  #", "        if len(shared) > 1:  #", {"filter.leakage", "filter.memorization"}),
+    ],
+)
+def test_substance_is_noticed_until_raised_or_confirmed(package: Path, old: str, new: str, parts: set[str]) -> None:
+    edit(package, LENGTH, old, new)
+    lines = versions.changed(package)
+    assert named(lines) == parts
+    for part, line in zip(sorted(parts), sorted(lines), strict=True):
+        assert "\n" not in line and LENGTH in line and f"mentionforge dev raise {part}" in line and f"mentionforge dev confirm {part}" in line
+    *others, last = sorted(parts)
+    versions.confirm(others, package)
+    assert named(versions.changed(package)) == {last}
+    before = versions.number_in(last, package)
+    assert versions.raise_version(last, package) == before + 1 == versions.number_in(last, package)
+    assert versions.changed(package) == versions.unrecorded(package) == []
+
+
+def test_a_version_raised_by_hand_is_enough_but_is_to_be_written_down(package: Path) -> None:
+    """Otherwise the next change would pass for the same one."""
+    edit(package, LENGTH, "settings.min_words <= n <=", "settings.min_words < n <=")
+    edit(package, LENGTH, '"length": 1', '"length": 2')
+    assert versions.changed(package) == [] and named(versions.unrecorded(package)) == {"filter.length"}
+    versions.confirm(["filter.length"], package)
+    assert versions.unrecorded(package) == []
+    edit(package, LENGTH, "settings.min_words < n <=", "settings.min_words < n <")
+    assert named(versions.changed(package)) == {"filter.length"}
+
+
+def test_shared_modules_are_code_of_all_parts_that_import_them(package: Path) -> None:
+    edit(package, "text.py", "def normalize_surface", "X = 3\n\n\ndef normalize_surface")
+    parts = named(versions.changed(package))
+    assert {"generation.locate", "normalization.search", "kb.ontologies", "corpora.read"} <= parts
+    assert parts.isdisjoint({"kb.rrf", "downloads", "normalization.fuse", "filter.length"})
+    versions.confirm(versions.PARTS, package)
+    assert versions.changed(package) == []
+
+
+def test_a_file_with_marks_of_a_merge_is_one_error_and_mended_by_confirming_all(package: Path) -> None:
+    path = package / versions.CONFIRMED
+    path.write_text("<<<<<<< ours\n" + path.read_text())
+    with pytest.raises(UserError, match="dev confirm --all"):
+        versions.changed(package)
+    versions.confirm(versions.PARTS, package)
+    assert versions.changed(package) == []
+
+
+def test_mistakes_of_those_who_write_code_are_one_line(package: Path) -> None:
+    for call in (versions.confirm, lambda parts, folder: versions.raise_version(parts[0], folder)):
+        with pytest.raises(UserError, match="unknown part"):
+            call(["filter.lenght"], package)
+    edit(package, LENGTH, "def length(", "def long(")
+    with pytest.raises(UserError, match=r"filter\.length names length"):
+        versions.code_of("filter.length", package)
+
+
+def test_the_command(package: Path) -> None:
+    """`mentionforge dev versions` is the check of `make lint`: it ends with 2 and one line for each part."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": str(package.parent)}
+        return subprocess.run([sys.executable, "-m", "mentionforge.cli", "dev", *arguments], env=environment, capture_output=True, text=True, check=False)
+
+    done = run("versions")
+    assert done.returncode == 0 and f"filter.length: {versions.number('filter.length')}" in done.stdout.splitlines(), done.stderr
+    edit(package, LENGTH, "settings.min_words <= n <=", "settings.min_words < n <=")
+    done = run("versions")
+    assert done.returncode == 2 and done.stderr.startswith("error: filter.length: ") and done.stderr.count("\n") == 1
+    assert run("confirm").returncode == 2 and run("confirm", "--all").returncode == 0 and run("versions").returncode == 0
+    assert run("raise", "filter.length").stdout == f"filter.length: {versions.number('filter.length') + 1}\n"
+
+
+PYTHONS = [path for name in ("python3.11", "python3.12", "python3.13") if (path := shutil.which(name))]
+DIGESTS = """
+import json, sys, types
+sys.path.insert(0, sys.argv[1])
+errors = types.ModuleType("mentionforge.errors"); errors.UserError = Exception
+package = types.ModuleType("mentionforge"); package.__path__ = [sys.argv[1]]
+sys.modules |= {"mentionforge": package, "mentionforge.errors": errors}
+from mentionforge import versions
+print(json.dumps({part: versions.code_of(part) for part in versions.PARTS}, sort_keys=True))
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_digest_is_the_same_for_every_python(python: str, tmp_path: Path) -> None:
+    """Python of this machine, whichever there are; no library is needed."""
+    done = subprocess.run([python, "-c", DIGESTS, str(versions.PACKAGE)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    if done.returncode and "mentionforge" not in done.stderr:
+        pytest.skip(f"{python} does not run")
+    assert json.loads(done.stdout) == {part: versions.code_of(part) for part in versions.PARTS}, done.stderr
+
+
+def test_code_that_versions_of_python_parse_otherwise() -> None:
+    """F-strings, quotes in them, and type parameters aside, equal code has equal digests however it is written."""
+    same = ['x = f"{a!r:>{w}}" "b" f"c{d:.2f}"', "x = f'{a!r:>{w}}bc{d:.2f}'", 'x: str = f"""{a!r:>{w}}b"""f"c{d:.2f}"  # said']
+    assert len({versions._parsed(text.encode()).named["x"] for text in same}) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------- specs
+
+
+def test_specs_hold_the_versions_of_what_reads_them_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a number that each part has alone."""
+    numbers = {part: 100 + i for i, part in enumerate(versions.PARTS)}
+    monkeypatch.setattr(versions, "number", numbers.__getitem__)
+    raw = yaml.safe_load((root / "config.yaml").read_text())
+    raw["linkers"] |= {"aligned": {"kind": "self_aligned", "model": "minilm"}, "both": {"kind": "hybrid", "linkers": ["mention", "tfidf"]}}
+    raw["linkers"]["cross"] = {"kind": "rerank", "linker": "mention", "model": "minilm"}
+    config = load_config(raw)
+    expected = {
+        ("kbs", "demo", None): "kb.rrf",
+        ("corpora", "demo_ncbi", None): "corpora.read",
+        ("generators", "smollm2", "prompts"): "generation.prompts",
+        ("generators", "smollm2", "finetune"): "generation.pairs",
+        ("generators", "smollm2", "sampling"): "generation.sample",
+        ("generators", "names", "locate"): "generation.locate",
+        ("generators", "names", "filter"): "generation.filter",
+        ("strategies", "naive", None): "augmentation.choose",
+        ("recognizers", "minilm", None): "recognition.train",
+        ("recognizers", "dictionary", None): "recognition.dictionary",
+        ("linkers", "mention", None): "normalization.embed",
+        ("linkers", "context", None): "normalization.embed",
+        ("linkers", "tfidf", None): "normalization.tfidf",
+        ("linkers", "exact", None): "normalization.exact",
+        ("linkers", "aligned", None): "normalization.align",
+        ("linkers", "both", None): "normalization.fuse",
+        ("linkers", "cross", None): "normalization.rerank",
+        ("indexes", "kb", None): "normalization.search",
+        ("parts", "filter.length", None): "filter.length",
+        ("evaluation", "normalization", None): "evaluation.normalization",
+        ("statistics", "compare", None): "statistics.compare",
+        ("report", "page", None): "report.page",
+    }
+    for (kind, name, part), owner in expected.items():
+        assert spec(config, kind, name, part)["stage_version"] == numbers[owner], owner
+    assert spec(config, "statistics", "compare")["settings"] == config.statistics.model_dump()
+    assert spec(config, "report", "page")["settings"] == config.report.model_dump()
+
+
+def test_specs_of_entries_are_what_they_were_before_parts_had_versions(root: Path) -> None:
+    """First versions are those of the stages of then, so that finished results do not rerun: the texts, written by hand from that code."""
+    config = load_config(yaml.safe_load((root / "config.yaml").read_text()))
+    stages = {"kbs": 2, "corpora": 3, "strategies": 1, "recognizers": 1, "linkers": 2, "indexes": 2}
+    for kind, version in stages.items():
+        for name, entry in getattr(config, kind).items():
+            owner = versions.of_spec(kind, entry, None)
+            assert versions.PARTS[owner].first == version, owner
+            first = {"kind": kind, "name": name, "part": None, "stage_version": versions.number(owner), "settings": entry.model_dump(mode="json")}
+            assert spec_text(config, kind, name) == json.dumps(first, sort_keys=True)
+    for part in ("prompts", "finetune", "sampling", "locate", "filter"):
+        assert versions.PARTS[versions.of_spec("generators", config.generators["smollm2"], part)].first == 2

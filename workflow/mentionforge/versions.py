@@ -1,0 +1,415 @@
+"""Versions of the parts: which part of the code makes which result, of which version it is, and whether it has changed since that was said.
+
+A part is what reruns when its code is corrected: one command, or what differs between two results of a command (a filter, a schedule, a kind of linker).
+Its version is an integer beside the code, `VERSION = 2` in the part's first module, or `VERSIONS = {"length": 2}` in a module that several parts share.
+Raise it where old results would be wrong: then what the part makes, and all that reads it, is made anew, and nothing above it (docs/reruns.md).
+
+How a version reaches the jobs. A part that has settings in a spec file of its own is named by `of_spec`: its version is `stage_version` in that file. The
+other parts have a spec file `results/specs/parts/PART.json`, which the rules concerned take as an input once the version is above the first one.
+
+versions.json, beside this file, holds for each part the version and a digest of the code it was said for. `changed` compares; `mentionforge dev` shows,
+confirms and raises. Sources are parsed, never imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mentionforge.errors import UserError
+
+PACKAGE = Path(__file__).parent
+CONFIRMED = "versions.json"
+"""File beside the package's modules that holds what was confirmed."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the code.
+
+    Attributes:
+        code: Modules, or definitions of a module (`module.py:name,name`), that make the result; the first one's module holds the version.
+            Modules that these import count too, up to those that begin another part.
+        first: The version below which the part has no number of its own: that of its stage, before parts had versions.
+    """
+
+    code: tuple[str, ...]
+    first: int = 1
+
+
+def _filter(*names: str) -> Part:
+    return Part((f"generation/filters.py:{','.join(names)}",))
+
+
+def _schedule(*names: str) -> Part:
+    return Part((f"recognition/schedules.py:{','.join(('parts', *names))}",))
+
+
+PARTS: dict[str, Part] = {
+    "models": Part(("models.py", "hub.py", "modelfiles.py")),
+    "downloads": Part(("downloads.py",)),
+    "kb.rrf": Part(("kb/rrf.py", "kb/extract.py"), 2),
+    "kb.ontologies": Part(("kb/ontologies.py", "kb/extract.py"), 2),
+    # One part for reading and building, whatever the format: what a reader gives goes through the same checks, repairs and mapping, which make the tables.
+    "corpora.read": Part(("corpora/build.py",), 3),
+    "corpora.leakage": Part(("corpora/leakage.py",)),
+    "corpora.cards": Part(("corpora/card.py",)),
+    "generation.prompts": Part(("generation/prompts.py",), 2),
+    "generation.pairs": Part(("generation/pairs.py", "generation/prompts.py:instruction,NAMES_SHOWN"), 2),
+    "generation.finetune": Part(("generation/finetune.py", "generation/weights.py")),
+    "generation.sample": Part(("generation/sample.py", "generation/weights.py", "generation/backends/__init__.py"), 2),
+    "backend.transformers": Part(("generation/backends/static.py",)),
+    "backend.continuous": Part(("generation/backends/continuous.py",)),
+    "backend.vllm": Part(("generation/backends/vllm.py", "generation/merging.py")),
+    "backend.openai": Part(("generation/backends/openai.py",)),
+    "generation.control": Part(("generation/control.py",)),
+    "generation.replay": Part(("generation/replay.py",)),
+    "generation.locate": Part(("generation/locate.py",), 2),
+    "generation.filter": Part(("generation/filters.py",), 2),
+    "filter.parse": _filter("parse", "RESIDUE"),
+    "filter.length": _filter("length"),
+    "filter.refusal": _filter("refusal", "REFUSALS"),
+    "filter.language": _filter("language"),
+    "filter.repetition": _filter("repetition"),
+    "filter.prompt_echo": _filter("prompt_echo"),
+    "filter.near_duplicate": _filter("near_duplicate"),
+    "filter.leakage": _filter("leakage", "_shared"),
+    "filter.memorization": _filter("memorization", "_shared"),
+    "filter.contradiction": _filter("contradiction", "_inside"),
+    "filter.agreement": _filter("agreement"),
+    "augmentation.choose": Part(("augmentation/strategies.py",)),
+    "recognition.train": Part(("recognition/training.py",)),
+    "recognition.dictionary": Part(("recognition/dictionary.py",)),
+    "recognition.found": Part(("recognition/mentions.py",)),
+    "schedule.real_only": _schedule(),
+    "schedule.synthetic_only": _schedule("_read"),
+    "schedule.synthetic_then_real": _schedule("_read"),
+    "schedule.relabelled_then_real": _schedule("_read"),
+    "schedule.masked_then_real": _schedule("_read", "near"),
+    "schedule.mixed": _schedule("_read"),
+    "normalization.embed": Part(("normalization/embed.py",), 2),
+    "normalization.search": Part(("normalization/search.py",), 2),
+    "normalization.tfidf": Part(("normalization/search.py:Ngrams",), 2),
+    "normalization.exact": Part(("normalization/search.py:Dictionary,normalized",), 2),
+    "normalization.link": Part(("normalization/linking.py", "normalization/predicted.py")),
+    "normalization.align": Part(("normalization/alignment.py",), 2),
+    "normalization.fuse": Part(("normalization/fusion.py",), 2),
+    "normalization.rerank": Part(("normalization/reranking.py", "normalization/fusion.py:lists_of,right_pairs,tune"), 2),
+    "evaluation.recognition": Part(("evaluation/recognition.py",)),
+    "evaluation.normalization": Part(("evaluation/normalization.py",)),
+    "evaluation.end_to_end": Part(("evaluation/end_to_end.py", "evaluation/recognition.py:ratios")),
+    "statistics.compare": Part(
+        (
+            "evaluation/compare.py",
+            "evaluation/statistics.py",
+            "evaluation/normalization.py:gold_of,ranks_of",
+            "evaluation/recognition.py:load_gold,load_predictions",
+        )
+    ),
+    "report.summary": Part(("report/summary.py", "report/tidy.py")),
+    "report.tidy": Part(("report/tidy.py",)),
+    "report.page": Part(("report/page.py", "report/figures.py", "report/tidy.py")),
+    "report.sweeps": Part(("report/sweeps.py", "report/figures.py")),
+}
+"""Every part, by the name that it has in `mentionforge dev` and in results/specs/parts."""
+
+OWN_SPECS = ("evaluation", "statistics", "report")
+"""Stages whose parts always have a spec file, `results/specs/STAGE/PART.json`: no entry of the configuration has them."""
+
+APART = frozenset({
+    "cli.py", "config.py", "config_files.py", "cost.py", "devices.py", "envs.py", "errors.py", "needs.py", "planning.py", "progress.py", "provenance.py",
+    "ran.py", "status.py", "tables.py", "versions.py",
+})  # fmt: skip
+"""Modules that are no part's code: settings, which stand in specs; declarations and checks of tables, which fail rather than change; and what says and plans."""
+
+
+# ------------------------------------------------------------------------------------------------------------ versions
+
+
+@functools.cache
+def number(part: str) -> int:
+    """The version of a part, read from its module's source.
+
+    Raises:
+        KeyError: There is no such part.
+        UserError: The module states no version for it.
+    """
+    module, key = PARTS[part].code[0].partition(":")[0], part.rpartition(".")[2]
+    found = _stated((PACKAGE / module).read_bytes())
+    if key not in found and "" not in found:
+        raise UserError("no version", module, f"part {part} has none", "give it VERSION = 1, or VERSIONS with its name")
+    return found.get(key, found.get("", 0))
+
+
+@functools.lru_cache(512)
+def _stated(source: bytes) -> Mapping[str, int]:
+    """Versions that a module states: by name, and "" for that of the module itself."""
+    found: dict[str, int] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id == "VERSION":
+                found[""] = ast.literal_eval(node.value)
+            elif node.targets[0].id == "VERSIONS":
+                found |= ast.literal_eval(node.value)
+    return found
+
+
+def raised(part: str) -> bool:
+    """Whether a part has left its first version behind."""
+    return number(part) > PARTS[part].first
+
+
+def of_spec(kind: str, settings: Any, part: str | None) -> str:
+    """The part whose version stands in a spec file: the first to read it, so that raising a later one's reruns nothing above.
+
+    Args:
+        kind: Section of the configuration.
+        settings: The entry.
+        part: Of a generator's settings.
+    """
+    if kind == "generators":
+        return {"prompts": "generation.prompts", "finetune": "generation.pairs", "sampling": "generation.sample"}.get(part or "", f"generation.{part}")
+    if kind == "kbs":
+        return f"kb.{settings.source}"
+    if kind == "recognizers":
+        return "recognition.dictionary" if settings.kind == "dictionary" else "recognition.train"
+    if kind == "linkers":
+        kinds = {"tfidf": "tfidf", "exact": "exact", "self_aligned": "align", "hybrid": "fuse", "rerank": "rerank"}
+        return f"normalization.{kinds.get(settings.kind, 'embed')}"
+    return {"corpora": "corpora.read", "strategies": "augmentation.choose", "indexes": "normalization.search"}[kind]
+
+
+# --------------------------------------------------------------------------------------------------------------- code
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What a module's source says.
+
+    Attributes:
+        named: Digest of each top-level definition and constant.
+        rest: Digest of each other statement, in order.
+        imports: Modules of the package that it may import, as paths.
+    """
+
+    named: Mapping[str, str]
+    rest: tuple[str, ...]
+    imports: frozenset[str]
+
+
+@functools.lru_cache(512)
+def _parsed(source: bytes) -> _Module:
+    named: dict[str, list[str]] = {}
+    rest: list[str] = []
+    tree = ast.parse(source)
+    for node in tree.body:
+        names = _names(node)
+        if names & {"VERSION", "VERSIONS"} or _says_nothing(node) or isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        text = "".join(_plain(node))
+        for name in names:
+            named.setdefault(name, []).append(text)
+        if not names:
+            rest.append(text)
+    digested = {name: _digest("\n".join(texts)) for name, texts in named.items()}
+    return _Module(digested, tuple(map(_digest, rest)), frozenset(_imports(tree)))
+
+
+def _names(node: ast.stmt) -> set[str]:
+    """Names that a top-level statement defines."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign | ast.AugAssign) else []
+    return {inner.id for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)}
+
+
+def _says_nothing(node: ast.AST) -> bool:
+    """Docstrings, of attributes too, and a bare annotation outside of a class."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+UNSAID = frozenset({"annotation", "returns", "type_comment", "type_params", "type_ignores", "ctx", "kind", "simple"})
+"""Fields of the parsed code that are left out: annotations, and what differs between versions of Python."""
+
+
+def _plain(node: Any) -> Iterator[str]:
+    """The parsed code as text, the same for every version of Python: without docstrings, comments, annotations and positions."""
+    if isinstance(node, list):
+        yield "["
+        for inner in node:
+            if not _says_nothing(inner):
+                yield from _plain(inner)
+        yield "]"
+    elif isinstance(node, ast.JoinedStr):  # pieces of text are joined and cut otherwise by different versions
+        yield "(f"
+        text = ""
+        for piece in node.values:
+            if isinstance(piece, ast.Constant):
+                text += str(piece.value)
+            else:
+                yield f"{text!a}"
+                text = ""
+                yield from _plain(piece)
+        yield f"{text!a})"
+    elif isinstance(node, ast.AnnAssign) and node.value is not None:
+        yield from _plain(ast.Assign(targets=[node.target], value=node.value))
+    elif isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if name not in UNSAID and value is not None and value != []:
+                yield f" {name}="
+                yield from _plain(value)
+        yield ")"
+    else:
+        yield f"{type(node).__name__}:{node!a}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Modules of the package that a module imports, wherever, as the paths that they may have."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mentionforge":
+            folder = "/".join((node.module or "").split(".")[1:])
+            for name in [folder, *("/".join(filter(None, (folder, alias.name))) for alias in node.names)]:
+                yield from (f"{name}.py", f"{name}/__init__.py") if name else ()
+
+
+def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
+    """Digest of the code of a part, by module: what it names, and what that imports up to the modules that begin another part.
+
+    Args:
+        part: Name of the part.
+        package: Folder of the package.
+
+    Raises:
+        UserError: A definition that the part names is not there.
+    """
+    begun = {item for one in PARTS.values() for item in _split(one.code)[0]}
+    claimed: dict[str, set[str]] = {}
+    for one in PARTS.values():
+        for module, names in _split(one.code)[1].items():
+            if one.code[0].startswith(f"{module}:"):
+                claimed.setdefault(module, set()).update(names)
+    whole, some = _split(PARTS[part].code)
+    found: dict[str, str] = {}
+    waiting = sorted(whole)
+    while waiting:
+        module = waiting.pop()
+        read = _parsed((package / module).read_bytes())
+        left = {name: digest for name, digest in read.named.items() if name not in claimed.get(module, ())}
+        found[module] = _digest(json.dumps([sorted(left.items()), read.rest]))
+        waiting += sorted(path for path in read.imports - set(found) - set(waiting) - begun - APART if (package / path).is_file())
+    for module, names in some.items():
+        read = _parsed((package / module).read_bytes())
+        if missing := sorted(names - set(read.named)):
+            raise UserError("unknown definition", module, f"part {part} names {missing[0]}, which is not there", "correct versions.py")
+        if module not in found:
+            found[module] = _digest(json.dumps([[name, read.named[name]] for name in sorted(names)]))
+    return dict(sorted(found.items()))
+
+
+def _split(code: Iterable[str]) -> tuple[set[str], dict[str, set[str]]]:
+    """Whole modules, and the definitions of others."""
+    pairs = [item.partition(":") for item in code]
+    return {module for module, colon, _ in pairs if not colon}, {module: set(names.split(",")) for module, colon, names in pairs if colon}
+
+
+# -------------------------------------------------------------------------------------------------------- confirmation
+
+
+def changed(package: Path = PACKAGE) -> list[str]:
+    """What is not confirmed, one line for each part: its code has changed, and neither was its version raised nor the change confirmed."""
+    kept = _confirmed(package)
+    lines = []
+    for part in PARTS:
+        version, code = kept.get(part, [number_in(part, package), {}])
+        now = code_of(part, package)
+        modules = [module for module in {**now, **code} if now.get(module) != code.get(module)]
+        if modules and number_in(part, package) <= version:
+            where = f"{modules[0]}{f' and {len(modules) - 1} more' if len(modules) > 1 else ''}"
+            lines.append(
+                f"{part}: {where} changed: if its results change, `mentionforge dev raise {part}`; if they stay as they are, `mentionforge dev confirm {part}`"
+            )
+    return lines
+
+
+def unrecorded(package: Path = PACKAGE) -> list[str]:
+    """Versions that were raised and not written down, one line for each: a later change of the code could hide behind them."""
+    kept = _confirmed(package)
+    numbers = {part: number_in(part, package) for part in PARTS}
+    return [
+        f"{part}: version {numbers[part]} is not that of {CONFIRMED}: `mentionforge dev confirm {part}`"
+        for part in PARTS
+        if part in kept and kept[part][0] != numbers[part]
+    ]
+
+
+def _confirmed(package: Path) -> dict[str, Any]:
+    """What was confirmed: version and digests by module, by part."""
+    path = package / CONFIRMED
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError("unreadable file", str(path), str(error), "after a merge: delete it, and run `mentionforge dev confirm --all`") from error
+    return kept
+
+
+def number_in(part: str, package: Path) -> int:
+    """The version of a part in the sources of a package, read anew."""
+    found = _stated((package / PARTS[part].code[0].partition(":")[0]).read_bytes())
+    return found.get(part.rpartition(".")[2], found.get("", 0))
+
+
+def confirm(parts: Iterable[str], package: Path = PACKAGE) -> None:
+    """Write down the present code and version of parts.
+
+    Raises:
+        UserError: There is no such part.
+    """
+    parts, path = list(parts), package / CONFIRMED
+    kept = {} if set(parts) >= set(PARTS) else _confirmed(package)  # all at once mends a file that a merge has left with marks of conflicts
+    for part in parts:
+        if part not in PARTS:
+            raise UserError("unknown part", part, "", f"known: {', '.join(PARTS)}")
+        kept[part] = [number_in(part, package), code_of(part, package)]
+    lines = ",\n".join(f"{json.dumps(part)}: {json.dumps(kept[part], sort_keys=True)}" for part in sorted(kept) if part in PARTS)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def raise_version(part: str, package: Path = PACKAGE) -> int:
+    """Raise the version of a part in its source, confirm its code, and return the new version.
+
+    Raises:
+        UserError: There is no such part, or its module states no version.
+    """
+    if part not in PARTS:
+        raise UserError("unknown part", part, "", f"known: {', '.join(PARTS)}")
+    path, key = package / PARTS[part].code[0].partition(":")[0], part.rpartition(".")[2]
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    for node in ast.parse(text).body:
+        if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)):
+            continue
+        values = [node.value] if node.targets[0].id == "VERSION" and key not in _stated(path.read_bytes()) else []
+        if node.targets[0].id == "VERSIONS" and isinstance(node.value, ast.Dict):
+            values = [v for k, v in zip(node.value.keys, node.value.values, strict=True) if isinstance(k, ast.Constant) and k.value == key]
+        for value in values:
+            row, new = value.lineno - 1, ast.literal_eval(value) + 1
+            lines[row] = f"{lines[row][: value.col_offset]}{new}{lines[row][value.end_col_offset :]}"
+            path.write_text("".join(lines), encoding="utf-8")
+            confirm([part], package)
+            return int(new)
+    raise UserError("no version", str(path), f"part {part} has none", "give it VERSION = 1, or VERSIONS with its name")
