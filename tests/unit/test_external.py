@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,25 @@ def test_mentions_in_pieces_follow_the_policy_of_the_corpus(corpus):
     for policy, last in (("longest", [("2", 20, 24, 1.0)]), ("hull", [("2", 20, 38, 1.0)]), ("drop", [])):
         _, spans, _ = recognize(corpus, path, {"discontinuous": policy}, reader="jsonl")
         assert spans[4:] == last
+
+
+def test_the_examples_of_the_docs_are_read(corpus, root):
+    """Each format of docs/external.md, on the corpus that it is about: the same answers, and the same mentions."""
+    page = (root / "docs/external.md").read_text(encoding="utf-8")
+    examples = {kind: re.search(rf"```{kind}\n(.*?)```", page, re.S)[1] for kind in ("csv", "jsonl", "pubtator", "brat")}
+    (corpus / "brat").mkdir()
+    (corpus / "brat/1.txt").write_text(TEXTS["1"][1])
+    for kind, name in (("csv", "a.csv"), ("jsonl", "a.jsonl"), ("pubtator", "a.txt"), ("brat", "brat/1.ann")):
+        (corpus / name).write_text(examples[kind])
+        path = corpus / name if kind != "brat" else corpus / "brat"
+        reader = {"reader": kind} if kind in ("pubtator", "brat") else {}
+        counts, found, _ = link(corpus, path, missing="wrong", **reader)
+        assert found["1:0-4:0"] == ["C0018099", "C0000002"][: 1 + (not reader)] and found["1:9-28:0"][0] == "C0022660" and len(found) == 2
+        assert counts["test"]["no_concept"] == (not reader)
+        if reader:
+            assert [s[:3] for s in recognize(corpus, path, **reader)[1]] == [("1", 0, 4), ("1", 9, 28)]
+    (corpus / "found.csv").write_text(re.findall(r"```csv\n(.*?)```", page, re.S)[1])
+    assert recognize(corpus, corpus / "found.csv")[1] == [("1", 0, 4, 0.98), ("1", 9, 28, 0.71)]
 
 
 # --------------------------------------------------------------------------------------------------------------- rankings
