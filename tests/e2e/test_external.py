@@ -2,13 +2,16 @@
 
 import csv
 import json
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-from checkout import copy_checkout, snakemake
+from checkout import ROOT, copy_checkout, snakemake
 
 GRID = {"corpora": ["demo_ncbi"], "strategies": ["none"]}
 EXPERIMENT = {
@@ -28,17 +31,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     snakemake(folder, f"results/{TFIDF}", f"results/{FOUND}", "--configfile", "first.yaml")
     write_answers(folder)
     write_brat(folder)
+    for script, out in (("sklearn_tfidf", "sklearn.csv"), ("spacy_matcher", "spacy")):
+        given = ["--kb", folder / "results/kb/demo", "--corpus", folder / "results/corpora/demo_ncbi", "--out", folder / "peer" / out]
+        subprocess.run([sys.executable, folder / f"tests/peers/{script}.py", *given], check=True, capture_output=True)
     grid = {
-        "normalization": [EXPERIMENT["normalization"][0] | {"linkers": ["tfidf", "peer", "half"]}],
-        "recognition": [EXPERIMENT["recognition"][0] | {"recognizers": ["dictionary", "found"]}],
+        "normalization": [EXPERIMENT["normalization"][0] | {"linkers": ["tfidf", "peer", "half", "sklearn"]}],
+        "recognition": [EXPERIMENT["recognition"][0] | {"recognizers": ["dictionary", "found", "spacy"]}],
     }
     second = {
         "linkers": {
             "tfidf": {"kind": "tfidf"},
             "peer": {"kind": "external", "path": "peer/{corpus}.csv", "columns": {"concept": "cui_pred"}, "cite": "Peer 2020, version 1.2"},
             "half": {"kind": "external", "path": {"demo_ncbi": "peer/half.csv"}, "missing": "wrong"},
+            "sklearn": {"kind": "external", "path": "peer/sklearn.csv", "columns": {"concept": "cui", "score": "similarity"}},
         },
-        "recognizers": {"found": {"kind": "external", "path": "peer/brat", "reader": "brat"}},
+        "recognizers": {
+            "found": {"kind": "external", "path": "peer/brat", "reader": "brat"},
+            "spacy": {"kind": "external", "path": "peer/spacy", "reader": "brat"},
+        },
         "experiment": grid,
     }
     (folder / "second.yaml").write_text(yaml.safe_dump(second))
@@ -111,11 +121,31 @@ def test_equal_mentions_have_equal_scores(run: Path) -> None:
     assert f1["found/tfidf"] == f1["dictionary/tfidf"] > 0
 
 
+def test_other_libraries_have_the_scores_that_are_counted_from_their_files(run: Path) -> None:
+    """scikit-learn's nearest names and spaCy's PhraseMatcher, scored by the workflow and by tests/peers/scores.py."""
+    counted = runpy.run_path(str(ROOT / "tests/peers/scores.py"))
+    metrics = pd.read_parquet(run / "results/evaluation/normalization/demo_ncbi.parquet")
+    values = metrics[(metrics["system"] == "sklearn") & (metrics["bucket"] == "all")].set_index("metric")["value"]
+    expected = counted["linked"](run / "results/corpora/demo_ncbi", run / "peer/sklearn.csv")
+    assert {f"acc@{k}": values[f"acc@{k}"] for k in (1, 5, 10)} == pytest.approx({k: v for k, v in expected.items() if k != "n"})
+    assert 0.5 < expected["acc@1"] < 1
+    metrics = pd.read_parquet(run / "results/evaluation/recognition/demo_ncbi.parquet")
+    metrics = metrics[(metrics["split"] == "test") & (metrics["system"] == "spacy") & (metrics["bucket"] == "all")].set_index("metric")
+    expected = counted["found"]([run / "resources/demo/ncbi/test.txt"], run / "peer/spacy")
+    assert metrics.loc["strict_recall", "n"] == expected["gold"] and metrics.loc["strict_precision", "n"] == expected["predicted"]
+    assert metrics["value"][["strict_precision", "strict_recall", "strict_f1"]].tolist() == pytest.approx([expected[k] for k in ("precision", "recall", "f1")])
+
+
 def test_systems_are_compared_and_shown(run: Path) -> None:
     compared = pd.read_parquet(run / "results/statistics/normalization/demo_ncbi/comparisons.parquet")
     assert set(compared["against"]) == {"external"} and set(compared["slice"]) == {"all", "bucket"}
     overall = compared[(compared["slice"] == "all") & (compared["metric"] == "acc@1")].set_index(["system", "reference_system"])
-    assert set(overall.index) == {("tfidf", "peer"), ("tfidf", "half"), ("half", "peer")}
+    assert set(overall.index) == {
+        *((s, o) for s in ("tfidf",) for o in ("half", "peer", "sklearn")),
+        ("half", "peer"),
+        ("half", "sklearn"),
+        ("peer", "sklearn"),
+    }
     same = overall.loc[("tfidf", "peer")]
     assert same["difference"] == same["fixed"] == same["broken"] == 0 and same["p"] == 1 and overall.loc[("tfidf", "half")]["difference"] > 0
     summary = (run / "results/summary/summary.md").read_text()
@@ -124,9 +154,9 @@ def test_systems_are_compared_and_shown(run: Path) -> None:
     page = (run / "results/report/index.html").read_text()
     assert "External systems" in page and "Peer 2020, version 1.2" in page and "Against external systems" in page
     table = pd.read_csv(run / "results/summary/comparisons.csv")
-    assert {"peer", "half"} == set(table[table["task"] == "normalization"]["reference_system"])
+    assert {"peer", "half", "sklearn"} == set(table[table["task"] == "normalization"]["reference_system"])
     wide = pd.read_csv(run / "results/summary/normalization.csv")
-    assert set(wide[wide["index"] == "external"]["linker"]) == {"peer", "half"}
+    assert set(wide[wide["index"] == "external"]["linker"]) == {"peer", "half", "sklearn"}
 
 
 def test_a_changed_file_reruns_its_cell_alone(run: Path) -> None:

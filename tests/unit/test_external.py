@@ -1,15 +1,18 @@
 """Predictions of other systems: every format, every check, and scores that equal those counted by hand."""
 
 import csv
+import itertools
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mentionforge import tables
-from mentionforge.config import Corpus, ExternalLinker, ExternalRecognizer, load_config, normalization_cells, recognition_cells
+from mentionforge.config import Corpus, ExternalLinker, ExternalRecognizer, Statistics, load_config, normalization_cells, recognition_cells
 from mentionforge.errors import UserError
+from mentionforge.evaluation.compare import Cell, Group, Outcomes, compared, comparisons, run_of
 from mentionforge.evaluation.normalization import evaluate
 from mentionforge.evaluation.recognition import evaluate as evaluate_recognition
 from mentionforge.external.rankings import read_rankings
@@ -473,6 +476,29 @@ def test_mappings_may_leave_corpora_out():
         load_config(raw({"a": "x.csv"}))
     config = load_config(raw({"a": "x.csv"}, missing_corpora="skip"))
     assert [c.corpus for c in normalization_cells(config) if c.linker == "peer"] == ["a"]
+
+
+def test_each_cell_is_compared_with_each_external_system_once():
+    """Overall and by bucket alone; and two external systems with each other."""
+    ours = [Cell("none", "none", "m", "kb"), Cell("llm", "naive", "m", "kb")]
+    others = [Cell("none", "none", "a", "external"), Cell("none", "none", "b", "external")]
+    found = comparisons([*ours, *others], [], {})
+    assert {(c.cell, c.reference) for c in found if c.against == "external"} == {*itertools.product(ours, others), (others[0], others[1])}
+    assert [c.against for c in found].count("baseline") == 1 and len(found) == 6
+    right = np.arange(40).reshape(4, 10) % 3 == 0
+    outcomes = Outcomes(
+        {c: {run_of(*c)[1]: i} for i, c in enumerate([*ours, *others])}, np.arange(10), [f"m{i}" for i in range(10)], right.astype(float), right / 2
+    )
+    groups = [Group("all", "all", np.arange(10)), Group("bucket", "x", np.arange(5)), Group("names", "1", np.arange(5))]
+    rows = compared(outcomes, found, groups, Statistics(resamples=99))
+    assert {r["slice"] for r in rows if r["against"] == "external"} == {"all", "bucket"} and {r["slice"] for r in rows} == {"all", "bucket", "names"}
+    for r in rows:
+        if r["slice"] == "all" and r["metric"] == "acc@1" and r["against"] == "external":
+            here, there = (
+                next(i for i, c in enumerate([*ours, *others]) if c[:3] == k)
+                for k in ((r["generator"], r["strategy"], r["system"]), (r["reference_generator"], r["reference_strategy"], r["reference_system"]))
+            )
+            assert r["difference"] == pytest.approx(right[here].mean() - right[there].mean())
 
 
 WRONG = {
