@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import annotating
 from mentionforge import tables
+from mentionforge.annotate import cells
 from mentionforge.config import Corpus, ExternalLinker, ExternalRecognizer, Statistics, load_config, normalization_cells, recognition_cells
 from mentionforge.errors import UserError
 from mentionforge.evaluation.compare import Cell, Group, Outcomes, compared, comparisons, run_of
@@ -541,3 +543,19 @@ def test_missing_files_are_told_before_any_job(tmp_path: Path):
         load_config(data, root=tmp_path)
     (tmp_path / "x/a.csv").write_text("mention_id,concept\n")
     load_config(data, root=tmp_path)
+
+
+def test_external_systems_annotate_no_new_text(tmp_path: Path):
+    results = annotating.make(tmp_path)
+    annotating.spec(results, "linkers", "peer", {"kind": "external", "path": "x.csv"})
+    annotating.spec(results, "recognizers", "found", {"kind": "external", "path": "x.csv"})
+    for name in ("normalization/c/none/none/peer/external", "recognition/c/none/none/found/external/seed0"):
+        (results / name).mkdir(parents=True)
+        (results / name / "predictions.parquet").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"^external recognizer cannot annotate new text in --recognizer found: found holds predictions that another system made"
+    ):
+        cells.find(results, "found", "exact/coded")
+    with pytest.raises(UserError, match=r"^external linker cannot annotate new text in --linker peer: .*; name a linker of another kind"):
+        cells.find(results, "dictionary", "peer/external")
+    assert cells.cell_of(results, None, "c/none/none/exact/coded").recognition[3] == "dictionary", "the only one that can"
