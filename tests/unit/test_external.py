@@ -270,6 +270,19 @@ def test_ids_of_several_concepts_and_of_none_keep_their_ranks(corpus):
     assert counts["examples_not_in_kb"] == ["MSH:D999999"]
 
 
+def test_one_answer_for_all_mentions_of_a_span(corpus):
+    """A composite mention whose concepts are gold rows of their own has one place, and both rows are asked of it."""
+    rows = [mention(*m) for m in MENTIONS]
+    whole = rows.pop(3)
+    for k in (0, 1):
+        part = {key: whole[key][k : k + 1] for key in ("concept_ids", "cuis", "concept_cuis")}
+        rows.append(whole | part | {"mention_id": f"1:9-28:0.{k}"})
+    tables.write(tables.MENTIONS, corpus / "c/mentions.parquet", rows)
+    given = [by_span(m, concept="MSH:D058186|MSH:D051437" if m == "1:9-28:0" else c) for m, c in RIGHT.items()]
+    counts, found, _ = link(corpus, table(corpus, given), {"composite": "split"})
+    assert found["1:9-28:0.0"] == found["1:9-28:0.1"] == ["C0022660", "C0035078"] and counts["test"]["answered"] == 6
+
+
 def test_prefixes_of_ids(corpus):
     path = table(corpus, answers(**{"2:3-8:0": "C0024141"}))
     assert link(corpus, path)[1] == ALL_RIGHT

@@ -24,7 +24,7 @@ TABLE = "table"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """What files of the reader `table` end in."""
 
-Field_ = Literal["mention_id", "doc_id", "start", "end", "spans", "surface", "type", "concept", "rank", "score"]
+ColumnName = Literal["mention_id", "doc_id", "start", "end", "spans", "surface", "type", "concept", "rank", "score"]
 
 
 class External(Entry):
@@ -37,7 +37,7 @@ class External(Entry):
         "table",
         description="table: a row per answer, in .csv, .tsv, .jsonl or .parquet. The others: annotated documents, as of corpora.*.reader. See docs/external.md.",
     )
-    columns: dict[Field_, Annotated[str, Field(min_length=1)]] = Field(
+    columns: dict[ColumnName, Annotated[str, Field(min_length=1)]] = Field(
         default_factory=dict, description="What a table calls its columns, where that differs: {concept: cui_pred}. Only for the reader table."
     )
     end: Literal["exclusive", "inclusive"] = Field(
