@@ -140,7 +140,7 @@ def test_numbers_trace_to_files(rich: Path) -> None:
     for row in table["rows"][:: max(1, len(table["rows"]) // 10)]:
         shown = dict(zip(table["columns"], row, strict=True))
         frame = pd.read_parquet(results / f"statistics/{shown['task']}/{shown['corpus']}/comparisons.parquet")
-        for name in ("system", "variant", "generator", "strategy", "against", "reference_generator", "slice", "group", "metric"):
+        for name in ("system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "slice", "group", "metric"):
             frame = frame[frame[name] == shown[name]]
         assert len(frame) == 1
         assert [shown["score"], shown["points"]] == pytest.approx([100 * frame["value"].iloc[0], 100 * frame["difference"].iloc[0]], abs=1e-3)

@@ -201,7 +201,7 @@ def test_merge_lays_mappings_over_and_replaces_lists() -> None:
 def test_recognizers_are_taggers_unless_they_say_otherwise() -> None:
     config = load_config(raw())
     assert isinstance(config.recognizers["minilm"], TaggerRecognizer) and isinstance(config.recognizers["dictionary"], DictionaryRecognizer)
-    with pytest.raises(UserError, match=r"recognizers\.minilm.*kind is tagger or dictionary"):
+    with pytest.raises(UserError, match=r"recognizers\.minilm.*kind is tagger, dictionary or external"):
         load_config(merge(raw(), {"recognizers": {"minilm": {"kind": "tager"}}}))
     with pytest.raises(UserError, match=r"unknown key in config: recognizers\.dictionary\.min_lenght; did you mean 'min_length'"):
         load_config(merge(raw(), {"recognizers": {"dictionary": {"min_lenght": 3}}}))

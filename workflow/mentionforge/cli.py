@@ -16,7 +16,7 @@ import typer
 from mentionforge import __version__
 from mentionforge.errors import UserError
 
-STAGES = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "evaluation", "report", "export")
+STAGES = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "external", "evaluation", "report", "export")
 PLAIN = ("annotate", "bundle", "serve")
 """Commands without a stage, of the package annotate."""
 

@@ -18,12 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, field_validator, model_validator
 
 from mentionforge import splitting, versions
 from mentionforge.config_files import Places, odd, place_of
 from mentionforge.config_files import merge as merge
+from mentionforge.entry import Entry as Entry
 from mentionforge.errors import UserError
+from mentionforge.external import settings as external
+from mentionforge.external.settings import EXTERNAL, ExternalLinker, ExternalRecognizer
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+.=~-]*"
 """What a named entry may be called: it becomes a folder name and a Snakemake wildcard."""
@@ -64,12 +67,6 @@ SemanticGroup = Literal[
 
 KINDS = ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
 """Sections of named entries."""
-
-
-class Entry(BaseModel):
-    """Base of all config models: unknown keys are errors, entries do not change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 # ---------------------------------------------------------------------------------------------------- weights and files
@@ -747,8 +744,8 @@ def _recognizer_kind(value: Any) -> Any:
 
 
 Recognizer = Annotated[
-    Annotated[TaggerRecognizer, Tag("tagger")] | Annotated[DictionaryRecognizer, Tag("dictionary")],
-    Discriminator(_recognizer_kind, custom_error_type="kind", custom_error_message="kind is tagger or dictionary"),
+    Annotated[TaggerRecognizer, Tag("tagger")] | Annotated[DictionaryRecognizer, Tag("dictionary")] | Annotated[ExternalRecognizer, Tag("external")],
+    Discriminator(_recognizer_kind, custom_error_type="kind", custom_error_message="kind is tagger, dictionary or external"),
 ]
 
 
@@ -862,10 +859,10 @@ class RerankLinker(Entry):
     seed: int = Field(13, description="Seed of head and order.")
 
 
-Linker = Annotated[EncoderLinker | TfidfLinker | ExactLinker | SelfAlignedLinker | HybridLinker | RerankLinker, Field(discriminator="kind")]
+Linker = Annotated[EncoderLinker | TfidfLinker | ExactLinker | SelfAlignedLinker | HybridLinker | RerankLinker | ExternalLinker, Field(discriminator="kind")]
 
 
-LINKER_KINDS = {"mention", "context", "tfidf", "exact", "self_aligned", "hybrid", "rerank"}
+LINKER_KINDS = {"mention", "context", "tfidf", "exact", "self_aligned", "hybrid", "rerank", "external"}
 
 
 def parts_of(linker: Any) -> tuple[str, ...]:
@@ -1081,6 +1078,7 @@ def _validated(raw: Mapping[str, Any], root: Path | None, places: Places) -> Con
     _check_end_to_end(config)
     _check_generators(config)
     _check_linkers(config)
+    external.check(config, root)
     if root is not None:
         _check_files(config, root)
     return config
@@ -1125,9 +1123,11 @@ def located(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any
             return [moved(inner) for inner in value]
         if not isinstance(value, str) or "/" not in value or len(value) > 1000 or value.startswith(fetched):
             return value
-        return str(checkout / value) if not _there(root / value) and _there(checkout / value) else value
+        fixed = value.partition("{")[0].rpartition("/")[0] if "{" in value else value  # of a pattern, the folder before it
+        return str(checkout / value) if not _there(root / fixed) and _there(checkout / fixed) else value
 
-    return {key: moved(value) if key in ("models", "kbs", "corpora", "generators", "mirror") else value for key, value in data.items()}
+    parts = ("models", "kbs", "corpora", "generators", "recognizers", "linkers", "mirror")
+    return {key: moved(value) if key in parts else value for key, value in data.items()}
 
 
 def _as_user_error(error: ValidationError, places: Places) -> UserError:
@@ -1234,7 +1234,7 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
         if isinstance(recognizer, TaggerRecognizer):
             yield f"recognizers.{name}.model", "models", recognizer.model
     for name, linker in config.linkers.items():
-        if not isinstance(linker, TfidfLinker | ExactLinker | HybridLinker):
+        if not isinstance(linker, TfidfLinker | ExactLinker | HybridLinker | ExternalLinker):
             yield f"linkers.{name}.model", "models", linker.model
         for first in parts_of(linker):
             yield f"linkers.{name}.linkers" if isinstance(linker, HybridLinker) else f"linkers.{name}.linker", "linkers", first
@@ -1265,8 +1265,10 @@ def _check_end_to_end(config: Config) -> None:
     for i, grid in enumerate(config.experiment.recognition):
         key = f"config: experiment.recognition.{i}"
         for name in grid.linkers:
-            if config.linkers[name].kind in ("hybrid", "rerank"):
-                raise UserError("unfit linker", f"{key}.linkers", f"{name} is a {config.linkers[name].kind} linker", "name one that searches by itself")
+            if (kind := config.linkers[name].kind) in ("hybrid", "rerank", "external"):
+                raise UserError(
+                    "unfit linker", f"{key}.linkers", f"{name} is {'an' if kind == 'external' else 'a'} {kind} linker", "name one that searches by itself"
+                )
         if bool(grid.linkers) != bool(grid.indexes):
             raise UserError("half a grid", key, "linkers and indexes go together", "give both, or neither")
 
@@ -1315,8 +1317,9 @@ def _check_linkers(config: Config) -> None:
     for name, linker in config.linkers.items():
         for part in parts_of(linker):
             below = config.linkers[part]
-            if isinstance(below, RerankLinker) or (isinstance(linker, HybridLinker) and isinstance(below, HybridLinker)):
-                raise UserError("wrong part", f"config: linkers.{name}", f"{part} is a {below.kind} linker", "name linkers that search by themselves")
+            if isinstance(below, RerankLinker | ExternalLinker) or (isinstance(linker, HybridLinker) and isinstance(below, HybridLinker)):
+                article = "an" if isinstance(below, ExternalLinker) else "a"
+                raise UserError("wrong part", f"config: linkers.{name}", f"{part} is {article} {below.kind} linker", "name linkers that search by themselves")
         if isinstance(linker, RerankLinker) and "kb" not in config.indexes[linker.index].sources:
             raise UserError(
                 "wrong index", f"config: linkers.{name}.index", f"{linker.index} has no names of the knowledge base", "name one that has the source kb"
@@ -1416,12 +1419,16 @@ def recognition_cells(config: Config) -> list[RecognitionCell]:
     """All recognition runs of the experiment, once each, sorted.
 
     The strategy `none` has no generator and only the schedule real_only; other strategies have all other schedules. A
-    recognizer that is not trained has one cell per corpus, whatever the strategies.
+    recognizer that is not trained has one cell per corpus, whatever the strategies: its schedule is `untrained`, or `external`.
     """
     cells = set()
     for grid in config.experiment.recognition:
         for corpus, recognizer, seed in itertools.product(grid.corpora, grid.recognizers, grid.seeds):
-            if not isinstance(config.recognizers[recognizer], TaggerRecognizer):
+            entry = config.recognizers[recognizer]
+            if isinstance(entry, ExternalRecognizer):
+                cells |= {RecognitionCell(corpus, NONE, NONE, recognizer, EXTERNAL, 0)} if entry.path_for(corpus) else set()
+                continue
+            if not isinstance(entry, TaggerRecognizer):
                 cells.add(RecognitionCell(corpus, NONE, NONE, recognizer, UNTRAINED, 0))
                 continue
             for strategy, schedule in itertools.product(grid.strategies, grid.schedules):
@@ -1438,7 +1445,7 @@ def cross_cells(config: Config) -> list[RecognitionCell]:
     for grid in config.experiment.recognition:
         alone = config.model_copy(update={"experiment": Experiment(recognition=(grid,))})
         for cell, corpus in itertools.product(recognition_cells(alone), grid.test_corpora):
-            if corpus != cell.corpus and cell.schedule != UNTRAINED:
+            if corpus != cell.corpus and cell.schedule not in (UNTRAINED, EXTERNAL):
                 cells.add(replace(cell, corpus=corpus, schedule=f"{cell.schedule}{TRAINED_ON}{cell.corpus}"))
     return sorted(cells)
 
@@ -1453,10 +1460,16 @@ def end_to_end_cells(config: Config) -> list[tuple[RecognitionCell, str, str]]:
 
 
 def normalization_cells(config: Config) -> list[NormalizationCell]:
-    """All normalization cells of the experiment, once each, sorted; the strategy `none` has no generator."""
+    """All normalization cells of the experiment, once each, sorted; the strategy `none` has no generator.
+
+    An external linker has one cell per corpus, whatever the strategies and indexes: its index is `external`.
+    """
     cells = set()
     for grid in config.experiment.normalization:
-        for corpus, strategy, linker, index in itertools.product(grid.corpora, grid.strategies, grid.linkers, grid.indexes):
+        read = {name: entry for name in grid.linkers if isinstance(entry := config.linkers[name], ExternalLinker)}
+        cells |= {NormalizationCell(c, NONE, NONE, name, EXTERNAL) for c in grid.corpora for name, entry in read.items() if entry.path_for(c)}
+        searching = [name for name in grid.linkers if name not in read]
+        for corpus, strategy, linker, index in itertools.product(grid.corpora, grid.strategies, searching, grid.indexes):
             for generator in (NONE,) if strategy == NONE else grid.generators:
                 cells.add(NormalizationCell(corpus, generator, strategy, linker, index))
     return sorted(cells)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge.config import (
+    EXTERNAL,
     NONE,
     TAUGHT,
     TRAINED_ON,
@@ -624,7 +625,7 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
             rule = "sample_vllm" if generator.backend.kind == "vllm" else "sample"
             yield from ((rule, {"generator": name, "shard": str(i), "shards": str(generator.shards)}) for i in range(generator.shards))
     for cell in recognition_cells(config):
-        if cell.schedule != UNTRAINED:
+        if cell.schedule not in (UNTRAINED, EXTERNAL):
             yield "recognize_real" if cell.strategy == NONE else "recognize_augmented", {k: str(v) for k, v in vars(cell).items()}
     for cell in cross_cells(config):
         yield "recognize_cross", {k: str(v) for k, v in vars(cell).items()} | {"source": cell.schedule.partition(TRAINED_ON)[2]}
@@ -647,7 +648,7 @@ def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tup
             if isinstance(entry, RerankLinker):
                 wanted += [("rerank_train", {"linker": linker, "corpus": corpus})]
                 wanted += [("rerank", {**vars(cell), "linker": linker})]
-            elif entry.kind != "hybrid":
+            elif entry.kind not in ("hybrid", "external"):
                 encoder = f"{linker}@{corpus}" if isinstance(entry, SelfAlignedLinker) else linker
                 wanted += [("align", {"linker": linker, "corpus": corpus})] if isinstance(entry, SelfAlignedLinker) else []
                 if isinstance(entry, EncoderLinker | SelfAlignedLinker):

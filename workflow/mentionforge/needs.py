@@ -87,6 +87,8 @@ NEEDS: dict[str, Need] = {
     "align": Need(6000, 40, 240, 1, per_weights_mb=16, minutes_per_gb=120, gpu=True),
     "rerank_train": Need(6000, 40, 240, 1, per_weights_mb=16, minutes_per_gb=120, gpu=True),
     "rerank": Need(5000, 20, 120, 1, per_weights_mb=4, minutes_per_gb=60, gpu=True),
+    "external_rankings": Need(3000, 20, 20, 0.5),
+    "external_spans": Need(2000, 20, 20, 0.5),
     "predicted_mentions": Need(2000, 20, 20, 1),
     "link_predicted": Need(4000, 3, 60, 0.05, per_weights_mb=4, minutes_per_gb=60, gpu=True),
     "evaluate_recognition": Need(3000, 8, 60, 0.5),

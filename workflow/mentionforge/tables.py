@@ -69,7 +69,7 @@ FILTERS = (
     "agreement",
 )
 REASONS = ("empty", "no_mention", *FILTERS)
-AGAINST = ("baseline", "control", "kb")
+AGAINST = ("baseline", "control", "kb", "external")
 SLICES = ("all", "bucket", "train_mentions", "names", "semantic_type", "notes")
 
 CONCEPTS = Table(
@@ -329,7 +329,7 @@ RECOGNITION_ERRORS = Table(
     ("generator", "strategy", "system", "variant", "seed", "split", "doc_id", "error", "start", "end"),
 )
 
-CONTRAST = ("system", "variant", "generator", "strategy", "against", "reference_generator", "reference_strategy", "reference_variant")
+CONTRAST = ("system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "reference_strategy", "reference_variant")
 """Columns that name a comparison of two cells of one task, corpus and system."""
 
 _CONTRAST_COLUMNS = (
@@ -337,7 +337,13 @@ _CONTRAST_COLUMNS = (
     Column("variant", STR, "recognition: schedule; normalization: index"),
     Column("generator", STR, "generator, without its seed"),
     Column("strategy", STR, "strategy"),
-    Column("against", STR, "baseline: without synthetic text; control: another generator's text; kb: the dictionary in the index instead", values=AGAINST),
+    Column(
+        "against",
+        STR,
+        "baseline: without synthetic text; control: another generator's text; kb: the dictionary in the index instead; external: another system",
+        values=AGAINST,
+    ),
+    Column("reference_system", STR, "recognizer or linker of the cell compared with; the same one unless it is an external system"),
     Column("reference_generator", STR, "generator of the cell compared with, or none"),
     Column("reference_strategy", STR, "its strategy, or none"),
     Column("reference_variant", STR, "its schedule or index"),

@@ -30,6 +30,7 @@ from mentionforge.config import (
     spec_text,
     swept_settings,
 )
+from mentionforge.external.settings import EXTERNAL, files_below
 from mentionforge.models import refuse_other, watched
 from mentionforge.provenance import digest
 from mentionforge.status import recorded_outputs
@@ -57,7 +58,8 @@ RECOGNITION = recognition_cells(CONFIG)
 CROSS = cross_cells(CONFIG)
 END_TO_END = end_to_end_cells(CONFIG)
 NORMALIZATION = normalization_cells(CONFIG)
-SEARCHING = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind not in ("hybrid", "rerank"))
+SEARCHING = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind not in ("hybrid", "rerank", "external"))
+EXTERNAL_LINKERS = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "external")
 ALIGNED = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "self_aligned")
 HYBRIDS = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "hybrid")
 RERANKERS = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "rerank")

@@ -29,7 +29,7 @@ rule predicted_mentions:
     wildcard_constraints:
         generator=one_of([NONE, *CONFIG.generators]),
         strategy=one_of(CONFIG.strategies),
-        schedule=one_of([*get_args(Schedule), UNTRAINED]),
+        schedule=one_of([*get_args(Schedule), UNTRAINED, EXTERNAL]),
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -67,7 +67,7 @@ rule link_predicted:
         linker=one_of(SEARCHING),
         generator=one_of([NONE, *CONFIG.generators]),
         strategy=one_of(CONFIG.strategies),
-        schedule=one_of([*get_args(Schedule), UNTRAINED]),
+        schedule=one_of([*get_args(Schedule), UNTRAINED, EXTERNAL]),
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2

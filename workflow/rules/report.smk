@@ -19,6 +19,7 @@ rule summary:
         funnels=[f"{R}/generation/{g}/funnel.json" for g in USED_GENERATORS],
         corpora=[f"{R}/corpora/{c}/stats.json" for c in USED_CORPORA],
         kbs=[f"{R}/kb/{kb}/stats.json" for kb in USED_KBS],
+        external=[path for path in ALL_PREDICTIONS if f"/{EXTERNAL}/" in path],
         models=[f"{RESOURCES}/models/{m}/fetched.json" for m in USED_MODELS],
     output:
         recognition=f"{R}/summary/recognition.csv",
@@ -36,7 +37,7 @@ rule summary:
         **NEEDS,
     params:
         out=subpath(output.markdown, parent=True),
-        inputs=flags(metrics="--metrics", errors="--errors", funnels="--funnel", corpora="--corpus", kbs="--kb", models="--model"),
+        inputs=flags(metrics="--metrics", errors="--errors", funnels="--funnel", corpora="--corpus", kbs="--kb", models="--model", external="--external"),
     message:
         "write the summary tables"
     shell:

@@ -20,6 +20,7 @@ from mentionforge import text as units
 from mentionforge.annotate.pipeline import Materials
 from mentionforge.config import NONE, Corpus, DictionaryRecognizer, HybridLinker, Index, RerankLinker, SelfAlignedLinker, parts_of, read_spec
 from mentionforge.errors import UserError
+from mentionforge.external.settings import EXTERNAL, refuse_new_text
 from mentionforge.gold import flatten
 from mentionforge.normalization.loaded import Part, part_of
 from mentionforge.provenance import sha256_paths
@@ -95,6 +96,7 @@ def _one(results: Path, stage: str, wanted: str, depth: int, option: str) -> tup
         levels = levels[levels.index(stage) + 1 :]
     levels = tuple(level for level in levels if level != "model")
     found = [cell for cell in every if any(cell[i : i + len(levels)] == levels for i in range(depth - len(levels) + 1))]
+    found = [cell for cell in found if cell[4] != EXTERNAL] or found  # the schedule, or the index: an external system annotates nothing
     if len(found) == 1:
         return found[0]
     some = [*found, *([] if found else every)][:6]
@@ -111,6 +113,10 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
     kb_settings = read_spec(_there(results / "specs" / "kbs" / f"{kb}.json"))
     places = _Places(results, resources or _resources(results), linked_corpus, linked_generator, linked_strategy, kb)
     settings = read_spec(_there(results / "specs" / "linkers" / f"{linker}.json"))
+    recognizer_settings = read_spec(_there(results / "specs" / "recognizers" / f"{recognizer}.json"))
+    for kind, name, entry in (("recognizer", recognizer, recognizer_settings), ("linker", linker, settings)):
+        if entry.kind == EXTERNAL:
+            refuse_new_text(kind, name)
     index_settings: Index = read_spec(_there(results / "specs" / "indexes" / f"{index}.json"))
     if isinstance(settings, RerankLinker):
         raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.linker}")
@@ -120,7 +126,6 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
     if hybrid and hybrid.fusion == "score":
         path = _there(results / "normalization" / Path(*cell.linking) / "predictions.parquet")
         weights = tables.provenance(path)["weights"]
-    recognizer_settings = read_spec(_there(results / "specs" / "recognizers" / f"{recognizer}.json"))
     folder = results / "recognition" / Path(*cell.recognition) / "model"
     dictionary = None
     licensed = ["umls"] if kb_settings.source == "rrf" else []

@@ -293,7 +293,7 @@ def _item(row: Row, source: str, name: str, options: Options) -> Item:
     if options.id_column and options.id_column not in record and not source.startswith("-:"):
         return Item(source, name, error="no id", why=f"no column {options.id_column} (--id-column)")
     try:
-        doc_id = _id(record.get(key)) if key else ""
+        doc_id = as_id(record.get(key)) if key else ""
         doc_id.encode("utf-8")
     except ValueError:
         return Item(source, name, error="wrong encoding", why="its id holds what is no text")
@@ -305,7 +305,7 @@ def _item(row: Row, source: str, name: str, options: Options) -> Item:
     return _checked(Item(source, doc_id or name, text or ""), options)
 
 
-def _id(value: Any) -> str:
+def as_id(value: Any) -> str:
     """An id as it would be written; empty if there is none. A whole number is one whatever its type: libraries make floats of numbers with gaps."""
     if value is None or value != value:
         return ""

@@ -1,10 +1,11 @@
 """Every comparison of a task and corpus: strategies with `none`, language models with their controls, overall and by group of mentions.
 
-Comparisons, all within one system (recognizer or linker):
+Comparisons, all but the last within one system (recognizer or linker):
 
 - `baseline`: a cell and the cell without synthetic text in the same index; for recognition, the schedule real_only.
 - `control`: text of a generator that is no control, and that of each control, same strategy, index or schedule.
 - `kb`: text of a generator that is no control in an index without the knowledge base, and no text but the knowledge base in the index.
+- `external`: each cell, and the predictions of each external system; overall and by bucket alone. Two external systems are compared once.
 
 Groups of mentions (`slice`): all; OOD bucket; number of training mentions with one of the mention's concepts; number of names of its
 concepts in the knowledge base; semantic type (a mention may have several); number of synthetic notes of its concepts
@@ -26,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables
-from mentionforge.config import NONE, Statistics, read_spec
+from mentionforge.config import EXTERNAL, NONE, Statistics, read_spec
 from mentionforge.errors import UserError
 from mentionforge.evaluation.statistics import Contrast, Estimates, estimate, holm
 from mentionforge.progress import say, track
@@ -209,7 +210,9 @@ def comparisons(cells: Sequence[Cell], controls: Sequence[str], with_kb: dict[st
     """All comparisons whose two cells exist, in order of the cells."""
     known = set(cells)
     found = []
+    others = sorted(cell for cell in known if cell.variant == EXTERNAL)
     for cell in sorted(known):
+        found += [Comparison(cell, "external", other) for other in others if cell.variant != EXTERNAL or cell < other]
         if cell.strategy == NONE:
             continue
         same = Cell(NONE, NONE, cell.system, cell.variant)
@@ -282,6 +285,12 @@ def compared(outcomes: Outcomes, found: Sequence[Comparison], groups: Sequence[G
     return corrected(rows)
 
 
+def _concerned(found: Sequence[Comparison], group: Group) -> list[Comparison]:
+    """Comparisons that a group of mentions is made for."""
+    part = [c for c in found if group.of is None or group.of == (c.cell.generator, c.cell.strategy)]
+    return [c for c in part if c.against != "external" or group.slice in ("all", "bucket")]
+
+
 def _of_group(
     outcomes: Outcomes,
     found: Sequence[Comparison],
@@ -294,7 +303,9 @@ def _of_group(
     from scipy.sparse import csr_array
 
     rows: list[dict[str, Any]] = []
-    part = [c for c in found if group.of is None or group.of == (c.cell.generator, c.cell.strategy)]
+    part = _concerned(found, group)
+    if not part:
+        return rows
     documents, column = np.unique(outcomes.documents[group.members], return_inverse=True)
     sums = csr_array((np.ones(len(column)), (np.arange(len(column)), column)))  # [mentions, documents]
     used = sorted({run for c in part for run in (*contrasts[c].runs, *contrasts[c].reference)})
@@ -366,7 +377,12 @@ def _estimate(numerator: np.ndarray, denominator: np.ndarray, contrasts: Sequenc
 
 
 def _names(c: Comparison) -> dict[str, str]:
-    reference = {"reference_generator": c.reference.generator, "reference_strategy": c.reference.strategy, "reference_variant": c.reference.variant}
+    reference = {
+        "reference_system": c.reference.system,
+        "reference_generator": c.reference.generator,
+        "reference_strategy": c.reference.strategy,
+        "reference_variant": c.reference.variant,
+    }
     return {
         "system": c.cell.system,
         "variant": c.cell.variant,

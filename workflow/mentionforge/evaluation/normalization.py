@@ -216,7 +216,7 @@ def relaxed_ranks_of(gold: Gold, linked: pa.Table) -> np.ndarray:
 def nil_curve(mentions: pa.Table, policy: str, linked: pa.Table, calibration: pa.Table, ranks: np.ndarray) -> list[dict[str, Any]]:
     """Rows of tables.NIL of a cell, dev and test, without the cell's names, and how many mentions are `called` NIL.
 
-    Thresholds are the distinct percentiles of the dev mentions' first scores.
+    Thresholds are the distinct percentiles of the dev mentions' first scores; without any, one below which no ranking scores.
 
     Args:
         mentions: tables.MENTIONS.
@@ -238,7 +238,8 @@ def nil_curve(mentions: pa.Table, policy: str, linked: pa.Table, calibration: pa
         scores = np.array([score.get(m["mention_id"], -np.inf) for m in of_split])
         arrays[split] = scores, np.array([right.get(m["mention_id"], False) for m in of_split], bool), np.array([not m["cuis"] for m in of_split], bool)
     scored = arrays["dev"][0][np.isfinite(arrays["dev"][0])]
-    thresholds = np.unique(np.percentile(scored, np.arange(101), method="lower")) if len(scored) else np.zeros(1)
+    lowest = np.array([min(0.0, min(score.values(), default=0.0))])
+    thresholds = np.unique(np.percentile(scored, np.arange(101), method="lower")) if len(scored) else lowest
     rows: list[dict[str, Any]] = []
     best = 0
     for split, (scores, correct, unmapped) in arrays.items():

@@ -25,12 +25,13 @@ def summary(
     corpus: list[Path] = typer.Option([], help="stats.json of a corpus; may be repeated."),
     kb: list[Path] = typer.Option([], help="stats.json of a knowledge base; may be repeated."),
     model: list[Path] = MODELS,
+    external: list[Path] = typer.Option([], help="Predictions of an external system; may be repeated."),
     out: Path = typer.Option(..., help="Folder to write to."),
 ) -> None:
     """Write the tidy CSV files and summary.md."""
     from mentionforge.report.summary import summarize
 
-    summarize(metrics, funnel, corpus, kb, model, out, errors)
+    summarize(metrics, funnel, corpus, kb, model, out, errors, external)
 
 
 @app.command("tidy")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge.config import NONE, TRAINED_ON, UNTRAINED
+from mentionforge.config import EXTERNAL, NONE, TRAINED_ON, UNTRAINED
 from mentionforge.errors import UserError
 from mentionforge.provenance import sha256_file, versions
 from mentionforge.report.summary import PACKAGES, percent
@@ -125,7 +125,7 @@ def training_runs(recognition: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame
     costs = jobs.set_index("job").to_dict("index")
     rows = []
     for run in recognition.to_dict("records"):
-        if run["schedule"] == UNTRAINED or TRAINED_ON in run["schedule"]:
+        if run["schedule"] in (UNTRAINED, EXTERNAL) or TRAINED_ON in run["schedule"]:
             continue
         cost = costs.get("recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}".format_map(run), {})
         rows.append({name: run[name] for name in ("corpus", "recognizer", "generator", "strategy", "schedule", "seed")})

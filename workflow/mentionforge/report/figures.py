@@ -146,6 +146,7 @@ def points_of(comparisons: pd.DataFrame) -> pd.DataFrame:
     frame.loc[typed, "mentions"] = frame.loc[typed, "group"].map(lambda g: f"{TYPES[g]} ({g})" if g in TYPES else g)
     dictionary = frame["against"] == "kb"
     frame["reference"] = frame["reference_generator"].where(~dictionary, "dictionary")
+    frame["reference"] = frame["reference"].where(frame["against"] != "external", frame["reference_system"])
     columns = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference", "slice", "group", "mentions", "metric"]
     return frame[[*columns, "points", "from", "to", "p", "p_holm", "n", "documents", "runs", "few"]]
 

@@ -17,9 +17,10 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import __version__, tables
-from mentionforge.config import NONE
+from mentionforge.config import EXTERNAL, NONE
 from mentionforge.provenance import git_revision, versions
 from mentionforge.report import figures, tidy
+from mentionforge.report.external import systems
 from mentionforge.report.summary import PACKAGES, funnel_frame
 
 VERSION = 1
@@ -279,6 +280,11 @@ def _words(
             ],
         },
     ]
+    outside = sorted(p for task in ("normalization", "recognition") for p in (results / task).glob(f"*/none/none/*/{EXTERNAL}/**/predictions.parquet"))
+    read = [row for row in systems(outside) if row["system"] in current["linkers"] | current["recognizers"] and row["corpus"] in current["corpora"]]
+    if read:
+        told = [(f"{r['system']}, {r['corpus']}", f"{r['answers']}; left out or wrong: {r['left out or wrong']}. {r['file']}. Cite: {r['cite']}") for r in read]
+        run.append({"title": "External systems", "rows": told})
     jobs = tidy.benchmarks(results)
     left_out = " Texts of licensed inputs are left out: " + ", ".join(sorted(hidden)) + "." if hidden else ""
     return {
@@ -302,7 +308,7 @@ def _words(
             (
                 "comparisons",
                 "Comparisons",
-                "Differences to none (baseline), to controls, and to the dictionary in the index (kb), in points. p_holm is corrected over the family.",
+                "Differences to none (baseline), to controls, and to the dictionary in the index (kb), and to external systems, in points. p_holm is corrected over the family.",
             ),
             ("cells", "Cells", "Scores of every cell and seed on the test split in per cent."),
             ("runtime", "Jobs", "Wall time and peak memory of every job."),
@@ -340,7 +346,7 @@ def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, b
     compared = found[found["metric"].isin(["acc@1", "strict_f1", "strict_recall", "strict_precision"])].copy()
     for name, column in (("points", "difference"), ("from", "low"), ("to", "high"), ("score", "value")):
         compared[name] = (100 * compared[column]).round(4)
-    names = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference_generator", "slice", "group", "metric"]
+    names = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "slice", "group", "metric"]
     # What is asked first stands first: all mentions, against the baseline.
     first = {"all": 0, "bucket": 1, "baseline": 0}
     compared = compared.sort_values(["slice", "against"], key=lambda c: c.map(first).fillna(9), kind="stable")

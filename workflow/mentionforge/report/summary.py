@@ -16,6 +16,7 @@ from mentionforge import __version__, tables
 from mentionforge.config import NONE, TRAINED_ON
 from mentionforge.errors import UserError
 from mentionforge.provenance import git_revision, sha256_file, versions
+from mentionforge.report.external import section
 from mentionforge.report.tidy import FEW, end_to_end_table, error_counts, recognition_scores
 
 VERSION = 1
@@ -59,6 +60,7 @@ def summarize(
     models: Sequence[Path],
     out: Path,
     errors: Sequence[Path] = (),
+    external: Sequence[Path] = (),
 ) -> None:
     """Write recognition.csv, normalization.csv, end_to_end.csv, generation.csv and summary.md into a folder.
 
@@ -70,6 +72,7 @@ def summarize(
         models: Stamps (fetched.json) of the weights used.
         out: Folder to write to.
         errors: Tables of recognition errors, one per corpus.
+        external: Predictions of external systems.
     """
     frame = pd.concat([tables.read(tables.METRICS, path).to_pandas() for path in metrics], ignore_index=True)
     digests = {path.parent.name: sha256_file(path)[:12] for path in [*corpora, *kbs]}
@@ -91,7 +94,7 @@ def summarize(
     normalization.to_csv(out / "normalization.csv", index=False)
     end_to_end.to_csv(out / "end_to_end.csv", index=False)
     generation.to_csv(out / "generation.csv", index=False)
-    (out / "summary.md").write_text(markdown(frame, generation, common, error_counts(errors)) + "\n", encoding="utf-8")
+    (out / "summary.md").write_text(markdown(frame, generation, common, error_counts(errors), external) + "\n", encoding="utf-8")
 
 
 def wide(frame: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -133,7 +136,7 @@ def percent(value: Any) -> str:
     return "–" if value is None or pd.isna(value) else f"{100 * float(value):.1f}"
 
 
-def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, str], errors: pd.DataFrame) -> str:
+def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, str], errors: pd.DataFrame, external: Sequence[Path] = ()) -> str:
     """The whole summary page."""
     parts = [
         "# Summary",
@@ -157,6 +160,8 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
         if len(table):
             note = "Per cent, mean over seeds; R recall. Errors: mean number per seed. " if title.startswith("Recognition") else "Per cent, mean over seeds. "
             parts += [f"## {title}\n\n{note}n: gold mentions, {FEW} below 30.\n\n" + table.fillna("").to_markdown(index=False, disable_numparse=True)]
+    if external:
+        parts.append(section(external))
     if not generation.empty:
         parts += ["## Generation: from prompts to located mentions\n\n" + generation_table(generation)]
     return "\n\n".join(parts)

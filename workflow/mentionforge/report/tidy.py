@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import tables
-from mentionforge.config import NONE, TRAINED_ON
+from mentionforge.config import EXTERNAL, NONE, TRAINED_ON
 from mentionforge.provenance import git_revision, sha256_file
+from mentionforge.report import external
 
 VERSION = 1
 """Of the part report.tidy: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -392,7 +393,12 @@ def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFram
     parts = []
     for index in sorted(metrics.loc[metrics["task"] == "normalization", "variant"].unique(), key=lambda v: (v != "train", v)):
         parts.append(
-            Layout(f"Normalization, acc@1, index {index}", paper_table(metrics, linking, index), TABLES_NOTE + mark, f"tab:den-{index.replace('+', '-')}")
+            Layout(
+                f"Normalization, acc@1, {'external systems' if index == EXTERNAL else f'index {index}'}",
+                paper_table(metrics, linking, index),
+                TABLES_NOTE + mark,
+                f"tab:den-{index.replace('+', '-')}",
+            )
         )
     recognized = recognition_table(metrics, comparisons[comparisons["task"] == "recognition"])
     strict = (
@@ -414,6 +420,7 @@ def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFram
     for slice_, words in SLICES.items():
         caption = f"Difference to none in acc@1, points with 95 % interval (paired bootstrap by document) and n mentions of the group, {words}."
         parts.append(Layout(f"Gains {words}", group_table(comparisons, slice_), caption + mark, f"tab:by-{slice_.replace('_', '-')}"))
+    parts.append(Layout(external.TITLE, external.against_table(comparisons), external.CAPTION + mark, "tab:external"))
     parts.append(Layout("Seeds", seeds_table(seed_scores(metrics)), "Score in per cent on the test split, mean ± standard deviation (n - 1).", "tab:seeds"))
     return [part for part in parts if len(part.frame)]
 

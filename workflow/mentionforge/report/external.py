@@ -1,0 +1,102 @@
+"""External systems in the report: what was read of each, and how the cells of the experiment compare with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentionforge import tables
+from mentionforge.config import EXTERNAL
+
+TITLE = "Against external systems"
+CAPTION = (
+    "Test split: score of the cell in per cent (acc@1, or strict F1 and recall on unseen concepts), and the difference to the predictions of the other system in points "
+    "with 95 % interval (paired bootstrap by document)."
+)
+
+
+def systems(predictions: Sequence[Path]) -> list[dict[str, str]]:
+    """A row for each external system and corpus: its file with the first digits of its digest, what was read and left out, and how to cite it.
+
+    Args:
+        predictions: Their predictions, at {recognition,normalization}/CORPUS/none/none/SYSTEM/external/….
+    """
+    rows = []
+    for path in sorted(predictions):
+        made = tables.provenance(path)
+        external, counts = made["external"], made["counts"]
+        parts = path.parts[: len(path.parts) - 1 - path.parts[::-1].index(EXTERNAL)]
+        row = {
+            "system": external["system"],
+            "task": parts[-5],
+            "corpus": parts[-4],
+            "file": f"{external['path']} (sha256 {made['inputs']['predictions'][:12]})",
+        }
+        row["answers"], row["left out or wrong"] = (_spans if made["stage"] == "external spans" else _rankings)(counts)
+        rows.append({**row, "cite": external["cite"] or "–"})
+    return rows
+
+
+def _rankings(counts: Mapping[str, Any]) -> tuple[str, str]:
+    test, dev = counts["test"], counts["dev"]
+    answers = (
+        f"{test['answered']:,} of {test['mentions']:,} test mentions, {test['no_concept']:,} with no concept; {dev['answered']:,} of {dev['mentions']:,} of dev"
+    )
+    left_out = {
+        "test mentions without an answer, counted as wrong": test["missing"],
+        "answers for unknown mentions": counts["unknown"]["n"],
+        "candidates that are no concept of the knowledge base": counts["concepts_not_in_kb"],
+        "answers given twice": counts["repeated"],
+    }
+    return answers, _listed(left_out)
+
+
+def _spans(counts: Mapping[str, Any]) -> tuple[str, str]:
+    test = counts["test"]
+    answers = f"{test['kept']:,} mentions in {test['documents'] - test['without_predictions']:,} of {test['documents']:,} test documents"
+    left_out = {
+        "mentions that share a word with a longer one": test.get("dropped_overlap", 0),
+        "mentions in pieces": test.get("dropped_discontinuous", 0),
+        "widened to whole words": test.get("widened", 0),
+        "mentions in unknown documents": counts["unknown"]["n"],
+        "mentions given twice": counts["repeated"],
+    }
+    return answers, _listed(left_out)
+
+
+def _listed(left_out: Mapping[str, int]) -> str:
+    return "; ".join(f"{n:,} {what}" for what, n in left_out.items() if n) or "nothing"
+
+
+def section(predictions: Sequence[Path]) -> str:
+    """The systems as Markdown; empty without any."""
+    if not predictions:
+        return ""
+    text = "Predictions that other systems made, read from files and scored as those of this workflow (docs/external.md)."
+    return f"## External systems\n\n{text}\n\n" + pd.DataFrame(systems(predictions)).to_markdown(index=False, disable_numparse=True)
+
+
+def against_table(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Every cell beside every external system of its corpus: all mentions, and those of unseen concepts.
+
+    Args:
+        comparisons: `tidy.tidy_comparisons`.
+    """
+    from mentionforge.report.tidy import counted, interval
+
+    found = comparisons[comparisons["against"] == "external"]
+    wanted = {("all", "acc@1"): "all", ("unseen_concept", "acc@1"): "unseen", ("all", "strict_f1"): "all", ("unseen_concept", "strict_recall"): "unseen"}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    shown: Any = found.itertuples()
+    for c in shown:
+        if (c.group, c.metric) in wanted:
+            name = wanted[c.group, c.metric]
+            key = (c.task, c.corpus, c.reference_system, c.system, c.variant, c.generator, c.strategy)
+            text = f"{100 * c.value:.1f}{interval(c.difference, c.low, c.high)} (n={counted(c.n)})"
+            rows.setdefault(key, {})[f"{name}, score and difference"] = text
+    names = ("task", "corpus", "external system", "system", "index or schedule", "generator", "strategy")
+    columns = ["all, score and difference", "unseen, score and difference"]
+    return pd.DataFrame([{**dict(zip(names, key, strict=True)), **{c: rows[key].get(c, "") for c in columns}} for key in sorted(rows)])

@@ -1,0 +1,94 @@
+"""External predictions: rankings and mentions that other systems made for a corpus, checked and written as those of the workflow's own.
+
+REQUIRED INPUTS
+    the files that linkers.{linker}.path and recognizers.{recognizer}.path name for {corpus}
+    {results}/corpora/{corpus}/{documents,mentions}.parquet, {results}/kb/{kb}/{names,xrefs,retired}.parquet
+OUTPUTS
+    {results}/normalization/{corpus}/none/none/{linker}/external/{predictions,calibration}.parquet
+    {results}/recognition/{corpus}/none/none/{recognizer}/external/seed0/predictions.parquet
+"""
+
+
+def external_path(kind):
+    """Params function: the file or folder of an external entry for the corpus in the wildcards."""
+
+    def path(wildcards):
+        return getattr(CONFIG, kind)[getattr(wildcards, kind[:-1])].path_for(wildcards.corpus)
+
+    return path
+
+
+def external_files(kind):
+    """Input function: that file, or the files of that folder."""
+
+    def files(wildcards):
+        return files_below(external_path(kind)(wildcards))
+
+    return files
+
+
+def replaced_ids(wildcards):
+    """The corpus' replacements of ids, if it has some."""
+    return CONFIG.corpora[wildcards.corpus].id_map or []
+
+
+rule external_rankings:
+    """Read the rankings of another system for the gold mentions of a corpus, each test mention answered once."""
+    input:
+        spec=spec_of("linkers", "{linker}"),
+        files=external_files("linkers"),
+        corpus=CORPUS_TABLES,
+        corpus_spec=spec_of("corpora", "{corpus}"),
+        id_map=replaced_ids,
+        kb=kb_tables("corpora", "names", "xrefs", "retired"),
+    output:
+        predictions=f"{R}/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}/predictions.parquet",
+        calibration=f"{R}/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}/calibration.parquet",
+    log:
+        f"{R}/logs/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}.log",
+    benchmark:
+        f"{R}/benchmarks/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}.tsv"
+    wildcard_constraints:
+        linker=one_of(EXTERNAL_LINKERS),
+    conda:
+        "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
+    params:
+        path=external_path("linkers"),
+        corpus=parent_of("corpus"),
+        kb=parent_of("kb"),
+    message:
+        "read the rankings of {wildcards.linker} for {wildcards.corpus}"
+    shell:
+        "mentionforge external rankings --spec {input.spec:q} --path {params.path:q} --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q}"
+        " --kb {params.kb:q} --out {output.predictions:q} --calibration {output.calibration:q} 2>&1 | tee {log:q}"
+
+
+rule external_spans:
+    """Read the mentions that another system found in a corpus, and check them against its texts."""
+    input:
+        spec=spec_of("recognizers", "{recognizer}"),
+        files=external_files("recognizers"),
+        corpus=CORPUS_TABLES,
+        corpus_spec=spec_of("corpora", "{corpus}"),
+    output:
+        f"{R}/recognition/{{corpus}}/none/none/{{recognizer}}/{EXTERNAL}/seed0/predictions.parquet",
+    log:
+        f"{R}/logs/recognition/{{corpus}}/none/none/{{recognizer}}/{EXTERNAL}/seed0.log",
+    benchmark:
+        f"{R}/benchmarks/recognition/{{corpus}}/none/none/{{recognizer}}/{EXTERNAL}/seed0.tsv"
+    wildcard_constraints:
+        recognizer=one_of(name for name, entry in CONFIG.recognizers.items() if entry.kind == "external"),
+    conda:
+        "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
+    params:
+        path=external_path("recognizers"),
+        corpus=parent_of("corpus"),
+    message:
+        "read the mentions of {wildcards.recognizer} in {wildcards.corpus}"
+    shell:
+        "mentionforge external spans --spec {input.spec:q} --path {params.path:q} --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"
