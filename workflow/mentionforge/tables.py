@@ -54,6 +54,7 @@ class Table:
 
 SPLITS = ("train", "dev", "test")
 BUCKETS = ("seen_mention", "seen_concept", "unseen_concept", "unmapped")
+SUBSETS = ("new_pair", "new_surface", "new_surface_concept", "one_concept", "distinct", "distinct_new_surface")
 MATCHES = ("tag", "exact", "synonym", "fuzzy")
 FILTERS = (
     "parse",
@@ -70,7 +71,7 @@ FILTERS = (
 )
 REASONS = ("empty", "no_mention", *FILTERS)
 AGAINST = ("baseline", "control", "kb")
-SLICES = ("all", "bucket", "train_mentions", "names", "semantic_type", "notes")
+SLICES = ("all", "bucket", "subset", "train_mentions", "names", "semantic_type", "notes")
 
 CONCEPTS = Table(
     "concepts",
@@ -298,10 +299,10 @@ METRICS = Table(
         Column("variant", STR, "recognition: schedule; normalization: index; end to end: SCHEDULE/INDEX"),
         Column("seed", INT, "seed of the training; 0 where nothing is trained"),
         Column("split", STR, "split scored", values=SPLITS),
-        Column("bucket", STR, "all, or an out-of-distribution bucket"),
+        Column("bucket", STR, "all, an out-of-distribution bucket, or a subset that others score (SUBSETS)"),
         Column("metric", STR, "name of the metric"),
         Column("value", FLOAT, "0 to 1; null where n is 0", nullable=True),
-        Column("n", INT, "gold mentions (recall, accuracy) or predictions (precision) it rests on"),
+        Column("n", INT, "gold mentions (recall, accuracy; distinct ones in some subsets) or predictions (precision) it rests on"),
     ),
     ("task", "corpus", "generator", "strategy", "system", "variant", "seed", "split", "bucket", "metric"),
 )
@@ -349,7 +350,7 @@ COMPARISONS = Table(
     (
         *_CONTRAST_COLUMNS,
         Column("slice", STR, "what the mentions are grouped by", values=SLICES),
-        Column("group", STR, "all, a bucket, a semantic type, or a range of counts (2-5)"),
+        Column("group", STR, "all, a bucket, a subset, a semantic type, or a range of counts (2-5)"),
         Column("metric", STR, "name of the metric"),
         Column("value", FLOAT, "score of the cell, mean over its runs, 0 to 1"),
         Column("reference", FLOAT, "score of the cell compared with, 0 to 1"),

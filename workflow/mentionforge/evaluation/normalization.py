@@ -1,5 +1,7 @@
 """Normalization metrics: accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per out-of-distribution bucket.
 
+Accuracy at 1 and 5 and mean reciprocal rank also by the subsets that others score (`subsets`).
+
 The population of every cell is the same: all test mentions that map to a CUI, as the corpus table has them. A mention
 without predictions, or whose concept is not among them, is wrong; none is dropped.
 
@@ -17,7 +19,7 @@ corpus' policy for composite mentions (several concept ids) says what answers on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ import pyarrow.compute as pc
 from mentionforge import provenance, tables
 from mentionforge.config import Corpus, NormalizationCell, read_spec
 from mentionforge.errors import UserError
+from mentionforge.evaluation.subsets import learned_from, subset_weights, weighted
 from mentionforge.progress import say
 
 DEPTHS = (1, 5, 10, 50, 100)
@@ -78,7 +81,9 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
     """
     settings: Corpus = read_spec(corpus_spec)
     mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet")
-    gold = gold_of(mentions.to_pylist(), settings.composite)
+    everything = mentions.to_pylist()
+    gold = gold_of(everything, settings.composite)
+    subsets = subset_weights(asked_of(everything), learned_from(everything))
     in_test = pc.equal(mentions["split"], "test")
     mapped = int(pc.sum(pc.greater(pc.list_value_length(mentions["cuis"].filter(in_test)), 0)).as_py() or 0)
     if len(gold.mention_ids) != mapped:
@@ -91,7 +96,7 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
         cell = _cell(path, base, corpus.name)
         linked = tables.read(tables.LINKED, path)
         ranks, relaxed = ranks_of(gold, linked, str(path)), relaxed_ranks_of(gold, linked)
-        for bucket, metric, value, n in metrics(ranks, gold.buckets):
+        for bucket, metric, value, n in [*metrics(ranks, gold.buckets), *subset_metrics(ranks, subsets)]:
             names = {"corpus": cell.corpus, "generator": cell.generator, "strategy": cell.strategy, "system": cell.linker, "variant": cell.index}
             rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": metric, "value": value, "n": n})
         for bucket, metric, value, n in metrics(relaxed, gold.buckets):
@@ -126,7 +131,7 @@ def gold_of(mentions: Sequence[dict[str, Any]], policy: str, split: str = "test"
         policy: What answers a composite mention.
         split: The split.
     """
-    asked = [m for m in mentions if m["split"] == split and m["cuis"]]
+    asked = asked_of(mentions, split)
     cuis = sorted({cui for m in asked for cui in m["cuis"]})
     number = {cui: i for i, cui in enumerate(cuis)}
     pairs = np.array(sorted(i * len(cuis) + number[c] for i, m in enumerate(asked) for c in set(m["cuis"])), np.int64)
@@ -148,6 +153,11 @@ def gold_of(mentions: Sequence[dict[str, Any]], policy: str, split: str = "test"
         np.array(group_start, np.int64),
         np.array(mention_start, np.int64),
     )
+
+
+def asked_of(mentions: Sequence[dict[str, Any]], split: str = "test") -> list[dict[str, Any]]:
+    """The mentions that are scored: those of the split that map to a CUI, in table order."""
+    return [m for m in mentions if m["split"] == split and m["cuis"]]
 
 
 def ranks_of(gold: Gold, linked: pa.Table, where: str) -> np.ndarray:
@@ -270,6 +280,17 @@ def metrics(ranks: np.ndarray, buckets: np.ndarray) -> list[tuple[str, str, floa
             rows.append((bucket, f"acc@{k}", float(np.mean(of_bucket <= k)) if n else None, n))
         rows.append((bucket, "mrr", float(np.mean(1 / of_bucket)) if n else None, n))
     return rows
+
+
+def subset_metrics(ranks: np.ndarray, subsets: Mapping[str, np.ndarray]) -> list[tuple[str, str, float | None, int]]:
+    """Rows (subset, metric, value, n), as others report them: acc@1, acc@5, and mean reciprocal rank.
+
+    Args:
+        ranks: Rank at which each gold mention is answered.
+        subsets: Weights of the mentions by subset (`subsets.subset_weights`).
+    """
+    scores = {"acc@1": ranks <= 1, "acc@5": ranks <= 5, "mrr": 1 / ranks}
+    return [(name, metric, *weighted(values, weights)) for name, weights in subsets.items() for metric, values in scores.items()]
 
 
 def _cell(path: Path, base: Path, corpus: str) -> NormalizationCell:

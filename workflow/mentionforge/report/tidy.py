@@ -408,6 +408,10 @@ def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFram
         "one chosen on dev are taken back. n: gold mentions."
     )
     parts.append(Layout("End to end, recognition into normalization", end_to_end_table(metrics), both + mark, "tab:end-to-end"))
+    from mentionforge.report.comparable import SUBSETS_NOTE, subset_table  # it builds on this module
+
+    for task, title in (("normalization", "Normalization, acc@1 by subset"), ("recognition", "Recognition, strict recall by subset")):
+        parts.append(Layout(title, subset_table(metrics, task), SUBSETS_NOTE + mark, f"tab:subsets-{task}"))
     for slice_, words in SLICES.items():
         caption = f"Difference to none in acc@1, points with 95 % interval (paired bootstrap by document) and n mentions of the group, {words}."
         parts.append(Layout(f"Gains {words}", group_table(comparisons, slice_), caption + mark, f"tab:by-{slice_.replace('_', '-')}"))
