@@ -128,6 +128,16 @@ XREFS = Table(
     ),
     ("source", "code", "cui", "via"),
 )
+PARENTS = Table(
+    "parents",
+    "Direct parents of concepts by source; sources need not agree, so that there may be cycles.",
+    (
+        Column("cui", STR, "concept of the knowledge base"),
+        Column("parent", STR, "concept directly above it; in a release it may lie outside the knowledge base"),
+        Column("source", STR, "ontology or source vocabulary (SAB) that says so"),
+    ),
+    ("cui", "parent", "source"),
+)
 DOCUMENTS = Table(
     "documents",
     "Texts of a corpus.",
@@ -330,6 +340,24 @@ RECOGNITION_ERRORS = Table(
     ("generator", "strategy", "system", "variant", "seed", "split", "doc_id", "error", "start", "end"),
 )
 
+RELATIONS = ("ancestor", "descendant", "sibling", "unrelated", "unplaced", "missing")
+NORMALIZATION_ERRORS = Table(
+    "normalization_errors",
+    "Test mentions that linkers get wrong at rank 1, and what the first wrong concept is to the mention's; empty if the knowledge base has no hierarchy.",
+    (
+        Column("generator", STR, "generator or none"),
+        Column("strategy", STR, "strategy or none"),
+        Column("system", STR, "linker"),
+        Column("variant", STR, "index"),
+        Column("mention_id", STR, "gold mention of the test split"),
+        Column("predicted", STR, "first wrong concept; null if none is ranked", nullable=True),
+        Column("gold", STR, "concept of the mention that it is nearest to; null if it is near none", nullable=True),
+        Column("relation", STR, "what it is to that concept (evaluation.hierarchy)", values=RELATIONS),
+        Column("distance", INT, "steps up to an ancestor, or down to a descendant", nullable=True),
+    ),
+    ("generator", "strategy", "system", "variant", "mention_id"),
+)
+
 CONTRAST = ("system", "variant", "generator", "strategy", "against", "reference_generator", "reference_strategy", "reference_variant")
 """Columns that name a comparison of two cells of one task, corpus and system."""
 
@@ -410,6 +438,7 @@ ALL = (
     DEFINITIONS,
     XREFS,
     RETIRED,
+    PARENTS,
     DOCUMENTS,
     MENTIONS,
     PROMPTS,
@@ -426,6 +455,7 @@ ALL = (
     METRICS,
     NIL,
     RECOGNITION_ERRORS,
+    NORMALIZATION_ERRORS,
     COMPARISONS,
     CHANGES,
 )

@@ -1,6 +1,6 @@
 """Normalization metrics: accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per out-of-distribution bucket.
 
-Accuracy at 1 and 5 and mean reciprocal rank also by the subsets that others score (`subsets`).
+Accuracy at 1 and 5 and mean reciprocal rank also by the subsets that others score (`subsets`); errors by their place in the hierarchy (`hierarchy`).
 
 The population of every cell is the same: all test mentions that map to a CUI, as the corpus table has them. A mention
 without predictions, or whose concept is not among them, is wrong; none is dropped.
@@ -31,6 +31,7 @@ import pyarrow.compute as pc
 from mentionforge import provenance, tables
 from mentionforge.config import Corpus, NormalizationCell, read_spec
 from mentionforge.errors import UserError
+from mentionforge.evaluation.hierarchy import Judge, relation_metrics
 from mentionforge.evaluation.subsets import learned_from, subset_weights, weighted
 from mentionforge.progress import say
 
@@ -61,7 +62,16 @@ class Gold:
     mention_start: np.ndarray
 
 
-def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path], out: Path, nil: Path | None = None) -> None:
+def evaluate(
+    corpus: Path,
+    corpus_spec: Path,
+    base: Path,
+    predictions: list[Path],
+    out: Path,
+    nil: Path | None = None,
+    parents: Path | None = None,
+    errors: Path | None = None,
+) -> None:
     """Score all normalization cells of a corpus and write tables.METRICS.
 
     With `nil`, each cell's calibration.parquet (tables.LINKED) beside its predictions gives a threshold below which a mention
@@ -75,6 +85,8 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
         predictions: tables.LINKED of each cell.
         out: File to write.
         nil: File to write with the curves of precision and recall by threshold.
+        parents: tables.PARENTS of the corpus' knowledge base: errors are then told by their place in it (`hierarchy`), as far as it has one.
+        errors: File to write with these errors (tables.NORMALIZATION_ERRORS).
 
     Raises:
         UserError: A path that names no cell of this corpus, or predictions for mentions that are not asked for.
@@ -90,13 +102,24 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
         raise AssertionError(f"{len(gold.mention_ids)} mentions to score, {mapped} mapped test mentions")
     composite = int(pc.sum(mentions["composite"].filter(in_test)).as_py() or 0)
     say(f"{mapped:,} of {pc.sum(in_test).as_py() or 0:,} test mentions map to a concept; {composite:,} are composite, policy {settings.composite}")
+    judge, hierarchy = None, {}
+    if parents:
+        hierarchy = {"kb": parents.parent.name, **tables.provenance(parents)["hierarchy"]}
+        if hierarchy["missing"]:
+            say(f"knowledge base {hierarchy['kb']} has no hierarchy, so errors are not told by it: {hierarchy['missing']}")
+        else:
+            judge = Judge(tables.read(tables.PARENTS, parents), gold.mention_ids, [m["cuis"] for m in asked_of(everything)])
+    bucket_of = dict(zip(gold.mention_ids.to_pylist(), gold.buckets.tolist(), strict=True))
+    wrong: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     for path in sorted(predictions):
         cell = _cell(path, base, corpus.name)
         linked = tables.read(tables.LINKED, path)
         ranks, relaxed = ranks_of(gold, linked, str(path)), relaxed_ranks_of(gold, linked)
-        for bucket, metric, value, n in [*metrics(ranks, gold.buckets), *subset_metrics(ranks, subsets)]:
+        own = judge.errors(linked, ranks) if judge else []
+        told = relation_metrics(own, bucket_of) if judge else []
+        for bucket, metric, value, n in [*metrics(ranks, gold.buckets), *subset_metrics(ranks, subsets), *told]:
             names = {"corpus": cell.corpus, "generator": cell.generator, "strategy": cell.strategy, "system": cell.linker, "variant": cell.index}
             rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": metric, "value": value, "n": n})
         for bucket, metric, value, n in metrics(relaxed, gold.buckets):
@@ -104,6 +127,7 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
                 rows.append(
                     {"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": f"{metric}_relaxed", "value": value, "n": n}
                 )
+        wrong += [{**{k: v for k, v in names.items() if k != "corpus"}, **row} for row in own]
         if nil:
             found = nil_curve(mentions, settings.composite, linked, tables.read(tables.LINKED, path.with_name("calibration.parquet")), ranks)
             place = {"generator": cell.generator, "strategy": cell.strategy, "linker": cell.linker, "index": cell.index}
@@ -116,10 +140,12 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
             ):
                 rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": "all", "metric": metric, "value": value, "n": n})
     inputs = {"mentions": corpus / "mentions.parquet", "corpus_spec": corpus_spec}
-    inputs |= {str(path.relative_to(base)): path for path in sorted(predictions)}
+    inputs |= {str(path.relative_to(base)): path for path in sorted(predictions)} | ({"parents": parents} if parents else {})
     stamp = provenance.stamp("evaluation normalization", inputs, composite=settings.composite, mentions=mapped)
     if nil:
         tables.write(tables.NIL, nil, [{name: value for name, value in row.items() if name != "called"} for row in curves], stamp)
+    if errors:
+        tables.write(tables.NORMALIZATION_ERRORS, errors, wrong, {**stamp, "hierarchy": hierarchy})
     tables.write(tables.METRICS, out, rows, stamp)
 
 

@@ -11,6 +11,7 @@ app = typer.Typer(help="Metrics become tables.", no_args_is_help=True)
 
 METRICS = typer.Option([], "--metrics", help="Metrics table; may be repeated.")
 ERRORS = typer.Option([], "--errors", help="Table of recognition errors; may be repeated.")
+WRONG = typer.Option([], "--wrong", help="Table of a linker's errors by hierarchy; may be repeated.")
 COMPARISONS = typer.Option([], "--comparisons", help="Comparisons table; may be repeated.")
 MODELS = typer.Option([], "--model", help="Stamp of the weights of a model; may be repeated.")
 RESULTS = typer.Argument(Path("results"), help="Results folder.")
@@ -39,13 +40,14 @@ def tidy(
     metrics: list[Path] = METRICS,
     comparisons: list[Path] = COMPARISONS,
     errors: list[Path] = ERRORS,
+    wrong: list[Path] = WRONG,
     model: list[Path] = MODELS,
     config_digest: str = DIGEST,
 ) -> None:
-    """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, runtime.csv, and the tables in the paper's layout, into the summary folder."""
+    """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, hierarchy.csv, runtime.csv, and the tables in the paper's layout, into the summary folder."""
     from mentionforge.report.tidy import write_tidy
 
-    write_tidy(results, metrics, comparisons, errors, model, config_digest)
+    write_tidy(results, metrics, comparisons, errors, model, config_digest, wrong)
 
 
 @app.command("page")
@@ -54,6 +56,7 @@ def page(
     metrics: list[Path] = METRICS,
     comparisons: list[Path] = COMPARISONS,
     errors: list[Path] = ERRORS,
+    wrong: list[Path] = WRONG,
     model: list[Path] = MODELS,
     config_digest: str = DIGEST,
     licensed: list[str] = typer.Option([], help="A licensed entry, as kbs/umls; may be repeated."),
@@ -64,7 +67,7 @@ def page(
     """Write the report page, and its figures as SVG and PDF."""
     from mentionforge.report.page import write_page
 
-    write_page(results, metrics, comparisons, errors, model, config_digest, licensed, private, concepts, out)
+    write_page(results, metrics, comparisons, errors, model, config_digest, licensed, private, concepts, out, wrong)
 
 
 @app.command("sweeps")

@@ -5,12 +5,15 @@ Rows are the cells without synthetic text and those of one strategy, `supplement
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mentionforge import tables
 from mentionforge.config import NONE, TRAINED_ON
-from mentionforge.report.tidy import counted
+from mentionforge.report.tidy import Layout, counted
 from mentionforge.tables import SUBSETS
 
 NAMES = {
@@ -64,3 +67,79 @@ def subset_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
     order = ("corpus", ROWS[task]["system"], ROWS[task]["variant"])
     rows.sort(key=lambda r: (*(r[c] for c in order), r["generator"] != NONE, r["generator"], r["strategy"]))
     return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------------------------------------------------ the hierarchy
+
+CELL = ["generator", "strategy", "system", "variant"]
+HIERARCHY = ["corpus", "kb", *CELL, "relation", "distance", "count", "n", "share", "note"]
+
+KINDS = {
+    "parent": ("ancestor", True),
+    "higher": ("ancestor", False),
+    "child": ("descendant", True),
+    "lower": ("descendant", False),
+    "sibling": ("sibling", None),
+    "unrelated": ("unrelated", None),
+    "not in the hierarchy": ("unplaced", None),
+    "none ranked": ("missing", None),
+}
+"""Columns of the table: relation, and whether it is one step away."""
+
+HIERARCHY_NOTE = (
+    "The first wrong concept of each test mention that is wrong at rank 1, by its place in the hierarchy of the knowledge base, in per cent of all test "
+    "mentions; all: with their number. Parent, higher: above a concept of the mention, by one step or more; child, lower: below one; sibling: with a parent in "
+    "common. Of a composite mention the nearest of its concepts counts. hierarchy.csv holds all cells, and the steps."
+)
+NO_HIERARCHY = "Their errors are not told by hierarchy."
+
+
+def hierarchy_counts(errors: Sequence[Path], metrics: pd.DataFrame) -> pd.DataFrame:
+    """Errors by corpus, cell, relation and distance, with their share of the test mentions; one row with a note for a corpus whose kb has no hierarchy.
+
+    Args:
+        errors: tables.NORMALIZATION_ERRORS, at …/CORPUS.errors.parquet.
+        metrics: `tidy.tidy_metrics`.
+    """
+    cells = metrics[(metrics["task"] == "normalization") & (metrics["bucket"] == "all") & (metrics["metric"] == "acc@1") & (metrics["split"] == "test")]
+    parts = []
+    for path in sorted(errors):
+        told = tables.provenance(path).get("hierarchy", {})
+        named = {"corpus": path.name.removesuffix(".errors.parquet"), "kb": told.get("kb", "")}
+        if told.get("missing"):
+            parts.append(pd.DataFrame([named | {"note": told["missing"]}]))
+            continue
+        frame = tables.read(tables.NORMALIZATION_ERRORS, path).to_pandas()
+        frame["distance"] = frame["distance"].astype("Int64")
+        found = frame.groupby([*CELL, "relation", "distance"], dropna=False).size().rename("count").reset_index()
+        sizes = cells.loc[cells["corpus"] == named["corpus"], [*CELL, "n"]]
+        found = found.merge(sizes, on=CELL, how="left").assign(**named, note="")
+        found["share"] = found["count"] / found["n"]
+        parts.append(found)
+    merged = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return merged.reindex(columns=HIERARCHY)
+
+
+def hierarchy_table(counts: pd.DataFrame) -> pd.DataFrame:
+    """Shares of the relations in per cent, rows cells; of `hierarchy_counts`."""
+    shown = chosen_strategies(counts[counts["relation"].notna()])
+    rows = []
+    for key, part in shown.groupby(["corpus", "system", "variant", "generator", "strategy"], sort=False):
+        row: dict[str, Any] = dict(zip(("corpus", "linker", "index", "generator", "strategy"), key, strict=True))
+        row["error, all"] = f"{100 * part['share'].sum():.1f} n={int(part['count'].sum()):,}"
+        for name, (relation, near) in KINDS.items():
+            own = part[part["relation"] == relation]
+            own = own if near is None else own[(own["distance"] == 1) == near]
+            row[f"error, {name}"] = f"{100 * own['share'].sum():.1f}"
+        rows.append(row)
+    rows.sort(key=lambda r: (r["corpus"], r["linker"], r["index"], r["generator"] != NONE, r["generator"], r["strategy"]))
+    return pd.DataFrame(rows)
+
+
+def hierarchy_layouts(counts: pd.DataFrame) -> list[Layout]:
+    """The table of errors by hierarchy, and one that names the knowledge bases that have none."""
+    without = counts.loc[counts["relation"].isna(), ["corpus", "kb", "note"]].rename(columns={"kb": "knowledge base", "note": "why"})
+    return [
+        Layout("Normalization, wrong concepts by hierarchy", hierarchy_table(counts), HIERARCHY_NOTE, "tab:hierarchy"),
+        Layout("Knowledge bases without a hierarchy", without, NO_HIERARCHY, "tab:no-hierarchy"),
+    ]

@@ -20,6 +20,7 @@ from mentionforge import __version__, tables
 from mentionforge.config import NONE
 from mentionforge.provenance import git_revision, versions
 from mentionforge.report import figures, tidy
+from mentionforge.report.comparable import hierarchy_counts
 from mentionforge.report.summary import PACKAGES, funnel_frame
 
 FOLDER = Path(__file__).parent / "page"
@@ -44,6 +45,7 @@ def write_page(
     private: bool,
     concepts: int,
     out: Path,
+    hierarchy: Sequence[Path] = (),
 ) -> None:
     """Write index.html, and the figures as SVG and PDF into results/summary/figures.
 
@@ -58,6 +60,7 @@ def write_page(
         private: Whether the page stays with people who may read them.
         concepts: Most concepts in the mention browser.
         out: index.html.
+        hierarchy: tables.NORMALIZATION_ERRORS of each corpus.
     """
     import jinja2
 
@@ -100,7 +103,7 @@ def write_page(
     raw["data"] = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
     page = template.render(
         **{name: _safe(text) for name, text in raw.items()},
-        **_words(results, scores, found, wrong, shown, hidden, config_digest, used),
+        **_words(results, scores, found, wrong, hierarchy_counts(hierarchy, scores), shown, hidden, config_digest, used),
         has_browser=bool(browser),
         version=__version__,
         itables=versions("itables")["itables"],
@@ -236,6 +239,7 @@ def _words(
     scores: pd.DataFrame,
     found: pd.DataFrame,
     wrong: pd.DataFrame,
+    hierarchy: pd.DataFrame,
     shown: Sequence[figures.Figure],
     hidden: set[str],
     config_digest: str,
@@ -245,7 +249,7 @@ def _words(
     cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
     entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
     controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in ("names", "template")]
-    papers = [_html_table(table) for table in tidy.layout(scores, found, wrong)]
+    papers = [_html_table(table) for table in tidy.layout(scores, found, wrong, hierarchy=hierarchy)]
     compared = claims(found, controls)
     beside = [_html_table(tidy.Layout("Published and here", compared, CLAIMS, ""))] if len(compared) else []
     current = {
