@@ -84,6 +84,18 @@ def sweeps(
     write_sweeps(results, json.loads(config if config.lstrip().startswith("{") else Path(config).read_text(encoding="utf-8")), out)
 
 
+@app.command("published")
+def published(
+    results: Path = typer.Option(None, help="Results folder of config/comparison.yaml."),
+    scores: Path = typer.Option(Path("docs/comparison.csv"), help="Published scores with their protocols."),
+    page: Path = typer.Option(Path("docs/comparison.md"), help="Page whose tables are filled."),
+) -> None:
+    """Fill the tables of published scores and ours under the same protocol."""
+    from mentionforge.report.published import write_page
+
+    write_page(scores, page, results)
+
+
 @app.command("headline")
 def headline(results: Path = RESULTS) -> None:
     """Print the best cells, their gain over the baseline, and where the report lies."""
