@@ -26,10 +26,11 @@ def test_every_published_score_is_on_the_page(root: Path) -> None:
         block = re.search(rf"<!-- {task}, {corpus} -->\n(.*?)<!-- end -->", page, re.S)
         assert block, (task, corpus)
         head, *rows = rows_of(block[1])
-        shown = {(row[0], row[1]): dict(zip(head, row, strict=True)) for row in rows}
+        shown = {(row[1], row[0]): dict(zip(head, row, strict=True)) for row in rows}
         for score in part.itertuples():
             row = shown[score.system, score.protocol]
             assert row[score.measure].split(" ")[0] == f"{score.value:.1f}" and row["source"] == score.source
+        assert [row[0] for row in rows] == sorted(row[0] for row in rows), "protocols are not mixed"
     protocols = set(re.findall(r"^\| ([A-Z]) \|", page, re.M))
     assert protocols >= set(scores["protocol"]) | {protocol for _, protocol in CELLS.values()}, "each protocol is explained"
 
@@ -73,8 +74,8 @@ def test_rows_of_a_run(results: Path) -> None:
     assert set(OURS["recognition"]) <= set(COLUMNS["recognition"]) and set(OURS["normalization"]) <= set(COLUMNS["normalization"])
     shown = rows_of(table(found, "normalization", "NCBI Disease"))
     assert shown == [
-        ["system", "protocol", "acc@1", "distinct, new surface", "source"],
-        ["here: TF-IDF, `tfidf_abbr`", "D", "85.1 (930)", "50.0 (200)", "`make comparison`"],
+        ["protocol", "system", "acc@1", "distinct, new surface", "source"],
+        ["D", "here: TF-IDF, `tfidf_abbr`", "85.1 (930)", "50.0 (200)", "`make comparison`"],
     ]
 
 

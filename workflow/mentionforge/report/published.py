@@ -65,12 +65,12 @@ def measured(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(scores: pd.DataFrame, task: str, corpus: str) -> str:
-    """Markdown of one table, best score first; n stands behind the first score of a row, and behind others that rest on other mentions."""
+    """Markdown of one table, protocol by protocol, the best score of each first; n stands behind the first score of a row, and behind others that rest on other mentions."""
     own = scores[(scores["task"] == task) & (scores["corpus"] == corpus)]
     columns = [c for c in COLUMNS[task] if c in set(own["measure"])]
     rows = []
     for (system, protocol), part in own.groupby(["system", "protocol"], sort=False):
-        row: dict[str, Any] = {"system": system, "protocol": protocol}
+        row: dict[str, Any] = {"protocol": protocol, "system": system}
         shown = None
         for column in columns:
             found = part[part["measure"] == column]
@@ -81,7 +81,7 @@ def table(scores: pd.DataFrame, task: str, corpus: str) -> str:
             row[column] = f"{value:.1f}" + ("" if pd.isna(n) or n == shown else f" ({int(n):,})")
             shown = n if shown is None else shown
         rows.append(row | {"source": part["source"].iloc[0]})
-    rows.sort(key=lambda r: -float(r[columns[0]].split(" ")[0] or 0))
+    rows.sort(key=lambda r: (r["protocol"], -float(r[columns[0]].split(" ")[0] or 0)))
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
