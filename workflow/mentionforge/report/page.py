@@ -347,6 +347,9 @@ def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, b
     compared = compared.sort_values(["slice", "against"], key=lambda c: c.map(first).fillna(9), kind="stable")
     compared = compared[[*names, "score", "points", "from", "to", "p", "p_holm", "n", "documents", "runs", "fixed", "broken"]]
     cells = scores[(scores["split"] == "test") & ~scores["metric"].str.contains("acc@(?:10|50|100)|token", regex=True)].copy()
+    # A page is opened in a browser: of subsets the first score, of kinds of errors those of all mentions; metrics.csv has the rest.
+    cells = cells[~cells["bucket"].isin(list(tables.SUBSETS)) | cells["metric"].isin(["acc@1", "strict_recall"])]
+    cells = cells[~cells["metric"].str.startswith("error_") | (cells["bucket"] == "all")].copy()
     cells["percent"] = (100 * cells["value"]).round(4)
     cells = cells[["task", "corpus", "system", "variant", "generator", "strategy", "seed", "bucket", "metric", "percent", "n", "wall_s", "peak_mib"]]
     result = {
