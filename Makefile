@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm
+.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison
 
 venv: $(INSTALLED)
 
@@ -48,6 +48,11 @@ fuzz: $(INSTALLED)
 open: $(INSTALLED)
 	snakemake --configfile config/open.yaml
 	mentionforge report document results/open --config config.yaml --config config/open.yaml --interpretation docs/interpretation-open.md --out docs/results-open.md
+
+# published scores and ours under the same protocol: docs/comparison.md
+comparison: $(INSTALLED)
+	snakemake --configfile config/open.yaml config/comparison.yaml
+	mentionforge report published --results results/comparison
 
 lint: $(INSTALLED)
 	ruff check workflow/mentionforge tests resources/demo

@@ -203,6 +203,27 @@ def test_headline_and_tables_trace_to_files(rich: Path) -> None:
             checked += 1
     assert checked >= 10
 
+    for title, task, metric in (
+        ("Normalization, acc@1 by subset", "normalization", "acc@1"),
+        ("Recognition, strict recall by subset", "recognition", "strict_recall"),
+    ):
+        table, at, checked = tables_[title], tests[task], 0
+        for _, row in table.iterrows():
+            for name, bucket in (
+                ("all", "all"),
+                ("new surface", "new_surface"),
+                ("new surface and concept", "new_surface_concept"),
+                ("one concept", "one_concept"),
+            ):
+                cell = at[(at["bucket"] == bucket) & (at["metric"] == metric) & (at["corpus"] == row["corpus"]) & (at["strategy"] == row["strategy"])]
+                for column, own in (("system", row.iloc[1]), ("variant", row.iloc[2]), ("generator", row["generator"])):
+                    cell = cell[cell[column] == own]
+                shown = "–" if cell["value"].isna().all() else f"{100 * cell['value'].mean():.1f}"
+                assert row[f"subset, {name}"].replace("†", "") == f"{shown} n={cell['n'].max():,}"
+                checked += 1
+        assert checked >= 8
+    assert set(tables_["Knowledge bases without a hierarchy"]["why"]) == {"MRREL.RRF is not in the release"}
+
     table, at = tables_["End to end, recognition into normalization"], tests["end_to_end"]
     for _, row in table.iterrows():
         cell = at[(at["system"] == f"{row['recognizer']}/{row['linker']}") & (at["variant"] == f"{row['schedule']}/{row['index']}")]

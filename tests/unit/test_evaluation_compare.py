@@ -104,12 +104,14 @@ def side(ranks, generator, index):
 def members(asked, mentions, slice_, group):
     """Mentions of a group, told apart with plain loops."""
     trained = [m for m in mentions if m["split"] == "train"]
+    learned = {(t["surface"], c) for t in trained for c in t["cuis"]}  # the run has no dev
     found = []
     for m in asked:
         numbers = [int(c[1:]) for c in m["cuis"]]
         if (
             slice_ == "all"
             or (slice_ == "bucket" and m["ood_bucket"] == group)
+            or (slice_ == "subset" and (group == "one_concept" or not learned & {(m["surface"], c) for c in m["cuis"]}))
             or (slice_ == "semantic_type" and (group == "T191" or any(i % 3 for i in numbers)))
             or (slice_ == "names" and counted(max(1 + 2 * i for i in numbers)) == group)
             or (slice_ == "notes" and counted(max(numbers)) == group)

@@ -9,6 +9,7 @@ from mentionforge import tables
 from mentionforge.config import Corpus
 from mentionforge.errors import UserError
 from mentionforge.evaluation.normalization import evaluate, gold_of, ranks_of, relaxed_ranks_of
+from mentionforge.tables import SUBSETS
 
 RNG = np.random.default_rng(11)
 
@@ -88,7 +89,7 @@ def test_equals_a_loop_by_hand(corpus, policy, capsys):
     folder, rows, found = corpus
     rows = run(folder, policy, write_cell(folder / "normalization", found, "g", "naive", "l", "train+kb")) and rows
     metrics = tables.read(tables.METRICS, folder / "out.parquet").to_pylist()
-    assert {m["bucket"] for m in metrics} == {"all", "seen_mention", "seen_concept", "unseen_concept"}
+    assert {m["bucket"] for m in metrics} == {"all", "seen_mention", "seen_concept", "unseen_concept", *SUBSETS}
     for bucket in ("all", "seen_mention", "seen_concept", "unseen_concept"):
         expected, n = by_hand(rows, found, bucket)
         mine = {m["metric"]: m["value"] for m in metrics if m["bucket"] == bucket and not m["metric"].endswith("_relaxed")}

@@ -18,7 +18,7 @@ from mentionforge.config import UNTRAINED, cross_cells, json_schema, load_config
 from mentionforge.envs import conda_environment, vllm_environment
 from mentionforge.report.rulegraph import picture
 
-ON_TOP = {f"config/{name}.yaml": "config/open.yaml" for name in ("schedules", "schedules-one-seed")}
+ON_TOP = {f"config/{name}.yaml": "config/open.yaml" for name in ("schedules", "schedules-one-seed", "comparison")}
 ON_TOP |= {f"config/{name}.yaml": "config/paper.yaml" for name in ("paper-lite", "paper-chat")}
 """Shipped configs that go on top of another one."""
 OVERLAYS = sorted(p.relative_to(ROOT).as_posix() for p in [*(ROOT / "config").glob("*.yaml"), ROOT / "tests" / "mini.yaml"])

@@ -116,6 +116,10 @@ SETTINGS: dict[str, tuple[dict, dict]] = {
         {"spec": 1, "recognition train": 2, "evaluation recognition": 1, "evaluation compare": 1, "report summary": 1, "report tidy": 1, "report page": 1},
     ),
     "the number of shards": ({"generators": {"smollm2": {"shards": 3}}}, {"generation sample": 3, "generation gather": 1, **SYNTHETIC}),
+    "the hierarchy's setting": (
+        {"hierarchy": "none"},
+        {"kb parents": 1, "evaluation normalization": 2, "report summary": 1, "report tidy": 1, "report page": 1},
+    ),
     "the report's settings": ({"report": {"browser_concepts": 7}}, {"report page": 1}),
 }
 
@@ -128,6 +132,7 @@ def test_settings(row: str, checkout: Path) -> None:
 
 EVERYTHING = {
     "kb extract": 1,
+    "kb parents": 1,
     "corpora read": 2,
     "corpora leakage": 4,
     "corpora cards": 1,

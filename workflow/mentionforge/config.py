@@ -970,6 +970,10 @@ class Config(Entry):
     indexes: dict[str, Index] = Field(default_factory=dict)
     leakage: LeakageGuard = Field(LeakageGuard(), description="Guard against generated and training text in test documents.")
     experiment: Experiment
+    hierarchy: Literal["auto", "required", "none"] = Field(
+        "auto",
+        description="Hierarchy of the knowledge bases, for errors of linkers. auto: as far as their sources have one. required: it must be there. none: not read.",
+    )
     statistics: Statistics = Field(Statistics())
     report: Report = Field(Report())
 

@@ -60,6 +60,7 @@ class Need:
 # Tables are compressed: one MB of Parquet is up to some ten MB in memory, and more as tokens. Training keeps weights, gradients and two moments.
 NEEDS: dict[str, Need] = {
     "kb_extract": Need(4000, 0.5, 60, 0.02),
+    "kb_parents": Need(3000, 0.5, 60, 0.02),
     "corpus_read": Need(3000, 10, 30, 1),
     "corpus_cards": Need(2000, 10, 20, 0.5),
     "leakage": Need(2000, 20, 20, 1),

@@ -54,6 +54,7 @@ class Table:
 
 SPLITS = ("train", "dev", "test")
 BUCKETS = ("seen_mention", "seen_concept", "unseen_concept", "unmapped")
+SUBSETS = ("new_pair", "new_surface", "new_surface_concept", "one_concept", "distinct", "distinct_new_surface")
 MATCHES = ("tag", "exact", "synonym", "fuzzy")
 FILTERS = (
     "parse",
@@ -70,7 +71,7 @@ FILTERS = (
 )
 REASONS = ("empty", "no_mention", *FILTERS)
 AGAINST = ("baseline", "control", "kb", "external")
-SLICES = ("all", "bucket", "train_mentions", "names", "semantic_type", "notes")
+SLICES = ("all", "bucket", "subset", "train_mentions", "names", "semantic_type", "notes")
 
 CONCEPTS = Table(
     "concepts",
@@ -126,6 +127,16 @@ XREFS = Table(
         Column("via", STR, "which file or map gave the row"),
     ),
     ("source", "code", "cui", "via"),
+)
+PARENTS = Table(
+    "parents",
+    "Direct parents of concepts by source; sources need not agree, so that there may be cycles.",
+    (
+        Column("cui", STR, "concept of the knowledge base"),
+        Column("parent", STR, "concept directly above it; in a release it may lie outside the knowledge base"),
+        Column("source", STR, "ontology or source vocabulary (SAB) that says so"),
+    ),
+    ("cui", "parent", "source"),
 )
 DOCUMENTS = Table(
     "documents",
@@ -298,10 +309,10 @@ METRICS = Table(
         Column("variant", STR, "recognition: schedule; normalization: index; end to end: SCHEDULE/INDEX"),
         Column("seed", INT, "seed of the training; 0 where nothing is trained"),
         Column("split", STR, "split scored", values=SPLITS),
-        Column("bucket", STR, "all, or an out-of-distribution bucket"),
+        Column("bucket", STR, "all, an out-of-distribution bucket, or a subset that others score (SUBSETS)"),
         Column("metric", STR, "name of the metric"),
         Column("value", FLOAT, "0 to 1; null where n is 0", nullable=True),
-        Column("n", INT, "gold mentions (recall, accuracy) or predictions (precision) it rests on"),
+        Column("n", INT, "gold mentions (recall, accuracy; distinct ones in some subsets) or predictions (precision) it rests on"),
     ),
     ("task", "corpus", "generator", "strategy", "system", "variant", "seed", "split", "bucket", "metric"),
 )
@@ -327,6 +338,24 @@ RECOGNITION_ERRORS = Table(
         Column("predicted_end", INT, "boundary: one past its last character", nullable=True),
     ),
     ("generator", "strategy", "system", "variant", "seed", "split", "doc_id", "error", "start", "end"),
+)
+
+RELATIONS = ("ancestor", "descendant", "sibling", "unrelated", "unplaced", "missing")
+NORMALIZATION_ERRORS = Table(
+    "normalization_errors",
+    "Test mentions that linkers get wrong at rank 1, and what the first wrong concept is to the mention's; empty if the knowledge base has no hierarchy.",
+    (
+        Column("generator", STR, "generator or none"),
+        Column("strategy", STR, "strategy or none"),
+        Column("system", STR, "linker"),
+        Column("variant", STR, "index"),
+        Column("mention_id", STR, "gold mention of the test split"),
+        Column("predicted", STR, "first wrong concept; null if none is ranked", nullable=True),
+        Column("gold", STR, "concept of the mention that it is nearest to; null if it is near none", nullable=True),
+        Column("relation", STR, "what it is to that concept (evaluation.hierarchy)", values=RELATIONS),
+        Column("distance", INT, "steps up to an ancestor, or down to a descendant", nullable=True),
+    ),
+    ("generator", "strategy", "system", "variant", "mention_id"),
 )
 
 CONTRAST = ("system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "reference_strategy", "reference_variant")
@@ -355,7 +384,7 @@ COMPARISONS = Table(
     (
         *_CONTRAST_COLUMNS,
         Column("slice", STR, "what the mentions are grouped by", values=SLICES),
-        Column("group", STR, "all, a bucket, a semantic type, or a range of counts (2-5)"),
+        Column("group", STR, "all, a bucket, a subset, a semantic type, or a range of counts (2-5)"),
         Column("metric", STR, "name of the metric"),
         Column("value", FLOAT, "score of the cell, mean over its runs, 0 to 1"),
         Column("reference", FLOAT, "score of the cell compared with, 0 to 1"),
@@ -415,6 +444,7 @@ ALL = (
     DEFINITIONS,
     XREFS,
     RETIRED,
+    PARENTS,
     DOCUMENTS,
     MENTIONS,
     PROMPTS,
@@ -431,6 +461,7 @@ ALL = (
     METRICS,
     NIL,
     RECOGNITION_ERRORS,
+    NORMALIZATION_ERRORS,
     COMPARISONS,
     CHANGES,
 )

@@ -92,6 +92,7 @@ EVALUATED = sorted(
     | {f"{R}/evaluation/normalization/{c.corpus}.parquet" for c in NORMALIZATION}
 )
 RECOGNITION_ERRORS = sorted({f"{R}/evaluation/recognition/{c.corpus}.errors.parquet" for c in [*RECOGNITION, *CROSS]})
+NORMALIZATION_ERRORS = sorted({f"{R}/evaluation/normalization/{c.corpus}.errors.parquet" for c in NORMALIZATION})
 SCORED_END_TO_END = sorted({f"{R}/evaluation/end_to_end/{c.corpus}.parquet" for c, _, _ in END_TO_END})
 COMPARED = sorted(
     f"{R}/statistics/{task}/{corpus}/{table}.parquet"

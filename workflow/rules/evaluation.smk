@@ -3,9 +3,9 @@
 REQUIRED INPUTS
     {results}/{recognition,normalization}/{corpus}/**/predictions.parquet of every cell of the experiment
     {results}/corpora/{corpus}/{documents,mentions}.parquet
-    {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet, {results}/kb/{kb}/{concepts,names}.parquet
+    {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet, {results}/kb/{kb}/{concepts,names,parents}.parquet
 OUTPUTS
-    {results}/evaluation/{recognition,normalization,nil}/{corpus}.parquet, recognition/{corpus}.errors.parquet
+    {results}/evaluation/{recognition,normalization,nil}/{corpus}.parquet, {recognition,normalization}/{corpus}.errors.parquet
     {results}/statistics/{recognition,normalization}/{corpus}/{comparisons,changes}.parquet
 """
 
@@ -42,15 +42,17 @@ rule evaluate_recognition:
 
 
 rule evaluate_normalization:
-    """Accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per OOD bucket."""
+    """Accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per OOD bucket; wrong concepts by their place in the hierarchy."""
     input:
         spec=spec_of("evaluation", "normalization"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
         predictions=normalization_predictions,
         calibrations=normalization_calibrations,
+        parents=kb_tables("corpora", "parents"),
     output:
         metrics=f"{R}/evaluation/normalization/{{corpus}}.parquet",
+        errors=f"{R}/evaluation/normalization/{{corpus}}.errors.parquet",
         nil=f"{R}/evaluation/nil/{{corpus}}.parquet",
     log:
         f"{R}/logs/evaluation/normalization/{{corpus}}.log",
@@ -67,7 +69,7 @@ rule evaluate_normalization:
         "score normalization on {wildcards.corpus}"
     shell:
         "mentionforge evaluation normalization --corpus {params.corpus:q} --corpus-spec {input.corpus_spec:q} --base {params.base:q}"
-        " --out {output.metrics:q} --nil {output.nil:q} {input.predictions:q} 2>&1 | tee {log:q}"
+        " --out {output.metrics:q} --nil {output.nil:q} --parents {input.parents:q} --errors {output.errors:q} {input.predictions:q} 2>&1 | tee {log:q}"
 
 
 rule compare:

@@ -3,7 +3,7 @@
 REQUIRED INPUTS
     the RRF files of kbs.{kb}.path, or the ontology files that kbs.{kb} names
 OUTPUTS
-    {results}/kb/{kb}/{concepts,names,definitions,xrefs,retired}.parquet, stats.json
+    {results}/kb/{kb}/{concepts,names,definitions,xrefs,retired,parents}.parquet, stats.json
 """
 
 
@@ -35,3 +35,29 @@ rule kb_extract:
         "extract knowledge base {wildcards.kb}"
     shell:
         "mentionforge kb extract --spec {input.spec:q} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule kb_parents:
+    """Direct parents of concepts: is_a of the ontologies, MeSH's trees, or MRREL of a release."""
+    input:
+        spec=spec_of("kbs", "{kb}"),
+        files=kb_files,
+        kb=[f"{R}/kb/{{kb}}/{table}.parquet" for table in ("concepts", "xrefs")],
+    output:
+        parents=f"{R}/kb/{{kb}}/parents.parquet",
+    log:
+        f"{R}/logs/kb/{{kb}}.parents.log",
+    benchmark:
+        f"{R}/benchmarks/kb/{{kb}}.parents.tsv"
+    conda:
+        "../../envs/mentionforge.yaml"
+    threads: 2
+    resources:
+        **NEEDS,
+    params:
+        kb=parent_of("kb"),
+        hierarchy=CONFIG.hierarchy,
+    message:
+        "read the hierarchy of knowledge base {wildcards.kb}"
+    shell:
+        "mentionforge kb parents --spec {input.spec:q} --kb {params.kb:q} --hierarchy {params.hierarchy} --out {output.parents:q} 2>&1 | tee {log:q}"

@@ -1,10 +1,10 @@
 """Report: metrics become tidy tables and one page of Markdown.
 
 REQUIRED INPUTS
-    {results}/evaluation/{recognition,normalization,end_to_end}/{corpus}.parquet, recognition/{corpus}.errors.parquet, {results}/generation/{generator}/funnel.json
+    {results}/evaluation/{recognition,normalization,end_to_end}/{corpus}.parquet, {recognition,normalization}/{corpus}.errors.parquet, {results}/generation/{generator}/funnel.json
     {results}/statistics/{task}/{corpus}/{comparisons,changes}.parquet, {results}/{kb,corpora}/*/stats.json, benchmarks
 OUTPUTS
-    {results}/summary/{recognition,normalization,end_to_end,generation,metrics,comparisons,seeds,errors,runtime}.csv, summary.md, tables.md, tables.tex
+    {results}/summary/{recognition,normalization,end_to_end,generation,metrics,comparisons,seeds,errors,hierarchy,runtime}.csv, summary.md, tables.md, tables.tex
     {results}/report/index.html, {results}/summary/figures/*.{svg,pdf}
     {results}/sweeps/sweeps.{csv,md}, *.svg where the configuration sweeps something
 """
@@ -51,12 +51,14 @@ rule tidy:
         metrics=[*EVALUATED, *SCORED_END_TO_END],
         comparisons=[path for path in COMPARED if path.endswith("comparisons.parquet")],
         errors=RECOGNITION_ERRORS,
+        wrong=NORMALIZATION_ERRORS,
         models=[f"{RESOURCES}/models/{m}/fetched.json" for m in USED_MODELS],
     output:
         metrics=report(f"{R}/summary/metrics.csv", caption="../report/metrics.rst", category="Tables"),
         comparisons=report(f"{R}/summary/comparisons.csv", caption="../report/comparisons.rst", category="Tables"),
         seeds=report(f"{R}/summary/seeds.csv", caption="../report/seeds.rst", category="Tables"),
         errors=report(f"{R}/summary/errors.csv", caption="../report/errors.rst", category="Tables"),
+        hierarchy=report(f"{R}/summary/hierarchy.csv", caption="../report/hierarchy.rst", category="Tables"),
         runtime=report(f"{R}/summary/runtime.csv", caption="../report/runtime.rst", category="Tables"),
         markdown=report(f"{R}/summary/tables.md", caption="../report/tables.rst", category="Tables"),
         latex=f"{R}/summary/tables.tex",
@@ -68,7 +70,7 @@ rule tidy:
         **NEEDS,
     params:
         results=subpath(output.metrics, ancestor=2),
-        inputs=flags(metrics="--metrics", comparisons="--comparisons", errors="--errors", models="--model"),
+        inputs=flags(metrics="--metrics", comparisons="--comparisons", errors="--errors", wrong="--wrong", models="--model"),
         digest=CONFIG_DIGEST,
     message:
         "write the tidy tables"
@@ -83,6 +85,7 @@ rule page:
         metrics=[*EVALUATED, *SCORED_END_TO_END],
         comparisons=[path for path in COMPARED if path.endswith("comparisons.parquet")],
         errors=RECOGNITION_ERRORS,
+        wrong=NORMALIZATION_ERRORS,
         changes=[path for path in COMPARED if path.endswith("changes.parquet")],
         models=[f"{RESOURCES}/models/{m}/fetched.json" for m in USED_MODELS],
         tables=[path for path in ALL_TABLES if path.endswith(("mentions.parquet", "concepts.parquet", "names.parquet", "stats.json"))],
@@ -100,7 +103,7 @@ rule page:
         **NEEDS,
     params:
         results=subpath(output.page, ancestor=2),
-        inputs=flags(metrics="--metrics", comparisons="--comparisons", errors="--errors", models="--model"),
+        inputs=flags(metrics="--metrics", comparisons="--comparisons", errors="--errors", wrong="--wrong", models="--model"),
         digest=CONFIG_DIGEST,
         privacy=licensed_entries,
         concepts=CONFIG.report.browser_concepts,

@@ -54,11 +54,13 @@ def normalization(
     base: Path = BASE,
     out: Path = OUT,
     nil: Path = typer.Option(None, help="Curves by threshold to write; each cell's calibration.parquet then lies beside its predictions."),
+    parents: Path = typer.Option(None, help="parents.parquet of the knowledge base."),
+    errors: Path = typer.Option(None, help="Table of errors by hierarchy to write."),
 ) -> None:
-    """Accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per OOD bucket; mentions without a concept."""
+    """Accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per OOD bucket; mentions without a concept; errors by hierarchy."""
     from mentionforge.evaluation.normalization import evaluate
 
-    evaluate(corpus, corpus_spec, base, predictions, out, nil)
+    evaluate(corpus, corpus_spec, base, predictions, out, nil, parents, errors)
 
 
 @app.command("compare")

@@ -8,7 +8,7 @@ Comparisons, all but the last within one system (recognizer or linker):
 - `external`: each cell, and the predictions of each external system; overall and by bucket alone. Two external systems are compared once.
 
 Groups of mentions (`slice`): all; OOD bucket; number of training mentions with one of the mention's concepts; number of names of its
-concepts in the knowledge base; semantic type (a mention may have several); number of synthetic notes of its concepts
+concepts in the knowledge base; semantic type (a mention may have several); subsets that others score (`subsets`); number of synthetic notes of its concepts
 that the cell has (the dose that reached them). Of a mention with several concepts the largest number counts.
 Sweeps over `seed` of a generator are runs of one cell, as the seeds of recognition are.
 """
@@ -30,6 +30,7 @@ from mentionforge import provenance, tables
 from mentionforge.config import EXTERNAL, NONE, Statistics, read_spec
 from mentionforge.errors import UserError
 from mentionforge.evaluation.statistics import Contrast, Estimates, estimate, holm
+from mentionforge.evaluation.subsets import learned_from, subset_weights
 from mentionforge.progress import say, track
 
 VERSION = 1
@@ -233,7 +234,7 @@ def counted(number: int) -> str:
 
 def mention_groups(corpus: Path, kb: Path, mention_ids: Sequence[str], chosen: Sequence[Path]) -> list[Group]:
     """All groups of the given mentions that are not empty."""
-    rows = tables.read(tables.MENTIONS, corpus / "mentions.parquet").select(["mention_id", "split", "cuis", "ood_bucket"]).to_pylist()
+    rows = tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist()
     known = {row["mention_id"]: row for row in rows}
     asked = [known[m] for m in mention_ids]
     trained = Counter(cui for row in rows if row["split"] == "train" for cui in set(row["cuis"]))
@@ -261,6 +262,9 @@ def mention_groups(corpus: Path, kb: Path, mention_ids: Sequence[str], chosen: S
             found["semantic_type", semantic_type, None].append(i)
         for cell, dose in notes.items():
             found["notes", counted(max(dose[cui] for cui in row["cuis"])), cell].append(i)
+    for subset, weights in subset_weights(asked, learned_from(rows)).items():
+        if members := np.flatnonzero(weights == 1).tolist() if not subset.startswith("distinct") else []:
+            found["subset", subset, None] = members
     order = {name: i for i, name in enumerate(tables.SLICES)}
     return [Group(s, g, np.array(found[s, g, of]), of) for s, g, of in sorted(found, key=lambda k: (order[k[0]], k[1], k[2] or ("", "")))]
 

@@ -1,5 +1,7 @@
 """Normalization metrics: accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per out-of-distribution bucket.
 
+Accuracy at 1 and 5 and mean reciprocal rank also by the subsets that others score (`subsets`); errors by their place in the hierarchy (`hierarchy`).
+
 The population of every cell is the same: all test mentions that map to a CUI, as the corpus table has them. A mention
 without predictions, or whose concept is not among them, is wrong; none is dropped.
 
@@ -17,7 +19,7 @@ corpus' policy for composite mentions (several concept ids) says what answers on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ import pyarrow.compute as pc
 from mentionforge import provenance, tables
 from mentionforge.config import Corpus, NormalizationCell, read_spec
 from mentionforge.errors import UserError
+from mentionforge.evaluation.hierarchy import Judge, relation_metrics
+from mentionforge.evaluation.subsets import learned_from, subset_weights, weighted
 from mentionforge.progress import say
 
 VERSION = 1
@@ -61,7 +65,16 @@ class Gold:
     mention_start: np.ndarray
 
 
-def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path], out: Path, nil: Path | None = None) -> None:
+def evaluate(
+    corpus: Path,
+    corpus_spec: Path,
+    base: Path,
+    predictions: list[Path],
+    out: Path,
+    nil: Path | None = None,
+    parents: Path | None = None,
+    errors: Path | None = None,
+) -> None:
     """Score all normalization cells of a corpus and write tables.METRICS.
 
     With `nil`, each cell's calibration.parquet (tables.LINKED) beside its predictions gives a threshold below which a mention
@@ -75,26 +88,41 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
         predictions: tables.LINKED of each cell.
         out: File to write.
         nil: File to write with the curves of precision and recall by threshold.
+        parents: tables.PARENTS of the corpus' knowledge base: errors are then told by their place in it (`hierarchy`), as far as it has one.
+        errors: File to write with these errors (tables.NORMALIZATION_ERRORS).
 
     Raises:
         UserError: A path that names no cell of this corpus, or predictions for mentions that are not asked for.
     """
     settings: Corpus = read_spec(corpus_spec)
     mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet")
-    gold = gold_of(mentions.to_pylist(), settings.composite)
+    everything = mentions.to_pylist()
+    gold = gold_of(everything, settings.composite)
+    subsets = subset_weights(asked_of(everything), learned_from(everything))
     in_test = pc.equal(mentions["split"], "test")
     mapped = int(pc.sum(pc.greater(pc.list_value_length(mentions["cuis"].filter(in_test)), 0)).as_py() or 0)
     if len(gold.mention_ids) != mapped:
         raise AssertionError(f"{len(gold.mention_ids)} mentions to score, {mapped} mapped test mentions")
     composite = int(pc.sum(mentions["composite"].filter(in_test)).as_py() or 0)
     say(f"{mapped:,} of {pc.sum(in_test).as_py() or 0:,} test mentions map to a concept; {composite:,} are composite, policy {settings.composite}")
+    judge, hierarchy = None, {}
+    if parents:
+        hierarchy = {"kb": parents.parent.name, **tables.provenance(parents)["hierarchy"]}
+        if hierarchy["missing"]:
+            say(f"knowledge base {hierarchy['kb']} has no hierarchy, so errors are not told by it: {hierarchy['missing']}")
+        else:
+            judge = Judge(tables.read(tables.PARENTS, parents), gold.mention_ids, [m["cuis"] for m in asked_of(everything)])
+    bucket_of = dict(zip(gold.mention_ids.to_pylist(), gold.buckets.tolist(), strict=True))
+    wrong: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     for path in sorted(predictions):
         cell = _cell(path, base, corpus.name)
         linked = tables.read(tables.LINKED, path)
         ranks, relaxed = ranks_of(gold, linked, str(path)), relaxed_ranks_of(gold, linked)
-        for bucket, metric, value, n in metrics(ranks, gold.buckets):
+        own = judge.errors(linked, ranks) if judge else []
+        told = relation_metrics(own, bucket_of) if judge else []
+        for bucket, metric, value, n in [*metrics(ranks, gold.buckets), *subset_metrics(ranks, subsets), *told]:
             names = {"corpus": cell.corpus, "generator": cell.generator, "strategy": cell.strategy, "system": cell.linker, "variant": cell.index}
             rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": metric, "value": value, "n": n})
         for bucket, metric, value, n in metrics(relaxed, gold.buckets):
@@ -102,6 +130,7 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
                 rows.append(
                     {"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": f"{metric}_relaxed", "value": value, "n": n}
                 )
+        wrong += [{**{k: v for k, v in names.items() if k != "corpus"}, **row} for row in own]
         if nil:
             found = nil_curve(mentions, settings.composite, linked, tables.read(tables.LINKED, path.with_name("calibration.parquet")), ranks)
             place = {"generator": cell.generator, "strategy": cell.strategy, "linker": cell.linker, "index": cell.index}
@@ -114,10 +143,12 @@ def evaluate(corpus: Path, corpus_spec: Path, base: Path, predictions: list[Path
             ):
                 rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": "all", "metric": metric, "value": value, "n": n})
     inputs = {"mentions": corpus / "mentions.parquet", "corpus_spec": corpus_spec}
-    inputs |= {str(path.relative_to(base)): path for path in sorted(predictions)}
+    inputs |= {str(path.relative_to(base)): path for path in sorted(predictions)} | ({"parents": parents} if parents else {})
     stamp = provenance.stamp("evaluation normalization", inputs, composite=settings.composite, mentions=mapped)
     if nil:
         tables.write(tables.NIL, nil, [{name: value for name, value in row.items() if name != "called"} for row in curves], stamp)
+    if errors:
+        tables.write(tables.NORMALIZATION_ERRORS, errors, wrong, {**stamp, "hierarchy": hierarchy})
     tables.write(tables.METRICS, out, rows, stamp)
 
 
@@ -129,7 +160,7 @@ def gold_of(mentions: Sequence[dict[str, Any]], policy: str, split: str = "test"
         policy: What answers a composite mention.
         split: The split.
     """
-    asked = [m for m in mentions if m["split"] == split and m["cuis"]]
+    asked = asked_of(mentions, split)
     cuis = sorted({cui for m in asked for cui in m["cuis"]})
     number = {cui: i for i, cui in enumerate(cuis)}
     pairs = np.array(sorted(i * len(cuis) + number[c] for i, m in enumerate(asked) for c in set(m["cuis"])), np.int64)
@@ -151,6 +182,11 @@ def gold_of(mentions: Sequence[dict[str, Any]], policy: str, split: str = "test"
         np.array(group_start, np.int64),
         np.array(mention_start, np.int64),
     )
+
+
+def asked_of(mentions: Sequence[dict[str, Any]], split: str = "test") -> list[dict[str, Any]]:
+    """The mentions that are scored: those of the split that map to a CUI, in table order."""
+    return [m for m in mentions if m["split"] == split and m["cuis"]]
 
 
 def ranks_of(gold: Gold, linked: pa.Table, where: str) -> np.ndarray:
@@ -274,6 +310,17 @@ def metrics(ranks: np.ndarray, buckets: np.ndarray) -> list[tuple[str, str, floa
             rows.append((bucket, f"acc@{k}", float(np.mean(of_bucket <= k)) if n else None, n))
         rows.append((bucket, "mrr", float(np.mean(1 / of_bucket)) if n else None, n))
     return rows
+
+
+def subset_metrics(ranks: np.ndarray, subsets: Mapping[str, np.ndarray]) -> list[tuple[str, str, float | None, int]]:
+    """Rows (subset, metric, value, n), as others report them: acc@1, acc@5, and mean reciprocal rank.
+
+    Args:
+        ranks: Rank at which each gold mention is answered.
+        subsets: Weights of the mentions by subset (`subsets.subset_weights`).
+    """
+    scores = {"acc@1": ranks <= 1, "acc@5": ranks <= 5, "mrr": 1 / ranks}
+    return [(name, metric, *weighted(values, weights)) for name, weights in subsets.items() for metric, values in scores.items()]
 
 
 def _cell(path: Path, base: Path, corpus: str) -> NormalizationCell:

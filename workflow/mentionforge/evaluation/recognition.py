@@ -14,6 +14,8 @@ Rows: split x level x (precision, recall, F1), named `LEVEL_precision` and so on
 And `strict` by bucket: gold mentions of the bucket, and as false positives every wrong prediction that overlaps one of them, and
 every prediction that overlaps no gold mention at all: it is one of every bucket, for it might have been meant for any.
 
+Strict recall is also given by the subsets of the test mentions that others score (`subsets`).
+
 A variant SCHEDULE~train=CORPUS is a model trained on another corpus; its buckets are against that corpus' training split.
 """
 
@@ -33,6 +35,7 @@ from mentionforge.config import NAME_PATTERN, TRAINED_ON, read_spec
 from mentionforge.errors import UserError
 from mentionforge.evaluation.documents import GoldDocument
 from mentionforge.evaluation.errors import error_rows
+from mentionforge.evaluation.subsets import learned_from, subset_recalls, subset_weights
 from mentionforge.gold import Discontinuous, flatten, tags
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
@@ -79,6 +82,9 @@ def evaluate(
         reasons = "".join(f", {n:,} left out ({reason})" for reason, n in sorted(left_out.items()))
         say(f"{split}: {counted['kept']:,} of {counted['mentions']:,} gold mentions scored, {counted['widened']:,} widened to whole words{reasons}")
     known = {source.name: source for source in sources}
+    mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist()
+    asked = scored_test(gold, mentions)
+    subsets = {"": subset_weights(asked, learned_from(mentions))}
     golds = {"": gold}  # by the corpus trained on, where it is another one
     rows: list[dict[str, Any]] = []
     wrong: list[dict[str, Any]] = []
@@ -93,9 +99,13 @@ def evaluate(
                 given = f"the corpora given are {', '.join(known)}" if known else "no corpus is given with --source"
                 raise UserError("unknown training corpus", str(path), f"trained on {source}, but {given}", "give the folder of that corpus with --source")
             golds[source] = rebucketed(gold, corpus / "mentions.parquet", known[source] / "mentions.parquet")
+            subsets[source] = subset_weights(asked, learned_from(tables.read(tables.MENTIONS, known[source] / "mentions.parquet").to_pylist()))
             inputs[f"mentions of {source}"] = known[source] / "mentions.parquet"
         for split in counts:
             rows += [{"task": "recognition", **names, "split": split, **row} for row in score(golds[source], found, split)]
+            if split == "test":
+                right = found_mentions(gold, found)
+                rows += [{"task": "recognition", **names, "split": split, **row} for row in subset_recalls(right, asked, subsets[source])]
             place = {k: v for k, v in names.items() if k != "corpus"} | {"split": split}
             wrong += [{**place, **row} for row in error_rows({d: g for d, g in golds[source].items() if g.split == split}, found)]
     made = stamp("evaluation recognition", inputs, discontinuous=policy, gold={s: dict(sorted(c.items())) for s, c in counts.items()})
@@ -114,6 +124,17 @@ def rebucketed(gold: Mapping[str, GoldDocument], mentions: Path, source: Path) -
     rows = tables.read(tables.MENTIONS, mentions).to_pylist()
     bucket = {row["mention_id"]: buckets.add(text.normalize_surface(row["surface"]), row["cuis"], False) for row in rows}
     return {doc_id: replace(doc, buckets=tuple(bucket[m] for m in doc.mention_ids)) for doc_id, doc in gold.items()}
+
+
+def scored_test(gold: Mapping[str, GoldDocument], mentions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of tables.MENTIONS that are scored on test: those that `gold` keeps."""
+    kept = {mention for doc in gold.values() if doc.split == "test" for mention in doc.mention_ids}
+    return [row for row in mentions if row["mention_id"] in kept]
+
+
+def found_mentions(gold: Mapping[str, GoldDocument], found: Mapping[str, Sequence[Span]]) -> set[str]:
+    """Ids of the gold mentions that are predicted with both their ends."""
+    return {m for doc_id, doc in gold.items() for span, m in zip(doc.spans, doc.mention_ids, strict=True) if span in found.get(doc_id, ())}
 
 
 def cell(path: Path, base: Path) -> dict[str, Any]:

@@ -20,6 +20,19 @@ def extract(
     extract.extract(spec, out)
 
 
+@app.command("parents")
+def parents(
+    spec: Path = typer.Option(..., help="Spec file of the kbs entry."),
+    kb: Path = typer.Option(..., help="Folder of the extracted knowledge base."),
+    hierarchy: str = typer.Option("auto", help="auto, required or none."),
+    out: Path = typer.Option(..., help="parents.parquet to write."),
+) -> None:
+    """Direct parents of concepts, from the ontologies or from MRREL of a release."""
+    from mentionforge.kb import parents
+
+    parents.extract(spec, kb, hierarchy, out)
+
+
 @app.command("show")
 def show(
     concept: str = typer.Argument(..., help="CUI or name."),

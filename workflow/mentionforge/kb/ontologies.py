@@ -239,7 +239,7 @@ def _mondo(entry: OntologyKb, cuis: Mapping[str, set[str]], drops: Counter[str])
     else:
         if not cuis:
             raise UserError("missing map", "config: mondo_sssom.UMLS", "Mondo as a list of terms has no CUIs", "give its exact matches to UMLS")
-        with _reading(entry.mondo) as handle:
+        with reading(entry.mondo) as handle:
             data = json.load(handle)
             rows = [(key, d["deprecated"], {key, *d["ancestors"]}, d["label"], d.get("synonyms", ()), d.get("description") or "") for key, d in data.items()]
     terms = []
@@ -275,7 +275,7 @@ def _doid(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
                 definitions[published.id] = published.definition
             xrefs[published.id] |= {code_of(x) for x in published.xrefs}
     elif entry.doid:
-        with _reading(entry.doid) as handle:
+        with reading(entry.doid) as handle:
             for term in json.load(handle):
                 data[term["id"]] = [(term["name"], "label"), *((s, "synonym") for s in term.get("synonyms", ()))]
                 parents[term["id"]] = term.get("relations", {}).get("is_a", [])
@@ -382,16 +382,22 @@ def _choose_cuis(term: Term, policy: str, drops: Counter[str]) -> None:
         term.cuis = {min(term.cuis)} if policy == "lowest" else set()
 
 
-def _mesh(paths: Iterable[str]) -> dict[str, Mesh]:
-    """MeSH records by id. Rows: id, name, synonyms (`|`), then tree numbers (`|`) of a heading, or the headings (`,`) of a supplementary record."""
+def mesh_rows(paths: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """Rows of MeSH by id: name, synonyms (`|`), then tree numbers (`|`) of a heading, or the headings (`,`) of a supplementary record."""
     rows: dict[str, tuple[str, str, str]] = {}
     for path in paths:
-        with _reading(path) as handle:
+        with reading(path) as handle:
             for number, line in enumerate(handle, start=1):
                 cells = line.rstrip("\n").split("\t")
                 if len(cells) < 4:
                     raise UserError("truncated row", f"{path}:{number}", f"{len(cells)} columns, not 4", "fetch the file again")
                 rows[cells[0]] = (cells[1], cells[2], cells[3])
+    return rows
+
+
+def _mesh(paths: Iterable[str]) -> dict[str, Mesh]:
+    """MeSH records by id."""
+    rows = mesh_rows(paths)
     diseases = {code for code, (_, _, trees) in rows.items() if code.startswith("D") and any(map(MESH_DISEASES.match, trees.split("|")))}
 
     def disease(code: str, last: str) -> bool:
@@ -421,7 +427,7 @@ def _sssom(entry: OntologyKb, target: str) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[TextIO]:
+def reading(path: str) -> Iterator[TextIO]:
     """Open a file; what goes wrong while it is read and taken apart becomes a UserError that names it."""
     from zstandard import ZstdError
 
@@ -436,7 +442,7 @@ def _reading(path: str) -> Iterator[TextIO]:
 
 def _tsv(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The named columns of a TSV file, with row numbers (1-based); comment lines start with #, cells may be quoted (SPARQL's way)."""
-    with _reading(path) as handle:
+    with reading(path) as handle:
         places: list[int] | None = None
         for number, cells in enumerate(csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
             if not cells or cells[0].startswith("#"):

@@ -25,7 +25,7 @@ from __future__ import annotations
 import functools
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,6 +58,9 @@ FORMATS = {
     "MRFILES": "FIL,DES,FMT,CLS,RWS,BTS",
 }
 """Columns of the files read, in their order, as MRFILES.FMT gives them."""
+
+RELATIONS = "CUI1,AUI1,STYPE1,REL,CUI2,AUI2,STYPE2,RELA,RUI,SRUI,SAB,SL,RG,DIR,SUPPRESS,CVF"
+"""Columns of MRREL, which the hierarchy alone reads (`parents`)."""
 
 COLUMNS = {name: columns.split(",") for name, columns in FORMATS.items()}
 
@@ -96,7 +99,7 @@ def read(entry: RrfKb) -> Extracted:
             found, drops = _select(db, entry, release, loaded, scratch, rows)
         except duckdb.InvalidInputException as error:  # says no exact row, and shows the text of the row
             for member in release.members.values():
-                _find_bad_row(member, len(COLUMNS[member.name]))
+                _find_bad_row(member, COLUMNS[member.name])
             raise UserError("unreadable row", release.where, "a row cannot be parsed", INCOMPLETE) from error
         declared = _declared(release, rows)
         _check_consistent(entry, release, rows, declared, loaded.lost)
@@ -137,14 +140,18 @@ def _load(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch
     with ThreadPoolExecutor(1) as beside:  # where DuckDB parses what a pass has kept so far
         numbers, waiting = _types(db, release, scratch, types, rows, beside)
         defined = ByCui(numbers)
-        definitions = _sieved(release, "MRDEF", defined, scratch, rows) if "MRDEF" in release.members else None
+        definitions = sieved(release, "MRDEF", defined, scratch, rows) if "MRDEF" in release.members else None
         chosen = ByCui(numbers, {"ENG", *entry.languages}, np.flatnonzero(defined.seen)) if types else None
         insert = _atoms(db, entry)
         if chosen is None:
-            insert(_sieved(release, "MRCONSO", None, scratch, rows))
+            insert(sieved(release, "MRCONSO", None, scratch, rows))
         else:
             _pass(
-                release, "MRCONSO", chosen, Parts(scratch / "MRCONSO", lambda part: waiting.append(beside.submit(insert, _rows(part, "MRCONSO"), part))), rows
+                release,
+                "MRCONSO",
+                chosen,
+                Parts(scratch / "MRCONSO", lambda part: waiting.append(beside.submit(insert, _rows(part, COLUMNS["MRCONSO"]), part))),
+                rows,
             )
         for done in waiting:
             done.result()
@@ -178,7 +185,7 @@ def _types(
         pairs = _distinct(by_tui.pairs())
         if by_tui.regular and len(pairs):
             return _distinct(pairs >> 10), [beside.submit(_insert_types, db.cursor(), pairs)]
-    file = _sieved(release, "MRSTY", by_tui, scratch, rows)
+    file = sieved(release, "MRSTY", by_tui, scratch, rows)
     wanted = "true" if not types else "list_contains($types, TUI)"
     db.execute(
         f"CREATE TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {file} WHERE {wanted} GROUP BY CUI",
@@ -220,12 +227,12 @@ def _atoms(db: duckdb.DuckDBPyConnection, entry: RrfKb) -> Callable[..., None]:
     """Make the table `atoms`; returns what adds rows of MRCONSO to it, given SQL that reads them, and removes the file that they are in, if it is given one."""
     # Literals, not parameters: DuckDB compares with them several times faster, and there are millions of atoms.
     language = " ".join(f"WHEN {_literal(code)} THEN {place}" for place, code in enumerate(entry.languages, start=1))
-    sources = [f"c.SAB IN ({_literals(entry.exclude_sources)})"] if entry.exclude_sources else []
-    sources += [f"c.SAB NOT IN ({_literals(entry.include_sources)})"] if entry.include_sources else []
+    sources = [f"c.SAB IN ({literals(entry.exclude_sources)})"] if entry.exclude_sources else []
+    sources += [f"c.SAB NOT IN ({literals(entry.include_sources)})"] if entry.include_sources else []
     columns = f"""
         c.CUI AS cui, LAT = 'ENG' AS english, TS IS DISTINCT FROM 'P' AS ts, STT IS DISTINCT FROM 'PF' AS stt, ISPREF IS DISTINCT FROM 'Y' AS ispref,
         AUI AS aui, c.SAB AS sab, c.TTY AS tty, CODE AS code, STR AS str, coalesce(-rank, 1) AS rank,
-        coalesce(SUPPRESS IN ({_literals(entry.suppress)}), false) AS suppressed,
+        coalesce(SUPPRESS IN ({literals(entry.suppress)}), false) AS suppressed,
         (CASE LAT {language} ELSE 0 END)::TINYINT AS language,
         (CASE WHEN language = 0 THEN 'language'
               WHEN suppressed THEN 'suppressed'
@@ -261,7 +268,7 @@ def _select(
     )
     drops = {"MRSTY": {"concepts": _one(db, "SELECT count(cui) FROM types")}}
     drops["MRSTY"]["concepts without a name"] = drops["MRSTY"]["concepts"] - _one(db, "SELECT count(*) FROM preferred")
-    if bad := loaded.bad["MRSTY"] + sum(not _is_cui(cui) for cui in loaded.lost):
+    if bad := loaded.bad["MRSTY"] + sum(not is_cui(cui) for cui in loaded.lost):
         drops["MRSTY"]["bad CUI"] = bad
     with ThreadPoolExecutor(3) as beside:  # much of a query is done by one thread of DuckDB's, so that several at a time fill both cores
         defining = beside.submit(_definitions, db.cursor(), entry, loaded, rows)
@@ -275,10 +282,10 @@ def _select(
             db,
             tables.XREFS,
             f"""
-            SELECT sab::ENUM ({_literals(sorted({"", *entry.xref_sources}))}) AS source,
+            SELECT sab::ENUM ({literals(sorted({"", *entry.xref_sources}))}) AS source,
                    CASE WHEN contains(code, ':') THEN regexp_replace(code, '^[A-Za-z_]+:', '') ELSE code END AS code, cui, 'MRCONSO' AS via
             FROM atoms SEMI JOIN preferred USING (cui)
-            WHERE english AND NOT suppressed AND sab IN ({_literals(entry.xref_sources)}) AND code IS NOT NULL AND code <> 'NOCODE'
+            WHERE english AND NOT suppressed AND sab IN ({literals(entry.xref_sources)}) AND code IS NOT NULL AND code <> 'NOCODE'
             """,
         )
         drops["MRDEF"] = defining.result()
@@ -402,7 +409,7 @@ def _retired(db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, row
         CREATE TABLE moved AS
         SELECT CUI1, coalesce(CUI2, '') AS cui2, coalesce(REL, '') AS rel, CUI1 IN (SELECT cui FROM preferred) AS current,
                coalesce(CUI2 IN (SELECT cui FROM preferred), false) AS known, coalesce(REL = 'DEL' AND CUI2 IS NULL, false) AS deleted
-        FROM {_sieved(release, "MRCUI", None, scratch, rows)} WHERE CUI1 IS NOT NULL;
+        FROM {sieved(release, "MRCUI", None, scratch, rows)} WHERE CUI1 IS NOT NULL;
         INSERT INTO retired
         SELECT DISTINCT CUI1, rel, cui2 FROM moved WHERE known AND NOT current
         QUALIFY rel = 'SY' OR NOT bool_or(rel = 'SY') OVER (PARTITION BY CUI1);
@@ -423,34 +430,35 @@ def _retired(db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, row
     return {**counts, "repeated, or a synonym preferred": rows["MRCUI"] - sum(counts.values())}
 
 
-def _sieved(release: Release, name: str, wanted: Wanted | None, scratch: Path, rows: dict[str, int]) -> str:
+def sieved(release: Release, name: str, wanted: Wanted | None, scratch: Path, rows: dict[str, int], columns: Sequence[str] = ()) -> str:
     """SQL that reads the wanted rows of a file of the release, after one pass over all of them; their number goes to `rows`.
 
-    A plain file of which all rows are wanted is read where it lies.
+    A plain file of which all rows are wanted is read where it lies. `columns`: those of the file, if not as in FORMATS.
     """
     member = release.members[name]
     target = None if wanted is None and member.path else scratch / f"{name}.RRF"
-    _pass(release, name, wanted, target, rows)
-    return _rows(target or member.path, name)  # type: ignore[arg-type]
+    _pass(release, name, wanted, target, rows, columns)
+    return _rows(target or member.path, columns or COLUMNS[name])  # type: ignore[arg-type]
 
 
-def _pass(release: Release, name: str, wanted: Wanted | None, target: Path | Parts | None, rows: dict[str, int]) -> None:
+def _pass(release: Release, name: str, wanted: Wanted | None, target: Path | Parts | None, rows: dict[str, int], columns: Sequence[str] = ()) -> None:
     """One pass over a file of the release, which checks it; the number of its rows goes to `rows`.
 
     Raises:
         UserError: A row has a wrong number of fields or is not UTF-8.
     """
     member = release.members[name]
-    found = sieve(member, len(COLUMNS[name]), wanted, target)
+    columns = columns or COLUMNS[name]
+    found = sieve(member, len(columns), wanted, target)
     if not found.sound:
-        _find_bad_row(member, len(COLUMNS[name]))
+        _find_bad_row(member, columns)
         raise UserError("broken file", member.where, "its bars and line ends do not add up", INCOMPLETE)
     rows[name] = found.rows
 
 
-def _rows(path: Path, file: str) -> str:
+def _rows(path: Path, names: Sequence[str]) -> str:
     """SQL that reads an RRF file: no quoting, all columns text, empty fields null, and `_end` for what follows the last `|`."""
-    columns = ", ".join(f"'{c}': 'VARCHAR'" for c in (*COLUMNS[file], "_end"))
+    columns = ", ".join(f"'{c}': 'VARCHAR'" for c in (*names, "_end"))
     name = str(path).replace("'", "''")
     return f"read_csv('{name}', delim='|', quote='', escape='', header=false, auto_detect=false, columns={{{columns}}})"
 
@@ -459,7 +467,7 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _literals(texts: Iterable[str]) -> str:
+def literals(texts: Iterable[str]) -> str:
     """SQL literals for IN; of an empty list, one that nothing equals."""
     return ", ".join(map(_literal, texts)) or "NULL"
 
@@ -487,9 +495,9 @@ def _bad_cuis(db: duckdb.DuckDBPyConnection, release: Release, drops: Mapping[st
             fields = line.decode().split("|")
             if name == "MRCUI":
                 deleted = fields[2] == "DEL" and not fields[new]
-                bad = not fields[0] or (not known & {fields[0], fields[new]} and not deleted and not all(map(_is_cui, (fields[0], fields[new] or "C0000000"))))
+                bad = not fields[0] or (not known & {fields[0], fields[new]} and not deleted and not all(map(is_cui, (fields[0], fields[new] or "C0000000"))))
             else:
-                bad = not fields[0] or not (_is_cui(fields[0]) or fields[0] in kept)
+                bad = not fields[0] or not (is_cui(fields[0]) or fields[0] in kept)
             if bad:
                 row = number
                 break
@@ -498,7 +506,8 @@ def _bad_cuis(db: duckdb.DuckDBPyConnection, release: Release, drops: Mapping[st
     return found
 
 
-def _is_cui(cui: str) -> bool:
+def is_cui(cui: str) -> bool:
+    """Whether it is a CUI as UMLS writes them."""
     return re.fullmatch("C[0-9]{7}", cui) is not None
 
 
@@ -535,7 +544,7 @@ def _check_consistent(entry: RrfKb, release: Release, rows: dict[str, int], decl
         number = next(n for n, line in enumerate(member.lines(), start=1) if line.startswith(f"{lost[0]}|".encode()))
         found.append(
             UserError(
-                "mixed releases" if all(map(_is_cui, lost)) else "mixed releases, or a bad CUI",
+                "mixed releases" if all(map(is_cui, lost)) else "mixed releases, or a bad CUI",
                 f"{member.where}:{number}",
                 f"MRCONSO.RRF lacks {len(lost):,} concepts of MRSTY.RRF, {lost[0]} first",
                 fix,
@@ -547,8 +556,9 @@ def _check_consistent(entry: RrfKb, release: Release, rows: dict[str, int], decl
         say(f"warning: {error}")
 
 
-def _find_bad_row(member: Member, fields: int) -> None:
+def _find_bad_row(member: Member, columns: Sequence[str]) -> None:
     """Raise a UserError at the first row with a wrong number of fields or bytes that are not UTF-8; the text itself is not shown."""
+    fields = len(columns)
     for number, line in enumerate(member.lines(), start=1):
         where, row = f"{member.where}:{number}", line.removesuffix(b"\r")
         found = row.count(b"|") + (not row.endswith(b"|") and bool(row))
@@ -558,7 +568,7 @@ def _find_bad_row(member: Member, fields: int) -> None:
             raise UserError("overlong row", where, f"{found} fields, not {fields}", INCOMPLETE)
         if len(row) > MAX_ROW:
             column = max(range(fields), key=[len(field) for field in row.split(b"|")].__getitem__)
-            why = f"{len(row):,} bytes, {COLUMNS[member.name][column]} alone {len(row.split(b'|')[column]):,}; a row may have {MAX_ROW:,}"
+            why = f"{len(row):,} bytes, {columns[column]} alone {len(row.split(b'|')[column]):,}; a row may have {MAX_ROW:,}"
             raise UserError("row too long", where, why, "shorten or remove the row")
         if not row.endswith(b"|"):
             raise UserError("truncated row", where, f"the {fields}th field is not closed by |", INCOMPLETE)
@@ -575,7 +585,7 @@ def _small(release: Release, name: str) -> Iterator[tuple[int, dict[str, str]]]:
     if name not in release.members:
         return
     member = release.members[name]
-    _find_bad_row(member, len(COLUMNS[name]))
+    _find_bad_row(member, COLUMNS[name])
     for number, line in enumerate(member.lines(), start=1):
         yield number, dict(zip(COLUMNS[name], line.decode().split("|"), strict=False))
 
@@ -598,6 +608,12 @@ def _release(release: Release) -> dict[str, Any]:
     if name := pairs.get("umls.release.name", "").strip():
         found["name"] = name
     return found
+
+
+def declared_columns(release: Release, name: str) -> list[str]:
+    """Columns of MRREL as MRFILES declares them, or as UMLS publishes them."""
+    declared = {row["FIL"]: row["FMT"] for _, row in _small(release, "MRFILES")}
+    return (declared.get(f"{name}.RRF") or RELATIONS).split(",")
 
 
 def _declared(release: Release, rows: dict[str, int]) -> dict[str, int]:

@@ -11,6 +11,7 @@ app = typer.Typer(help="Metrics become tables.", no_args_is_help=True)
 
 METRICS = typer.Option([], "--metrics", help="Metrics table; may be repeated.")
 ERRORS = typer.Option([], "--errors", help="Table of recognition errors; may be repeated.")
+WRONG = typer.Option([], "--wrong", help="Table of a linker's errors by hierarchy; may be repeated.")
 COMPARISONS = typer.Option([], "--comparisons", help="Comparisons table; may be repeated.")
 MODELS = typer.Option([], "--model", help="Stamp of the weights of a model; may be repeated.")
 RESULTS = typer.Argument(Path("results"), help="Results folder.")
@@ -40,13 +41,14 @@ def tidy(
     metrics: list[Path] = METRICS,
     comparisons: list[Path] = COMPARISONS,
     errors: list[Path] = ERRORS,
+    wrong: list[Path] = WRONG,
     model: list[Path] = MODELS,
     config_digest: str = DIGEST,
 ) -> None:
-    """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, runtime.csv, and the tables in the paper's layout, into the summary folder."""
+    """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, hierarchy.csv, runtime.csv, and the tables in the paper's layout, into the summary folder."""
     from mentionforge.report.tidy import write_tidy
 
-    write_tidy(results, metrics, comparisons, errors, model, config_digest)
+    write_tidy(results, metrics, comparisons, errors, model, config_digest, wrong)
 
 
 @app.command("page")
@@ -55,6 +57,7 @@ def page(
     metrics: list[Path] = METRICS,
     comparisons: list[Path] = COMPARISONS,
     errors: list[Path] = ERRORS,
+    wrong: list[Path] = WRONG,
     model: list[Path] = MODELS,
     config_digest: str = DIGEST,
     licensed: list[str] = typer.Option([], help="A licensed entry, as kbs/umls; may be repeated."),
@@ -65,7 +68,7 @@ def page(
     """Write the report page, and its figures as SVG and PDF."""
     from mentionforge.report.page import write_page
 
-    write_page(results, metrics, comparisons, errors, model, config_digest, licensed, private, concepts, out)
+    write_page(results, metrics, comparisons, errors, model, config_digest, licensed, private, concepts, out, wrong)
 
 
 @app.command("sweeps")
@@ -80,6 +83,18 @@ def sweeps(
     from mentionforge.report.sweeps import write_sweeps
 
     write_sweeps(results, json.loads(config if config.lstrip().startswith("{") else Path(config).read_text(encoding="utf-8")), out)
+
+
+@app.command("published")
+def published(
+    results: Path = typer.Option(None, help="Results folder of config/comparison.yaml."),
+    scores: Path = typer.Option(Path("docs/comparison.csv"), help="Published scores with their protocols."),
+    page: Path = typer.Option(Path("docs/comparison.md"), help="Page whose tables are filled."),
+) -> None:
+    """Fill the tables of published scores and ours under the same protocol."""
+    from mentionforge.report.published import write_page
+
+    write_page(scores, page, results)
 
 
 @app.command("headline")

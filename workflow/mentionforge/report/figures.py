@@ -405,7 +405,8 @@ def index_figure(metrics: pd.DataFrame) -> list[Figure]:
     """Accuracy by index, with and without synthetic mentions."""
     import altair as alt
 
-    frame = metrics[(metrics["task"] == "normalization") & (metrics["metric"] == "acc@1") & (metrics["split"] == "test")].copy()
+    frame = metrics[(metrics["task"] == "normalization") & (metrics["metric"] == "acc@1") & (metrics["split"] == "test")]
+    frame = frame[frame["bucket"].isin(list(BUCKETS))].copy()
     if frame.empty:
         return []
     frame = frame.assign(percent=(100 * frame["value"]).round(3), mentions=frame["bucket"].map(BUCKETS))

@@ -20,6 +20,7 @@ from mentionforge import __version__, tables
 from mentionforge.config import EXTERNAL, NONE
 from mentionforge.provenance import git_revision, versions
 from mentionforge.report import figures, tidy
+from mentionforge.report.comparable import hierarchy_counts
 from mentionforge.report.external import systems
 from mentionforge.report.summary import PACKAGES, funnel_frame
 
@@ -48,6 +49,7 @@ def write_page(
     private: bool,
     concepts: int,
     out: Path,
+    hierarchy: Sequence[Path] = (),
 ) -> None:
     """Write index.html, and the figures as SVG and PDF into results/summary/figures.
 
@@ -62,6 +64,7 @@ def write_page(
         private: Whether the page stays with people who may read them.
         concepts: Most concepts in the mention browser.
         out: index.html.
+        hierarchy: tables.NORMALIZATION_ERRORS of each corpus.
     """
     import jinja2
 
@@ -104,7 +107,7 @@ def write_page(
     raw["data"] = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
     page = template.render(
         **{name: _safe(text) for name, text in raw.items()},
-        **_words(results, scores, found, wrong, shown, hidden, config_digest, used),
+        **_words(results, scores, found, wrong, hierarchy_counts(hierarchy, scores), shown, hidden, config_digest, used),
         has_browser=bool(browser),
         version=__version__,
         itables=versions("itables")["itables"],
@@ -240,6 +243,7 @@ def _words(
     scores: pd.DataFrame,
     found: pd.DataFrame,
     wrong: pd.DataFrame,
+    hierarchy: pd.DataFrame,
     shown: Sequence[figures.Figure],
     hidden: set[str],
     config_digest: str,
@@ -249,7 +253,7 @@ def _words(
     cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
     entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
     controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in ("names", "template")]
-    papers = [_html_table(table) for table in tidy.layout(scores, found, wrong)]
+    papers = [_html_table(table) for table in tidy.layout(scores, found, wrong, hierarchy=hierarchy)]
     compared = claims(found, controls)
     beside = [_html_table(tidy.Layout("Published and here", compared, CLAIMS, ""))] if len(compared) else []
     current = {
@@ -352,6 +356,9 @@ def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, b
     compared = compared.sort_values(["slice", "against"], key=lambda c: c.map(first).fillna(9), kind="stable")
     compared = compared[[*names, "score", "points", "from", "to", "p", "p_holm", "n", "documents", "runs", "fixed", "broken"]]
     cells = scores[(scores["split"] == "test") & ~scores["metric"].str.contains("acc@(?:10|50|100)|token", regex=True)].copy()
+    # A page is opened in a browser: of subsets the first score, of kinds of errors those of all mentions; metrics.csv has the rest.
+    cells = cells[~cells["bucket"].isin(list(tables.SUBSETS)) | cells["metric"].isin(["acc@1", "strict_recall"])]
+    cells = cells[~cells["metric"].str.startswith("error_") | (cells["bucket"] == "all")].copy()
     cells["percent"] = (100 * cells["value"]).round(4)
     cells = cells[["task", "corpus", "system", "variant", "generator", "strategy", "seed", "bucket", "metric", "percent", "n", "wall_s", "peak_mib"]]
     result = {

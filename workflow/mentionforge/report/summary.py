@@ -16,6 +16,7 @@ from mentionforge import __version__, tables
 from mentionforge.config import NONE, TRAINED_ON
 from mentionforge.errors import UserError
 from mentionforge.provenance import git_revision, sha256_file, versions
+from mentionforge.report.comparable import subset_table
 from mentionforge.report.external import section
 from mentionforge.report.tidy import FEW, end_to_end_table, error_counts, recognition_scores
 
@@ -154,11 +155,17 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
     more = (
         ("Recognition: partial and token F1, scores by bucket, errors", recognition_scores(frame, errors)),
         ("Recognition across corpora", recognition_scores(frame, errors, crossed=True)),
+        ("Normalization: acc@1 by subset that others score", subset_table(frame, "normalization")),
+        ("Recognition: strict recall by subset that others score", subset_table(frame, "recognition")),
         ("End to end: predicted mentions, linked; span and concept together", end_to_end_table(frame)),
     )
     for title, table in more:
         if len(table):
-            note = "Per cent, mean over seeds; R recall. Errors: mean number per seed. " if title.startswith("Recognition") else "Per cent, mean over seeds. "
+            note = "Per cent, mean over seeds. "
+            if "by subset" in title:
+                note += "New: not in train or dev; distinct: each pair of surface and concepts once. "
+            elif title.startswith("Recognition"):
+                note = "Per cent, mean over seeds; R recall. Errors: mean number per seed. "
             parts += [f"## {title}\n\n{note}n: gold mentions, {FEW} below 30.\n\n" + table.fillna("").to_markdown(index=False, disable_numparse=True)]
     if external:
         parts.append(section(external))

@@ -379,7 +379,7 @@ class Layout:
     label: str
 
 
-def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFrame, few: int = 30) -> list[Layout]:
+def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFrame, few: int = 30, hierarchy: pd.DataFrame | None = None) -> list[Layout]:
     """All tables that have rows, the paper's first.
 
     Args:
@@ -387,6 +387,7 @@ def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFram
         comparisons: `tidy_comparisons`.
         errors: `error_counts`.
         few: n below which a number is marked.
+        hierarchy: `comparable.hierarchy_counts`.
     """
     linking = comparisons[comparisons["task"] == "normalization"]
     mark = f" {FEW}: n below {few}."
@@ -417,6 +418,11 @@ def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFram
         "one chosen on dev are taken back. n: gold mentions."
     )
     parts.append(Layout("End to end, recognition into normalization", end_to_end_table(metrics), both + mark, "tab:end-to-end"))
+    from mentionforge.report.comparable import SUBSETS_NOTE, hierarchy_layouts, subset_table  # it builds on this module
+
+    for task, title in (("normalization", "Normalization, acc@1 by subset"), ("recognition", "Recognition, strict recall by subset")):
+        parts.append(Layout(title, subset_table(metrics, task), SUBSETS_NOTE + mark, f"tab:subsets-{task}"))
+    parts += hierarchy_layouts(hierarchy) if hierarchy is not None else []
     for slice_, words in SLICES.items():
         caption = f"Difference to none in acc@1, points with 95 % interval (paired bootstrap by document) and n mentions of the group, {words}."
         parts.append(Layout(f"Gains {words}", group_table(comparisons, slice_), caption + mark, f"tab:by-{slice_.replace('_', '-')}"))
@@ -490,24 +496,34 @@ TABLES_NOTE = (
 )
 
 
-def write_tables(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFrame, out: Path) -> None:
+def write_tables(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFrame, out: Path, hierarchy: pd.DataFrame | None = None) -> None:
     """Write tables.md and tables.tex: the paper's layout, other scores, groups of mentions, and seeds."""
-    parts = layout(metrics, comparisons, errors)
+    parts = layout(metrics, comparisons, errors, hierarchy=hierarchy)
     markdown = [f"## {t.title}\n\n{t.frame.fillna('').to_markdown(index=False, disable_numparse=True)}\n\n{t.caption}" for t in parts]
     (out / "tables.md").write_text("# Tables\n\n" + "\n\n".join(markdown) + "\n", encoding="utf-8")
     head = "% needs \\usepackage{booktabs,graphicx,textcomp}\n"
     (out / "tables.tex").write_text(head + "\n\n".join(map(latex, parts)) + "\n", encoding="utf-8")
 
 
-def write_tidy(results: Path, metrics: Sequence[Path], comparisons: Sequence[Path], errors: Sequence[Path], models: Sequence[Path], config_digest: str) -> None:
-    """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, runtime.csv, tables.md and tables.tex into results/summary."""
+def write_tidy(
+    results: Path,
+    metrics: Sequence[Path],
+    comparisons: Sequence[Path],
+    errors: Sequence[Path],
+    models: Sequence[Path],
+    config_digest: str,
+    wrong: Sequence[Path] = (),
+) -> None:
+    """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, hierarchy.csv, runtime.csv, tables.md and tables.tex into results/summary."""
     out = results / "summary"
     out.mkdir(parents=True, exist_ok=True)
     scores, found = tidy_metrics(metrics, results, models, config_digest), tidy_comparisons(comparisons, config_digest)
-    wrong = error_counts(errors)
-    frames = {"metrics": scores, "comparisons": found, "seeds": seed_scores(scores), "errors": wrong, "runtime": benchmarks(results)}
+    from mentionforge.report.comparable import hierarchy_counts
+
+    missed, hierarchy = error_counts(errors), hierarchy_counts(wrong, scores)
+    frames = {"metrics": scores, "comparisons": found, "seeds": seed_scores(scores), "errors": missed, "hierarchy": hierarchy, "runtime": benchmarks(results)}
     for name, frame in frames.items():
         temporary = out / f".{name}.csv.tmp"
         frame.to_csv(temporary, index=False)
         temporary.replace(out / f"{name}.csv")
-    write_tables(scores, found, wrong, out)
+    write_tables(scores, found, missed, out, hierarchy)

@@ -1,0 +1,158 @@
+"""Wrong concepts by their place in the hierarchy: how far a linker is from right.
+
+A mention is an error where acc@1 counts it as wrong. Judged is the first wrong concept of its ranking:
+
+    ancestor     it is above a concept of the mention: too general; `distance` steps
+    descendant   it is below one: too specific
+    sibling      it has a parent in common with one
+    unrelated    none of these, though the hierarchy has both
+    unplaced     the hierarchy lacks the concept, or all of the mention's
+    missing      no wrong concept is ranked: the ranking is empty, or ends before a composite mention is answered
+
+Of a mention with several CUIs (composite, or of an ambiguous id) the nearest counts: the fewest steps up or down, up before down, then a
+sibling, then unrelated. With the composite policy `all` a concept of the mention is never judged, also where another one is asked for first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mentionforge import tables
+from mentionforge.tables import RELATIONS
+
+
+class Relation(NamedTuple):
+    """What a wrong concept is to a mention: the kind, the steps up or down, and the concept of the mention that it is nearest to."""
+
+    kind: str
+    distance: int | None = None
+    gold: str | None = None
+
+
+class Hierarchy:
+    """Parents of concepts, and what is above them; only the lines above concepts that are asked for are walked."""
+
+    def __init__(self, parents: pa.Table) -> None:
+        """`parents`: tables.PARENTS."""
+        both = pa.chunked_array([*parents["cui"].chunks, *parents["parent"].chunks], tables.STR).combine_chunks().dictionary_encode()
+        numbers = both.indices.to_numpy().astype(np.int64)
+        self._number: dict[str, int] = {cui: i for i, cui in enumerate(both.dictionary.to_pylist())}
+        size = max(1, len(self._number))
+        pairs = np.unique(numbers[: len(parents)] * size + numbers[len(parents) :])  # sources are taken together
+        self._start = np.searchsorted(pairs // size, np.arange(size + 1))
+        self._parent = pairs % size
+        self._above: dict[int, dict[int, int]] = {}
+
+    def parents(self, concept: int) -> list[int]:
+        """Numbers of the direct parents."""
+        found: list[int] = self._parent[self._start[concept] : self._start[concept + 1]].tolist()
+        return found
+
+    def above(self, concept: int) -> dict[int, int]:
+        """What is above a concept, with the fewest steps to it; a concept is never above itself, also in a cycle."""
+        if concept not in self._above:
+            found: dict[int, int] = {concept: 0}
+            level, steps = [concept], 0
+            while level:
+                steps += 1
+                level = [parent for parent in dict.fromkeys(p for c in level for p in self.parents(c)) if parent not in found]
+                found.update((parent, steps) for parent in level)
+            del found[concept]
+            self._above[concept] = found
+        return self._above[concept]
+
+    def relation(self, gold: Iterable[str], concept: str) -> Relation:
+        """What a wrong concept is to the concepts of a mention."""
+        wrong = self._number.get(concept)
+        placed = [cui for cui in gold if cui in self._number]
+        if wrong is None or not placed:
+            return Relation("unplaced")
+        below = self.above(wrong)
+        nearest: list[tuple[int, int, str]] = []  # steps, whether down, concept
+        for cui in placed:
+            number = self._number[cui]
+            if wrong in (up := self.above(number)):
+                nearest.append((up[wrong], 0, cui))
+            if number in below:
+                nearest.append((below[number], 1, cui))
+        if nearest:
+            distance, down, cui = min(nearest)
+            return Relation("descendant" if down else "ancestor", distance, cui)
+        shared = set(self.parents(wrong))
+        siblings = [cui for cui in placed if not shared.isdisjoint(self.parents(self._number[cui]))]
+        return Relation("sibling", None, min(siblings)) if siblings else Relation("unrelated")
+
+
+def first_wrong(mention_ids: pa.Array, gold: Sequence[Iterable[str]], linked: pa.Table) -> list[str | None]:
+    """The first concept of each mention's ranking that is none of its own; None where there is none.
+
+    Args:
+        mention_ids: The mentions.
+        gold: CUIs of each.
+        linked: tables.LINKED, for these mentions alone.
+    """
+    found: list[str | None] = [None] * len(mention_ids)
+    if not len(linked):
+        return found
+    mention = pc.index_in(linked["mention_id"], value_set=mention_ids).to_numpy().astype(np.int64)
+    concepts = linked["cui"].combine_chunks().dictionary_encode()
+    names: list[str] = concepts.dictionary.to_pylist()
+    number = {cui: i for i, cui in enumerate(names)}
+    right = np.array(sorted(i * len(names) + number[cui] for i, own in enumerate(gold) for cui in set(own) if cui in number), np.int64)
+    concept = concepts.indices.to_numpy().astype(np.int64)
+    wrong = np.flatnonzero(~np.isin(mention * len(names) + concept, right))
+    wrong = wrong[np.lexsort((linked["rank"].to_numpy()[wrong], mention[wrong]))]
+    owners, first = np.unique(mention[wrong], return_index=True)
+    for owner, row in zip(owners.tolist(), wrong[first].tolist(), strict=True):
+        found[owner] = names[concept[row]]
+    return found
+
+
+class Judge:
+    """Judges the errors of many cells on the same mentions; a mention and a wrong concept are looked up once."""
+
+    def __init__(self, parents: pa.Table, mention_ids: pa.Array, gold: Sequence[Sequence[str]]) -> None:
+        """`parents`: tables.PARENTS; `gold`: CUIs of each of the mentions."""
+        self._hierarchy, self._mention_ids, self._gold = Hierarchy(parents), mention_ids, gold
+        self._known: dict[tuple[int, str], Relation] = {}
+
+    def errors(self, linked: pa.Table, ranks: np.ndarray) -> list[dict[str, Any]]:
+        """Rows of tables.NORMALIZATION_ERRORS of a cell, from `mention_id` on.
+
+        Args:
+            linked: tables.LINKED of the cell.
+            ranks: Rank at which each mention is answered.
+        """
+        wrong = first_wrong(self._mention_ids, self._gold, linked)
+        ids = self._mention_ids.to_pylist()
+        rows = []
+        for i in np.flatnonzero(ranks > 1).tolist():
+            concept = wrong[i]
+            if concept is None:
+                relation = Relation("missing")
+            elif (i, concept) in self._known:
+                relation = self._known[i, concept]
+            else:
+                relation = self._known[i, concept] = self._hierarchy.relation(self._gold[i], concept)
+            rows.append({"mention_id": ids[i], "predicted": concept, "gold": relation.gold, "relation": relation.kind, "distance": relation.distance})
+        return rows
+
+
+def relation_metrics(rows: Sequence[Mapping[str, Any]], buckets: Mapping[str, str]) -> list[tuple[str, str, float | None, int]]:
+    """Rows (bucket, metric, value, n): the share of all mentions, and of each bucket's, whose first wrong concept is of each kind.
+
+    Args:
+        rows: What `Judge.errors` gave.
+        buckets: Bucket of each mention by its id.
+    """
+    found = []
+    for bucket in ("all", *(b for b in tables.BUCKETS if b != "unmapped")):
+        n = sum(bucket in ("all", b) for b in buckets.values())
+        kinds = [row["relation"] for row in rows if bucket in ("all", buckets[row["mention_id"]])]
+        found += [(bucket, f"error_{kind}", kinds.count(kind) / n if n else None, n) for kind in RELATIONS]
+    return found

@@ -1,0 +1,145 @@
+"""Tables that others report too: scores by the subsets that they take, and wrong concepts by their place in the hierarchy.
+
+Rows are the cells without synthetic text and those of one strategy, `supplemental` if there is one; metrics.csv and hierarchy.csv hold all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentionforge import tables
+from mentionforge.config import NONE, TRAINED_ON
+from mentionforge.report.tidy import Layout, counted
+from mentionforge.tables import SUBSETS
+
+NAMES = {
+    "new_pair": "new pair",
+    "new_surface": "new surface",
+    "new_surface_concept": "new surface and concept",
+    "one_concept": "one concept",
+    "distinct": "distinct",
+    "distinct_new_surface": "distinct, new surface",
+}
+"""Subsets as tables name them."""
+
+ROWS = {
+    "normalization": {"system": "linker", "variant": "index"},
+    "recognition": {"system": "recognizer", "variant": "schedule"},
+}
+
+SUBSETS_NOTE = (
+    "Subsets of the test split that other papers score, against train and dev together. New pair: surface and concept do not occur together; new surface: the "
+    "surface does not occur; new surface and concept: neither does; one concept: without composites; distinct: each pair of surface and concepts counted "
+    "once. Per cent, mean over seeds, with n of the subset. Strategies: none, and one more; metrics.csv holds all."
+)
+
+
+def chosen_strategies(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cells without synthetic text, and those of `supplemental`, or of the first other strategy."""
+    others = sorted(set(frame["strategy"]) - {NONE}, key=lambda s: (s != "supplemental", s))
+    return frame[frame["strategy"].isin([NONE, *others[:1]])]
+
+
+def subset_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
+    """acc@1 (normalization) or strict recall (recognition) by subset in per cent with n, mean over seeds; rows cells.
+
+    Args:
+        metrics: Rows of tables.METRICS.
+        task: normalization or recognition.
+    """
+    metric = {"normalization": "acc@1", "recognition": "strict_recall"}[task]
+    cells = metrics[(metrics["task"] == task) & (metrics["split"] == "test") & (metrics["metric"] == metric)]
+    cells = chosen_strategies(cells[~cells["variant"].str.contains(TRAINED_ON, regex=False) & cells["bucket"].isin(["all", *SUBSETS])])
+    rows = []
+    for key, part in cells.groupby(["corpus", "system", "variant", "generator", "strategy"], sort=False):
+        corpus, system, variant, generator, strategy = key
+        row: dict[str, Any] = {"corpus": corpus, ROWS[task]["system"]: system, ROWS[task]["variant"]: variant, "generator": generator, "strategy": strategy}
+        for bucket, name in {"all": "all", **NAMES}.items():
+            values = part[part["bucket"] == bucket]
+            if len(values):
+                score = values["value"].mean()
+                row[f"subset, {name}"] = ("–" if pd.isna(score) else f"{100 * score:.1f}") + f" n={counted(values['n'].max())}"
+        rows.append(row)
+    order = ("corpus", ROWS[task]["system"], ROWS[task]["variant"])
+    rows.sort(key=lambda r: (*(r[c] for c in order), r["generator"] != NONE, r["generator"], r["strategy"]))
+    return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------------------------------------------------ the hierarchy
+
+CELL = ["generator", "strategy", "system", "variant"]
+HIERARCHY = ["corpus", "kb", *CELL, "relation", "distance", "count", "n", "share", "note"]
+
+KINDS = {
+    "parent": ("ancestor", True),
+    "higher": ("ancestor", False),
+    "child": ("descendant", True),
+    "lower": ("descendant", False),
+    "sibling": ("sibling", None),
+    "unrelated": ("unrelated", None),
+    "not in the hierarchy": ("unplaced", None),
+    "none ranked": ("missing", None),
+}
+"""Columns of the table: relation, and whether it is one step away."""
+
+HIERARCHY_NOTE = (
+    "The first wrong concept of each test mention that is wrong at rank 1, by its place in the hierarchy of the knowledge base, in per cent of all test "
+    "mentions; all: with their number. Parent, higher: above a concept of the mention, by one step or more; child, lower: below one; sibling: with a parent in "
+    "common. Of a composite mention the nearest of its concepts counts. hierarchy.csv holds all cells, and the steps."
+)
+NO_HIERARCHY = "Their errors are not told by hierarchy."
+
+
+def hierarchy_counts(errors: Sequence[Path], metrics: pd.DataFrame) -> pd.DataFrame:
+    """Errors by corpus, cell, relation and distance, with their share of the test mentions; one row with a note for a corpus whose kb has no hierarchy.
+
+    Args:
+        errors: tables.NORMALIZATION_ERRORS, at …/CORPUS.errors.parquet.
+        metrics: `tidy.tidy_metrics`.
+    """
+    cells = metrics[(metrics["task"] == "normalization") & (metrics["bucket"] == "all") & (metrics["metric"] == "acc@1") & (metrics["split"] == "test")]
+    parts = []
+    for path in sorted(errors):
+        told = tables.provenance(path).get("hierarchy", {})
+        named = {"corpus": path.name.removesuffix(".errors.parquet"), "kb": told.get("kb", "")}
+        if told.get("missing"):
+            parts.append(pd.DataFrame([named | {"note": told["missing"]}]))
+            continue
+        frame = tables.read(tables.NORMALIZATION_ERRORS, path).to_pandas()
+        frame["distance"] = frame["distance"].astype("Int64")
+        found = frame.groupby([*CELL, "relation", "distance"], dropna=False).size().rename("count").reset_index()
+        sizes = cells.loc[cells["corpus"] == named["corpus"], [*CELL, "n"]]
+        found = found.merge(sizes, on=CELL, how="left").assign(**named, note="")
+        found["share"] = found["count"] / found["n"]
+        parts.append(found)
+    merged = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return merged.reindex(columns=HIERARCHY)
+
+
+def hierarchy_table(counts: pd.DataFrame) -> pd.DataFrame:
+    """Shares of the relations in per cent, rows cells; of `hierarchy_counts`."""
+    shown = chosen_strategies(counts[counts["relation"].notna()])
+    rows = []
+    for key, part in shown.groupby(["corpus", "system", "variant", "generator", "strategy"], sort=False):
+        row: dict[str, Any] = dict(zip(("corpus", "linker", "index", "generator", "strategy"), key, strict=True))
+        row["error, all"] = f"{100 * part['share'].sum():.1f} n={int(part['count'].sum()):,}"
+        for name, (relation, near) in KINDS.items():
+            own = part[part["relation"] == relation]
+            own = own if near is None else own[(own["distance"] == 1) == near]
+            row[f"error, {name}"] = f"{100 * own['share'].sum():.1f}"
+        rows.append(row)
+    rows.sort(key=lambda r: (r["corpus"], r["linker"], r["index"], r["generator"] != NONE, r["generator"], r["strategy"]))
+    return pd.DataFrame(rows)
+
+
+def hierarchy_layouts(counts: pd.DataFrame) -> list[Layout]:
+    """The table of errors by hierarchy, and one that names the knowledge bases that have none."""
+    without = counts.loc[counts["relation"].isna(), ["corpus", "kb", "note"]].rename(columns={"kb": "knowledge base", "note": "why"})
+    return [
+        Layout("Normalization, wrong concepts by hierarchy", hierarchy_table(counts), HIERARCHY_NOTE, "tab:hierarchy"),
+        Layout("Knowledge bases without a hierarchy", without, NO_HIERARCHY, "tab:no-hierarchy"),
+    ]

@@ -1,0 +1,112 @@
+"""The page docs/comparison.md: published scores and ours side by side, a table per task and corpus.
+
+Published scores, and those of ours that other pages tell, lie in a CSV file, a row per score with its protocol and source. Our rows under
+the same protocol come from the metrics.csv of a run of config/comparison.yaml. The tables stand in the page between
+`<!-- TASK, CORPUS -->` and `<!-- end -->`; what is around them is written by hand.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentionforge.errors import UserError
+
+COLUMNS = {
+    "normalization": ("acc@1", "acc@5", "one concept", "distinct", "distinct, new surface", "new surface and concept"),
+    "recognition": ("strict F1", "recall, known surface", "recall, new surface, known concept", "recall, new surface and concept"),
+}
+"""Columns of the tables, as `measure` names them."""
+
+OURS = {
+    "normalization": {
+        "acc@1": ("all", "acc@1"),
+        "acc@5": ("all", "acc@5"),
+        "one concept": ("one_concept", "acc@1"),
+        "distinct": ("distinct", "acc@1"),
+        "distinct, new surface": ("distinct_new_surface", "acc@1"),
+        "new surface and concept": ("new_surface_concept", "acc@1"),
+    },
+    "recognition": {"strict F1": ("all", "strict_f1"), "recall, new surface and concept": ("new_surface_concept", "strict_recall")},
+}
+"""Bucket and metric of our score in each column that we have."""
+
+CORPORA = {"ncbi_all": "NCBI Disease", "bc5cdr_all": "BC5CDR diseases"}
+CELLS = {
+    ("normalization", "exact_abbr", "train+medic"): ("here: equal strings, `exact_abbr`", "D"),
+    ("normalization", "tfidf", "train+medic"): ("here: TF-IDF, `tfidf`, abbreviations not resolved", "D"),
+    ("normalization", "tfidf_abbr", "train+medic"): ("here: TF-IDF, `tfidf_abbr`", "D"),
+    ("normalization", "mention", "train+medic"): ("here: MiniLM, `mention`, abbreviations not resolved", "D"),
+    ("normalization", "mention_abbr", "train+medic"): ("here: MiniLM, `mention_abbr`", "D"),
+    ("normalization", "hybrid", "train+medic"): ("here: MiniLM and TF-IDF, `hybrid`", "D"),
+    ("recognition", "minilm", "real_only"): ("here: MiniLM", "G"),
+    ("recognition", "dictionary", "untrained"): ("here: names of the knowledge base and of train", "G"),
+}
+"""Our cells that stand in the tables: system and variant, and the name and protocol there."""
+
+TABLE = re.compile(r"<!-- (?P<task>\w+), (?P<corpus>[^>]+?) -->\n.*?<!-- end -->", re.S)
+
+
+def measured(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Rows of our cells as the CSV file has them: the test split's scores in per cent, mean over seeds."""
+    cells = metrics[(metrics["split"] == "test") & (metrics["strategy"] == "none") & metrics["corpus"].isin(list(CORPORA))]
+    rows: list[dict[str, Any]] = []
+    for (task, system, variant), (name, protocol) in CELLS.items():
+        own = cells[(cells["task"] == task) & (cells["system"] == system) & (cells["variant"] == variant)]
+        for measure, (bucket, metric) in OURS[task].items():
+            found = own[(own["bucket"] == bucket) & (own["metric"] == metric)]
+            for corpus, part in found.groupby("corpus"):
+                row = {"task": task, "corpus": CORPORA[str(corpus)], "system": name, "protocol": protocol, "measure": measure}
+                rows.append(row | {"value": round(100 * part["value"].mean(), 1), "n": int(part["n"].max()), "source": "`make comparison`"})
+    return pd.DataFrame(rows)
+
+
+def table(scores: pd.DataFrame, task: str, corpus: str) -> str:
+    """Markdown of one table, protocol by protocol, the best score of each first; n stands behind the first score of a row, and behind others that rest on other mentions."""
+    own = scores[(scores["task"] == task) & (scores["corpus"] == corpus)]
+    columns = [c for c in COLUMNS[task] if c in set(own["measure"])]
+    rows = []
+    for (system, protocol), part in own.groupby(["system", "protocol"], sort=False):
+        row: dict[str, Any] = {"protocol": protocol, "system": system}
+        shown = None
+        for column in columns:
+            found = part[part["measure"] == column]
+            if found.empty:
+                row[column] = ""
+                continue
+            value, n = found["value"].iloc[0], found["n"].iloc[0]
+            row[column] = f"{value:.1f}" + ("" if pd.isna(n) or n == shown else f" ({int(n):,})")
+            shown = n if shown is None else shown
+        rows.append(row | {"source": part["source"].iloc[0]})
+    rows.sort(key=lambda r: (r["protocol"], -float(r[columns[0]].split(" ")[0] or 0)))
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def write_page(csv: Path, page: Path, results: Path | None) -> None:
+    """Fill the tables of the page.
+
+    Args:
+        csv: Published scores.
+        page: Markdown with the places of the tables.
+        results: Folder of a finished run of config/comparison.yaml; none: without the rows that come from it.
+
+    Raises:
+        UserError: The run has no metrics.csv, or the page no place for a table.
+    """
+    scores = pd.read_csv(csv)
+    text = page.read_text(encoding="utf-8")
+    if results:
+        metrics = results / "summary" / "metrics.csv"
+        if not metrics.is_file():
+            raise UserError("no metrics", str(metrics), "the workflow has not finished", "run make comparison")
+        ours = measured(pd.read_csv(metrics, keep_default_na=False, na_values=[""]))
+        scores = pd.concat([scores, ours], ignore_index=True)
+    if not TABLE.search(text):
+        raise UserError("no place for a table", str(page), "there is no <!-- TASK, CORPUS --> with its <!-- end -->", "put them where the tables are to stand")
+    filled = TABLE.sub(lambda m: f"<!-- {m['task']}, {m['corpus']} -->\n{table(scores, m['task'], m['corpus'])}\n<!-- end -->", text)
+    temporary = page.with_name(f".{page.name}.tmp")
+    temporary.write_text(filled, encoding="utf-8")
+    temporary.replace(page)
