@@ -11,9 +11,12 @@ from scipy import stats
 
 from mentionforge import tables
 from mentionforge.config import Corpus, Statistics
+from mentionforge.errors import UserError
 from mentionforge.evaluation.compare import compare
 from mentionforge.evaluation.recognition import evaluate
 from mentionforge.report import confidence, tidy
+from mentionforge.report.document import recognition_over_seeds
+from mentionforge.report.page import print_headline
 
 DOCUMENTS, WORDS = 40, 12
 
@@ -153,3 +156,18 @@ def test_every_way_of_reading_the_seeds_agrees(run):
     assert scores.loc[scores["schedule"] == "mixed", "strict, F1"].iloc[0] == f"{own['mean'].iloc[0]:.1f}"
     (said, *_) = confidence.statements(compared)
     assert said == "Recognition: intervals and p values of 1 of 1 cells hold the choice of test documents, generator seeds and training seeds."
+
+
+def test_the_document_has_the_table_with_intervals(run, tmp_path):
+    _, _, metrics, compared = run
+    (tmp_path / "summary").mkdir()
+    metrics.to_csv(tmp_path / "summary/metrics.csv", index=False)
+    compared.to_csv(tmp_path / "summary/comparisons.csv", index=False)
+    text = recognition_over_seeds(tmp_path)
+    table = tidy.recognition_table(metrics, compared).set_index("schedule")
+    column = next(c for c in table.columns if ", F1" in c)
+    assert table.loc["mixed", column] in text and "generator seeds and training seeds" in text and "confirmatory" in text
+    compared.drop(columns="covers").to_csv(tmp_path / "summary/comparisons.csv", index=False)
+    for asked in (recognition_over_seeds, print_headline):
+        with pytest.raises(UserError, match="summary of another version"):
+            asked(tmp_path)
