@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison
+.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison simulate
 
 venv: $(INSTALLED)
 
@@ -83,6 +83,10 @@ bench-locate: $(INSTALLED)
 
 bench-corpora: $(INSTALLED)
 	python tests/benchmarks/bench_corpora.py --data $(or $(MENTIONFORGE_MIRROR),../shared/data)
+
+# coverage of intervals and type I error on simulated experiments: the table of docs/statistics.md
+simulate: $(INSTALLED)
+	python tests/simulated.py
 
 bench-statistics: $(INSTALLED)
 	python tests/benchmarks/bench_statistics.py

@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import false_discovery_control
 
 from mentionforge import tables
 from mentionforge.config import Corpus, Statistics
 from mentionforge.errors import UserError
-from mentionforge.evaluation.compare import Cell, Group, Outcomes, compare, compared, comparisons, counted
+from mentionforge.evaluation.compare import Cell, Group, Outcomes, compare, compared, comparisons, counted, doses
+from mentionforge.evaluation.seeds import Seeds
 
 RNG = np.random.default_rng(17)
 DOCUMENTS, PER_DOCUMENT = 30, 6
@@ -134,7 +136,7 @@ def test_every_row_equals_plain_counts(run):
         assert (row.runs, row.reference_runs) == (len(here), len(there))
         assert row.few == (len(wanted) < 30)
         assert [row.value, row.reference] == pytest.approx(values) and row.difference == pytest.approx(values[0] - values[1])
-        assert row.low <= row.difference <= row.high and 0 < row.p <= row.p_holm <= 1
+        assert row.low <= row.difference <= row.high and 0 < row.p <= row.p_adjusted <= 1
         if row.metric == "acc@1":
             gaps = [np.mean([score(f[m]) for f in here]) - np.mean([score(f[m]) for f in there]) for m in wanted]
             assert row.fixed == pytest.approx(sum(g for g in gaps if g > 0)) and row.broken == pytest.approx(-sum(g for g in gaps if g < 0))
@@ -145,7 +147,7 @@ def test_threads_change_nothing():
     """Every group has its own random stream: the rows are the same, in the same order, however many threads there are."""
     right = RNG.integers(0, 2, (3, 120)).astype(float)
     cells = [Cell("none", "none", "m", "train"), Cell("llm", "naive", "m", "train"), Cell("names", "naive", "m", "train")]
-    outcomes = Outcomes({cell: {"": i} for i, cell in enumerate(cells)}, np.repeat(np.arange(24), 5), [f"m{i}" for i in range(120)], right, right / 2)
+    outcomes = Outcomes({cell: {Seeds(): i} for i, cell in enumerate(cells)}, np.repeat(np.arange(24), 5), [f"m{i}" for i in range(120)], right, right / 2)
     groups = [Group("all", "all", np.arange(120)), *(Group("bucket", str(i), np.flatnonzero(RNG.random(120) < 0.4)) for i in range(6))]
     one, four = (compared(outcomes, comparisons(cells, ["names"], {}), groups, Statistics(resamples=199), threads=n) for n in (1, 4))
     assert one == four and len(one) == 2 * 7 * 3
@@ -158,10 +160,80 @@ def test_groups_partition_the_mentions(run):
 
 
 def test_families_and_correction(run):
+    """Declared comparisons stand in a family per linker, index and control, all and unseen mentions together; the others explore, by metric and slice."""
     _, _, _, table, _ = run
-    for _, family in table.groupby(["against", "metric", "slice"]):
-        assert set(family["family"]) == {len(family)}
-        assert family["p_holm"].max() <= 1 and family["p_holm"].min() == pytest.approx(min(1, family["p"].min() * len(family)))
+    confirmed = table[(table["role"] == "confirmatory")]
+    declared = table["against"].isin(["baseline", "control"]) & (table["metric"] == "acc@1") & table["group"].isin(["all", "unseen_concept"])
+    assert set(confirmed.index) == set(table[declared].index) and set(confirmed["adjustment"]) == {"holm"}
+    assert set(table.loc[~declared, "role"]) == {"exploratory"} and set(table.loc[~declared, "adjustment"]) == {"bh"}
+    # Two generators against none, on all and on unseen mentions; one against the control, likewise.
+    sizes = confirmed.groupby(["against", "reference_generator", "variant"]).size().to_dict()
+    assert sizes == {("baseline", "none", v): 4 for v in ("train", "train+kb")} | {("control", "names", v): 2 for v in ("train", "train+kb")}
+    assert confirmed.groupby(["against", "reference_generator", "variant"])["family"].nunique().eq(1).all() and confirmed["family"].nunique() == 4
+    for _, own in confirmed.groupby("family"):
+        assert set(own["family_size"]) == {len(own)}
+        assert own["p_adjusted"].min() == pytest.approx(min(1, own["p"].min() * len(own)))
+    for _, own in table[~declared].groupby(["against", "metric", "slice"]):
+        assert own["family"].nunique() == 1 and set(own["family_size"]) == {len(own)}
+        assert own["p_adjusted"].to_numpy() == pytest.approx(false_discovery_control(own["p"]))
+    assert table["family"].nunique() == 4 + table[~declared].groupby(["against", "metric", "slice"]).ngroups
+    assert table["resamples"].ge(199).all() and (table.loc[~declared, "resamples"] == 199).all()
+    # 30 documents allow 2^30 patterns of swaps; 199 swaps of a group without further ones allow p of 0.005.
+    assert table["reachable"].all()
+
+
+def test_a_family_on_too_few_documents_is_said():
+    """Two strategies on three documents: of eight patterns of swaps two are the clearest, so that p is 0.25 at least."""
+    cells = [Cell("none", "none", "m", "train"), Cell("llm", "naive", "m", "train"), Cell("llm", "ideal", "m", "train")]
+    right = np.concatenate([np.zeros((1, 12)), np.ones((2, 12))])
+    for documents, reachable in ((3, False), (6, False), (12, True)):
+        of = np.repeat(np.arange(documents), 12 // documents)
+        outcomes = Outcomes({cell: {Seeds(): i} for i, cell in enumerate(cells)}, of, [f"m{i}" for i in range(12)], right, right)
+        rows = compared(outcomes, comparisons(cells, [], {}), [Group("all", "all", np.arange(12))], Statistics(resamples=999, most_resamples=999))
+        rows = [row for row in rows if row["metric"] == "acc@1"]
+        assert {(row["role"], row["reachable"], row["family_size"]) for row in rows} == {("confirmatory", reachable, 2)}
+        assert all((row["p_adjusted"] <= 0.05) == reachable for row in rows)  # they differ as clearly as they can
+
+
+def test_what_intervals_hold(run):
+    _, _, _, table, _ = run
+    swept = table["generator"] == "smollm2"
+    assert set(table.loc[swept, "covers"]) == {"documents, generator seeds"} and set(table.loc[~swept, "covers"]) == {"documents"}
+    assert set(table.loc[swept, "generator_seeds"]) == {2} and set(table["training_seeds"]) == {1}
+    cell, reference = Cell("llm", "naive", "t", "mixed"), Cell("none", "none", "t", "real_only")
+    right = np.random.default_rng(3).integers(0, 2, (12, 40)).astype(float)
+
+    def covers(here, there):
+        runs = {cell: {s: i for i, s in enumerate(here)}, reference: {s: 9 + i for i, s in enumerate(there)}}
+        outcomes = Outcomes(runs, np.repeat(np.arange(8), 5), [f"m{i}" for i in range(40)], right)
+        (row,) = compared(outcomes, comparisons([cell, reference], [], {}), [Group("all", "all", np.arange(40))], Statistics(resamples=99))
+        return row["covers"], row["generator_seeds"], row["training_seeds"]
+
+    grid = [Seeds(g, t) for g in "123" for t in "123"]
+    assert covers(grid, [Seeds("", t) for t in "123"]) == ("documents, generator seeds, training seeds", 3, 3)
+    assert covers(grid[:3], [Seeds("", t) for t in "123"]) == ("documents, training seeds", 1, 3)
+    assert covers(grid[::3], [Seeds("", "1")]) == ("documents, generator seeds", 3, 1)
+    assert covers(grid[:3], [Seeds("", "1")]) == ("documents", 1, 3)
+
+
+def test_dose_is_the_mean_over_all_seeds_of_a_generator(tmp_path):
+    """Notes of each concept, counted by hand: a seed that kept none of a concept counts as 0."""
+    kept = {
+        ("llm~seed=1", "naive"): "AAB",
+        ("llm~seed=2", "naive"): "ABBB",
+        ("llm~seed=3", "naive"): "AAAC",
+        ("llm~seed=1", "ideal"): "C",
+        ("names", "naive"): "A",
+    }
+    paths = []
+    for (generator, strategy), cuis in kept.items():
+        paths.append(tmp_path / f"augmentation/c/{generator}/{strategy}/notes.parquet")
+        tables.write(tables.CHOSEN, paths[-1], [{"note_id": f"n{i}", "cui": c} for i, c in enumerate(cuis)])
+    found = doses(paths)
+    assert set(found) == {("llm", "naive"), ("llm", "ideal"), ("names", "naive")}
+    assert [found["llm", "naive"][c] for c in "ABCD"] == pytest.approx([2, 4 / 3, 1 / 3, 0])
+    assert [counted(found["llm", "naive"][c]) for c in "ABCD"] == ["2-5", "2-5", "1", "0"]
+    assert doses(paths[::-1]) == doses(paths)
 
 
 def test_changes_are_those_of_the_ranks(run):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mentionforge.evaluation.statistics import Contrast, estimate, holm
+from mentionforge.evaluation.seeds import Seeds, mean_squares
+from mentionforge.evaluation.statistics import Contrast, estimate
+from simulated import SEEDS, Design, coverage, error
 
 
 def experiment(rng, documents, simulations, effect, seeds=1, seed_spread=0.0, paired=False):
@@ -106,18 +108,82 @@ def test_runs_are_a_second_level():
     assert ours.low[0] == pytest.approx(interval.low, abs=0.03 * width) and ours.high[0] == pytest.approx(interval.high, abs=0.03 * width)
 
 
-def test_holm_equals_the_definition():
-    rng = np.random.default_rng(7)
-    p = np.concatenate([rng.uniform(0, 1, 20) ** 3, [0.01, 0.01, 1.0]])
-    adjusted = holm(p)
-    for level in np.linspace(0.001, 0.999, 300):
-        rejected = set()
-        for rank, i in enumerate(np.argsort(p, kind="stable")):  # step down: stop at the first that is not small enough
-            if p[i] > level / (len(p) - rank):
-                break
-            rejected.add(int(i))
-        assert rejected == set(np.flatnonzero(adjusted <= level).tolist())
-    assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
+# -------------------------------------------------------------------------------------------------------------- crossed seeds
+
+
+def crossed(generators, trainings):
+    """Seeds of a full grid."""
+    return tuple(Seeds(str(g), str(t)) for g, t in itertools.product(range(generators), range(trainings)))
+
+
+def variance_of_mean(seeds, values):
+    """The variance of the mean over runs, from differences of pairs of runs that share a generator seed, a training seed, or neither."""
+    pairs = list(itertools.combinations(range(len(seeds)), 2))
+    half = {}
+    for kind in ((True, False), (False, True), (False, False)):
+        own = [(values[i] - values[j]) ** 2 / 2 for i, j in pairs if (seeds[i].generator == seeds[j].generator, seeds[i].training == seeds[j].training) == kind]
+        half[kind] = np.mean(own)
+    of_generator = half[False, False] - half[True, False]
+    of_training = half[False, False] - half[False, True]
+    of_both = half[True, False] + half[False, True] - half[False, False]
+    generators, trainings = len({s.generator for s in seeds}), len({s.training for s in seeds})
+    return of_generator / generators + of_training / trainings + of_both / len(seeds)
+
+
+@pytest.mark.parametrize("design", [(2, 2), (3, 3), (2, 5), (5, 4)])
+def test_variance_of_a_crossed_design_equals_pairs_of_runs(design):
+    rng = np.random.default_rng(12)
+    seeds = crossed(*design)
+    values = rng.normal(0, 1, (len(seeds), 2))
+    parts = mean_squares(seeds, values)
+    assert sum(p.share * p.value for p in parts) == pytest.approx([variance_of_mean(seeds, v) for v in values.T])
+    shuffled = rng.permutation(len(seeds))
+    again = mean_squares([seeds[i] for i in shuffled], values[shuffled])
+    assert sum(p.share * p.value for p in again) == pytest.approx(sum(p.share * p.value for p in parts))
+
+
+def test_seeds_of_one_kind_are_independent_runs_and_holes_are_on_the_safe_side():
+    values = np.array([[1.0], [2.0], [4.0], [3.0]])
+    for seeds in (crossed(4, 1), crossed(1, 4), [Seeds(str(i), str(i)) for i in range(4)]):
+        (part,) = mean_squares(seeds, values)
+        assert part.share * part.value[0] == pytest.approx(np.var(values, ddof=1) / 4) and part.freedom == 3
+    assert mean_squares(crossed(1, 1), values[:1]) == []
+    # Three of the four runs of a grid: both factors' own estimates are added.
+    parts = mean_squares(crossed(2, 2)[:3], values[:3])
+    assert sum(p.share * p.value[0] for p in parts) == pytest.approx(np.var([1.5, 4], ddof=1) / 2 + np.var([2.5, 2], ddof=1) / 2)
+
+
+def test_crossed_runs_are_not_independent_ones():
+    """One document repeated exactly leaves only the seeds: the interval is t with Satterthwaite's degrees of freedom, not that of nine runs."""
+    rng = np.random.default_rng(13)
+    seeds = crossed(3, 3)
+    share = 0.5 + np.repeat(rng.normal(0, 0.05, 3), 3) + np.tile(rng.normal(0, 0.05, 3), 3) + rng.normal(0, 0.01, 9)
+    numerator, denominator = np.repeat(np.append(share, 0.4)[:, None], 1000, 1), np.ones(1000)
+    ours = estimate(numerator, denominator, [Contrast(tuple(range(9)), (9,), False, seeds, (Seeds(),))], resamples=40_000)
+    grid = share.reshape(3, 3)
+    of_g, of_t = 3 * np.var(grid.mean(1), ddof=1), 3 * np.var(grid.mean(0), ddof=1)
+    rest = ((grid - grid.mean(1, keepdims=True) - grid.mean(0, keepdims=True) + grid.mean()) ** 2).sum() / 4
+    variance = (of_g + of_t - rest) / 9
+    freedom = (of_g + of_t - rest) ** 2 / (of_g**2 / 2 + of_t**2 / 2 + rest**2 / 4)
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
+    assert (ours.high[0] - ours.low[0]) / 2 == pytest.approx(half, rel=0.05)
+    assert half > 1.5 * stats.t.ppf(0.975, 8) * np.std(share, ddof=1) / 3
+
+
+# Figures of many more worlds: docs/statistics.md.
+@pytest.mark.parametrize("design", [Design(3, 1), Design(1, 3), Design(3, 3), Design(5, 5), Design(5, 5, True)], ids=str)
+@pytest.mark.parametrize("spread", ["none", "both"])
+def test_crossed_seeds_cover_and_err_as_they_say(design, spread):
+    """A small part of `make simulate`, with room for chance: 480 simulated pairs of systems have a standard error of 0.01."""
+    covered, _ = coverage(design, SEEDS[spread], worlds=12)
+    assert 0.92 <= covered <= 0.985
+    assert error(design, SEEDS[spread], "here", worlds=12) <= 0.075
+
+
+def test_one_seed_says_nothing_of_others():
+    """Intervals of single runs hold their own truth, and too seldom that over all seeds."""
+    here, over_all = coverage(Design(1, 1), SEEDS["both"], worlds=12)
+    assert here >= 0.92 and over_all < 0.85
 
 
 # ------------------------------------------------------------------------------------------------------ known truth, edges

@@ -34,7 +34,8 @@ def recognition(variant: str = "real_only", corpus: str = "c", seeds: dict[int, 
 
 def compared(*rows: dict) -> pd.DataFrame:
     base = {"task": "normalization", "corpus": "c", "system": "m", "variant": "train", "generator": "llm", "strategy": "naive", "against": "baseline"}
-    base |= {"slice": "all", "group": "all", "metric": "acc@1", "reference": 0.4, "p_holm": 0.01, "n": 100, "documents": 10, "few": False}
+    base |= {"slice": "all", "group": "all", "metric": "acc@1", "reference": 0.4, "n": 100, "documents": 10, "few": False}
+    base |= {"adjustment": "holm", "p_adjusted": 0.01, "family_size": 8, "reachable": True, "generator_seeds": 1, "training_seeds": 1, "covers": "documents"}
     frame = pd.DataFrame([base | row for row in rows])
     frame["difference"] = frame["value"] - frame["reference"]
     return frame.assign(low=frame["difference"] - 0.05, high=frame["difference"] + 0.05)

@@ -54,6 +54,25 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
     assert len(set(jobs)) == len(jobs)
 
 
+@pytest.mark.parametrize("overlays", [("config/open.yaml",), ("config/open.yaml", "config/schedules.yaml")], ids=" ".join)
+def test_the_open_preset_compares_three_seeds_in_one_run(overlays: tuple[str, ...], tmp_path: Path) -> None:
+    """One job per corpus reads every seed of every recognition cell, so that its intervals hold seeds and documents."""
+    folder = copy_checkout(tmp_path / "checkout")
+    jobs = [job for job in planned(folder, "--configfile", *overlays) if job.verb == COMPARE and "--task recognition" in job.command]
+    raw: dict = {}
+    for file in ["config.yaml", *overlays]:
+        merge(raw, yaml.safe_load((ROOT / file).read_text()))
+    trained = [cell for cell in recognition_cells(load_config(raw)) if cell.schedule != UNTRAINED]
+    seeds: dict[tuple[str, ...], set[int]] = {}
+    for cell in trained:
+        seeds.setdefault((cell.corpus, cell.generator, cell.strategy, cell.recognizer, cell.schedule), set()).add(cell.seed)
+    assert len(jobs) == 2 and seeds and set(map(tuple, map(sorted, seeds.values()))) == {(1, 2, 3)}
+    for cell, own in seeds.items():
+        [job] = [job for job in jobs if f"/corpora/{cell[0]} " in job.command]
+        for seed in own:
+            assert "/".join(["results/open/recognition", *cell, f"seed{seed}", "predictions.parquet"]) in job.command.split()
+
+
 def test_the_page_of_annotation_plans(tmp_path: Path) -> None:
     """Its five commands: the targets of the third are what the fourth packs, and nothing else is trained for them."""
     page = (ROOT / "docs/annotate.md").read_text(encoding="utf-8")

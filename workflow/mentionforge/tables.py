@@ -358,6 +358,8 @@ NORMALIZATION_ERRORS = Table(
     ("generator", "strategy", "system", "variant", "mention_id"),
 )
 
+ROLES = ("confirmatory", "exploratory")
+COVERS = ("documents", "documents, generator seeds", "documents, training seeds", "documents, generator seeds, training seeds")
 CONTRAST = ("system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "reference_strategy", "reference_variant")
 """Columns that name a comparison of two cells of one task, corpus and system."""
 
@@ -392,12 +394,20 @@ COMPARISONS = Table(
         Column("low", FLOAT, "lower limit of the difference; null with fewer than two documents", nullable=True),
         Column("high", FLOAT, "upper limit of the difference", nullable=True),
         Column("p", FLOAT, "approximate randomization, two-sided"),
-        Column("p_holm", FLOAT, "p after Holm's correction over the family: same task, corpus, against, metric and slice"),
-        Column("family", INT, "comparisons in the family"),
+        Column("role", STR, "confirmatory: declared before the run; exploratory: all others", values=ROLES),
+        Column("family", STR, "comparisons of the task and corpus that are corrected together"),
+        Column("family_size", INT, "how many these are"),
+        Column("adjustment", STR, "holm: confirmatory families; bh (Benjamini-Hochberg): exploratory ones", values=("holm", "bh")),
+        Column("p_adjusted", FLOAT, "p after the correction over the family"),
+        Column("reachable", BOOL, "whether the documents and randomizations allow an adjusted p of statistics.alpha or less at all"),
+        Column("resamples", INT, "randomizations that p rests on"),
         Column("n", INT, "gold mentions of the group"),
         Column("documents", INT, "documents with at least one of them: the unit that is resampled"),
         Column("runs", INT, "runs (seeds) of the cell"),
         Column("reference_runs", INT, "runs of the cell compared with"),
+        Column("generator_seeds", INT, "generator seeds of the cell; 1 where its runs have the same notes"),
+        Column("training_seeds", INT, "training seeds of the cell; 1 where there is one, or nothing to train"),
+        Column("covers", STR, "what low, high and p hold: the choice of documents, and of the seeds of which there are several", values=COVERS),
         Column("fixed", FLOAT, "mentions right here and wrong there, mean over runs; null for F1, precision and mrr", nullable=True),
         Column("broken", FLOAT, "mentions wrong here and right there", nullable=True),
         Column("few", BOOL, "whether n is too small to conclude anything (fewer than 30, unless the config says otherwise)"),

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,9 @@ import pyarrow.compute as pc
 from mentionforge import provenance, tables
 from mentionforge.config import EXTERNAL, NONE, Statistics, read_spec
 from mentionforge.errors import UserError
-from mentionforge.evaluation.statistics import Contrast, Estimates, estimate, holm
+from mentionforge.evaluation.families import Family, corrected, family_of, most_resamples
+from mentionforge.evaluation.seeds import Seeds, factors
+from mentionforge.evaluation.statistics import Contrast, Estimates, estimate
 from mentionforge.evaluation.subsets import learned_from, subset_weights
 from mentionforge.progress import say, track
 
@@ -67,7 +69,7 @@ class Outcomes:
         cuis: Concepts that are predicted.
     """
 
-    runs: dict[Cell, dict[str, int]]
+    runs: dict[Cell, dict[Seeds, int]]
     documents: np.ndarray
     mention_ids: list[str]
     right: np.ndarray
@@ -140,10 +142,10 @@ def compare(
 # -------------------------------------------------------------------------------------------------------------- outcomes
 
 
-def run_of(generator: str, strategy: str, system: str, variant: str, seed: str = "") -> tuple[Cell, str]:
-    """The cell of a run, and the name of its seed: the generator's, the training's, or both."""
+def run_of(generator: str, strategy: str, system: str, variant: str, training: str = "") -> tuple[Cell, Seeds]:
+    """The cell of a run, and its seeds."""
     swept = SEED.search(generator)
-    return Cell(SEED.sub("", generator), strategy, system, variant), "+".join(s for s in (swept[1] if swept else "", seed) if s)
+    return Cell(SEED.sub("", generator), strategy, system, variant), Seeds(swept[1] if swept else "", training)
 
 
 def normalization_outcomes(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[Path]) -> Outcomes:
@@ -154,7 +156,7 @@ def normalization_outcomes(corpus: Path, corpus_spec: Path, base: Path, predicti
     gold = gold_of(mentions.to_pylist(), read_spec(corpus_spec).composite)
     document_of = dict(zip(mentions["mention_id"].to_pylist(), mentions["doc_id"].to_pylist(), strict=True))
     ids = gold.mention_ids.to_pylist()
-    runs: dict[Cell, dict[str, int]] = defaultdict(dict)
+    runs: dict[Cell, dict[Seeds, int]] = defaultdict(dict)
     reciprocal = np.zeros((len(predictions), len(ids)))
     predicted = np.full((len(predictions), len(ids)), -1, dtype=np.int64)
     cuis: dict[str, int] = {}
@@ -181,7 +183,7 @@ def recognition_outcomes(corpus: Path, corpus_spec: Path, base: Path, prediction
     test = {doc_id: doc for doc_id, doc in gold.items() if doc.split == "test"}
     ids = [mention for doc in test.values() for mention in doc.mention_ids]
     documents = np.repeat(np.arange(len(test)), [len(doc.spans) for doc in test.values()])
-    runs: dict[Cell, dict[str, int]] = defaultdict(dict)
+    runs: dict[Cell, dict[Seeds, int]] = defaultdict(dict)
     right = np.zeros((len(predictions), len(ids)))
     counts = np.zeros((3, len(predictions), len(test)))
     for i, path in enumerate(sorted(predictions)):
@@ -227,9 +229,18 @@ def comparisons(cells: Sequence[Cell], controls: Sequence[str], with_kb: dict[st
     return found
 
 
-def counted(number: int) -> str:
-    """The range that a count falls into."""
+def counted(number: float) -> str:
+    """The range that a count falls into; a mean of counts is rounded up, so that 0 is 0 in all of them."""
     return next(name for limit, name in RANGES if number <= limit)
+
+
+def doses(chosen: Sequence[Path]) -> dict[tuple[str, str], Mapping[str, float]]:
+    """Notes of each concept in a generator and strategy, mean over the generator's seeds; 0 for concepts without any."""
+    counts: dict[tuple[str, str], list[Counter[str]]] = defaultdict(list)
+    for path in sorted(chosen):
+        generator, strategy = path.parts[-3:-1]
+        counts[SEED.sub("", generator), strategy].append(Counter(tables.read(tables.CHOSEN, path)["cui"].to_pylist()))
+    return {cell: defaultdict(float, {cui: sum(c[cui] for c in own) / len(own) for cui in sorted(set().union(*own))}) for cell, own in counts.items()}
 
 
 def mention_groups(corpus: Path, kb: Path, mention_ids: Sequence[str], chosen: Sequence[Path]) -> list[Group]:
@@ -247,10 +258,7 @@ def mention_groups(corpus: Path, kb: Path, mention_ids: Sequence[str], chosen: S
     named = Counter(names["cui"].to_pylist())
 
     found: dict[tuple[str, str, tuple[str, str] | None], list[int]] = defaultdict(list)
-    notes: dict[tuple[str, str], Counter[str]] = {}
-    for path in sorted(chosen):
-        generator, strategy = path.parts[-3:-1]
-        notes.setdefault((SEED.sub("", generator), strategy), Counter(tables.read(tables.CHOSEN, path)["cui"].to_pylist()))
+    notes = doses(chosen)
     for i, row in enumerate(asked):
         found["all", "all", None].append(i)
         found["bucket", row["ood_bucket"], None].append(i)
@@ -280,13 +288,25 @@ def compared(outcomes: Outcomes, found: Sequence[Comparison], groups: Sequence[G
 
     contrasts = {c: _contrast(outcomes, c) for c in found}
     shares = {cell: outcomes.right[sorted(runs.values())].mean(0) for cell, runs in outcomes.runs.items()}
+    sizes = Counter(_family(c, g, metric, settings) for g in groups for c in _concerned(found, g) for metric in _metrics(outcomes, g))
     rows: list[dict[str, Any]] = []
     # Many short products of matrices: a thread per group keeps the cores busier than several threads in each product.
     with track("groups", len(groups)) as tick, threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        for part in pool.map(lambda group: _of_group(outcomes, found, group, contrasts, shares, settings), groups):
+        for part in pool.map(lambda group: _of_group(outcomes, found, group, contrasts, shares, sizes, settings), groups):
             rows += part
             tick()
-    return corrected(rows)
+    return corrected(rows, settings.alpha)
+
+
+def _metrics(outcomes: Outcomes, group: Group) -> tuple[str, ...]:
+    """What is compared on a group of mentions."""
+    if outcomes.counts is not None:
+        return ("strict_recall", "strict_f1", "strict_precision") if group.slice == "all" else ("strict_recall",)
+    return ("acc@1", "mrr") if outcomes.reciprocal is not None and group.slice in ("all", "bucket") else ("acc@1",)
+
+
+def _family(c: Comparison, group: Group, metric: str, settings: Statistics) -> Family:
+    return family_of(c.against, c.reference.generator, c.cell.system, c.cell.variant, c.cell.strategy, group.slice, group.name, metric, settings)
 
 
 def _concerned(found: Sequence[Comparison], group: Group) -> list[Comparison]:
@@ -301,9 +321,10 @@ def _of_group(
     group: Group,
     contrasts: Mapping[Comparison, Contrast],
     shares: Mapping[Cell, np.ndarray],
+    sizes: Mapping[Family, int],
     settings: Statistics,
 ) -> list[dict[str, Any]]:
-    """Rows of one group of mentions, without Holm's correction."""
+    """Rows of one group of mentions, before the correction over families, which are of the given sizes."""
     from scipy.sparse import csr_array
 
     rows: list[dict[str, Any]] = []
@@ -314,35 +335,28 @@ def _of_group(
     sums = csr_array((np.ones(len(column)), (np.arange(len(column)), column)))  # [mentions, documents]
     used = sorted({run for c in part for run in (*contrasts[c].runs, *contrasts[c].reference)})
     place = {run: i for i, run in enumerate(used)}
-    moved_to = [Contrast(tuple(place[r] for r in c.runs), tuple(place[r] for r in c.reference), c.paired) for c in map(contrasts.__getitem__, part)]
-    scored = {"acc@1" if outcomes.counts is None else "strict_recall": outcomes.right}
-    if outcomes.reciprocal is not None and group.slice in ("all", "bucket"):
-        scored["mrr"] = outcomes.reciprocal
-    for metric, values in scored.items():
-        result = _estimate(values[np.ix_(np.array(used, np.int64), group.members)] @ sums, np.bincount(column).astype(float), moved_to, settings)
-        extra: dict[str, Any] = {"n": len(group.members), "documents": len(documents), "few": len(group.members) < settings.small}
-        for i, c in enumerate(part):
-            gap = shares[c.cell][group.members] - shares[c.reference][group.members]
-            moved = {"fixed": float(gap.clip(0).sum()), "broken": float((-gap).clip(0).sum())} if metric != "mrr" else {"fixed": None, "broken": None}
-            rows.append(_row(c, contrasts[c], group, metric, result, i, extra | moved))
-    if outcomes.counts is not None and group.slice == "all":
-        tp, predicted, gold = outcomes.counts
-        # n and documents are those of the test split: a document without a gold mention can still have a false one.
-        extra = {"fixed": None, "broken": None, "n": int(gold[0].sum()), "documents": gold.shape[1], "few": int(gold[0].sum()) < settings.small}
-        for metric, numerator, denominator in (("strict_f1", 2 * tp, predicted + gold), ("strict_precision", tp, predicted)):
-            result = _estimate(numerator, denominator, [contrasts[c] for c in part], settings)
-            rows += [_row(c, contrasts[c], group, metric, result, i, extra) for i, c in enumerate(part)]
-    return rows
-
-
-def corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with Holm's p value, over families of the same against, metric and slice."""
-    families: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        families[row["against"], row["metric"], row["slice"]].append(row)
-    for family in families.values():
-        for row, p in zip(family, holm(np.array([row["p"] for row in family])), strict=True):
-            row |= {"p_holm": float(p), "family": len(family)}
+    for metric in _metrics(outcomes, group):
+        families = [_family(c, group, metric, settings) for c in part]
+        asked = [replace(contrasts[c], most=most_resamples(f, sizes[f], settings)) for c, f in zip(part, families, strict=True)]
+        extra: dict[str, Any] = {"fixed": None, "broken": None, "n": len(group.members), "documents": len(documents)}
+        if metric in ("strict_f1", "strict_precision"):
+            tp, predicted, gold = outcomes.counts if outcomes.counts is not None else np.empty((3, 0, 0))
+            numerator, denominator = (2 * tp, predicted + gold) if metric == "strict_f1" else (tp, predicted)
+            # n and documents are those of the test split: a document without a gold mention can still have a false one.
+            extra |= {"n": int(gold[0].sum()), "documents": gold.shape[1]}
+        else:
+            values = outcomes.reciprocal if metric == "mrr" and outcomes.reciprocal is not None else outcomes.right
+            numerator, denominator = values[np.ix_(np.array(used, np.int64), group.members)] @ sums, np.bincount(column).astype(float)
+            asked = [replace(c, runs=tuple(place[r] for r in c.runs), reference=tuple(place[r] for r in c.reference)) for c in asked]
+        result = estimate(
+            numerator, denominator, asked, resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed, settled=settings.settled
+        )
+        extra["few"] = extra["n"] < settings.small
+        for i, (c, family) in enumerate(zip(part, families, strict=True)):
+            if metric in ("acc@1", "strict_recall"):
+                gap = shares[c.cell][group.members] - shares[c.reference][group.members]
+                extra |= {"fixed": float(gap.clip(0).sum()), "broken": float((-gap).clip(0).sum())}
+            rows.append(_row(c, asked[i], group, metric, result, i, extra | {"family": family}))
     return rows
 
 
@@ -370,14 +384,8 @@ def _cui(outcomes: Outcomes, number: int) -> str | None:
 
 
 def _contrast(outcomes: Outcomes, c: Comparison) -> Contrast:
-    here, there = outcomes.runs[c.cell], outcomes.runs[c.reference]
-    seeds = sorted(here)
-    paired = seeds == sorted(there)
-    return Contrast(tuple(here[s] for s in seeds), tuple(there[s] for s in (seeds if paired else sorted(there))), paired)
-
-
-def _estimate(numerator: np.ndarray, denominator: np.ndarray, contrasts: Sequence[Contrast], settings: Statistics) -> Estimates:
-    return estimate(numerator, denominator, contrasts, resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed)
+    here, there = (dict(sorted(outcomes.runs[cell].items())) for cell in (c.cell, c.reference))
+    return Contrast(tuple(here.values()), tuple(there.values()), list(here) == list(there), tuple(here), tuple(there))
 
 
 def _names(c: Comparison) -> dict[str, str]:
@@ -398,7 +406,12 @@ def _names(c: Comparison) -> dict[str, str]:
 
 
 def _row(c: Comparison, contrast: Contrast, group: Group, metric: str, result: Estimates, i: int, extra: dict[str, Any]) -> dict[str, Any]:
-    numbers = {name: float(getattr(result, name)[i]) for name in ("value", "reference", "difference", "low", "high", "p")}
+    numbers = {name: float(getattr(result, name)[i]) for name in ("value", "reference", "difference", "low", "high", "p", "floor")}
     limits = {name: None if np.isnan(numbers[name]) else numbers[name] for name in ("low", "high")}
-    runs = {"runs": len(contrast.runs), "reference_runs": len(contrast.reference)}
+    generators, trainings = factors(contrast.seeds)
+    # Trainings of which one side has a single one are left out on that side; a baseline has no notes whose seed could be left out.
+    several = {"generator seeds": generators > 1, "training seeds": min(trainings, factors(contrast.reference_seeds)[1]) > 1}
+    runs: dict[str, Any] = {"runs": len(contrast.runs), "reference_runs": len(contrast.reference), "generator_seeds": generators}
+    runs |= {"training_seeds": trainings, "resamples": int(result.swaps[i])}
+    runs["covers"] = ", ".join(["documents", *(words for words, holds in several.items() if holds)])
     return {**_names(c), "slice": group.slice, "group": group.name, "metric": metric, **numbers, **limits, **runs, **extra}

@@ -8,10 +8,14 @@ matrices. Documents are the unit: mentions of one document are not independent, 
   tails are expanded for few documents (Hesterberg 2015), as t is wider than the normal distribution.
 - p value: approximate randomization (Noreen 1989), two-sided. Each document's outcomes are swapped between the two systems or not; the p value
   is the share of swaps whose difference is at least as large, the observed one counted in.
+- More swaps where the first leave it open, after Besag and Clifford (1991): a contrast goes on, in looks of four times as many swaps each, until
+  `settled` of them gave at least the observed difference, or `most` were drawn. With k of B swaps at the look where it stops, p is (k + 1)/(B + 1). It is
+  valid: for a level u let B be the first look at which `settled` + 1 of B + 1 are at most u. Stopped before, p is above u. Stopped there or later, p is
+  at most u only if at that look (k + 1)/(B + 1) was at most u, and the chance of that is at most u.
 - Several seeds: a second level. The score of a cell is the mean over its runs, and to every bootstrap and every randomized difference a
-  deviation of that mean is added, drawn from Student's t with the runs' own standard error. Resampling two to five runs
-  would give intervals that are too narrow; t is what such few runs support. Five or more runs with the same seeds on both sides are paired.
-- Holm's correction over a family (Holm 1979).
+  deviation of that mean is added, drawn from Student's t with the seeds' own standard error: generator seeds and training seeds are
+  two crossed factors (see seeds.py). Resampling two to five seeds would give intervals that are too narrow; t is what such few seeds support.
+  Five or more seeds that are the same on both sides are paired.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from mentionforge.evaluation.seeds import Seeds, factors, mean_squares
 
 TOLERANCE = 1e-12
 """Differences closer than this are equal: the same fraction reached by two orders of summation."""
@@ -32,22 +38,53 @@ KNOWN = 0.9
 """Share of the documents' part that is taken off the variance between runs. All of it would be right on average; but both are estimates from
 few runs, what falls below 0 is cut, and then the runs' own spread is missing: with two runs that differ much, type I error would be 0.062."""
 
+LOOKS = 4
+"""How many times more swaps there are at each look than at the look before."""
+
 CHUNK = 2_000_000
 """Most entries of a block of resampling weights: 16 MB."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two cells to compare, as rows (runs) of the matrices, and whether the i-th runs of both belong together (same seed)."""
+    """Two cells to compare.
+
+    Attributes:
+        runs: Rows of the matrices, the runs of the first cell.
+        reference: Those of the second.
+        paired: Whether the i-th runs of both belong together (same seeds).
+        seeds: Of each of the runs; without any, runs are independent.
+        reference_seeds: Of each run of the second cell.
+        most: Most swaps, where the first ones leave the p value open.
+    """
 
     runs: tuple[int, ...]
     reference: tuple[int, ...]
     paired: bool = False
+    seeds: tuple[Seeds, ...] = ()
+    reference_seeds: tuple[Seeds, ...] = ()
+    most: int = 0
+
+    def seeds_of(self, side: int) -> tuple[Seeds, ...]:
+        """Seeds of the runs of the first side (0) or the second; without any, each run is independent of the others."""
+        runs, seeds = ((self.runs, self.seeds), (self.reference, self.reference_seeds))[side]
+        return seeds or tuple(Seeds(training=str(i)) for i in range(len(runs)))
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """One entry per contrast: both values, their difference, its interval, and the p value; NaN where there is none."""
+    """One entry per contrast, NaN where there is none.
+
+    Attributes:
+        value: Score of the first side.
+        reference: Score of the second.
+        difference: First less second.
+        low: Lower limit of the difference.
+        high: Upper limit.
+        p: p value.
+        swaps: How many random swaps it rests on.
+        floor: The smallest p value that the documents and the most swaps allow.
+    """
 
     value: np.ndarray
     reference: np.ndarray
@@ -55,6 +92,8 @@ class Estimates:
     low: np.ndarray
     high: np.ndarray
     p: np.ndarray
+    swaps: np.ndarray
+    floor: np.ndarray
 
 
 def estimate(
@@ -65,6 +104,7 @@ def estimate(
     resamples: int = 9999,
     confidence: float = 0.95,
     seed: int = 13,
+    settled: int = 100,
 ) -> Estimates:
     """Differences, intervals and p values of all contrasts.
 
@@ -72,13 +112,14 @@ def estimate(
         numerator: Counts or sums, float64 [runs, documents].
         denominator: The same for all runs [documents], or [runs, documents].
         contrasts: What is compared with what.
-        resamples: Bootstrap draws, and as many swaps.
+        resamples: Bootstrap draws, and as many swaps, unless a contrast asks for more.
         confidence: Of the intervals, two-sided.
         seed: Of both.
+        settled: A p value is settled when so many swaps gave at least the observed difference.
     """
     if not contrasts:
         empty = np.empty(0)
-        return Estimates(empty, empty, empty, empty, empty, empty)
+        return Estimates(empty, empty, empty, empty, empty, empty, empty, empty)
     scores = _ratio(numerator.sum(1), denominator.sum(-1))
     first, second = _means(contrasts, len(numerator))
     value, reference = first @ scores, second @ scores
@@ -88,17 +129,9 @@ def estimate(
     rng = np.random.default_rng(seed)
     noise = [rng.standard_t(freedom, resamples) * error if error else None for error, freedom in errors]
     low, high = _intervals(numerator, denominator, (first - second) @ influence, first - second, difference, noise, resamples, confidence, rng)
-    p = _randomization(numerator, denominator, contrasts, difference, noise, resamples, rng)
-    return Estimates(value, reference, difference, low, high, p)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p values of one family."""
-    order = np.argsort(p, kind="stable")
-    adjusted = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1.0))
-    result = np.empty(len(p))
-    result[order] = adjusted
-    return result
+    p, swaps = _randomization(numerator, denominator, contrasts, difference, noise, errors, resamples, settled, rng)
+    most = np.array([max(resamples, c.most) for c in contrasts])
+    return Estimates(value, reference, difference, low, high, p, swaps, _floors(numerator, most, errors))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -123,32 +156,29 @@ def _influence(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def _seed_error(contrast: Contrast, scores: np.ndarray, influence: np.ndarray) -> tuple[float, float]:
-    """Standard error of the difference of means that the runs add to the documents, and its degrees of freedom; 0 for single runs.
+    """Standard error of the difference of means that the seeds add to the documents, and its degrees of freedom; 0 for single runs.
 
     Runs differ for two reasons: because of their seeds, and because each errs on other documents of the few that there are. The second is
-    in the resampling of documents already, so most of its part (from the documents' influence) is taken off, after both sides are added: what
-    is left below 0 is cut once. The degrees of freedom are Welch's, of the variances between runs before the cut.
+    in the resampling of documents already, so most of its part (the same estimate, made of the documents' influence) is taken off, after both sides
+    are added: what is left below 0 is cut once. The degrees of freedom are Satterthwaite's, of the mean squares before the cut.
 
     Args:
         contrast: The two sides.
         scores: [runs]
         influence: [runs, documents], jackknife influence of each document on each run's score.
     """
-    sides = [(scores[list(side)], influence[list(side)]) for side in (contrast.runs, contrast.reference)]
-    if contrast.paired and len(contrast.runs) >= PAIRED_FROM:
-        sides = [(sides[0][0] - sides[1][0], sides[0][1] - sides[1][1])]
-    between, added, weight = 0.0, 0.0, 0.0
-    for values, of_documents in sides:
-        runs = len(values)
-        if runs > 1:
-            own = float(((of_documents - of_documents.mean(0)) ** 2).sum()) / (runs - 1)
-            variance = float(np.var(values, ddof=1))
-            between += variance / runs
-            added += (variance - KNOWN * own) / runs
-            weight += (variance / runs) ** 2 / (runs - 1)
-    if added <= 0:
+    both = np.concatenate([scores[:, None], influence], axis=1)
+    sides = [(contrast.seeds_of(0), both[list(contrast.runs)]), (contrast.seeds_of(1), both[list(contrast.reference)])]
+    if contrast.paired and min(n for n in factors(sides[0][0]) if n > 1 or len(sides[0][0]) == 1) >= PAIRED_FROM:
+        sides = [(sides[0][0], sides[0][1] - sides[1][1])]
+    parts = [part for seeds, values in sides for part in mean_squares(seeds, values)]
+    between = sum(part.share * float(part.value[0]) for part in parts)
+    own = sum(part.share * float(part.value[1:].sum()) for part in parts)
+    weight = sum((part.share * float(part.value[0])) ** 2 / part.freedom for part in parts)
+    added = between - KNOWN * own
+    if added <= 0 or between <= 0:
         return 0.0, 1.0
-    return float(np.sqrt(added)), between**2 / weight
+    return float(np.sqrt(added)), max(between**2 / weight, 1.0)
 
 
 def _draws(rng: np.random.Generator, documents: int, resamples: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -220,29 +250,55 @@ def _randomization(
     contrasts: Sequence[Contrast],
     difference: np.ndarray,
     noise: Sequence[np.ndarray | None],
+    errors: Sequence[tuple[float, float]],
     resamples: int,
+    settled: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two-sided p value of each contrast, by swapping documents between its sides, and how many swaps each had."""
+    at_least = np.zeros(len(contrasts))
+    drawn = np.zeros(len(contrasts), np.int64)
+    most = np.array([max(resamples, c.most) for c in contrasts])
+    active, look = np.arange(len(contrasts)), resamples
+    while len(active):
+        more = look - int(drawn[active[0]])  # all active contrasts had the same swaps so far
+        added = noise if look == resamples else [rng.standard_t(freedom, more) * error if error else None for error, freedom in errors]
+        which = active.tolist()
+        at_least[active] += _exceeding(numerator, denominator, [contrasts[i] for i in which], difference[active], [added[i] for i in which], more, rng)
+        drawn[active] = look
+        active = active[(at_least[active] < settled) & (most[active] > look)]
+        look = min(LOOKS * (look + 1) - 1, int(most[active].min())) if len(active) else look
+    return (at_least + 1) / (drawn + 1), drawn
+
+
+def _exceeding(
+    numerator: np.ndarray,
+    denominator: np.ndarray,
+    contrasts: Sequence[Contrast],
+    difference: np.ndarray,
+    noise: Sequence[np.ndarray | None],
+    swaps: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Two-sided p value of each contrast, by swapping documents between its sides."""
+    """How many random swaps give at least the observed difference, [contrasts]."""
     documents = numerator.shape[1]
-    shared = denominator.ndim == 1
     first, second = _means(contrasts, len(numerator))
     gaps = (first - second) @ numerator  # [contrasts, documents]
-    pairs = [_run_pairs(c) for c in contrasts]
-    at_least = np.ones(len(contrasts))
-    step = max(1, CHUNK // max(documents, len(contrasts)))
-    for start in range(0, resamples, step):
-        block = min(step, resamples - start)
-        signs = _signs(rng, documents, block)
-        if shared:
-            swapped = _ratio(gaps @ signs, denominator.sum())
+    totals, totals_below = numerator.sum(1), denominator.sum(-1)
+    count = np.zeros(len(contrasts))
+    step = max(1, CHUNK // max(documents, len(contrasts), len(numerator)))
+    for start in range(0, swaps, step):
+        signs = _signs(rng, documents, min(step, swaps - start))
+        if denominator.ndim == 1:
+            swapped = _ratio(gaps @ signs, totals_below)
         else:
-            swapped = np.stack([np.mean([_swapped(numerator[list(p)], denominator[list(p)], signs) for p in pairs_], axis=0) for pairs_ in pairs])
+            moved, moved_below = numerator @ signs, denominator @ signs
+            swapped = np.stack([_swapped(_run_pairs(c), totals, totals_below, moved, moved_below) for c in contrasts])
         for i, deviation in enumerate(noise):
             if deviation is not None:
-                swapped[i] += deviation[start : start + block]
-        at_least += (np.abs(swapped) >= np.abs(difference)[:, None] - TOLERANCE).sum(1)
-    return at_least / (resamples + 1)
+                swapped[i] += deviation[start : start + signs.shape[1]]
+        count += (np.abs(swapped) >= np.abs(difference)[:, None] - TOLERANCE).sum(1)
+    return count
 
 
 def _run_pairs(contrast: Contrast) -> list[tuple[int, int]]:
@@ -252,8 +308,23 @@ def _run_pairs(contrast: Contrast) -> list[tuple[int, int]]:
     return [(a, b) for a in contrast.runs for b in contrast.reference]
 
 
-def _swapped(numerator: np.ndarray, denominator: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """Differences of two runs' scores after swaps: [2, documents] twice and [documents, swaps] give [swaps]."""
-    total, total_below = numerator.sum(), denominator.sum()
-    moved, moved_below = (numerator[0] - numerator[1]) @ signs, (denominator[0] - denominator[1]) @ signs
-    return _ratio(total + moved, total_below + moved_below) - _ratio(total - moved, total_below - moved_below)
+def _swapped(pairs: Sequence[tuple[int, int]], totals: np.ndarray, totals_below: np.ndarray, moved: np.ndarray, moved_below: np.ndarray) -> np.ndarray:
+    """Mean difference of pairs of runs after swaps, [swaps], from sums over documents [runs] and sums with the swaps' signs [runs, swaps].
+
+    A swap with sign -1 gives a document's counts to the other run: the sum of a run is half the sum of both, plus half their difference with signs.
+    """
+    found = np.zeros(moved.shape[1])
+    for a, b in pairs:
+        both, both_below, gap, gap_below = totals[a] + totals[b], totals_below[a] + totals_below[b], moved[a] - moved[b], moved_below[a] - moved_below[b]
+        found += _ratio(both + gap, both_below + gap_below) - _ratio(both - gap, both_below - gap_below)
+    return found / len(pairs)
+
+
+def _floors(numerator: np.ndarray, swaps: np.ndarray, errors: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Smallest p value that the number of documents and of swaps allows, [contrasts].
+
+    Of the 2^n patterns of swaps of n documents two give the largest difference, in either direction; with a deviation of the seeds added, half of the
+    draws of each pattern may fall short.
+    """
+    documents = numerator.shape[1]
+    return np.array([max(2.0 ** (-documents if error else 1 - documents), 1 / (n + 1)) for (error, _), n in zip(errors, swaps, strict=True)])

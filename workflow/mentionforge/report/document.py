@@ -14,8 +14,9 @@ import pandas as pd
 from mentionforge.config import EXTERNAL, NONE, TRAINED_ON, UNTRAINED
 from mentionforge.errors import UserError
 from mentionforge.provenance import sha256_file, versions
+from mentionforge.report.confidence import statements
 from mentionforge.report.summary import PACKAGES, percent
-from mentionforge.report.tidy import benchmarks
+from mentionforge.report.tidy import benchmarks, recognition_table
 
 
 def write_document(results: Path, configs: Sequence[Path], interpretation: Path | None, out: Path) -> None:
@@ -54,6 +55,8 @@ def write_document(results: Path, configs: Sequence[Path], interpretation: Path 
     ]
     if len(normalization):
         parts.append("## What the synthetic mentions add over the controls\n\n" + contrast_table(normalization))
+    if len(recognition):
+        parts.append(recognition_over_seeds(results))
     parts += [
         page.read_text(encoding="utf-8").replace("\n## ", "\n### ").replace("# Summary", "## All tables", 1).strip(),
         "## Wall times\n\n" + wall_times(jobs),
@@ -65,6 +68,22 @@ def write_document(results: Path, configs: Sequence[Path], interpretation: Path 
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def recognition_over_seeds(results: Path) -> str:
+    """Strict scores of recognition, mean over the seeds of the run, with the difference to real text alone and its interval, and what that holds.
+
+    Raises:
+        UserError: The summary is of an older version.
+    """
+    path = results / "summary" / "comparisons.csv"
+    metrics, compared = (pd.read_csv(results / "summary" / f"{name}.csv", keep_default_na=False, na_values=[""]) for name in ("metrics", "comparisons"))
+    if "covers" not in compared:
+        raise UserError("summary of another version", str(path), "it does not say what its intervals hold", "run snakemake again")
+    compared = compared[compared["task"] == "recognition"]
+    table = recognition_table(metrics, compared).fillna("").to_markdown(index=False, disable_numparse=True)
+    head = "Strict F1 and recall on test in per cent, mean over seeds; behind each the difference to real text alone in points with its interval."
+    return "\n\n".join(["## Recognition over seeds", " ".join([head, *statements(compared)]), table])
 
 
 def settings_table(results: Path, configs: Sequence[Path]) -> str:

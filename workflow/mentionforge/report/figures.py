@@ -118,10 +118,10 @@ def forest(data: str, frame: pd.DataFrame, y: str, y_title: str, colour: str, wh
     axis = alt.Axis(labelExpr="split(datum.label, '~')", labelLineHeight=12)
     rows = alt.Y(f"{y}:N", title=y_title, sort=order or "ascending", scale=alt.Scale(paddingInner=0.35), axis=axis)
     colours = alt.Color(f"{colour}:N", scale=alt.Scale(domain=names, range=list(PALETTE)), title=None)
-    tip = ["corpus", "system", "variant", "generator", "strategy", "reference", "mentions"]
+    tip = ["corpus", "system", "variant", "generator", "strategy", "reference", "mentions", "role", "covers"]
     numbers = ["n", "documents", "runs"]
     tooltip: list[Any] = [alt.Tooltip(f"{t}:N") for t in tip] + [alt.Tooltip(f"{t}:Q", format=",") for t in numbers]
-    tooltip += [alt.Tooltip(f"{t}:Q", format="+.1f") for t in ("points", "from", "to")] + [alt.Tooltip(f"{t}:Q", format=".4f") for t in ("p", "p_holm")]
+    tooltip += [alt.Tooltip(f"{t}:Q", format="+.1f") for t in ("points", "from", "to")] + [alt.Tooltip(f"{t}:Q", format=".4f") for t in ("p", "p_adjusted")]
     x = alt.X("from:Q", title="difference in percentage points", axis=alt.Axis(tickCount=5))
     zero = alt.Chart(alt.NamedData(name=data)).transform_aggregate(k="count()").transform_calculate(zero="0")
     line = zero.mark_rule(color=FAINT, strokeWidth=1).encode(x="zero:Q")
@@ -148,7 +148,7 @@ def points_of(comparisons: pd.DataFrame) -> pd.DataFrame:
     frame["reference"] = frame["reference_generator"].where(~dictionary, "dictionary")
     frame["reference"] = frame["reference"].where(frame["against"] != "external", frame["reference_system"])
     columns = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference", "slice", "group", "mentions", "metric"]
-    return frame[[*columns, "points", "from", "to", "p", "p_holm", "n", "documents", "runs", "few"]]
+    return frame[[*columns, "points", "from", "to", "p", "p_adjusted", "role", "n", "documents", "runs", "covers", "few"]]
 
 
 def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
@@ -163,9 +163,7 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
     }
     chosen = "datum.corpus == corpus && datum.system == system"
     mentions = ("mentions", [BUCKETS[b] for b in ("all", "unseen_concept", "seen_concept", "seen_mention") if b in set(linking["group"])])
-    protocol = (
-        "acc@1 on the test split. Bars: 95 % bootstrap intervals, paired, documents resampled. Pale: fewer than 30 mentions. Pointing at a mark tells n and p."
-    )
+    protocol = "acc@1 on the test split. Bars: 95 % bootstrap intervals, paired, over documents and, where there are several, seeds. Pale: fewer than 30 mentions. Pointing at a mark tells n and p."
     for name, title, against, colour in (
         ("gains", "What synthetic mentions add to none", ["baseline"], "generator"),
         ("controls", "What a language model adds to the names alone", ["control", "kb"], "reference"),
@@ -321,7 +319,7 @@ def _sweeps(base: pd.DataFrame, common: dict[str, Any], indexes: list[str]) -> l
             panels.append((strategy, layers.add_params(*(alt.param(name=k, value=v) for k, v in values.items()))))
         caption = (
             "Difference to none in acc@1 on the test split along the dose, a setting of the strategy or generator; bars: 95 % bootstrap intervals, paired, "
-            "documents resampled. One panel per strategy."
+            "over documents and, where there are several, seeds. One panel per strategy."
         )
         figures.append(Figure(name, f"Dose-response: {DOSES[str(key)]}", caption, rows.drop(columns="key"), panels, selectors, _legend(names)))
     return figures

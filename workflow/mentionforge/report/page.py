@@ -18,8 +18,9 @@ import pandas as pd
 
 from mentionforge import __version__, tables
 from mentionforge.config import EXTERNAL, NONE
+from mentionforge.errors import UserError
 from mentionforge.provenance import git_revision, versions
-from mentionforge.report import figures, tidy
+from mentionforge.report import confidence, figures, tidy
 from mentionforge.report.comparable import hierarchy_counts
 from mentionforge.report.external import systems
 from mentionforge.report.summary import PACKAGES, funnel_frame
@@ -181,11 +182,11 @@ def score_of(row: Any) -> str:
 
 def gain_of(row: Any) -> str:
     """The gain of a comparison with its interval and what it rests on, in words."""
-    limits = "" if pd.isna(row["low"]) else f" (95 % interval {signed(row['low'])} to {signed(row['high'])}; Holm p {row['p_holm']:.2g})"
+    limits = "" if pd.isna(row["low"]) else f" (95 % interval {signed(row['low'])} to {signed(row['high'])}; {confidence.corrected(row)})"
     marked = ", few" if row["few"] else ""
     return (
         f"{signed(row['difference'])} points against {100 * row['reference']:.1f} without synthetic text{limits}; "
-        f"n = {row['n']:,} mentions in {row['documents']:,} documents{marked}"
+        f"n = {row['n']:,} mentions in {row['documents']:,} documents{marked}; {confidence.over(row)}"
     )
 
 
@@ -225,13 +226,19 @@ def claims(found: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame:
 
 
 def print_headline(results: Path) -> None:
-    """Print the best cell of each task, the largest gain over the baseline, and where the report lies, on one screen."""
+    """Print the best cell of each task, the largest gain over the baseline, and where the report lies, on one screen.
+
+    Raises:
+        UserError: The summary is of an older version.
+    """
     from rich.console import Console
 
     path = results / "summary" / "comparisons.csv"
     if not path.is_file():
         return
     found = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    if "covers" not in found:
+        raise UserError("summary of another version", str(path), "it does not say what its intervals hold", "run snakemake again")
     console = Console(highlight=False, soft_wrap=True)
     for label, score, gain in headline_of(found):
         console.print(f"{label}: {score}; {gain}.", markup=False)
@@ -303,6 +310,7 @@ def _words(
             ("configuration", config_digest),
         ],
         "headline": headline_of(found),
+        "statements": confidence.statements(found),
         "paper": [*papers[:1], *beside, *papers[1:]],
         "open_tables": 1 + len(beside),
         "figures": shown,
@@ -312,7 +320,9 @@ def _words(
             (
                 "comparisons",
                 "Comparisons",
-                "Differences to none (baseline), to controls, and to the dictionary in the index (kb), and to external systems, in points. p_holm is corrected over the family.",
+                "Differences to none (baseline), to controls, to the dictionary in the index (kb), and to external systems, in points. p_adjusted is corrected over the "
+                "family: declared (confirmatory) ones after Holm, exploratory ones after Benjamini and Hochberg. Where reachable is false, nothing in the family could be "
+                "significant.",
             ),
             ("cells", "Cells", "Scores of every cell and seed on the test split in per cent."),
             ("runtime", "Jobs", "Wall time and peak memory of every job."),
@@ -351,10 +361,11 @@ def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, b
     for name, column in (("points", "difference"), ("from", "low"), ("to", "high"), ("score", "value")):
         compared[name] = (100 * compared[column]).round(4)
     names = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "slice", "group", "metric"]
+    counts = ["n", "documents", "runs", "covers", "fixed", "broken"]
     # What is asked first stands first: all mentions, against the baseline.
-    first = {"all": 0, "bucket": 1, "baseline": 0}
-    compared = compared.sort_values(["slice", "against"], key=lambda c: c.map(first).fillna(9), kind="stable")
-    compared = compared[[*names, "score", "points", "from", "to", "p", "p_holm", "n", "documents", "runs", "fixed", "broken"]]
+    first = {"confirmatory": -1, "all": 0, "bucket": 1, "baseline": 0}
+    compared = compared.sort_values(["role", "slice", "against"], key=lambda c: c.map(first).fillna(9), kind="stable")
+    compared = compared[[*names, "score", "points", "from", "to", "p", "p_adjusted", "role", "family", "family_size", "reachable", *counts]]
     cells = scores[(scores["split"] == "test") & ~scores["metric"].str.contains("acc@(?:10|50|100)|token", regex=True)].copy()
     # A page is opened in a browser: of subsets the first score, of kinds of errors those of all mentions; metrics.csv has the rest.
     cells = cells[~cells["bucket"].isin(list(tables.SUBSETS)) | cells["metric"].isin(["acc@1", "strict_recall"])]
@@ -362,7 +373,7 @@ def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, b
     cells["percent"] = (100 * cells["value"]).round(4)
     cells = cells[["task", "corpus", "system", "variant", "generator", "strategy", "seed", "bucket", "metric", "percent", "n", "wall_s", "peak_mib"]]
     result = {
-        "comparisons": _rows(compared, {"score": 1, "points": 1, "from": 1, "to": 1, "p": 4, "p_holm": 4, "fixed": 1, "broken": 1}),
+        "comparisons": _rows(compared, {"score": 1, "points": 1, "from": 1, "to": 1, "p": 4, "p_adjusted": 4, "fixed": 1, "broken": 1}),
         "cells": _rows(cells, {"percent": 1, "wall_s": 1, "peak_mib": 0}),
         "runtime": _rows(jobs, {"wall_s": 1, "cpu_s": 1, "peak_mib": 0}),
     }

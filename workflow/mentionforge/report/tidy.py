@@ -19,6 +19,7 @@ from mentionforge import tables
 from mentionforge.config import EXTERNAL, NONE, TRAINED_ON
 from mentionforge.provenance import git_revision, sha256_file
 from mentionforge.report import external
+from mentionforge.report.confidence import family_table
 
 VERSION = 1
 """Of the part report.tidy: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -159,6 +160,16 @@ MEASURES = {
 """Scores that are shown by seed: task, bucket and metric, and their names."""
 
 
+def folded(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The metrics with generators named without their seed, which stands in the column `seed`, before that of the training: 2+1."""
+    frame = metrics.copy()
+    swept = frame["generator"].str.extract(SEED)[0]
+    own = frame["seed"].astype(str).where(frame["task"].isin(["recognition", "end_to_end"]), "")
+    frame["seed"] = swept.fillna("").str.cat(own, sep="+").str.strip("+")
+    frame["generator"] = frame["generator"].str.replace(SEED, "", regex=True)
+    return frame
+
+
 def seed_scores(metrics: pd.DataFrame) -> pd.DataFrame:
     """Scores of each seed, in per cent, of cells with several, with mean, standard deviation (n - 1) and mean -/+ deviation.
 
@@ -167,11 +178,7 @@ def seed_scores(metrics: pd.DataFrame) -> pd.DataFrame:
     frame = metrics[metrics["split"] == "test"].copy()
     frame["measure"] = [MEASURES.get(key, "") for key in zip(frame["task"], frame["bucket"], frame["metric"], strict=True)]
     frame = frame[(frame["measure"] != "") & frame["value"].notna()].copy()
-    swept = frame["generator"].str.extract(SEED)[0]
-    trained = frame["task"].isin(["recognition", "end_to_end"])
-    own = frame["seed"].astype(str).where(trained, "")
-    frame["seed"] = swept.fillna("").str.cat(own, sep="+").str.strip("+")
-    frame["generator"] = frame["generator"].str.replace(SEED, "", regex=True)
+    frame = folded(frame)
     frame["percent"] = 100 * frame["value"]
     by = [*CELL, "measure"]
     grouped = frame.groupby(by)["percent"]
@@ -188,11 +195,12 @@ def error_counts(errors: Sequence[Path]) -> pd.DataFrame:
     cell = ["generator", "strategy", "system", "variant"]
     parts = []
     for path in sorted(errors):
-        frame = tables.read(tables.RECOGNITION_ERRORS, path).to_pandas()
+        frame: Any = tables.read(tables.RECOGNITION_ERRORS, path).to_pandas()
         frame = frame[frame["split"] == "test"]
         if frame.empty:
             continue
-        seeds = frame.groupby(cell)["seed"].nunique().rename("seeds")
+        frame = folded(frame.assign(task="recognition"))
+        seeds = frame.groupby(cell).agg(seeds=("seed", "nunique"))
         counted = frame.groupby([*cell, "error"]).size().unstack("error", fill_value=0).reindex(columns=list(tables.ERRORS), fill_value=0)
         long = counted.stack().rename("total").reset_index().join(seeds, on=cell)
         long.insert(0, "corpus", path.name.removesuffix(".errors.parquet"))
@@ -211,6 +219,9 @@ def paper_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = "
     The paper's table has one index, that of training mentions.
     """
     cells = metrics[(metrics["task"] == "normalization") & (metrics["metric"] == "acc@1") & (metrics["variant"] == index) & (metrics["split"] == "test")]
+    cells = (
+        folded(cells).groupby(["corpus", "system", "generator", "strategy", "bucket"], sort=False).agg(value=("value", "mean"), n=("n", "max")).reset_index()
+    )
     found = comparisons[
         (comparisons["against"] == "baseline")
         & (comparisons["metric"] == "acc@1")
@@ -243,7 +254,7 @@ def interval(difference: float, low: float, high: float) -> str:
 
 def recognition_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     """Strict F1, and recall on unseen concepts, in per cent, mean over seeds, with the gain over `real_only` and its interval."""
-    cells = metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & ~metrics["variant"].str.contains(TRAINED_ON)]
+    cells = folded(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & ~metrics["variant"].str.contains(TRAINED_ON)])
     wanted = {("all", "strict_f1"): "F1", ("unseen_concept", "strict_recall"): "recall, unseen"}
     found = comparisons[(comparisons["against"] == "baseline") & comparisons["slice"].isin(["all", "bucket"])]
     gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.variant, g.group, g.metric): g for g in found.itertuples()}
@@ -271,7 +282,7 @@ def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: boo
         errors: `error_counts`.
         crossed: Cells whose model was trained on another corpus, in place of those trained on their own.
     """
-    cells = metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & (metrics["variant"].str.contains(TRAINED_ON) == crossed)]
+    cells = folded(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & (metrics["variant"].str.contains(TRAINED_ON) == crossed)])
     wanted = {
         "strict, F1": ("all", "strict_f1"),
         "partial, F1": ("all", "partial_f1"),
@@ -296,7 +307,7 @@ def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: boo
 
 def end_to_end_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """Precision, recall and F1 of span and concept together, and recall per bucket, in per cent, mean over seeds."""
-    cells = metrics[(metrics["task"] == "end_to_end") & (metrics["split"] == "test")]
+    cells = folded(metrics[(metrics["task"] == "end_to_end") & (metrics["split"] == "test")])
     wanted = {
         "all, P": ("all", "span_concept_precision"),
         "all, R": ("all", "span_concept_recall"),
@@ -403,7 +414,8 @@ def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFram
         )
     recognized = recognition_table(metrics, comparisons[comparisons["task"] == "recognition"])
     strict = (
-        "Strict entity scores on the test split in per cent, mean over seeds; behind each the difference to real text alone in points with its 95 % interval."
+        "Strict entity scores on the test split in per cent, mean over seeds; behind each the difference to real text alone in points with its 95 % interval, "
+        "over documents and, with several seeds, over seeds."
     )
     parts.append(Layout("Recognition, strict entity scores", recognized, strict + mark, "tab:der"))
     more = (
@@ -425,9 +437,15 @@ def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFram
     parts += hierarchy_layouts(hierarchy) if hierarchy is not None else []
     for slice_, words in SLICES.items():
         caption = f"Difference to none in acc@1, points with 95 % interval (paired bootstrap by document) and n mentions of the group, {words}."
+        caption += " Exploratory: p values of these are corrected after Benjamini and Hochberg (comparisons.csv)."
         parts.append(Layout(f"Gains {words}", group_table(comparisons, slice_), caption + mark, f"tab:by-{slice_.replace('_', '-')}"))
     parts.append(Layout(external.TITLE, external.against_table(comparisons), external.CAPTION + mark, "tab:external"))
     parts.append(Layout("Seeds", seeds_table(seed_scores(metrics)), "Score in per cent on the test split, mean ± standard deviation (n - 1).", "tab:seeds"))
+    corrected = (
+        "Comparisons that are corrected together. Confirmatory: declared before the run, Holm's correction (holm). Exploratory: all others, Benjamini and Hochberg's "
+        "(bh). Nothing could be significant where the test documents or the randomizations are too few for the size of the family."
+    )
+    parts.append(Layout("Families of comparisons", family_table(comparisons), corrected, "tab:families"))
     return [part for part in parts if len(part.frame)]
 
 
@@ -491,8 +509,8 @@ def _escape(text: str) -> str:
 
 
 TABLES_NOTE = (
-    "Test split. Scores in per cent; behind each the difference to none in points with its 95 % interval (paired bootstrap by document). "
-    "Unseen: concepts that the training split lacks; with the index of training mentions their baseline is 0 by construction."
+    "Test split. Scores in per cent; behind each the difference to none in points with its 95 % interval (paired bootstrap by document, with several seeds "
+    "over seeds too). Unseen: concepts that the training split lacks; with the index of training mentions their baseline is 0 by construction."
 )
 
 

@@ -1,0 +1,109 @@
+"""Which comparisons confirm and which explore, how p values are corrected over each family, and how many randomizations a family needs.
+
+A confirmatory family answers one question that was asked before the run: what the strategies and generators add, with one linker and index (or recognizer and
+schedule) of one task and corpus, on all and on unseen mentions. Holm's correction (1979) bounds the chance of one false finding in the family. All other
+comparisons explore: they are corrected after Benjamini and Hochberg (1995), which bounds the expected share of false findings among the findings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mentionforge.config import Statistics
+
+PRIMARY = ("acc@1", "strict_f1")
+"""What is confirmed on all mentions; F1 counts false mentions too, so it is the score of recognition as a whole."""
+
+PRIMARY_OF_GROUPS = ("acc@1", "strict_recall")
+"""What is confirmed on a bucket of mentions: a false mention is in no bucket."""
+
+
+class Family(NamedTuple):
+    """Comparisons that are corrected together, and how."""
+
+    role: str
+    name: str
+
+    @property
+    def adjustment(self) -> str:
+        """How p values are corrected: holm or bh."""
+        return "holm" if self.role == "confirmatory" else "bh"
+
+
+def family_of(against: str, reference: str, system: str, variant: str, strategy: str, slice_: str, group: str, metric: str, settings: Statistics) -> Family:
+    """The family of a comparison on a group of mentions.
+
+    Args:
+        against: baseline, control or kb.
+        reference: Generator of the cell compared with.
+        system: Linker or recognizer.
+        variant: Index or schedule.
+        strategy: Strategy of the cell.
+        slice_: What the mentions are grouped by.
+        group: Which group.
+        metric: What is compared.
+        settings: Which comparisons are declared confirmatory.
+    """
+    declared = settings.confirmatory
+    primary = PRIMARY if slice_ == "all" else PRIMARY_OF_GROUPS if slice_ == "bucket" else ()
+    named = not declared.strategies or strategy in declared.strategies or strategy.split("~")[0] in declared.strategies
+    if against in declared.against and group in declared.groups and metric in primary and named:
+        return Family("confirmatory", f"{against}{f' {reference}' if against == 'control' else ''}: {system}, {variant}")
+    return Family("exploratory", f"{against}: {metric} by {slice_}")
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's adjusted p values of one family."""
+    order = np.argsort(p, kind="stable")
+    adjusted = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1.0))
+    result = np.empty(len(p))
+    result[order] = adjusted
+    return result
+
+
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """Benjamini and Hochberg's adjusted p values of one group of comparisons."""
+    order = np.argsort(p, kind="stable")[::-1]
+    adjusted = np.minimum.accumulate(np.minimum(p[order] * len(p) / np.arange(len(p), 0, -1), 1.0))
+    result = np.empty(len(p))
+    result[order] = adjusted
+    return result
+
+
+ADJUST: dict[str, Callable[[np.ndarray], np.ndarray]] = {"holm": holm, "bh": benjamini_hochberg}
+
+
+def most_resamples(family: Family, size: int, settings: Statistics) -> int:
+    """Most randomizations of each comparison of a family.
+
+    The smallest p value of B randomizations is 1/(B + 1), and Holm compares the smallest of a family with alpha/size: B + 1 must be size/alpha
+    at least. To know a p value of that size as well as any other, `settled` times as many are drawn where a comparison is not settled before.
+    """
+    if family.role != "confirmatory":
+        return settings.resamples
+    return max(settings.resamples, min(settings.most_resamples, math.ceil(settings.settled * size / settings.alpha) - 1))
+
+
+def corrected(rows: Sequence[dict[str, Any]], alpha: float) -> list[dict[str, Any]]:
+    """The rows with the columns of their families.
+
+    Args:
+        rows: Each with `family` (a Family), `p`, and `floor`, the smallest p value that its documents and randomizations allow, which is taken out.
+        alpha: Level at which an adjusted p value counts as significant.
+    """
+    families: dict[Family, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        families[row["family"]].append(row)
+    for family, members in families.items():
+        adjust = ADJUST[family.adjustment]
+        adjusted = adjust(np.array([row["p"] for row in members]))
+        lowest = adjust(np.array([row.pop("floor") for row in members]))
+        for row, p, least in zip(members, adjusted, lowest, strict=True):
+            row |= {"role": family.role, "family": family.name, "family_size": len(members), "adjustment": family.adjustment}
+            row |= {"p_adjusted": float(p), "reachable": bool(least <= alpha * (1 + 1e-9))}
+    return list(rows)
