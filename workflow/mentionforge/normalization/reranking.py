@@ -194,7 +194,7 @@ def _groups(
 ) -> Iterator[tuple[str, list[str]]]:
     """For each training mention: its id, and a right concept before wrong ones; mentions with the same input and concepts once."""
     table = tables.read(tables.FOUND, found)
-    order = np.lexsort((-table["score"].to_numpy(), table["query"].to_numpy()))
+    order = np.lexsort((table["rank"].to_numpy(), table["query"].to_numpy()))
     candidates: dict[int, list[str]] = {}
     for query, cui in zip(table["query"].to_numpy()[order].tolist(), table["cui"].take(pa.array(order)).to_pylist(), strict=True):
         candidates.setdefault(query, []).append(cui)

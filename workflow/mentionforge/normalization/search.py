@@ -1,11 +1,12 @@
 """Search of one source or several: the best entries of every query, reduced from entries to concepts.
 
 A concept's score is that of its best entry; an entry of several concepts gives each of them its score. Concepts are ranked
-by score, descending; equal scores by the index' preference, if it has one, then by votes, the number of the concept's
-entries at that score, descending; then by CUI, ascending. Scores count as equal if they agree after rounding to six decimals
-(for vectors of length 1; to as many fewer as the square of the vectors' length has digits, because float32 carries seven).
-Ties are common, because a name may stand for several concepts and be written like a training mention: by CUI alone, they cost
-ten points of acc@1 on train and names.
+by score, descending; which scores count as equal, and what orders them, is said in `ties`. Ties are common, because a name may
+stand for several concepts and be written like a training mention: by CUI alone, they cost ten points of acc@1 on train and names.
+
+A ranking depends on the query and the index alone. Products of matrices have other last digits with other queries beside them, so
+they only find the entries that matter; the scores of these are computed anew, each from its two vectors, in float64. Sources are
+searched one by one, and joined by `merge`.
 
 What is compared depends on the linker: `Vectors`, `Ngrams` or `Dictionary` give the nearest entries, `rank` does the rest.
 """
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mentionforge.normalization.ties import EQUAL, levelled
 from mentionforge.text import normalize_surface, plain
 
 TOP = 100
@@ -31,6 +33,9 @@ OVERFETCH = 4
 
 FEATURES = 2**20
 """Places that n-grams are hashed to."""
+
+PAIRS = 16_384
+"""Pairs of a query and an entry that are scored at a time: 50 MB of terms at 384 dimensions."""
 
 SEPARATOR = "|"
 """Between the concepts of an entry."""
@@ -51,7 +56,11 @@ class Source(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Ranked concepts: aligned arrays sorted by query, then rank (from 1)."""
+    """Ranked concepts: aligned arrays sorted by query, then rank (from 1).
+
+    From one source (`best`), `score` is the concept's own, and `rank` leaves the index' preference aside; from `merge`, equal
+    scores have one value. `votes` counts the entries within the tolerance of the concept's best, `entry` is the first of these.
+    """
 
     query: np.ndarray
     rank: np.ndarray
@@ -64,7 +73,8 @@ class Ranking(NamedTuple):
 class Comparison(Protocol):
     """How a linker compares; `neighbours` gives values and rows of the best entries, best first, both [queries, fetch].
 
-    Where there are fewer, the value is -inf. Entries that are not given have values no higher than the last.
+    Where there are fewer, the value is -inf. Entries that are not given have values no higher than the last. A value may be off
+    by `error`; `scores` gives it as it is, the same in every company.
     """
 
     def prepare(self, inputs: Any) -> Any:
@@ -73,11 +83,17 @@ class Comparison(Protocol):
     def arrange(self, inputs: Any) -> Any:
         """Entries in the form in which they are searched, as often as wanted."""
 
-    def decimals(self, queries: Any) -> int:
-        """Digits after which scores count as equal."""
+    def tolerance(self, queries: Any) -> np.ndarray:
+        """Up to which difference scores count as equal, float64 [queries]: of each query alone."""
+
+    def error(self, queries: Any, entries: Any) -> np.ndarray:
+        """How far the values of `neighbours` may be from `scores`, float64 [queries]."""
 
     def neighbours(self, queries: Any, entries: Any, fetch: int) -> tuple[np.ndarray, np.ndarray]:
         """Best entries of each query."""
+
+    def scores(self, queries: Any, entries: Any, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """Scores of pairs of a query and an entry, float64 [pairs], from what `neighbours` gave for them."""
 
 
 class Vectors:
@@ -85,7 +101,8 @@ class Vectors:
 
     def __init__(self, metric: str, method: str = "flat") -> None:
         self.metric, self.method = metric, method
-        self._built: tuple[int, Any] | None = None
+        self._built: tuple[np.ndarray, Any] | None = None
+        self._longest: tuple[np.ndarray, float] | None = None
 
     def prepare(self, inputs: np.ndarray) -> np.ndarray:
         """Vectors are compared as they are."""
@@ -95,9 +112,19 @@ class Vectors:
         """So are entries."""
         return inputs
 
-    def decimals(self, queries: np.ndarray) -> int:
-        """Six for vectors of length 1."""
-        return 6 - max(0, round(math.log10(np.square(queries).sum(1).mean()))) if len(queries) else 6
+    def tolerance(self, queries: np.ndarray) -> np.ndarray:
+        """A millionth of the query's squared length; of a squared distance twice that, as it is 2 - 2 cosine for vectors of length 1."""
+        if self.metric == "cosine":
+            return np.full(len(queries), EQUAL)
+        return (2 if self.metric == "l2" else 1) * EQUAL * np.square(queries, dtype=np.float64).sum(1)
+
+    def error(self, queries: np.ndarray, entries: np.ndarray) -> np.ndarray:
+        """The bound of a float32 sum of as many products as there are dimensions, at the longest entry."""
+        if self._longest is None or self._longest[0] is not entries:
+            self._longest = entries, max(float(np.einsum("ij,ij->i", some, some).max()) for some in _blocks(entries)) ** 0.5
+        lengths, longest = np.sqrt(np.square(queries, dtype=np.float64).sum(1)), self._longest[1]
+        unit = (entries.shape[1] + 4) * 2.0**-24
+        return unit * ((lengths + longest) ** 2 if self.metric == "l2" else lengths * longest)
 
     def neighbours(self, queries: np.ndarray, entries: np.ndarray, fetch: int) -> tuple[np.ndarray, np.ndarray]:
         """Inner product (cosine, ip) or squared Euclidean distance, negated (l2)."""
@@ -111,11 +138,21 @@ class Vectors:
         values = np.where(found >= 0, -values if self.metric == "l2" else values, -np.inf)
         return values, np.maximum(found, 0)
 
+    def scores(self, queries: np.ndarray, entries: np.ndarray, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """Pair by pair in float64, so that the pairs beside it change no digit."""
+        found = np.empty(len(query))
+        combine = np.subtract if self.metric == "l2" else np.multiply
+        for start in range(0, len(query), PAIRS):
+            some = slice(start, start + PAIRS)
+            terms = combine(queries[query[some]], entries[row[some]], dtype=np.float64)  # [pairs, dimensions]
+            found[some] = -np.square(terms, out=terms).sum(1) if self.metric == "l2" else terms.sum(1)
+        return found
+
     def _index(self, entries: np.ndarray, fetch: int, distance: int) -> Any:
         """The approximate index of `entries`, built once; it looks at enough places for `fetch` results."""
         import faiss
 
-        if self._built is None or self._built[0] != id(entries):
+        if self._built is None or self._built[0] is not entries:
             dimensions = entries.shape[1]
             if self.method == "hnsw":
                 index: Any = faiss.IndexHNSWFlat(dimensions, 32, distance)
@@ -125,7 +162,7 @@ class Vectors:
                 index = faiss.IndexIVFFlat(faiss.IndexFlat(dimensions, distance), dimensions, lists, distance)
                 index.train(entries)
             index.add(np.ascontiguousarray(entries))
-            self._built = (id(entries), index)
+            self._built = (entries, index)
         index = self._built[1]
         if self.method == "hnsw":
             index.hnsw.efSearch = max(fetch, 200)
@@ -177,9 +214,17 @@ class Ngrams:
         """By n-gram, sparse [FEATURES, entries]."""
         return self.prepare(inputs).T.tocsr()
 
-    def decimals(self, queries: Any) -> int:
-        """Cosines have six."""
-        return 6
+    def tolerance(self, queries: Any) -> np.ndarray:
+        """As for vectors of length 1."""
+        return np.full(queries.shape[0], EQUAL)
+
+    def error(self, queries: Any, entries: Any) -> np.ndarray:
+        """A sparse product sums row by row: other queries change nothing."""
+        return np.zeros(queries.shape[0])
+
+    def scores(self, queries: Any, entries: Any, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """As they are."""
+        return value.astype(np.float64)
 
     def neighbours(self, queries: Any, entries: Any, fetch: int) -> tuple[np.ndarray, np.ndarray]:
         """Entries that share an n-gram; the others are not near."""
@@ -230,9 +275,17 @@ class Dictionary:
             arranged.append(rows)
         return arranged
 
-    def decimals(self, queries: Any) -> int:
-        """Scores are tenths."""
-        return 6
+    def tolerance(self, queries: list[list[str]]) -> np.ndarray:
+        """Scores are tenths: any does."""
+        return np.full(len(queries[0]), EQUAL)
+
+    def error(self, queries: list[list[str]], entries: Any) -> np.ndarray:
+        """None."""
+        return np.zeros(len(queries[0]))
+
+    def scores(self, queries: Any, entries: Any, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """As they are."""
+        return value.astype(np.float64)
 
     def neighbours(self, queries: list[list[str]], entries: list[dict[str, list[int]]], fetch: int) -> tuple[np.ndarray, np.ndarray]:
         """Entries that are equal at some step."""
@@ -260,56 +313,105 @@ def rank(queries: Any, sources: Sequence[Source], comparison: Comparison, prefer
         preference: Of each concept, which breaks ties before votes: lower comes first.
         top: Concepts per query; fewer if the index has fewer.
     """
-    return merge([best(queries, source, comparison, top) for source in sources if len(queries) and len(source.row)], preference, top)
+    found = [best(queries, source, comparison, top) for source in sources if len(queries) and len(source.row)]
+    return merge(found, tolerance_of(queries, comparison), preference, top)
+
+
+def tolerance_of(queries: Any, comparison: Comparison) -> np.ndarray:
+    """Up to which difference the scores of each query count as equal, float64 [queries]."""
+    return comparison.tolerance(comparison.prepare(queries)) if len(queries) else np.empty(0)
 
 
 def best(queries: Any, source: Source, comparison: Comparison, top: int = TOP, arranged: Any = None) -> Ranking:
-    """The `top` concepts of each query in one source, and all others that tie with the last of them; numbers of the queries as given.
+    """The `top` concepts of each query in one source, and all others that may tie with the last of them; numbers of the queries as given.
 
     `arranged` is what `comparison.arrange` makes of the source's inputs, where it is searched more than once.
     """
     entries = comparison.arrange(source.inputs) if arranged is None else arranged
-    return _search(comparison.prepare(queries), len(queries), source, entries, comparison, top, comparison.decimals(queries))
-
-
-def merge(found: Sequence[Ranking], preference: np.ndarray | None = None, top: int = TOP) -> Ranking:
-    """The `top` concepts over several sources, each of them searched alone.
-
-    A concept among the best of the union is among the best of the source that holds its best entry, so nothing is lost.
-    Of entries at a concept's best score, that of the first source stands for it.
-    """
-    empty = Ranking(*(np.empty(0, np.int64),) * 3, np.empty(0), *(np.empty(0, np.int64),) * 2)
-    joined = Ranking(*(np.concatenate(columns) for columns in zip(empty, *found, strict=True)))
-    ranking = _reduce(joined.query, joined.concept, joined.score, joined.votes, joined.entry, preference)
-    return select(ranking, ranking.rank <= top)
-
-
-def _search(prepared: Any, number: int, source: Source, entries: Any, comparison: Comparison, top: int, decimals: int) -> Ranking:
-    """See `best`. Fetches more neighbours for the queries where the cut may hide a concept or a vote."""
+    prepared, number = comparison.prepare(queries), len(queries)
+    tolerance, error = comparison.tolerance(prepared), comparison.error(prepared, entries)
     size = len(source.inputs)
     bearers = np.bincount(source.row, minlength=size)
     first = np.cumsum(bearers) - bearers  # position of a row's first concept
     open_queries, done = np.arange(number), []
     fetch = min(top * OVERFETCH, size)
     while len(open_queries):
-        values, neighbours = comparison.neighbours(_rows(prepared, open_queries), entries, fetch)  # [open queries, fetch]
-        scores = np.round(values.astype(np.float64), decimals) + 0.0  # + 0.0: no negative zero
+        asked, near, far = _rows(prepared, open_queries), tolerance[open_queries], error[open_queries]
+        values, neighbours = comparison.neighbours(asked, entries, fetch)  # [open queries, fetch]
+        # Entries that are not fetched score no higher than this.
+        unseen = np.full(len(open_queries), -np.inf) if fetch == size else values[:, -1].astype(np.float64) + far
         hit, pair = runs(first[neighbours].ravel(), bearers[neighbours].ravel())
-        near = np.isfinite(scores.ravel()[hit])
-        hit, pair = hit[near], pair[near]
-        ranking = _reduce(hit // fetch, source.concept[pair], scores.ravel()[hit], source.votes[pair], source.entry[pair])
-        if fetch < size:
-            # Entries not fetched score no higher than the last one fetched: what lies above it is complete, votes included.
-            ranking = select(ranking, ranking.score > scores[ranking.query, -1])
-            complete = (np.bincount(ranking.query, minlength=len(open_queries)) >= top) | np.isneginf(scores[:, -1])
-        else:
-            complete = np.ones(len(open_queries), bool)
-        last = np.full(len(open_queries), -np.inf)
-        last[ranking.query[ranking.rank == top]] = ranking.score[ranking.rank == top]
-        ranking = select(ranking, complete[ranking.query] & (ranking.score >= last[ranking.query]))
-        done.append(ranking._replace(query=open_queries[ranking.query]))
+        value = values.ravel()[hit].astype(np.float64)
+        there = np.isfinite(value)
+        hit, pair, value = hit[there], pair[there], value[there]
+        kept = _worth(hit // fetch, source.concept[pair], value, near, far, top)
+        hit, pair = hit[kept], pair[kept]
+        scored, of = np.unique(hit, return_inverse=True)
+        query, row = scored // fetch, neighbours.ravel()[scored]
+        score = comparison.scores(asked, entries, query, row, values.ravel()[scored])[of]
+        order = np.lexsort((pair, query[of]))  # of equal entries, the first stands for the concept, in whatever order they were found
+        query, pair, score = query[of][order], pair[order], score[order]
+        ranking = _reduce(query, source.concept[pair], score, source.votes[pair], source.entry[pair], near)
+        # Complete is a concept if no unseen entry could vote for it, and a query if its `top` concepts, and what may tie with them, are.
+        counted = np.bincount(ranking.query[ranking.score > (unseen + 3 * near)[ranking.query]], minlength=len(open_queries))
+        complete = (counted >= top) | np.isneginf(unseen)
+        done.append(select(ranking, complete[ranking.query])._replace(query=open_queries[ranking.query[complete[ranking.query]]]))
         open_queries, fetch = open_queries[~complete], min(fetch * OVERFETCH, size)
-    return Ranking(*(np.concatenate(columns) for columns in zip(*done, strict=True)))
+    found = Ranking(*(np.concatenate(columns) for columns in zip(*done, strict=True)))
+    found = select(found, found.score >= (_nth(found.query, found.score, number, top) - 2 * tolerance)[found.query])
+    return _placed(found, tolerance)
+
+
+def merge(found: Sequence[Ranking], tolerance: np.ndarray, preference: np.ndarray | None = None, top: int = TOP) -> Ranking:
+    """The `top` concepts over several sources, each of them searched alone.
+
+    A concept among the best of the union is among the best of the source that holds its best entry, so nothing is lost.
+    Of entries at a concept's best score, that of the first source stands for it.
+
+    Args:
+        found: What `best` gives for each source.
+        tolerance: Up to which difference the scores of each query count as equal, float64 [queries].
+        preference: Of each concept, which breaks ties before votes: lower comes first.
+        top: Concepts per query.
+    """
+    empty = Ranking(*(np.empty(0, np.int64),) * 3, np.empty(0), *(np.empty(0, np.int64),) * 2)
+    joined = Ranking(*(np.concatenate(columns) for columns in zip(empty, *found, strict=True)))
+    reduced = _reduce(joined.query, joined.concept, joined.score, joined.votes, joined.entry, tolerance)
+    ranking = _placed(reduced._replace(score=levelled(reduced.query, reduced.score, tolerance)), None, preference)
+    return select(ranking, ranking.rank <= top)
+
+
+def _worth(query: np.ndarray, concept: np.ndarray, value: np.ndarray, tolerance: np.ndarray, error: np.ndarray, top: int) -> np.ndarray:
+    """Which pairs may be among a query's `top` concepts, or tie with the last, and at their concept's best score: all that values tell."""
+    order = np.lexsort((-value, concept, query))
+    query, concept, value = query[order], concept[order], value[order]
+    start = _starts(query, concept)
+    highest = np.repeat(value[start], np.diff(start, append=len(value)))
+    limit = _nth(query[start], value[start], len(tolerance), top)
+    kept = (value >= highest - (tolerance + 2 * error)[query]) & (highest >= (limit - 2 * tolerance - 2 * error)[query])
+    return np.sort(order[kept])
+
+
+def _nth(query: np.ndarray, value: np.ndarray, number: int, top: int) -> np.ndarray:
+    """The `top`-th highest value of each query, float64 [number]; -inf where there are fewer."""
+    order = np.lexsort((-value, query))
+    place = np.arange(len(query)) - np.searchsorted(query[order], query[order])
+    limit = np.full(number, -np.inf)
+    at = order[place == top - 1]
+    limit[query[at]] = value[at]
+    return limit
+
+
+def _starts(query: np.ndarray, concept: np.ndarray) -> np.ndarray:
+    """Where a new pair of query and concept begins, in sorted ones."""
+    new = np.ones(len(query), bool)
+    new[1:] = (query[1:] != query[:-1]) | (concept[1:] != concept[:-1])
+    return np.flatnonzero(new)
+
+
+def _blocks(array: np.ndarray, size: int = 65_536) -> Iterator[np.ndarray]:
+    """An array in parts, so that a mapped one need not be in memory at once."""
+    return (array[i : i + size] for i in range(0, len(array), size))
 
 
 def _rows(prepared: Any, rows: np.ndarray) -> Any:
@@ -317,24 +419,31 @@ def _rows(prepared: Any, rows: np.ndarray) -> Any:
     return [[step[i] for i in rows] for step in prepared] if isinstance(prepared, list) else prepared[rows]
 
 
-def _reduce(query: np.ndarray, concept: np.ndarray, score: np.ndarray, votes: np.ndarray, entry: np.ndarray, preference: np.ndarray | None = None) -> Ranking:
-    """Ranking of rows (query, concept, score, votes, entry): each concept's best score, its votes at that score, its first entry there."""
-    order = np.lexsort((-score, concept, query))
+def _reduce(query: np.ndarray, concept: np.ndarray, score: np.ndarray, votes: np.ndarray, entry: np.ndarray, tolerance: np.ndarray) -> Ranking:
+    """Each concept's best score, its votes and its first entry within the tolerance of that; by query, then concept, not yet ranked."""
+    order = np.lexsort((concept, query))
     query, concept, score, votes, entry = query[order], concept[order], score[order], votes[order], entry[order]
-    new = np.ones(len(query), bool)
-    new[1:] = (query[1:] != query[:-1]) | (concept[1:] != concept[:-1])
-    start = np.flatnonzero(new)
-    at_best = score == score[start][np.cumsum(new) - 1]
-    votes = np.add.reduceat(votes * at_best, start) if len(start) else votes
-    query, concept, score, entry = query[start], concept[start], score[start], entry[start]
-    order = np.lexsort((concept, -votes, *(() if preference is None else (preference[concept],)), -score, query))
-    query = query[order]
-    place = np.arange(len(query)) - np.searchsorted(query, query) + 1
-    return Ranking(query, place, concept[order], score[order], votes[order], entry[order])
+    start = _starts(query, concept)
+    if not len(start):
+        return Ranking(query, query, concept, score, votes, entry)
+    lengths = np.diff(start, append=len(query))
+    highest = np.maximum.reduceat(score, start)
+    at_best = score >= np.repeat(highest, lengths) - tolerance[query]
+    leading = np.minimum.reduceat(np.where(at_best, np.arange(len(query)), len(query)), start)
+    return Ranking(query[start], np.zeros(len(start), np.int64), concept[start], highest, np.add.reduceat(votes * at_best, start), entry[leading])
+
+
+def _placed(found: Ranking, tolerance: np.ndarray | None, preference: np.ndarray | None = None) -> Ranking:
+    """Concepts in the order of their scores, equal ones as `ties` says; without a tolerance, the scores are levelled already."""
+    level = found.score if tolerance is None else levelled(found.query, found.score, tolerance)
+    by = () if preference is None else (preference[found.concept],)
+    order = np.lexsort((found.concept, -found.votes, *by, -level, found.query))
+    found = select(found, order)
+    return found._replace(rank=np.arange(len(order)) - np.searchsorted(found.query, found.query) + 1)
 
 
 def select(ranking: Ranking, kept: np.ndarray) -> Ranking:
-    """The rows of a ranking where `kept` is true."""
+    """The rows of a ranking where `kept` is true, or those it numbers."""
     return Ranking(*(column[kept] for column in ranking))
 
 
