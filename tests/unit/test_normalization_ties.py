@@ -209,3 +209,38 @@ def test_annotating_one_mention_links_as_many_do(minilm, tmp_path):
         (found,) = alone.rank([text], [None], [], [])
         assert [(c.cui, c.entry) for c in found] == [(c.cui, c.entry) for c in expected]
         assert [c.score for c in found] == pytest.approx([c.score for c in expected], abs=2e-6)
+
+
+@pytest.mark.parametrize("fusion", ["score", "rank"])
+def test_fused_rankings_do_not_depend_on_the_mentions_beside_them(fusion):
+    """Scores of six decimals, halved, lie on the very borders of six decimals: mentions with the same lists are ranked alike wherever they stand."""
+    import pyarrow as pa
+
+    from mentionforge.config import HybridLinker
+    from mentionforge.normalization.fusion import combined, lists_of, ranked
+    from mentionforge.normalization.search import distinct
+
+    rng = np.random.default_rng(5)
+    shape = [[(f"C{c:02d}", round(0.9 - 0.1 * (i // 3) - 1e-6 * (i % 2), 6)) for i, c in enumerate(rng.permutation(12))] for _ in range(3)]
+
+    def table(linker, mentions):
+        rows = [(f"m{m:03d}", r, c, s * factor, c) for m, factor in mentions for r, (c, s) in enumerate(shape[linker], 1)]
+        return pa.table({n: list(v) for n, v in zip(("mention_id", "rank", "cui", "score", "entry"), zip(*rows, strict=True), strict=True)})
+
+    linker = HybridLinker(kind="hybrid", linkers=("a", "b", "c"), fusion=fusion)
+
+    def fused(mentions):
+        given = [table(i, mentions) for i in range(3)]
+        cuis, sets = distinct([t["cui"] for t in given]), distinct([t["entry"] for t in given])
+        ids, lists = lists_of(given, cuis, sets)
+        found: dict[str, list] = {}
+        for row in ranked(lists, combined(lists, linker, np.array([0.5, 0.3, 0.2])), ids, cuis, sets).to_pylist():
+            found.setdefault(row.pop("mention_id"), []).append(row)
+        return found
+
+    alone = fused([(0, 1.0)])["m000"]
+    assert all(ranking == alone for ranking in fused([(m, 1.0) for m in range(57)]).values())
+    # Long vectors beside it, whose scores and ties are on another scale, do not change it, nor it them.
+    long = fused([(1, 1e4)])["m001"]
+    assert fused([(0, 1.0), (1, 1e4)]) == {"m000": alone, "m001": long}
+    assert [row["cui"] for row in long] == [row["cui"] for row in alone]

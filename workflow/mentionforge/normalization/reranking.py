@@ -24,8 +24,9 @@ from mentionforge.config import RerankLinker, read_spec
 from mentionforge.encoders import check_whole, fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.models import folder
-from mentionforge.normalization.fusion import lists_of, right_pairs, tune
+from mentionforge.normalization.fusion import lists_of, right_pairs, tolerance, tune, weighted
 from mentionforge.normalization.search import distinct
+from mentionforge.normalization.ties import levelled
 from mentionforge.progress import say, track
 from mentionforge.text import plain
 
@@ -151,7 +152,9 @@ def rerank(spec: Path, model: Path, kb: Path, corpus: Path, predictions: Path, c
 
 def reordered(table: pa.Table, first: pa.Table, cross: pa.Table, weights: np.ndarray) -> pa.Table:
     """A ranking whose first rows, `first`, stand in the order of the weighted scores of `first` and `cross`; scores never rise with rank."""
-    fused = np.round(weights[0] * first["score"].to_numpy() + weights[1] * cross["score"].to_numpy(), 6) + 0.0
+    scores = np.stack([first["score"].to_numpy(), cross["score"].to_numpy()])
+    owner = first["mention_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    fused = levelled(owner, weighted(scores, weights), tolerance(owner, scores))
     frame: dict[str, list[tuple[float, int, str, str]]] = {}
     for mention, rank, cui, entry, score in zip(*(first[c].to_pylist() for c in ("mention_id", "rank", "cui", "entry")), fused.tolist(), strict=True):
         frame.setdefault(mention, []).append((-score, rank, cui, entry))
