@@ -349,17 +349,19 @@ def best(queries: Any, source: Source, comparison: Comparison, top: int = TOP, a
         scored, of = np.unique(hit, return_inverse=True)
         query, row = scored // fetch, neighbours.ravel()[scored]
         score = comparison.scores(asked, entries, query, row, values.ravel()[scored])[of]
-        order = np.lexsort((pair, query[of]))  # of equal entries, the first stands for the concept, in whatever order they were found
+        order = np.argsort(query[of] * len(source.row) + pair)  # of equal entries, the first stands for the concept, in whatever order they were found
         query, pair, score = query[of][order], pair[order], score[order]
         ranking = _reduce(query, source.concept[pair], score, source.votes[pair], source.entry[pair], near)
-        # Complete is a concept if no unseen entry could vote for it, and a query if its `top` concepts, and what may tie with them, are.
-        counted = np.bincount(ranking.query[ranking.score > (unseen + 3 * near)[ranking.query]], minlength=len(open_queries))
+        # A concept is complete if no unseen entry could vote for it; a query, if its `top` concepts are, and all that are given with them.
+        counted = np.bincount(ranking.query[ranking.score > (unseen + 5 * near)[ranking.query]], minlength=len(open_queries))
         complete = (counted >= top) | np.isneginf(unseen)
         done.append(select(ranking, complete[ranking.query])._replace(query=open_queries[ranking.query[complete[ranking.query]]]))
         open_queries, fetch = open_queries[~complete], min(fetch * OVERFETCH, size)
     found = Ranking(*(np.concatenate(columns) for columns in zip(*done, strict=True)))
-    found = select(found, found.score >= (_nth(found.query, found.score, number, top) - 2 * tolerance)[found.query])
-    return _placed(found, tolerance)
+    found = _placed(found, tolerance)
+    # In the group of the last one, scores differ by a tolerance; two more hold what another source may make equal to it, and its votes.
+    limit = _nth(found.query, found.score, np.arange(len(found.query)), number, top)
+    return select(found, found.score >= (limit - 3 * tolerance)[found.query])
 
 
 def merge(found: Sequence[Ranking], tolerance: np.ndarray, preference: np.ndarray | None = None, top: int = TOP) -> Ranking:
@@ -382,31 +384,32 @@ def merge(found: Sequence[Ranking], tolerance: np.ndarray, preference: np.ndarra
 
 
 def _worth(query: np.ndarray, concept: np.ndarray, value: np.ndarray, tolerance: np.ndarray, error: np.ndarray, top: int) -> np.ndarray:
-    """Which pairs may be among a query's `top` concepts, or tie with the last, and at their concept's best score: all that values tell."""
-    order = np.lexsort((-value, concept, query))
-    query, concept, value = query[order], concept[order], value[order]
-    start = _starts(query, concept)
-    highest = np.repeat(value[start], np.diff(start, append=len(value)))
-    limit = _nth(query[start], value[start], len(tolerance), top)
-    kept = (value >= highest - (tolerance + 2 * error)[query]) & (highest >= (limit - 2 * tolerance - 2 * error)[query])
-    return np.sort(order[kept])
+    """Which pairs may be among a query's `top` concepts, or tie with the last, and at their concept's best score: as far as values tell.
+
+    Pairs stand by query, and by value in it, descending.
+    """
+    order, start = _grouped(query, concept)
+    leads = order[start]  # the pairs of each concept's highest value
+    highest = np.empty(len(value))
+    highest[order] = np.repeat(value[leads], np.diff(start, append=len(order)))
+    limit = _nth(query, value, np.sort(leads), len(tolerance), top)
+    return np.flatnonzero((value >= highest - (tolerance + 2 * error)[query]) & (highest >= (limit - 4 * tolerance - 2 * error)[query]))
 
 
-def _nth(query: np.ndarray, value: np.ndarray, number: int, top: int) -> np.ndarray:
-    """The `top`-th highest value of each query, float64 [number]; -inf where there are fewer."""
-    order = np.lexsort((-value, query))
-    place = np.arange(len(query)) - np.searchsorted(query[order], query[order])
+def _nth(query: np.ndarray, value: np.ndarray, some: np.ndarray, number: int, top: int) -> np.ndarray:
+    """The `top`-th of each query's values at the positions `some`, which rise, float64 [number]; -inf where there are fewer."""
+    owner = query[some]
+    at = some[np.arange(len(some)) - np.searchsorted(owner, owner) == top - 1]
     limit = np.full(number, -np.inf)
-    at = order[place == top - 1]
     limit[query[at]] = value[at]
     return limit
 
 
-def _starts(query: np.ndarray, concept: np.ndarray) -> np.ndarray:
-    """Where a new pair of query and concept begins, in sorted ones."""
-    new = np.ones(len(query), bool)
-    new[1:] = (query[1:] != query[:-1]) | (concept[1:] != concept[:-1])
-    return np.flatnonzero(new)
+def _grouped(query: np.ndarray, concept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order by query, then concept, then as given; and where in it a new pair of query and concept begins."""
+    key = query * (int(concept.max(initial=0)) + 1) + concept
+    order = np.argsort(key, kind="stable")
+    return order, np.flatnonzero(np.diff(key[order], prepend=-1))
 
 
 def _blocks(array: np.ndarray, size: int = 65_536) -> Iterator[np.ndarray]:
@@ -421,9 +424,8 @@ def _rows(prepared: Any, rows: np.ndarray) -> Any:
 
 def _reduce(query: np.ndarray, concept: np.ndarray, score: np.ndarray, votes: np.ndarray, entry: np.ndarray, tolerance: np.ndarray) -> Ranking:
     """Each concept's best score, its votes and its first entry within the tolerance of that; by query, then concept, not yet ranked."""
-    order = np.lexsort((concept, query))
+    order, start = _grouped(query, concept)
     query, concept, score, votes, entry = query[order], concept[order], score[order], votes[order], entry[order]
-    start = _starts(query, concept)
     if not len(start):
         return Ranking(query, query, concept, score, votes, entry)
     lengths = np.diff(start, append=len(query))
