@@ -48,7 +48,10 @@ def test_without_ambiguous_names_these_are_the_pairs_of_the_published_miners(see
     pairs = set(zip(a.tolist(), p.tolist(), strict=True)), set(zip(a.tolist(), n.tolist(), strict=True))
     assert ours(vectors, labels, none, "triplet", margin) == pairs and pairs[0] and pairs[1]
     a, p, b, n = MultiSimilarityMiner(epsilon=margin)(vectors, labels)
-    assert ours(vectors, labels, none, "multi_similarity", margin) == (set(zip(a.tolist(), p.tolist(), strict=True)), set(zip(b.tolist(), n.tolist(), strict=True)))
+    assert ours(vectors, labels, none, "multi_similarity", margin) == (
+        set(zip(a.tolist(), p.tolist(), strict=True)),
+        set(zip(b.tolist(), n.tolist(), strict=True)),
+    )
     # The loss sees a matrix of pairs, so that a pair of many triplets counts once.
     loss = MultiSimilarityLoss(alpha=1, beta=60, base=0.5)
     triplets = TripletMarginMiner(margin=margin, type_of_triplets="all")(vectors, labels)

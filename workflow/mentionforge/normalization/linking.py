@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from mentionforge import provenance, tables
 from mentionforge.config import EncoderLinker, ExactLinker, Index, SelfAlignedLinker, TfidfLinker, read_spec
 from mentionforge.errors import UserError
-from mentionforge.normalization.search import Comparison, Dictionary, Ngrams, Ranking, Source, Vectors, best, distinct, entry_of, merge, runs, select, source_of, tolerance_of
+from mentionforge.normalization.comparisons import Comparison, Dictionary, Ngrams, Vectors
+from mentionforge.normalization.search import Ranking, Source, best, distinct, entry_of, merge, runs, select, source_of, tolerance_of
 from mentionforge.progress import say
 
 SearchingLinker = EncoderLinker | SelfAlignedLinker | TfidfLinker | ExactLinker

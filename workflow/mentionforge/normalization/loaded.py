@@ -20,10 +20,11 @@ from mentionforge import tables
 from mentionforge.config import EncoderLinker, ExactLinker, HybridLinker, Index, SelfAlignedLinker
 from mentionforge.encoders import Spans
 from mentionforge.errors import UserError
+from mentionforge.normalization.comparisons import FEATURES, Comparison, Dictionary, Ngrams, Vectors
 from mentionforge.normalization.embed import encoder_of
 from mentionforge.normalization.fusion import combined, lists_of, ranked
 from mentionforge.normalization.linking import SearchingLinker, admit, inputs_of, preference_of, vectors_of
-from mentionforge.normalization.search import FEATURES, SEPARATOR, TOP, Comparison, Dictionary, Ngrams, Vectors, best, distinct, entry_of, merge, source_of, tolerance_of
+from mentionforge.normalization.search import SEPARATOR, TOP, best, distinct, entry_of, merge, source_of, tolerance_of
 
 REMEMBERED = 200_000
 """Candidates of rankings that are remembered at most, 20 MB of them; so many mentions the fewer, the longer their rankings are."""

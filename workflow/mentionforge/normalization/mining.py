@@ -67,4 +67,6 @@ def hard_pairs(vectors: Any, labels: Any, common: Any, miner: Literal["triplet",
             positive &= apart + margin > nearest_negative
             negative &= apart - margin < farthest_positive
         # An anchor without a pair of the other sign has no hard pair: its limit is out of reach.
-        return *torch.where(positive), *torch.where(negative)
+        anchors, positives = torch.where(positive)
+        others, negatives = torch.where(negative)
+        return anchors, positives, others, negatives
