@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison simulate
+.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison simulate bench-alignment
 
 venv: $(INSTALLED)
 
@@ -111,6 +111,10 @@ CHOSEN := $(foreach s,naive ideal supplemental ablation,$(foreach g,names templa
 bench-linking: $(INSTALLED)
 	snakemake $(EMBEDDED) $(CHOSEN) --configfile config/open.yaml
 	python tests/benchmarks/linking.py
+
+bench-alignment: $(INSTALLED)
+	snakemake $(foreach c,ncbi_disease bc5cdr,results/open/corpora/$(c)/mentions.parquet) --configfile config/open.yaml
+	python tests/benchmarks/alignment.py
 
 ANNOTATED := recognition/ncbi_disease/none/none/minilm/real_only/seed1 normalization/ncbi_disease/none/none/mention_abbr/train+kb_coded
 bench-annotate: $(INSTALLED)

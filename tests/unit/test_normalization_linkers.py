@@ -11,10 +11,11 @@ import pytest
 from mentionforge import tables
 from mentionforge.config import EncoderLinker, ExactLinker, HybridLinker, Index, TfidfLinker
 from mentionforge.errors import UserError
+from mentionforge.normalization.comparisons import Dictionary, Vectors, normalized
 from mentionforge.normalization.embed import embed_corpus, embed_generator, embed_kb
 from mentionforge.normalization.fusion import fuse
 from mentionforge.normalization.linking import admit, link, recall, search_kb
-from mentionforge.normalization.search import Dictionary, Source, Vectors, best, normalized
+from mentionforge.normalization.search import Source, best
 
 WORDS = [
     "breast",

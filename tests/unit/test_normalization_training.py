@@ -228,7 +228,7 @@ def test_reranking_orders_the_first_concepts_alone(world, minilm):
         order = list(rng.permutation(cuis))[:6]
         if e["cuis"][0] not in order:
             order[2] = e["cuis"][0]
-        found += [{"query": e["vector"], "cui": c, "score": 1 - r / 10, "votes": 1, "entry": c} for r, c in enumerate(order)]
+        found += [{"query": e["vector"], "cui": c, "rank": r + 1, "score": 1 - r / 10, "votes": 1, "entry": c} for r, c in enumerate(order)]
         if e["split"] != "train":
             rows = [{"mention_id": e["entry_id"], "rank": r + 1, "cui": c, "score": 1 - r / 10, "entry": c} for r, c in enumerate(order)]
             lists["predictions" if e["split"] == "test" else "calibration"] += rows

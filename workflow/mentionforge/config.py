@@ -805,6 +805,12 @@ class Alignment(Entry):
     steps: int = Field(400, ge=1, description="Updates at most.")
     pairs: int = Field(128, ge=2, description="Pairs of synonyms per update.")
     neighbours: int = Field(3, ge=0, description="Concepts near the chosen one that join the same update, for hard negatives.")
+    miner: Literal["triplet", "multi_similarity"] = Field(
+        "triplet",
+        description="Which pairs of an update are hard. triplet: those of triplets that violate the margin by Euclidean distance, as in SapBERT's published code. "
+        "multi_similarity: those that violate it by cosine against the hardest pair of the other sign.",
+    )
+    margin: float = Field(0.2, ge=0, description="Margin of the miner.")
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate; linear, after a warm-up of a tenth of the steps.")
     mentions: float = Field(0.0, ge=0, le=1, description="Share of the pairs that hold a mention of the corpus' training split and a name of its concept.")
     synthetic: str | None = Field(None, description="Generator whose located mentions of concepts that the training split lacks are further names.")

@@ -287,12 +287,13 @@ LINKED = Table(
 )
 FOUND = Table(
     "found",
-    "What a search of one source gives each distinct query of a corpus: at least its first 100 concepts, with all ties of the last.",
+    "What a search of one source gives each distinct query of a corpus: at least its first 100 concepts, and all that may tie with the last.",
     (
         Column("query", INT, "row of the corpus' distinct inputs (embedded.vector)"),
         Column("cui", STR, "concept"),
-        Column("score", FLOAT, "similarity of the concept's best entry, higher is better"),
-        Column("votes", INT, "entries of the concept at that score"),
+        Column("rank", INT, "place among the query's concepts, from 1"),
+        Column("score", FLOAT, "similarity of the concept's best entry, higher is better; not levelled: equal scores may differ in their last digits"),
+        Column("votes", INT, "entries of the concept that count as equal to the best"),
         Column("entry", STR, "all concepts of the best entry, joined by |"),
     ),
     ("query", "cui"),

@@ -290,6 +290,7 @@ def agreement(notes: Sequence[Note], settings: config.Agreement, around: Surroun
     import numpy as np
 
     from mentionforge.encoders import Encoder
+    from mentionforge.normalization.ties import EQUAL, levelled
 
     assert around.encoder, "the rule gives the encoder where it is needed"
     weights, chosen = around.encoder
@@ -317,7 +318,9 @@ def agreement(notes: Sequence[Note], settings: config.Agreement, around: Surroun
     depth = min(len(distinct), 64 * settings.k)
     similarity, rows = index.search(queries.vectors, depth)
     ranks: list[dict[str, int]] = []
-    for scores, found in zip(np.round(similarity, 6), rows, strict=True):
+    # Equal up to float noise is equal, whatever is asked in the same search.
+    levels = levelled(np.repeat(np.arange(len(rows)), depth), similarity.ravel().astype(np.float64), np.full(len(rows), EQUAL)).reshape(similarity.shape)
+    for scores, found in zip(levels, rows, strict=True):
         best: dict[str, float] = {}
         for score, row in zip(scores.tolist(), found.tolist(), strict=True):
             for cui in owners[distinct[row]]:

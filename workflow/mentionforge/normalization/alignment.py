@@ -1,11 +1,11 @@
 """Self-alignment: an encoder is trained so that names of one concept lie together (SapBERT's objective, arXiv 2010.11784).
 
 Pairs are two names of a concept, or a training mention and a name of its concept. Each update holds pairs of some concepts
-and of their neighbours, so that near misses meet in one batch; of these the miner keeps the hard pairs, online, and the
-multi-similarity loss moves them. Both come from pytorch-metric-learning.
+and of their neighbours, so that near misses meet in one batch. Of these `mining` keeps the hard pairs, online, and the
+multi-similarity loss of pytorch-metric-learning moves them, with the constants of SapBERT's published code.
 
-Every `eval_steps` updates, dev mentions are linked to the training mentions and names (acc@1, lenient: any concept of the
-nearest entry), the best weights are kept, and a checkpoint is written, from which a killed job goes on with the same numbers.
+Every `eval_steps` updates, dev mentions are linked to the training mentions and names, as `search` ranks them (acc@1); the best
+weights are kept, and a checkpoint is written, from which a killed job goes on with the same numbers.
 Without a dev split, all updates are made.
 The dev names are a fixed sample of the dictionary beside all names of the dev concepts, so that a measurement takes seconds.
 """
@@ -27,6 +27,9 @@ from mentionforge import provenance, tables
 from mentionforge.config import Alignment, SelfAlignedLinker, read_spec
 from mentionforge.encoders import Encoder, fast_bfloat16
 from mentionforge.errors import UserError
+from mentionforge.normalization.comparisons import Vectors
+from mentionforge.normalization.mining import hard_pairs, in_common
+from mentionforge.normalization.search import Source, rank
 from mentionforge.progress import say
 from mentionforge.text import plain
 
@@ -48,12 +51,14 @@ class Material(NamedTuple):
         mentions: Distinct (surface, CUI) of the training split, for concepts that have a name.
         dev: Distinct (surface, CUIs) of the dev split.
         train: Distinct (surface, CUIs) of the training split.
+        owners: All concepts of each string, by `_key`: as a name in the whole knowledge base, or as a mention trained on.
     """
 
     names: dict[str, list[str]]
     mentions: list[tuple[str, str]]
     dev: list[tuple[str, frozenset[str]]]
     train: list[tuple[str, frozenset[str]]]
+    owners: dict[str, set[str]]
 
 
 def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, synthetic: Path | None = None) -> None:
@@ -72,7 +77,6 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
     """
     import torch
     from pytorch_metric_learning.losses import MultiSimilarityLoss
-    from pytorch_metric_learning.miners import MultiSimilarityMiner
 
     linker: SelfAlignedLinker = read_spec(spec)
     settings = linker.train
@@ -83,7 +87,7 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
     fast = fast_bfloat16(encoder.device)
-    loss_of, mine = MultiSimilarityLoss(alpha=1, beta=60, base=0.5), MultiSimilarityMiner(epsilon=0.2)
+    loss_of = MultiSimilarityLoss(alpha=1, beta=60, base=0.5)
     optimizer = torch.optim.AdamW(encoder.model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     warm = max(1, settings.steps // 10)
     state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "stale": 0, "history": []}
@@ -109,7 +113,8 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
         with torch.autocast(encoder.device.type, torch.bfloat16, enabled=fast):
             vectors = _forward(encoder, texts)
         target = torch.tensor(labels, device=encoder.device)
-        loss = loss_of(vectors, target, mine(vectors, target))
+        common = torch.from_numpy(in_common([material.owners[_key(text)] for text in texts])).to(encoder.device)
+        loss = loss_of(vectors, target, hard_pairs(vectors, target, common, settings.miner, settings.margin))
         loss.backward()
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * min((state["step"] + 1) / warm, (settings.steps - state["step"]) / max(1, settings.steps - warm))
@@ -173,6 +178,9 @@ def gather(linker: SelfAlignedLinker, kb: Path, mentions: Path, synthetic: Path 
     """
     settings = linker.train
     table = tables.read(tables.NAMES, kb / "names.parquet")
+    owners: dict[str, set[str]] = {}
+    for cui, name in zip(table["cui"].to_pylist(), table["name"].to_pylist(), strict=True):
+        owners.setdefault(_key(name), set()).add(cui)
     if settings.xrefs:
         xrefs = tables.read(tables.XREFS, kb / "xrefs.parquet")
         coded = xrefs.filter(pc.is_in(xrefs["source"], value_set=pa.array(settings.xrefs)))["cui"].unique()
@@ -194,12 +202,20 @@ def gather(linker: SelfAlignedLinker, kb: Path, mentions: Path, synthetic: Path 
         for m in tables.read(tables.SYNTHETIC_MENTIONS, synthetic / "mentions.parquet").to_pylist():
             if m["cui"] not in known and m["cui"] in names:
                 add(m["cui"], m["surface"])
+                owners.setdefault(_key(m["surface"]), set()).add(m["cui"])
+    for surface, cuis in found["train"]:
+        owners.setdefault(_key(surface), set()).update(cuis)
     sorted_names = {cui: sorted(names[cui].values()) for cui in sorted(names)}
     if not any(len(found_names) > 1 for found_names in sorted_names.values()):
         raise UserError("nothing to align", str(kb / "names.parquet"), "no concept has two names", "check train.xrefs, or take another knowledge base")
     train, dev = (sorted(found[split], key=lambda m: (m[0], sorted(m[1]))) for split in ("train", "dev"))
     pairs = sorted({(surface, cui) for surface, cuis in train for cui in cuis if cui in sorted_names})
-    return Material(sorted_names, pairs, dev, train)
+    return Material(sorted_names, pairs, dev, train, owners)
+
+
+def _key(text: str) -> str:
+    """Strings with equal keys are one name."""
+    return plain(text).casefold()
 
 
 def batch(material: Material, cuis: Sequence[str], neighbours: np.ndarray, settings: Alignment, rng: np.random.Generator) -> tuple[list[str], list[int]]:
@@ -260,18 +276,21 @@ def _forward(encoder: Encoder, texts: Sequence[str]) -> Any:
 
 
 def _measure(encoder: Encoder, material: Material) -> float:
-    """Lenient acc@1 of dev mentions against training mentions and names; 0 without dev."""
-    import faiss
-
+    """acc@1 of dev mentions against training mentions and names, ranked as the linker ranks them; 0 without dev."""
     if not material.dev:
         return 0.0
     asked = {cui for _, cuis in material.dev for cui in cuis}
     others = [(name, frozenset([cui])) for cui, names in material.names.items() if cui not in asked for name in names]
     step = max(1, len(others) // DEV_NAMES)
     entries = [*material.train, *((name, frozenset([cui])) for cui in sorted(asked & set(material.names)) for name in material.names[cui]), *others[::step]]
-    rows = encoder.encode(encoder.strings([text for text, _ in [*entries, *material.dev]]), "measuring on dev").dense()
-    _, found = faiss.knn(rows[len(entries) :], rows[: len(entries)], 1, metric=faiss.METRIC_INNER_PRODUCT)
-    return float(np.mean([bool(entries[i][1] & cuis) for (i,), (_, cuis) in zip(found.tolist(), material.dev, strict=True)]))
+    encoded = encoder.encode(encoder.strings([text for text, _ in [*entries, *material.dev]]), "measuring on dev")
+    cuis = sorted({cui for _, concepts in entries for cui in concepts})
+    number = {cui: i for i, cui in enumerate(cuis)}
+    pairs = [(row, number[cui]) for row, (_, concepts) in zip(encoded.rows.tolist(), entries, strict=False) for cui in concepts]
+    (row, concept), votes = (found.T for found in np.unique(np.array(pairs, np.int64), axis=0, return_counts=True))
+    index = Source(encoded.vectors[: row.max() + 1], row, concept, votes, np.zeros(len(row), np.int64))
+    ranking = rank(encoded.vectors[encoded.rows[len(entries) :]], [index], Vectors("cosine"), top=1)
+    return float(np.mean([cuis[best] in gold for best, (_, gold) in zip(ranking.concept.tolist(), material.dev, strict=True)]))
 
 
 def _keep(path: Path, encoder: Encoder) -> None:

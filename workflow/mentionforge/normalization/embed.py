@@ -21,7 +21,7 @@ from mentionforge import provenance, tables
 from mentionforge.config import EncoderLinker, ExactLinker, SelfAlignedLinker, TfidfLinker, read_spec
 from mentionforge.encoders import Encoder, Spans
 from mentionforge.errors import UserError
-from mentionforge.normalization.search import Ngrams
+from mentionforge.normalization.comparisons import Ngrams
 from mentionforge.progress import say
 
 VERSION = 2

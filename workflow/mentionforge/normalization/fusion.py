@@ -5,8 +5,7 @@
   last that is listed, and as 0 where the linker lists fewer. Weights are those of a grid, summing to 1, with the most dev
   mentions right at rank 1; of equally good ones the most even, then the first. Without dev mentions they are equal.
 
-Ties after rounding to six decimals: by the rank in the first linker that lists the concept, the linkers in the order of the
-config, then by CUI. A concept's entry is that of the first linker that lists it.
+Which fused scores count as equal, and their order, is said in `ties`. A concept's entry is that of the first linker that lists it.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from mentionforge import provenance, tables
 from mentionforge.config import HybridLinker, read_spec
 from mentionforge.errors import UserError
 from mentionforge.normalization.search import TOP, distinct
+from mentionforge.normalization.ties import EQUAL, levelled
 from mentionforge.progress import say
 
 VERSION = 2
@@ -107,9 +107,30 @@ def lists_of(rankings: Sequence[pa.Table], cuis: pa.Array, sets: pa.Array) -> tu
 
 
 def combined(lists: Lists, linker: HybridLinker, weights: np.ndarray) -> np.ndarray:
-    """Fused score of each pair."""
-    fused = weights @ lists.scores if linker.fusion == "score" else (1 / (linker.constant + lists.ranks)).sum(0)
-    return np.round(fused, 6) + 0.0
+    """Fused score of each pair; equal scores have one value."""
+    fused = weighted(lists.scores, weights) if linker.fusion == "score" else weighted(1 / (linker.constant + lists.ranks), np.ones(len(lists.ranks)))
+    return levelled(lists.mention, fused, tolerance(lists.mention, lists.scores if linker.fusion == "score" else lists.scores[:0]))
+
+
+def weighted(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted sums of scores [linkers, pairs], each of them added in the same order, which a product of matrices does not promise."""
+    total = np.zeros(scores.shape[1])
+    for score, weight in zip(scores, weights, strict=True):
+        total += weight * score
+    return total
+
+
+def tolerance(mention: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Up to which difference fused scores of each mention count as equal: a millionth, of its largest score if that is beyond 1.
+
+    Args:
+        mention: Of each pair, int [pairs].
+        scores: What is fused, [linkers, pairs].
+    """
+    largest = np.ones(int(mention.max(initial=-1)) + 1)
+    for score in scores:
+        np.maximum.at(largest, mention, np.abs(score))
+    return EQUAL * largest
 
 
 def ordered(lists: Lists, scores: np.ndarray) -> np.ndarray:
@@ -136,12 +157,13 @@ def tune(lists: Lists, right: np.ndarray, ids: pa.Array, dev_ids: pa.Array, step
     asked &= pc.is_in(ids, value_set=dev_ids).to_numpy(zero_copy_only=False)
     if not asked.any():
         return equal, 0.0, 0
-    # In the order that breaks ties, the first pair with a mention's highest score is its first concept: no sorting per candidate.
+    # In the order that breaks ties, the first pair that counts as equal to a mention's highest score is its first concept: no sorting per candidate.
     order = ordered(lists, np.zeros(len(lists.mention)))
     order = order[asked[lists.mention[order]]]
     mention, good, scores = lists.mention[order], right[order], np.ascontiguousarray(lists.scores[:, order])
     start = np.flatnonzero(np.diff(mention, prepend=-1))
     owner = np.repeat(np.arange(len(start)), np.diff(start, append=len(mention)))
+    equal_up_to = tolerance(owner, scores)[owner]
     parts = round(1 / step)
     best: tuple[float, float, tuple[int, ...]] | None = None
     for split in itertools.product(range(parts + 1), repeat=number - 1):
@@ -149,8 +171,8 @@ def tune(lists: Lists, right: np.ndarray, ids: pa.Array, dev_ids: pa.Array, step
             continue
         counts = (*split, parts - sum(split))
         weights = np.array(counts) / parts
-        fused = np.round(weights @ scores, 6) + 0.0
-        highest = np.flatnonzero(fused == np.maximum.reduceat(fused, start)[owner])
+        fused = weighted(scores, weights)
+        highest = np.flatnonzero(fused >= np.maximum.reduceat(fused, start)[owner] - equal_up_to)
         first = highest[np.flatnonzero(np.diff(owner[highest], prepend=-1))]
         candidate = (-float(good[first].mean()), float(np.square(weights - equal).sum()), counts)
         best = candidate if best is None or candidate < best else best

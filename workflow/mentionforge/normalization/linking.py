@@ -1,4 +1,4 @@
-"""Linking: ranked concepts of every gold mention, from what lies nearest in the index; see `search` for how ties are broken.
+"""Linking: ranked concepts of every gold mention, from what lies nearest in the index; see `ties` for the order of equal scores.
 
 The names of a knowledge base are searched once per linker and corpus (`search_kb`), whatever the generator, strategy or
 index; a cell (`link`) joins that with the training mentions and the chosen synthetic mentions, which it searches itself.
@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from mentionforge import provenance, tables
 from mentionforge.config import EncoderLinker, ExactLinker, Index, SelfAlignedLinker, TfidfLinker, read_spec
 from mentionforge.errors import UserError
-from mentionforge.normalization.search import Comparison, Dictionary, Ngrams, Ranking, Source, Vectors, best, distinct, entry_of, merge, runs, select, source_of
+from mentionforge.normalization.comparisons import Comparison, Dictionary, Ngrams, Vectors
+from mentionforge.normalization.search import Ranking, Source, best, distinct, entry_of, merge, runs, select, source_of, tolerance_of
 from mentionforge.progress import say
 
 VERSION = 1
@@ -59,6 +60,7 @@ def search_kb(spec: Path, index: Path, corpus: Path, kb: Path, names: Path, xref
         {
             "query": found.query,
             "cui": cuis.take(pa.array(found.concept)),
+            "rank": found.rank,
             "score": found.score,
             "votes": found.votes,
             "entry": sets.take(pa.array(found.entry)),
@@ -238,9 +240,9 @@ def _joined(
         kept = (asked < len(rows)) & (rows[np.minimum(asked, len(rows) - 1)] == names["query"].to_numpy()) if len(rows) else np.zeros(len(names), bool)
         concept = pc.index_in(names["cui"], value_set=cuis).to_numpy().astype(np.int64)
         entry = pc.index_in(names["entry"], value_set=sets).to_numpy().astype(np.int64)
-        columns = (asked, np.zeros(len(names), np.int64), concept, names["score"].to_numpy(), names["votes"].to_numpy(), entry)
+        columns = (asked, names["rank"].to_numpy(), concept, names["score"].to_numpy(), names["votes"].to_numpy(), entry)
         parts.append(select(Ranking(*columns), kept))
-    return merge([*parts, *([found["synthetic"]] if "synthetic" in found else [])], preference)
+    return merge([*parts, *([found["synthetic"]] if "synthetic" in found else [])], tolerance_of(queries, comparison), preference)
 
 
 def preference_of(index: Index, xrefs: pa.Table | None, cuis: pa.Array) -> np.ndarray | None:
@@ -255,7 +257,7 @@ def preference_of(index: Index, xrefs: pa.Table | None, cuis: pa.Array) -> np.nd
 
 
 def _empty() -> Ranking:
-    return merge([])
+    return merge([], np.empty(0))
 
 
 def _some(inputs: Any, rows: np.ndarray) -> Any:

@@ -20,10 +20,11 @@ from mentionforge import tables
 from mentionforge.config import EncoderLinker, ExactLinker, HybridLinker, Index, SelfAlignedLinker
 from mentionforge.encoders import Spans
 from mentionforge.errors import UserError
+from mentionforge.normalization.comparisons import FEATURES, Comparison, Dictionary, Ngrams, Vectors
 from mentionforge.normalization.embed import encoder_of
 from mentionforge.normalization.fusion import combined, lists_of, ranked
 from mentionforge.normalization.linking import SearchingLinker, admit, inputs_of, preference_of, vectors_of
-from mentionforge.normalization.search import FEATURES, SEPARATOR, TOP, Comparison, Dictionary, Ngrams, Vectors, best, distinct, entry_of, merge, source_of
+from mentionforge.normalization.search import SEPARATOR, TOP, best, distinct, entry_of, merge, source_of, tolerance_of
 
 REMEMBERED = 200_000
 """Candidates of rankings that are remembered at most, 20 MB of them; so many mentions the fewer, the longer their rankings are."""
@@ -212,7 +213,9 @@ class Searcher:
             for name, source in self._sources.items()
             if len(queries) and len(source.row)
         ]
-        ranking = merge(parts, self._preference, self.depth)
+        # All sources compare alike, up to how the names are searched: any of them tells what counts as equal.
+        tolerance = tolerance_of(queries, next(iter(self._comparisons.values()))) if parts else np.empty(0)
+        ranking = merge(parts, tolerance, self._preference, self.depth)
         rows: list[list[Candidate]] = [[] for _ in range(len(queries))]
         for query, concept, score, entry in zip(*(c.tolist() for c in (ranking.query, ranking.concept, ranking.score, ranking.entry)), strict=True):
             rows[query].append(Candidate(self._cui[concept], score, self._set[entry]))

@@ -24,8 +24,9 @@ from mentionforge.config import RerankLinker, read_spec
 from mentionforge.encoders import check_whole, fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.models import folder
-from mentionforge.normalization.fusion import lists_of, right_pairs, tune
+from mentionforge.normalization.fusion import lists_of, right_pairs, tolerance, tune, weighted
 from mentionforge.normalization.search import distinct
+from mentionforge.normalization.ties import levelled
 from mentionforge.progress import say, track
 from mentionforge.text import plain
 
@@ -155,7 +156,9 @@ def rerank(spec: Path, model: Path, kb: Path, corpus: Path, predictions: Path, c
 
 def reordered(table: pa.Table, first: pa.Table, cross: pa.Table, weights: np.ndarray) -> pa.Table:
     """A ranking whose first rows, `first`, stand in the order of the weighted scores of `first` and `cross`; scores never rise with rank."""
-    fused = np.round(weights[0] * first["score"].to_numpy() + weights[1] * cross["score"].to_numpy(), 6) + 0.0
+    scores = np.stack([first["score"].to_numpy(), cross["score"].to_numpy()])
+    owner = first["mention_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    fused = levelled(owner, weighted(scores, weights), tolerance(owner, scores))
     frame: dict[str, list[tuple[float, int, str, str]]] = {}
     for mention, rank, cui, entry, score in zip(*(first[c].to_pylist() for c in ("mention_id", "rank", "cui", "entry")), fused.tolist(), strict=True):
         frame.setdefault(mention, []).append((-score, rank, cui, entry))
@@ -198,7 +201,7 @@ def _groups(
 ) -> Iterator[tuple[str, list[str]]]:
     """For each training mention: its id, and a right concept before wrong ones; mentions with the same input and concepts once."""
     table = tables.read(tables.FOUND, found)
-    order = np.lexsort((-table["score"].to_numpy(), table["query"].to_numpy()))
+    order = np.lexsort((table["rank"].to_numpy(), table["query"].to_numpy()))
     candidates: dict[int, list[str]] = {}
     for query, cui in zip(table["query"].to_numpy()[order].tolist(), table["cui"].take(pa.array(order)).to_pylist(), strict=True):
         candidates.setdefault(query, []).append(cui)

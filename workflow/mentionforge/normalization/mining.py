@@ -1,0 +1,72 @@
+"""Hard pairs of a training batch, mined online; strings of one concept are never a negative pair.
+
+A positive pair (anchor, positive) is two strings drawn for the same concept. A negative pair (anchor, negative) is two strings
+that have no concept in common: where a name belongs to two concepts, neither the name and itself nor the name and another name of
+either concept are pushed apart. Strings of different concepts that do share one are neither positive nor negative.
+
+A pair is hard if some pair of the other sign at the same anchor violates a margin:
+
+- `triplet`: the negative is at most `margin` farther from the anchor than the positive, by Euclidean distance. These are the
+  pairs of all triplets that SapBERT's published code mines (`TripletMarginMiner`, margin 0.2, all triplets).
+- `multi_similarity`: the cosine of the negative is less than `margin` below that of the positive (`MultiSimilarityMiner`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+Pairs = tuple[Any, Any, Any, Any]
+"""Indices of anchors and positives, then of anchors and negatives, as the losses of pytorch-metric-learning read them."""
+
+
+def in_common(concepts: Sequence[Collection[str]]) -> np.ndarray:
+    """Whether two strings have a concept in common, bool [strings, strings].
+
+    Args:
+        concepts: All concepts of each string.
+    """
+    common = np.zeros((len(concepts), len(concepts)), bool)
+    bearers: dict[str, list[int]] = {}
+    for place, cuis in enumerate(concepts):
+        for cui in cuis:
+            bearers.setdefault(cui, []).append(place)
+    for places in bearers.values():
+        common[np.ix_(places, places)] = True
+    return common
+
+
+def hard_pairs(vectors: Any, labels: Any, common: Any, miner: Literal["triplet", "multi_similarity"], margin: float) -> Pairs:
+    """The hard pairs of a batch.
+
+    Args:
+        vectors: float [strings, dimensions], a tensor.
+        labels: Concept that each string was drawn for, int64 [strings].
+        common: Whether two strings have a concept in common, bool [strings, strings].
+        miner: What counts as hard; see the module.
+        margin: See the module.
+    """
+    import torch
+    from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
+
+    with torch.no_grad():
+        # Both as distances, [anchors, strings]: a negative is hard if it is not much farther than some positive.
+        apart = LpDistance()(vectors) if miner == "triplet" else -CosineSimilarity()(vectors)
+        same = labels[:, None] == labels[None, :]
+        positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        negative = ~same & ~common
+        far = torch.finfo(apart.dtype).max
+        nearest_negative = torch.where(negative, apart, far).amin(1, keepdim=True)
+        farthest_positive = torch.where(positive, apart, -far).amax(1, keepdim=True)
+        if miner == "triplet":
+            positive &= nearest_negative - apart <= margin
+            negative &= apart - farthest_positive <= margin
+        else:
+            positive &= apart + margin > nearest_negative
+            negative &= apart - margin < farthest_positive
+        # An anchor without a pair of the other sign has no hard pair: its limit is out of reach.
+        anchors, positives = torch.where(positive)
+        others, negatives = torch.where(negative)
+        return anchors, positives, others, negatives
