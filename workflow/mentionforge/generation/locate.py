@@ -110,8 +110,10 @@ class Matcher:
                     self._slippery.setdefault(kept, []).append(entry)
         self._near: dict[str, dict[str, float]] = {}  # form of a text: word of a name, slips between them
         self._chunks = _Chunks({*self._stems, *self._slippery}, self._learn)
-        self._choices: dict[tuple[tuple[int, ...], int], _Choice] = {}
-        self._chosen: dict[tuple[int, int], _Choice] = {}
+        self._reach = max([3, *(1 + name.apart for name in self.names)])
+        self._named_by = _Memory(self._those)
+        self._runs = _Memory(self._searches)
+        self._choices = _Memory(self._choose)
         self._similar: dict[str, float] = {}
         self._keys: set[tuple[str, ...]] | None = None
 
@@ -141,7 +143,7 @@ class Matcher:
         kept: list[Mention] = []
         if tagged:
             _keep(kept, self._apart(seen, self._tags(text, tagged, alike)))
-        if seen.choice.exact or seen.choice.fuzzy:
+        if seen.choice is not _NO_CHOICE:
             _keep(kept, self._apart(seen, [*self._named(text, seen), *self._fuzzy(seen), *self._reordered(seen)]))
         if not text.isascii():  # no mention ends between a letter and its accent
             kept = [m for m in kept if not unicodedata.combining(text[m.end : m.end + 1] or " ")]
@@ -166,40 +168,79 @@ class Matcher:
         return found
 
     def _look(self, text: str) -> _View:
-        """What of the names may stand in the text at all."""
+        """What to look for in a text: names whose words all stand near one another, in their order and in some form.
+
+        The words of `deficiency of the enzyme` are in the chunks (stretches between blanks) 0, 1 and 3. Chunks that hold something of the names, no more
+        than `_reach` apart, make a run; a name is looked for only where one run has all its words. Most notes have no such run.
+        """
         folded = _fold_case(text)
-        hits = list(filter(None, map(self._chunks.__getitem__, folded.split())))  # far cheaper than looking for words
-        present = other = 0
+        chunks = list(map(self._chunks.__getitem__, folded.split()))  # far cheaper than looking for words
+        hits = list(filter(None, chunks))
+        present = 0
         for hit in hits:
             present |= hit.present
-            other |= hit.other
-        choice = self._chosen.get((present, other)) or self._choose(present, other)
-        divided = list(_divided(folded)) if choice.fuzzy and any(hit.divided for hit in hits) else []
+        choice = self._chosen(chunks) if self._named_by[present] else _NO_CHOICE
+        divided = list(_divided(folded)) if (choice.fuzzy or choice.orders) and any(hit.divided for hit in hits) else []
         return _View(folded, choice, hits, divided)
 
-    def _choose(self, present: int, other: int) -> _Choice:
-        """What to look for where the words of `present` are there in some form, those of `other` in another than the names'."""
-        named = [i for i, mask in enumerate(self._masks) if mask and mask & present == mask]
-        if not named:
-            return self._chosen.setdefault((present, other), _NO_CHOICE)
-        key = (tuple(named), sum(1 << n for n, i in enumerate(named) if self._masks[i] & other))
-        if key not in self._choices:
-            self._choices[key] = self._searches(named, other)
-        return self._chosen.setdefault((present, other), self._choices[key])
+    def _chosen(self, chunks: Sequence[_Hit | None]) -> _Choice:
+        """What to look for in the runs of a text's chunks."""
+        runs = []
+        run: list[tuple[int, int]] = []
+        last, reach = 0, self._reach
+        for i in itertools.compress(range(len(chunks)), chunks):
+            if i - last > reach and run:
+                runs.append(tuple(run))
+                run = []
+            run.append(chunks[i][1:3])  # type: ignore[index]
+            last = i
+        runs.append(tuple(run))
+        found = [run for run in runs if self._runs[run]]
+        return self._choices[tuple(found)] if found else _NO_CHOICE
 
-    def _searches(self, named: Sequence[int], other: int) -> _Choice:
-        """What to look for of the names with these numbers."""
-        fuzzy: dict[tuple[Any, ...], _Search] = {}
-        orders: dict[tuple[Any, ...], tuple[_Search, str]] = {}
-        for i in named:
+    def _those(self, present: int) -> tuple[int, ...]:
+        """Numbers of the names all of whose words are there in some form."""
+        return tuple(i for i, mask in enumerate(self._masks) if mask and mask & present == mask)
+
+    def _searches(self, run: tuple[tuple[int, int], ...]) -> _Choice | None:
+        """What to look for in a run, of which each chunk has the words of its first number in some form, those of the second in another than the names'.
+
+        A name with a word in another form is no exact hit, so it is looked for fuzzily; so are names with punctuation.
+        """
+        present = other = 0
+        for words, changed in run:
+            present |= words
+            other |= changed
+        exact, fuzzy, orders = [], [], []
+        for i in self._named_by[present]:
             name = self.names[i]
-            if name.spelled and (name.search.same or self._masks[i] & other):
-                fuzzy.setdefault((name.words, name.loose), name.search)
-            for order in name.orders:
-                words = order[0].words
-                if order[1] or words not in self._own:
-                    orders.setdefault((words, order[1]), order)
-        return _Choice([self.names[i] for i in named if self.names[i].match != "fuzzy"], list(fuzzy.values()), list(orders.values()))
+            if self._in_order(name.words, run):
+                if name.match != "fuzzy":
+                    exact.append(name)
+                if name.spelled and (name.search.same or self._masks[i] & other):
+                    fuzzy.append(name.search)
+            orders += [order for order in name.orders if (order[1] or order[0].words not in self._own) and self._in_order(order[0].words, run)]
+        return _Choice(exact, fuzzy, orders) if exact or fuzzy or orders else None
+
+    def _in_order(self, words: Iterable[str], run: Sequence[tuple[int, int]]) -> bool:
+        """Whether the words that mean something may stand in a run in this order, several in one chunk perhaps."""
+        at = 0
+        for word in words:
+            if word not in _LITTLE:
+                bit = self._bits[word]
+                while not run[at][0] & bit:
+                    at += 1
+                    if at == len(run):
+                        return False
+        return True
+
+    def _choose(self, runs: tuple[tuple[tuple[int, int], ...], ...]) -> _Choice:
+        """What to look for in a text with several runs; nothing twice."""
+        choices = [self._runs[run] for run in runs]
+        exact = {name.name: name for choice in choices for name in choice.exact}
+        fuzzy = {(search.words, tuple(search.between)): search for choice in choices for search in choice.fuzzy}
+        orders = {(search.words, tuple(search.between)): (search, head) for choice in choices for search, head in choice.orders}
+        return _Choice(list(exact.values()), list(fuzzy.values()), list(orders.values()))
 
     def _learn(self, forms: Iterable[_Form]) -> _Hit | None:
         """Which word forms of a stretch between blanks may stand for words of the names, if any."""
@@ -363,6 +404,18 @@ class _Form(NamedTuple):
     kept: tuple[str, ...]
 
 
+class _Memory(dict[Any, Any]):
+    """Values of a function, each computed when it is first asked for."""
+
+    def __init__(self, compute: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.compute = compute
+
+    def __missing__(self, key: Any) -> Any:
+        found = self[key] = self.compute(key)
+        return found
+
+
 class _Chunks(dict[str, "_Hit | None"]):
     """What stretches between blanks hold; each is learnt when it is first asked for.
 
@@ -481,6 +534,11 @@ class _Name:
     def length(self) -> int:
         """Characters of the words, with a blank between them."""
         return sum(map(len, self.words)) + len(self.words) - 1
+
+    @functools.cached_property
+    def apart(self) -> int:
+        """Stretches between blanks that stand between two words of the name and have no word: the most of them."""
+        return max((len(piece.split()) for piece in re.split(r"\w+", self.name)[1:-1]), default=0)
 
     @functools.cached_property
     def loose(self) -> tuple[int, ...]:
