@@ -1,0 +1,207 @@
+"""Names of a concept, prepared for being found: their words, what may stand between them, and their other orders."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from spacy.lang.en.stop_words import STOP_WORDS
+
+from mentionforge.generation.concepts import words_of
+from mentionforge.generation.matching.forms import FORM, GAP, GAP_BEFORE_WORD, NEXT_ARTICLE, NEXT_LOOSE, NEXT_OF, PUNCTUATION, fold_case, in_word
+from mentionforge.text import Span
+
+UNIMPORTANT = frozenset(["a", "an", "and", "by", "due", "for", "from", "in", "of", "on", "or", "the", "to", "with"])
+"""Words that an initialism may leave out."""
+
+
+ADJECTIVE = re.compile(r"(?:al|ic|oid|ous|ary|ive|iac|ile|ed|ing)\Z")
+"""Words that "of" is not the end of: leukemia of myeloid type."""
+
+
+JOINED = re.compile(r"(?<=[^\W\d_])[-‐‑](?=[^\W\d_])")
+
+
+class Search(NamedTuple):
+    """Words to be found one after the other in any form.
+
+    Attributes:
+        words: The words.
+        length: Characters of the name they are from.
+        between: What leads to a word, by its number, where it is not just a gap.
+        same: Whether to give those as well that are the words as they are.
+    """
+
+    words: tuple[str, ...]
+    length: int
+    between: Mapping[int, re.Pattern[str]]
+    same: bool
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name: its kind of match, its words, whether it may be misspelt, and, once they are needed, its parts."""
+
+    name: str
+    match: str
+    words: tuple[str, ...]
+    spelled: bool
+
+    @classmethod
+    def of(cls, name: str, match: str, fuzzy_min_length: int) -> Name:
+        """The name prepared; one shorter than `fuzzy_min_length` must stand as it is."""
+        words = tuple(FORM.findall(fold_case(name)))
+        return cls(name, match, words, bool(words) and len(name) >= fuzzy_min_length and any_case_of(name))
+
+    @functools.cached_property
+    def length(self) -> int:
+        """Characters of the words, with a blank between them."""
+        return sum(map(len, self.words)) + len(self.words) - 1
+
+    @functools.cached_property
+    def apart(self) -> int:
+        """Stretches between blanks that stand between two words of the name and have no word: the most of them."""
+        return max((len(piece.split()) for piece in re.split(r"\w+", self.name)[1:-1]), default=0)
+
+    @functools.cached_property
+    def loose(self) -> tuple[int, ...]:
+        """Numbers of the words before which there is punctuation other than a gap's: of `Diabetes mellitus, type 2` that of `type`."""
+        if not PUNCTUATION.search(self.name):
+            return ()
+        found = list(FORM.finditer(fold_case(self.name)))
+        return tuple(i for i, (a, b) in enumerate(itertools.pairwise(found), 1) if not re.fullmatch(GAP, self.name[a.end() : b.start()]))
+
+    @functools.cached_property
+    def search(self) -> Search:
+        """Its words in any form; a note may have an article after "of", and other punctuation than the name or none.
+
+        A name with punctuation is looked for even where all its words stand as they are.
+        """
+        between = {
+            i: NEXT_ARTICLE for i, (word, after) in enumerate(itertools.pairwise(self.words), 1) if word == "of" and after not in ("the", "a", "an")
+        } | dict.fromkeys(self.loose, NEXT_LOOSE)
+        return Search(self.words, self.length, between, bool(self.loose) or self.match == "fuzzy")
+
+    @functools.cached_property
+    def orders(self) -> list[tuple[Search, str]]:
+        """Its words in the other orders of English, each with the word before "of", if it has one.
+
+        `X deficiency` is `deficiency of X`, `deficiency of X` is `X deficiency`, `pain, abdominal` is `abdominal pain`.
+        """
+        words = self.words
+        if not self.any_case or not 2 <= len(words) <= 7:
+            return []
+        found: dict[tuple[tuple[str, ...], int], None] = {}
+        if "," in self.name:
+            pieces = [tuple(FORM.findall(piece)) for piece in fold_case(self.name).split(",")]
+            if all(pieces) and not re.search(r"[()\[\]]", self.name):
+                words = tuple(word for piece in reversed(pieces) for word in piece)
+                found[words, 0] = None
+                if len(pieces) == 2 and len(words) == 2 and len(words[1]) > 3 and words[1].isalpha():  # Pain, Shoulder
+                    found[(words[1], words[0]), 1] = None
+        elif self.loose or UNIMPORTANT.intersection(words) - {"of", "the"}:
+            pass
+        elif words.count("of") == 1:
+            at = words.index("of")
+            head, rest = words[:at], tuple(word for word in words[at + 1 :] if word != "the")
+            if head and rest:
+                found[(*rest, *head), 0] = None
+                found[(*head[:-1], *rest, head[-1]), 0] = None
+        elif "of" not in words and "the" not in words:
+            for i in range(1, len(words)):
+                head = words[i:]
+                if len(head[-1]) > 3 and head[-1].isalpha():
+                    for order, of in (((*head, *words[:i]), len(head)), ((*words[: i - 1], words[-1], *words[i - 1 : -1]), i)):
+                        found[order, of] = None
+        return [(Search(order, self.length, {of: NEXT_OF} if of else {}, True), order[of - 1] if of else "") for order, of in found]
+
+    @functools.cached_property
+    def any_case(self) -> bool:
+        """Whether it may stand in any case."""
+        return any_case_of(self.name)
+
+    @functools.cached_property
+    def first(self) -> str:
+        """The first letters and digits, case-folded."""
+        found = re.search(r"\w+", fold_case(self.name))
+        return found[0] if found else ""
+
+    @functools.cached_property
+    def parts(self) -> tuple[str, tuple[tuple[str, str | None, bool], ...], str]:
+        """What stands before the first word; each word, what follows it (none: any gap), and whether an article may; what stands after the last."""
+        pieces = re.split(r"(\w+)", fold_case(self.name) if self.any_case else self.name)  # before, word, between, word, …, after
+        gaps = [*(None if re.fullmatch(GAP, gap) else gap for gap in pieces[2:-1:2]), ""]
+        before, after = (piece if piece.strip() else "" for piece in (pieces[0], pieces[-1]))
+        return before, tuple((word, gap, word.casefold() == "of") for word, gap in zip(pieces[1::2], gaps, strict=False)), after
+
+    def spans(self, text: str, places: Iterable[int]) -> Iterator[Span]:
+        """Where the name stands in a text, case-folded if any case will do, at word boundaries.
+
+        Args:
+            text: The text.
+            places: Where its first word may begin.
+        """
+        before, _, _ = self.parts
+        end = 0
+        for at in places:
+            found = self._end(text, at) if at >= end else None
+            if found is None:
+                continue
+            start = at - len(before)
+            if not before or start < end or not text.startswith(before, start) or (start and in_word(text[start - 1])):
+                start = at
+            end = found
+            yield start, end
+
+    def _end(self, text: str, at: int, first: int = 0) -> int | None:
+        """Where the words from number `first` end that begin at `at`, if they stand there."""
+        _, words, after = self.parts
+        for i in range(first, len(words)):
+            word, gap, article = words[i]
+            if not text.startswith(word, at):
+                return None
+            at += len(word)
+            if i == len(words) - 1:
+                break
+            beyond = _beyond(text, at, gap)
+            if beyond is None:
+                return None
+            at = beyond
+            if article and text.startswith("the", at):
+                beyond = _beyond(text, at + 3, None)
+                found = None if beyond is None else self._end(text, beyond, i + 1)
+                if found is not None:
+                    return found
+        if after and text.startswith(after, at) and not in_word(text[at + len(after) : at + len(after) + 1]):
+            return at + len(after)
+        return None if in_word(text[at : at + 1]) else at
+
+
+def _beyond(text: str, at: int, gap: str | None) -> int | None:
+    """Where the next word begins after a gap, of any kind or just so, at `at`."""
+    if gap is None:
+        found = GAP_BEFORE_WORD.match(text, at)
+        return found.end() if found else None
+    return at + len(gap) if text.startswith(gap, at) else None
+
+
+def any_case_of(name: str) -> bool:
+    """Whether a name may be found in any case: not so two letters, abbreviations ("ALL", "SADs"), and ordinary words ("all")."""
+    if len(name) <= 2 or name.casefold() in STOP_WORDS:
+        return False
+    if len(name) > 6 or " " in name:
+        return True
+    capitals = sum(c.isupper() for c in name)
+    return capitals < 2 or capitals < sum(c.islower() for c in name)
+
+
+def initialisms_of(name: str) -> Iterator[str]:
+    """First letters of a name's words, with and without the unimportant ones, in capitals; of at least two."""
+    found = [word for word, _ in words_of(name)]
+    for chosen in (found, [w for w in found if w.casefold() not in UNIMPORTANT]):
+        if len(chosen) > 1:
+            yield "".join(w[0] for w in chosen).upper()
