@@ -17,9 +17,11 @@ GAP = r"(?:[^\S\n]+|[^\S\n]*[-‐‑–—/'’\n][^\S\n]*)"
 GAP_BEFORE_WORD = re.compile(rf"{GAP}(?=\w)")
 FORM = re.compile(r"\w+(?:['’]s\b)?")
 NEXT = re.compile(rf"{GAP}({FORM.pattern})")
-NEXT_LOOSE = re.compile(rf"(?:{GAP}|[^\S\n]*[,;:()\[\]]{{1,2}}[^\S\n]*)({FORM.pattern})")
+NEXT_LOOSE = re.compile(rf"(?:{GAP}|[^\S\n]*[,()\[\]]{{1,2}}[^\S\n]*)({FORM.pattern})")
 """The next word where the name has punctuation before it, which a note may leave out."""
 NEXT_OF = re.compile(rf"{GAP}of{GAP}(?:(?:the|an?){GAP})?({FORM.pattern})")
+NEXT_APART = re.compile(rf"(?:[^\S\n]*,[^\S\n]+|[^\S\n]*[(\[])({FORM.pattern})")
+"""The next word after a comma or in brackets: tremor, essential; heart disease (congenital)."""
 NEXT_ARTICLE = re.compile(rf"{GAP}(?:(?:the|an?){GAP})?({FORM.pattern})")
 VOWELS = frozenset("aeiouy")
 PUNCTUATION = re.compile(r"[^\w\s]")
@@ -29,10 +31,11 @@ LITTLE = frozenset(["of", "the", "a", "an", "s"])
 
 
 class Form(NamedTuple):
-    """A word form of a text, its stem, whether a hyphen divides it, and, if it may be a slip of the pen, its `kept_of`."""
+    """A word form of a text, its stem and sound, whether a hyphen divides it, and, if it may be a slip of the pen, its `kept_of`."""
 
     form: str
     stem: str
+    sound: str
     divided: bool
     kept: tuple[str, ...]
 
@@ -69,12 +72,15 @@ def forms_of(chunk: str) -> tuple[tuple[str, ...], tuple[Form, ...]]:
     for form, divided in forms.items():
         stem = stem_of(form)
         kept: tuple[str, ...] = ()
+        sound = stem
         if len(stem) >= 3 and stem.isalpha() and not VOWELS.isdisjoint(stem):  # without a vowel it is an abbreviation
             kept = kept_of(stem[0], stem, len(stem))
             if stem != form:
                 kept += kept_of(stem[0], form, len(form))
+            if len(stem) >= 5 and (sound := sound_of(stem)) != stem:
+                kinds.append(sound)
         kinds += [stem, *kept]
-        found.append(Form(form, stem, divided, kept))
+        found.append(Form(form, stem, sound, divided, kept))
     return tuple(kinds), tuple(found)
 
 
@@ -85,9 +91,11 @@ def stem_of(word: str) -> str:
     It is for comparison only: `metastases` and `metastasis` agree, so do `diverticula` and `diverticulum`, `thrombi` and `thrombus`.
     """
     if not word.isascii():
-        word = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
+        word = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c)).translate(_LETTERS)
+        if word[:1] in _GREEK and (len(word) == 1 or word[1:].isdigit()):
+            word = _GREEK[word[0]] + word[1:]
     if len(word) < 5:
-        return fold(word)
+        return _NUMBERS.get(word) or fold(word)
     if word.endswith(("'s", "’s")):
         word = word[:-2]
     if word.endswith(_PLURAL_ENDINGS):
@@ -100,7 +108,39 @@ def stem_of(word: str) -> str:
             if word.endswith(ending):
                 word = word[: len(word) - len(ending)] + other
                 break
-    return word.replace("ae", "e").replace("oe", "e").replace("our", "or")
+    word = word.replace("ae", "e").replace("oe", "e").replace("our", "or")
+    if "s" in word or "c" in word:
+        word = word.replace("leuco", "leuko").replace("sulph", "sulf").replace("isation", "ization")
+        if word.endswith("ised"):
+            word = f"{word[:-4]}ized"
+    return word
+
+
+_LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ı": "i", "ß": "ss"})
+_GREEK = dict(zip("αβγδεκλμ", ("alpha", "beta", "gamma", "delta", "epsilon", "kappa", "lambda", "mu"), strict=True))
+_NUMBERS = {said: str(n) for n, said in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"), 1)} | {
+    said: str(n) for n, said in enumerate(("one", "two", "three", "four", "five"), 1) if len(said) < 5
+}
+"""Type II, type 2 and type two are the same."""
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def sound_of(stem: str) -> str:
+    """How a stem is heard: words that sound alike are slips of one another, however many letters differ (`borelliosis`, `borreliosis`; `colera`).
+
+    Letters that English pronounces alike become one (ph and f; ch, c and k; y and i), silent ones (the p of pneumonia, every h) and doubled ones go.
+    """
+    if stem[0] in "gkp" and stem.startswith(("pn", "ps", "pt", "kn", "gn")):
+        stem = stem[1:]
+    if "c" in stem:
+        stem = stem.replace("ch", "k").replace("ce", "se").replace("ci", "si").replace("cy", "si").replace("c", "k")
+    for spelled, heard in _HEARD:  # far cheaper than a pattern
+        if spelled in stem:
+            stem = stem.replace(spelled, heard)
+    return stem
+
+
+_HEARD = [*(("ph", "f"), ("qu", "kv"), ("x", "ks"), ("z", "s"), ("y", "i"), ("h", "")), *((letter * 2, letter) for letter in "lsrtnmpfkiegbdaou")]
 
 
 _PLURALS = [
@@ -115,7 +155,7 @@ _SINGULARS: dict[str, list[tuple[str, str]]] = {
     "e": [("nge", "nx"), ("ice", "ix"), ("ie", "y"), ("tre", "ter"), ("bre", "ber"), ("che", "ch"), ("se", "s"), ("ae", "a")],
     "x": [("ex", "ix")],
     "a": [("mata", "ma")],
-    "m": [("um", "a")],
+    "m": [("um", "a"), ("bolism", "bolus")],
     "n": [("ion", "ia"), ("omenon", "omena"), ("amen", "amina"), ("umen", "umina")],
     "i": [("i", "us")],
 }

@@ -16,7 +16,7 @@ from rapidfuzz.distance import OSA
 from mentionforge import config, tables
 from mentionforge.generation import markers
 from mentionforge.generation.concepts import Concept, fold
-from mentionforge.generation.confusion import UNLIKE, confusable, in_use, of_medicine
+from mentionforge.generation.confusion import UNLIKE, confusable, elsewhere, in_use, of_medicine
 from mentionforge.generation.matching.forms import (
     FORM,
     LITTLE,
@@ -29,9 +29,10 @@ from mentionforge.generation.matching.forms import (
     kept_by_slips,
     key_of,
     places_of,
+    sound_of,
     stem_of,
 )
-from mentionforge.generation.matching.names import ADJECTIVE, JOINED, Name, Search, initialisms_of
+from mentionforge.generation.matching.names import ADJECTIVE, Name, Order, Search, initialisms_of, stands_alone, variants_of
 from mentionforge.text import normalize_surface, plain, view
 
 _INFINITE = float("inf")
@@ -62,8 +63,8 @@ class Matcher:
     def __init__(self, concept: Concept, settings: config.Locate, vocabulary: Collection[str]) -> None:
         self.concept, self.settings, self.vocabulary = concept, settings, vocabulary
         names = {plain(name): "synonym" if i else "exact" for i, name in reversed([*enumerate(concept.names)])}
-        solid = {JOINED.sub("", name): "fuzzy" for name in names if JOINED.search(name)}  # a text may leave a name's hyphen out
-        self.names = [Name.of(name, match, settings.fuzzy_min_length) for name, match in {**solid, **names}.items()]
+        variants = dict.fromkeys((variant for name in names for variant in sorted(variants_of(name))), "fuzzy")
+        self.names = [Name.of(name, match, settings.fuzzy_min_length) for name, match in {**variants, **names}.items()]
         words = sorted({word for name in self.names for word in name.words})
         self._own = {name.words for name in self.names}
         self._single = {name.words[0] for name in self.names if len(name.words) == 1}
@@ -71,6 +72,7 @@ class Matcher:
         self._masks = [sum({self._bits[word] for word in name.words if word not in LITTLE}) for name in self.names]
         self._stems: dict[str, list[str]] = {}  # stem: words of the names
         self._slippery: dict[str, list[Word]] = {}  # what a slip leaves as it is: words of the names, see `kept_of`
+        self._sounds: dict[str, list[Word]] = {}  # how words of the names are heard; see `sound_of`
         for word in words:
             stem = stem_of(word)
             self._stems.setdefault(stem, []).append(word)
@@ -79,8 +81,10 @@ class Matcher:
                 entry = Word(word, stem, most)
                 for kept in {key for text in {stem, word} for key in kept_by_slips(stem[0], text, most)}:
                     self._slippery.setdefault(kept, []).append(entry)
+                for heard in {sound_of(text) for text in (stem, *_begun(stem))}:
+                    self._sounds.setdefault(heard, []).append(entry)
         self._near: dict[str, dict[str, float]] = {}  # form of a text: word of a name, slips between them
-        self._chunks = _Chunks({*self._stems, *self._slippery}, self._learn)
+        self._chunks = _Chunks({*self._stems, *self._slippery, *self._sounds}, self._learn)
         self._reach = max([3, *(1 + name.apart for name in self.names)])
         self._named_by = _Memory(self._those)
         self._runs = _Memory(self._searches)
@@ -191,7 +195,7 @@ class Matcher:
                     exact.append(name)
                 if name.spelled and (name.search.same or self._masks[i] & other):
                     fuzzy.append(name.search)
-            orders += [order for order in name.orders if (order[1] or order[0].words not in self._own) and self._in_order(order[0].words, run)]
+            orders += [order for order in name.orders if (order.mark or order.search.words not in self._own) and self._in_order(order.search.words, run)]
         return _Choice(exact, fuzzy, orders) if exact or fuzzy or orders else None
 
     def _in_order(self, words: Iterable[str], run: Sequence[tuple[int, int]]) -> bool:
@@ -211,7 +215,7 @@ class Matcher:
         choices = [self._runs[run] for run in runs]
         exact = {name.name: name for choice in choices for name in choice.exact}
         fuzzy = {(search.words, tuple(search.between)): search for choice in choices for search in choice.fuzzy}
-        orders = {(search.words, tuple(search.between)): (search, head) for choice in choices for search, head in choice.orders}
+        orders = {(order.search.words, tuple(order.search.between), order.mark): order for choice in choices for order in choice.orders}
         return _Choice(list(exact.values()), list(fuzzy.values()), list(orders.values()))
 
     def _learn(self, forms: Iterable[Form]) -> _Hit | None:
@@ -239,9 +243,18 @@ class Matcher:
                     slips = min(OSA.distance(stem, form.stem), OSA.distance(word, form.form))  # a slip may look like an ending or a spelling
                     if slips <= most and not confusable(word, form.form) and not confusable(stem, form.stem) and not self._another(word, form.form):
                         near[word] = float(slips)
+            for word, stem, _ in self._sounds.get(form.sound, ()):
+                if word not in near and not self._other_sound(word, stem, form):
+                    near[word] = 1.0
         if near:
             self._near[form.form] = near
         return near
+
+    def _other_sound(self, word: str, stem: str, form: Form) -> bool:
+        """Whether a form that is heard like a word of the names, or like one without its first letter, is a word of its own."""
+        if form.stem[0] != stem[0]:
+            return in_use(form.form) or not (form.stem in _begun(stem) or sound_of(stem) == form.sound)
+        return in_use(form.form) and not of_medicine(form.form)
 
     def _another(self, word: str, form: str) -> bool:
         """Whether a form is a word of its own, so that it is no slip in a word of the names: any where that word is a name, else one of medicine."""
@@ -286,7 +299,10 @@ class Matcher:
             if first not in places:
                 places[first] = places_of(view.folded, first)
             if places[first]:
-                yield from (Mention(start, end, name.match, 100.0) for start, end in name.spans(view.folded if name.any_case else text, places[first]))
+                for start, end in name.spans(view.folded if name.any_case else text, places[first]):
+                    if (name.guard and not stands_alone(view.folded, start, end, name.guard)) or (not name.any_case and elsewhere(text, start, end)):
+                        continue
+                    yield Mention(start, end, name.match, 100.0)
 
     def _fuzzy(self, view: _View) -> Iterator[Mention]:
         """Stretches of as many words as a name, each a form or slip of the name's."""
@@ -295,13 +311,14 @@ class Matcher:
 
     def _reordered(self, view: _View) -> Iterator[Mention]:
         """Stretches with the words of a name in the other order of English; see `Name.orders`."""
-        folded, heads = view.folded, {"": True}
-        for search, head in view.choice.orders:
-            if head not in heads:
-                heads[head] = any(f"{form} of" in folded or f"{form}\nof" in folded for form, _ in self._forms(view, head))
-            if heads[head]:
+        folded, heads = view.folded, {("", ""): True}
+        for search, head, mark in view.choice.orders:
+            if (head, mark) not in heads:
+                behind = (" of", "\nof") if mark == "of" else (",", " (", " [")
+                heads[head, mark] = any(form + lead in folded for form, _ in self._forms(view, head) for lead in behind)
+            if heads[head, mark]:
                 found = self._stretches(view, search)
-                yield from (m for m in found if not ADJECTIVE.search(folded[m.end - 5 : m.end])) if head else found
+                yield from (m for m in found if not ADJECTIVE.search(folded[m.end - 5 : m.end])) if mark == "of" else found
 
     def _forms(self, view: _View, word: str) -> list[tuple[str, float]]:
         """The forms in a text that may stand for a word of the names, and their slips."""
@@ -311,7 +328,7 @@ class Matcher:
 
     def _stretches(self, view: _View, search: Search) -> Iterator[Mention]:
         """Stretches of forms of the words of a search."""
-        words, length, between, same = search
+        words, length, between, same, guard = search
         forms = self._forms(view, words[0])
         if not forms:
             return
@@ -332,6 +349,8 @@ class Matcher:
                         if view.folded[end : end + 1] != ")":
                             continue
                         end += 1
+                    elif guard and "," in view.folded[start:end] and not stands_alone(view.folded, start, end, guard):
+                        continue
                     yield Mention(start, end, "fuzzy", round(max(0.0, 100 * (1 - found[1] / length)), 1))
 
     def _stretch(
@@ -424,7 +443,7 @@ class _Choice(NamedTuple):
 
     exact: list[Name]
     fuzzy: list[Search]
-    orders: list[tuple[Search, str]]
+    orders: list[Order]
 
 
 _NO_CHOICE = _Choice([], [], [])
@@ -471,3 +490,8 @@ def _keep(kept: list[Mention], candidates: Iterable[Mention]) -> None:
     for m in sorted(candidates, key=lambda m: (m.start - m.end, _KINDS[m.match], -m.score, m.start)):
         if all(m.end <= other.start or other.end <= m.start for other in kept):
             kept.append(m)
+
+
+def _begun(stem: str) -> tuple[str, ...]:
+    """What a long word is without its first letter, or with its first two the other way round: only `a` means something as a first letter."""
+    return (stem[1:], stem[1] + stem[0] + stem[2:]) if len(stem) >= 7 and stem[0] != "a" else ()
