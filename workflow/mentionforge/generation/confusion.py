@@ -11,8 +11,60 @@ import json
 import re
 from pathlib import Path
 
+from spacy.lang.en.stop_words import STOP_WORDS
+
 UNLIKE = re.compile(r"(?<!\w)(?:(?:non|pseudo|quasi)[-‐‑–\s]\s?|pre[-‐‑]\s?)\Z")
 """What makes another thing of the word behind it; to be searched in what stands before it."""
+
+_ELSEWHERE = {
+    name: (re.compile(rf"(?:{before})\\Z") if before else None, re.compile(after) if after else None)
+    for name, before, after in (
+        ("AF", "", r"\s+(?:open|flat|soft)\b"),
+        ("CP", "", r"\s+angles?\b"),
+        ("CVA", "", r"[\s/]+(?:angle|tender|percussion|knock|tap)"),
+        ("ED", r"\b(?:the|to|from|via|our|local)\s", r"\s+(?:visit|course|physician|triage|stay|doctor|nurse|staff|evaluation|presentation|provider)"),
+        ("ET", "", r"\s+(?:tube|CO2)"),
+        ("FH", "", r"\s+(?:of|significant|positive|negative|non-?contributory|unremarkable)\b"),
+        ("GBS", "", r"\s+(?:positive|negative|status|swab|screen|prophylaxis|coloni[sz]|bacteriuria|carrier|unknown)"),
+        ("HD", r"\b[Oo]n\s", r"\s+(?:catheter|session|line|unit|access|three|twice|TIW|MWF|TTS)|\s*#?\s*\d"),
+        ("ID", "", r"\s+(?:consult|team|clinic|number|card|badge|physician)|\s*#"),
+        ("LE", "", r"\s+(?:edema|oedema|swelling|weakness|strength|pulses|doppler|ultrasound)"),
+        ("MR", "", r"[\s-]+(?:angio|imag|scan|veno|spectro|entero|chol)"),
+        ("MS", r"\d\s", r"\s+(?:contin|Contin|sulfate|IR\b|student)"),
+        ("PD", "", r"\s+(?:catheter|dialysis|fluid|exchange)"),
+        ("PE", r"(?:\A|[.;\n]\s*)[Oo]n\s", r"\s+(?:tube|exam)"),
+        ("RA", r"(?:%|percent|\bsat\w*|\d\d)\s+(?:on|at|in)\s", r"\s*(?:sat|SpO2|\d{2,3}\s?(?:%|percent))"),
+        ("UA", "", r"\s+(?:show|negative|positive|dip|pending|with|was)"),
+        ("UC", r"\b(?:to|at)\s", r"\s+visit"),
+    )
+}
+"""Abbreviations of diseases that mean something else beside these words: costovertebral angle tenderness, emergency department, room air."""
+
+_HEADINGS = frozenset(["ALL", "CC", "CV", "ENT", "FH", "GI", "GU", "HPI", "ID", "MS", "OB", "PE", "PH", "PMH", "PSH", "ROS", "SH", "UA"])
+
+
+def elsewhere(text: str, start: int, end: int) -> bool:
+    """Whether the abbreviation at `start` to `end` of a text means something else there.
+
+    It is part of a longer abbreviation with a number (`PD-L1`), the heading of a section (`PE: lungs clear`), part of a phrase of the clinic
+    (`CVA tenderness`), or an ordinary word in a line of capitals (`REVIEW OF ALL SYSTEMS`).
+    """
+    name = text[start:end]
+    if re.match(r"-[A-Z]{0,3}\d", text[end : end + 5]):
+        return True
+    line = text.rfind("\n", 0, start) + 1
+    if name in _HEADINGS and re.match(r"\s?:", text[end : end + 2]) and not re.search(r"[^\s.;]\s*\Z", text[line:start]):
+        return True
+    before, after = _ELSEWHERE.get(name, (None, None))
+    if (after and after.match(text, end)) or (before and before.search(text, max(0, start - 20), start)):
+        return True
+    if name.casefold() in _ORDINARY:
+        beside = re.findall(r"[^\W\d_]+", text[max(line, start - 20) : start])[-1:] + re.findall(r"[^\W\d_]+", text[end : end + 20].split("\n")[0])[:1]
+        return bool(beside) and all(len(word) > 1 and word.isupper() for word in beside)
+    return False
+
+
+_ORDINARY = STOP_WORDS | {"add", "aid", "aids", "cat", "sad", "fit", "gas", "arm", "map", "pad", "rat", "set", "ice", "car", "his", "may"}
 
 _FIRST = """
 hyper hypo macro micro inter intra infra supra super sub brady tachy endo ecto exo epi para peri mono poly oligo multi iso homo hetero ab ad ana

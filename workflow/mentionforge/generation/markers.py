@@ -79,7 +79,9 @@ def _marks(text: str) -> Iterator[re.Match[str]]:
     while (
         start := min((at for at in (text.find("<", position), folded.find("&lt;", position), folded.find("cui", position)) if at >= 0), default=None)
     ) is not None:
-        mark = _MARK.search(text, max(position, start - _LEAD))
+        # Nothing of a tag is before "<" where a blank, letter or digit is: then there is no need to look there.
+        alone = text[start] == "<" and start > position and (text[start - 1].isspace() or text[start - 1].isalnum())
+        mark = (_MARK.match(text, start) if alone else None) or _MARK.search(text, max(position, start - _LEAD))
         if mark is None:
             return
         yield mark
