@@ -213,7 +213,7 @@ def _answered(wanted: Mapping[str, Mapping[str, Any]], given: Mapping[str, Given
     missing = [m for m in sorted(wanted) if m not in given]
     if missing and settings and settings.missing == "error":
         unmapped = sum(not wanted[m]["cuis"] for m in missing)
-        first = ", ".join(f"{m} ({wanted[m]['surface'][:40]!r})" for m in missing[:5])
+        first = ", ".join(missing[:5])  # no surfaces: notes of patients are not for logs
         why = f"{len(missing):,} of {len(wanted):,}, {unmapped:,} of them without a concept: {first}{' …' if len(missing) > 5 else ''}"
         fix = "answer each once (None where the system finds no concept), or set missing: wrong, which counts them as wrong"
         raise UserError("test mentions without an answer", str(path), why, fix)
