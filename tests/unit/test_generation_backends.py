@@ -174,7 +174,7 @@ def test_settings_that_do_not_fit_are_one_line(root, change, message):
     assert message in str(error.value)
 
 
-def test_sizes_speeds_and_addresses_do_not_change_the_job(root, tmp_path):
+def test_sizes_speeds_and_addresses_do_not_change_the_job(root, tmp_path, monkeypatch):
     def job(**backend):
         spec = json.loads(generator(root, tmp_path, finetune=None, backend={"kind": "openai", "base_url": "http://a/v1", "model": "m"} | backend).read_text())
         return sample._job(spec, None, None, [])
@@ -189,6 +189,10 @@ def test_sizes_speeds_and_addresses_do_not_change_the_job(root, tmp_path):
         spec = json.loads(generator(root, tmp_path, finetune=None, backend=raw).read_text())
         return sample._job(spec, None, None, [])
 
+    before = local()
+    with monkeypatch.context() as patch:
+        patch.setattr(sample, "raised", {"backend.vllm"}.__contains__)
+        assert local() != before and job() == job(retries=1)
     assert local() == local(tensor_parallel=2, gpu_memory=0.5, chunk=3) != local(max_model_tokens=64), "that limit cuts notes short"
 
 

@@ -63,7 +63,7 @@ def test_kills_at_random_moments_change_nothing(what, moments):
     assert found["kills"] == found["equal"] == moments
 
 
-def test_checkpoints_of_another_job_are_not_used(case):
+def test_checkpoints_of_another_job_are_not_used(case, monkeypatch):
     line, checkpoints = case.finetune("other"), case.folder / "other.checkpoints"
     assert kill_when(line, lambda: (checkpoints / "checkpoint-3" / finetune.COMPLETE).is_file())
     assert not list(checkpoints.rglob("*.bin")), "the trainer's pickle is not kept"
@@ -73,6 +73,9 @@ def test_checkpoints_of_another_job_are_not_used(case):
     before, other, gpu = (finetune._job(*inputs, kind, device) for kind, device in ((torch.float32, "cpu"), (torch.bfloat16, "cpu"), (torch.float32, "cuda")))
     assert gpu not in (before, other), "the random states in a checkpoint are those of one type of device"
     assert (checkpoints / "job").read_text() in (before, other) and before != other
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "number", {"generation.finetune": 99}.__getitem__)
+        assert finetune._job(*inputs, torch.float32, "cpu") not in (before, other), "nor those of other code"
     job = (checkpoints / "job").read_text()
     assert finetune._resume_point(checkpoints, job) == checkpoints / "checkpoint-3"
     assert finetune._resume_point(checkpoints, "another") is None and not list(checkpoints.glob("checkpoint-*"))

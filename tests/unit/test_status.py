@@ -207,6 +207,9 @@ def test_causes_are_told_and_consequences_are_not() -> None:
         ("some of a job's outputs are missing", 1, ["z2"]),
     ]
     assert [j.state for j in jobs] == ["stale", "stale", "stale", "missing", "missing", "stale", "done"]
+    corrected = Job("spec", ("results/specs/parts/filter.length.json",), pending=True, missing=("results/specs/parts/filter.length.json",))
+    assert status.causes([corrected, replace(jobs[0], missing=jobs[0].outputs)]) == [], "nothing was there"
+    assert ("our code corrected: its version was raised", 1, [*corrected.outputs]) in status.causes([corrected, *jobs])
 
 
 def test_left_over_is_what_no_job_writes_and_nothing_else(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ SETTINGS: dict[str, tuple[dict, dict]] = {
         {"hierarchy": "none"},
         {"kb parents": 1, "evaluation normalization": 2, "report summary": 1, "report tidy": 1, "report page": 1},
     ),
-    "the report's settings": ({"report": {"browser_concepts": 7}}, {"report page": 1}),
+    "the report's settings": ({"report": {"browser_concepts": 7}}, {"spec": 1, "report page": 1}),
+    "the statistics' settings": ({"statistics": {"resamples": 999}}, {"spec": 1, "evaluation compare": 3, "report tidy": 1, "report page": 1}),
 }
 
 
@@ -155,18 +156,13 @@ EVERYTHING = {
 }
 
 
-def raised(kind: str) -> Callable[[str], str]:
-    """An edit of config.py that raises the stage version of a kind of entry."""
-    return lambda text: re.sub(rf'("{kind}": )(\d+),', lambda m: f"{m[1]}{int(m[2]) + 1},", text)
-
-
 FILES: dict[str, tuple[str, Callable[[str], str], dict]] = {
     "a corpus file": ("resources/demo/ncbi/test.txt", lambda text: text.replace(" the ", " a ", 1), ALL_OF_DEMO_NCBI),
     "a file of the UMLS release": ("resources/demo/umls/META/MRSTY.RRF", lambda text: text + text.splitlines()[-1] + "\n", EVERYTHING),
-    "our code, a stage's version raised": (
-        "workflow/mentionforge/config.py",
-        raised("linkers"),
-        {"spec": 2, "normalization embed-kb": 2, "normalization embed-corpus": 4, "normalization embed-generator": 4, "normalization search-kb": 4}
+    "our code, a part's version raised": (
+        "workflow/mentionforge/normalization/embed.py",
+        lambda text: re.sub(r"^VERSION = (\d+)$", lambda m: f"VERSION = {int(m[1]) + 1}", text, flags=re.M),
+        {"spec": 3, "normalization embed-kb": 2, "normalization embed-corpus": 4, "normalization embed-generator": 4, "normalization search-kb": 4}
         | {"normalization link": 60, **SCORES},
     ),
     "our code, a docstring": ("workflow/mentionforge/normalization/linking.py", lambda text: text.replace('"""', '"""Edited. ', 1), {}),

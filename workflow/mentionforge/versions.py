@@ -175,7 +175,7 @@ def of_spec(kind: str, settings: Any, part: str | None) -> str:
         part: Of a generator's settings.
     """
     if kind == "generators":
-        return {"prompts": "generation.prompts", "finetune": "generation.pairs", "sampling": "generation.sample"}.get(part or "", f"generation.{part}")
+        return {"finetune": "generation.pairs", "sampling": "generation.sample"}.get(part or "", f"generation.{part or 'prompts'}")
     if kind == "kbs":
         return f"kb.{settings.source}"
     if kind == "recognizers":
@@ -183,7 +183,7 @@ def of_spec(kind: str, settings: Any, part: str | None) -> str:
     if kind == "linkers":
         kinds = {"tfidf": "tfidf", "exact": "exact", "self_aligned": "align", "hybrid": "fuse", "rerank": "rerank"}
         return f"normalization.{kinds.get(settings.kind, 'embed')}"
-    return {"corpora": "corpora.read", "strategies": "augmentation.choose", "indexes": "normalization.search"}[kind]
+    return {"corpora": "corpora.read", "strategies": "augmentation.choose", "indexes": "normalization.search"}.get(kind, kind)
 
 
 # --------------------------------------------------------------------------------------------------------------- code
