@@ -42,7 +42,7 @@ def main() -> None:
         writer = csv.writer(handle)
         writer.writerow(["doc_id", "start", "end", "surface", "cui", "rank", "similarity"])
         for row in mentions.drop_duplicates(["doc_id", "mention_id"]).itertuples():
-            place = [row.doc_id, row.spans[0]["start"], row.spans[-1]["end"], row.surface if len(row.spans) == 1 else ""]
+            place = [row.doc_id, row.spans[0]["start"], row.spans[-1]["end"], row.surface]
             found = ranked[row.surface]
             writer.writerows([*place, cui, rank, score] for rank, (cui, score) in enumerate(found, 1))
             if not found:

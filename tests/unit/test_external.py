@@ -17,6 +17,7 @@ from mentionforge.errors import UserError
 from mentionforge.evaluation.compare import Cell, Group, Outcomes, compared, comparisons, run_of
 from mentionforge.evaluation.normalization import evaluate
 from mentionforge.evaluation.recognition import evaluate as evaluate_recognition
+from mentionforge.external.questions import write_questions
 from mentionforge.external.rankings import read_rankings
 from mentionforge.external.spans import read_spans
 
@@ -134,8 +135,6 @@ def test_tables_by_mention_and_by_span(corpus, name, place):
     if place != "mention_id":
         surface = {m: {"surface": s} if place == "surface" else {} for m, s in SURFACES.items()}
         rows = [by_span(r["mention_id"], concept=r["concept"], **surface[r["mention_id"]]) for r in rows]
-        if place == "surface":
-            rows[-1].pop("surface")  # in pieces: the stretch around them has another text
     counts, found, out = link(corpus, table(corpus, rows, name))
     assert found == ALL_RIGHT
     assert counts["test"] == {"mentions": 5, "answered": 5, "no_concept": 1, "missing": 0, "first_missing": []}
@@ -281,6 +280,18 @@ def test_one_answer_for_all_mentions_of_a_span(corpus):
     given = [by_span(m, concept="MSH:D058186|MSH:D051437" if m == "1:9-28:0" else c) for m, c in RIGHT.items()]
     counts, found, _ = link(corpus, table(corpus, given), {"composite": "split"})
     assert found["1:9-28:0.0"] == found["1:9-28:0.1"] == ["C0022660", "C0035078"] and counts["test"]["answered"] == 6
+
+
+def test_questions_hold_no_answers_and_can_be_answered(corpus):
+    """The table of what is asked, with a column of concepts put behind, is a file of answers."""
+    assert write_questions(corpus / "c", corpus / "asked.csv") == 6
+    text = (corpus / "asked.csv").read_text(encoding="utf-8")
+    assert "C00" not in text and "MSH" not in text
+    with open(corpus / "asked.csv", encoding="utf-8", newline="") as handle:
+        rows = [row | {"concept": RIGHT.get(row["mention_id"], "C0018099")} for row in csv.DictReader(handle)]
+    assert [r["surface"] for r in rows if r["mention_id"] == "2:20-38:0"] == ["left arm"]
+    counts, found, _ = link(corpus, table(corpus, rows))
+    assert found == ALL_RIGHT and counts["dev"]["answered"] == 1 and counts["of_train"] == 0
 
 
 def test_prefixes_of_ids(corpus):

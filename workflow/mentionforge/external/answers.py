@@ -62,6 +62,7 @@ class Source:
         corpus: Settings of the corpus.
         texts: Text and split of each document.
         id_prefix: As in settings.ExternalLinker.
+        surfaces: Surfaces of mentions in pieces, by document and the stretch around them: what a table may give for such a stretch.
         tally: What a reader of documents skips, handles and repairs.
         documents: Documents that the files hold, where they hold documents.
         unknown: Places of answers for documents that the corpus does not have.
@@ -72,6 +73,7 @@ class Source:
     corpus: Corpus
     texts: Mapping[str, tuple[str, str]]
     id_prefix: str = "auto"
+    surfaces: Mapping[tuple[str, Span], set[str]] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     documents: set[str] = field(default_factory=set)
     unknown: list[tuple[str, str]] = field(default_factory=list)
@@ -179,7 +181,8 @@ class Source:
             text = self.texts[doc_id][0]
             pieces = check_pieces(doc_id, published, text, where, self.tally)
             if record["surface"] not in (None, ""):
-                _check_surface(text, pieces, str(record["surface"]), where)
+                known = self.surfaces.get((doc_id, (pieces[0][0], pieces[-1][1])), set())
+                _check_surface(text, pieces, str(record["surface"]), known, where)
         ranking, scores = self._ranking(record, where) if "concept" in needed else (None, _scores(record["score"], where))
         rank = None if record["rank"] in (None, "") else _rank(record["rank"], where)
         if rank is not None and isinstance(record["concept"], list):
@@ -251,9 +254,9 @@ def _scores(value: Any, where: str) -> tuple[float, ...] | None:
     return tuple(found)
 
 
-def _check_surface(text: str, pieces: Sequence[Span], surface: str, where: str) -> None:
+def _check_surface(text: str, pieces: Sequence[Span], surface: str, known: set[str], where: str) -> None:
     found = " ".join(text[start:end] for start, end in pieces)
-    if surface.translate(LINE_ENDS) != found.translate(LINE_ENDS) and not same_but_for_blanks(surface, found):
+    if not any(surface.translate(LINE_ENDS) == one.translate(LINE_ENDS) or same_but_for_blanks(surface, one) for one in (found, *known)):
         at = ",".join(f"{start}-{end}" for start, end in pieces)
         raise UserError("wrong offset", where, f"the text at {at} is not the surface", "correct the offsets, or say `end: inclusive` if they are that")
 

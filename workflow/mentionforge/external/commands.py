@@ -42,3 +42,14 @@ def spans(
     from mentionforge.external.spans import read_spans
 
     read_spans(spec, path, corpus, corpus_spec, out)
+
+
+@app.command("questions")
+def questions(
+    corpus: Path = typer.Option(..., help="Folder with mentions.parquet."),
+    out: Path = typer.Option(..., help="CSV file to write."),
+) -> None:
+    """Write the mentions of dev and test, without their concepts, for another system to answer."""
+    from mentionforge.external.questions import write_questions
+
+    write_questions(corpus, out)

@@ -121,6 +121,11 @@ class Questions:
         found = self._at.get((answer.doc_id, _hull(answer.pieces)), [])
         return [m for m in found if _pieces(self.rows[m]) == answer.pieces] or found
 
+    def surfaces(self) -> dict[tuple[str, Span], set[str]]:
+        """Surfaces of mentions in pieces, by document and the stretch around them."""
+        rows = {place: [self.rows[m] for m in found if len(self.rows[m]["spans"]) > 1] for place, found in self._at.items()}
+        return {place: {row["surface"] for row in own} for place, own in rows.items() if own}
+
 
 def _pieces(row: Mapping[str, Any]) -> tuple[Span, ...]:
     return tuple((s["start"], s["end"]) for s in row["spans"])
@@ -156,8 +161,8 @@ def read_rankings(spec: Path, path: Path, corpus: Path, corpus_spec: Path, kb: P
     settings, of_corpus = read_spec(spec), read_spec(corpus_spec)
     if not isinstance(settings, ExternalLinker) or not isinstance(of_corpus, Corpus):
         raise UserError("wrong spec", str(spec), "it is not that of an external linker", "run `snakemake`, which writes it")
-    source = Source(settings, path, of_corpus, texts_of(corpus / "documents.parquet"), settings.id_prefix)
     questions = Questions(tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist())
+    source = Source(settings, path, of_corpus, texts_of(corpus / "documents.parquet"), settings.id_prefix, questions.surfaces())
     given, counts, unknown = _collect(source, questions)
     counts["unknown"] = report_unknown(source, "mention" if settings.reader == TABLE else "mention or document", unknown, path)
     wanted = {m: row for m, row in questions.rows.items() if row["split"] == "test"}
