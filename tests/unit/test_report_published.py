@@ -46,7 +46,7 @@ def test_our_cells_are_those_of_the_preset(root: Path) -> None:
     for task, system, variant in CELLS:
         systems, variants = (grid.linkers, grid.indexes) if task == "normalization" else (tagging.recognizers, ("real_only", "untrained"))
         assert system in systems and variant in variants
-    assert set(CORPORA) <= set(grid.corpora) and all(config.corpora[c].composite == "all" for c in CORPORA)
+    assert set(CORPORA) <= set(grid.corpora) and all(c.endswith(f"_{config.corpora[c].composite}") for c in CORPORA)
 
 
 @pytest.fixture
@@ -56,7 +56,11 @@ def results(tmp_path: Path) -> Path:
     rows = [
         cell | {"bucket": b, "metric": m, "value": v, "n": n} for b, m, v, n in (("all", "acc@1", 0.8512, 930), ("distinct_new_surface", "acc@1", 0.5, 200))
     ]
-    rows += [rows[0] | {"strategy": "naive", "value": 0.1}, rows[0] | {"variant": "medic", "value": 0.2}, rows[0] | {"corpus": "ncbi_split", "value": 0.3}]
+    rows += [
+        rows[0] | {"strategy": "naive", "value": 0.1},
+        rows[0] | {"variant": "medic", "value": 0.2},
+        rows[0] | {"corpus": "ncbi_split", "value": 0.3, "n": 946},
+    ]
     tagger = cell | {"task": "recognition", "system": "minilm", "variant": "real_only", "bucket": "all", "metric": "strict_f1", "n": 960}
     rows += [tagger | {"seed": s, "value": v} for s, v in ((1, 0.8), (2, 0.9))]
     (tmp_path / "results/summary").mkdir(parents=True)
@@ -66,6 +70,9 @@ def results(tmp_path: Path) -> Path:
 
 def test_rows_of_a_run(results: Path) -> None:
     found = measured(pd.read_csv(results / "summary/metrics.csv"))
+    split = found[found["protocol"] == "D split"]
+    assert split[["system", "measure", "value", "n"]].values.tolist() == [["here: TF-IDF, `tfidf_abbr`", "acc@1", 30.0, 946]]
+    found = found.drop(split.index)
     assert found[["task", "corpus", "system", "measure", "value", "n"]].values.tolist() == [
         ["normalization", "NCBI Disease", "here: TF-IDF, `tfidf_abbr`", "acc@1", 85.1, 930],
         ["normalization", "NCBI Disease", "here: TF-IDF, `tfidf_abbr`", "distinct, new surface", 50.0, 200],

@@ -107,7 +107,7 @@ def evaluate(
     say(f"{mapped:,} of {pc.sum(in_test).as_py() or 0:,} test mentions map to a concept; {composite:,} are composite, policy {settings.composite}")
     judge, hierarchy = None, {}
     if parents:
-        hierarchy = {"kb": parents.parent.name, **tables.provenance(parents)["hierarchy"]}
+        hierarchy = {"kb": parents.parent.name, **tables.provenance(parents).get("hierarchy", {"missing": None})}
         if hierarchy["missing"]:
             say(f"knowledge base {hierarchy['kb']} has no hierarchy, so errors are not told by it: {hierarchy['missing']}")
         else:

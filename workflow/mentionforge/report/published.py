@@ -34,7 +34,14 @@ OURS = {
 }
 """Bucket and metric of our score in each column that we have."""
 
-CORPORA = {"ncbi_all": "NCBI Disease", "bc5cdr_all": "BC5CDR diseases"}
+CORPORA = {
+    "ncbi_all": ("NCBI Disease", ""),
+    "ncbi_split": ("NCBI Disease", " split"),
+    "bc5cdr_all": ("BC5CDR diseases", ""),
+    "bc5cdr_split": ("BC5CDR diseases", " split"),
+}
+"""Corpora of the preset: name in the tables, and what their policy for composites adds to the protocol."""
+
 CELLS = {
     ("normalization", "exact_abbr", "train+medic"): ("here: equal strings, `exact_abbr`", "D"),
     ("normalization", "tfidf", "train+medic"): ("here: TF-IDF, `tfidf`, abbreviations not resolved", "D"),
@@ -58,8 +65,9 @@ def measured(metrics: pd.DataFrame) -> pd.DataFrame:
         own = cells[(cells["task"] == task) & (cells["system"] == system) & (cells["variant"] == variant)]
         for measure, (bucket, metric) in OURS[task].items():
             found = own[(own["bucket"] == bucket) & (own["metric"] == metric)]
-            for corpus, part in found.groupby("corpus"):
-                row = {"task": task, "corpus": CORPORA[str(corpus)], "system": name, "protocol": protocol, "measure": measure}
+            for key, part in found.groupby("corpus"):
+                corpus, policy = CORPORA[str(key)]
+                row = {"task": task, "corpus": corpus, "system": name, "protocol": protocol + policy, "measure": measure}
                 rows.append(row | {"value": round(100 * part["value"].mean(), 1), "n": int(part["n"].max()), "source": "`make comparison`"})
     return pd.DataFrame(rows)
 
