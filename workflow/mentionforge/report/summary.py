@@ -16,7 +16,7 @@ from mentionforge import __version__, tables
 from mentionforge.config import NONE, TRAINED_ON
 from mentionforge.errors import UserError
 from mentionforge.provenance import git_revision, sha256_file, versions
-from mentionforge.report.tidy import FEW, end_to_end_table, error_counts, recognition_scores
+from mentionforge.report.tidy import FEW, end_to_end_table, error_counts, folded, recognition_scores
 
 BUCKETS = ("all", "seen_mention", "seen_concept", "unseen_concept")
 RECOGNITION_CELL = ["corpus", "generator", "strategy", "system", "variant", "seed"]
@@ -177,7 +177,7 @@ def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
 
 def recognition_table(frame: pd.DataFrame) -> str:
     """Rows: runs; columns: precision, recall, F1, and recall per bucket; several seeds as mean ± standard deviation."""
-    part = frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)]
+    part = folded(frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)])
     columns = {
         "P": ("all", "strict_precision"),
         "R": ("all", "strict_recall"),
