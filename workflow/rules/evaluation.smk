@@ -69,7 +69,7 @@ rule evaluate_normalization:
 
 
 rule compare:
-    """Differences between cells with intervals, p values and Holm's correction; the mentions that each strategy fixes and breaks."""
+    """Differences between cells with intervals, p values and their correction over families; the mentions that each strategy fixes and breaks."""
     input:
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),

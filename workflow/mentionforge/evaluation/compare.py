@@ -8,8 +8,9 @@ Comparisons, all within one system (recognizer or linker):
 
 Groups of mentions (`slice`): all; OOD bucket; number of training mentions with one of the mention's concepts; number of names of its
 concepts in the knowledge base; semantic type (a mention may have several); number of synthetic notes of its concepts
-that the cell has (the dose that reached them). Of a mention with several concepts the largest number counts.
-Sweeps over `seed` of a generator are runs of one cell, as the seeds of recognition are.
+that the cell has (the dose that reached them), mean over the generator's seeds, rounded up. Of a mention with several concepts the largest number counts.
+Sweeps over `seed` of a generator are runs of one cell, as the seeds of recognition are: two crossed factors (seeds.py). Which comparisons are corrected
+together, and how: families.py.
 """
 
 from __future__ import annotations
