@@ -223,6 +223,18 @@ def test_every_pair_of_corpora_is_crossed_once() -> None:
         load_config(merge(raw(), {"experiment": {"recognition": [grid | {"test_corpora": ["nope"]}]}}))
 
 
+def test_strategies_that_are_declared_confirmatory_exist() -> None:
+    declared = {"statistics": {"confirmatory": {"strategies": ["naive"], "groups": ["all"]}}}
+    settings = load_config(merge(raw(), declared)).statistics
+    assert settings.confirmatory.strategies == ("naive",) and settings.confirmatory.against == ("baseline", "control")
+    swept = {"strategies": {"naive": {"notes_per_concept": {"sweep": [1, 2]}}}}
+    assert load_config(merge(merge(raw(), declared), swept)).statistics == settings
+    with pytest.raises(UserError, match=r"unknown strategy 'naiv' in config: statistics\.confirmatory\.strategies; did you mean 'naive'"):
+        load_config(merge(raw(), {"statistics": {"confirmatory": {"strategies": ["naiv"]}}}))
+    with pytest.raises(UserError, match=r"statistics\.confirmatory\.groups"):
+        load_config(merge(raw(), {"statistics": {"confirmatory": {"groups": ["rare"]}}}))
+
+
 # ------------------------------------------------------------------------------------------------------- files, read strictly
 
 

@@ -14,7 +14,7 @@ from mentionforge.config import Corpus, Statistics
 from mentionforge.errors import UserError
 from mentionforge.evaluation.compare import compare
 from mentionforge.evaluation.recognition import evaluate
-from mentionforge.report import confidence, tidy
+from mentionforge.report import confidence, summary, tidy
 from mentionforge.report.document import recognition_over_seeds
 from mentionforge.report.page import print_headline
 
@@ -154,6 +154,8 @@ def test_every_way_of_reading_the_seeds_agrees(run):
     scores = tidy.recognition_scores(metrics, tidy.error_counts([]))
     assert scores.loc[scores["schedule"] == "mixed", ["generator", "seeds"]].values.tolist() == [["llm", 6]]
     assert scores.loc[scores["schedule"] == "mixed", "strict, F1"].iloc[0] == f"{own['mean'].iloc[0]:.1f}"
+    markdown = next(line for line in summary.recognition_table(metrics).splitlines() if " mixed " in line)
+    assert " llm " in markdown and f"{own['mean'].iloc[0]:.1f} ± {own['sd'].iloc[0]:.1f}" in markdown
     (said, *_) = confidence.statements(compared)
     assert said == "Recognition: intervals and p values of 1 of 1 cells hold the choice of test documents, generator seeds and training seeds."
 

@@ -1273,6 +1273,9 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
                     yield f"experiment.{task}.{i}.{kind}", kind, name
             for name in getattr(grid, "test_corpora", ()):
                 yield f"experiment.{task}.{i}.test_corpora", "corpora", name
+    for name in config.statistics.confirmatory.strategies:
+        if not any(strategy.startswith(f"{name}~") for strategy in config.strategies):  # a strategy that a sweep unfolded is no entry any more
+            yield "statistics.confirmatory.strategies", "strategies", name
 
 
 def _check_references(config: Config) -> None:
@@ -1281,7 +1284,8 @@ def _check_references(config: Config) -> None:
         if name not in known:
             near = _near(name, list(known))
             hint = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
-            raise UserError(f"unknown {kind[:-1] if kind != 'corpora' else 'corpus'} {name!r}", f"config: {key}", "", hint)
+            one = {"corpora": "corpus", "strategies": "strategy", "indexes": "index"}.get(kind, kind[:-1])
+            raise UserError(f"unknown {one} {name!r}", f"config: {key}", "", hint)
 
 
 def _check_end_to_end(config: Config) -> None:

@@ -73,7 +73,7 @@ rule evaluate_normalization:
 
 
 rule compare:
-    """Differences between cells with intervals, p values and Holm's correction; the mentions that each strategy fixes and breaks."""
+    """Differences between cells with intervals, p values and their correction over families; the mentions that each strategy fixes and breaks."""
     input:
         spec=spec_of("statistics", "compare"),
         corpus=CORPUS_TABLES,

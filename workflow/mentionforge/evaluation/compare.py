@@ -8,9 +8,10 @@ Comparisons, all but the last within one system (recognizer or linker):
 - `external`: each cell, and the predictions of each external system; overall and by bucket alone. Two external systems are compared once.
 
 Groups of mentions (`slice`): all; OOD bucket; number of training mentions with one of the mention's concepts; number of names of its
-concepts in the knowledge base; semantic type (a mention may have several); subsets that others score (`subsets`); number of synthetic notes of its concepts
-that the cell has (the dose that reached them). Of a mention with several concepts the largest number counts.
-Sweeps over `seed` of a generator are runs of one cell, as the seeds of recognition are.
+concepts in the knowledge base; semantic type (a mention may have several); subsets that others score (`subsets`); number of synthetic notes of its
+concepts that the cell has (the dose that reached them), mean over the generator's seeds, rounded up. Of a mention with several concepts the largest number
+counts. Sweeps over `seed` of a generator are runs of one cell, as the seeds of recognition are: two crossed factors (seeds.py). Which comparisons are
+corrected together, and how: families.py.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from mentionforge.errors import UserError
 from mentionforge.provenance import git_revision, sha256_file, versions
 from mentionforge.report.comparable import subset_table
 from mentionforge.report.external import section
-from mentionforge.report.tidy import FEW, end_to_end_table, error_counts, recognition_scores
+from mentionforge.report.tidy import FEW, end_to_end_table, error_counts, folded, recognition_scores
 
 VERSION = 1
 """Of the part report.summary: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -192,7 +192,7 @@ def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
 
 def recognition_table(frame: pd.DataFrame) -> str:
     """Rows: runs; columns: precision, recall, F1, and recall per bucket; several seeds as mean ± standard deviation."""
-    part = frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)]
+    part = folded(frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)])
     columns = {
         "P": ("all", "strict_precision"),
         "R": ("all", "strict_recall"),
