@@ -273,3 +273,26 @@ def test_dev_says_when_to_stop(world, minilm, monkeypatch):
     alignment.align(spec(world, linker(steps=20, pairs=2, eval_steps=1, patience=2)), minilm, world, world / "mentions.parquet", world / "out")
     training = json.loads((world / "out" / "fetched.json").read_text())["training"]
     assert training["best_step"] == 1 and [h["dev_acc@1"] for h in training["history"]] == [0.2, 0.6, 0.5, 0.4]
+
+
+def test_dev_is_measured_as_the_linker_ranks(world, minilm):
+    """Of equal strings, the concept with the most entries counts, then the lowest CUI; not whichever the search meets first."""
+    from collections import Counter
+
+    from mentionforge.encoders import Encoder
+
+    material = alignment.gather(linker(), world, world / "mentions.parquet")
+    shared = [("zorvex blorp", frozenset({"C03"})), ("zorvex blorp", frozenset({"C05"})), ("quillam blorp", frozenset({"C01", "C02"}))]
+    material = material._replace(train=sorted([*material.train, *shared], key=lambda m: (m[0], sorted(m[1]))))
+    material = material._replace(dev=[*material.dev, ("zorvex blorp", frozenset({"C03"})), ("quillam blorp", frozenset({"C02"}))])
+    encoder = Encoder(minilm, "mean", 25)
+    entries = [*material.train, *((name, frozenset([cui])) for cui, names in material.names.items() for name in names)]
+    vectors = encoder.encode(encoder.strings([text for text, _ in entries]), what=None).dense().astype(float)
+    right = []
+    for text, gold in material.dev:
+        scores = vectors @ encoder.encode(encoder.strings([text]), what=None).dense()[0].astype(float)
+        votes = Counter(cui for (_, cuis), score in zip(entries, scores, strict=True) if score > scores.max() - 1e-6 for cui in cuis)
+        right.append(min(votes, key=lambda cui: (-votes[cui], cui)) in gold)
+    assert alignment._measure(encoder, material) == pytest.approx(np.mean(right)) and 0.1 < np.mean(right) < 1
+    assert right[-2:] == [True, False], "the lowest CUI of those that share the string"
+    assert alignment._measure(encoder, material._replace(dev=[])) == 0

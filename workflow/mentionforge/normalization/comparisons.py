@@ -1,6 +1,6 @@
 """How linkers compare a mention with entries: vectors, character n-grams, or strings.
 
-Each comparison finds the nearest entries of each query, and scores pairs of a query and an entry. Products of matrices have other
+Each comparison finds the nearest entries of each query, and scores pairs of a query and an entry. Products of matrices may have other
 last digits with other queries beside them, so values that only find entries are told apart from scores, which are the same in every
 company; see `ties`.
 """

@@ -1,7 +1,8 @@
 """A linker and its index, loaded once and asked as often as wanted.
 
 The ranking of a mention is the one that `linking.search_kb` and `linking.link` give it: the same entries, the same search, the same
-order. Vectors of a mention depend in their last digits on the batch they are computed in, so scores agree to about 1e-6.
+order. Vectors of a mention depend in their last digits on the batch they are computed in, so scores agree to about 1e-6; `ties` holds
+what that would separate.
 """
 
 from __future__ import annotations

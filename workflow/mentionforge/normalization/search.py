@@ -4,7 +4,7 @@ A concept's score is that of its best entry; an entry of several concepts gives 
 by score, descending; which scores count as equal, and what orders them, is said in `ties`. Ties are common, because a name may
 stand for several concepts and be written like a training mention: by CUI alone, they cost ten points of acc@1 on train and names.
 
-A ranking depends on the query and the index alone. Products of matrices have other last digits with other queries beside them, so
+A ranking depends on the query and the index alone. Products of matrices may have other last digits with other queries beside them, so
 they only find the entries that matter; the scores of these are computed anew, each from its two vectors, in float64. Sources are
 searched one by one, and joined by `merge`.
 
