@@ -94,32 +94,39 @@ def stem_of(word: str) -> str:
         word = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c)).translate(_LETTERS)
         if word[:1] in _GREEK and (len(word) == 1 or word[1:].isdigit()):
             word = _GREEK[word[0]] + word[1:]
+    if word in _NUMBERS:
+        return _NUMBERS[word]
     if len(word) < 5:
-        return _NUMBERS.get(word) or fold(word)
-    if word.endswith(("'s", "’s")):
-        word = word[:-2]
-    if word.endswith(_PLURAL_ENDINGS):
-        ending, other = next(pair for pair in _PLURALS if word.endswith(pair[0]))
-        word = word[: len(word) - len(ending)] + other
-    else:
+        return fold(word)
+    if word[-1] == "s":
+        if word[-2] in "'’":
+            word = word[:-2]
+        if word.endswith(_PLURAL_ENDINGS):
+            ending, other = next(pair for pair in _PLURALS if word.endswith(pair[0]))
+            return _american(word[: len(word) - len(ending)] + other)
         if word[-1] == "s" and word[-2] not in "sui":
             word = word[:-1]
-        for ending, other in _SINGULARS.get(word[-1], ()):
-            if word.endswith(ending):
-                word = word[: len(word) - len(ending)] + other
-                break
+    for ending, other in _SINGULARS.get(word[-1], ()):
+        if word.endswith(ending):
+            word = word[: len(word) - len(ending)] + other
+            break
+    return _american(word)
+
+
+def _american(word: str) -> str:
+    """The word as American English spells it."""
     word = word.replace("ae", "e").replace("oe", "e").replace("our", "or")
-    if "s" in word or "c" in word:
-        word = word.replace("leuco", "leuko").replace("sulph", "sulf").replace("isation", "ization")
-        if word.endswith("ised"):
-            word = f"{word[:-4]}ized"
-    return word
+    if word[0] == "l" and word.startswith("leuco"):
+        return f"leuko{word[5:]}"
+    if word[-1] == "d" and word.endswith("ised"):
+        return f"{word[:-4]}ized"
+    return word.replace("sulph", "sulf") if "ph" in word else word.replace("isation", "ization")
 
 
 _LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ı": "i", "ß": "ss"})
 _GREEK = dict(zip("αβγδεκλμ", ("alpha", "beta", "gamma", "delta", "epsilon", "kappa", "lambda", "mu"), strict=True))
 _NUMBERS = {said: str(n) for n, said in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"), 1)} | {
-    said: str(n) for n, said in enumerate(("one", "two", "three", "four", "five"), 1) if len(said) < 5
+    said: str(n) for n, said in enumerate(("one", "two", "three", "four", "five"), 1)
 }
 """Type II, type 2 and type two are the same."""
 
@@ -168,15 +175,22 @@ def key_of(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def kept_of(initial: str, text: str, length: int) -> tuple[str, str, str]:
-    """What slips of the pen leave of a word, of which they spare the initial: its length, and with it its first or its last two letters.
+    """What slips of the pen leave of a word, of which they spare the initial: its length, and with it its first or its last letters.
 
-    None of these looks like a stem. Slips that change the length leave those of another length; see `kept_by_slips`.
+    A slip in `pneumonia` is before its last three letters or behind its first three, so that every slip of it has a key in common with it: `pneumomia`
+    has `pne`, the initial `p` and the length 9. In words shorter than eight letters that holds for two letters. No key looks like a stem. Slips that
+    change the length leave the keys of another length; see `kept_by_slips`.
     """
-    return f"{initial} {length}", f"{text[:2]} {initial} {length}", f"{initial} {length} {text[-2:]}"
+    size = _SIZES[length] if length < len(_SIZES) else f"_{length}_"
+    many = 3 if length >= 8 else 2
+    return initial + size, text[:many] + initial + size, initial + size + text[-many:]
+
+
+_SIZES = [f"_{n}_" for n in range(40)]
 
 
 def kept_by_slips(initial: str, text: str, most: int) -> Iterator[str]:
-    """What so many slips may leave of a word: a single one changes either the first two letters or the last two, not both, if there are five."""
+    """What so many slips may leave of a word: a single one changes either the first letters or the last, not both, if there are five."""
     for length in range(len(text) - most, len(text) + most + 1):
         any_letters, *some = kept_of(initial, text, length)
         yield from some if most == 1 and len(text) >= 5 else (any_letters,)

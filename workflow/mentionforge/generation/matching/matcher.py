@@ -168,7 +168,7 @@ class Matcher:
             if i - last > reach and run:
                 runs.append(tuple(run))
                 run = []
-            run.append(chunks[i][1:3])  # type: ignore[index]
+            run.append(chunks[i].both)  # type: ignore[union-attr]
             last = i
         runs.append(tuple(run))
         found = [run for run in runs if self._runs[run]]
@@ -176,7 +176,7 @@ class Matcher:
 
     def _those(self, present: int) -> tuple[int, ...]:
         """Numbers of the names all of whose words are there in some form."""
-        return tuple(i for i, mask in enumerate(self._masks) if mask and mask & present == mask)
+        return tuple([i for i, mask in enumerate(self._masks) if mask & present == mask and mask])
 
     def _searches(self, run: tuple[tuple[int, int], ...]) -> _Choice | None:
         """What to look for in a run, of which each chunk has the words of its first number in some form, those of the second in another than the names'.
@@ -232,7 +232,7 @@ class Matcher:
                     present |= self._bits[word]
                     if word != form.form or form.divided:
                         other |= self._bits[word]
-        return _Hit(tuple(close), present, other, divided) if close else None
+        return _Hit(tuple(close), present, (present, other), divided) if close else None
 
     def _compare(self, form: Form) -> dict[str, float]:
         """Remember which words of the names a form may stand for: 0 for another form of the word, else the slips of the pen."""
@@ -422,13 +422,13 @@ class _Hit(NamedTuple):
     Attributes:
         forms: Word forms that may stand for words of the names.
         present: Those words, as bits.
-        other: Those of them that do not stand as they are.
+        both: Those words, and those of them that do not stand as they are.
         divided: Whether a hyphen divides one of the forms.
     """
 
     forms: tuple[str, ...]
     present: int
-    other: int
+    both: tuple[int, int]
     divided: bool
 
 

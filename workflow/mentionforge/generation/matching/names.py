@@ -25,11 +25,10 @@ ADJECTIVE = re.compile(r"(?:al|ic|oid|ous|ary|ive|iac|ile|ed|ing)\Z")
 
 _JOINED = re.compile(r"(?<=[^\W\d_])[-‐‑](?=[^\W\d_])")
 _BEFORE_DIGITS = re.compile(r"\b([^\W\d_]{1,8})[\s-]?(\d+)\b")
-_PREFIXED = re.compile(
-    r"\b(post|pre|non|anti|hyper|hypo|micro|macro|neuro|cardio|gastro|cerebro|broncho|musculo|auto|intra|inter|extra|over|under|multi|poly|psycho)([^\W\d_]{5,})",
-    re.IGNORECASE,
-)
-_COMPOUND = re.compile(r"\b([^\W\d_]{3,})(ache|burn|foot|worm|pox|birth|bite|blindness|sickness)(?=s?\b)", re.IGNORECASE)
+_PREFIXES = "post pre non anti hyper hypo micro macro neuro cardio gastro cerebro broncho musculo auto intra inter extra over under multi poly psycho".split()
+_PREFIXED = re.compile(rf"\b({'|'.join(_PREFIXES)})([^\W\d_]{{5,}})", re.IGNORECASE)
+_PARTS = "ache burn foot worm pox birth bite blindness sickness".split()
+_COMPOUND = re.compile(rf"\b([^\W\d_]{{3,}})({'|'.join(_PARTS)})(?=s?\b)", re.IGNORECASE)
 _TYPES = frozenset(["type", "subtype", "stage", "grade", "class", "phase", "group"])
 """Words before which a note may put a comma or bracket: diabetes mellitus (type 2)."""
 
@@ -57,8 +56,13 @@ def stands_alone(folded: str, start: int, end: int, guard: int) -> bool:
 
 def variants_of(name: str) -> set[str]:
     """Other ways to put a name's hyphens and blanks: `posttraumatic`, `post traumatic`; `hayfever`; `head ache`; `vitamin B 12`, `type2 diabetes`."""
-    found = {_JOINED.sub("", name), _PREFIXED.sub(r"\1 \2", name), _COMPOUND.sub(r"\1 \2", name)}
-    if len(name) >= 6:
+    found = {_JOINED.sub("", name)} if "-" in name or not name.isascii() else set()
+    folded = name.casefold()
+    if any(prefix in folded for prefix in _PREFIXES):
+        found.add(_PREFIXED.sub(r"\1 \2", name))
+    if any(part in folded for part in _PARTS):
+        found.add(_COMPOUND.sub(r"\1 \2", name))
+    if len(name) >= 6 and any(map(str.isdigit, name)):
         found |= {_BEFORE_DIGITS.sub(r"\1 \2", name), _BEFORE_DIGITS.sub(r"\1\2", name)}
     words = name.split(" ")
     if len(words) == 2 and len(name) <= 13 and min(map(len, words)) >= 3 and all(word.isalpha() for word in words):
@@ -115,7 +119,7 @@ class Name:
     @functools.cached_property
     def apart(self) -> int:
         """Stretches between blanks that stand between two words of the name and have no word: the most of them."""
-        return max((len(piece.split()) for piece in re.split(r"\w+", self.name)[1:-1]), default=0)
+        return max((len(piece.split()) for piece in re.split(r"\w+", self.name)[1:-1]), default=0) if PUNCTUATION.search(self.name) else 0
 
     @functools.cached_property
     def punctuated(self) -> tuple[int, ...]:
