@@ -57,10 +57,10 @@ def test_every_module_of_a_stage_is_part_of_something() -> None:
     """A new module that makes results is reached by a part; the modules listed here make none, or only for people who read or convert."""
     apart = {
         "corpora/convert.py", "corpora/show.py", "corpora/writing.py", "kb/show.py", "normalization/loaded.py",
-        "report/difference.py", "report/document.py", "report/rulegraph.py", "report/watch.py",
+        "report/difference.py", "report/document.py", "report/published.py", "report/rulegraph.py", "report/watch.py",
     }  # fmt: skip
     reached = {module for part in versions.PARTS for module in versions.code_of(part)}
-    stages = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "evaluation", "report")
+    stages = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "external", "evaluation", "report")
     there = {str(path.relative_to(versions.PACKAGE)) for stage in stages for path in (versions.PACKAGE / stage).rglob("*.py")}
     left = {module for module in there - reached - apart if not module.endswith(("commands.py", "__init__.py"))}
     assert not left, f"name them in versions.PARTS: {sorted(left)}"
@@ -226,8 +226,8 @@ def test_specs_hold_the_versions_of_what_reads_them_first(root: Path, monkeypatc
     }
     for (kind, name, part), owner in expected.items():
         assert spec(config, kind, name, part)["stage_version"] == numbers[owner], owner
-    assert spec(config, "statistics", "compare")["settings"] == config.statistics.model_dump()
-    assert spec(config, "report", "page")["settings"] == config.report.model_dump()
+    assert spec(config, "statistics", "compare")["settings"] == config.statistics.model_dump(mode="json")
+    assert spec(config, "report", "page")["settings"] == config.report.model_dump(mode="json")
 
 
 def test_specs_of_entries_are_what_they_were_before_parts_had_versions(root: Path) -> None:

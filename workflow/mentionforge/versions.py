@@ -57,6 +57,7 @@ PARTS: dict[str, Part] = {
     "downloads": Part(("downloads.py",)),
     "kb.rrf": Part(("kb/rrf.py", "kb/extract.py"), 2),
     "kb.ontologies": Part(("kb/ontologies.py", "kb/extract.py"), 2),
+    "kb.parents": Part(("kb/parents.py",)),
     # One part for reading and building, whatever the format: what a reader gives goes through the same checks, repairs and mapping, which make the tables.
     "corpora.read": Part(("corpora/build.py",), 3),
     "corpora.leakage": Part(("corpora/leakage.py",)),
@@ -96,12 +97,14 @@ PARTS: dict[str, Part] = {
     "schedule.mixed": _schedule("_read"),
     "normalization.embed": Part(("normalization/embed.py",), 2),
     "normalization.search": Part(("normalization/search.py",), 2),
-    "normalization.tfidf": Part(("normalization/search.py:Ngrams",), 2),
-    "normalization.exact": Part(("normalization/search.py:Dictionary,normalized",), 2),
+    "normalization.tfidf": Part(("normalization/comparisons.py:Ngrams",), 2),
+    "normalization.exact": Part(("normalization/comparisons.py:Dictionary,normalized",), 2),
     "normalization.link": Part(("normalization/linking.py", "normalization/predicted.py")),
     "normalization.align": Part(("normalization/alignment.py",), 2),
     "normalization.fuse": Part(("normalization/fusion.py",), 2),
     "normalization.rerank": Part(("normalization/reranking.py", "normalization/fusion.py:lists_of,right_pairs,tune"), 2),
+    "external.rankings": Part(("external/rankings.py",)),
+    "external.spans": Part(("external/spans.py",)),
     "evaluation.recognition": Part(("evaluation/recognition.py",)),
     "evaluation.normalization": Part(("evaluation/normalization.py",)),
     "evaluation.end_to_end": Part(("evaluation/end_to_end.py", "evaluation/recognition.py:ratios")),
@@ -179,7 +182,9 @@ def of_spec(kind: str, settings: Any, part: str | None) -> str:
     if kind == "kbs":
         return f"kb.{settings.source}"
     if kind == "recognizers":
-        return "recognition.dictionary" if settings.kind == "dictionary" else "recognition.train"
+        return {"dictionary": "recognition.dictionary", "external": "external.spans"}.get(settings.kind, "recognition.train")
+    if kind == "linkers" and settings.kind == "external":
+        return "external.rankings"
     if kind == "linkers":
         kinds = {"tfidf": "tfidf", "exact": "exact", "self_aligned": "align", "hybrid": "fuse", "rerank": "rerank"}
         return f"normalization.{kinds.get(settings.kind, 'embed')}"

@@ -43,6 +43,7 @@ rule kb_parents:
         spec=spec_of("kbs", "{kb}"),
         files=kb_files,
         kb=[f"{R}/kb/{{kb}}/{table}.parquet" for table in ("concepts", "xrefs")],
+        versions=raised("kb.parents"),
     output:
         parents=f"{R}/kb/{{kb}}/parents.parquet",
     log:

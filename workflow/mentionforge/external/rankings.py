@@ -32,6 +32,9 @@ from mentionforge.normalization.search import TOP
 from mentionforge.progress import say
 from mentionforge.text import Span
 
+VERSION = 1
+"""Of the part external.rankings: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 NIL = ("",)
 """A candidate that says: no concept."""
 

@@ -20,6 +20,9 @@ from mentionforge.gold import flatten
 from mentionforge.progress import say
 from mentionforge.text import Span
 
+VERSION = 1
+"""Of the part external.spans: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 
 def read_spans(spec: Path, path: Path, corpus: Path, corpus_spec: Path, out: Path) -> dict[str, Any]:
     """Read the mentions of an external recognizer, check them, and write the table `recognized`.

@@ -33,6 +33,9 @@ from mentionforge.kb.terms import Code, code_of, is_term_list, read_terms
 from mentionforge.progress import say
 from mentionforge.provenance import digesting, stamp
 
+VERSION = 1
+"""Of the part kb.parents: raise it where earlier results would be wrong (mentionforge.versions)."""
+
 NEEDED = ("CUI1", "REL", "CUI2", "SAB")
 """Columns of MRREL without which there is no hierarchy; RELA and SUPPRESS may be missing."""
 

@@ -26,9 +26,6 @@ from mentionforge.normalization.ties import levelled
 VERSION = 2
 """Of the part normalization.search: raise it where earlier results would be wrong (mentionforge.versions)."""
 
-VERSIONS = {"tfidf": 2, "exact": 2}
-"""Of the parts normalization.*: raise that of one where its earlier results would be wrong (mentionforge.versions)."""
-
 TOP = 100
 """Ranks written per mention: acc@100 is the deepest metric."""
 
