@@ -145,6 +145,9 @@ def test_numbers_trace_to_files(rich: Path) -> None:
         assert len(frame) == 1
         assert [shown["score"], shown["points"]] == pytest.approx([100 * frame["value"].iloc[0], 100 * frame["difference"].iloc[0]], abs=1e-3)
         assert shown["n"] == frame["n"].iloc[0] and shown["p"] == pytest.approx(frame["p"].iloc[0])
+        assert shown["p_adjusted"] == pytest.approx(frame["p_adjusted"].iloc[0])
+        assert [shown[c] for c in ("role", "family", "family_size", "covers")] == [frame[c].iloc[0] for c in ("role", "family", "family_size", "covers")]
+    assert {"confirmatory", "exploratory"} == {row[table["columns"].index("role")] for row in table["rows"]}
     table = data["tables"]["cells"]
     for row in table["rows"][:: max(1, len(table["rows"]) // 10)]:
         shown = dict(zip(table["columns"], row, strict=True))
@@ -187,7 +190,14 @@ def test_headline_and_tables_trace_to_files(rich: Path) -> None:
     assert f"{100 * largest['difference']:+.1f} points against {100 * largest['reference']:.1f}" in said and f"n = {largest['n']:,}" in said
     assert f"{100 * largest['low']:+.1f} to {100 * largest['high']:+.1f}" in said.replace("\u2212", "-")
 
+    assert "hold the choice of test documents and training seeds. They leave out what text of another generator seed would give" in page
+    assert "(confirmatory), in " in page and "are exploratory" in page
     tables_ = shown_tables(rich)
+    families = tables_["Families of comparisons"]
+    for _, row in families[families["task"] == "normalization"].iterrows():
+        own = compared[(compared["corpus"] == row["corpus"]) & (compared["family"] == row["family"])]
+        assert int(row["comparisons, n"].replace(",", "")) == len(own) == own["family_size"].iloc[0] and row["role"] == own["role"].iloc[0]
+        assert row["could be significant"].startswith("yes") == own["reachable"].any()
     table, checked = tables_["Normalization, acc@1, index train"], 0
     for _, row in table.iloc[:: max(1, len(table) // 10)].iterrows():
         for column in [c for c in table.columns if ", all" in c or ", unseen" in c]:

@@ -240,7 +240,7 @@ def _groups(base: pd.DataFrame, common: dict[str, Any], indexes: list[str], prot
         where = f"datum.slice == '{slice_}' && datum.corpus == corpus && datum.system == system && datum.variant == variant && datum.strategy == strategy"
         order = [g for g in ORDER if g in set(part["group"])] if slice_ != "semantic_type" else None
         panels.append((title, forest("groups", part, "mentions", label, "generator", where, values, order)))
-    note = "Groups by the mention's concept: how often the training split has it, how many names the knowledge base has for it, its UMLS semantic type."
+    note = "Groups by the mention's concept: how often the training split has it, how many names the knowledge base has for it, its UMLS semantic type. Exploratory."
     return [
         Figure(
             "groups",
@@ -266,7 +266,7 @@ def _doses(base: pd.DataFrame, common: dict[str, Any], indexes: list[str], proto
     for strategy in sorted(part["strategy"].unique(), key=lambda s: (s != "supplemental", s)):
         where = f"datum.strategy == '{strategy}' && datum.corpus == corpus && datum.system == system && datum.variant == variant"
         panels.append((strategy, forest("dose", part, "mentions", "synthetic notes of the concept", "generator", where, values, order)))
-    note = "Mentions by the number of synthetic notes that their concept has in the cell, one panel per strategy. Differences to none."
+    note = "Mentions by the number of synthetic notes that their concept has in the cell, one panel per strategy. Differences to none. Exploratory."
     return [Figure("dose", "Dose and response", f"{protocol} {note}", part, panels, selectors, _legend(_domain(part["generator"])))]
 
 
