@@ -175,6 +175,26 @@ def test_the_threshold_is_that_of_the_evaluation(results, tmp_path):
     assert cells.find(results / CELL, linker="plain/coded").nil_threshold is None, "no dev mentions, no threshold"
 
 
+@pytest.mark.parametrize("changed", ["names", "entries", "linker"])
+def test_an_unfinished_run_is_not_gone_on_with_after_the_linker_was_made_anew(tmp_path, changed):
+    """The card names the cell; what its linker is made of is told apart by the digest of its files."""
+    folder = annotating.make(tmp_path)
+    before = cells.find(folder / CELL, linker="plain/coded")
+    assert cells.find(folder / CELL, linker="plain/coded").contents == before.contents != ""
+    if changed == "names":
+        rows = tables.read(tables.NAMES, folder / "kb/k/names.parquet").to_pylist()
+        tables.write(tables.NAMES, folder / "kb/k/names.parquet", [{**row, "source": "other"} for row in rows])
+    elif changed == "entries":
+        path = folder / "embeddings/plain/kb.k/entries.parquet"
+        tables.write(tables.EMBEDDED, path, tables.read(tables.EMBEDDED, path).slice(1))
+    else:
+        path = folder / "specs/linkers/plain.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"stage_version": 99}))
+    after = cells.find(folder / CELL, linker="plain/coded")
+    assert after.contents != before.contents
+    assert changed == "names" or after.card == before.card
+
+
 def test_sections_lose_nothing_and_change_nothing(annotator):
     """A long document gives what its paragraphs give, at their places; its abbreviations hold throughout."""
     rng = random.Random(5)

@@ -128,6 +128,11 @@ def test_shared_modules_are_code_of_all_parts_that_import_them(package: Path) ->
     assert versions.changed(package) == []
 
 
+def test_files_that_are_no_python_count_as_they_are(package: Path) -> None:
+    edit(package, "report/page/page.css", "{", "{ /* said */")
+    assert named(versions.changed(package)) == {"report.page"}
+
+
 def test_a_file_with_marks_of_a_merge_is_one_error_and_mended_by_confirming_all(package: Path) -> None:
     path = package / versions.CONFIRMED
     path.write_text("<<<<<<< ours\n" + path.read_text())

@@ -172,6 +172,6 @@ def test_a_raised_version_reruns_its_part_and_what_reads_it(part: str, touched: 
 
 
 def test_every_part_has_a_row_in_the_docs() -> None:
-    page = (ROOT / "docs/reruns.md").read_text()
+    page = (ROOT / "docs/reruns.md").read_text().partition("## What reruns when our code is corrected")[2].partition("\n## ")[0]
     rows = {name for line in page.splitlines() if line.startswith("| `") for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
     assert rows == set(versions.PARTS) == set(EXPECTED)

@@ -35,7 +35,7 @@ class Part:
     """A part of the code.
 
     Attributes:
-        code: Modules, or definitions of a module (`module.py:name,name`), that make the result; the first one's module holds the version.
+        code: Modules, definitions of a module (`module.py:name,name`) and other files that make the result; the first one's module holds the version.
             Modules that these import count too, up to those that begin another part.
         first: The version below which the part has no number of its own: that of its stage, before parts had versions.
     """
@@ -118,7 +118,9 @@ PARTS: dict[str, Part] = {
     ),
     "report.summary": Part(("report/summary.py", "report/tidy.py")),
     "report.tidy": Part(("report/tidy.py",)),
-    "report.page": Part(("report/page.py", "report/figures.py", "report/tidy.py")),
+    "report.page": Part(
+        ("report/page.py", "report/figures.py", "report/tidy.py", "report/page/page.html.jinja", "report/page/page.js", "report/page/page.css")
+    ),
     "report.sweeps": Part(("report/sweeps.py", "report/figures.py")),
 }
 """Every part, by the name that it has in `mentionforge dev` and in results/specs/parts."""
@@ -311,6 +313,9 @@ def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
     waiting = sorted(whole)
     while waiting:
         module = waiting.pop()
+        if not module.endswith(".py"):
+            found[module] = _digest((package / module).read_text(encoding="utf-8"))
+            continue
         read = _parsed((package / module).read_bytes())
         left = {name: digest for name, digest in read.named.items() if name not in claimed.get(module, ())}
         found[module] = _digest(json.dumps([sorted(left.items()), read.rest]))

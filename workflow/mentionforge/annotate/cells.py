@@ -6,9 +6,10 @@ results/normalization/CORPUS/GENERATOR/STRATEGY/LINKER/INDEX) or by the end of t
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mentionforge.errors import UserError
 from mentionforge.external.settings import EXTERNAL, refuse_new_text
 from mentionforge.gold import flatten
 from mentionforge.normalization.loaded import Part, part_of
-from mentionforge.provenance import sha256_paths
+from mentionforge.provenance import digest, sha256_paths
 from mentionforge.recognition.sentences import by_document
 
 RECOGNIZED = ("corpus", "generator", "strategy", "recognizer", "schedule", "seed")
@@ -166,6 +167,7 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
         spell_out=corpus_settings.abbreviations != "none",
         card=card,
         licensed=sorted(set(licensed)),
+        contents=digest(json.dumps([[sha256_paths([path]) for path in [*places.read, results / "kb" / kb / "concepts.parquet"]], dictionary, weights])),
     )
 
 
@@ -179,6 +181,8 @@ class _Places:
     generator: str
     strategy: str
     kb: str
+    read: list[Path] = field(default_factory=list)
+    """Files that its linkers are made of; filled by `part`."""
 
     def part(self, linker: str, index: Index) -> Part:
         """What a linker that searches by itself needs."""
@@ -193,17 +197,16 @@ class _Places:
             model = _there(self.resources / "models" / settings.model / "fetched.json", "give --resources, the folder of fetched weights")
         needed = "kb" in index.sources
         augmented = self.generator != NONE
-        return part_of(
-            settings,
-            index,
-            model,
-            corpus=self._embedded([own], f"corpus.{self.corpus}") if "train" in index.sources else None,
-            kb=self._embedded(shared, f"kb.{self.kb}") if needed or settings.kind == "tfidf" else None,
-            names=_there(self.results / "kb" / self.kb / "names.parquet") if needed else None,
-            xrefs=_there(self.results / "kb" / self.kb / "xrefs.parquet") if needed or index.prefer_xrefs else None,
-            synthetic=self._embedded(shared, f"generator.{self.generator}") if augmented else None,
-            chosen=_there(self.results / "augmentation" / self.corpus / self.generator / self.strategy / "notes.parquet") if augmented else None,
-        )
+        files = {
+            "corpus": self._embedded([own], f"corpus.{self.corpus}") if "train" in index.sources else None,
+            "kb": self._embedded(shared, f"kb.{self.kb}") if needed or settings.kind == "tfidf" else None,
+            "names": _there(self.results / "kb" / self.kb / "names.parquet") if needed else None,
+            "xrefs": _there(self.results / "kb" / self.kb / "xrefs.parquet") if needed or index.prefer_xrefs else None,
+            "synthetic": self._embedded(shared, f"generator.{self.generator}") if augmented else None,
+            "chosen": _there(self.results / "augmentation" / self.corpus / self.generator / self.strategy / "notes.parquet") if augmented else None,
+        }
+        self.read.extend(path for path in (spec, model, *files.values()) if path)
+        return part_of(settings, index, model, **files)
 
     def _alike(self, linker: str, settings: Any) -> list[str]:
         """Linkers that differ from this one in reading abbreviations alone: they share embeddings of names and notes."""

@@ -96,7 +96,8 @@ def annotate(
     if out is None:
         summary = run.stream(inputs, annotator, options, sys.stdout)
     else:
-        summary = run.annotate(inputs, annotator, to.value, out, options, {"card": json.loads(json.dumps(found.card)), "context": context})
+        settings = {"card": json.loads(json.dumps(found.card)), "context": context} | ({"contents": found.contents} if found.contents else {})
+        summary = run.annotate(inputs, annotator, to.value, out, options, settings)
     say(summary.told() + (f"; see {out / 'errors.jsonl'}" if summary.errors and out is not None else ""))
     if summary.errors:
         raise typer.Exit(3)

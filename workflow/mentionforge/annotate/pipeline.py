@@ -107,6 +107,7 @@ class Materials:
         spell_out: Whether abbreviations are read at all.
         card: Where it all comes from, as JSON data.
         licensed: What in it is licensed text: `umls`, `corpus NAME`.
+        contents: Digest of what the linkers are made of, where the card has none of the whole; for the key of an unfinished run.
     """
 
     recognizer: Path | None
@@ -120,6 +121,7 @@ class Materials:
     spell_out: bool
     card: Mapping[str, Any] = field(default_factory=dict)
     licensed: Sequence[str] = ()
+    contents: str = ""
 
 
 class Recognizer(Protocol):
