@@ -32,7 +32,7 @@ from mentionforge.generation.matching.forms import (
     sound_of,
     stem_of,
 )
-from mentionforge.generation.matching.names import ADJECTIVE, Name, Order, Search, initialisms_of, stands_alone, variants_of
+from mentionforge.generation.matching.names import ADJECTIVE, Name, Order, Search, initialisms_of, pairs_of, stands_alone, variants_of
 from mentionforge.text import normalize_surface, plain, view
 
 _INFINITE = float("inf")
@@ -64,6 +64,8 @@ class Matcher:
         self.concept, self.settings, self.vocabulary = concept, settings, vocabulary
         names = {plain(name): "synonym" if i else "exact" for i, name in reversed([*enumerate(concept.names)])}
         variants = dict.fromkeys((variant for name in names for variant in sorted(variants_of(name))), "fuzzy")
+        for pair in pairs_of(names):
+            variants |= dict.fromkeys((pair.sub(r"\1\2", name) for name in names if pair.search(name)), "fuzzy")
         self.names = [Name.of(name, match, settings.fuzzy_min_length) for name, match in {**variants, **names}.items()]
         words = sorted({word for name in self.names for word in name.words})
         self._own = {name.words for name in self.names}
