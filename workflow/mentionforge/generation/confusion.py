@@ -17,7 +17,7 @@ UNLIKE = re.compile(r"(?<!\w)(?:(?:non|pseudo|quasi)[-‐‑–\s]\s?|pre[-‐�
 """What makes another thing of the word behind it; to be searched in what stands before it."""
 
 _ELSEWHERE = {
-    name: (re.compile(rf"(?:{before})\\Z") if before else None, re.compile(after) if after else None)
+    name: (re.compile(rf"(?:{before})\Z") if before else None, re.compile(after) if after else None)
     for name, before, after in (
         ("AF", "", r"\s+(?:open|flat|soft)\b"),
         ("CP", "", r"\s+angles?\b"),
@@ -59,11 +59,12 @@ def elsewhere(text: str, start: int, end: int) -> bool:
     if (after and after.match(text, end)) or (before and before.search(text, max(0, start - 20), start)):
         return True
     if name.casefold() in _ORDINARY:
-        beside = re.findall(r"[^\W\d_]+", text[max(line, start - 20) : start])[-1:] + re.findall(r"[^\W\d_]+", text[end : end + 20].split("\n")[0])[:1]
+        beside = [found[0].strip() for found in (_BEFORE.search(text, line, start), _BEHIND.match(text, end)) if found]
         return bool(beside) and all(len(word) > 1 and word.isupper() for word in beside)
     return False
 
 
+_BEFORE, _BEHIND = re.compile(r"[^\W\d_]+ \Z"), re.compile(r" [^\W\d_]+")
 _ORDINARY = STOP_WORDS | {"add", "aid", "aids", "cat", "sad", "fit", "gas", "arm", "map", "pad", "rat", "set", "ice", "car", "his", "may"}
 
 _FIRST = """

@@ -37,6 +37,7 @@ _LEAD = 24
 """Characters that stand before CUI in a tag at most."""
 _SPACES = re.compile(r"(?: [^\S\n]|[^\S\n ])[^\S\n]*")  # any but a single blank, which is to stay
 _BRACKET = re.compile(r"([^<>\[\]{}\n]{0,80}?)(?:>|\]|\}|&gt;)")
+_ASCII_BLANKS = "\t\r\x0b\x0c\x1c\x1d\x1e\x1f"
 _BREAKS = re.compile(r"\n{3,}")
 _EDGES = " \n.,;:!?\"'<>/*-"
 _NO_SPACE_BEFORE = tuple(".,;:!?)]}%'’")
@@ -93,6 +94,9 @@ def strip(raw: str) -> tuple[str, list[Tagged]]:
 
     A tag of any kind ends the stretch before it, so that a second opening tag may stand for the closing one.
     """
+    folded = raw.lower()
+    if "cui" not in folded and "<" not in raw and "&lt;" not in folded:
+        return _join("", raw).rstrip(), []
     text, tagged = _strip_once(raw)
     while text != raw and has_mark(text):  # what stood around a tag, or far from its other part, may form another one
         raw, (text, tagged) = text, (_strip_once(text)[0], [])
@@ -153,7 +157,8 @@ def _inside_word(raw: str, mark: re.Match[str]) -> bool:
 def _join(left: str, piece: str, glued: bool = False) -> str:
     """Append a piece where a tag stood: one blank between words unless `glued`, none before punctuation that the tag kept apart."""
     broken = "\n" in piece
-    tidy = (piece.replace("\n", "") if broken else piece).isprintable()  # no blanks but single spaces and line breaks; far cheaper than the patterns
+    # Whether there are no blanks but spaces and line breaks; far cheaper than the patterns.
+    tidy = not any(map(piece.__contains__, _ASCII_BLANKS)) if piece.isascii() else (piece.replace("\n", "") if broken else piece).isprintable()
     if broken and not (tidy and " \n" not in piece and "\n " not in piece and "\n\n\n" not in piece):
         piece = _tidy_breaks(piece)
     if not tidy:

@@ -32,7 +32,7 @@ from mentionforge.generation.matching.forms import (
     sound_of,
     stem_of,
 )
-from mentionforge.generation.matching.names import ADJECTIVE, Name, Order, Search, initialisms_of, stands_alone, variants_of
+from mentionforge.generation.matching.names import ADJECTIVE, Name, Order, Search, initialisms_of, pairs_of, stands_alone, variants_of
 from mentionforge.text import normalize_surface, plain, view
 
 _INFINITE = float("inf")
@@ -64,6 +64,8 @@ class Matcher:
         self.concept, self.settings, self.vocabulary = concept, settings, vocabulary
         names = {plain(name): "synonym" if i else "exact" for i, name in reversed([*enumerate(concept.names)])}
         variants = dict.fromkeys((variant for name in names for variant in sorted(variants_of(name))), "fuzzy")
+        for pair in pairs_of(names):
+            variants |= dict.fromkeys((pair.sub(r"\1\2", name) for name in names if pair.search(name)), "fuzzy")
         self.names = [Name.of(name, match, settings.fuzzy_min_length) for name, match in {**variants, **names}.items()]
         words = sorted({word for name in self.names for word in name.words})
         self._own = {name.words for name in self.names}
@@ -115,7 +117,11 @@ class Matcher:
             inner = [markers.Tagged(*shown.inside(t.start, t.end), t.closed) for t in tagged]
             found = self.find(shown.text, [t for t in inner if t.start < t.end], {plain(surface): score for surface, score in alike.items()})
             return [Mention(*shown.outside(m.start, m.end), m.match, m.score) for m in found]
-        seen = self._look(text)
+        folded = fold_case(text)
+        choice, hits = self._searched_in(folded)
+        if choice is _NO_CHOICE and not tagged:  # nearly every note without a mention
+            return []
+        seen = self._seen(folded, choice, hits)
         kept: list[Mention] = []
         if tagged:
             _keep(kept, self._apart(seen, self._tags(text, tagged, alike)))
@@ -150,12 +156,19 @@ class Matcher:
         than `_reach` apart, make a run; a name is looked for only where one run has all its words. Most notes have no such run.
         """
         folded = fold_case(text)
+        choice, hits = self._searched_in(folded)
+        return self._seen(folded, choice, hits)
+
+    def _searched_in(self, folded: str) -> tuple[_Choice, list[_Hit]]:
+        """What to look for in a case-folded text, and its chunks that hold something of the names."""
         chunks = list(map(self._chunks.__getitem__, folded.split()))  # far cheaper than looking for words
         hits = list(filter(None, chunks))
         present = 0
         for hit in hits:
             present |= hit.present
-        choice = self._chosen(chunks) if self._named_by[present] else _NO_CHOICE
+        return (self._chosen(chunks) if self._named_by[present] else _NO_CHOICE), hits
+
+    def _seen(self, folded: str, choice: _Choice, hits: list[_Hit]) -> _View:
         divided = list(divided_words(folded)) if (choice.fuzzy or choice.orders) and any(hit.divided for hit in hits) else []
         return _View(folded, choice, hits, divided)
 

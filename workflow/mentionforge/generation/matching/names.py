@@ -24,11 +24,13 @@ ADJECTIVE = re.compile(r"(?:al|ic|oid|ous|ary|ive|iac|ile|ed|ing)\Z")
 
 
 _JOINED = re.compile(r"(?<=[^\W\d_])[-‐‑](?=[^\W\d_])")
+_HYPHENED = re.compile(r"\b[^\W\d_]{3,}-[^\W\d_]{3,}\b")
 _BEFORE_DIGITS = re.compile(r"\b([^\W\d_]{1,8})[\s-]?(\d+)\b")
-_PREFIXES = "post pre non anti hyper hypo micro macro neuro cardio gastro cerebro broncho musculo auto intra inter extra over under multi poly psycho".split()
-_PREFIXED = re.compile(rf"\b({'|'.join(_PREFIXES)})([^\W\d_]{{5,}})", re.IGNORECASE)
-_PARTS = "ache burn foot worm pox birth bite blindness sickness".split()
-_COMPOUND = re.compile(rf"\b([^\W\d_]{{3,}})({'|'.join(_PARTS)})(?=s?\b)", re.IGNORECASE)
+_PREFIX = "post|pre|non|anti|hyper|hypo|micro|macro|neuro|cardio|gastro|cerebro|broncho|musculo|auto|intra|inter|extra|over|under|multi|poly|psycho"
+_PREFIXED = re.compile(rf"\b({_PREFIX})([^\W\d_]{{5,}})", re.IGNORECASE)
+_PART = "ache|burn|foot|worm|pox|birth|bite|blindness|sickness"
+_COMPOUND = re.compile(rf"\b([^\W\d_]{{3,}})({_PART})(?=s?\b)", re.IGNORECASE)
+_PREFIXES, _PARTS = _PREFIX.split("|"), _PART.split("|")
 _TYPES = frozenset(["type", "subtype", "stage", "grade", "class", "phase", "group"])
 """Words before which a note may put a comma or bracket: diabetes mellitus (type 2)."""
 
@@ -52,6 +54,12 @@ def stands_alone(folded: str, start: int, end: int, guard: int) -> bool:
     if (_GOES_ON if guard == 1 else _GOES_ON_EVEN).match(folded, end):
         return False
     return guard == 1 or _BEGINS.search(folded, max(0, start - 12), start) is not None
+
+
+def pairs_of(names: Iterable[str]) -> list[re.Pattern[str]]:
+    """Pairs of words that a name puts a hyphen between, apart: with `End-stage kidney disease`, a note may write `Endstage renal disease`, too."""
+    pairs = {pair[0].casefold() for name in names if "-" in name for pair in _HYPHENED.finditer(name)}
+    return [re.compile(rf"\b({re.escape(first)}) ({re.escape(second)})\b", re.IGNORECASE) for first, second in (pair.split("-") for pair in sorted(pairs))]
 
 
 def variants_of(name: str) -> set[str]:
