@@ -231,7 +231,7 @@ def test_headline_and_tables_trace_to_files(rich: Path) -> None:
                 shown = "–" if cell["value"].isna().all() else f"{100 * cell['value'].mean():.1f}"
                 assert row[f"subset, {name}"].replace("†", "") == f"{shown} n={cell['n'].max():,}"
                 checked += 1
-        assert checked >= 8
+        assert checked >= 4, title
     assert set(tables_["Knowledge bases without a hierarchy"]["why"]) == {"MRREL.RRF is not in the release"}
 
     table, at = tables_["End to end, recognition into normalization"], tests["end_to_end"]
