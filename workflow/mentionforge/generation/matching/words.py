@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
@@ -43,15 +44,12 @@ class Words:
         self._slippery: dict[str, list[Word]] = {}  # what a slip leaves as it is: words of the names, see `kept_of`
         self._sounds: dict[str, list[Word]] = {}  # how words of the names are heard; see `sound_of`
         for word in words:
-            stem = stem_of(word)
-            self._stems.setdefault(stem, []).append(word)
-            if len(stem) >= 4 and stem.isalpha():
-                most = int(max(1.0, len(stem) * (1 - fuzzy_score / 100)))
-                entry = Word(word, stem, most)
-                for kept in {key for text in {stem, word} for key in kept_by_slips(stem[0], text, most)}:
-                    self._slippery.setdefault(kept, []).append(entry)
-                for heard in {sound_of(text) for text in (stem, *_begun(stem))}:
-                    self._sounds.setdefault(heard, []).append(entry)
+            entry, kept, heard = _prepared(word, fuzzy_score)
+            self._stems.setdefault(entry.stem, []).append(word)
+            for key in kept:
+                self._slippery.setdefault(key, []).append(entry)
+            for key in heard:
+                self._sounds.setdefault(key, []).append(entry)
 
     def kinds(self) -> set[str]:
         """Keys of which a form must have one, or it stands for no word."""
@@ -82,6 +80,17 @@ class Words:
     def _another(self, word: str, form: str) -> bool:
         """Whether a form is a word of its own, so that it is no slip in a word of the names: any where that word is a name, else one of medicine."""
         return (word in self._single or of_medicine(form)) and in_use(form)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _prepared(word: str, fuzzy_score: float) -> tuple[Word, tuple[str, ...], tuple[str, ...]]:
+    """A word of names, what slips leave of it, and how it is heard. Concepts share words, so that this is computed once for all."""
+    stem = stem_of(word)
+    most = int(max(1.0, len(stem) * (1 - fuzzy_score / 100)))
+    if len(stem) < 4 or not stem.isalpha():
+        return Word(word, stem, most), (), ()
+    kept = dict.fromkeys(key for text in dict.fromkeys((stem, word)) for key in kept_by_slips(stem[0], text, most))
+    return Word(word, stem, most), tuple(kept), tuple(dict.fromkeys(sound_of(text) for text in (stem, *_begun(stem))))
 
 
 def _begun(stem: str) -> tuple[str, ...]:
