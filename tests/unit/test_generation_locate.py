@@ -362,6 +362,109 @@ def test_word_order_and_punctuation_may_differ(name, said):
     assert surfaces(f"Known {said.split()[0]}. For {' '.join(said.split()[1:])}", Concept("C1", name)) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Mucopolysaccharidosis type II", "mucopolysaccharidosis type 2"),
+        ("Mucopolysaccharidosis type 2", "mucopolysaccharidosis, type II"),
+        ("Factor VIII deficiency", "factor 8 deficiency"),
+        ("Type 2 diabetes mellitus", "type two diabetes mellitus"),
+        ("Diabetes mellitus type 1", "diabetes mellitus (type 1)"),
+        ("Type 2 diabetes mellitus", "diabetes mellitus, type 2"),
+        ("Essential tremor", "tremor, essential"),
+        ("Essential tremor", "tremor (essential)"),
+        ("Obstructive sleep apnea", "apnoea, sleep, obstructive"),
+        ("Calculus of kidney", "calculus, kidney"),
+        ("Posttraumatic stress disorder", "post traumatic stress disorder"),
+        ("Posttraumatic stress disorder", "post-traumatic stress disorder"),
+        ("Hay fever", "hayfever"),
+        ("Headache", "head ache"),
+        ("Vitamin B12 deficiency", "vitamin B 12 deficiency"),
+        ("Alpha-1 antitrypsin deficiency", "\u03b11-antitrypsin deficiency"),
+        ("Beta thalassemia", "\u03b2-thalassaemia"),
+        ("Leukocytosis", "leucocytosis"),
+        ("Generalized anxiety disorder", "generalised anxiety disorder"),
+        ("Hemophilia A", "h\u00e6mophilia A"),
+        ("Pulmonary embolism", "pulmonary emboli"),
+    ],
+)
+def test_numerals_letters_blanks_and_spelling_may_differ(name, said):
+    for text in (f"Known {said} for years.", f"Known <1CUI> {said} </1CUI> for years.", f"{said[0].upper()}{said[1:]}, stable."):
+        assert [s.casefold() for s in surfaces(text, Concept("C1", name))] == [said.casefold()]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Borreliosis", "borelliosis"),
+        ("Cholera", "colera"),
+        ("Pneumonia", "neumonia"),
+        ("Psoriasis", "soriasis"),
+        ("Eczema", "exzema"),
+        ("Diarrhea", "diarreah"),
+        ("Hemorrhage", "hemorage"),
+        ("Glaucoma", "laucoma"),
+        ("Syphilis", "siphillis"),
+    ],
+)
+def test_what_sounds_alike_or_lacks_its_first_letter_is_a_slip(name, said):
+    assert surfaces(f"A {said} was seen.", Concept("C1", name)) == [said]
+    assert surfaces(f"A {said} was seen.", Concept("C1", name), {fold(said)}) == [], "not where the knowledge base has that word"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("Chorea", "Korea"), ("Atypical pain", "typical pain"), ("Fascia", "fashion"), ("Factor VIII deficiency", "factor VII deficiency")]
+)
+def test_what_only_sounds_alike_is_no_slip(name, said):
+    assert surfaces(f"There was {said} again.", Concept("C1", name)) == []
+
+
+def test_a_comma_between_two_items_of_a_list_makes_no_name():
+    tremor, cancer, pain = Concept("C1", "Essential tremor"), Concept("C2", "Lung cancer"), Concept("C3", "Pain, Abdominal")
+    assert surfaces("Known tremor, essential, on propranolol.", tremor) == ["tremor, essential"]
+    assert surfaces("Tremor, essential hypertension, gout.", tremor) == []
+    assert surfaces("Cancer, lung: stage II.", cancer) == ["Cancer, lung"]
+    assert surfaces("Breast cancer, lung nodules. Bone cancer, lung, and liver.", cancer) == []
+    assert surfaces("Pain, abdominal distension. Pain, abdominal.", pain) == ["Pain, abdominal"]
+    assert surfaces("Umbilical hernia; inguinal nodes.", Concept("C4", "Hernia, inguinal")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "elsewhere"),
+    [
+        ("CVA", "CVA in 2012", "no CVA tenderness"),
+        ("PE", "PE was excluded", "PE: lungs clear"),
+        ("PE", "a large PE", "On PE the lungs are clear"),
+        ("PE", "PE, DVT", "PE tubes"),
+        ("RA", "RA since 2004", "97% on RA"),
+        ("ED", "known ED, on sildenafil", "seen in the ED"),
+        ("PD", "PD with falls", "anti-PD-L1 therapy, PD-1"),
+        ("FH", "FH, LDL 240", "FH: mother with gout"),
+        ("ALL", "ALL in remission", "REVIEW OF ALL SYSTEMS"),
+        ("ALL", "PROBLEMS: ALL, GOUT", "ALL: penicillin"),
+        ("HD", "HD since 2001", "dialysis: on HD, HD catheter"),
+    ],
+)
+def test_an_abbreviation_that_means_something_else_there_is_no_hit(name, there, elsewhere):
+    concept = Concept("C1", "Some long disease", (name,))
+    assert surfaces(f"{there}.", concept) == [name]
+    assert surfaces(f"{elsewhere}.", concept) == []
+    assert surfaces(f"Seen <1CUI> {name} </1CUI>.", concept) == [name], "a tag is taken at its word"
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(
+    st.lists(st.sampled_from(["tremor", "essential", "Essential tremor", ",", "(", ")", "of", "the", "-", "hand", "\n", "tremors.", "x"]), max_size=10).map(
+        " ".join
+    )
+)
+def test_runs_leave_out_nothing_that_a_plain_expression_finds(text):
+    """A name is looked for only where its words are near one another in their order; the expression looks everywhere."""
+    found = Matcher(Concept("C1", "Essential tremor"), Locate(), ()).find(text, [])
+    for hit in pattern("essential tremor").finditer(text.casefold()):
+        assert any(m.start <= hit.start() and hit.end() <= m.end for m in found), text
+
+
 def test_what_is_no_name_in_another_order():
     assert surfaces("meningitis of bacterial origin", Concept("C1", "Bacterial meningitis")) == []
     assert surfaces("acute leukemia of myeloid type", Concept("C1", "Acute myeloid leukemia")) == []
@@ -533,7 +636,7 @@ def test_precision_and_recall_on_the_labelled_notes(root):
         right, given, wanted = right + len(found & set(gold)), given + len(found), wanted + len(gold)
         if found != set(gold):
             wrong.append((concept.preferred, raw))
-    assert len(notes) >= 600 and wanted >= 400 and sum(not gold for *_, gold in notes) >= 200
+    assert len(notes) >= 1100 and wanted >= 770 and sum(not gold for *_, gold in notes) >= 300
     assert right / given >= 0.99 and right / wanted >= 0.97, (right / given, right / wanted, wrong)
 
 

@@ -6,11 +6,13 @@ The model's own tags come first, and what they take is left alone; then the long
    `tag_similarity` is given, near one in an encoder's space. Any other tag is taken off, and the next steps decide.
 2. `exact`: the preferred name. 3. `synonym`: any other name. Both at word boundaries, in any case, with blanks and hyphens
    interchangeable and an article after "of"; abbreviations and names of ordinary words in their own case only.
-4. `fuzzy`: as many words as the name, each the same but for number (Latin, too), possessive, spelling (ae/e), accents or a hyphen, or a slip
-   of the pen; in the name's order, or in that of English ("deficiency of X", "X deficiency"). Slips are counted against the name's length; none is
-   in a word's first letter ("repression" is no misspelt "depression"), and none turns one word into another: one of the knowledge base, one that
-   differs by a part that means something (see `confusion`), or, where a name is a single word, any word that is in use.
+4. `fuzzy`: as many words as the name, each the same but for number (Latin, too), numerals, possessive, spelling (ae/e), accents or a hyphen, or a slip
+   of the pen; in the name's order, or in another of English ("deficiency of X", "X deficiency", "deficiency, X"). Slips are counted against the name's
+   length; a spelling that sounds alike is one. None replaces a word's first letter ("repression" is no misspelt "depression"), and none turns one word
+   into another: one of the knowledge base, one that differs by a part that means something (see `confusion`), or, where a name is a single word, any
+   word that is in use.
 
+An abbreviation is no hit where it means something else ("CVA tenderness"); see `confusion.elsewhere`.
 What "non-" stands before is no hit unless the name has it: non-Hodgkin lymphoma is no Hodgkin lymphoma. All hits in a note are kept, the longest
 first, none overlapping. Names are looked for in the note's `text.view`; spans are 0-based characters into the text without tags as it is, end
 exclusive. The same function locates the controls' mentions.

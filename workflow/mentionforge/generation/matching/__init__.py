@@ -2,7 +2,9 @@
 
 - `forms`: when two words are the same word: another number, spelling or accent, or a slip of the pen.
 - `names`: what of a name must stand in a text, in which order and with what in between.
-- `matcher`: puts both together for one concept and a text.
+- `words`: which words of a text may stand for words of the names.
+- `view`: what is remembered of a text's chunks, and what is to be looked for in it.
+- `matcher`: puts these together for one concept and a text.
 """
 
 from mentionforge.generation.matching.matcher import Matcher, Mention

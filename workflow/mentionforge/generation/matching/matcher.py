@@ -1,4 +1,18 @@
-"""Finding one concept's mentions in a text."""
+"""Finding one concept's mentions in a text.
+
+A concept may have thirty names, a generator may write a thousand notes about it, and a note has two hundred words. So nothing is compared twice, and
+names are looked for only where they can be. An example, with the names `Essential tremor` and `Familial tremor` and the note
+`Tremors, essential, since 2001. No tremor in the family.`:
+
+1. The words of the names have a bit each: `essential` 1, `familial` 2, `tremor` 4. A name's mask has the bits of its words: 5 and 6.
+2. The note is cut at blanks into chunks: `tremors,` `essential,` `since` ... For each chunk, `Words` says once which words it may stand for (`tremors,`:
+   4, and as another form of the word; `essential,`: 1; `since`: none), and `Chunks` remembers that for all notes to come.
+3. All bits of the note together are 5. Only `Essential tremor` has no bit beside: `Familial tremor` is not in this note. Most notes end here.
+4. Chunks with a bit that are near one another make a run. Here these are (4, 1) and (4): the first has all bits of 5, the second has not.
+5. In the run, `tremor` stands before `essential`. The name as it is would need them the other way round, but its order `tremor, essential` fits. So that is
+   the only thing to search for, and the search is remembered for every note with such a run.
+6. The search goes through the characters: `tremors`, then `, `, then `essential`, with no more slips than the name's length allows.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +20,20 @@ import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rapidfuzz.distance import OSA
 
 from mentionforge import config, tables
 from mentionforge.generation import markers
-from mentionforge.generation.concepts import Concept, fold
-from mentionforge.generation.confusion import UNLIKE, confusable, elsewhere, in_use, of_medicine
-from mentionforge.generation.matching.forms import (
-    FORM,
-    LITTLE,
-    NEXT,
-    Form,
-    divided_words,
-    fold_case,
-    forms_of,
-    in_word,
-    kept_by_slips,
-    key_of,
-    places_of,
-    sound_of,
-    stem_of,
-)
-from mentionforge.generation.matching.names import ADJECTIVE, Name, Order, Search, initialisms_of, pairs_of, stands_alone, variants_of
+from mentionforge.generation.concepts import Concept
+from mentionforge.generation.confusion import UNLIKE, elsewhere
+from mentionforge.generation.matching.forms import FORM, LITTLE, NEXT, Form, divided_words, fold_case, in_word, key_of, places_of
+from mentionforge.generation.matching.names import ADJECTIVE, Name, Search, initialisms_of, pairs_of, stands_alone, variants_of
+from mentionforge.generation.matching.view import NO_CHOICE, Choice, Chunks, Hit, Memory, View
+from mentionforge.generation.matching.words import Words
 from mentionforge.text import normalize_surface, plain, view
 
 _INFINITE = float("inf")
@@ -51,9 +52,6 @@ class Mention(NamedTuple):
 class Matcher:
     """Finds one concept's mentions in texts.
 
-    Each stretch between blanks is compared with the words of the names once, and remembered: a name is looked for only where
-    every word of it, or a form or slip of it, occurs in the text at all.
-
     Args:
         concept: The concept with its names.
         settings: Least length and similarity of fuzzy matches, longest tag.
@@ -69,30 +67,17 @@ class Matcher:
         self.names = [Name.of(name, match, settings.fuzzy_min_length) for name, match in {**variants, **names}.items()]
         words = sorted({word for name in self.names for word in name.words})
         self._own = {name.words for name in self.names}
-        self._single = {name.words[0] for name in self.names if len(name.words) == 1}
         self._bits = {word: 1 << i for i, word in enumerate(words)}
         self._masks = [sum({self._bits[word] for word in name.words if word not in LITTLE}) for name in self.names]
-        self._stems: dict[str, list[str]] = {}  # stem: words of the names
-        self._slippery: dict[str, list[Word]] = {}  # what a slip leaves as it is: words of the names, see `kept_of`
-        self._sounds: dict[str, list[Word]] = {}  # how words of the names are heard; see `sound_of`
-        for word in words:
-            stem = stem_of(word)
-            self._stems.setdefault(stem, []).append(word)
-            if len(stem) >= 4 and stem.isalpha():
-                most = int(max(1.0, len(stem) * (1 - settings.fuzzy_score / 100)))
-                entry = Word(word, stem, most)
-                for kept in {key for text in {stem, word} for key in kept_by_slips(stem[0], text, most)}:
-                    self._slippery.setdefault(kept, []).append(entry)
-                for heard in {sound_of(text) for text in (stem, *_begun(stem))}:
-                    self._sounds.setdefault(heard, []).append(entry)
-        self._near: dict[str, dict[str, float]] = {}  # form of a text: word of a name, slips between them
-        self._chunks = _Chunks({*self._stems, *self._slippery, *self._sounds}, self._learn)
+        self._words = Words(words, {name.words[0] for name in self.names if len(name.words) == 1}, settings.fuzzy_score, vocabulary)
+        self._near = self._words.near
+        self._chunks = Chunks(self._words.kinds(), self._learn)
         self._reach = max([3, *(1 + name.apart for name in self.names)])
-        self._named_by = _Memory(self._those)
-        self._runs = _Memory(self._searches)
-        self._choices = _Memory(self._choose)
+        self._named_by = Memory(self._those)
+        self._runs = Memory(self._searches)
+        self._choices = Memory(self._choose)
         self._similar: dict[str, float] = {}
-        self._is_name = _Memory(lambda surface: normalize_surface(surface) in self.known)
+        self._is_name = Memory(lambda surface: normalize_surface(surface) in self.known)
         self._keys: set[tuple[str, ...]] | None = None
 
     @functools.cached_property
@@ -119,19 +104,19 @@ class Matcher:
             return [Mention(*shown.outside(m.start, m.end), m.match, m.score) for m in found]
         folded = fold_case(text)
         choice, hits = self._searched_in(folded)
-        if choice is _NO_CHOICE and not tagged:  # nearly every note without a mention
+        if choice is NO_CHOICE and not tagged:  # nearly every note without a mention
             return []
         seen = self._seen(folded, choice, hits)
         kept: list[Mention] = []
         if tagged:
             _keep(kept, self._apart(seen, self._tags(text, tagged, alike)))
-        if seen.choice is not _NO_CHOICE:
+        if seen.choice is not NO_CHOICE:
             _keep(kept, self._apart(seen, [*self._named(text, seen), *self._fuzzy(seen), *self._reordered(seen)]))
         if not text.isascii():  # no mention ends between a letter and its accent
             kept = [m for m in kept if not unicodedata.combining(text[m.end : m.end + 1] or " ")]
         return sorted(kept, key=lambda m: m.start)
 
-    def _apart(self, seen: _View, mentions: Iterable[Mention]) -> Iterable[Mention]:
+    def _apart(self, seen: View, mentions: Iterable[Mention]) -> Iterable[Mention]:
         """The mentions before which no "non-" stands, or its like."""
         kept = []
         for m in mentions:
@@ -149,7 +134,7 @@ class Matcher:
                 found.append(core)
         return found
 
-    def _look(self, text: str) -> _View:
+    def _look(self, text: str) -> View:
         """What to look for in a text: names whose words all stand near one another, in their order and in some form.
 
         The words of `deficiency of the enzyme` are in the chunks (stretches between blanks) 0, 1 and 3. Chunks that hold something of the names, no more
@@ -159,20 +144,20 @@ class Matcher:
         choice, hits = self._searched_in(folded)
         return self._seen(folded, choice, hits)
 
-    def _searched_in(self, folded: str) -> tuple[_Choice, list[_Hit]]:
+    def _searched_in(self, folded: str) -> tuple[Choice, list[Hit]]:
         """What to look for in a case-folded text, and its chunks that hold something of the names."""
         chunks = list(map(self._chunks.__getitem__, folded.split()))  # far cheaper than looking for words
         hits = list(filter(None, chunks))
         present = 0
         for hit in hits:
             present |= hit.present
-        return (self._chosen(chunks) if self._named_by[present] else _NO_CHOICE), hits
+        return (self._chosen(chunks) if self._named_by[present] else NO_CHOICE), hits
 
-    def _seen(self, folded: str, choice: _Choice, hits: list[_Hit]) -> _View:
+    def _seen(self, folded: str, choice: Choice, hits: list[Hit]) -> View:
         divided = list(divided_words(folded)) if (choice.fuzzy or choice.orders) and any(hit.divided for hit in hits) else []
-        return _View(folded, choice, hits, divided)
+        return View(folded, choice, hits, divided)
 
-    def _chosen(self, chunks: Sequence[_Hit | None]) -> _Choice:
+    def _chosen(self, chunks: Sequence[Hit | None]) -> Choice:
         """What to look for in the runs of a text's chunks."""
         runs = []
         run: list[tuple[int, int]] = []
@@ -185,13 +170,13 @@ class Matcher:
             last = i
         runs.append(tuple(run))
         found = [run for run in runs if self._runs[run]]
-        return self._choices[tuple(found)] if found else _NO_CHOICE
+        return self._choices[tuple(found)] if found else NO_CHOICE
 
     def _those(self, present: int) -> tuple[int, ...]:
         """Numbers of the names all of whose words are there in some form."""
         return tuple([i for i, mask in enumerate(self._masks) if mask & present == mask and mask])
 
-    def _searches(self, run: tuple[tuple[int, int], ...]) -> _Choice | None:
+    def _searches(self, run: tuple[tuple[int, int], ...]) -> Choice | None:
         """What to look for in a run, of which each chunk has the words of its first number in some form, those of the second in another than the names'.
 
         A name with a word in another form is no exact hit, so it is looked for fuzzily; so are names with punctuation.
@@ -209,7 +194,7 @@ class Matcher:
                 if name.spelled and (name.search.same or self._masks[i] & other):
                     fuzzy.append(name.search)
             orders += [order for order in name.orders if (order.mark or order.search.words not in self._own) and self._in_order(order.search.words, run)]
-        return _Choice(exact, fuzzy, orders) if exact or fuzzy or orders else None
+        return Choice(exact, fuzzy, orders) if exact or fuzzy or orders else None
 
     def _in_order(self, words: Iterable[str], run: Sequence[tuple[int, int]]) -> bool:
         """Whether the words that mean something may stand in a run in this order, several in one chunk perhaps."""
@@ -223,21 +208,21 @@ class Matcher:
                         return False
         return True
 
-    def _choose(self, runs: tuple[tuple[tuple[int, int], ...], ...]) -> _Choice:
+    def _choose(self, runs: tuple[tuple[tuple[int, int], ...], ...]) -> Choice:
         """What to look for in a text with several runs; nothing twice."""
         choices = [self._runs[run] for run in runs]
         exact = {name.name: name for choice in choices for name in choice.exact}
         fuzzy = {(search.words, tuple(search.between)): search for choice in choices for search in choice.fuzzy}
         orders = {(order.search.words, tuple(order.search.between), order.mark): order for choice in choices for order in choice.orders}
-        return _Choice(list(exact.values()), list(fuzzy.values()), list(orders.values()))
+        return Choice(list(exact.values()), list(fuzzy.values()), list(orders.values()))
 
-    def _learn(self, forms: Iterable[Form]) -> _Hit | None:
+    def _learn(self, forms: Iterable[Form]) -> Hit | None:
         """Which word forms of a stretch between blanks may stand for words of the names, if any."""
         present = other = 0
         divided = False
         close = []
         for form in forms:
-            near = self._near.get(form.form) or self._compare(form)
+            near = self._near.get(form.form) or self._words.compare(form)
             if near:
                 close.append(form.form)
                 divided |= form.divided
@@ -245,33 +230,7 @@ class Matcher:
                     present |= self._bits[word]
                     if word != form.form or form.divided:
                         other |= self._bits[word]
-        return _Hit(tuple(close), present, (present, other), divided) if close else None
-
-    def _compare(self, form: Form) -> dict[str, float]:
-        """Remember which words of the names a form may stand for: 0 for another form of the word, else the slips of the pen."""
-        near = dict.fromkeys(self._stems.get(form.stem, ()), 0.0)
-        if form.kept and fold(form.form) not in self.vocabulary:
-            for word, stem, most in itertools.chain.from_iterable(map(self._slippery.get, form.kept, itertools.repeat(()))):
-                if word not in near and stem[0] == form.stem[0] and abs(len(stem) - len(form.stem)) <= most + 2:
-                    slips = min(OSA.distance(stem, form.stem), OSA.distance(word, form.form))  # a slip may look like an ending or a spelling
-                    if slips <= most and not confusable(word, form.form) and not confusable(stem, form.stem) and not self._another(word, form.form):
-                        near[word] = float(slips)
-            for word, stem, _ in self._sounds.get(form.sound, ()):
-                if word not in near and not self._other_sound(word, stem, form):
-                    near[word] = 1.0
-        if near:
-            self._near[form.form] = near
-        return near
-
-    def _other_sound(self, word: str, stem: str, form: Form) -> bool:
-        """Whether a form that is heard like a word of the names, or like one without its first letter, is a word of its own."""
-        if form.stem[0] != stem[0]:
-            return in_use(form.form) or not (form.stem in _begun(stem) or sound_of(stem) == form.sound)
-        return in_use(form.form) and not of_medicine(form.form)
-
-    def _another(self, word: str, form: str) -> bool:
-        """Whether a form is a word of its own, so that it is no slip in a word of the names: any where that word is a name, else one of medicine."""
-        return (word in self._single or of_medicine(form)) and in_use(form)
+        return Hit(tuple(close), present, (present, other), divided) if close else None
 
     def _tags(self, text: str, tagged: Sequence[markers.Tagged], alike: Mapping[str, float]) -> Iterator[Mention]:
         for stretch in tagged:
@@ -299,13 +258,13 @@ class Matcher:
                 self._similar[surface] = max(whole, default=0.0) or 100.0 * self._has_the_words(seen)
         return self._similar[surface]
 
-    def _has_the_words(self, seen: _View) -> bool:
+    def _has_the_words(self, seen: View) -> bool:
         """Whether a text consists of the words of a name, two or more, in any order and number."""
         if self._keys is None:
             self._keys = {key for name in self.names if name.any_case and len(key := key_of(name.words)) > 1}
         return key_of(FORM.findall(seen.folded)) in self._keys
 
-    def _named(self, text: str, view: _View) -> Iterator[Mention]:
+    def _named(self, text: str, view: View) -> Iterator[Mention]:
         places: dict[str, list[int]] = {}
         for name in view.choice.exact:
             first = name.first
@@ -317,12 +276,12 @@ class Matcher:
                         continue
                     yield Mention(start, end, name.match, 100.0)
 
-    def _fuzzy(self, view: _View) -> Iterator[Mention]:
+    def _fuzzy(self, view: View) -> Iterator[Mention]:
         """Stretches of as many words as a name, each a form or slip of the name's."""
         for search in view.choice.fuzzy:
             yield from self._stretches(view, search)
 
-    def _reordered(self, view: _View) -> Iterator[Mention]:
+    def _reordered(self, view: View) -> Iterator[Mention]:
         """Stretches with the words of a name in the other order of English; see `Name.orders`."""
         folded, heads = view.folded, {("", ""): True}
         for search, head, mark in view.choice.orders:
@@ -333,13 +292,13 @@ class Matcher:
                 found = self._stretches(view, search)
                 yield from (m for m in found if not ADJECTIVE.search(folded[m.end - 5 : m.end])) if mark == "of" else found
 
-    def _forms(self, view: _View, word: str) -> list[tuple[str, float]]:
+    def _forms(self, view: View, word: str) -> list[tuple[str, float]]:
         """The forms in a text that may stand for a word of the names, and their slips."""
         if word not in view.forms:
             view.forms[word] = [(form, slips) for form in view.close if (slips := self._near[form].get(word)) is not None]
         return view.forms[word]
 
-    def _stretches(self, view: _View, search: Search) -> Iterator[Mention]:
+    def _stretches(self, view: View, search: Search) -> Iterator[Mention]:
         """Stretches of forms of the words of a search."""
         words, length, between, same, guard = search
         forms = self._forms(view, words[0])
@@ -367,7 +326,7 @@ class Matcher:
                     yield Mention(start, end, "fuzzy", round(max(0.0, 100 * (1 - found[1] / length)), 1))
 
     def _stretch(
-        self, view: _View, form: str, end: int, words: Sequence[str], budget: float, between: Mapping[int, re.Pattern[str]]
+        self, view: View, form: str, end: int, words: Sequence[str], budget: float, between: Mapping[int, re.Pattern[str]]
     ) -> tuple[int, float] | None:
         """Where the words end whose first stands as `form` before `end`, with no more slips than the budget, and the distance to them."""
         folded, total = view.folded, 0.0
@@ -391,110 +350,6 @@ class Matcher:
         return end, total
 
 
-class Word(NamedTuple):
-    """A word of the names, its stem, and how many slips of the pen it may have."""
-
-    word: str
-    stem: str
-    most: int
-
-
-class _Memory(dict[Any, Any]):
-    """Values of a function, each computed when it is first asked for."""
-
-    def __init__(self, compute: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self.compute = compute
-
-    def __missing__(self, key: Any) -> Any:
-        found = self[key] = self.compute(key)
-        return found
-
-
-class _Chunks(dict[str, "_Hit | None"]):
-    """What stretches between blanks hold; each is learnt when it is first asked for.
-
-    Args:
-        kinds: A stretch is looked at only if it has one of these; see `forms_of`.
-        learn: What the word forms of a stretch hold.
-    """
-
-    def __init__(self, kinds: set[str], learn: Callable[[Iterable[Form]], _Hit | None]) -> None:
-        super().__init__()
-        self.strange, self.learn = kinds.isdisjoint, learn
-
-    def __missing__(self, chunk: str) -> _Hit | None:
-        kinds, forms = forms_of(chunk)
-        found = self[chunk] = None if self.strange(kinds) else self.learn(forms)
-        return found
-
-
-class _Hit(NamedTuple):
-    """What a stretch between blanks holds of the names.
-
-    Attributes:
-        forms: Word forms that may stand for words of the names.
-        present: Those words, as bits.
-        both: Those words, and those of them that do not stand as they are.
-        divided: Whether a hyphen divides one of the forms.
-    """
-
-    forms: tuple[str, ...]
-    present: int
-    both: tuple[int, int]
-    divided: bool
-
-
-class _Choice(NamedTuple):
-    """What to look for in a text that has certain words.
-
-    Attributes:
-        exact: Names all of whose words the text has in some form.
-        fuzzy: Forms of the words of those that have a word in another form, or punctuation.
-        orders: Their words in other orders, each with the word before "of", if it has one.
-    """
-
-    exact: list[Name]
-    fuzzy: list[Search]
-    orders: list[Order]
-
-
-_NO_CHOICE = _Choice([], [], [])
-
-
-@dataclass
-class _View:
-    """A text as a matcher sees it.
-
-    Attributes:
-        folded: The text by `fold_case`.
-        choice: What to look for in it.
-        hits: Its stretches between blanks that hold something of the names.
-        divided: Where a hyphen divides one of these: words that a hyphen divides, with start, end, and the word without it.
-        found: What `places` has found.
-        forms: For words of the names, the forms that may stand for them, and their slips.
-    """
-
-    folded: str
-    choice: _Choice
-    hits: Sequence[_Hit] = ()
-    divided: Sequence[tuple[int, int, str]] = ()
-    found: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    forms: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
-
-    @functools.cached_property
-    def close(self) -> list[str]:
-        """Word forms of the text that may stand for words of the names."""
-        return list(dict.fromkeys(form for hit in self.hits for form in hit.forms))
-
-    def places(self, form: str) -> list[tuple[int, int]]:
-        """Where a word form begins and ends, not inside words; also where a hyphen divides it."""
-        if form not in self.found:
-            found = [(start, whole.end()) for start in places_of(self.folded, form) if (whole := FORM.match(self.folded, start)) and whole[0] == form]
-            self.found[form] = found + [(begun, end) for begun, end, whole in self.divided if whole == form]
-        return self.found[form]
-
-
 _KINDS = {match: i for i, match in enumerate(tables.MATCHES)}
 
 
@@ -503,8 +358,3 @@ def _keep(kept: list[Mention], candidates: Iterable[Mention]) -> None:
     for m in sorted(candidates, key=lambda m: (m.start - m.end, _KINDS[m.match], -m.score, m.start)):
         if all(m.end <= other.start or other.end <= m.start for other in kept):
             kept.append(m)
-
-
-def _begun(stem: str) -> tuple[str, ...]:
-    """What a long word is without its first letter, or with its first two the other way round: only `a` means something as a first letter."""
-    return (stem[1:], stem[1] + stem[0] + stem[2:]) if len(stem) >= 7 and stem[0] != "a" else ()

@@ -30,7 +30,8 @@ _PREFIX = "post|pre|non|anti|hyper|hypo|micro|macro|neuro|cardio|gastro|cerebro|
 _PREFIXED = re.compile(rf"\b({_PREFIX})([^\W\d_]{{5,}})", re.IGNORECASE)
 _PART = "ache|burn|foot|worm|pox|birth|bite|blindness|sickness"
 _COMPOUND = re.compile(rf"\b([^\W\d_]{{3,}})({_PART})(?=s?\b)", re.IGNORECASE)
-_PREFIXES, _PARTS = _PREFIX.split("|"), _PART.split("|")
+_PREFIXES, _PARTS = tuple(_PREFIX.split("|")), tuple(_PART.split("|"))
+_LONE = re.compile(r"\s[^\w\s]+\s")
 _TYPES = frozenset(["type", "subtype", "stage", "grade", "class", "phase", "group"])
 """Words before which a note may put a comma or bracket: diabetes mellitus (type 2)."""
 
@@ -65,11 +66,11 @@ def pairs_of(names: Iterable[str]) -> list[re.Pattern[str]]:
 def variants_of(name: str) -> set[str]:
     """Other ways to put a name's hyphens and blanks: `posttraumatic`, `post traumatic`; `hayfever`; `head ache`; `vitamin B 12`, `type2 diabetes`."""
     found = {_JOINED.sub("", name)} if "-" in name or not name.isascii() else set()
-    folded = name.casefold()
-    if any(prefix in folded for prefix in _PREFIXES):
-        found.add(_PREFIXED.sub(r"\1 \2", name))
-    if any(part in folded for part in _PARTS):
-        found.add(_COMPOUND.sub(r"\1 \2", name))
+    for piece in name.casefold().replace("-", " ").split():
+        if piece.startswith(_PREFIXES):
+            found.add(_PREFIXED.sub(r"\1 \2", name))
+        if piece.rstrip("s,").endswith(_PARTS):
+            found.add(_COMPOUND.sub(r"\1 \2", name))
     if len(name) >= 6 and any(map(str.isdigit, name)):
         found |= {_BEFORE_DIGITS.sub(r"\1 \2", name), _BEFORE_DIGITS.sub(r"\1\2", name)}
     words = name.split(" ")
@@ -126,8 +127,14 @@ class Name:
 
     @functools.cached_property
     def apart(self) -> int:
-        """Stretches between blanks that stand between two words of the name and have no word: the most of them."""
-        return max((len(piece.split()) for piece in re.split(r"\w+", self.name)[1:-1]), default=0) if PUNCTUATION.search(self.name) else 0
+        """Stretches between blanks without a letter or digit that stand between two words of the name: the most of them in a row."""
+        if not _LONE.search(self.name):
+            return 0
+        most = row = 0
+        for chunk in self.name.split():
+            row = 0 if in_word(chunk[0]) or in_word(chunk[-1]) or re.search(r"\w", chunk) else row + 1
+            most = max(most, row)
+        return most
 
     @functools.cached_property
     def punctuated(self) -> tuple[int, ...]:
