@@ -37,7 +37,7 @@ from mentionforge.progress import say, track
 from mentionforge.provenance import stamp, versions
 from mentionforge.text import Span, normalize_surface, sentences
 
-VERSION = 2
+VERSION = 3
 """Of the part generation.locate: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 __all__ = ["Matcher", "Mention", "locate_notes"]

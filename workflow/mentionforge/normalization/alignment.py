@@ -33,7 +33,7 @@ from mentionforge.normalization.search import Source, rank
 from mentionforge.progress import say
 from mentionforge.text import plain
 
-VERSION = 2
+VERSION = 3
 """Of the part normalization.align: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 LIBRARIES = ("pytorch-metric-learning", "torch", "transformers")

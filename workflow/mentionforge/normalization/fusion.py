@@ -26,7 +26,7 @@ from mentionforge.normalization.search import TOP, distinct
 from mentionforge.normalization.ties import EQUAL, levelled
 from mentionforge.progress import say
 
-VERSION = 2
+VERSION = 3
 """Of the part normalization.fuse: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 

@@ -30,7 +30,7 @@ from mentionforge.normalization.ties import levelled
 from mentionforge.progress import say, track
 from mentionforge.text import plain
 
-VERSION = 2
+VERSION = 3
 """Of the part normalization.rerank: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 

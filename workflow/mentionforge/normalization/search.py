@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from mentionforge.normalization.comparisons import Comparison
 from mentionforge.normalization.ties import levelled
 
-VERSION = 2
+VERSION = 3
 """Of the part normalization.search: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 TOP = 100
