@@ -317,10 +317,10 @@ def test_a_broken_file_is_one_line_with_its_row(case: str, tmp_path: Path) -> No
     content, row, message = BROKEN[case]
     path = tmp_path / "bad.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(UserError) as raised:
         read_one(path)
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 10
     said = str(raised.value)
     assert message in said and "\n" not in said and len(said) < 400 + len(str(path))
     file, _, at = raised.value.where.rpartition(":")
@@ -464,10 +464,10 @@ def test_values_of_the_command_line_stand_in_no_file(tmp_path: Path) -> None:
 def test_an_odd_mapping_is_one_line(change: dict) -> None:
     """What comes by `snakemake --config` passes no file."""
     data = {**raw(), **{k: {**raw()[k], **v} if isinstance(v, dict) and isinstance(raw().get(k), dict) else v for k, v in change.items()}}
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(UserError) as raised:
         load_config(data, root=ROOT)
-    assert "\n" not in str(raised.value) and time.monotonic() - begun < 10
+    assert "\n" not in str(raised.value) and time.process_time() - begun < 10
 
 
 @pytest.mark.parametrize("data", [None, [], "x", 3, {1: 2}, {"results": b"x"}])

@@ -263,7 +263,7 @@ def test_damaged_input_is_an_error_with_its_row_or_loses_nothing(reader, kind):
             damaged = rng.choice(list(whole))
             damaged.write_bytes(DAMAGES[kind](whole[damaged], rng))
             reading = Reading()
-            begun = time.monotonic()
+            begun = time.process_time()
             try:
                 reading.documents.extend(READERS[LAYOUTS[reader]](path, "MSH", rng.choice([(), ("Disease", "Entity")]), reading))
             except UserError as error:
@@ -274,7 +274,7 @@ def test_damaged_input_is_an_error_with_its_row_or_loses_nothing(reader, kind):
             except Exception:
                 pytest.fail(f"{kind} {reader}: {traceback.format_exc()}\n{damaged.read_bytes()!r}")
             finally:
-                assert time.monotonic() - begun < SECONDS
+                assert time.process_time() - begun < SECONDS
             outcomes["read"] += 1
             check_counts(reader, path, damaged, reading)
             for document in reading.documents:

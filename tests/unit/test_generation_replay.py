@@ -112,7 +112,7 @@ def test_damaged_files_are_errors_with_their_row_or_lose_nothing(tmp_path, name)
     for _ in range(100 * int(os.environ.get("MENTIONFORGE_FUZZ", 1))):
         data = damaged(whole, rng)
         path.write_bytes(data)
-        begun = time.monotonic()
+        begun = time.process_time()
         try:
             rows = list(replay.read(path))
         except UserError as error:
@@ -120,7 +120,7 @@ def test_damaged_files_are_errors_with_their_row_or_lose_nothing(tmp_path, name)
             assert re.fullmatch(rf"{re.escape(str(path))}:[0-9]+", error.where) and "\n" not in str(error), str(error)
             continue
         finally:
-            assert time.monotonic() - begun < 10
+            assert time.process_time() - begun < 10
         outcomes["read"] += 1
         if name == "a.csv":
             assert len(rows) == said_by_csv(data), data
