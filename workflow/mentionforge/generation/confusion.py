@@ -26,7 +26,7 @@ _ELSEWHERE = {
         ("ET", "", r"\s+(?:tube|CO2)"),
         ("FH", "", r"\s+(?:of|significant|positive|negative|non-?contributory|unremarkable)\b"),
         ("GBS", "", r"\s+(?:positive|negative|status|swab|screen|prophylaxis|coloni[sz]|bacteriuria|carrier|unknown)"),
-        ("HD", r"\b[Oo]n\s", r"\s+(?:catheter|session|line|unit|access|three|twice|TIW|MWF|TTS)|\s*#?\s*\d"),
+        ("HD", r"\b[Oo]n\s", r"\s+(?:catheter|session|line|unit|access|three|twice|TIW|MWF|TTS)|\s*#\s*\d"),
         ("ID", "", r"\s+(?:consult|team|clinic|number|card|badge|physician)|\s*#"),
         ("LE", "", r"\s+(?:edema|oedema|swelling|weakness|strength|pulses|doppler|ultrasound)"),
         ("MR", "", r"[\s-]+(?:angio|imag|scan|veno|spectro|entero|chol)"),
@@ -34,13 +34,13 @@ _ELSEWHERE = {
         ("PD", "", r"\s+(?:catheter|dialysis|fluid|exchange)"),
         ("PE", r"(?:\A|[.;\n]\s*)[Oo]n\s", r"\s+(?:tube|exam)"),
         ("RA", r"(?:%|percent|\bsat\w*|\d\d)\s+(?:on|at|in)\s", r"\s*(?:sat|SpO2|\d{2,3}\s?(?:%|percent))"),
-        ("UA", "", r"\s+(?:show|negative|positive|dip|pending|with|was)"),
+        ("UA", "", r"\s+(?:show|negative|positive|dip|pending)"),
         ("UC", r"\b(?:to|at)\s", r"\s+visit"),
     )
 }
 """Abbreviations of diseases that mean something else beside these words: costovertebral angle tenderness, emergency department, room air."""
 
-_HEADINGS = frozenset(["ALL", "CC", "CV", "ENT", "FH", "GI", "GU", "HPI", "ID", "MS", "OB", "PE", "PH", "PMH", "PSH", "ROS", "SH", "UA"])
+_HEADINGS = frozenset(["ALL", "CC", "CV", "ENT", "FH", "GI", "GU", "HPI", "OB", "PE", "PH", "PMH", "PSH", "ROS", "SH", "UA"])
 
 
 def elsewhere(text: str, start: int, end: int) -> bool:
