@@ -32,7 +32,7 @@ models: $(INSTALLED)
 WORKERS ?= 2
 
 test: models
-	pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	pytest -n $(WORKERS) --no-loadscope-reorder
 
 # config/paper.yaml to its report, with tiny models that lie on a hub of the test as the published ones do; `make test` runs the short one, too
 test-paper: $(INSTALLED)

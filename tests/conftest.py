@@ -1,6 +1,8 @@
 """Fixtures: fetched weights, and the real corpora where they are at hand; and which tests run side by side."""
 
+import functools
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -25,18 +27,32 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `pytest -n --dist loadgroup`: tests of a file share its fixtures, and those of the finished experiment that experiment."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    """The longest groups come first."""
     order = {group: place for place, group in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(_group(item), len(order)))
+    items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
 
 
-def _group(item: pytest.Item) -> str:
-    uses = {"finished", "rich"} & set(getattr(item, "fixturenames", ()))
-    return "experiment" if uses else item.nodeid.partition("::")[0]
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """For `pytest -n`: tests of a file share its fixtures, and all files with tests of the finished experiment share that experiment."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return Groups(config, log)
+
+
+def _group(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return "experiment" if _of_the_experiment(file) else file
+
+
+@functools.cache
+def _of_the_experiment(file: str) -> bool:
+    """Whether tests of a file take the fixtures `finished` or `rich`."""
+    return bool(re.search(r"\b(?:finished|rich): Path", (ROOT / file).read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="session")
