@@ -281,3 +281,27 @@ def test_rank_fusion_tells_apart_what_differs_as_fractions(constant):
     found = ranked(lists, combined(lists, linker, np.ones(3)), ids, cuis, sets)
     exact = {c: sum(Fraction(1, constant + own.index(c) + 1) for own in orders) for c in concepts}
     assert found["cui"].to_pylist() == sorted(concepts, key=lambda c: (-exact[c], *(own.index(c) for own in orders)))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_where_all_entries_are_equally_near_the_search_stays_in_its_memory(metric, monkeypatch):
+    """A collapsed encoder: all entries must be fetched for every query, which is done a few queries at a time, and changes no ranking."""
+    from mentionforge.normalization import search
+
+    class Counting(Vectors):
+        most = 0
+
+        def neighbours(self, queries, entries, fetch):
+            self.most = max(self.most, len(queries) * fetch)
+            return super().neighbours(queries, entries, fetch)
+
+    rng = np.random.default_rng(6)
+    vectors = np.tile(np.float32([0.6, 0.8]), (3000, 1))
+    vectors[:5] = np.eye(2, dtype=np.float32)[[0, 0, 1, 1, 0]]
+    index = Source(vectors, np.arange(3000), rng.permutation(3000), np.ones(3000, np.int64), np.arange(3000))
+    queries = np.tile(np.float32([[0.6, 0.8], [0.8, 0.6], [0.0, 0.0]]), (20, 1))
+    whole = rank(queries, [index], Vectors(metric))
+    assert (np.bincount(whole.query) == 100).all()
+    monkeypatch.setattr(search, "FETCHED", 20_000)
+    counting = Counting(metric)
+    assert columns(rank(queries, [index], counting)) == columns(whole) and 10_000 < counting.most <= 20_000
