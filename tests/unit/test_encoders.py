@@ -220,6 +220,6 @@ def test_a_vector_without_numbers_is_one_line(marking):
     with torch.no_grad():
         broken.model.get_input_embeddings().weight[word] = float("nan")
     assert np.isfinite(broken.encode(broken.strings(["fever", "cough"])).vectors).all()
-    with pytest.raises(UserError, match="encoder without result.*1 of 3 inputs") as found:
+    with pytest.raises(UserError, match=r"encoder without result.*1 of 3 inputs") as found:
         broken.encode(broken.strings(["fever", "gout", "cough"]))
     assert "\n" not in str(found.value)

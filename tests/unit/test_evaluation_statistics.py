@@ -154,7 +154,9 @@ def test_seeds_of_one_kind_are_independent_runs_and_holes_are_on_the_safe_side()
 
 
 @pytest.mark.parametrize(
-    "grid", ["11 12 13 14 15 21", "11 12 21", "11 12 21 23 31", "11 21 31 41 51 12", "11 12 23 24 35", "11 12 13 14 15 16 17 21 22 31"], ids=lambda g: g.replace(" ", "-")
+    "grid",
+    ["11 12 13 14 15 21", "11 12 21", "11 12 21 23 31", "11 21 31 41 51 12", "11 12 23 24 35", "11 12 13 14 15 16 17 21 22 31"],
+    ids=lambda g: g.replace(" ", "-"),
 )
 def test_grids_with_holes_never_promise_too_little_variance(grid):
     """Expected value of the estimate, and the variance of the mean, for each random effect by itself: the effects of its levels, one at a time."""

@@ -26,12 +26,11 @@ from mentionforge.normalization.search import TOP, distinct
 from mentionforge.normalization.ties import EQUAL, levelled
 from mentionforge.progress import say
 
-VERSION = 3
+VERSION = 4
 """Of the part normalization.fuse: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 EQUAL_RANKS = 1e-12
 """Sums of reciprocal ranks count as equal up to this difference: ranks have no noise, only the order of adding has. Different sums may be near."""
-
 
 
 class Lists(NamedTuple):
