@@ -294,6 +294,16 @@ def test_questions_hold_no_answers_and_can_be_answered(corpus):
     assert found == ALL_RIGHT and counts["dev"]["answered"] == 1 and counts["of_train"] == 0
 
 
+def test_questions_that_cannot_be_written_are_one_line(corpus):
+    with pytest.raises(UserError, match=r"^missing corpus in \S+nowhere: .*, or read the corpus: snakemake \S+nowhere/mentions\.parquet$"):
+        write_questions(corpus / "nowhere", corpus / "asked.csv")
+    (corpus / "taken").write_text("")
+    for out in (corpus / "taken/asked.csv", corpus):
+        with pytest.raises(UserError, match=r"^file that cannot be written in \S+: .*; correct --out$"):
+            write_questions(corpus / "c", out)
+    assert not list(corpus.parent.glob(".*.tmp"))
+
+
 def test_prefixes_of_ids(corpus):
     path = table(corpus, answers(**{"2:3-8:0": "C0024141"}))
     assert link(corpus, path)[1] == ALL_RIGHT
