@@ -209,3 +209,17 @@ def test_an_encoder_reads_the_same_in_any_characters_that_write_it(encoder, mark
         places = [*places, [(0, (at(shown, "Sjögren syndrome"),))]]
         a, b, c = (one.contexts([string], place) for string, place in zip((composed, apart, shown), places, strict=True))
         assert a == b == c
+
+
+def test_a_vector_without_numbers_is_one_line(marking):
+    """As of a training that diverged: in an index it would take the concepts of every mention."""
+    import torch
+
+    broken = Encoder(marking, pooling="mean", max_tokens=16, unit=False)
+    word = broken.tokenizer("gout")["input_ids"][1]
+    with torch.no_grad():
+        broken.model.get_input_embeddings().weight[word] = float("nan")
+    assert np.isfinite(broken.encode(broken.strings(["fever", "cough"])).vectors).all()
+    with pytest.raises(UserError, match=r"encoder without result.*1 of 3 inputs") as found:
+        broken.encode(broken.strings(["fever", "gout", "cough"]))
+    assert "\n" not in str(found.value)

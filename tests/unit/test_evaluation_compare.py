@@ -198,15 +198,17 @@ def test_a_family_on_too_few_documents_is_said():
 def test_what_intervals_hold(run):
     _, _, _, table, _ = run
     swept = table["generator"] == "smollm2"
-    assert set(table.loc[swept, "covers"]) == {"documents, generator seeds"} and set(table.loc[~swept, "covers"]) == {"documents"}
+    control = table["against"] == "control"  # its text has one seed
+    assert set(table.loc[swept & ~control, "covers"]) == {"documents, generator seeds"} and set(table.loc[~swept, "covers"]) == {"documents"}
+    assert set(table.loc[swept & control, "covers"]) == {"documents, generator seeds of the cell"}
     assert set(table.loc[swept, "generator_seeds"]) == {2} and set(table["training_seeds"]) == {1}
     cell, reference = Cell("llm", "naive", "t", "mixed"), Cell("none", "none", "t", "real_only")
-    right = np.random.default_rng(3).integers(0, 2, (12, 40)).astype(float)
+    right = np.random.default_rng(3).integers(0, 2, (18, 40)).astype(float)
 
     def covers(here, there):
         runs = {cell: {s: i for i, s in enumerate(here)}, reference: {s: 9 + i for i, s in enumerate(there)}}
         outcomes = Outcomes(runs, np.repeat(np.arange(8), 5), [f"m{i}" for i in range(40)], right)
-        (row,) = compared(outcomes, comparisons([cell, reference], [], {}), [Group("all", "all", np.arange(40))], Statistics(resamples=99))
+        (row,) = compared(outcomes, comparisons([cell, reference], ["template"], {}), [Group("all", "all", np.arange(40))], Statistics(resamples=99))
         return row["covers"], row["generator_seeds"], row["training_seeds"]
 
     grid = [Seeds(g, t) for g in "123" for t in "123"]
@@ -214,6 +216,9 @@ def test_what_intervals_hold(run):
     assert covers(grid[:3], [Seeds("", t) for t in "123"]) == ("documents, training seeds", 1, 3)
     assert covers(grid[::3], [Seeds("", "1")]) == ("documents, generator seeds", 3, 1)
     assert covers(grid[:3], [Seeds("", "1")]) == ("documents", 1, 3)
+    reference = cell._replace(generator="template")
+    assert covers(grid, grid) == ("documents, generator seeds, training seeds", 3, 3)
+    assert covers(grid, grid[:3]) == ("documents, generator seeds of the cell, training seeds", 3, 3)
 
 
 def test_dose_is_the_mean_over_all_seeds_of_a_generator(tmp_path):

@@ -103,6 +103,19 @@ def test_randomizations_go_on_where_the_first_leave_it_open():
     assert np.array_equal(exact.difference, found.difference) and set(exact.swaps) == {200_000}
 
 
+def test_looks_do_not_depend_on_what_other_comparisons_find():
+    """A comparison beside one that goes on, and beside one that is settled at once: the same swaps, the same p value."""
+    rng = np.random.default_rng(17)
+    possible, beside = rng.binomial(5, 0.44, 60), rng.binomial(5, 0.5, 60)
+    found = []
+    for other in (rng.binomial(5, 0.9, 60), beside):  # clear; no difference at all
+        outcomes = np.stack([possible, beside, other]).astype(float)
+        contrasts = [Contrast((0,), (1,), most=5_000), Contrast((2,), (1,), most=300)]
+        estimates = estimate(outcomes, np.full(60, 5.0), contrasts, resamples=199, settled=20)
+        found.append((estimates.p[0], estimates.swaps[0]))
+    assert estimates.swaps[1] == 199 and found[0] == found[1]
+
+
 def test_p_values_that_stop_early_are_valid():
     """Where there is no difference, p is at most u with a chance of at most u, for every u: looks at 19, 79 and 319 swaps, settled by 3."""
     rng = np.random.default_rng(10)

@@ -150,7 +150,21 @@ def test_seeds_of_one_kind_are_independent_runs_and_holes_are_on_the_safe_side()
     assert mean_squares(crossed(1, 1), values[:1]) == []
     # Three of the four runs of a grid: both factors' own estimates are added.
     parts = mean_squares(crossed(2, 2)[:3], values[:3])
-    assert sum(p.share * p.value[0] for p in parts) == pytest.approx(np.var([1.5, 4], ddof=1) / 2 + np.var([2.5, 2], ddof=1) / 2)
+    assert sum(p.share * p.value[0] for p in parts) == pytest.approx(5 / 9 * (np.var([1.5, 4], ddof=1) + np.var([2.5, 2], ddof=1)))
+
+
+@pytest.mark.parametrize(
+    "grid",
+    ["11 12 13 14 15 21", "11 12 21", "11 12 21 23 31", "11 21 31 41 51 12", "11 12 23 24 35", "11 12 13 14 15 16 17 21 22 31"],
+    ids=lambda g: g.replace(" ", "-"),
+)
+def test_grids_with_holes_never_promise_too_little_variance(grid):
+    """Expected value of the estimate, and the variance of the mean, for each random effect by itself: the effects of its levels, one at a time."""
+    seeds = [Seeds(*run) for run in grid.split()]
+    for level in (lambda s: s.generator, lambda s: s.training, lambda s: s):
+        marks = np.array([[float(level(s) == one) for one in sorted({level(s) for s in seeds})] for s in seeds])
+        expected = sum(p.share * p.value.sum() for p in mean_squares(seeds, marks))
+        assert expected >= np.square(marks.mean(0)).sum() - 1e-12
 
 
 def test_crossed_runs_are_not_independent_ones():

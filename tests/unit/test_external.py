@@ -269,6 +269,23 @@ def test_ids_of_several_concepts_and_of_none_keep_their_ranks(corpus):
     assert counts["examples_not_in_kb"] == ["MSH:D999999"]
 
 
+def test_texts_in_the_wrong_column_are_in_no_message(corpus, capfd):
+    """A file without a header, columns that are shifted, and names in place of ids: what they hold may be text of a patient, or licensed."""
+    (corpus / "bare.csv").write_text("1,0,4,Gout,C0018099\n1,9,28,acute renal failure,C0022660\n")
+    rows = {name: [{"mention_id": m, "concept": c, name: SURFACES[m]} for m, c in RIGHT.items()] for name in ("rank", "score")}
+    for path in (corpus / "bare.csv", *(table(corpus, own, f"{name}.csv") for name, own in rows.items())):
+        with pytest.raises(UserError) as error:
+            link(corpus, path)
+        assert "gout" not in str(error.value).lower() and str(path) in str(error.value)
+    rows = [{"mention_id": m, "concept": "DISEASE9" if m == "1:0-4:0" else s} for m, s in SURFACES.items()]
+    counts, _, out = link(corpus, table(corpus, rows))
+    assert counts["concepts_not_in_kb"] >= 5 and counts["examples_not_in_kb"] == ["MSH:DISEASE9"]
+    said = capfd.readouterr().err + json.dumps(tables.provenance(out))
+    assert not any(surface in said for surface in SURFACES.values())
+    counts, _, _ = link(corpus, table(corpus, [{"mention_id": m, "concept": s} for m, s in SURFACES.items()]))
+    assert counts["examples_not_in_kb"] == [] and "have not the form of codes" in capfd.readouterr().err
+
+
 def test_one_answer_for_all_mentions_of_a_span(corpus):
     """A composite mention whose concepts are gold rows of their own has one place, and both rows are asked of it."""
     rows = [mention(*m) for m in MENTIONS]

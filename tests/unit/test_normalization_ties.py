@@ -258,3 +258,50 @@ def test_fused_rankings_do_not_depend_on_the_mentions_beside_them(fusion):
     long = fused([(1, 1e4)])["m001"]
     assert fused([(0, 1.0), (1, 1e4)]) == {"m000": alone, "m001": long}
     assert [row["cui"] for row in long] == [row["cui"] for row in alone]
+
+
+@pytest.mark.parametrize("constant", [1, 60, 1000, 5000])
+def test_rank_fusion_tells_apart_what_differs_as_fractions(constant):
+    """Sums of reciprocals come very near each other at deep ranks, and with a large constant everywhere: only equal fractions are equal."""
+    from fractions import Fraction
+
+    import pyarrow as pa
+
+    from mentionforge.config import HybridLinker
+    from mentionforge.normalization.fusion import combined, lists_of, ranked
+    from mentionforge.normalization.search import distinct
+
+    rng = np.random.default_rng(constant)
+    concepts = [f"C{c:03d}" for c in range(100)]
+    orders = [rng.permutation(concepts).tolist() for _ in range(3)]
+    given = [pa.table({"mention_id": ["m"] * 100, "rank": range(1, 101), "cui": own, "score": [1.0] * 100, "entry": own}) for own in orders]
+    cuis, sets = distinct([t["cui"] for t in given]), distinct([t["entry"] for t in given])
+    ids, lists = lists_of(given, cuis, sets)
+    linker = HybridLinker(kind="hybrid", linkers=("a", "b", "c"), fusion="rank", constant=constant)
+    found = ranked(lists, combined(lists, linker, np.ones(3)), ids, cuis, sets)
+    exact = {c: sum(Fraction(1, constant + own.index(c) + 1) for own in orders) for c in concepts}
+    assert found["cui"].to_pylist() == sorted(concepts, key=lambda c: (-exact[c], *(own.index(c) for own in orders)))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_where_all_entries_are_equally_near_the_search_stays_in_its_memory(metric, monkeypatch):
+    """A collapsed encoder: all entries must be fetched for every query, which is done a few queries at a time, and changes no ranking."""
+    from mentionforge.normalization import search
+
+    class Counting(Vectors):
+        most = 0
+
+        def neighbours(self, queries, entries, fetch):
+            self.most = max(self.most, len(queries) * fetch)
+            return super().neighbours(queries, entries, fetch)
+
+    rng = np.random.default_rng(6)
+    vectors = np.tile(np.float32([0.6, 0.8]), (3000, 1))
+    vectors[:5] = np.eye(2, dtype=np.float32)[[0, 0, 1, 1, 0]]
+    index = Source(vectors, np.arange(3000), rng.permutation(3000), np.ones(3000, np.int64), np.arange(3000))
+    queries = np.tile(np.float32([[0.6, 0.8], [0.8, 0.6], [0.0, 0.0]]), (20, 1))
+    whole = rank(queries, [index], Vectors(metric))
+    assert (np.bincount(whole.query) == 100).all()
+    monkeypatch.setattr(search, "FETCHED", 20_000)
+    counting = Counting(metric)
+    assert columns(rank(queries, [index], counting)) == columns(whole) and 10_000 < counting.most <= 20_000

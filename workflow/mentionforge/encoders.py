@@ -134,7 +134,7 @@ class Encoder:
 
         logging.set_verbosity_error()  # instead of a report of every head and pooler that the weights have or lack, `check_whole`
         logging.disable_progress_bar()
-        path = folder(stamp)
+        self._path = path = folder(stamp)
         self.tokenizer: Any = tokenization.load(path, tokenization.case_of(stamp))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model: Any
@@ -296,6 +296,10 @@ class Encoder:
                     pooled = torch.nn.functional.normalize(pooled, dim=1) if self.unit else pooled
                 vectors[numbers_of_batch] = pooled.cpu().numpy()
                 tick(len(batch))
+        # One such vector in an index would leave every query without a concept: no bound of the search holds.
+        if lost := int(np.count_nonzero(~np.isfinite(vectors).all(1))):
+            why = f"{lost:,} of {len(distinct):,} inputs have a vector with a number that is not finite"
+            raise UserError("encoder without result", str(self._path), why, "fetch the weights anew; if they were trained here, take a lower learning_rate")
         return Encoded(vectors, rows)
 
 

@@ -360,7 +360,9 @@ NORMALIZATION_ERRORS = Table(
 )
 
 ROLES = ("confirmatory", "exploratory")
-COVERS = ("documents", "documents, generator seeds", "documents, training seeds", "documents, generator seeds, training seeds")
+COVERS = tuple(
+    f"documents{generator}{training}" for training in ("", ", training seeds") for generator in ("", ", generator seeds of the cell", ", generator seeds")
+)
 CONTRAST = ("system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "reference_strategy", "reference_variant")
 """Columns that name a comparison of two cells of one task, corpus and system."""
 

@@ -36,7 +36,7 @@ from mentionforge.evaluation.statistics import Contrast, Estimates, estimate
 from mentionforge.evaluation.subsets import learned_from, subset_weights
 from mentionforge.progress import say, track
 
-VERSION = 1
+VERSION = 2
 """Of the part statistics.compare: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 SEED = re.compile(r"~seed=(\d+)(?=~|$)")
@@ -410,8 +410,10 @@ def _row(c: Comparison, contrast: Contrast, group: Group, metric: str, result: E
     numbers = {name: float(getattr(result, name)[i]) for name in ("value", "reference", "difference", "low", "high", "p", "floor")}
     limits = {name: None if np.isnan(numbers[name]) else numbers[name] for name in ("low", "high")}
     generators, trainings = factors(contrast.seeds)
-    # Trainings of which one side has a single one are left out on that side; a baseline has no notes whose seed could be left out.
-    several = {"generator seeds": generators > 1, "training seeds": min(trainings, factors(contrast.reference_seeds)[1]) > 1}
+    # Trainings of which one side has a single one are left out on that side; a baseline has no notes whose seed could be left out, but a control has.
+    other_generators, other_trainings = factors(contrast.reference_seeds)
+    both = c.reference.generator == NONE or other_generators > 1
+    several = {"generator seeds" if both else "generator seeds of the cell": generators > 1, "training seeds": min(trainings, other_trainings) > 1}
     runs: dict[str, Any] = {"runs": len(contrast.runs), "reference_runs": len(contrast.reference), "generator_seeds": generators}
     runs |= {"training_seeds": trainings, "resamples": int(result.swaps[i])}
     runs["covers"] = ", ".join(["documents", *(words for words, holds in several.items() if holds)])

@@ -13,6 +13,7 @@ other factor's runs are then a one-way design.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -50,8 +51,8 @@ def factors(seeds: Sequence[Seeds]) -> tuple[int, int]:
 def mean_squares(seeds: Sequence[Seeds], values: np.ndarray) -> list[MeanSquare]:
     """Mean squares whose sum, each times its share, estimates the variance of the mean over the runs; none for a single run.
 
-    Runs that do not fill the grid of their seeds (some seeds of one generator only) have the sum of both factors' own estimates, which is
-    more than the variance is on average.
+    Runs that do not fill the grid of their seeds (some seeds of one generator only) have the sum of both factors' own estimates, each level with
+    the weight that its runs have in the mean. On average that is no less than the variance.
 
     Args:
         seeds: Of each run, no two the same.
@@ -65,7 +66,8 @@ def mean_squares(seeds: Sequence[Seeds], values: np.ndarray) -> list[MeanSquare]
         return [MeanSquare(1 / runs, np.var(values, axis=0, ddof=1), runs - 1)]
     of_generators, of_trainings = (_level_means([s[i] for s in seeds], values) for i in (0, 1))
     if generators * trainings != runs:
-        return [MeanSquare(1 / len(m), np.var(m, axis=0, ddof=1), len(m) - 1) for m in (of_generators, of_trainings)]
+        shares = [sum(n**2 for n in Counter(s[i] for s in seeds).values()) / runs**2 for i in (0, 1)]
+        return [MeanSquare(share, np.var(m, axis=0, ddof=1), len(m) - 1) for share, m in zip(shares, (of_generators, of_trainings), strict=True)]
     first = np.unique([s.generator for s in seeds], return_inverse=True)[1]
     second = np.unique([s.training for s in seeds], return_inverse=True)[1]
     rest = values - of_generators[first] - of_trainings[second] + values.mean(0)

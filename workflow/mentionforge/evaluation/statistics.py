@@ -8,8 +8,8 @@ matrices. Documents are the unit: mentions of one document are not independent, 
   tails are expanded for few documents (Hesterberg 2015), as t is wider than the normal distribution.
 - p value: approximate randomization (Noreen 1989), two-sided. Each document's outcomes are swapped between the two systems or not; the p value
   is the share of swaps whose difference is at least as large, the observed one counted in.
-- More swaps where the first leave it open, after Besag and Clifford (1991): a contrast goes on, in looks of four times as many swaps each, until
-  `settled` of them gave at least the observed difference, or `most` were drawn. With k of B swaps at the look where it stops, p is (k + 1)/(B + 1). It is
+- More swaps where the first leave it open, after Besag and Clifford (1991): a contrast goes on until, at one of the looks that are fixed beforehand
+  (four times as many swaps each, and the most of each contrast), `settled` of them gave at least the observed difference, or `most` were drawn. With k of B swaps at the look where it stops, p is (k + 1)/(B + 1). It is
   valid: for a level u let B be the first look at which `settled` + 1 of B + 1 are at most u. Stopped before, p is above u. Stopped there or later, p is
   at most u only if at that look (k + 1)/(B + 1) was at most u, and the chance of that is at most u.
 - Several seeds: a second level. The score of a cell is the mean over its runs, and to every bootstrap and every randomized difference a
@@ -259,16 +259,30 @@ def _randomization(
     at_least = np.zeros(len(contrasts))
     drawn = np.zeros(len(contrasts), np.int64)
     most = np.array([max(resamples, c.most) for c in contrasts])
-    active, look = np.arange(len(contrasts)), resamples
-    while len(active):
+    active = np.arange(len(contrasts))
+    for look in _looks(resamples, most):
+        if not len(active):
+            break
         more = look - int(drawn[active[0]])  # all active contrasts had the same swaps so far
         added = noise if look == resamples else [rng.standard_t(freedom, more) * error if error else None for error, freedom in errors]
         which = active.tolist()
         at_least[active] += _exceeding(numerator, denominator, [contrasts[i] for i in which], difference[active], [added[i] for i in which], more, rng)
         drawn[active] = look
         active = active[(at_least[active] < settled) & (most[active] > look)]
-        look = min(LOOKS * (look + 1) - 1, int(most[active].min())) if len(active) else look
     return (at_least + 1) / (drawn + 1), drawn
+
+
+def _looks(resamples: int, most: np.ndarray) -> list[int]:
+    """Numbers of swaps after which all contrasts that go on are looked at, rising.
+
+    They follow from what is asked alone. Were they to depend on which other contrasts still go on, which the same swaps decide, a look would no
+    longer be fixed beforehand, and p values would not be valid.
+    """
+    looks, look = {resamples, *most.tolist()}, resamples
+    while look < most.max():
+        looks.add(look)
+        look = LOOKS * (look + 1) - 1
+    return sorted(looks)
 
 
 def _exceeding(

@@ -7,6 +7,7 @@ it stands (FILE:ROW; of documents, the place of the document, since their reader
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,16 +160,16 @@ class Source:
             raise UserError(rows.ENCODING, file, f"not UTF-8: byte {bad} in its header", "convert the file to UTF-8")
         given = {column for column, key in name.items() if key in record}
         if odd := sorted(set(self.settings.columns) - given):
-            raise UserError("missing column", file, f"columns says that {odd[0]} is {name[odd[0]]!r}; there are {', '.join(record)}", "correct columns")
+            raise UserError("missing column", file, f"columns says that {odd[0]} is {name[odd[0]]!r}; {_header(record)}", "correct columns")
         missing = [column for column in needed if column not in given and column != "doc_id"]
         placed = {"doc_id"} <= given and ({"start", "end"} <= given or "spans" in given)
         if not placed and ("mention_id" not in given or "doc_id" in needed):
             missing += ["doc_id, start and end" if "doc_id" in needed else "mention_id, or doc_id, start and end"]
         if missing:
-            there, fix = ", ".join(record), "name the file's own columns: columns: {concept: NAME}"
+            there, fix = "".join(record), "name the file's own columns: columns: {concept: NAME}"
             if len(record) == 1 and (mark := next((mark for mark in ";\t|," if mark in there), "")):
                 fix = f"its columns are separated by {'a tab' if mark == TAB else f'`{mark}`'}: a .csv file has commas, a .tsv file tabs"
-            raise UserError("missing column", file, f"{missing[0]}; there are {there}", fix)
+            raise UserError("missing column", file, f"{missing[0]}; {_header(record)}", fix)
 
     def _answer(self, where: str, record: Mapping[str, Any], needed: Sequence[str]) -> Answer | None:
         entity_type = _words(record["type"], where)
@@ -249,10 +250,23 @@ def _words(value: Any, where: str) -> str:
     return text
 
 
+def _told(value: Any) -> str:
+    """A value for a message if it is a number of some kind; where columns are shifted it may be text of a patient, which is not for logs."""
+    text = str(value).strip()
+    return repr(text) if len(text) <= 40 and re.fullmatch(r"(?i)[-+0-9.,e]*|nan|[-+]?inf(inity)?", text) else "what stands there"
+
+
+def _header(record: Mapping[str, Any]) -> str:
+    """The columns of a table for a message; of a file without a header the first row is none, and may hold texts."""
+    if any(re.fullmatch(r"[-+]?[0-9][0-9.,]*", name) for name in record):
+        return "its first row holds a number, so it seems to be no header"
+    return f"there are {', '.join(record)}"
+
+
 def _rank(value: Any, where: str) -> int:
     text = _words(value, where)
     if not text.isascii() or not text.isdigit() or not 0 < len(text) < 10 or int(text) < 1:
-        raise UserError("bad rank", where, f"{text[:40]!r} is no number from 1", "the best concept has rank 1")
+        raise UserError("bad rank", where, f"{_told(text)} is no number from 1", "the best concept has rank 1")
     return int(text)
 
 
@@ -267,7 +281,7 @@ def _scores(value: Any, where: str) -> tuple[float, ...] | None:
         except ValueError:
             found.append(math.nan)
         if not math.isfinite(found[-1]):
-            raise UserError("bad score", where, f"{str(one)[:40]!r} is no finite number", "give a number, or leave the column out")
+            raise UserError("bad score", where, f"{_told(one)} is no finite number", "give a number, or leave the column out")
     return tuple(found)
 
 

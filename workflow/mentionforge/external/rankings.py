@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ from mentionforge.text import Span
 
 VERSION = 1
 """Of the part external.rankings: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+CODE = re.compile(r"(?=.*\d)[\w.:/+-]{1,40}")
+"""What is shown of unknown ids: a code has a digit and no blank. A column of names holds texts, which may be licensed."""
 
 NIL = ("",)
 """A candidate that says: no concept."""
@@ -185,7 +189,8 @@ def read_rankings(spec: Path, path: Path, corpus: Path, corpus_spec: Path, kb: P
         elif not scored:
             others.append({"mention_id": mention_id, "rank": 1, "cui": "", "score": math.inf, "entry": ""})
     counts |= dict(ranked)
-    counts["examples_not_in_kb"] = [concept for concept, _ in sorted(strange.items(), key=lambda item: (-item[1], item[0]))[:5]]
+    codes = {concept: n for concept, n in strange.items() if CODE.fullmatch(concept)}
+    counts["examples_not_in_kb"] = [concept for concept, _ in sorted(codes.items(), key=lambda item: (-item[1], item[0]))[:5]]
     stamp = _stamp(spec, path, settings, corpus, corpus_spec, kb, counts, of_corpus)
     tables.write(tables.LINKED, calibration, others, stamp)
     tables.write(tables.LINKED, out, predictions, stamp)
@@ -280,7 +285,8 @@ def _say(counts: Mapping[str, Any]) -> None:
         f"{test['answered']:,} of {test['mentions']:,} test mentions answered, {test['no_concept']:,} of them with no concept; "
         f"{counts['dev']['answered']:,} of {counts['dev']['mentions']:,} dev mentions"
     )
-    strange = f"candidates that are no concept of the knowledge base, and so wrong: {', '.join(counts['examples_not_in_kb'])}"
+    examples = f": {', '.join(counts['examples_not_in_kb'])}" if counts["examples_not_in_kb"] else ", and have not the form of codes"
+    strange = f"candidates that are no concept of the knowledge base, and so wrong{examples}"
     if 2 * counts["concepts_not_in_kb"] > counts["concepts"]:
         say(f"WARNING: {counts['concepts_not_in_kb']:,} {strange}; most are: check concept and id_prefix")
     elif counts["concepts_not_in_kb"]:

@@ -26,8 +26,11 @@ from mentionforge.normalization.search import TOP, distinct
 from mentionforge.normalization.ties import EQUAL, levelled
 from mentionforge.progress import say
 
-VERSION = 3
+VERSION = 4
 """Of the part normalization.fuse: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+EQUAL_RANKS = 1e-12
+"""Sums of reciprocal ranks count as equal up to this difference: ranks have no noise, only the order of adding has. Different sums may be near."""
 
 
 class Lists(NamedTuple):
@@ -108,8 +111,10 @@ def lists_of(rankings: Sequence[pa.Table], cuis: pa.Array, sets: pa.Array) -> tu
 
 def combined(lists: Lists, linker: HybridLinker, weights: np.ndarray) -> np.ndarray:
     """Fused score of each pair; equal scores have one value."""
-    fused = weighted(lists.scores, weights) if linker.fusion == "score" else weighted(1 / (linker.constant + lists.ranks), np.ones(len(lists.ranks)))
-    return levelled(lists.mention, fused, tolerance(lists.mention, lists.scores if linker.fusion == "score" else lists.scores[:0]))
+    if linker.fusion == "score":
+        return levelled(lists.mention, weighted(lists.scores, weights), tolerance(lists.mention, lists.scores))
+    fused = weighted(1 / (linker.constant + lists.ranks), np.ones(len(lists.ranks)))
+    return levelled(lists.mention, fused, np.full(int(lists.mention.max(initial=-1)) + 1, EQUAL_RANKS))
 
 
 def weighted(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

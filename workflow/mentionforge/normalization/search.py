@@ -32,6 +32,9 @@ TOP = 100
 OVERFETCH = 4
 """Neighbours fetched at first, as a multiple of `TOP`, and the factor by which that grows where it gives too few concepts."""
 
+FETCHED = 10_000_000
+"""Most neighbours that are fetched at a time, some 600 MB with what is made of them: where many entries are equally near, a query may need all of them."""
+
 SEPARATOR = "|"
 """Between the concepts of an entry."""
 
@@ -95,9 +98,12 @@ def best(queries: Any, source: Source, comparison: Comparison, top: int = TOP, a
     size = len(source.inputs)
     bearers = np.bincount(source.row, minlength=size)
     first = np.cumsum(bearers) - bearers  # position of a row's first concept
-    open_queries, done = np.arange(number), []
-    fetch = min(top * OVERFETCH, size)
-    while len(open_queries):
+    waiting, done = [(np.arange(number), min(top * OVERFETCH, size))], []
+    while waiting:
+        open_queries, fetch = waiting.pop()
+        if len(open_queries) > (most := max(1, FETCHED // fetch)):
+            waiting += [(open_queries[i : i + most], fetch) for i in range(0, len(open_queries), most)]
+            continue
         asked, near, far = _rows(prepared, open_queries), tolerance[open_queries], error[open_queries]
         values, neighbours = comparison.neighbours(asked, entries, fetch)  # [open queries, fetch]
         # Entries that are not fetched score no higher than this.
@@ -118,7 +124,8 @@ def best(queries: Any, source: Source, comparison: Comparison, top: int = TOP, a
         counted = np.bincount(ranking.query[ranking.score > (unseen + 5 * near)[ranking.query]], minlength=len(open_queries))
         complete = (counted >= top) | np.isneginf(unseen)
         done.append(select(ranking, complete[ranking.query])._replace(query=open_queries[ranking.query[complete[ranking.query]]]))
-        open_queries, fetch = open_queries[~complete], min(fetch * OVERFETCH, size)
+        if not complete.all():
+            waiting.append((open_queries[~complete], min(fetch * OVERFETCH, size)))
     found = Ranking(*(np.concatenate(columns) for columns in zip(*done, strict=True)))
     found = _placed(found, tolerance)
     # In the group of the last one, scores differ by a tolerance; two more hold what another source may make equal to it, and its votes.

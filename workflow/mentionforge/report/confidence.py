@@ -22,6 +22,8 @@ def left_out(task: str, variant: str, covers: str) -> list[str]:
         covers: As in tables.COMPARISONS.
     """
     missing = [] if "generator seeds" in covers else ["what text of another generator seed would give"]
+    if "generator seeds of the cell" in covers:
+        missing.append("what another seed of the text compared with would give")
     if task == "recognition" and variant != UNTRAINED and "training seeds" not in covers:
         missing.append("what another training seed would give")
     return missing
