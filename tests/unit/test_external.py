@@ -641,6 +641,17 @@ def test_missing_files_are_told_before_any_job(tmp_path: Path):
     load_config(data, root=tmp_path)
 
 
+def test_a_folder_of_documents_without_its_reader_is_told_before_any_job(tmp_path: Path):
+    data = raw("x/{corpus}", grid=("a",))
+    (tmp_path / "x/a").mkdir(parents=True)
+    for name in ("x/a/1.csv", "a", "b", "x/y"):
+        (tmp_path / name).write_text("")
+    load_config(data, root=tmp_path)
+    (tmp_path / "x/a/1.ann").write_text("")
+    with pytest.raises(UserError, match=r"^no table in config: \S+: x/a: 1\.ann is none; name the reader of its format"):
+        load_config(data, root=tmp_path)
+
+
 def test_external_systems_annotate_no_new_text(tmp_path: Path):
     results = annotating.make(tmp_path)
     annotating.spec(results, "linkers", "peer", {"kind": "external", "path": "x.csv"})

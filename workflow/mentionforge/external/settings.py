@@ -146,6 +146,9 @@ def check(config: Config, root: Path | None) -> None:
             )
         if root is not None and path not in {config.download_path(d) for d in config.downloads} and not os.path.exists(root / path):  # noqa: PTH110
             raise UserError("missing file", where, f"{path} does not exist", "correct the path, or put the predictions there")
+        there = files_below(root / path) if root is not None and entry.reader == TABLE and os.path.exists(root / path) else []  # noqa: PTH110
+        if odd := next((file for file in there if Path(file).suffix.lower() not in SUFFIXES), None):
+            raise UserError("no table", where, f"{path}: {Path(odd).name} is none", "name the reader of its format: reader: brat, pubtator, …")
 
 
 def _asked(config: Config) -> Iterator[tuple[str, str, str]]:
