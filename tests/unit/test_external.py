@@ -311,6 +311,16 @@ def test_questions_hold_no_answers_and_can_be_answered(corpus):
     assert found == ALL_RIGHT and counts["dev"]["answered"] == 1 and counts["of_train"] == 0
 
 
+def test_questions_that_cannot_be_written_are_one_line(corpus):
+    with pytest.raises(UserError, match=r"^missing corpus in \S+nowhere: .*, or read the corpus: snakemake \S+nowhere/mentions\.parquet$"):
+        write_questions(corpus / "nowhere", corpus / "asked.csv")
+    (corpus / "taken").write_text("")
+    for out in (corpus / "taken/asked.csv", corpus):
+        with pytest.raises(UserError, match=r"^file that cannot be written in \S+: .*; correct --out$"):
+            write_questions(corpus / "c", out)
+    assert not list(corpus.parent.glob(".*.tmp"))
+
+
 def test_prefixes_of_ids(corpus):
     path = table(corpus, answers(**{"2:3-8:0": "C0024141"}))
     assert link(corpus, path)[1] == ALL_RIGHT
@@ -441,6 +451,15 @@ BROKEN = {
         "scores rise along a ranking in PEER:1: 1 follows 0",
     ],
     "latin.csv": ["mention_id,concept\n1:0-4:0,\udce9\n", "wrong encoding in PEER:1: not utf-8: byte 0xe9 in it"],
+    "utf16.csv": [
+        ("\ufeff" + "mention_id,concept\n1:0-4:0,C1\n").encode("utf-16-le").decode("utf-8", "surrogateescape"),
+        "wrong encoding in PEER: not UTF-8: byte 0xff in its header; convert the file to UTF-8",
+    ],
+    "excel.csv": [
+        "mention_id;concept\n1:0-4:0;C1\n",
+        "missing column in PEER: concept; there are mention_id;concept; its columns are separated by `;`: a .csv file has commas, a .tsv file tabs",
+    ],
+    "tabs.csv": ["mention_id\tconcept\n1:0-4:0\tC1\n", "missing column in PEER: concept; there are mention_id concept; its columns are separated by a tab"],
 }
 
 
@@ -451,6 +470,41 @@ def test_broken_files_are_named(corpus, name):
     with pytest.raises(UserError) as error:
         link(corpus, corpus / name)
     assert str(error.value).startswith(message.replace("PEER", str(corpus / name)))
+
+
+def test_a_folder_of_tables(corpus):
+    """The docs promise one: its name needs no ending."""
+    (corpus / "peer").mkdir()
+    for number, answer in enumerate(answers()):
+        table(corpus, [answer], f"peer/{number}.csv")
+    counts, *_ = link(corpus, corpus / "peer")
+    assert counts["test"]["answered"] == len(RIGHT)
+    (corpus / "peer/1.ann").write_text("")
+    with pytest.raises(UserError, match=r"unknown file in \S+1\.ann: no table; .*or name the reader of their format: reader: brat"):
+        link(corpus, corpus / "peer")
+
+
+def test_advice_is_that_for_predictions(corpus):
+    """Readers of corpora speak of `splits`, and a linker's advice does not fit a recognizer."""
+    for call, reader in ((link, "pubtator"), (recognize, "brat")):
+        with pytest.raises(UserError) as error:
+            call(corpus, corpus / "nowhere", reader=reader)
+        assert "splits" not in str(error.value) and str(error.value).endswith("; correct the path, or the reader")
+    (corpus / "empty.csv").write_text("doc_id,start,end\n")
+    with pytest.raises(UserError, match=r"no rows in it; put the predictions there$"):
+        recognize(corpus, corpus / "empty.csv")
+
+
+def test_ids_none_of_which_the_knowledge_base_has_are_warned_of(corpus, capsys):
+    link(corpus, table(corpus, answers()), id_prefix="auto")
+    assert "WARNING" not in capsys.readouterr().err
+    link(corpus, table(corpus, [a | {"concept": "22660"} for a in answers()]))
+    assert (
+        "WARNING: 5 candidates that are no concept of the knowledge base, and so wrong: MSH:22660; most are: check concept and id_prefix"
+        in capsys.readouterr().err
+    )
+    with pytest.raises(ValueError, match="id_prefix"):
+        ExternalLinker(kind="external", path="x.csv", id_prefix="")
 
 
 # ------------------------------------------------------------------------------------------------------------------ spans
@@ -585,6 +639,17 @@ def test_missing_files_are_told_before_any_job(tmp_path: Path):
         load_config(data, root=tmp_path)
     (tmp_path / "x/a.csv").write_text("mention_id,concept\n")
     load_config(data, root=tmp_path)
+
+
+def test_a_folder_of_documents_without_its_reader_is_told_before_any_job(tmp_path: Path):
+    data = raw("x/{corpus}", grid=("a",))
+    (tmp_path / "x/a").mkdir(parents=True)
+    for name in ("x/a/1.csv", "a", "b", "x/y"):
+        (tmp_path / name).write_text("")
+    load_config(data, root=tmp_path)
+    (tmp_path / "x/a/1.ann").write_text("")
+    with pytest.raises(UserError, match=r"^no table in config: \S+: x/a: 1\.ann is none; name the reader of its format"):
+        load_config(data, root=tmp_path)
 
 
 def test_external_systems_annotate_no_new_text(tmp_path: Path):

@@ -354,12 +354,20 @@ def test_words_of_a_demo_name_have_the_stem_of_no_other_word(root):
         ("Diabetes mellitus, type 2", "diabetes mellitus (type 2)"),
         ("Osteoarthritis (knee)", "Osteoarthrtis (knee)"),
         ("Non-Hodgkin lymphoma", "nonhodgkin lymphoma"),
+        ("Vitamin A deficiency", "deficiency of vitamin A"),
+        ("Alpha-galactosidase A deficiency", "deficiency of alpha-galactosidase A"),
+        ("Hepatitis A infection", "infection, hepatitis A"),
     ],
 )
 def test_word_order_and_punctuation_may_differ(name, said):
     for text in (f"Known {said} for years.", f"Known <1CUI> {said} </1CUI> for years."):
         assert surfaces(text, Concept("C1", name)) == [said]
     assert surfaces(f"Known {said.split()[0]}. For {' '.join(said.split()[1:])}", Concept("C1", name)) == []
+
+
+@pytest.mark.parametrize("text", ["A deficiency of vitamin E.", "Deficiency of a vitamin.", "Deficiency of vitamin D, a problem.", "Deficiency of vitamins."])
+def test_the_letter_of_a_name_is_no_article(text):
+    assert surfaces(text, Concept("C1", "Vitamin A deficiency")) == []
 
 
 @pytest.mark.parametrize(

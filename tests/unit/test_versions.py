@@ -151,6 +151,73 @@ def test_mistakes_of_those_who_write_code_are_one_line(package: Path) -> None:
         versions.code_of("filter.length", package)
 
 
+def test_code_that_cannot_be_read_is_one_line(package: Path) -> None:
+    path = package / LENGTH
+    kept = path.read_text()
+    path.write_text(f"{kept}\nx = (\n")
+    with pytest.raises(UserError, match=rf"^broken code in {LENGTH}:\d+: .*; correct it$"):
+        versions.changed(package)
+    path.write_text(kept)
+    for value in ('"2"', "0", "True", "None"):
+        edit(package, "generation/prompts.py", "VERSION = 2", f"VERSION = {value}")
+        for call in (lambda: versions.unrecorded(package), lambda: versions.raise_version("generation.prompts", package)):
+            with pytest.raises(UserError, match=r"^bad version in generation/prompts\.py: .* is no whole number from 1"):
+                call()
+        edit(package, "generation/prompts.py", f"VERSION = {value}", "VERSION = 2")
+    path.rename(path.with_name("sieves.py"))
+    with pytest.raises(UserError, match=rf"^missing module in {LENGTH}: a part names it, and it is not there; correct versions\.PARTS$"):
+        versions.changed(package)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"models": 3}', '{"models": ["1", {}]}', '{"models": [1, []]}', "<<<<<<<"])
+def test_a_list_of_versions_that_is_none_is_one_line(package: Path, content: str) -> None:
+    (package / versions.CONFIRMED).write_text(content)
+    for check in (versions.changed, versions.unrecorded):
+        with pytest.raises(UserError, match=r"unreadable file in .*; run `mentionforge dev confirm --all`"):
+            check(package)
+
+
+def test_a_version_is_not_raised_where_its_code_cannot_be_told(package: Path) -> None:
+    """Otherwise the next try would raise it again."""
+    edit(package, LENGTH, "def length(", "def long(")
+    before = (package / LENGTH).read_text()
+    with pytest.raises(UserError, match=r"filter\.length names length"):
+        versions.raise_version("filter.length", package)
+    assert (package / LENGTH).read_text() == before
+
+
+@pytest.mark.parametrize(
+    "line", ["import mentionforge.generation.more as more", "from . import more", "from .more import f", "from .. import generation, more"]
+)
+def test_however_a_module_is_imported_it_is_code_of_the_part(package: Path, line: str) -> None:
+    edit(package, "generation/prompts.py", "import hashlib", f"import hashlib\n{line}")
+    module = "more.py" if ".. " in line else "generation/more.py"
+    (package / module).write_text("def f():\n    return 1\n")
+    versions.confirm(versions.PARTS, package)
+    edit(package, module, "return 1", "return 2")
+    assert "generation.prompts" in named(versions.changed(package))
+
+
+def test_an_installed_copy_is_not_that_of_the_checkout(package: Path, tmp_path: Path) -> None:
+    """Where the package is installed without `-e`, these commands would tell of that copy, and change it."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    package.rename(site / "mentionforge")
+    folder = tmp_path / "checkout/workflow/mentionforge"
+    folder.mkdir(parents=True)
+    (folder / versions.CONFIRMED).write_text("{}")
+    for arguments, where, code in (
+        (["versions"], tmp_path, 0),
+        (["versions"], tmp_path / "checkout", 2),
+        (["confirm", "--all"], tmp_path, 2),
+        (["raise", "filter.length"], tmp_path, 2),
+    ):
+        command = [sys.executable, "-m", "mentionforge.cli", "dev", *arguments]
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True, check=False, cwd=where)
+        assert done.returncode == code, (arguments, done.stderr)
+        assert not code or (done.stderr.startswith("error: installed copy in ") and done.stderr.endswith("; install the checkout: pip install -e .\n"))
+
+
 def test_the_command(package: Path) -> None:
     """`mentionforge dev versions` is the check of `make lint`: it ends with 2 and one line for each part."""
 

@@ -51,7 +51,7 @@ def raised(folder: Path, part: str) -> list[Job]:
 
 
 # The experiment: on demo_ncbi the generator smollm2 with seven linkers (five search, one fuses two of them, one reranks), a tagger by six schedules and a
-# dictionary, end to end with one linker; on demo_bc5cdr five other generators with one linker. One strategy, one index each; a sweep.
+# dictionary, end to end with one linker, and the predictions of another system of each kind; on demo_bc5cdr five other generators with one linker. One strategy, one index each; a sweep.
 REPORT = {"summary": 1, "tidy": 1, "page": 1, "sweeps": 1}
 RECOGNITION = {"evaluate_recognition": 1, "compare": 1, **REPORT}
 END_TO_END = {"evaluate_end_to_end": 1}
@@ -97,6 +97,8 @@ READ = {
     "leakage": 6,
     "corpus_cards": 1,
     "recognize_dictionary": 1,
+    "external_rankings": 1,
+    "external_spans": 1,
     "predicted_mentions": 7,
     **ALL_TRAINED,
     **LINKED,
@@ -111,10 +113,11 @@ EXPECTED: dict[str, dict[str, int]] = {
     },
     "downloads": {"fetch_download": 1, "corpus_read": 1, "corpus_cards": 1, "embed_corpus": 1, "link_baseline": 1, **chosen(False, 5), "leakage": 5},
     "kb.rrf": {
-        **READ, "kb_extract": 1, "corpus_read": 2, "embed_corpus": 5, "link_baseline": 5, "embed_kb": 5, "prompts": 6, "control": 2, "sample": 4,
+        **READ, "kb_extract": 1, "kb_parents": 1, "corpus_read": 2, "embed_corpus": 5, "link_baseline": 5, "embed_kb": 5, "prompts": 6, "control": 2, "sample": 4,
         "sample_vllm": 1, "notes": 4, "locate": 6, "filter": 6, "embed_generator": 10,
     },
-    "kb.ontologies": {"kb_extract": 1, "corpus_read": 1, "corpus_cards": 1, "embed_corpus": 1, "link_baseline": 1, **chosen(False, 5), "leakage": 5},
+    "kb.ontologies": {"kb_extract": 1, "kb_parents": 1, "corpus_read": 1, "corpus_cards": 1, "embed_corpus": 1, "link_baseline": 1, **chosen(False, 5), "leakage": 5},
+    "kb.parents": {"kb_parents": 2, "evaluate_normalization": 2, **REPORT},
     "corpora.read": {"spec": 3, **READ, "corpus_read": 3, "locate": 1, "filter": 1, "embed_generator": 5, "embed_kb": 1},
     "corpora.leakage": {"leakage": 6, **chosen(True, 5)},
     "corpora.cards": {"corpus_cards": 1},
@@ -154,6 +157,8 @@ EXPECTED: dict[str, dict[str, int]] = {
     },
     "normalization.fuse": {"fuse": 2, **FIRST},
     "normalization.rerank": {"rerank_train": 1, "rerank": 2, **FIRST},
+    "external.rankings": {"external_rankings": 1, **FIRST},
+    "external.spans": {"external_spans": 1, **RECOGNITION},
     "evaluation.recognition": {"evaluate_recognition": 1, **REPORT},
     "evaluation.normalization": {"evaluate_normalization": 2, **REPORT},
     "evaluation.end_to_end": {"evaluate_end_to_end": 1, "summary": 1, "tidy": 1, "page": 1},

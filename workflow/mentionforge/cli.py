@@ -144,6 +144,7 @@ def part_versions() -> None:
     """List the parts of the code with their versions; fail where code has changed, and neither was the version raised nor the change confirmed."""
     from mentionforge import versions
 
+    versions.refuse_installed(changes=False)
     for part in versions.PARTS:
         typer.echo(f"{part}: {versions.number(part)}")
     if lines := [*versions.changed(), *versions.unrecorded()]:
@@ -162,6 +163,7 @@ def confirm(parts: list[str] = PARTS_NAMED, every: bool = typer.Option(False, "-
 
     if bool(parts) == every:
         raise UserError("which parts?", "mentionforge dev confirm", "", "name some, or give --all")
+    versions.refuse_installed(changes=True)
     versions.confirm(versions.PARTS if every else parts)
 
 
@@ -170,6 +172,7 @@ def raise_versions(parts: list[str] = typer.Argument(..., help="Parts, as `menti
     """Raise the version of parts whose earlier results would be wrong: what they make, and all that reads it, is made anew."""
     from mentionforge import versions
 
+    versions.refuse_installed(changes=True)
     for part in parts:
         typer.echo(f"{part}: {versions.raise_version(part)}")
 

@@ -18,13 +18,14 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mentionforge.errors import UserError
 
+T = TypeVar("T")
 PACKAGE = Path(__file__).parent
 CONFIRMED = "versions.json"
 """File beside the package's modules that holds what was confirmed."""
@@ -147,10 +148,26 @@ def number(part: str) -> int:
         UserError: The module states no version for it.
     """
     module, key = PARTS[part].code[0].partition(":")[0], part.rpartition(".")[2]
-    found = _stated((PACKAGE / module).read_bytes())
+    found = _read(_stated, PACKAGE, module)
     if key not in found and "" not in found:
         raise UserError("no version", module, f"part {part} has none", "give it VERSION = 1, or VERSIONS with its name")
     return found.get(key, found.get("", 0))
+
+
+def _read(parse: Callable[[bytes], T], package: Path, module: str) -> T:
+    """What a module's source says.
+
+    Raises:
+        UserError: There is no such module, or it cannot be parsed.
+    """
+    try:
+        return parse((package / module).read_bytes())
+    except FileNotFoundError:
+        raise UserError("missing module", module, "a part names it, and it is not there", "correct versions.PARTS") from None
+    except SyntaxError as error:
+        raise UserError("broken code", f"{module}:{error.lineno or 1}", error.msg, "correct it") from error
+    except ValueError as error:
+        raise UserError("bad version", module, str(error), "give it VERSION = 1, or VERSIONS with its name") from error
 
 
 @functools.lru_cache(512)
@@ -163,6 +180,8 @@ def _stated(source: bytes) -> Mapping[str, int]:
                 found[""] = ast.literal_eval(node.value)
             elif node.targets[0].id == "VERSIONS":
                 found |= ast.literal_eval(node.value)
+    if odd := [value for value in found.values() if type(value) is not int or value < 1]:
+        raise ValueError(f"{odd[0]!r} is no whole number from 1")
     return found
 
 
@@ -203,12 +222,12 @@ class _Module:
     Attributes:
         named: Digest of each top-level definition and constant.
         rest: Digest of each other statement, in order.
-        imports: Modules of the package that it may import, as paths.
+        imports: Modules of the package that it may import: how many folders above its own the path begins (0: that of the package), and the path.
     """
 
     named: Mapping[str, str]
     rest: tuple[str, ...]
-    imports: frozenset[str]
+    imports: frozenset[tuple[int, str]]
 
 
 @functools.lru_cache(512)
@@ -283,13 +302,27 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
+def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Modules of the package that a module imports, wherever, as the paths that they may have."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mentionforge":
-            folder = "/".join((node.module or "").split(".")[1:])
-            for name in [folder, *("/".join(filter(None, (folder, alias.name))) for alias in node.names)]:
-                yield from (f"{name}.py", f"{name}/__init__.py") if name else ()
+        level, modules = 0, []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            level, start = node.level, node.module or ""
+            modules = [start, *(f"{start}.{alias.name}".strip(".") for alias in node.names)]
+        for module in modules:
+            first, *rest = module.split(".")
+            path = "/".join(rest if not level else [first, *rest])
+            if path and (level or first == "mentionforge"):
+                yield from ((level, f"{path}.py"), (level, f"{path}/__init__.py"))
+
+
+def _path(module: str, imported: tuple[int, str]) -> str:
+    """The path in the package of what a module imports."""
+    level, path = imported
+    above = module.split("/")[:-level] if level else []
+    return "/".join([*above, path])
 
 
 def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
@@ -316,12 +349,13 @@ def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
         if not module.endswith(".py"):
             found[module] = _digest((package / module).read_text(encoding="utf-8"))
             continue
-        read = _parsed((package / module).read_bytes())
+        read = _read(_parsed, package, module)
         left = {name: digest for name, digest in read.named.items() if name not in claimed.get(module, ())}
         found[module] = _digest(json.dumps([sorted(left.items()), read.rest]))
-        waiting += sorted(path for path in read.imports - set(found) - set(waiting) - begun - APART if (package / path).is_file())
+        imported = {_path(module, one) for one in read.imports}
+        waiting += sorted(path for path in imported - set(found) - set(waiting) - begun - APART if (package / path).is_file())
     for module, names in some.items():
-        read = _parsed((package / module).read_bytes())
+        read = _read(_parsed, package, module)
         if missing := sorted(names - set(read.named)):
             raise UserError("unknown definition", module, f"part {part} names {missing[0]}, which is not there", "correct versions.py")
         if module not in found:
@@ -365,19 +399,38 @@ def unrecorded(package: Path = PACKAGE) -> list[str]:
     ]
 
 
+def refuse_installed(changes: bool) -> None:
+    """Say that the package is a copy beside the checkout, whose code and versions are then not those of people who change the code.
+
+    Args:
+        changes: Whether the copy would be changed; else it is only refused if a checkout is at hand that might be meant.
+
+    Raises:
+        UserError: It is installed without `-e`.
+    """
+    installed = {"site-packages", "dist-packages"}.intersection(PACKAGE.parts)
+    if installed and (changes or Path("workflow/mentionforge", CONFIRMED).is_file()):
+        raise UserError("installed copy", str(PACKAGE), "this is not the code of a checkout", "install the checkout: pip install -e .")
+
+
 def _confirmed(package: Path) -> dict[str, Any]:
     """What was confirmed: version and digests by module, by part."""
     path = package / CONFIRMED
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if not isinstance(kept, dict):
+            raise ValueError("no JSON object")
+        for part, said in kept.items():
+            if not (isinstance(said, list) and len(said) == 2 and type(said[0]) is int and isinstance(said[1], dict)):
+                raise ValueError(f"{part} has no version with digests")
     except ValueError as error:
-        raise UserError("unreadable file", str(path), str(error), "after a merge: delete it, and run `mentionforge dev confirm --all`") from error
+        raise UserError("unreadable file", str(path), f"{error}, as after a merge with conflicts", "run `mentionforge dev confirm --all`") from error
     return kept
 
 
 def number_in(part: str, package: Path) -> int:
     """The version of a part in the sources of a package, read anew."""
-    found = _stated((package / PARTS[part].code[0].partition(":")[0]).read_bytes())
+    found = _read(_stated, package, PARTS[part].code[0].partition(":")[0])
     return found.get(part.rpartition(".")[2], found.get("", 0))
 
 
@@ -387,12 +440,17 @@ def confirm(parts: Iterable[str], package: Path = PACKAGE) -> None:
     Raises:
         UserError: There is no such part.
     """
-    parts, path = list(parts), package / CONFIRMED
+    parts = list(parts)
     kept = {} if set(parts) >= set(PARTS) else _confirmed(package)  # all at once mends a file that a merge has left with marks of conflicts
     for part in parts:
         if part not in PARTS:
             raise UserError("unknown part", part, "", f"known: {', '.join(PARTS)}")
         kept[part] = [number_in(part, package), code_of(part, package)]
+    _write(kept, package)
+
+
+def _write(kept: Mapping[str, Any], package: Path) -> None:
+    path = package / CONFIRMED
     lines = ",\n".join(f"{json.dumps(part)}: {json.dumps(kept[part], sort_keys=True)}" for part in sorted(kept) if part in PARTS)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
@@ -407,19 +465,21 @@ def raise_version(part: str, package: Path = PACKAGE) -> int:
     """
     if part not in PARTS:
         raise UserError("unknown part", part, "", f"known: {', '.join(PARTS)}")
-    path, key = package / PARTS[part].code[0].partition(":")[0], part.rpartition(".")[2]
+    module, key = PARTS[part].code[0].partition(":")[0], part.rpartition(".")[2]
+    path, stated = package / module, _read(_stated, package, module)
+    kept, code = _confirmed(package), code_of(part, package)  # before anything is written; a version is not part of the code
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines(keepends=True)
     for node in ast.parse(text).body:
         if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)):
             continue
-        values = [node.value] if node.targets[0].id == "VERSION" and key not in _stated(path.read_bytes()) else []
+        values = [node.value] if node.targets[0].id == "VERSION" and key not in stated else []
         if node.targets[0].id == "VERSIONS" and isinstance(node.value, ast.Dict):
             values = [v for k, v in zip(node.value.keys, node.value.values, strict=True) if isinstance(k, ast.Constant) and k.value == key]
         for value in values:
             row, new = value.lineno - 1, ast.literal_eval(value) + 1
             lines[row] = f"{lines[row][: value.col_offset]}{new}{lines[row][value.end_col_offset :]}"
             path.write_text("".join(lines), encoding="utf-8")
-            confirm([part], package)
+            _write({**kept, part: [new, code]}, package)
             return int(new)
     raise UserError("no version", str(path), f"part {part} has none", "give it VERSION = 1, or VERSIONS with its name")

@@ -17,7 +17,7 @@ from mentionforge import tables
 from mentionforge.annotate import rows
 from mentionforge.annotate.reading import as_id
 from mentionforge.config import Corpus
-from mentionforge.corpora.published import FORMS, LINE_ENDS, Options, Tally, check_pieces, is_kept, parse_ids, parse_offset, same_but_for_blanks
+from mentionforge.corpora.published import FORMS, LINE_ENDS, Document, Options, Tally, check_pieces, is_kept, parse_ids, parse_offset, same_but_for_blanks
 from mentionforge.corpora.readers import READERS
 from mentionforge.corpora.texts import normalized
 from mentionforge.errors import UserError
@@ -25,9 +25,11 @@ from mentionforge.external.settings import TABLE, External, files_below
 from mentionforge.text import Span
 
 COLUMNS = ("mention_id", "doc_id", "start", "end", "spans", "surface", "type", "concept", "rank", "score")
+TAB = "\t"
 _MOST = 20_000_000
 """Characters of a row of a table."""
 _FIX = "see the formats in docs/external.md"
+_PUT = "put the predictions there"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Source:
     def _of_documents(self) -> Iterator[Answer]:
         options = Options(self.corpus.text, self.corpus.note_ids)
         prefix = self.corpus.id_prefix if self.id_prefix == "auto" else self.id_prefix
-        for document in READERS[self.settings.reader](self.path, prefix, self.settings.entity_types, self.tally, options):
+        for document in _with_own_advice(READERS[self.settings.reader](self.path, prefix, self.settings.entity_types, self.tally, options)):
             document = normalized(document, self.corpus.text, self.tally)
             if document.doc_id not in self.texts:
                 self.unknown.append((document.where, document.doc_id))
@@ -131,7 +133,7 @@ class Source:
     def _of_tables(self, needed: Sequence[str]) -> Iterator[Answer]:
         files = files_below(self.path)
         if not files:
-            raise UserError("empty folder", str(self.path), "no file in it", "put the predictions there")
+            raise UserError("empty folder", str(self.path), "no file in it", _PUT)
         for file in files:
             name = {column: self.settings.columns.get(column, column) for column in COLUMNS}  # type: ignore[call-overload]
             number = 0
@@ -151,9 +153,11 @@ class Source:
             except (OSError, ValueError) as error:
                 raise UserError("unreadable table", file, getattr(error, "strerror", None) or str(error), _FIX) from error
             if not number:
-                raise UserError("empty table", file, "no rows in it", "give an answer for each test mention")
+                raise UserError("empty table", file, "no rows in it", "give an answer for each test mention" if "concept" in needed else _PUT)
 
     def _check_columns(self, file: str, name: Mapping[str, str], record: Mapping[str, Any], needed: Sequence[str]) -> None:
+        if bad := rows.bad_byte("".join(record)):
+            raise UserError(rows.ENCODING, file, f"not UTF-8: byte {bad} in its header", "convert the file to UTF-8")
         given = {column for column, key in name.items() if key in record}
         if odd := sorted(set(self.settings.columns) - given):
             raise UserError("missing column", file, f"columns says that {odd[0]} is {name[odd[0]]!r}; {_header(record)}", "correct columns")
@@ -162,7 +166,10 @@ class Source:
         if not placed and ("mention_id" not in given or "doc_id" in needed):
             missing += ["doc_id, start and end" if "doc_id" in needed else "mention_id, or doc_id, start and end"]
         if missing:
-            raise UserError("missing column", file, f"{missing[0]}; {_header(record)}", "name the file's own columns: columns: {concept: NAME}")
+            there, fix = "".join(record), "name the file's own columns: columns: {concept: NAME}"
+            if len(record) == 1 and (mark := next((mark for mark in ";\t|," if mark in there), "")):
+                fix = f"its columns are separated by {'a tab' if mark == TAB else f'`{mark}`'}: a .csv file has commas, a .tsv file tabs"
+            raise UserError("missing column", file, f"{missing[0]}; {_header(record)}", fix)
 
     def _answer(self, where: str, record: Mapping[str, Any], needed: Sequence[str]) -> Answer | None:
         entity_type = _words(record["type"], where)
@@ -211,6 +218,16 @@ class Source:
         return ranking, scores
 
 
+def _with_own_advice(documents: Iterator[Document]) -> Iterator[Document]:
+    """Documents of a reader; where it would send people to the splits of a corpus, it is the path of the predictions that is wrong."""
+    try:
+        yield from documents
+    except UserError as error:
+        if "under splits" not in error.fix:
+            raise
+        raise UserError(error.what, error.where, error.why, "correct the path, or the reader") from error
+
+
 def _rows(file: str, columns: list[str]) -> Iterator[rows.Row]:
     suffix = Path(file).suffix.lower()
     if suffix == ".parquet":
@@ -218,8 +235,9 @@ def _rows(file: str, columns: list[str]) -> Iterator[rows.Row]:
     if suffix == ".jsonl":
         return rows.json_lines(file, "utf-8", _MOST)
     if suffix not in (".csv", ".tsv"):
-        raise UserError("unknown file", file, "no table", "a folder of tables holds .csv, .tsv, .jsonl or .parquet files")
-    return rows.delimited(file, "utf-8", _MOST, "\t" if suffix == ".tsv" else ",")
+        fix = "a folder of tables holds .csv, .tsv, .jsonl or .parquet files; move it elsewhere, or name the reader of their format: reader: brat, pubtator, …"
+        raise UserError("unknown file", file, "no table", fix)
+    return rows.delimited(file, "utf-8", _MOST, TAB if suffix == ".tsv" else ",")
 
 
 def _words(value: Any, where: str) -> str:

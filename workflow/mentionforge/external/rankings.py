@@ -178,7 +178,7 @@ def read_rankings(spec: Path, path: Path, corpus: Path, corpus_spec: Path, kb: P
     ids = Ids(ConceptMap.load(kb, of_corpus.ambiguity), read_id_map(Path(of_corpus.id_map), of_corpus.id_prefix) if of_corpus.id_map else {})
     predictions: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
-    ranked: Counter[str] = Counter(concepts_not_in_kb=0, ids_of_several_concepts=0, repeated_concepts=0, ranks_left_out=0)
+    ranked: Counter[str] = Counter(concepts=0, concepts_not_in_kb=0, ids_of_several_concepts=0, repeated_concepts=0, ranks_left_out=0)
     strange: Counter[str] = Counter()
     for mention_id, row in questions.rows.items():
         if row["split"] == "train":
@@ -255,6 +255,7 @@ def _linked(mention_id: str, ranking: Sequence[Candidate], ids: Ids, counts: Cou
             if not concept:
                 continue
             mapped = ids[concept].cuis
+            counts["concepts"] += 1
             counts["ids_of_several_concepts"] += len(mapped) > 1
             if not mapped:
                 counts["concepts_not_in_kb"] += 1
@@ -285,10 +286,14 @@ def _say(counts: Mapping[str, Any]) -> None:
         f"{counts['dev']['answered']:,} of {counts['dev']['mentions']:,} dev mentions"
     )
     examples = f": {', '.join(counts['examples_not_in_kb'])}" if counts["examples_not_in_kb"] else ", and have not the form of codes"
+    strange = f"candidates that are no concept of the knowledge base, and so wrong{examples}"
+    if 2 * counts["concepts_not_in_kb"] > counts["concepts"]:
+        say(f"WARNING: {counts['concepts_not_in_kb']:,} {strange}; most are: check concept and id_prefix")
+    elif counts["concepts_not_in_kb"]:
+        say(f"{counts['concepts_not_in_kb']:,} {strange}")
     for key, told in (
         ("repeated", "answers that repeat an earlier one word for word"),
         ("of_train", "answers for training mentions: left out"),
-        ("concepts_not_in_kb", f"candidates that are no concept of the knowledge base, and so wrong{examples}"),
         ("repeated_concepts", "candidates that stand higher in the same ranking: left out"),
         ("ranks_left_out", f"candidates beyond rank {TOP}: left out"),
     ):

@@ -68,8 +68,8 @@ class External(Entry):
         given = self.path.values() if isinstance(self.path, dict) else (self.path,)
         if self.reader != TABLE and (self.columns or self.end != "exclusive"):
             raise ValueError(f"columns and end are those of tables; the reader {self.reader} has its own")
-        if self.reader == TABLE and (odd := next((p for p in given if Path(p).suffix.lower() not in SUFFIXES), None)):
-            raise ValueError(f"{odd} is no table ({', '.join(SUFFIXES)}); name the reader of its format: reader: brat, pubtator, …")
+        if self.reader == TABLE and (odd := next((p for p in given if Path(p).suffix.lower() not in ("", *SUFFIXES)), None)):
+            raise ValueError(f"{odd} is no table ({', '.join(SUFFIXES)}, or a folder without ending); name the reader of its format: reader: brat, pubtator, …")
         return self
 
     def path_for(self, corpus: str) -> str | None:
@@ -85,7 +85,9 @@ class ExternalLinker(External):
 
     kind: Literal["external"]
     id_prefix: str = Field(
-        "auto", description="Vocabulary of ids without a prefix: CUI, MSH, OMIM, …; auto: CUI for what looks like one, otherwise that of the corpus."
+        "auto",
+        min_length=1,
+        description="Vocabulary of ids without a prefix: CUI, MSH, OMIM, …; auto: CUI for what looks like one, otherwise that of the corpus.",
     )
     missing: Literal["error", "wrong"] = Field("error", description="A test mention without an answer: stop, or count it as wrong and say how many there are.")
 
@@ -144,6 +146,9 @@ def check(config: Config, root: Path | None) -> None:
             )
         if root is not None and path not in {config.download_path(d) for d in config.downloads} and not os.path.exists(root / path):  # noqa: PTH110
             raise UserError("missing file", where, f"{path} does not exist", "correct the path, or put the predictions there")
+        there = files_below(root / path) if root is not None and entry.reader == TABLE and os.path.exists(root / path) else []  # noqa: PTH110
+        if odd := next((file for file in there if Path(file).suffix.lower() not in SUFFIXES), None):
+            raise UserError("no table", where, f"{path}: {Path(odd).name} is none", "name the reader of its format: reader: brat, pubtator, …")
 
 
 def _asked(config: Config) -> Iterator[tuple[str, str, str]]:

@@ -173,6 +173,8 @@ class Name:
         problems have it, `essential tremor` is `tremor, essential` and `tremor (essential)`.
         """
         words = self.words
+        # The letter of vitamin A, which stays behind its word; after a word like "of" it would be an article.
+        letters = {(before, word) for before, word in itertools.pairwise(words) if word == "a" and before not in UNIMPORTANT}
         if not self.any_case or not 2 <= len(words) <= 7:
             return []
         found: dict[tuple[tuple[str, ...], str, tuple[int, ...]], None] = {}  # words, mark, numbers of the words behind one
@@ -183,7 +185,7 @@ class Name:
                 found[words, "", ()] = None
                 if len(pieces) == 2 and len(words) == 2 and len(words[1]) > 3 and words[1].isalpha():  # Pain, Shoulder
                     found[(words[1], words[0]), "of", (1,)] = None
-        elif self.punctuated or UNIMPORTANT.intersection(words) - {"of", "the"}:
+        elif self.punctuated or UNIMPORTANT.intersection(words) - {"of", "the", "a"} or words.count("a") > len(letters):
             pass
         elif words.count("of") == 1:
             at = words.index("of")
@@ -210,6 +212,7 @@ class Name:
                 mark,
             )
             for order, mark, behind in found
+            if letters <= set(itertools.pairwise(order))
         ]
 
     @functools.cached_property
