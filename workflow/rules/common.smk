@@ -613,3 +613,29 @@ def licensed_text(generator):
     g = CONFIG.generators[generator]
     finetune = getattr(g, "finetune", None)
     return bool(getattr(g, "licensed", None)) or is_licensed("kbs", g.kb) or (finetune is not None and is_licensed("corpora", finetune.corpus))
+
+
+# ------------------------------------------------------------------------------------------------------------ external
+
+
+def external_path(kind):
+    """Params function: the file or folder of an external entry for the corpus in the wildcards."""
+
+    def path(wildcards):
+        return getattr(CONFIG, kind)[getattr(wildcards, kind[:-1])].path_for(wildcards.corpus)
+
+    return path
+
+
+def external_files(kind):
+    """Input function: that file, or the files of that folder."""
+
+    def files(wildcards):
+        return files_below(external_path(kind)(wildcards))
+
+    return files
+
+
+def replaced_ids(wildcards):
+    """The corpus' replacements of ids, if it has some."""
+    return CONFIG.corpora[wildcards.corpus].id_map or []
