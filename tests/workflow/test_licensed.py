@@ -44,9 +44,10 @@ def render(rich: Path, tmp_path_factory: pytest.TempPathFactory):
         out = tmp_path_factory.mktemp("page") / "index.html"
         metrics = [p for t in ("recognition", "normalization", "end_to_end") for p in sorted((results / "evaluation" / t).glob("*.parquet"))]
         errors = [p for p in metrics if p.name.endswith(".errors.parquet")]
+        spans, wrong = ([p for p in errors if p.parent.name == task] for task in ("recognition", "normalization"))
         compared = sorted((results / "statistics").rglob("comparisons.parquet"))
         stamps = sorted((rich / "resources/models").glob("*/fetched.json"))
-        write_page(results, [p for p in metrics if p not in errors], compared, errors, stamps, "digest", licensed, private, 400, out)
+        write_page(results, [p for p in metrics if p not in errors], compared, spans, stamps, "digest", licensed, private, 400, out, wrong)
         return out.read_text(encoding="utf-8")
 
     return page
