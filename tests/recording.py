@@ -40,11 +40,12 @@ cli.main(sys.argv[1:])
 """Snakemake, which in a dry-run tells the resources of each job as the executor that is meant would see them."""
 
 SBATCH = """#!/bin/sh
+tab=$(printf '\\t')
 for word in "$@"; do
     case "$word" in --wrap=*) break ;; esac
-    printf '%s\\t' "$word"
-done >> "$RECORDED"
-echo >> "$RECORDED"
+    line="$line$word$tab"
+done
+printf '%s\\n' "$line" >> "$RECORDED"  # at once: several may be submitted side by side
 exit 1
 """
 OTHERS = ("sacct", "squeue", "scancel", "sinfo", "scontrol", "sacctmgr", "sshare")
