@@ -187,13 +187,13 @@ class Pair:
         spec["settings"]["finetune"] |= {"devices": 2, "eval_share": 0.0}
         (folder / "finetune.json").write_text(json.dumps(spec))
         self.left, self.folder = folder / "left.checkpoints", folder
-        for _ in range(5):  # with other work on the machine, the three updates that are left may be made before a kill takes effect
+        for _ in range(9):  # with other work on the machine, the three updates that are left may be made before a kill takes effect
             self.killed = kill_when(self.case.finetune("left"), lambda: (self.left / "checkpoint-6" / finetune.COMPLETE).is_file())
             deadline = time.monotonic() + 30
             while running(str(folder / "left.csv")) and time.monotonic() < deadline:
                 time.sleep(0.1)
-            if not (folder / "left").exists():
-                break
+            if not (folder / "left").exists() and (self.left / "checkpoint-3" / finetune.COMPLETE).is_file():
+                break  # the second checkpoint is there, and the third has not yet taken the place of the first
             for path in (folder / "left", self.left):
                 shutil.rmtree(path, ignore_errors=True)
         self.over = not running(str(folder / "left.csv"))
