@@ -28,11 +28,11 @@ demo: $(INSTALLED)
 models: $(INSTALLED)
 	snakemake resources/models/minilm/fetched.json resources/models/smollm2/fetched.json
 
-# Two tests at a time; WORKERS=0 runs one after the other
+# Two tests at a time; WORKERS=0 runs one after the other. What fails beside other work is tried once more, alone: what fails there, too, is broken.
 WORKERS ?= 2
 
 test: models
-	pytest -n $(WORKERS) --no-loadscope-reorder
+	pytest -n $(WORKERS) --no-loadscope-reorder || { [ $$? = 1 ] && pytest --last-failed --last-failed-no-failures none; }
 
 # config/paper.yaml to its report, with tiny models that lie on a hub of the test as the published ones do; `make test` runs the short one, too
 test-paper: $(INSTALLED)
