@@ -23,19 +23,12 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, fi
 from mentionforge import splitting, versions
 from mentionforge.config_files import Places, odd, place_of
 from mentionforge.config_files import merge as merge
-from mentionforge.entry import Entry as Entry
+from mentionforge.entries import MARKERS, NAME_PATTERN, NONE, IndexSource, Markers, PositiveFloat, Sha256
+from mentionforge.entries import Entry as Entry
 from mentionforge.errors import UserError
 from mentionforge.external import settings as external
 from mentionforge.external.settings import EXTERNAL, ExternalLinker, ExternalRecognizer
 
-NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+.=~-]*"
-"""What a named entry may be called: it becomes a folder name and a Snakemake wildcard."""
-
-NONE = "none"
-"""Reserved name: the generator and the strategy of the baseline without synthetic text."""
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-PositiveFloat = Annotated[float, Field(gt=0)]
 Schedule = Literal["real_only", "synthetic_only", "synthetic_then_real", "relabelled_then_real", "masked_then_real", "mixed"]
 TAUGHT: tuple[Schedule, ...] = ("relabelled_then_real", "masked_then_real")
 """Schedules that read synthetic notes with the real_only model of the same corpus, recognizer and seed."""
@@ -46,7 +39,6 @@ TRAINED_ON = "~train="
 UNTRAINED = "untrained"
 """Stands for the schedule of recognizers that are not trained; their seed is 0."""
 
-IndexSource = Literal["train", "kb"]
 SemanticGroup = Literal[
     "activities_and_behaviors",
     "anatomy",
@@ -478,10 +470,6 @@ class Locate(Entry):
         le=1,
         description="Least cosine to a name of the concept, by the generator's encoder, at which any tagged stretch is a mention; none: never.",
     )
-
-
-Markers = tuple[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]]
-MARKERS = Field(None, description="Tokens before and after a mention in its context; none: the first published pair that the tokenizer knows, if any.")
 
 
 class NoteEncoder(Entry):

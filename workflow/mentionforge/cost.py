@@ -15,7 +15,6 @@ from typing import Any
 
 from mentionforge.config import (
     EXTERNAL,
-    NONE,
     TAUGHT,
     TRAINED_ON,
     UNTRAINED,
@@ -37,6 +36,7 @@ from mentionforge.config import (
     same_names,
 )
 from mentionforge.devices import visible
+from mentionforge.entries import NONE
 from mentionforge.errors import UserError
 
 # ----------------------------------------------------------------------------------------------------------------- devices

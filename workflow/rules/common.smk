@@ -9,8 +9,6 @@ from typing import get_args
 
 from mentionforge import versions
 from mentionforge.config import (
-    NAME_PATTERN,
-    NONE,
     TAUGHT,
     TRAINED_ON,
     UNTRAINED,
@@ -30,6 +28,7 @@ from mentionforge.config import (
     spec_text,
     swept_settings,
 )
+from mentionforge.entries import NAME_PATTERN, NONE
 from mentionforge.external.settings import EXTERNAL, files_below
 from mentionforge.models import refuse_other, watched
 from mentionforge.provenance import digest

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from mentionforge import tables
 from mentionforge import text as units
 from mentionforge.annotate.pipeline import Materials
-from mentionforge.config import NONE, Corpus, DictionaryRecognizer, HybridLinker, Index, RerankLinker, SelfAlignedLinker, parts_of, read_spec
+from mentionforge.config import Corpus, DictionaryRecognizer, HybridLinker, Index, RerankLinker, SelfAlignedLinker, parts_of, read_spec
+from mentionforge.entries import NONE
 from mentionforge.errors import UserError
 from mentionforge.external.settings import EXTERNAL, refuse_new_text
 from mentionforge.gold import flatten

@@ -28,7 +28,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables
-from mentionforge.config import EXTERNAL, NONE, Statistics, read_spec
+from mentionforge.config import EXTERNAL, Statistics, read_spec
+from mentionforge.entries import NONE
 from mentionforge.errors import UserError
 from mentionforge.evaluation.families import Family, corrected, family_of, most_resamples
 from mentionforge.evaluation.seeds import Seeds, factors

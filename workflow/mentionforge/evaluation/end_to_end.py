@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mentionforge import tables
-from mentionforge.config import NAME_PATTERN
+from mentionforge.entries import NAME_PATTERN
 from mentionforge.errors import UserError
 from mentionforge.evaluation.recognition import ratios
 from mentionforge.progress import say

@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 
 from mentionforge import tables, text
 from mentionforge.buckets import Buckets
-from mentionforge.config import NAME_PATTERN, TRAINED_ON, read_spec
+from mentionforge.config import TRAINED_ON, read_spec
+from mentionforge.entries import NAME_PATTERN
 from mentionforge.errors import UserError
 from mentionforge.evaluation.documents import GoldDocument
 from mentionforge.evaluation.errors import error_rows

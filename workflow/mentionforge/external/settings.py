@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mentionforge.entry import Entry
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge.config import EXTERNAL, NONE, TRAINED_ON, UNTRAINED
+from mentionforge.config import EXTERNAL, TRAINED_ON, UNTRAINED
+from mentionforge.entries import NONE
 from mentionforge.errors import UserError
 from mentionforge.provenance import sha256_file, versions
 from mentionforge.report.confidence import statements

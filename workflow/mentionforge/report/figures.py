@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge.config import NONE
+from mentionforge.entries import NONE
 
 INK, RULE, FAINT = "#333a41", "#c9ced3", "#7b858e"
 PALETTE = ("#2f6690", "#b9770e", "#4f8a6d", "#8e4a6b", "#6b705c", "#5d5fa8")

@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import __version__, tables
-from mentionforge.config import EXTERNAL, NONE
+from mentionforge.config import EXTERNAL
+from mentionforge.entries import NONE
 from mentionforge.errors import UserError
 from mentionforge.provenance import git_revision, versions
 from mentionforge.report import confidence, figures, tidy

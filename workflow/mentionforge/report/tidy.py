@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import tables
-from mentionforge.config import EXTERNAL, NONE, TRAINED_ON
+from mentionforge.config import EXTERNAL, TRAINED_ON
+from mentionforge.entries import NONE
 from mentionforge.provenance import git_revision, sha256_file
 from mentionforge.report import external
 from mentionforge.report.confidence import family_table

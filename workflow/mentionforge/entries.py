@@ -1,0 +1,31 @@
+"""Settings: the base of every entry of the configuration, and the types and names that entries of several stages share.
+
+Each stage declares its settings beside its code from these; `mentionforge.config` puts them together. Imports pydantic alone.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+.=~-]*"
+"""What a named entry may be called: it becomes a folder name and a Snakemake wildcard."""
+
+NONE = "none"
+"""Reserved name: the generator and the strategy of the baseline without synthetic text."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+IndexSource = Literal["train", "kb"]
+"""Where names come from: mentions of a corpus' training split, or names of its knowledge base."""
+
+Markers = tuple[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]]
+MARKERS = Field(None, description="Tokens before and after a mention in its context; none: the first published pair that the tokenizer knows, if any.")
+
+
+class Entry(BaseModel):
+    """Base of all config models: unknown keys are errors, entries do not change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
