@@ -55,7 +55,7 @@ def fetch_model(
 ) -> None:
     """Fetch the weights of a model and write a stamp that says where they are."""
     from mentionforge import models
-    from mentionforge.config import Model
+    from mentionforge.model_settings import Model
 
     models.write_stamp(models.fetch(name, Model.model_validate_json(settings), out.parent, seen), out)
 
@@ -68,7 +68,7 @@ def fetch_file(
 ) -> None:
     """Fetch a published file and check its SHA-256."""
     from mentionforge import downloads
-    from mentionforge.config import Download
+    from mentionforge.download_settings import Download
 
     downloads.fetch(name, Download.model_validate_json(settings), out)
 

@@ -54,7 +54,7 @@ def _schedule(*names: str) -> Part:
 
 
 PARTS: dict[str, Part] = {
-    "models": Part(("models.py", "hub.py", "modelfiles.py")),
+    "models": Part(("models.py", "local_models.py", "wheels.py", "prepared_weights.py", "hub.py", "modelfiles.py")),
     "downloads": Part(("downloads.py",)),
     "kb.rrf": Part(("kb/rrf.py", "kb/extract.py"), 2),
     "kb.ontologies": Part(("kb/ontologies.py", "kb/extract.py"), 2),
@@ -130,7 +130,7 @@ OWN_SPECS = ("evaluation", "statistics", "report")
 """Stages whose parts always have a spec file, `results/specs/STAGE/PART.json`: no entry of the configuration has them."""
 
 APART = frozenset({
-    "cli.py", "config.py", "config_files.py", "cost.py", "devices.py", "entries.py", "envs.py", "errors.py", "needs.py", "planning.py", "progress.py", "provenance.py",
+    "cli.py", "config.py", "config_files.py", "cost.py", "devices.py", "download_settings.py", "entries.py", "envs.py", "errors.py", "model_settings.py", "needs.py", "planning.py", "progress.py", "provenance.py",
     "ran.py", "status.py", "tables.py", "versions.py",
 })  # fmt: skip
 """Modules that are no part's code: settings, which stand in specs; declarations and checks of tables, which fail rather than change; and what says and plans."""
