@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mentionforge import cost, ran, status
+from mentionforge import architectures, ran, reference_devices, status, workload
 from mentionforge.config import load_config, merge, spec_text
 from mentionforge.errors import UserError
 from mentionforge.planning import Job
@@ -45,7 +45,7 @@ def named(rule: str, output: str, wildcards: dict[str, str], **state: object) ->
 
 
 TODO = {"pending": True, "missing": ("x",)}
-LLAMA, BERT = cost.KNOWN["llama-2-13b"].weights, cost.BERT_BASE.weights
+LLAMA, BERT = architectures.KNOWN["llama-2-13b"].weights, architectures.BERT_BASE.weights
 
 
 def arithmetic(folder: Path, **more: object) -> status.Arithmetic:
@@ -59,7 +59,7 @@ def arithmetic(folder: Path, **more: object) -> status.Arithmetic:
     for linker in ("mention", "context"):
         raw["linkers"][linker]["model"] = "sapbert"
     config = load_config(merge(raw, more))
-    return status.Arithmetic(config, cost.sizes(config, folder), cost.device("A100-80GB"), folder)
+    return status.Arithmetic(config, workload.sizes(config, folder), reference_devices.device("A100-80GB"), folder)
 
 
 def settings(guess: status.Arithmetic, kind: str, entry: str) -> str:
@@ -131,11 +131,11 @@ def test_the_time_of_one_linker_does_not_stand_for_another(tmp_path: Path) -> No
 
 def test_the_time_of_one_corpus_is_scaled_to_another_and_that_is_said(tmp_path: Path) -> None:
     guess = arithmetic(tmp_path)
-    counts = {"demo_ncbi": cost.Corpus(1_000_000, 1000, 1, 1), "demo_bc5cdr": cost.Corpus(2_000_000, 1000, 1, 1)}
+    counts = {"demo_ncbi": workload.Corpus(1_000_000, 1000, 1, 1), "demo_bc5cdr": workload.Corpus(2_000_000, 1000, 1, 1)}
     guess = replace(guess, sizes=replace(guess.sizes, corpora=counts), _works={})
     cells = [{"corpus": c, "generator": "none", "strategy": "none", "recognizer": "minilm", "schedule": "real_only", "seed": "1"} for c in counts]
     done, left = named("recognize_real", "ncbi", cells[0]), named("recognize_real", "bc5cdr", cells[1], **TODO)
-    weights = cost.KNOWN["biobert-base"].weights
+    weights = architectures.KNOWN["biobert-base"].weights
     ran_with(tmp_path, done, 1000, f"ran on: cpu (A), 2 threads; weights: {weights:,}; settings: {settings(guess, 'recognizers', 'minilm')}")
     found = stage([done, left], tmp_path, guess)
     assert found.seconds == pytest.approx(2000, rel=0.05) and found.scaled == 1 and not found.parts, "twice the sentences, twice the time"

@@ -201,15 +201,15 @@ def status(
     concepts: int = typer.Option(None, "--concepts", min=1, help="Concepts to write about, for the same; none: as counted or assumed."),
 ) -> None:
     """Say what of an experiment is done, stale (and why) or missing, its size, and what a run would cost."""
-    from mentionforge import cost
+    from mentionforge import cost, reference_devices, workload
     from mentionforge import status as state
     from mentionforge.config import load_config
     from mentionforge.planning import plan_and_config
 
-    named = cost.device(device) if device else None
+    named = reference_devices.device(device) if device else None
     jobs, raw = plan_and_config(_planned(configfile, setting, targets or []))
     config = load_config(raw)
-    arithmetic = state.Arithmetic(config, cost.sizes(config, concepts=concepts), named or cost.usual_device(config))
+    arithmetic = state.Arithmetic(config, workload.sizes(config, concepts=concepts), named or cost.usual_device(config))
     typer.echo(json.dumps(state.as_data(jobs, arithmetic=arithmetic), indent=2) if as_json else state.show(jobs, arithmetic=arithmetic))
 
 

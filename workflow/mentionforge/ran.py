@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from mentionforge.cost import shape_in
+from mentionforge.architectures import shape_in
 from mentionforge.provenance import digest
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mentionforge import cost, needs, ran
+from mentionforge import cost, needs, ran, reference_devices, workload
 from mentionforge.config import Config, spec_text
 from mentionforge.errors import UserError
 from mentionforge.planning import Job
@@ -43,12 +43,12 @@ class Arithmetic:
     """
 
     config: Config
-    sizes: cost.Sizes
-    device: cost.Device
+    sizes: workload.Sizes
+    device: reference_devices.Device
     folder: Path = Path()
     _works: dict[tuple[Job, str], cost.Work | None] = field(default_factory=dict)
 
-    def work(self, job: Job, on: cost.Device | None = None) -> cost.Work | None:
+    def work(self, job: Job, on: reference_devices.Device | None = None) -> cost.Work | None:
         """The cost of a job, where there is arithmetic for its rule; none of others."""
         on = on or self.device
         if not job.wildcards:
@@ -64,7 +64,7 @@ class Arithmetic:
     def record(self, job: Job) -> ran.Record:
         """What the log of the job will say, the device aside."""
         model = cost.model_of(self.config, job.rule, job.wildcards)
-        size = cost.shape(self.config, model, self.folder) if model else None
+        size = workload.shape(self.config, model, self.folder) if model else None
         entry = cost.settings_of(job.rule, job.wildcards)
         return ran.Record("", size.weights if size else None, ran.settings_digest(spec_text(self.config, *entry)) if entry else None)
 
@@ -198,7 +198,7 @@ def _of_one_device(past: Sequence[_Past]) -> list[_Past]:
 
 def _ratio(job: Job, past: _Past, arithmetic: Arithmetic) -> float:
     """How much longer a job takes than a past one of its rule, by arithmetic on a device of its kind; 1 where there is none."""
-    on = cost.device(cost.SMALL) if past.record and past.record.device.startswith("cpu") else arithmetic.device
+    on = reference_devices.device(reference_devices.SMALL) if past.record and past.record.device.startswith("cpu") else arithmetic.device
     one, other = arithmetic.work(job, on), arithmetic.work(past.job, on)
     return one.seconds / other.seconds if one and other else 1.0
 
@@ -394,7 +394,7 @@ def _costs(rows: Sequence[Stage], arithmetic: Arithmetic | None) -> list[str]:
         of_gpu = f", {hours(gpu)} of them of a GPU" if on.gpu else ""
         lines.append(f"about {hours(total)}{' more' if timed else ''} by arithmetic on {on.name}{of_gpu}: not measured, right within a factor of two or three")
         lines += [f"  {name:34}{part.jobs:>6,} jobs {hours(part.seconds):>12}" for name, part in sorted(parts.items(), key=lambda p: -p[1].seconds)]
-        lines.append(f"  {on.assumed}; --device names another: {', '.join(cost.DEVICES)}")
+        lines.append(f"  {on.assumed}; --device names another: {', '.join(reference_devices.DEVICES)}")
         lines += [f"  assumed: {words}" for words in arithmetic.sizes.assumed] + ["  --concepts N: for N concepts"] * bool(arithmetic.sizes.assumed)
     dropped = sum((Counter(row.unused) for row in rows), Counter[str]())
     for reason, words in (("no record", "an unknown device and model (their logs do not say)"), ("another", "another model or other settings")):
