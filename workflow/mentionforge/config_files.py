@@ -49,37 +49,37 @@ def read(paths: Iterable[str | Path], given: Mapping[str, Any] | None = None) ->
     for path in paths:
         data, places = read_one(path)
         merge(whole.data, data)
-        _lay(whole.places, places, data)
+        _overlay_places(whole.places, places, data)
     if given:
-        _lay(whole.places, dict(_given(given, ())), given)
+        _overlay_places(whole.places, dict(_command_line_places(given, ())), given)
     return whole
 
 
-def _lay(under: Places, places: Places, data: Any) -> None:
-    """Lay places over others, in place: what is no mapping takes away all that stood below."""
-    for key in [key for key in under if key in places and not isinstance(_at(data, key), Mapping)]:
+def _overlay_places(under: Places, places: Places, data: Any) -> None:
+    """Overlay places on others, in place. A value that is no mapping removes the places below its key."""
+    for key in [key for key in under if key in places and not isinstance(_value_at(data, key), Mapping)]:
         for below in [k for k in under if k[: len(key)] == key]:
             del under[below]
     under.update(places)
 
 
-def _given(data: Mapping[str, Any], above: Key) -> Iterator[tuple[Key, Place]]:
+def _command_line_places(data: Mapping[str, Any], above: Key) -> Iterator[tuple[Key, Place]]:
     for key, value in data.items():
         if not isinstance(key, str):
             continue
         yield (*above, key), Place("--config", 0)
         if isinstance(value, Mapping):
-            yield from _given(value, (*above, key))
+            yield from _command_line_places(value, (*above, key))
 
 
-def _at(data: Any, key: Key) -> Any:
+def _value_at(data: Any, key: Key) -> Any:
     for part in key:
         data = data[int(part)] if isinstance(data, list) else data[part]
     return data
 
 
 def place_of(places: Places, key: str) -> Place | None:
-    """The place of a key in dots, or of the nearest above it that is written somewhere; variants of a sweep stand where their entry does."""
+    """The place of a dotted key, or of its nearest parent that a file holds. Variants of a sweep have the place of their entry."""
     written = {".".join(parts): place for parts, place in places.items() if parts}
     entry, variant, values = key.partition("~")
     # Values in a variant's name may hold dots, so that any of them may end it.
@@ -139,7 +139,7 @@ def read_one(path: str | Path) -> tuple[dict[str, Any], Places]:
         Its mapping as plain JSON data, and the place of each value.
     """
     file = shown(path)
-    text = _text(Path(path), file)
+    text = _decoded(Path(path), file)
     if text.lstrip("\ufeff \t\r\n").startswith("{"):
         try:
             return _from_json(text, file), _places_of_json(text, file)
@@ -150,7 +150,7 @@ def read_one(path: str | Path) -> tuple[dict[str, Any], Places]:
         data = reader.whole(text)
     except yaml.reader.ReaderError as error:
         row = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 1
-        raise UserError("no YAML", f"{file}:{row}", f"character #x{_number(error.character):04x} is not allowed", "remove it") from error
+        raise UserError("no YAML", f"{file}:{row}", f"character #x{_code_point(error.character):04x} is not allowed", "remove it") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _no_yaml(file, text, mark.line + 1 if mark else 1, error.problem or error.context or "broken") from error
@@ -159,17 +159,17 @@ def read_one(path: str | Path) -> tuple[dict[str, Any], Places]:
     return data, reader.places
 
 
-def _number(character: Any) -> int:
+def _code_point(character: Any) -> int:
     return character if isinstance(character, int) else ord(character) if isinstance(character, str) and len(character) == 1 else 0
 
 
 def shown(path: str | Path) -> str:
-    """A path as messages name it: below the working folder without that folder."""
+    """A path as messages name it: relative to the working folder if it is below that."""
     whole = Path(path)
     return str(whole.relative_to(Path.cwd()) if whole.is_absolute() and whole.is_relative_to(Path.cwd()) else whole)
 
 
-def _text(path: Path, file: str) -> str:
+def _decoded(path: Path, file: str) -> str:
     try:
         with path.open("rb") as handle:
             data = handle.read(MOST_BYTES + 1)

@@ -73,7 +73,7 @@ def estimated(jobs: Sequence[Job], folder: Path, arithmetic: Arithmetic | None) 
     """Estimate the pending jobs of one rule; returns the fields of `Stage` from `seconds` on.
 
     For each job the first of these counts: its own earlier time; the mean of comparable jobs, scaled by the formula's ratio where a model computes;
-    the formula alone. Example: a rerun of one seed takes the mean of the other seeds.
+    the formula alone. Example: a new seed takes the mean of the seeds that have run.
     """
     pending = [job for job in jobs if job.pending]
     past = [
