@@ -7,7 +7,7 @@ import time
 import pytest
 
 from labelled_context import measured, notes
-from mentionforge.annotate import context
+from mentionforge.annotate import units as note_units
 from mentionforge.annotate.context import Context
 
 
@@ -72,8 +72,8 @@ def test_lines_hold_all_of_a_text():
     ]
     for _ in range(500):
         text = "".join(rng.choices(parts, k=rng.randrange(12)))
-        assert "".join(text[a:b] for a, b in context.lines(text)) == text
-        units = list(context.units(text, text))
+        assert "".join(text[a:b] for a, b in note_units.lines(text)) == text
+        units = list(note_units.units(text, text))
         assert "".join(text[u.start : u.end] for u in units) == text
 
 

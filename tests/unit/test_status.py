@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mentionforge import cost, ran, status
+from mentionforge import architectures, estimates, leftovers, ran, reference_devices, status, workload
 from mentionforge.config import load_config, merge, spec_text
 from mentionforge.errors import UserError
 from mentionforge.planning import Job
@@ -45,10 +45,10 @@ def named(rule: str, output: str, wildcards: dict[str, str], **state: object) ->
 
 
 TODO = {"pending": True, "missing": ("x",)}
-LLAMA, BERT = cost.KNOWN["llama-2-13b"].weights, cost.BERT_BASE.weights
+LLAMA, BERT = architectures.KNOWN["llama-2-13b"].weights, architectures.BERT_BASE.weights
 
 
-def arithmetic(folder: Path, **more: object) -> status.Arithmetic:
+def arithmetic(folder: Path, **more: object) -> estimates.Arithmetic:
     """Of the embedded experiment with the paper's models in the place of the small ones."""
     raw = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())
     raw["models"] = {
@@ -59,14 +59,14 @@ def arithmetic(folder: Path, **more: object) -> status.Arithmetic:
     for linker in ("mention", "context"):
         raw["linkers"][linker]["model"] = "sapbert"
     config = load_config(merge(raw, more))
-    return status.Arithmetic(config, cost.sizes(config, folder), cost.device("A100-80GB"), folder)
+    return estimates.Arithmetic(config, workload.sizes(config, folder), reference_devices.device("A100-80GB"), folder)
 
 
-def settings(guess: status.Arithmetic, kind: str, entry: str) -> str:
+def settings(guess: estimates.Arithmetic, kind: str, entry: str) -> str:
     return ran.settings_digest(spec_text(guess.config, kind, entry))
 
 
-def stage(jobs: list[Job], folder: Path, guess: status.Arithmetic) -> status.Stage:
+def stage(jobs: list[Job], folder: Path, guess: estimates.Arithmetic) -> status.Stage:
     (found,) = status.stages(jobs, folder, guess)
     return found
 
@@ -131,11 +131,11 @@ def test_the_time_of_one_linker_does_not_stand_for_another(tmp_path: Path) -> No
 
 def test_the_time_of_one_corpus_is_scaled_to_another_and_that_is_said(tmp_path: Path) -> None:
     guess = arithmetic(tmp_path)
-    counts = {"demo_ncbi": cost.Corpus(1_000_000, 1000, 1, 1), "demo_bc5cdr": cost.Corpus(2_000_000, 1000, 1, 1)}
+    counts = {"demo_ncbi": workload.Corpus(1_000_000, 1000, 1, 1), "demo_bc5cdr": workload.Corpus(2_000_000, 1000, 1, 1)}
     guess = replace(guess, sizes=replace(guess.sizes, corpora=counts), _works={})
     cells = [{"corpus": c, "generator": "none", "strategy": "none", "recognizer": "minilm", "schedule": "real_only", "seed": "1"} for c in counts]
     done, left = named("recognize_real", "ncbi", cells[0]), named("recognize_real", "bc5cdr", cells[1], **TODO)
-    weights = cost.KNOWN["biobert-base"].weights
+    weights = architectures.KNOWN["biobert-base"].weights
     ran_with(tmp_path, done, 1000, f"ran on: cpu (A), 2 threads; weights: {weights:,}; settings: {settings(guess, 'recognizers', 'minilm')}")
     found = stage([done, left], tmp_path, guess)
     assert found.seconds == pytest.approx(2000, rel=0.05) and found.scaled == 1 and not found.parts, "twice the sentences, twice the time"
@@ -235,19 +235,19 @@ def test_left_over_is_what_no_job_writes_and_nothing_else(tmp_path: Path) -> Non
     metadata.mkdir(parents=True)
     for name in ("results/generation/g/shards/0-of-4.parquet", "results/generation/g/shards/0-of-2.parquet"):
         (metadata / base64.b64encode(name.encode(), altchars=b"-_").decode()).write_text("{}")
-    found = status.leftovers(jobs, Path("results"), metadata, tmp_path)
+    found = leftovers.leftovers(jobs, Path("results"), metadata, tmp_path)
     gone = ["generation/g/shards/0-of-4.parquet", "generation/gone/notes.parquet", "logs/generation/gone/notes.log"]
     assert [str(path.relative_to(tmp_path / "results")) for path in found] == gone
-    assert status.clean(found, tmp_path / "results") == 30
+    assert leftovers.clean(found, tmp_path / "results") == 30
     assert not (tmp_path / "results/generation/gone").exists() and (tmp_path / "results/generation/g/shards/0-of-2.parquet").exists()
-    assert status.leftovers(jobs, Path("results"), metadata, tmp_path) == []
+    assert leftovers.leftovers(jobs, Path("results"), metadata, tmp_path) == []
 
 
 def test_nothing_is_cleaned_while_a_workflow_runs(tmp_path: Path) -> None:
-    status.refuse_while_locked(tmp_path)
+    leftovers.refuse_while_locked(tmp_path)
     write(tmp_path, ".snakemake/locks/0.output.lock")
     with pytest.raises(UserError, match="--unlock"):
-        status.refuse_while_locked(tmp_path)
+        leftovers.refuse_while_locked(tmp_path)
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (2_500_000, "2 MB"), (3e12, "3.0 TB")])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mentionforge import versions
+from mentionforge import sources, versions
 from mentionforge.config import load_config, spec, spec_text
 from mentionforge.errors import UserError
 
@@ -258,7 +258,7 @@ def test_the_digest_is_the_same_for_every_python(python: str, tmp_path: Path) ->
 def test_code_that_versions_of_python_parse_otherwise() -> None:
     """F-strings, quotes in them, and type parameters aside, equal code has equal digests however it is written."""
     same = ['x = f"{a!r:>{w}}" "b" f"c{d:.2f}"', "x = f'{a!r:>{w}}bc{d:.2f}'", 'x: str = f"""{a!r:>{w}}b"""f"c{d:.2f}"  # said']
-    assert len({versions._parsed(text.encode()).named["x"] for text in same}) == 1
+    assert len({sources.parsed(text.encode()).named["x"] for text in same}) == 1
 
 
 # ---------------------------------------------------------------------------------------------------------------- specs

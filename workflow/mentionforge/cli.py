@@ -55,7 +55,7 @@ def fetch_model(
 ) -> None:
     """Fetch the weights of a model and write a stamp that says where they are."""
     from mentionforge import models
-    from mentionforge.config import Model
+    from mentionforge.model_settings import Model
 
     models.write_stamp(models.fetch(name, Model.model_validate_json(settings), out.parent, seen), out)
 
@@ -68,7 +68,7 @@ def fetch_file(
 ) -> None:
     """Fetch a published file and check its SHA-256."""
     from mentionforge import downloads
-    from mentionforge.config import Download
+    from mentionforge.download_settings import Download
 
     downloads.fetch(name, Download.model_validate_json(settings), out)
 
@@ -201,15 +201,15 @@ def status(
     concepts: int = typer.Option(None, "--concepts", min=1, help="Concepts to write about, for the same; none: as counted or assumed."),
 ) -> None:
     """Say what of an experiment is done, stale (and why) or missing, its size, and what a run would cost."""
-    from mentionforge import cost
+    from mentionforge import cost, estimates, reference_devices, workload
     from mentionforge import status as state
     from mentionforge.config import load_config
     from mentionforge.planning import plan_and_config
 
-    named = cost.device(device) if device else None
+    named = reference_devices.device(device) if device else None
     jobs, raw = plan_and_config(_planned(configfile, setting, targets or []))
     config = load_config(raw)
-    arithmetic = state.Arithmetic(config, cost.sizes(config, concepts=concepts), named or cost.usual_device(config))
+    arithmetic = estimates.Arithmetic(config, workload.sizes(config, concepts=concepts), named or cost.usual_device(config))
     typer.echo(json.dumps(state.as_data(jobs, arithmetic=arithmetic), indent=2) if as_json else state.show(jobs, arithmetic=arithmetic))
 
 
@@ -221,21 +221,22 @@ def clean(
     yes: bool = typer.Option(False, "--yes", help="Delete them; else they are only listed."),
 ) -> None:
     """List, and with --yes delete, results that no present entry of the configuration asks for."""
+    from mentionforge import leftovers
     from mentionforge import status as state
     from mentionforge.planning import plan
 
     if not stale:
         raise UserError("nothing to do", "mentionforge clean", "it has no other use so far", "give --stale")
-    state.refuse_while_locked(Path())
+    leftovers.refuse_while_locked(Path())
     jobs = plan(_planned(configfile, setting, []))
     spec = next(path for job in jobs for path in job.outputs if job.rule == "spec")
     results = Path(spec.rpartition("/specs/")[0])
-    found = state.leftovers(jobs, results, Path(".snakemake/metadata"))
+    found = leftovers.leftovers(jobs, results, Path(".snakemake/metadata"))
     for path in found:
         typer.echo(str(path))
-    size = sum(map(state.size_of, found))
+    size = sum(map(leftovers.size_of, found))
     if yes:
-        typer.echo(f"{len(found):,} files deleted, {state.human(state.clean(found, results))}")
+        typer.echo(f"{len(found):,} files deleted, {state.human(leftovers.clean(found, results))}")
     else:
         typer.echo(f"{len(found):,} files, {state.human(size)}, that nothing in this configuration asks for; --yes deletes them")
 

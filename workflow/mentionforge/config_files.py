@@ -1,8 +1,8 @@
 """Files of the configuration, read strictly: what is not plain YAML of one mapping is one error with file and row.
 
+In: paths of a base file and its overlays. Out: one mapping, laid over each other in order, and where each value is written. Knows nothing of settings.
 YAML 1.1 turns much into something else without a word: `no` into false, `12:30` into 750, `010` into 8, a second `linkers:` into the only one.
-Here each of these is an error that says what to write. Aliases are unfolded while they are counted, so that a file of a kilobyte
-cannot stand for gigabytes; no tag but those of plain values is known, and nothing in a file is run.
+Here each of these is an error that says what to write (`mentionforge.strict_yaml`).
 """
 
 from __future__ import annotations
@@ -14,43 +14,17 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mentionforge.errors import UserError
+from mentionforge.strict_yaml import MOST_VALUES, Key, Place, StrictReader
+from mentionforge.strict_yaml import Places as Places
 
 MOST_BYTES = 4_000_000
 """A configuration is some kilobytes; whatever is larger is another file, given by mistake."""
-MOST_VALUES = 200_000
-"""Values of a file with its aliases unfolded."""
-DEEPEST = 60
-"""Levels of mappings and lists; the deepest setting has eight."""
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_PLAIN = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))
-_MERGE = "tag:yaml.org,2002:merge"
-
-Key = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a value is written: file, row (from 1; 0: of the command line), and its text, if it is a plain scalar."""
-
-    file: str
-    row: int
-    written: str | None = None
-
-    def __str__(self) -> str:
-        """As messages name it."""
-        return f"{self.file}:{self.row}" if self.row else self.file
-
-
-Places = dict[Key, Place]
-"""Places of values by their keys; of items of a list by their number, as text."""
 
 
 @dataclass
@@ -75,37 +49,37 @@ def read(paths: Iterable[str | Path], given: Mapping[str, Any] | None = None) ->
     for path in paths:
         data, places = read_one(path)
         merge(whole.data, data)
-        _lay(whole.places, places, data)
+        _overlay_places(whole.places, places, data)
     if given:
-        _lay(whole.places, dict(_given(given, ())), given)
+        _overlay_places(whole.places, dict(_command_line_places(given, ())), given)
     return whole
 
 
-def _lay(under: Places, places: Places, data: Any) -> None:
-    """Lay places over others, in place: what is no mapping takes away all that stood below."""
-    for key in [key for key in under if key in places and not isinstance(_at(data, key), Mapping)]:
+def _overlay_places(under: Places, places: Places, data: Any) -> None:
+    """Overlay places on others, in place. A value that is no mapping removes the places below its key."""
+    for key in [key for key in under if key in places and not isinstance(_value_at(data, key), Mapping)]:
         for below in [k for k in under if k[: len(key)] == key]:
             del under[below]
     under.update(places)
 
 
-def _given(data: Mapping[str, Any], above: Key) -> Iterator[tuple[Key, Place]]:
+def _command_line_places(data: Mapping[str, Any], above: Key) -> Iterator[tuple[Key, Place]]:
     for key, value in data.items():
         if not isinstance(key, str):
             continue
         yield (*above, key), Place("--config", 0)
         if isinstance(value, Mapping):
-            yield from _given(value, (*above, key))
+            yield from _command_line_places(value, (*above, key))
 
 
-def _at(data: Any, key: Key) -> Any:
+def _value_at(data: Any, key: Key) -> Any:
     for part in key:
         data = data[int(part)] if isinstance(data, list) else data[part]
     return data
 
 
 def place_of(places: Places, key: str) -> Place | None:
-    """The place of a key in dots, or of the nearest above it that is written somewhere; variants of a sweep stand where their entry does."""
+    """The place of a dotted key, or of its nearest parent that a file holds. Variants of a sweep have the place of their entry."""
     written = {".".join(parts): place for parts, place in places.items() if parts}
     entry, variant, values = key.partition("~")
     # Values in a variant's name may hold dots, so that any of them may end it.
@@ -165,18 +139,18 @@ def read_one(path: str | Path) -> tuple[dict[str, Any], Places]:
         Its mapping as plain JSON data, and the place of each value.
     """
     file = shown(path)
-    text = _text(Path(path), file)
+    text = _decoded(Path(path), file)
     if text.lstrip("\ufeff \t\r\n").startswith("{"):
         try:
             return _from_json(text, file), _places_of_json(text, file)
         except (ValueError, RecursionError):
             pass  # a mapping in YAML's braces
-    reader = _Reader(file)
+    reader = StrictReader(file)
     try:
         data = reader.whole(text)
     except yaml.reader.ReaderError as error:
         row = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 1
-        raise UserError("no YAML", f"{file}:{row}", f"character #x{_number(error.character):04x} is not allowed", "remove it") from error
+        raise UserError("no YAML", f"{file}:{row}", f"character #x{_code_point(error.character):04x} is not allowed", "remove it") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _no_yaml(file, text, mark.line + 1 if mark else 1, error.problem or error.context or "broken") from error
@@ -185,17 +159,17 @@ def read_one(path: str | Path) -> tuple[dict[str, Any], Places]:
     return data, reader.places
 
 
-def _number(character: Any) -> int:
+def _code_point(character: Any) -> int:
     return character if isinstance(character, int) else ord(character) if isinstance(character, str) and len(character) == 1 else 0
 
 
 def shown(path: str | Path) -> str:
-    """A path as messages name it: below the working folder without that folder."""
+    """A path as messages name it: relative to the working folder if it is below that."""
     whole = Path(path)
     return str(whole.relative_to(Path.cwd()) if whole.is_absolute() and whole.is_relative_to(Path.cwd()) else whole)
 
 
-def _text(path: Path, file: str) -> str:
+def _decoded(path: Path, file: str) -> str:
     try:
         with path.open("rb") as handle:
             data = handle.read(MOST_BYTES + 1)
@@ -253,7 +227,7 @@ def _from_json(text: str, file: str) -> dict[str, Any]:
 
 def _places_of_json(text: str, file: str) -> Places:
     """Where values of a JSON file stand, if it is YAML too; tabs between its values are none."""
-    reader = _Reader(file)
+    reader = StrictReader(file)
     try:
         reader.whole(text)
     except (UserError, yaml.YAMLError):
@@ -284,187 +258,3 @@ def odd(data: Any) -> str:
         elif value is not None and not isinstance(value, int):
             return f"{value!s:.60} is read as a {type(value).__name__}; quote it"
     return ""
-
-
-@dataclass(frozen=True)
-class _Scalar:
-    text: str
-    tag: str | None
-    row: int
-    plain: bool
-
-
-@dataclass
-class _Many:
-    """A mapping (keys and values in turn) or a list."""
-
-    kind: str
-    row: int
-    items: list[Any] = field(default_factory=list)
-    open: bool = True
-
-
-class _Reader:
-    """Builds plain data of the parser's events, without recursion over what the file may nest as it likes."""
-
-    def __init__(self, file: str) -> None:
-        self.file, self.places, self.values = file, Places(), 0
-        self.resolver = yaml.SafeLoader("")
-
-    def error(self, what: str, row: int, why: str, fix: str) -> UserError:
-        return UserError(what, f"{self.file}:{row}", why, fix)
-
-    def whole(self, text: str) -> dict[str, Any]:
-        """The mapping of a file."""
-        root = self.tree(text)
-        if root is None or (isinstance(root, _Scalar) and root.plain and not root.text):
-            raise self.error("no configuration", 1, "there is nothing in it", "give keys, as `results: results`, or leave the file out")
-        if not isinstance(root, _Many) or root.kind != "map":
-            found = "a list" if isinstance(root, _Many) else "a single value"
-            raise self.error("no configuration", root.row, f"{found} stands where keys are wanted", "give keys at the top, as `linkers:`")
-        data = self.value(root, ())
-        assert isinstance(data, dict)
-        return data
-
-    def tree(self, text: str) -> _Scalar | _Many | None:
-        """Nodes of the one document; aliases are the node they mean."""
-        anchors: dict[str, _Scalar | _Many] = {}
-        open_: list[_Many] = []
-        root: _Scalar | _Many | None = None
-        documents = 0
-        for event in self.events(text):
-            row = event.start_mark.line + 1
-            if isinstance(event, yaml.DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    raise self.error("several documents", row, "a second one begins at ---", "put each into a file of its own, or remove the line")
-            node: _Scalar | _Many
-            if isinstance(event, yaml.AliasEvent):
-                if event.anchor not in anchors:
-                    raise self.error("no YAML", row, f"nothing is called &{event.anchor}", "correct the alias, or quote text that begins with *")
-                node = anchors[event.anchor]
-                if isinstance(node, _Many) and node.open:
-                    raise self.error("no configuration", row, f"*{event.anchor} would hold itself", "write out what it is to hold")
-            elif isinstance(event, yaml.ScalarEvent):
-                node = _Scalar(event.value, self.tag(event.tag, row, event.implicit), row, bool(event.implicit[0]))
-            elif isinstance(event, yaml.CollectionStartEvent):
-                self.tag(event.tag, row, (True, True))
-                node = _Many("map" if isinstance(event, yaml.MappingStartEvent) else "seq", row)
-                if event.tag and event.tag not in ("!", f"tag:yaml.org,2002:{node.kind}"):
-                    raise self.error("no YAML", row, f"{_short(event.tag)} stands before a collection", "remove the tag")
-            elif isinstance(event, yaml.CollectionEndEvent):
-                open_.pop().open = False
-                continue
-            else:
-                continue
-            if open_:
-                open_[-1].items.append(node)
-            elif root is None:
-                root = node
-            if isinstance(event, yaml.NodeEvent) and event.anchor and not isinstance(event, yaml.AliasEvent):
-                anchors[event.anchor] = node
-            if isinstance(event, yaml.CollectionStartEvent):
-                open_.append(node)  # type: ignore[arg-type]
-                if len(open_) > DEEPEST:
-                    raise self.error("no configuration", row, f"nested more than {DEEPEST} levels deep", "no setting lies that deep")
-        return root
-
-    @staticmethod
-    def events(text: str) -> Iterator[Any]:
-        loader = _LOADER(text)
-        try:
-            while loader.check_event():
-                yield loader.get_event()
-        finally:
-            loader.dispose()
-
-    def tag(self, tag: str | None, row: int, implicit: tuple[bool, bool]) -> str | None:
-        """A tag that is written out; those of plain values alone."""
-        if tag is None or tag == "!" or (tag not in _PLAIN and any(implicit) and tag == _MERGE):
-            return None if tag != "!" else _PLAIN[0]
-        if tag not in _PLAIN:
-            raise self.error("unknown tag", row, f"{_short(tag)} means nothing in a configuration", "remove it, or quote text that begins with !")
-        return tag
-
-    def value(self, node: _Scalar | _Many, path: Key) -> Any:
-        """Plain data of a node. Recursion is as deep as aliases nest, which is counted."""
-        self.values += 1
-        if self.values > MOST_VALUES:
-            raise self.error("no configuration", node.row, f"with its aliases unfolded it has more than {MOST_VALUES:,} values", "use fewer aliases")
-        if len(path) > DEEPEST:
-            raise self.error("no configuration", node.row, f"with its aliases unfolded it is nested more than {DEEPEST} levels deep", "use fewer aliases")
-        if isinstance(node, _Scalar):
-            self.places[path] = Place(self.file, node.row, node.text if node.plain else None)
-            return self.scalar(node)
-        self.places[path] = Place(self.file, node.row)
-        if node.kind == "seq":
-            return [self.value(item, (*path, str(i))) for i, item in enumerate(node.items)]
-        found: dict[str, Any] = {}
-        rows: dict[str, int] = {}
-        merged: list[_Many] = []
-        for key, value in zip(node.items[::2], node.items[1::2], strict=True):
-            if isinstance(key, _Scalar) and key.plain and key.text == "<<":
-                merged += self.merged(value, key.row)
-                continue
-            name = self.key(key, node)
-            if name in rows:
-                raise self.error("key given twice", key.row, f"{name!r:.60} stands in row {rows[name]} too", "keep one of them")
-            rows[name] = key.row
-            found[name] = self.value(value, (*path, name))
-            self.places[(*path, name)] = Place(self.file, key.row, self.places[(*path, name)].written)
-        for other in merged:
-            for name, value in self.value(other, path).items():
-                found.setdefault(name, value)
-        return found
-
-    def merged(self, node: _Scalar | _Many, row: int) -> list[_Many]:
-        """The mappings that `<<` brings in, those that win first."""
-        nodes = node.items if isinstance(node, _Many) and node.kind == "seq" else [node]
-        found = [n for n in nodes if isinstance(n, _Many) and n.kind == "map"]
-        if len(found) < len(nodes):
-            raise self.error("no YAML", row, "<< takes a mapping, or a list of them", "name one by its alias, as `<<: *name`")
-        return found
-
-    def key(self, node: _Scalar | _Many, holder: _Many) -> str:
-        """The text of a key."""
-        if isinstance(node, _Many):
-            raise self.error("no key", node.row, "a list or mapping stands where a key is wanted", "give it a name; quote text that begins with [ or {")
-        value = self.scalar(node)
-        if not isinstance(value, str):
-            if not node.text:
-                raise self.error("no key", node.row, "there is none before the colon", "give one")
-            read_as = json.dumps(value) if value is None or isinstance(value, bool) else f"the number {value}"
-            raise self.error("no key", node.row, f"YAML reads {node.text} as {read_as}", f'quote it: "{node.text}":')
-        return value
-
-    def scalar(self, node: _Scalar) -> Any:
-        """The value that YAML 1.1 gives a scalar, unless it is one that nobody means."""
-        tag = node.tag or (self.resolver.resolve(yaml.ScalarNode, node.text, (True, False)) if node.plain else _PLAIN[0])
-        try:
-            value = self.resolver.construct_object(yaml.ScalarNode(tag, node.text))
-        except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-            raise self.error(
-                "bad value", node.row, f"{node.text!r:.60} is no {tag.rpartition(':')[2]}", f"correct it, or quote it: {_quoted(node.text)}"
-            ) from error
-        if isinstance(value, str):
-            if re.search("[\ud800-\udfff\0]", value):
-                raise self.error("bad value", node.row, f"{value!r:.60} holds a character that no text has", "remove it")
-            return value
-        if isinstance(value, date):
-            raise self.error("bad value", node.row, f"YAML reads {node.text} as a date", f"quote it: {_quoted(node.text)}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self.error("bad value", node.row, f"{node.text} is no finite number", f"give a finite one, or quote it: {_quoted(node.text)}")
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if ":" in node.text or re.match(r"[-+]?0[0-9_]", node.text):
-                raise self.error("bad value", node.row, f"YAML reads {node.text} as the number {value}", f"quote it: {_quoted(node.text)}, or write {value}")
-        elif value is not None and not isinstance(value, bool):
-            raise self.error("bad value", node.row, f"{node.text!r:.60} is read as {type(value).__name__}", f"quote it: {_quoted(node.text)}")
-        return value
-
-
-def _short(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")[:60]
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[:60]

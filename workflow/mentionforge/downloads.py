@@ -13,11 +13,11 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from mentionforge.config import Download
+from mentionforge.download_settings import Download
 from mentionforge.errors import UserError
 from mentionforge.modelfiles import disk_full
-from mentionforge.models import check_sha256, download_wheel
 from mentionforge.progress import say
+from mentionforge.wheels import check_sha256, download_wheel
 
 VERSION = 1
 """Of the part downloads: raise it where earlier results would be wrong (mentionforge.versions)."""

@@ -1,7 +1,7 @@
-"""A model on the Hugging Face hub: which commit, which of its files, downloaded and compared with what the hub says of them.
+"""Download a model from the Hugging Face hub: resolve the commit, choose the files that are needed, and verify them against the hub's digests.
 
-Files lie in the hub client's cache (HF_HOME), where other programs find them, too. Without a network, or with HF_HUB_OFFLINE=1, the cache is
-all there is. Whatever the hub refuses becomes one line that says what to do.
+In: ORG/NAME and a revision. Out: a folder in the hub client's cache (HF_HOME), which other programs share. Without a network, or with HF_HUB_OFFLINE=1,
+only the cache is used. Each refusal of the hub becomes one line that says what to do. Knows nothing of stamps and conversions.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ ELSEWHERE = "fetch it where there is a network, or set `path` to a local copy"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What the hub says of a file: its size, and the SHA-256 of a large file or the git id of a small one."""
+class ListedFile:
+    """A file as the hub lists it: its size, and the SHA-256 of a large file or the git id of a small one."""
 
     size: int
     sha256: str | None
@@ -34,10 +34,10 @@ class Entry:
 
 
 def commit_of(repository: str, revision: str | None, key: str) -> str:
-    """The commit that a branch or tag (none: the main branch) stands for now; what the cache knows where the hub cannot be reached.
+    """The commit that a branch or tag points to now (None: the main branch); from the cache if the hub cannot be reached.
 
     Raises:
-        UserError: The hub refuses, or cannot be reached and the cache does not know.
+        UserError: The hub refuses, or it cannot be reached and the cache does not hold the commit.
     """
     from huggingface_hub import HfApi
 
@@ -48,7 +48,7 @@ def commit_of(repository: str, revision: str | None, key: str) -> str:
 
 
 def download(repository: str, revision: str | None, commit: str, key: str) -> Path:
-    """The files of a model that are needed, in the hub client's cache.
+    """Download the files of a model that are needed into the hub client's cache.
 
     Safetensors come before .bin, one file before shards; nothing else of the repository is downloaded.
 
@@ -83,7 +83,7 @@ def download(repository: str, revision: str | None, commit: str, key: str) -> Pa
         _refuse_full_disk(repository, commit, listed or {}, files, key)
         for attempt in (1, 2):
             folder = Path(snapshot_download(repository, revision=commit, allow_patterns=[glob.escape(name) for name in files]))
-            wrong = next(_wrong(folder, files, listed or {}), None)
+            wrong = next(_mismatches(folder, files, listed or {}), None)
             if wrong is None:
                 return folder
             path, why = wrong
@@ -101,7 +101,7 @@ def download(repository: str, revision: str | None, commit: str, key: str) -> Pa
 
 
 def refusal(error: Exception, repository: str, revision: str | None, key: str) -> UserError:
-    """What an error of the hub client means to the user, and what can be done about it."""
+    """The error for the user that stands for an error of the hub client: what it means, and what can be done about it."""
     import httpx2
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
@@ -156,8 +156,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _listed(repository: str, commit: str) -> dict[str, Entry] | None:
-    """The files of a commit, without those in folders; none where the hub cannot be reached."""
+def _listed(repository: str, commit: str) -> dict[str, ListedFile] | None:
+    """The files of a commit by name, without those in folders; None if the hub cannot be reached."""
     import httpx2
     from huggingface_hub import HfApi, RepoFile
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -166,7 +166,7 @@ def _listed(repository: str, commit: str) -> dict[str, Entry] | None:
         # The list is asked for again and again for half a minute where nothing answers; this is asked once.
         HfApi().model_info(repository, revision=commit)
         found = HfApi().list_repo_tree(repository, revision=commit)
-        return {f.path: Entry(f.lfs.size, f.lfs.sha256, None) if f.lfs else Entry(f.size, None, f.blob_id) for f in found if isinstance(f, RepoFile)}
+        return {f.path: ListedFile(f.lfs.size, f.lfs.sha256, None) if f.lfs else ListedFile(f.size, None, f.blob_id) for f in found if isinstance(f, RepoFile)}
     except (httpx2.TransportError, OfflineModeIsEnabled):
         if not _cached(repository, commit):
             raise
@@ -184,12 +184,12 @@ def _snapshot(repository: str, commit: str) -> Path:
 
 
 def _cached(repository: str, commit: str) -> set[str]:
-    """Names of the files of a commit that the cache holds."""
+    """Names of the files of a commit that are in the cache."""
     folder = _snapshot(repository, commit)
     return {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
 
 
-def _refuse_full_disk(repository: str, commit: str, listed: dict[str, Entry], files: Collection[str], key: str) -> None:
+def _refuse_full_disk(repository: str, commit: str, listed: dict[str, ListedFile], files: Collection[str], key: str) -> None:
     held = _cached(repository, commit)
     ask = sum(listed[name].size for name in files if name in listed and name not in held)
     place = next(path for path in _snapshot(repository, commit).parents if path.exists())
@@ -198,8 +198,8 @@ def _refuse_full_disk(repository: str, commit: str, listed: dict[str, Entry], fi
         raise UserError("no space", str(place), f"{key} needs {ask / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free", "free some, or set HF_HOME to a larger disk")
 
 
-def _wrong(folder: Path, files: Collection[str], listed: dict[str, Entry]) -> Iterator[tuple[Path, str]]:
-    """Files that are not what the hub lists; without a list, what the cache calls them: it names large files by SHA-256, small ones by git's id."""
+def _mismatches(folder: Path, files: Collection[str], listed: dict[str, ListedFile]) -> Iterator[tuple[Path, str]]:
+    """Files that differ from the hub's list, each with the reason. Without a list, they are compared with their names in the cache: a SHA-256 or a git id."""
     for name in sorted(files):
         path = folder / name
         if not path.exists():
@@ -209,7 +209,7 @@ def _wrong(folder: Path, files: Collection[str], listed: dict[str, Entry]) -> It
         entry = listed.get(name)
         if entry is None:
             called = path.resolve().name if path.is_symlink() else ""
-            entry = Entry(size, called if len(called) == 64 else None, called if len(called) == 40 else None)
+            entry = ListedFile(size, called if len(called) == 64 else None, called if len(called) == 40 else None)
         if size != entry.size:
             yield path, f"has {size:,} bytes, not {entry.size:,}"
         elif entry.sha256 and sha256_file(path) != entry.sha256:

@@ -1,7 +1,8 @@
-"""Files of a published model: which of them are needed, whether they are whole, and .bin weights as safetensors.
+"""Files of a published model: which of them are needed, whether they are complete, and conversion of .bin weights to safetensors.
 
-Weights are published in four forms: one file or shards with an index, as safetensors or as PyTorch's .bin. Jobs read safetensors only; a .bin
-is read by `torch.load(weights_only=True)`, shard by shard, and written once.
+In: a model folder, or the names of its files. Out: the files needed; a converted folder. Weights are published in four forms: one file or shards with
+an index, as safetensors or as PyTorch's .bin. Jobs read safetensors only; a .bin is read once, by `torch.load(weights_only=True)`, shard by shard.
+Knows nothing of where the files came from.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LONGEST_HEADER = 100_000_000
 
 @dataclass(frozen=True)
 class Needed:
-    """Files of a model that are needed: the weights' first file, and what stands beside them, sorted."""
+    """Files of a model that are needed: the first file of the weights, and configuration and vocabulary beside it, sorted."""
 
     weights: str
     beside: tuple[str, ...]
@@ -50,7 +51,7 @@ class Needed:
 
 
 def needed(names: Collection[str], key: str, where: str, fix: str) -> Needed:
-    """Which files of a model are needed.
+    """Choose the files of a model that are needed.
 
     Args:
         names: All files of its folder or repository; files in folders below are not looked at.
@@ -68,20 +69,20 @@ def needed(names: Collection[str], key: str, where: str, fix: str) -> Needed:
         raise UserError("missing model", key, why, "name the model that the adapter was trained on" if adapter else fix)
     first = next((form for form in FORMS if form in names), None)
     if first is None:
-        others = [name for name in names if _any(name, WEIGHT_LIKE)]
+        others = [name for name in names if _matches_any(name, WEIGHT_LIKE)]
         why = f"{where} holds no model.safetensors and no pytorch_model.bin, whole or with the index of its shards"
         raise UserError("no weights", key, why + (f", only {', '.join(others[:3])}" if others else ""), fix)
-    if not any(_any(name, VOCABULARIES) for name in names) and not {"vocab.json", "merges.txt"} <= set(names):
+    if not any(_matches_any(name, VOCABULARIES) for name in names) and not {"vocab.json", "merges.txt"} <= set(names):
         why = f"{where} holds no tokenizer.json, vocab.txt, *.model, nor vocab.json with merges.txt"
         raise UserError("no tokenizer", key, why, fix)
-    return Needed(first, tuple(name for name in names if _any(name, BESIDE) and not name.endswith(INDEX)))
+    return Needed(first, tuple(name for name in names if _matches_any(name, BESIDE) and not name.endswith(INDEX)))
 
 
 def shards(index: Path, names: Collection[str], key: str, where: str) -> tuple[str, ...]:
     """The files that an index of shards names, sorted.
 
     Raises:
-        UserError: The index is no index, names no file, or names files that are not among `names`.
+        UserError: The index cannot be read, names no file, or names files that are not among `names`.
     """
     found = tuple(sorted(set(_weight_map(index, key).values())))
     missing = [name for name in found if name not in names]
@@ -93,7 +94,7 @@ def shards(index: Path, names: Collection[str], key: str, where: str) -> tuple[s
 
 
 def check(folder: Path, key: str, fix: str) -> tuple[Needed, tuple[str, ...]]:
-    """Refuse a model folder that a job could not load, as far as that can be seen without reading the tensors.
+    """Refuse a model folder that a job could not load, as far as this is visible without reading the tensors.
 
     Args:
         folder: Folder of a model.
@@ -101,7 +102,7 @@ def check(folder: Path, key: str, fix: str) -> tuple[Needed, tuple[str, ...]]:
         fix: What to do, for the error.
 
     Returns:
-        What is needed of it, and all files needed, weights and shards included, sorted.
+        The files needed, as `needed` chooses them; and the names of all of them, weights and shards included, sorted.
 
     Raises:
         UserError: A file is missing, empty, cut off, no JSON where it should be, or only the pointer that stands for it in a git checkout.
@@ -132,10 +133,10 @@ def check(folder: Path, key: str, fix: str) -> tuple[Needed, tuple[str, ...]]:
 
 
 def tensors_of(path: Path, key: str) -> set[str]:
-    """Names of the tensors of a safetensors file whose size is what its header says.
+    """Names of the tensors of a safetensors file, whose size must agree with its header.
 
     Raises:
-        UserError: The file is cut off, or is no safetensors file.
+        UserError: The file is cut off, or is not a safetensors file.
     """
     size = path.stat().st_size
     try:
@@ -160,12 +161,12 @@ def convert(folder: Path, wanted: Needed, target: Path, key: str) -> None:
 
     Args:
         folder: The model as published.
-        wanted: What `check` found there.
+        wanted: Its files, from `check`.
         target: Folder to write; must not exist.
         key: Key of the config, for the error.
 
     Raises:
-        UserError: A file is cut off, or holds other things than tensors.
+        UserError: A file is cut off, or holds objects other than tensors.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -204,7 +205,7 @@ def disk_full(error: BaseException) -> bool:
     )
 
 
-def _any(name: str, patterns: Iterable[str]) -> bool:
+def _matches_any(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -217,7 +218,7 @@ def _json(path: Path, key: str) -> dict[str, Any]:
 
 
 def _weight_map(index: Path, key: str) -> dict[str, str]:
-    """Tensor and file of an index of shards."""
+    """The file of each tensor, as an index of shards says."""
     found = _json(index, key).get("weight_map")
     if not isinstance(found, dict) or not found or not all(isinstance(file, str) and file == Path(file).name for file in found.values()):
         raise UserError("damaged file", key, f"{index} has no weight_map of tensors and files beside it", "fetch or copy it again")
@@ -253,7 +254,7 @@ def _load(path: Path, key: str) -> dict[str, Any]:
 
 
 def _independent(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors under today's names, each with memory of its own: safetensors knows no shared memory, .bin files of tied weights have it."""
+    """The tensors under their present names, each with memory of its own: .bin files of tied weights share memory, which safetensors cannot store."""
     seen: set[int] = set()
     found = {}
     for name, tensor in tensors.items():
@@ -266,7 +267,7 @@ def _independent(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _modern(name: str) -> str:
-    """The first checkpoints of BERT call a layer norm's weight gamma and its bias beta."""
+    """The present name of a tensor: the first checkpoints of BERT call the weight of a layer norm gamma, and its bias beta."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 

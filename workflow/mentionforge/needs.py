@@ -1,7 +1,7 @@
-"""What each rule asks for: memory, disk, time and GPUs of a job, by what it reads, the weights it loads, its devices and the attempt.
+"""Resources that a job asks for: memory, disk, time and GPUs, from the size of its inputs and weights, its devices and the attempt.
 
-The figures of all rules lie in one table, NEEDS; workflow/rules/needs.smk hands them to Snakemake. They are those of a rule unless a profile
-or the command line (`set-resources`) says otherwise. Nothing here knows Snakemake.
+In: name of the rule, a `Work`, the attempt. Out: MB, minutes, GPUs. All figures stand in one table, NEEDS; workflow/rules/needs.smk hands them to
+Snakemake, where a profile or the command line (`set-resources`) may override them. Knows nothing of Snakemake and of the configuration.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 WEIGHTS = ("model", "adapter", "encoder", "teacher")
-"""Names of the inputs of a rule that are weights: stamps (fetched.json) and folders."""
+"""Names of a rule's inputs that are weights: stamps (fetched.json) or folders."""
 
 BESIDE = {"entries.parquet": "vectors.npy"}
-"""Files that a command reads beside an input, without being inputs themselves."""
+"""Files that a command reads although they are no inputs of the rule, by the name of the input beside them."""
 
 LANGUAGE_MODELS = ("finetune", "sample", "sample_vllm")
 """Rules whose input `model` is a language model; everywhere else it is an encoder."""
 
 ASSUMED_MB = {"language model": 26_000, "encoder": 450}
-"""Weights that are not fetched yet, and whose name says no size: LLaMA-2-13B and BERT base, as in the paper."""
+"""Sizes of weights that are not fetched yet and whose name states no size: those of LLaMA-2-13B and BERT base, as in the paper."""
 
 NO_GPU = "none"
 """Value of MENTIONFORGE_GPU that asks for no GPU at all."""
@@ -33,7 +33,7 @@ NO_GPU = "none"
 
 @dataclass(frozen=True)
 class Need:
-    """The figures of one rule, at the first attempt; every later one asks for as much again.
+    """The figures of one rule. They are multiplied by the number of the attempt.
 
     memory  = memory_mb x processes + per_input_mb x input + per_weights_mb x weights
     minutes = minutes + minutes_per_mb x input + minutes_per_gb x weights / devices
@@ -101,7 +101,7 @@ NEEDS: dict[str, Need] = {
     "page": Need(4000, 8, 60, 0.5),
     "sweeps": Need(2000, 8, 60, 0.5),
 }  # fmt: skip
-"""Every rule whose jobs may be sent elsewhere; those of `localrules:` run where Snakemake does."""
+"""Every rule whose jobs may run on another machine; those of `localrules:` run where Snakemake runs."""
 
 
 @dataclass(frozen=True)
@@ -112,20 +112,20 @@ class Weights:
     largest_mb: float = 0.0
 
     def __add__(self, other: Weights) -> Weights:
-        """Of two sets of files that are both loaded."""
+        """Sizes of two sets of files that are both loaded."""
         return Weights(self.total_mb + other.total_mb, max(self.largest_mb, other.largest_mb))
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a job has to do.
+    """Amount of work of a job.
 
     Attributes:
-        input_mb: Size of the tables it reads; of a shard, its part of them.
+        input_mb: Size of the tables it reads; for a shard, its share of them.
         weights: The weights it loads.
         devices: GPUs, or processes, that share its work.
         merges: Whether it saves a copy of the weights with the adapter merged into them.
-        single: Whether the weights are computed with in float32, which doubles those that are stored in 16 bits.
+        single: Whether it computes in float32, which doubles the size of weights that are stored in 16 bits.
     """
 
     input_mb: float = 0.0
@@ -165,7 +165,7 @@ def minutes(rule: str, work: Work, attempt: int = 1) -> int:
 
 
 def gpus(rule: str, work: Work, wanted: str | None = None) -> int:
-    """GPUs of a job: its devices, if it computes on GPUs and loads weights; an encoder that the settings do not need is none.
+    """GPUs of a job: its devices, if its rule computes on GPUs and it loads weights; else 0, as for a filter that needs no encoder.
 
     Args:
         rule: Name of the rule.
@@ -176,7 +176,7 @@ def gpus(rule: str, work: Work, wanted: str | None = None) -> int:
 
 
 def devices(rule: str, settings: Any) -> int:
-    """Devices that a job of the rule works on at once.
+    """Devices that a job of the rule uses at the same time.
 
     Args:
         rule: Name of the rule.
@@ -188,7 +188,7 @@ def devices(rule: str, settings: Any) -> int:
 
 
 def work_of(rule: str, input_mb: float, weights: Weights, settings: Any = None) -> Work:
-    """What a job has to do, by the size of what it reads and the settings of its generator, if it has one."""
+    """The work of a job, from the size of its inputs and the settings of its generator, if it has one."""
     sampling = rule in LANGUAGE_MODELS and rule != "finetune"
     return Work(
         input_mb=input_mb / settings.shards if sampling else input_mb,
@@ -200,7 +200,7 @@ def work_of(rule: str, input_mb: float, weights: Weights, settings: Any = None) 
 
 
 def size_mb(paths: Iterable[str]) -> float:
-    """Size of files and of all files below folders, in MB of 10^6 bytes; with what is read beside them.
+    """Size of files and of all files below folders, in MB of 10^6 bytes; with the files of BESIDE.
 
     Raises:
         FileNotFoundError: One is not there yet; `filename` is its path as given.
@@ -219,7 +219,7 @@ def _bytes_below(folder: str) -> int:
 
 
 def weights_at(path: str) -> Weights | None:
-    """Sizes of the weights that a stamp names, or that a folder holds; none: they are not there yet."""
+    """Sizes of the weights that a stamp names or a folder holds; None if they are not there yet."""
     try:
         place = Path(path)
         return _weights_below(path if place.is_dir() else str(_folder_of(path, place.stat().st_mtime_ns)))
@@ -234,7 +234,7 @@ def _folder_of(stamp: str, _changed: int) -> Path:
 
 
 def _weights_below(folder: str) -> Weights | None:
-    """Sizes of safetensors files, or else of PyTorch's own; none where there are none."""
+    """Sizes of the safetensors files of a folder, else of its .bin files; None if there are neither."""
     for pattern in ("*.safetensors", "*.bin"):
         if sizes := [path.stat().st_size / 1e6 for path in Path(folder).glob(pattern)]:
             return Weights(sum(sizes), max(sizes))

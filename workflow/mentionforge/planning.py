@@ -1,7 +1,7 @@
-"""What a run would do: Snakemake's own plan of a configuration, job by job, as data.
+"""Snakemake's plan of a configuration, job by job, as data.
 
-`plan` starts Snakemake in a process of its own and reads what `python -m mentionforge.planning` prints there: Snakemake's command
-line with --summary, whose lines become one JSON object per job, after one with the configuration. Nothing is run and nothing is locked.
+In: arguments of Snakemake. Out: a `Job` for each job of the DAG, and the merged configuration. `plan` starts `python -m mentionforge.planning`, which is
+Snakemake with a --summary that prints one JSON object per job. Runs nothing, locks nothing, and knows nothing of what the jobs compute.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 from mentionforge.errors import UserError
 
 MARK = "job\t"
-"""What a line that describes a job begins with; Snakemake prints others between."""
+"""Prefix of a line that describes a job; Snakemake prints other lines between them."""
 
 CONFIGURED = "config\t"
-"""What the line with the configuration begins with: config.yaml and its overlays, as Snakemake has laid them together."""
+"""Prefix of the line with the configuration: config.yaml and its overlays, as Snakemake has merged them."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Job:
         log: Log files.
         benchmark: File with its times, if the rule has one.
         pending: Whether a run would start it.
-        reasons: Why, in Snakemake's words; empty where it only follows other jobs.
-        missing: Outputs that are not there.
+        reasons: Why a run would start it, in Snakemake's words; empty if it only follows other jobs.
+        missing: Outputs that do not exist.
         incomplete: Outputs of a job that was interrupted.
-        changed: Inputs that changed, and that no pending job makes.
-        resources: What the profile gives it; a resource that depends on files that are not there yet is left out.
-        wildcards: Their values.
+        changed: Inputs that changed and that no pending job makes.
+        resources: Its resources; those that depend on files that do not exist yet are left out.
+        wildcards: Values of its wildcards.
     """
 
     rule: str
@@ -57,12 +57,12 @@ class Job:
 
     @property
     def state(self) -> str:
-        """`done`, `missing` (an output is not there), or `stale` (there, but it would be made anew)."""
+        """`done`, `missing` (an output does not exist), or `stale` (all exist, but a run would make them again)."""
         return "done" if not self.pending else "missing" if self.missing else "stale"
 
 
 FOLLOWS = "input files updated by another job"
-"""Snakemake's reason of a job that only follows others."""
+"""Snakemake's reason for a job that only follows other jobs."""
 
 
 def plan(arguments: Sequence[str] = (), folder: Path | None = None) -> list[Job]:
@@ -71,14 +71,14 @@ def plan(arguments: Sequence[str] = (), folder: Path | None = None) -> list[Job]
 
 
 def plan_and_config(arguments: Sequence[str] = (), folder: Path | None = None) -> tuple[list[Job], dict[str, Any]]:
-    """All jobs of the DAG, in Snakemake's order, and the raw configuration that they are of.
+    """All jobs of the DAG, in Snakemake's order, and the raw configuration that they were planned from.
 
     Args:
         arguments: Of Snakemake: targets, --configfile, --config and the like.
         folder: The checkout; none: the working folder.
 
     Raises:
-        UserError: No Snakefile here, or Snakemake does not plan; with its own message.
+        UserError: There is no Snakefile, or Snakemake fails; with its own message.
     """
     if not ((folder or Path.cwd()) / "Snakefile").is_file():
         raise UserError("no workflow", str(folder or Path.cwd()), "there is no Snakefile", "start it in the folder of the workflow")
@@ -89,9 +89,9 @@ def plan_and_config(arguments: Sequence[str] = (), folder: Path | None = None) -
         own = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
         raise UserError("no plan", "snakemake", own[0] if own else said[-1] if said else "it ended without a word", "see `snakemake -n`")
     lines = done.stdout.splitlines()
-    found = [_as_job(json.loads(line.removeprefix(MARK))) for line in lines if line.startswith(MARK)]
+    jobs = [_as_job(json.loads(line.removeprefix(MARK))) for line in lines if line.startswith(MARK)]
     raw: dict[str, Any] = next((json.loads(line.removeprefix(CONFIGURED)) for line in lines if line.startswith(CONFIGURED)), {})
-    return found, raw
+    return jobs, raw
 
 
 def _as_job(data: dict[str, Any]) -> Job:
@@ -100,7 +100,7 @@ def _as_job(data: dict[str, Any]) -> Job:
 
 
 async def _lines(dag: Any, detailed: bool = False) -> AsyncIterator[str]:
-    """Stands for Snakemake's own summary: a line per job. `detailed` is Snakemake's; there is nothing more to tell."""
+    """Replaces Snakemake's own summary: one line per job. `detailed` is part of Snakemake's signature and ignored."""
     yield CONFIGURED + json.dumps(dag.workflow.globals["config"])
     for job in dag.jobs:
         reason = dag.reason(job)

@@ -1,6 +1,7 @@
-"""What a job ran with: a line that every command with a model or a spec leaves in its log, and how it is read back.
+"""Device, model size and settings of a job: the line about them that every command with a model or a spec writes to its log, and reading it back.
 
-Provenance does not depend on the machine, so that equal inputs give equal bytes; a job's time does. So the line stands in the log, beside the benchmark file.
+In: the arguments of a command, or a log. Out: the line, or a `Record`. The time of a job depends on the machine, but provenance must not, so that equal
+inputs give equal bytes; so this stands in the log, beside the benchmark file. Knows nothing of Snakemake and of estimates.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from mentionforge.cost import shape_in
+from mentionforge.architectures import shape_in
 from mentionforge.provenance import digest
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a job ran with, as its log says.
+    """Device, model and settings that a job ran with, from its log.
 
     Attributes:
         device: Name and number of the devices.
-        weights: Of its model; none: it had none.
-        settings: First digits of the SHA-256 of its spec; none: it had none.
+        weights: Number of weights of its model; None if it had no model.
+        settings: First digits of the SHA-256 of its spec; None if it had no spec.
     """
 
     device: str
@@ -37,35 +38,35 @@ RECORD = re.compile(r"^ran on: (?P<device>.+?)(?:; weights: (?P<weights>[\d,]+))
 
 
 def record(log: Path) -> Record | None:
-    """What a job ran with; none where its log does not say."""
+    """The record in a log; None if the log has none."""
     try:
-        found = RECORD.search(log.read_text(encoding="utf-8", errors="replace"))
+        match = RECORD.search(log.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return None
-    if not found:
+    if not match:
         return None
-    return Record(found["device"], int(found["weights"].replace(",", "")) if found["weights"] else None, found["settings"])
+    return Record(match["device"], int(match["weights"].replace(",", "")) if match["weights"] else None, match["settings"])
 
 
 def line(arguments: list[str]) -> str:
-    """The line that a command leaves in its log for `record`, from its own arguments: it is made when the work is done.
+    """The line that a command writes to its log for `record`, when its work is done.
 
     Args:
         arguments: Of the command line; --model names a stamp or a folder, --spec a spec.
     """
     parts = [f"ran on: {_device()}"]
-    given = {flag: Path(value) for flag, value in pairwise(arguments) if flag in ("--model", "--spec")}
-    if model := given.get("--model"):
+    paths = {flag: Path(value) for flag, value in pairwise(arguments) if flag in ("--model", "--spec")}
+    if model := paths.get("--model"):
         size = shape_in(_folder(model))
         parts += [f"weights: {size.weights:,}"] if size else []
-    if spec := given.get("--spec"):
+    if spec := paths.get("--spec"):
         with suppress(OSError, ValueError):
             parts += [f"settings: {settings_digest(spec.read_text(encoding='utf-8'))}"]
     return "; ".join(parts)
 
 
 def settings_digest(spec: str) -> str:
-    """Twelve digits that stand for the text of a spec, however it is laid out."""
+    """Twelve hexadecimal digits of a spec's SHA-256, independent of its layout."""
     return digest(json.dumps(json.loads(spec), sort_keys=True))[:12]
 
 
@@ -80,7 +81,7 @@ def _folder(model: Path) -> Path:
 
 
 def _device() -> str:
-    """The GPUs that torch sees, where it was loaded and sees some; else the processor and its threads."""
+    """The GPUs, if torch was loaded and sees any; else the processor and its number of threads."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         count = int(os.environ.get("WORLD_SIZE", torch.cuda.device_count()))

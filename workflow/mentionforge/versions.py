@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mentionforge.errors import UserError
+from mentionforge.sources import digest, imported_path, parsed, read_module, stated_versions
 
-T = TypeVar("T")
 PACKAGE = Path(__file__).parent
 CONFIRMED = "versions.json"
 """File beside the package's modules that holds what was confirmed."""
@@ -54,7 +53,7 @@ def _schedule(*names: str) -> Part:
 
 
 PARTS: dict[str, Part] = {
-    "models": Part(("models.py", "hub.py", "modelfiles.py")),
+    "models": Part(("models.py", "local_models.py", "wheels.py", "prepared_weights.py", "hub.py", "modelfiles.py")),
     "downloads": Part(("downloads.py",)),
     "kb.rrf": Part(("kb/rrf.py", "kb/extract.py"), 2),
     "kb.ontologies": Part(("kb/ontologies.py", "kb/extract.py"), 2),
@@ -130,8 +129,8 @@ OWN_SPECS = ("evaluation", "statistics", "report")
 """Stages whose parts always have a spec file, `results/specs/STAGE/PART.json`: no entry of the configuration has them."""
 
 APART = frozenset({
-    "cli.py", "config.py", "config_files.py", "cost.py", "devices.py", "entries.py", "envs.py", "errors.py", "needs.py", "planning.py", "progress.py", "provenance.py",
-    "ran.py", "status.py", "tables.py", "versions.py",
+    "architectures.py", "cli.py", "config.py", "config_files.py", "cost.py", "devices.py", "download_settings.py", "entries.py", "envs.py", "errors.py", "estimates.py", "experiment_jobs.py", "leftovers.py", "model_settings.py", "needs.py", "planning.py", "progress.py", "provenance.py",
+    "ran.py", "reference_devices.py", "sources.py", "status.py", "strict_yaml.py", "tables.py", "versions.py", "workload.py",
 })  # fmt: skip
 """Modules that are no part's code: settings, which stand in specs; declarations and checks of tables, which fail rather than change; and what says and plans."""
 
@@ -148,41 +147,10 @@ def number(part: str) -> int:
         UserError: The module states no version for it.
     """
     module, key = PARTS[part].code[0].partition(":")[0], part.rpartition(".")[2]
-    found = _read(_stated, PACKAGE, module)
+    found = read_module(stated_versions, PACKAGE, module)
     if key not in found and "" not in found:
         raise UserError("no version", module, f"part {part} has none", "give it VERSION = 1, or VERSIONS with its name")
     return found.get(key, found.get("", 0))
-
-
-def _read(parse: Callable[[bytes], T], package: Path, module: str) -> T:
-    """What a module's source says.
-
-    Raises:
-        UserError: There is no such module, or it cannot be parsed.
-    """
-    try:
-        return parse((package / module).read_bytes())
-    except FileNotFoundError:
-        raise UserError("missing module", module, "a part names it, and it is not there", "correct versions.PARTS") from None
-    except SyntaxError as error:
-        raise UserError("broken code", f"{module}:{error.lineno or 1}", error.msg, "correct it") from error
-    except ValueError as error:
-        raise UserError("bad version", module, str(error), "give it VERSION = 1, or VERSIONS with its name") from error
-
-
-@functools.lru_cache(512)
-def _stated(source: bytes) -> Mapping[str, int]:
-    """Versions that a module states: by name, and "" for that of the module itself."""
-    found: dict[str, int] = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            if node.targets[0].id == "VERSION":
-                found[""] = ast.literal_eval(node.value)
-            elif node.targets[0].id == "VERSIONS":
-                found |= ast.literal_eval(node.value)
-    if odd := [value for value in found.values() if type(value) is not int or value < 1]:
-        raise ValueError(f"{odd[0]!r} is no whole number from 1")
-    return found
 
 
 def raised(part: str) -> bool:
@@ -215,116 +183,6 @@ def of_spec(kind: str, settings: Any, part: str | None) -> str:
 # --------------------------------------------------------------------------------------------------------------- code
 
 
-@dataclass(frozen=True)
-class _Module:
-    """What a module's source says.
-
-    Attributes:
-        named: Digest of each top-level definition and constant.
-        rest: Digest of each other statement, in order.
-        imports: Modules of the package that it may import: how many folders above its own the path begins (0: that of the package), and the path.
-    """
-
-    named: Mapping[str, str]
-    rest: tuple[str, ...]
-    imports: frozenset[tuple[int, str]]
-
-
-@functools.lru_cache(512)
-def _parsed(source: bytes) -> _Module:
-    named: dict[str, list[str]] = {}
-    rest: list[str] = []
-    tree = ast.parse(source)
-    for node in tree.body:
-        names = _names(node)
-        if names & {"VERSION", "VERSIONS"} or _says_nothing(node) or isinstance(node, ast.Import | ast.ImportFrom):
-            continue
-        text = "".join(_plain(node))
-        for name in names:
-            named.setdefault(name, []).append(text)
-        if not names:
-            rest.append(text)
-    digested = {name: _digest("\n".join(texts)) for name, texts in named.items()}
-    return _Module(digested, tuple(map(_digest, rest)), frozenset(_imports(tree)))
-
-
-def _names(node: ast.stmt) -> set[str]:
-    """Names that a top-level statement defines."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {node.name}
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign | ast.AugAssign) else []
-    return {inner.id for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)}
-
-
-def _says_nothing(node: ast.AST) -> bool:
-    """Docstrings, of attributes too, and a bare annotation outside of a class."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-UNSAID = frozenset({"annotation", "returns", "type_comment", "type_params", "type_ignores", "ctx", "kind", "simple"})
-"""Fields of the parsed code that are left out: annotations, and what differs between versions of Python."""
-
-
-def _plain(node: Any) -> Iterator[str]:
-    """The parsed code as text, the same for every version of Python: without docstrings, comments, annotations and positions."""
-    if isinstance(node, list):
-        yield "["
-        for inner in node:
-            if not _says_nothing(inner):
-                yield from _plain(inner)
-        yield "]"
-    elif isinstance(node, ast.JoinedStr):  # pieces of text are joined and cut otherwise by different versions
-        yield "(f"
-        text = ""
-        for piece in node.values:
-            if isinstance(piece, ast.Constant):
-                text += str(piece.value)
-            else:
-                yield f"{text!a}"
-                text = ""
-                yield from _plain(piece)
-        yield f"{text!a})"
-    elif isinstance(node, ast.AnnAssign) and node.value is not None:
-        yield from _plain(ast.Assign(targets=[node.target], value=node.value))
-    elif isinstance(node, ast.AST):
-        yield f"({type(node).__name__}"
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if name not in UNSAID and value is not None and value != []:
-                yield f" {name}="
-                yield from _plain(value)
-        yield ")"
-    else:
-        yield f"{type(node).__name__}:{node!a}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Modules of the package that a module imports, wherever, as the paths that they may have."""
-    for node in ast.walk(tree):
-        level, modules = 0, []
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            level, start = node.level, node.module or ""
-            modules = [start, *(f"{start}.{alias.name}".strip(".") for alias in node.names)]
-        for module in modules:
-            first, *rest = module.split(".")
-            path = "/".join(rest if not level else [first, *rest])
-            if path and (level or first == "mentionforge"):
-                yield from ((level, f"{path}.py"), (level, f"{path}/__init__.py"))
-
-
-def _path(module: str, imported: tuple[int, str]) -> str:
-    """The path in the package of what a module imports."""
-    level, path = imported
-    above = module.split("/")[:-level] if level else []
-    return "/".join([*above, path])
-
-
 def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
     """Digest of the code of a part, by module: what it names, and what that imports up to the modules that begin another part.
 
@@ -347,19 +205,19 @@ def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
     while waiting:
         module = waiting.pop()
         if not module.endswith(".py"):
-            found[module] = _digest((package / module).read_text(encoding="utf-8"))
+            found[module] = digest((package / module).read_text(encoding="utf-8"))
             continue
-        read = _read(_parsed, package, module)
+        read = read_module(parsed, package, module)
         left = {name: digest for name, digest in read.named.items() if name not in claimed.get(module, ())}
-        found[module] = _digest(json.dumps([sorted(left.items()), read.rest]))
-        imported = {_path(module, one) for one in read.imports}
+        found[module] = digest(json.dumps([sorted(left.items()), read.rest]))
+        imported = {imported_path(module, one) for one in read.imports}
         waiting += sorted(path for path in imported - set(found) - set(waiting) - begun - APART if (package / path).is_file())
     for module, names in some.items():
-        read = _read(_parsed, package, module)
+        read = read_module(parsed, package, module)
         if missing := sorted(names - set(read.named)):
             raise UserError("unknown definition", module, f"part {part} names {missing[0]}, which is not there", "correct versions.py")
         if module not in found:
-            found[module] = _digest(json.dumps([[name, read.named[name]] for name in sorted(names)]))
+            found[module] = digest(json.dumps([[name, read.named[name]] for name in sorted(names)]))
     return dict(sorted(found.items()))
 
 
@@ -430,7 +288,7 @@ def _confirmed(package: Path) -> dict[str, Any]:
 
 def number_in(part: str, package: Path) -> int:
     """The version of a part in the sources of a package, read anew."""
-    found = _read(_stated, package, PARTS[part].code[0].partition(":")[0])
+    found = read_module(stated_versions, package, PARTS[part].code[0].partition(":")[0])
     return found.get(part.rpartition(".")[2], found.get("", 0))
 
 
@@ -466,7 +324,7 @@ def raise_version(part: str, package: Path = PACKAGE) -> int:
     if part not in PARTS:
         raise UserError("unknown part", part, "", f"known: {', '.join(PARTS)}")
     module, key = PARTS[part].code[0].partition(":")[0], part.rpartition(".")[2]
-    path, stated = package / module, _read(_stated, package, module)
+    path, stated = package / module, read_module(stated_versions, package, module)
     kept, code = _confirmed(package), code_of(part, package)  # before anything is written; a version is not part of the code
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines(keepends=True)

@@ -30,9 +30,9 @@ from mentionforge.config import (
 )
 from mentionforge.entries import NAME_PATTERN, NONE
 from mentionforge.external.settings import EXTERNAL, files_below
+from mentionforge.leftovers import recorded_outputs
 from mentionforge.models import refuse_other, watched
 from mentionforge.provenance import digest
-from mentionforge.status import recorded_outputs
 from snakemake.settings.types import DeploymentMethod
 
 with ending():

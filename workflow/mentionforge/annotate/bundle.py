@@ -21,14 +21,16 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from mentionforge import __version__, models, tables, tokenization
+from mentionforge.annotate.bundle_card import card
+from mentionforge.annotate.bundle_manifest import FORMAT, MANIFEST, SUMS, check, damaged, files_of, sums_of
 from mentionforge.annotate.pipeline import Materials
 from mentionforge.config import HybridLinker, Index, Linker
 from mentionforge.errors import UserError
@@ -36,46 +38,8 @@ from mentionforge.normalization.loaded import ENCODING, Part, unfit
 from mentionforge.progress import say
 from mentionforge.provenance import git_revision, sha256_file
 
-FORMAT = 2
-"""Format 1 had no digest of bundle.json; it is read, with a word about that."""
-MANIFEST = "bundle.json"
-SUMS = "SHA256SUMS.txt"
 _LINKER: TypeAdapter[Any] = TypeAdapter(Linker)
 _WEIGHTS = (".json", ".txt", ".model", ".safetensors")
-
-
-class _Checked(BaseModel):
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-
-class _Row(_Checked):
-    """A linker of the manifest."""
-
-    linker: Linker
-    index: Index
-    sources: dict[Literal["train", "kb", "synthetic"], Annotated[int, Field(ge=0)]] = Field(min_length=1)
-
-
-class _Dictionary(_Checked):
-    """Settings of the dictionary that finds mentions."""
-
-    min_length: int = Field(ge=1)
-    stop: list[str]
-
-
-class _Manifest(_Checked):
-    """What bundle.json says."""
-
-    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
-    dtype: Literal["auto", "float32", "bfloat16"]
-    hybrid: HybridLinker | None
-    weights: list[float]
-    nil_threshold: float | None
-    spell_out: bool
-    licensed: list[str]
-    card: dict[str, Any]
-    linkers: list[_Row] = Field(min_length=1)
-    dictionary: _Dictionary | None = None
 
 
 def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
@@ -101,10 +65,10 @@ def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
         folder.mkdir()
         manifest = _fill(materials, folder)
         (folder / "README.md").write_text(card(manifest), encoding="utf-8")
-        manifest["files"] = {p.relative_to(folder).as_posix(): sha256_file(p) for p in _files(folder)}
+        manifest["files"] = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files_of(folder)}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        (folder / SUMS).write_text(_sums(folder), encoding="utf-8")
-        size = sum(p.stat().st_size for p in _files(folder))
+        (folder / SUMS).write_text(sums_of(folder), encoding="utf-8")
+        size = sum(p.stat().st_size for p in files_of(folder))
         if out.suffix == ".tar":
             with tarfile.open(Path(scratch) / "whole.tar", "w", format=tarfile.PAX_FORMAT) as archive:
                 archive.add(folder, folder.name, filter=_nobodys)
@@ -119,14 +83,6 @@ def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     return member
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in (MANIFEST, SUMS))
-
-
-def _sums(folder: Path) -> str:
-    return f"{sha256_file(folder / MANIFEST)}  {MANIFEST}\n"
 
 
 def _fill(materials: Materials, folder: Path) -> dict[str, Any]:
@@ -236,18 +192,14 @@ def read(path: Path, licensed_text: bool = False, scratch: Path | None = None) -
     try:
         return _materials(folder, manifest)
     except (pa.ArrowException, OSError, ValueError, EOFError, KeyError, TypeError, IndexError, MemoryError, OverflowError) as error:
-        raise _damaged(folder, f"{type(error).__name__}: {error!s:.200}") from error
-
-
-def _damaged(folder: Path, why: str) -> UserError:
-    return UserError("damaged bundle", str(folder), why, "fetch or write it again")
+        raise damaged(folder, f"{type(error).__name__}: {error!s:.200}") from error
 
 
 def _check_models(folder: Path) -> None:
     """Files of models can be opened; what they hold is for those that read them."""
     from safetensors import SafetensorError, safe_open
 
-    for path in _files(folder):
+    for path in files_of(folder):
         try:
             if path.suffix == ".json":
                 json.loads(path.read_text(encoding="utf-8"))
@@ -255,7 +207,7 @@ def _check_models(folder: Path) -> None:
                 with safe_open(path, framework="numpy") as weights:
                     weights.keys()
         except (SafetensorError, ValueError, RecursionError) as error:
-            raise _damaged(folder, f"{path.relative_to(folder).as_posix()}: {type(error).__name__}: {error!s:.200}") from error
+            raise damaged(folder, f"{path.relative_to(folder).as_posix()}: {type(error).__name__}: {error!s:.200}") from error
 
 
 def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
@@ -266,35 +218,35 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
         place = folder / "linkers" / str(number)
         linker, index = _LINKER.validate_python(row["linker"]), Index.model_validate(row["index"])
         if linker.kind in ("hybrid", "rerank"):
-            raise _damaged(folder, f"linker {number} is a {linker.kind} linker, which searches nothing by itself")
+            raise damaged(folder, f"linker {number} is a {linker.kind} linker, which searches nothing by itself")
         entries: dict[str, tuple[pa.Table, Any]] = {}
         for name in ("train", "kb", "synthetic"):
             if name in row["sources"]:
                 entries[name] = _read_entries(linker, place / name)
                 if len(entries[name][0]) != row["sources"][name]:
-                    raise _damaged(folder, f"linkers/{number}/{name} has {len(entries[name][0]):,} entries, not the {row['sources'][name]:,} of {MANIFEST}")
+                    raise damaged(folder, f"linkers/{number}/{name} has {len(entries[name][0]):,} entries, not the {row['sources'][name]:,} of {MANIFEST}")
         codes = tables.read(tables.XREFS, place / "codes.parquet") if (place / "codes.parquet").is_file() else None
         weights = np.load(place / "weights.npy", allow_pickle=False) if (place / "weights.npy").is_file() else None
         model = place / "fetched.json"
         part = Part(linker, index, model if model.is_file() else None, entries, codes, weights)
         problem = unfit(part, concepts["cui"])
         if problem:
-            raise _damaged(folder, f"linkers/{number}: {problem}")
+            raise damaged(folder, f"linkers/{number}: {problem}")
         parts.append(part)
     hybrid = HybridLinker.model_validate(manifest["hybrid"]) if manifest["hybrid"] else None
     wanted = len(hybrid.linkers) if hybrid else 1
     if len(parts) != wanted or (hybrid and len(manifest["weights"]) != wanted):
-        raise _damaged(folder, f"{len(parts)} linkers with {len(manifest['weights'])} weights, where {wanted} are wanted")
+        raise damaged(folder, f"{len(parts)} linkers with {len(manifest['weights'])} weights, where {wanted} are wanted")
     dictionary = None
     if manifest.get("dictionary"):
         import pyarrow.parquet as pq
 
         names = pq.read_table(folder / "recognizer" / "dictionary.parquet")["name"].to_pylist()
         if not all(isinstance(name, str) for name in names):
-            raise _damaged(folder, "recognizer/dictionary.parquet holds names that are no text")
+            raise damaged(folder, "recognizer/dictionary.parquet holds names that are no text")
         dictionary = {"names": names, **manifest["dictionary"]}
     elif not (folder / "recognizer").is_dir():
-        raise _damaged(folder, "it has no recognizer")
+        raise damaged(folder, "it has no recognizer")
     return Materials(
         recognizer=None if dictionary else folder / "recognizer",
         dtype=manifest["dtype"],
@@ -308,41 +260,6 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
         card={**manifest["card"], "bundle": sha256_file(folder / MANIFEST)},
         licensed=manifest["licensed"],
     )
-
-
-def check(folder: Path) -> dict[str, Any]:
-    """The manifest of a bundle whose every file is as it says, itself as the sums say.
-
-    Raises:
-        UserError: No bundle, of another format, with a byte changed or a file too many or too few, or with settings that this version does not know.
-    """
-    sums = folder / SUMS
-    try:
-        content = (folder / MANIFEST).read_bytes()
-        signed = sums.is_file()
-        if signed and (sums.read_bytes() != _sums(folder).encode() or sums.is_symlink() or (folder / MANIFEST).is_symlink()):
-            raise _damaged(folder, f"{MANIFEST} is not as {SUMS} says")
-        manifest = json.loads(content.decode("utf-8"))
-        given, number = manifest["files"], manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError("no bundle", str(folder), f"{MANIFEST}: {type(error).__name__}", "give a folder or .tar that `mentionforge bundle` wrote") from error
-    if number not in (1, FORMAT) or isinstance(number, bool):
-        why = f"format {number!r:.20}, this version reads {FORMAT} and 1"
-        raise UserError("unknown format", str(folder), why, "write the bundle again with this version")
-    if number == FORMAT and not signed:
-        raise _damaged(folder, f"{SUMS} is missing")
-    try:
-        _Manifest.model_validate(manifest)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise _damaged(folder, f"{MANIFEST}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    found = {p.relative_to(folder).as_posix(): p for p in _files(folder)}
-    odd = sorted(set(found) ^ set(given)) or sorted(name for name, path in found.items() if path.is_symlink() or sha256_file(path) != given[name])
-    if odd:
-        raise _damaged(folder, f"{odd[0]} is not as {MANIFEST} says ({len(odd)} files)")
-    if not signed:
-        say(f"{folder}: written by an older version, so that a change in {MANIFEST} itself would not show; write it again where it matters")
-    return dict(manifest)
 
 
 def _read_entries(linker: Any, place: Path) -> tuple[pa.Table, Any]:
@@ -386,46 +303,3 @@ def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> 
     (folder / inside).parent.mkdir(parents=True, exist_ok=True)
     with cast(IO[bytes], archive.extractfile(member)) as source, (folder / inside).open("xb") as target:
         shutil.copyfileobj(source, target)
-
-
-# ----------------------------------------------------------------------------------------------------------------- the card
-
-
-def card(manifest: Mapping[str, Any]) -> str:
-    """The text of README.md."""
-    about = manifest["card"]
-    kb, recognition, linking = about.get("kb", {}), about.get("recognition", {}), about.get("linking", {})
-    sources = [f"{n:,} of {name}" for row in manifest["linkers"] for name, n in row["sources"].items()]
-    lines = [
-        "# Disease mentions with concepts",
-        "",
-        "Finds diseases in text and names their UMLS concepts: `mentionforge annotate NOTES --bundle THIS --to brat --out OUT`.",
-        "**Not a medical device. It misses diseases, finds some that are none, and names wrong concepts; nobody should decide about a patient by it.**",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| recognizer | {'/'.join(recognition.values())} |",
-        f"| linker | {'/'.join(linking.values())} |",
-        f"| knowledge base | {kb.get('name')} ({kb.get('source')}), {manifest['concepts']:,} concepts in the index |",
-        f"| index entries | {', '.join(sources)} |",
-        f"| no concept below | {manifest['nil_threshold'] if manifest['nil_threshold'] is not None else 'no threshold was measured'} |",
-        f"| made with | mentionforge {manifest['mentionforge']}, revision {manifest['git_revision']} |",
-        "",
-        "## Measured",
-        "",
-        "On the test split of the corpora it was made from; expect less on other text.",
-        "",
-    ]
-    measured = about.get("measured", [])
-    if measured:
-        lines += ["| task | corpus | mentions | metric | per cent | n |", "|---|---|---|---|---|---|"]
-        shown = [m for m in measured if m["value"] is not None]
-        lines += [f"| {m['task']} | {m['corpus']} | {m['bucket']} | {m['metric']} | {100 * m['value']:.1f} | {m['n']:,} |" for m in shown]
-    else:
-        lines += ["Nothing: the experiment did not score these cells."]
-    licensed = ", ".join(manifest["licensed"]) or "none that the settings call licensed"
-    trained = [name for name, is_licensed in about.get("trained_on", {}).items() if is_licensed]
-    lines += ["", "## Licence", "", f"Licensed text in it: {licensed}. Weights, names and corpora keep their own licences."]
-    if trained:
-        lines += [f"Weights were trained on {', '.join(trained)}, which {'are' if len(trained) > 1 else 'is'} under an agreement: it may reach them."]
-    return "\n".join([*lines, ""])

@@ -1,0 +1,108 @@
+"""Files of a results folder that no job of the plan writes any more: found, listed and deleted.
+
+In: the plan of everything that uses the folder, and Snakemake's records. Out: paths; bytes freed. Knows nothing of costs and of the configuration.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mentionforge.errors import UserError
+from mentionforge.planning import Job
+
+OWNED = (
+    "alignment", "augmentation", "benchmarks", "corpora", "embeddings", "end_to_end", "evaluation", "generation", "kb", "leakage", "logs", "missing",
+    "normalization", "recognition", "report", "reranking", "retrieval", "specs", "statistics", "sweeps", "summary",
+)  # fmt: skip
+"""Folders of a results folder that the workflow writes. Other folders are the user's and are left alone."""
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; 0 if it does not exist."""
+    try:
+        if path.is_dir():
+            return sum(size_of(below) for below in path.iterdir())
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def leftovers(jobs: Iterable[Job], results: Path, metadata: Path, folder: Path = Path()) -> list[Path]:
+    """Files of a results folder that no job of the plan writes any more, sorted.
+
+    A file is left over if Snakemake has recorded it as an output (then it is the output of a job that is no longer asked for), or if
+    it lies in a folder in which no job of the plan writes. Files that jobs write beside their outputs stay with these; so do partial
+    files of interrupted jobs.
+
+    Args:
+        jobs: The plan of everything that uses the folder.
+        results: The results folder, relative to `folder`.
+        metadata: Snakemake's records, `.snakemake/metadata`.
+        folder: What the paths of the plan refer to.
+    """
+    files: set[str] = set()
+    folders: set[str] = set()
+    for job in jobs:
+        files.update(set(job.outputs) - set(job.folders))
+        files.update(job.log)
+        files.update([job.benchmark] if job.benchmark else [])
+        folders.update(job.folders)
+    written_folders = {str(Path(path).parent) for path in files | folders}
+    recorded = recorded_outputs(metadata)
+    found = []
+    for top in OWNED:
+        for path in sorted((folder / results / top).rglob("*")):
+            name = str(path.relative_to(folder))
+            if (path.is_dir() and not path.is_symlink()) or name in files:
+                continue
+            parents = [str(parent) for parent in Path(name).parents]
+            if any(parent in folders for parent in parents):
+                continue
+            if name in recorded or any(parent in recorded for parent in parents) or not any(place in written_folders for place in _folders_of(name, parents)):
+                found.append(path)
+    return found
+
+
+def _folders_of(name: str, parents: Sequence[str]) -> list[str]:
+    """Folders whose outputs a file belongs to: its own folder; for a file in NAME.checkpoints/ or NAME.merged/, also the folder of NAME."""
+    return [parents[0], *(str(Path(parent).parent) for parent in parents if parent.endswith((".checkpoints", ".merged")))]
+
+
+def recorded_outputs(metadata: Path) -> set[str]:
+    """Paths that Snakemake has recorded as outputs. Its records are files named by the path in Base64; long names are cut into folders."""
+    found = set()
+    for record in metadata.rglob("*") if metadata.is_dir() else ():
+        if not record.is_file():
+            continue
+        text = "".join(part.removeprefix("@") for part in record.relative_to(metadata).parts)
+        try:
+            found.add(base64.b64decode(text, altchars=b"-_").decode())
+        except ValueError:
+            continue
+    return found
+
+
+def clean(paths: Iterable[Path], results: Path) -> int:
+    """Delete files, and the folders that this leaves empty; returns the bytes freed."""
+    freed = 0
+    above: set[Path] = set()
+    for path in paths:
+        freed += size_of(path)
+        path.unlink(missing_ok=True)
+        above.update(parent for parent in path.parents if results in parent.parents)
+    for parent in sorted(above, key=lambda p: -len(p.parts)):
+        if parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()
+    return freed
+
+
+def refuse_while_locked(folder: Path) -> None:
+    """Stop if a workflow is running in this folder.
+
+    Raises:
+        UserError: Snakemake holds a lock: a workflow is running, or was killed.
+    """
+    if any((folder / ".snakemake" / "locks").glob("*")):
+        raise UserError("locked", str(folder / ".snakemake" / "locks"), "a workflow runs here, or was killed", "wait for it; if none runs: snakemake --unlock")

@@ -1,0 +1,194 @@
+"""How much work an experiment is: concepts, names, sentences, mentions, notes, and the shapes of its models.
+
+In: the configuration and a results folder. Out: `Sizes`, counted where the tables are there, else assumed and said so. Knows nothing of devices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mentionforge.architectures import KNOWN, Shape, shape_in
+from mentionforge.config import (
+    Config,
+    LlmGenerator,
+    RrfKb,
+    in_use,
+    normalization_cells,
+    recognition_cells,
+)
+from mentionforge.entries import NONE
+
+NOTE_SHARE = 0.6
+"""Mean length of a note, as a share of `max_new_tokens`."""
+
+LOCATED = 0.9
+"""Share of the notes in which the mention is found: 128,945 of three for each of 47,654 concepts."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sizes of an annotated corpus; sentences and mentions by split."""
+
+    train_sentences: int
+    read_sentences: int
+    train_mentions: int
+    read_mentions: int
+
+    @property
+    def mentions(self) -> int:
+        """Of all splits."""
+        return self.train_mentions + self.read_mentions
+
+
+CORPORA = {
+    "semeval": Corpus(15_000, 17_000, 11_000, 16_000),
+    "ncbi": Corpus(5_600, 1_900, 5_145, 1_747),
+    "bc5cdr": Corpus(4_600, 9_200, 4_182, 8_668),
+}
+"""By a part of a corpus' name: NCBI and BC5CDR as counted, SemEval-2015 Task 14 roughly (some 300, 130 and 100 notes)."""
+OTHER = Corpus(5_000, 5_000, 5_000, 5_000)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much there is to process: counted where the results folder has the tables, else assumed.
+
+    Attributes:
+        concepts: Concepts that can be prompted, by knowledge base.
+        names: Distinct names, by knowledge base.
+        corpora: Sizes by corpus.
+        written: Notes to write, by generator.
+        located: Notes whose mention was found, by generator; augmentation chooses among these.
+        assumed: The figures that are assumed, each in words.
+    """
+
+    concepts: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, int] = field(default_factory=dict)
+    corpora: Mapping[str, Corpus] = field(default_factory=dict)
+    written: Mapping[str, int] = field(default_factory=dict)
+    located: Mapping[str, int] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
+
+
+SENTENCE_BYTES, DEFINITION_BYTES, NAME_BYTES = 150, 250, 100
+"""Of an annotated corpus per sentence, of MRDEF.RRF per definition, and of MRCONSO.RRF per name: limits for small ones that are at hand."""
+
+CONCEPTS = {"rrf": (47_654, 1_200_000), "ontologies": (25_440, 190_441)}
+"""Concepts with a definition and names of all concepts: the UMLS' disorders as released with the paper and estimated; the open ontologies as counted."""
+
+
+def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) -> Sizes:
+    """Sizes of an experiment: from the tables in its results folder, else assumed.
+
+    Args:
+        config: The configuration.
+        folder: What its paths refer to.
+        concepts: Concepts that can be prompted, for every knowledge base; none: as found or assumed.
+    """
+    results = folder / config.results
+    promptable: dict[str, int] = {}
+    names: dict[str, int] = {}
+    assumed: dict[str, None] = {}  # an ordered set
+    for kb, entry in config.kbs.items():
+        with_definition, all_names = CONCEPTS[entry.source]
+        if isinstance(entry, RrfKb) and (folder / entry.path).is_dir():
+            with_definition = min(with_definition, bytes_of([folder / entry.path / "MRDEF.RRF"]) // DEFINITION_BYTES)
+            all_names = min(all_names, bytes_of([folder / entry.path / "MRCONSO.RRF"]) // NAME_BYTES)
+        found = rows(results / f"kb/{kb}/definitions.parquet")
+        promptable[kb] = concepts if concepts is not None else found or with_definition
+        names[kb] = rows(results / f"kb/{kb}/names.parquet") or all_names
+        if concepts is None and not found and in_use(config, "kbs", kb):
+            assumed[f"{promptable[kb]:,} concepts with a definition and {names[kb]:,} names in {kb}"] = None
+    corpora: dict[str, Corpus] = {}
+    for corpus, given in config.corpora.items():
+        stats = corpus_counted(results / f"corpora/{corpus}/stats.json")
+        corpora[corpus] = stats or corpus_assumed(corpus, {s: bytes_of(folder / path for path in paths) for s, paths in given.splits.items()})
+        if stats is None and in_use(config, "corpora", corpus):
+            assumed[f"{corpora[corpus].train_sentences:,} training sentences in {corpus}"] = None
+    used = generators_in_use(config)
+    written: dict[str, int] = {}
+    located: dict[str, int] = {}
+    for name, generator in config.generators.items():
+        per_concept = generator.notes_per_concept or 3
+        chosen = min(promptable[generator.kb], generator.concepts.max or promptable[generator.kb])
+        prompts = None if concepts is not None else rows(results / f"generation/{name}/prompts.parquet")
+        found = None if concepts is not None else rows(results / f"generation/{name}/located.parquet")
+        written[name] = prompts or chosen * per_concept
+        located[name] = found or round(written[name] * LOCATED)
+        if isinstance(generator, LlmGenerator) and not found and name in used:
+            length = generator.sampling.max_new_tokens * NOTE_SHARE
+            assumed[f"{written[name]:,} notes of {length:.0f} tokens by {name}, the mention found in {LOCATED:.0%}"] = None
+    return Sizes(promptable, names, corpora, written, located, tuple(assumed))
+
+
+def corpus_assumed(name: str, sizes: Mapping[str, int]) -> Corpus:
+    """Sizes of a corpus that has not been read yet: as published, and no more than its files can hold."""
+    known = next((sizes for part, sizes in CORPORA.items() if part in name.lower()), OTHER)
+    if not sizes.get("train"):
+        return known
+    share = [
+        min(1.0, n / SENTENCE_BYTES / sentences)
+        for n, sentences in ((sizes["train"], known.train_sentences), (sum(sizes.values()) - sizes["train"], known.read_sentences))
+    ]
+    return Corpus(
+        *(max(1, round(n * share[i % 2])) for i, n in enumerate((known.train_sentences, known.read_sentences, known.train_mentions, known.read_mentions)))
+    )
+
+
+def bytes_of(paths: Iterable[Path]) -> int:
+    """Bytes of files and of all files below folders; paths that do not exist count 0."""
+    return sum(sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size for path in paths if path.exists())
+
+
+def rows(table: Path) -> int | None:
+    """Rows of a Parquet file; None if the file does not exist."""
+    if not table.is_file():
+        return None
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(table).num_rows)
+
+
+def corpus_counted(stats: Path) -> Corpus | None:
+    """Sizes of a corpus as its stats.json says; None if that cannot be read."""
+    try:
+        splits = json.loads(stats.read_text(encoding="utf-8"))["splits"]
+        others = [split for name, split in splits.items() if name != "train"]
+        train = splits["train"]
+        return Corpus(train["sentences"], sum(s["sentences"] for s in others), train["mentions"], sum(s["mentions"] for s in others))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def generators_in_use(config: Config) -> set[str]:
+    """Generators whose notes a cell of the experiment uses."""
+    return ({c.generator for c in recognition_cells(config)} | {c.generator for c in normalization_cells(config)}) - {NONE}
+
+
+def shape(config: Config, model: str, folder: Path = Path()) -> Shape | None:
+    """The shape of an entry of `models`: from its fetched weights, else by its published name; None if neither is known.
+
+    Args:
+        config: The configuration.
+        model: Name of the entry.
+        folder: What the paths of the configuration refer to.
+    """
+    entry = config.models[model]
+    places = [folder / entry.path] if entry.path else []
+    stamp = folder / config.resources / "models" / model / "fetched.json"
+    try:
+        fetched = json.loads(stamp.read_text(encoding="utf-8"))
+        place = Path(fetched["folder"])
+        # A stamp may be of weights that the entry named before: of another preset, or of a trial.
+        if all(fetched["reference"].get(source) == getattr(entry, source) for source in ("hub", "path", "wheel")):
+            places.insert(0, place if place.is_absolute() else stamp.parent / place)
+    except (OSError, ValueError, KeyError, AttributeError):
+        pass
+    for place in places:
+        if found := shape_in(place):
+            return found
+    named = f"{entry.hub or ''} {entry.wheel or ''} {entry.path or ''}".lower()
+    return next((found for part, found in KNOWN.items() if part in named), None)
