@@ -88,7 +88,7 @@ PARTS: dict[str, Part] = {
     "filter.agreement": _filter("agreement"),
     "augmentation.choose": Part(("augmentation/strategies.py",)),
     "recognition.train": Part(("recognition/training.py",)),
-    "recognition.dictionary": Part(("recognition/dictionary.py",)),
+    "recognition.dictionary": Part(("recognition/kinds/dictionary.py",)),
     "recognition.found": Part(("recognition/mentions.py",)),
     "schedule.real_only": _schedule(),
     "schedule.synthetic_only": _schedule("_read"),
@@ -132,6 +132,7 @@ OWN_SPECS = ("evaluation", "statistics", "report")
 APART = frozenset({
     "cli.py", "config.py", "config_files.py", "cost.py", "devices.py", "entries.py", "envs.py", "errors.py", "needs.py", "planning.py", "progress.py", "provenance.py",
     "ran.py", "status.py", "tables.py", "versions.py",
+    "evaluation/settings.py", "recognition/kinds/contract.py", "recognition/kinds/tagger.py", "recognition/settings.py",
 })  # fmt: skip
 """Modules that are no part's code: settings, which stand in specs; declarations and checks of tables, which fail rather than change; and what says and plans."""
 
@@ -203,7 +204,7 @@ def of_spec(kind: str, settings: Any, part: str | None) -> str:
     if kind == "kbs":
         return f"kb.{settings.source}"
     if kind == "recognizers":
-        return {"dictionary": "recognition.dictionary", "external": "external.spans"}.get(settings.kind, "recognition.train")
+        return str(settings.part)
     if kind == "linkers" and settings.kind == "external":
         return "external.rankings"
     if kind == "linkers":

@@ -28,11 +28,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables
-from mentionforge.config import EXTERNAL, Statistics, read_spec
+from mentionforge.config import EXTERNAL, read_spec
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
 from mentionforge.evaluation.families import Family, corrected, family_of, most_resamples
 from mentionforge.evaluation.seeds import Seeds, factors
+from mentionforge.evaluation.settings import Statistics
 from mentionforge.evaluation.statistics import Contrast, Estimates, estimate
 from mentionforge.evaluation.subsets import learned_from, subset_weights
 from mentionforge.progress import say, track

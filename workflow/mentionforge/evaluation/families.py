@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mentionforge.config import Statistics
+from mentionforge.evaluation.settings import Statistics
 
 PRIMARY = ("acc@1", "strict_f1")
 """What is confirmed on all mentions; F1 counts false mentions too, so it is the score of recognition as a whole."""
