@@ -108,7 +108,7 @@ PARTS: dict[str, Part] = {
     "external.spans": Part(("external/spans.py",)),
     "evaluation.recognition": Part(("evaluation/recognition.py",)),
     "evaluation.normalization": Part(("evaluation/normalization.py",)),
-    "evaluation.end_to_end": Part(("evaluation/end_to_end.py", "evaluation/recognition.py:ratios")),
+    "evaluation.end_to_end": Part(("evaluation/end_to_end.py",)),
     "statistics.compare": Part(
         (
             "evaluation/compare.py",

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentionforge import tables
+from mentionforge import measures, tables
 from mentionforge import text as units
 from mentionforge.annotate.pipeline import Materials
 from mentionforge.config import Corpus, HybridLinker, Index, RerankLinker, SelfAlignedLinker, parts_of, read_spec
@@ -30,7 +30,7 @@ from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
 from mentionforge.recognition.sentences import by_document
 
 RECOGNIZED = ("corpus", "generator", "strategy", "recognizer", "schedule", "seed")
-METRICS = ("strict_precision", "strict_recall", "strict_f1", "acc@1", "acc@1_nil")
+METRICS = tuple(score.name for score in measures.SCORES if score.on_card)
 """What the card of a bundle tells."""
 LINKED = ("corpus", "generator", "strategy", "linker", "index")
 
