@@ -7,7 +7,7 @@ from mentionforge import tables, text
 from mentionforge.normalization.embed import embed_corpus, embed_kb
 from mentionforge.normalization.linking import link, search_kb
 from mentionforge.normalization.predicted import link_predicted
-from mentionforge.recognition.dictionary import match
+from mentionforge.recognition.kinds.dictionary import match
 from mentionforge.recognition.mentions import as_mentions
 
 NAMES = [

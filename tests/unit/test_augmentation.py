@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mentionforge import tables
-from mentionforge.augmentation.strategies import choose, choose_notes
-from mentionforge.config import Strategy
+from mentionforge.augmentation.strategies import Strategy, choose, choose_notes
 
 CUIS = st.sets(st.sampled_from([f"C{i}" for i in range(8)]))
 NOTES = st.dictionaries(st.tuples(st.sampled_from([f"C{i}" for i in range(8)]), st.integers(0, 12)), st.none()).map(lambda d: [(f"{c}-{i}", c) for c, i in d])

@@ -147,7 +147,9 @@ def test_threads_change_nothing():
     """Every group has its own random stream: the rows are the same, in the same order, however many threads there are."""
     right = RNG.integers(0, 2, (3, 120)).astype(float)
     cells = [Cell("none", "none", "m", "train"), Cell("llm", "naive", "m", "train"), Cell("names", "naive", "m", "train")]
-    outcomes = Outcomes({cell: {Seeds(): i} for i, cell in enumerate(cells)}, np.repeat(np.arange(24), 5), [f"m{i}" for i in range(120)], right, right / 2)
+    outcomes = Outcomes(
+        {cell: {Seeds(): i} for i, cell in enumerate(cells)}, np.repeat(np.arange(24), 5), [f"m{i}" for i in range(120)], right, {"mrr": right / 2}
+    )
     groups = [Group("all", "all", np.arange(120)), *(Group("bucket", str(i), np.flatnonzero(RNG.random(120) < 0.4)) for i in range(6))]
     one, four = (compared(outcomes, comparisons(cells, ["names"], {}), groups, Statistics(resamples=199), threads=n) for n in (1, 4))
     assert one == four and len(one) == 2 * 7 * 3
@@ -188,7 +190,7 @@ def test_a_family_on_too_few_documents_is_said():
     right = np.concatenate([np.zeros((1, 12)), np.ones((2, 12))])
     for documents, reachable in ((3, False), (6, False), (12, True)):
         of = np.repeat(np.arange(documents), 12 // documents)
-        outcomes = Outcomes({cell: {Seeds(): i} for i, cell in enumerate(cells)}, of, [f"m{i}" for i in range(12)], right, right)
+        outcomes = Outcomes({cell: {Seeds(): i} for i, cell in enumerate(cells)}, of, [f"m{i}" for i in range(12)], right, {"mrr": right})
         rows = compared(outcomes, comparisons(cells, [], {}), [Group("all", "all", np.arange(12))], Statistics(resamples=999, most_resamples=999))
         rows = [row for row in rows if row["metric"] == "acc@1"]
         assert {(row["role"], row["reachable"], row["family_size"]) for row in rows} == {("confirmatory", reachable, 2)}

@@ -585,7 +585,7 @@ def test_each_cell_is_compared_with_each_external_system_once():
     assert [c.against for c in found].count("baseline") == 1 and len(found) == 6
     right = np.arange(40).reshape(4, 10) % 3 == 0
     outcomes = Outcomes(
-        {c: {run_of(*c)[1]: i} for i, c in enumerate([*ours, *others])}, np.arange(10), [f"m{i}" for i in range(10)], right.astype(float), right / 2
+        {c: {run_of(*c)[1]: i} for i, c in enumerate([*ours, *others])}, np.arange(10), [f"m{i}" for i in range(10)], right.astype(float), {"mrr": right / 2}
     )
     groups = [Group("all", "all", np.arange(10)), Group("bucket", "x", np.arange(5)), Group("names", "1", np.arange(5))]
     rows = compared(outcomes, found, groups, Statistics(resamples=99))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mentionforge import tables, text
 from mentionforge.errors import UserError
-from mentionforge.recognition.dictionary import Dictionary, folded, match
+from mentionforge.recognition.kinds.dictionary import Dictionary, folded, match
 from mentionforge.recognition.sentences import document
 
 WORD = st.sampled_from(["breast", "Cancer", "ovarian", "of", "type", "2", "gout", "é", "-", ",", "."])

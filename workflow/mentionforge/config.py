@@ -18,28 +18,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from mentionforge import splitting, versions
+from mentionforge.augmentation.strategies import Strategy as Strategy
 from mentionforge.config_files import Places, odd, place_of
 from mentionforge.config_files import merge as merge
 from mentionforge.download_settings import Download as Download
-from mentionforge.entries import MARKERS, NAME_PATTERN, NONE, IndexSource, Markers, PositiveFloat
+from mentionforge.entries import MARKERS, NAME_PATTERN, NONE, IndexSource, Markers
+from mentionforge.entries import UNTRAINED as UNTRAINED
 from mentionforge.entries import Entry as Entry
 from mentionforge.errors import UserError
+from mentionforge.evaluation.settings import Confirmatory as Confirmatory
+from mentionforge.evaluation.settings import Statistics as Statistics
 from mentionforge.external import settings as external
-from mentionforge.external.settings import EXTERNAL, ExternalLinker, ExternalRecognizer
+from mentionforge.external.settings import EXTERNAL, ExternalLinker
 from mentionforge.model_settings import Model as Model
-
-Schedule = Literal["real_only", "synthetic_only", "synthetic_then_real", "relabelled_then_real", "masked_then_real", "mixed"]
-TAUGHT: tuple[Schedule, ...] = ("relabelled_then_real", "masked_then_real")
-"""Schedules that read synthetic notes with the real_only model of the same corpus, recognizer and seed."""
+from mentionforge.recognition.kinds import Recognizer as Recognizer
+from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer as DictionaryRecognizer
+from mentionforge.recognition.kinds.tagger import TaggerRecognizer as TaggerRecognizer
+from mentionforge.recognition.settings import TAUGHT as TAUGHT
+from mentionforge.recognition.settings import Schedule as Schedule
 
 TRAINED_ON = "~train="
 """Joins a schedule and the corpus of the training where another corpus is tested: real_only~train=ncbi_disease."""
-
-UNTRAINED = "untrained"
-"""Stands for the schedule of recognizers that are not trained; their seed is 0."""
 
 SemanticGroup = Literal[
     "activities_and_behaviors",
@@ -561,95 +563,7 @@ class ReplayGenerator(Entry):
 Generator = Annotated[LlmGenerator | ControlGenerator | ReplayGenerator, Field(discriminator="kind")]
 
 
-class Strategy(Entry):
-    """Which concepts' synthetic notes join a corpus' training split (paper, section on augmentation)."""
-
-    keep: Literal["none", "all", "in_test", "not_in_train", "not_in_test"] = Field(description="Concepts whose notes are kept, against the corpus' splits.")
-    notes_per_concept: int | None = Field(None, ge=0, description="At most this many located notes per concept (dose); none: all.")
-    notes_per_mention: float | None = Field(
-        None, ge=0, description="At most this many notes per mention of the training split that has a concept (mixing ratio synthetic : real); none: all."
-    )
-
-
 # -------------------------------------------------------------------------------------------- recognizers, linkers, etc.
-
-
-class Phase(Entry):
-    """One phase of training a recognizer."""
-
-    epochs: int = Field(10, ge=1, description="Passes over the phase's sentences.")
-    learning_rate: float = Field(3e-5, gt=0, description="Peak learning rate.")
-
-
-class Mixed(Phase):
-    """The one phase of the schedule `mixed`: the training split, and beside it synthetic sentences, drawn anew in each epoch."""
-
-    ratio: float = Field(1.0, gt=0, description="Synthetic sentences per real sentence.")
-
-
-class Relabel(Entry):
-    """Schedule relabelled_then_real: which diseases that the real-only model finds in synthetic notes are taught."""
-
-    min_score: float = Field(0.0, ge=0, le=1, description="Lowest score (mean probability of the words' tags) of a mention that is taught.")
-
-
-class Mask(Entry):
-    """Schedule masked_then_real: which unlabelled words of synthetic notes carry no loss, besides those of sentences without a located mention."""
-
-    threshold: float = Field(0.1, ge=0, le=1, description="A word is a likely disease above this probability of B or I, by the real-only model.")
-    margin: int = Field(1, ge=0, description="So many words on either side of a likely disease carry no loss either.")
-
-
-class TaggerRecognizer(Entry):
-    """Token classification with IOB2 labels.
-
-    Defaults of the epochs, learning rate, batch_size, weight_decay, warmup_ratio and max_tokens are the paper's. It stops by the loss on dev, its code
-    after one epoch without a better one; early_stopping and patience are by default others, as are labels (it has no B) and the type of the computation.
-    """
-
-    kind: Literal["tagger"] = "tagger"
-    model: str = Field(description="Model entry with the encoder.")
-    real: Phase = Field(Phase(), description="The phase on the corpus' training split.")
-    synthetic: Phase = Field(Phase(), description="The phase on synthetic notes.")
-    mixed: Mixed = Field(Mixed(), description="The phase of the schedule mixed.")
-    relabel: Relabel = Field(Relabel(), description="What relabelled_then_real teaches.")
-    mask: Mask = Field(Mask(), description="What masked_then_real does not teach.")
-    batch_size: int = Field(32, ge=1, description="Sentences per step.")
-    weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
-    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps that warm up.")
-    class_weights: Literal["balanced"] | tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
-        None, description="Weights of O, B and I in the loss; balanced: the inverse of their frequency in the phase."
-    )
-    max_tokens: int = Field(510, ge=16, description="Longest window, in word pieces; longer sentences are windowed.")
-    stride: int = Field(64, ge=0, description="Word pieces that two windows of a sentence share.")
-    early_stopping: Literal["dev_f1", "dev_loss", "none"] = Field(
-        "dev_f1", description="What stops the last phase and chooses its epoch: strict F1 or loss on dev; none: all epochs are run and the last is kept."
-    )
-    patience: int = Field(3, ge=1, description="Epochs without a better dev score before training stops.")
-    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Autocast type; auto: bfloat16 where the device is fast with it.")
-
-
-class DictionaryRecognizer(Entry):
-    """A baseline without training: the longest names at word boundaries, from left to right."""
-
-    kind: Literal["dictionary"]
-    sources: tuple[IndexSource, ...] = Field(
-        ("kb",), min_length=1, description="kb: all names of the corpus' knowledge base; train: mentions of its training split."
-    )
-    min_length: int = Field(3, ge=1, description="Shortest name that is searched, in characters.")
-    stop: tuple[str, ...] = Field(
-        ("disease", "diseases", "disorder", "disorders", "syndrome", "syndromes"), description="Names that are not searched, in any case and punctuation."
-    )
-
-
-def _recognizer_kind(value: Any) -> Any:
-    return value.get("kind", "tagger") if isinstance(value, Mapping) else getattr(value, "kind", None)
-
-
-Recognizer = Annotated[
-    Annotated[TaggerRecognizer, Tag("tagger")] | Annotated[DictionaryRecognizer, Tag("dictionary")] | Annotated[ExternalRecognizer, Tag("external")],
-    Discriminator(_recognizer_kind, custom_error_type="kind", custom_error_message="kind is tagger, dictionary or external"),
-]
 
 
 EXPAND = Field(False, description="Read a mention with its document's own abbreviations spelled out, as query and as training entry.")
@@ -830,29 +744,6 @@ class Experiment(Entry):
 
     recognition: tuple[RecognitionGrid, ...] = ()
     normalization: tuple[NormalizationGrid, ...] = ()
-
-
-class Confirmatory(Entry):
-    """Comparisons that are declared before the run; every other comparison is exploratory."""
-
-    against: tuple[Literal["baseline", "control", "kb"], ...] = Field(("baseline", "control"), description="What a cell is compared with.")
-    groups: tuple[Literal["all", "seen_mention", "seen_concept", "unseen_concept"], ...] = Field(
-        ("all", "unseen_concept"), description="Mentions: all, or buckets."
-    )
-    strategies: tuple[str, ...] = Field((), description="Strategies, those swept under their name included; without any, all strategies.")
-
-
-class Statistics(Entry):
-    """Comparisons of cells: bootstrap intervals over documents, approximate randomization, corrections over families."""
-
-    resamples: int = Field(9999, ge=99, description="Bootstrap draws of documents, and fewest randomizations of a comparison.")
-    most_resamples: int = Field(99999, ge=99, description="Most randomizations of a confirmatory comparison whose p value the first ones leave open.")
-    settled: int = Field(100, ge=1, description="A p value is settled when so many randomized differences are as large as the observed one.")
-    alpha: float = Field(0.05, gt=0, lt=1, description="Level that adjusted p values are meant for: how many randomizations a family needs follows from it.")
-    confirmatory: Confirmatory = Field(Confirmatory(), description="Which comparisons confirm (Holm); the others explore (Benjamini-Hochberg).")
-    confidence: float = Field(0.95, gt=0, lt=1, description="Of the intervals.")
-    seed: int = Field(13, description="Seed of both.")
-    small: int = Field(30, ge=0, description="Groups with fewer mentions are marked.")
 
 
 class Report(Entry):
@@ -1158,7 +1049,7 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
             if generator.finetune:
                 yield f"generators.{name}.finetune.corpus", "corpora", generator.finetune.corpus
     for name, recognizer in config.recognizers.items():
-        if isinstance(recognizer, TaggerRecognizer):
+        if recognizer.model:
             yield f"recognizers.{name}.model", "models", recognizer.model
     for name, linker in config.linkers.items():
         if not isinstance(linker, TfidfLinker | ExactLinker | HybridLinker | ExternalLinker):
@@ -1356,11 +1247,8 @@ def recognition_cells(config: Config) -> list[RecognitionCell]:
     for grid in config.experiment.recognition:
         for corpus, recognizer, seed in itertools.product(grid.corpora, grid.recognizers, grid.seeds):
             entry = config.recognizers[recognizer]
-            if isinstance(entry, ExternalRecognizer):
-                cells |= {RecognitionCell(corpus, NONE, NONE, recognizer, EXTERNAL, 0)} if entry.path_for(corpus) else set()
-                continue
-            if not isinstance(entry, TaggerRecognizer):
-                cells.add(RecognitionCell(corpus, NONE, NONE, recognizer, UNTRAINED, 0))
+            if not entry.trains:
+                cells |= {RecognitionCell(corpus, NONE, NONE, recognizer, entry.schedule, 0)} if entry.covers(corpus) else set()
                 continue
             for strategy, schedule in itertools.product(grid.strategies, grid.schedules):
                 if (strategy == NONE) != (schedule == "real_only"):

@@ -15,6 +15,9 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+.=~-]*"
 NONE = "none"
 """Reserved name: the generator and the strategy of the baseline without synthetic text."""
 
+UNTRAINED = "untrained"
+"""Stands for the schedule of recognizers that are not trained; their seed is 0."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PositiveFloat = Annotated[float, Field(gt=0)]
 

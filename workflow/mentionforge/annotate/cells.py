@@ -16,20 +16,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentionforge import tables
+from mentionforge import measures, tables
 from mentionforge import text as units
 from mentionforge.annotate.pipeline import Materials
-from mentionforge.config import Corpus, DictionaryRecognizer, HybridLinker, Index, RerankLinker, SelfAlignedLinker, parts_of, read_spec
+from mentionforge.config import Corpus, HybridLinker, Index, RerankLinker, SelfAlignedLinker, parts_of, read_spec
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
 from mentionforge.external.settings import EXTERNAL, refuse_new_text
 from mentionforge.gold import flatten
 from mentionforge.normalization.loaded import Part, part_of
 from mentionforge.provenance import digest, sha256_paths
+from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
 from mentionforge.recognition.sentences import by_document
 
 RECOGNIZED = ("corpus", "generator", "strategy", "recognizer", "schedule", "seed")
-METRICS = ("strict_precision", "strict_recall", "strict_f1", "acc@1", "acc@1_nil")
+METRICS = tuple(score.name for score in measures.SCORES if score.on_card)
 """What the card of a bundle tells."""
 LINKED = ("corpus", "generator", "strategy", "linker", "index")
 
@@ -131,7 +132,7 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
     folder = results / "recognition" / Path(*cell.recognition) / "model"
     dictionary = None
     licensed = ["umls"] if kb_settings.source == "rrf" else []
-    if isinstance(recognizer_settings, DictionaryRecognizer):
+    if not recognizer_settings.trains:
         of_recognizer: Corpus = read_spec(results / "specs" / "corpora" / f"{corpus}.json")
         dictionary = _dictionary(results, recognizer_settings, corpus, of_recognizer)
         licensed += [f"corpus {corpus}"] if of_recognizer.licensed and "train" in recognizer_settings.sources else []

@@ -142,7 +142,7 @@ class _Names:
     """The dictionary as a recognizer."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        from mentionforge.recognition.dictionary import Dictionary
+        from mentionforge.recognition.kinds.dictionary import Dictionary
 
         self.dictionary = Dictionary(settings["names"], settings["min_length"], settings["stop"])
 

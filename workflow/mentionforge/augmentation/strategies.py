@@ -7,16 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
+from pydantic import Field
 
-from mentionforge import tables
-from mentionforge.config import Strategy, read_spec
-from mentionforge.progress import say
-from mentionforge.provenance import digest, stamp
+from mentionforge.entries import Entry
+from mentionforge.provenance import digest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 VERSION = 1
 """Of the part augmentation.choose: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+
+class Strategy(Entry):
+    """Which concepts' synthetic notes join a corpus' training split (paper, section on augmentation)."""
+
+    keep: Literal["none", "all", "in_test", "not_in_train", "not_in_test"] = Field(description="Concepts whose notes are kept, against the corpus' splits.")
+    notes_per_concept: int | None = Field(None, ge=0, description="At most this many located notes per concept (dose); none: all.")
+    notes_per_mention: float | None = Field(
+        None, ge=0, description="At most this many notes per mention of the training split that has a concept (mixing ratio synthetic : real); none: all."
+    )
 
 
 def keeps(keep: str, cui: str, train: frozenset[str], test: frozenset[str]) -> bool:
@@ -89,6 +101,11 @@ def choose_notes(spec: Path, located: Path, mentions: Path, out: Path) -> pa.Tab
         mentions: Gold mentions of the corpus (tables.MENTIONS).
         out: Parquet file to write.
     """
+    from mentionforge import tables
+    from mentionforge.config import read_spec
+    from mentionforge.progress import say
+    from mentionforge.provenance import stamp
+
     strategy = read_spec(spec)
     notes = tables.read(tables.LOCATED, located)
     gold = tables.read(tables.MENTIONS, mentions)

@@ -79,8 +79,8 @@ def compare(
     out: Path = FOLDER,
 ) -> None:
     """Differences to the baseline, the controls and the dictionary, with intervals and p values; mentions fixed and broken."""
-    from mentionforge.config import Statistics
     from mentionforge.evaluation.compare import compare
+    from mentionforge.evaluation.settings import Statistics
 
     compare(task, corpus, corpus_spec, kb, base, predictions, chosen, control, with_kb, Statistics.model_validate_json(statistics), out, threads)
 

@@ -27,12 +27,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentionforge import provenance, tables
-from mentionforge.config import EXTERNAL, Statistics, read_spec
+from mentionforge import measures, provenance, tables
+from mentionforge.config import EXTERNAL, read_spec
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
 from mentionforge.evaluation.families import Family, corrected, family_of, most_resamples
 from mentionforge.evaluation.seeds import Seeds, factors
+from mentionforge.evaluation.settings import Statistics
 from mentionforge.evaluation.statistics import Contrast, Estimates, estimate
 from mentionforge.evaluation.subsets import learned_from, subset_weights
 from mentionforge.progress import say, track
@@ -65,7 +66,7 @@ class Outcomes:
         documents: Number of each mention's document, from 0.
         mention_ids: In order of the columns.
         right: [runs, mentions] whether the mention is right at rank 1, or found.
-        reciprocal: [runs, mentions] 1/rank; normalization only.
+        further: [runs, mentions] value of each mention under further scores that are means over mentions, by name; normalization only.
         counts: [3, runs, documents] tp, predicted, gold; recognition only.
         predicted: First concept of each run and mention (number in `cuis`, -1: none); normalization only.
         cuis: Concepts that are predicted.
@@ -75,7 +76,7 @@ class Outcomes:
     documents: np.ndarray
     mention_ids: list[str]
     right: np.ndarray
-    reciprocal: np.ndarray | None = None
+    further: Mapping[str, np.ndarray] | None = None
     counts: np.ndarray | None = None
     predicted: np.ndarray | None = None
     cuis: list[str] | None = None
@@ -159,7 +160,8 @@ def normalization_outcomes(corpus: Path, corpus_spec: Path, base: Path, predicti
     document_of = dict(zip(mentions["mention_id"].to_pylist(), mentions["doc_id"].to_pylist(), strict=True))
     ids = gold.mention_ids.to_pylist()
     runs: dict[Cell, dict[Seeds, int]] = defaultdict(dict)
-    reciprocal = np.zeros((len(predictions), len(ids)))
+    scores = [score for score in measures.of_ranks() if score.compared]
+    values = {score.name: np.zeros((len(predictions), len(ids))) for score in scores}
     predicted = np.full((len(predictions), len(ids)), -1, dtype=np.int64)
     cuis: dict[str, int] = {}
     with track("cells", len(predictions)) as tick:
@@ -168,13 +170,15 @@ def normalization_outcomes(corpus: Path, corpus_spec: Path, base: Path, predicti
             cell, seed = run_of(levels[1], levels[2], levels[3], levels[4])
             runs[cell][seed] = i
             linked = tables.read(tables.LINKED, path)
-            reciprocal[i] = 1 / ranks_of(gold, linked, str(path))
+            ranks = ranks_of(gold, linked, str(path))
+            for score in scores:
+                values[score.name][i] = score.of_rank(ranks) if score.of_rank else 0
             first = linked.filter(pc.equal(linked["rank"], 1))
             place = pc.index_in(first["mention_id"], value_set=gold.mention_ids).to_numpy()
             predicted[i, place] = [cuis.setdefault(cui, len(cuis)) for cui in first["cui"].to_pylist()]
             tick()
     documents = np.unique([document_of[m] for m in ids], return_inverse=True)[1] if ids else np.empty(0, np.int64)
-    return Outcomes(dict(runs), documents, ids, (reciprocal == 1).astype(np.float64), reciprocal, None, predicted, list(cuis))
+    return Outcomes(dict(runs), documents, ids, values.pop(measures.OF_GROUPS["normalization"]), values, None, predicted, list(cuis))
 
 
 def recognition_outcomes(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[Path]) -> Outcomes:
@@ -300,11 +304,11 @@ def compared(outcomes: Outcomes, found: Sequence[Comparison], groups: Sequence[G
     return corrected(rows, settings.alpha)
 
 
-def _metrics(outcomes: Outcomes, group: Group) -> tuple[str, ...]:
+def _metrics(outcomes: Outcomes, group: Group) -> list[str]:
     """What is compared on a group of mentions."""
-    if outcomes.counts is not None:
-        return ("strict_recall", "strict_f1", "strict_precision") if group.slice == "all" else ("strict_recall",)
-    return ("acc@1", "mrr") if outcomes.reciprocal is not None and group.slice in ("all", "bucket") else ("acc@1",)
+    asked = measures.compared("recognition" if outcomes.counts is not None else "normalization", group.slice)
+    known = {*measures.OF_GROUPS.values(), *(outcomes.further or ())}
+    return [score.name for score in asked if score.name in known or (score.ratio and outcomes.counts is not None)]
 
 
 def _family(c: Comparison, group: Group, metric: str, settings: Statistics) -> Family:
@@ -341,13 +345,14 @@ def _of_group(
         families = [_family(c, group, metric, settings) for c in part]
         asked = [replace(contrasts[c], most=most_resamples(f, sizes[f], settings)) for c, f in zip(part, families, strict=True)]
         extra: dict[str, Any] = {"fixed": None, "broken": None, "n": len(group.members), "documents": len(documents)}
-        if metric in ("strict_f1", "strict_precision"):
-            tp, predicted, gold = outcomes.counts if outcomes.counts is not None else np.empty((3, 0, 0))
-            numerator, denominator = (2 * tp, predicted + gold) if metric == "strict_f1" else (tp, predicted)
+        ratio = measures.BY_NAME[metric].ratio
+        if ratio and outcomes.counts is not None and metric not in measures.OF_GROUPS.values():
+            right, predicted, gold = outcomes.counts
+            numerator, denominator = ratio.of(right, gold, predicted)
             # n and documents are those of the test split: a document without a gold mention can still have a false one.
             extra |= {"n": int(gold[0].sum()), "documents": gold.shape[1]}
         else:
-            values = outcomes.reciprocal if metric == "mrr" and outcomes.reciprocal is not None else outcomes.right
+            values = (outcomes.further or {}).get(metric, outcomes.right)
             numerator, denominator = values[np.ix_(np.array(used, np.int64), group.members)] @ sums, np.bincount(column).astype(float)
             asked = [replace(c, runs=tuple(place[r] for r in c.runs), reference=tuple(place[r] for r in c.reference)) for c in asked]
         result = estimate(
@@ -355,7 +360,7 @@ def _of_group(
         )
         extra["few"] = extra["n"] < settings.small
         for i, (c, family) in enumerate(zip(part, families, strict=True)):
-            if metric in ("acc@1", "strict_recall"):
+            if metric in measures.OF_GROUPS.values():
                 gap = shares[c.cell][group.members] - shares[c.reference][group.members]
                 extra |= {"fixed": float(gap.clip(0).sum()), "broken": float((-gap).clip(0).sum())}
             rows.append(_row(c, asked[i], group, metric, result, i, extra | {"family": family}))
@@ -391,20 +396,7 @@ def _contrast(outcomes: Outcomes, c: Comparison) -> Contrast:
 
 
 def _names(c: Comparison) -> dict[str, str]:
-    reference = {
-        "reference_system": c.reference.system,
-        "reference_generator": c.reference.generator,
-        "reference_strategy": c.reference.strategy,
-        "reference_variant": c.reference.variant,
-    }
-    return {
-        "system": c.cell.system,
-        "variant": c.cell.variant,
-        "generator": c.cell.generator,
-        "strategy": c.cell.strategy,
-        "against": c.against,
-        **reference,
-    }
+    return {**c.cell._asdict(), "against": c.against, **{f"reference_{level}": name for level, name in c.reference._asdict().items()}}
 
 
 def _row(c: Comparison, contrast: Contrast, group: Group, metric: str, result: Estimates, i: int, extra: dict[str, Any]) -> dict[str, Any]:

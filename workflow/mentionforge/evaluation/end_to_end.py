@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from mentionforge import tables
+from mentionforge import measures, tables
 from mentionforge.entries import NAME_PATTERN
 from mentionforge.errors import UserError
-from mentionforge.evaluation.recognition import ratios
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
@@ -87,8 +86,7 @@ def evaluate(corpus: Path, base: Path, linked: Sequence[Path], out: Path) -> Non
         cell |= {"system": f"{match['recognizer']}/{match['linker']}", "variant": f"{match['schedule']}/{match['index']}"}
         for split in gold:
             rows += [cell | {"split": split, **row} for row in score(gold[split], found[split], "span_concept")]
-            nil = [row for row in score(gold[split], below(found[split], threshold), "span_concept_nil") if row["bucket"] == "all"]
-            rows += [cell | {"split": split, **row} for row in nil]
+            rows += [cell | {"split": split, **row} for row in score(gold[split], below(found[split], threshold), "span_concept_nil")]
     tables.write(tables.METRICS, out, rows, stamp("evaluation end-to-end", inputs))
     say(f"{len(linked):,} cells scored end to end")
 
@@ -135,16 +133,17 @@ def right(gold: Gold, found: Mapping[Place, tuple[str, float] | None]) -> list[G
     return answered
 
 
-def score(gold: Gold, found: Mapping[Place, tuple[str, float] | None], name: str) -> list[dict[str, Any]]:
-    """Rows (bucket, metric, value, n) of one cell and split."""
+def score(gold: Gold, found: Mapping[Place, tuple[str, float] | None], level: str) -> list[dict[str, Any]]:
+    """Rows (bucket, metric, value, n) of one cell and split; a prediction is in no bucket."""
     answered = right(gold, found)
-    n = sum(gold.total.values())
-    values = ratios(len(answered), n, len(found))
-    rows = [
-        {"bucket": "all", "metric": f"{name}_{metric}", "value": value, "n": len(found) if metric == "precision" else n}
-        for metric, value in values._asdict().items()
-    ]
+    total = sum(gold.total.values())
+    rows: list[dict[str, Any]] = []
+    for one in measures.of_level(level):
+        value, n = one.counted(len(answered), total, len(found))
+        rows.append({"bucket": "all", "metric": one.name, "value": value, "n": n})
     for bucket in tables.BUCKETS:
         hits = sum(m.bucket == bucket for m in answered)
-        rows.append({"bucket": bucket, "metric": f"{name}_recall", "value": hits / gold.total[bucket] if gold.total[bucket] else None, "n": gold.total[bucket]})
+        for one in measures.of_level(level, "bucket"):
+            value, n = one.counted(hits, gold.total[bucket], 0)
+            rows.append({"bucket": bucket, "metric": one.name, "value": value, "n": n})
     return rows

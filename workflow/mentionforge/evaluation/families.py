@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mentionforge.config import Statistics
+from mentionforge.evaluation.settings import Statistics
+from mentionforge.measures import MAIN, OF_GROUPS
 
-PRIMARY = ("acc@1", "strict_f1")
+PRIMARY = tuple(MAIN.values())
 """What is confirmed on all mentions; F1 counts false mentions too, so it is the score of recognition as a whole."""
 
-PRIMARY_OF_GROUPS = ("acc@1", "strict_recall")
+PRIMARY_OF_GROUPS = tuple(OF_GROUPS.values())
 """What is confirmed on a bucket of mentions: a false mention is in no bucket."""
 
 

@@ -22,8 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentionforge import tables
-from mentionforge.tables import RELATIONS
+from mentionforge import measures, tables
 
 
 class Relation(NamedTuple):
@@ -154,5 +153,5 @@ def relation_metrics(rows: Sequence[Mapping[str, Any]], buckets: Mapping[str, st
     for bucket in ("all", *(b for b in tables.BUCKETS if b != "unmapped")):
         n = sum(bucket in ("all", b) for b in buckets.values())
         kinds = [row["relation"] for row in rows if bucket in ("all", buckets[row["mention_id"]])]
-        found += [(bucket, f"error_{kind}", kinds.count(kind) / n if n else None, n) for kind in RELATIONS]
+        found += [(bucket, s.name, kinds.count(s.relation) / n if n else None, n) for s in measures.of_task("normalization") if s.relation]
     return found

@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentionforge import provenance, tables
+from mentionforge import measures, provenance, tables
 from mentionforge.config import Corpus, NormalizationCell, read_spec
 from mentionforge.errors import UserError
 from mentionforge.evaluation.hierarchy import Judge, relation_metrics
@@ -37,9 +37,6 @@ from mentionforge.progress import say
 
 VERSION = 1
 """Of the part evaluation.normalization: raise it where earlier results would be wrong (mentionforge.versions)."""
-
-DEPTHS = (1, 5, 10, 50, 100)
-"""The k of acc@k (paper, section on DEN)."""
 
 
 @dataclass(frozen=True)
@@ -122,26 +119,17 @@ def evaluate(
         ranks, relaxed = ranks_of(gold, linked, str(path)), relaxed_ranks_of(gold, linked)
         own = judge.errors(linked, ranks) if judge else []
         told = relation_metrics(own, bucket_of) if judge else []
-        for bucket, metric, value, n in [*metrics(ranks, gold.buckets), *subset_metrics(ranks, subsets), *told]:
-            names = {"corpus": cell.corpus, "generator": cell.generator, "strategy": cell.strategy, "system": cell.linker, "variant": cell.index}
-            rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": metric, "value": value, "n": n})
-        for bucket, metric, value, n in metrics(relaxed, gold.buckets):
-            if metric != "mrr":
-                rows.append(
-                    {"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": f"{metric}_relaxed", "value": value, "n": n}
-                )
+        found = [*metrics(ranks, gold.buckets), *subset_metrics(ranks, subsets), *metrics(relaxed, gold.buckets, entries=True), *told]
+        names = {"corpus": cell.corpus, "generator": cell.generator, "strategy": cell.strategy, "system": cell.linker, "variant": cell.index}
         wrong += [{**{k: v for k, v in names.items() if k != "corpus"}, **row} for row in own]
         if nil:
-            found = nil_curve(mentions, settings.composite, linked, tables.read(tables.LINKED, path.with_name("calibration.parquet")), ranks)
+            curve = nil_curve(mentions, settings.composite, linked, tables.read(tables.LINKED, path.with_name("calibration.parquet")), ranks)
             place = {"generator": cell.generator, "strategy": cell.strategy, "linker": cell.linker, "index": cell.index}
-            curves += [{**place, **row} for row in found]
-            chosen = next(row for row in found if row["split"] == "test" and row["chosen"])
-            for metric, value, n in (
-                ("nil_precision", chosen["precision"], chosen["called"]),
-                ("nil_recall", chosen["recall"], chosen["unmapped"]),
-                ("acc@1_nil", chosen["accuracy"], chosen["n"]),
-            ):
-                rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": "all", "metric": metric, "value": value, "n": n})
+            curves += [{**place, **row} for row in curve]
+            chosen = next(row for row in curve if row["split"] == "test" and row["chosen"])
+            found += [("all", s.name, chosen[s.of_nil[0]], chosen[s.of_nil[1]]) for s in measures.of_task("normalization") if s.of_nil]
+        for bucket, metric, value, n in found:
+            rows.append({"task": "normalization", **names, "seed": 0, "split": "test", "bucket": bucket, "metric": metric, "value": value, "n": n})
     inputs = {"mentions": corpus / "mentions.parquet", "corpus_spec": corpus_spec}
     inputs |= {str(path.relative_to(base)): path for path in sorted(predictions)} | ({"parents": parents} if parents else {})
     stamp = provenance.stamp("evaluation normalization", inputs, composite=settings.composite, mentions=mapped)
@@ -300,26 +288,32 @@ def nil_curve(mentions: pa.Table, policy: str, linked: pa.Table, calibration: pa
     return rows
 
 
-def metrics(ranks: np.ndarray, buckets: np.ndarray) -> list[tuple[str, str, float | None, int]]:
-    """Rows (bucket, metric, value, n) for all mentions and each OOD bucket of mapped ones; the value is None where n is 0."""
+def metrics(ranks: np.ndarray, buckets: np.ndarray, entries: bool = False) -> list[tuple[str, str, float | None, int]]:
+    """Rows (bucket, metric, value, n) for all mentions and each OOD bucket of mapped ones; the value is None where n is 0.
+
+    Args:
+        ranks: Rank at which each gold mention is answered.
+        buckets: Bucket of each.
+        entries: The ranks are those of entries (`relaxed_ranks_of`).
+    """
     rows: list[tuple[str, str, float | None, int]] = []
     for bucket in ("all", *(b for b in tables.BUCKETS if b != "unmapped")):
         of_bucket = ranks if bucket == "all" else ranks[buckets == bucket]
         n = len(of_bucket)
-        for k in DEPTHS:
-            rows.append((bucket, f"acc@{k}", float(np.mean(of_bucket <= k)) if n else None, n))
-        rows.append((bucket, "mrr", float(np.mean(1 / of_bucket)) if n else None, n))
+        for score in measures.of_ranks("all" if bucket == "all" else "bucket", entries):
+            assert score.of_rank
+            rows.append((bucket, score.name, float(np.mean(score.of_rank(of_bucket))) if n else None, n))
     return rows
 
 
 def subset_metrics(ranks: np.ndarray, subsets: Mapping[str, np.ndarray]) -> list[tuple[str, str, float | None, int]]:
-    """Rows (subset, metric, value, n), as others report them: acc@1, acc@5, and mean reciprocal rank.
+    """Rows (subset, metric, value, n) of the scores that others report by subset.
 
     Args:
         ranks: Rank at which each gold mention is answered.
         subsets: Weights of the mentions by subset (`subsets.subset_weights`).
     """
-    scores = {"acc@1": ranks <= 1, "acc@5": ranks <= 5, "mrr": 1 / ranks}
+    scores = {score.name: score.of_rank(ranks) for score in measures.of_ranks("subset") if score.of_rank}
     return [(name, metric, *weighted(values, weights)) for name, weights in subsets.items() for metric, values in scores.items()]
 
 

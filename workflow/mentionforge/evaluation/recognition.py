@@ -29,7 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mentionforge import tables, text
+from mentionforge import measures, tables, text
 from mentionforge.buckets import Buckets
 from mentionforge.config import TRAINED_ON, read_spec
 from mentionforge.entries import NAME_PATTERN
@@ -209,14 +209,9 @@ def score(gold: Mapping[str, GoldDocument], found: Mapping[str, Sequence[Span]],
     predicted = [tags(len(doc.words), found.get(doc_id, ())) for doc_id, doc in documents.items()]
     n_gold = sum(len(doc.spans) for doc in documents.values())
     n_predicted = sum(len(found.get(doc_id, ())) for doc_id in documents)
-    rows = _rows("strict", strict(true, predicted), n_gold, n_predicted)
-
     words = Counter((t != "O", p != "O") for one, other in zip(true, predicted, strict=True) for t, p in zip(one, other, strict=True))
     both, n_gold_words, n_predicted_words = words[True, True], words[True, True] + words[True, False], words[True, True] + words[False, True]
-    rows += _rows("token", ratios(both, n_gold_words, n_predicted_words), n_gold_words, n_predicted_words)
-
     pairs = sum(paired(doc.spans, found.get(doc_id, ())) for doc_id, doc in documents.items())
-    rows += _rows("partial", ratios(pairs, n_gold, n_predicted), n_gold, n_predicted)
 
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
@@ -229,12 +224,15 @@ def score(gold: Mapping[str, GoldDocument], found: Mapping[str, Sequence[Span]],
         for first, last in own - set(doc.spans):
             overlapped = {b for (a, z), b in zip(doc.spans, doc.buckets, strict=True) if a < last and z > first}
             wrong.update(overlapped or tables.BUCKETS)
+    rows = _rows("strict", right.total(), n_gold, n_predicted, given=strict(true, predicted)._asdict())
+    rows += _rows("token", both, n_gold_words, n_predicted_words) + _rows("partial", pairs, n_gold, n_predicted)
     # Two counts by independent ways: seqeval over tags, and sets of spans per bucket.
-    if total.total() != n_gold or abs((rows[1]["value"] or 0.0) * n_gold - right.total()) > 1e-6:
-        raise AssertionError(f"{split}: {right.total()} of {total.total()} gold mentions found by bucket, seqeval's recall of {n_gold} is {rows[1]['value']}")
+    recall = next(row["value"] for row in rows if row["metric"] == "strict_recall")
+    if total.total() != n_gold or abs((recall or 0.0) * n_gold - right.total()) > 1e-6:
+        raise AssertionError(f"{split}: {right.total()} of {total.total()} gold mentions found by bucket, seqeval's recall of {n_gold} is {recall}")
     for bucket in tables.BUCKETS:
         given = right[bucket] + wrong[bucket]
-        rows += _rows("strict", ratios(right[bucket], total[bucket], given), total[bucket], given, bucket)
+        rows += _rows("strict", right[bucket], total[bucket], given, bucket)
     return rows
 
 
@@ -264,18 +262,18 @@ def strict(true: list[list[str]], predicted: list[list[str]]) -> Scores:
 
     n_gold, n_predicted = (sum(map(len, Entities(side, IOB2).entities)) for side in (true, predicted))
     if not (n_gold and n_predicted):
-        return ratios(0, n_gold, n_predicted)
+        return Scores(0.0 if n_predicted else None, 0.0 if n_gold else None, 0.0 if n_gold else None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a score of 0 is a result
         precision, recall, f1, _ = precision_recall_fscore_support(true, predicted, average="micro", scheme=IOB2, zero_division=0)
     return Scores(float(precision), float(recall), float(f1))
 
 
-def ratios(right: int, gold: int, predicted: int) -> Scores:
-    """Precision, recall and F1 of counts."""
-    return Scores(right / predicted if predicted else None, right / gold if gold else None, 2 * right / (gold + predicted) if gold else None)
-
-
-def _rows(level: str, scores: Scores, gold: int, predicted: int, bucket: str = "all") -> list[dict[str, Any]]:
-    ns = {"precision": predicted, "recall": gold, "f1": gold}
-    return [{"bucket": bucket, "metric": f"{level}_{name}", "value": value, "n": ns[name]} for name, value in scores._asdict().items()]
+def _rows(level: str, right: int, gold: int, predicted: int, bucket: str = "all", given: Mapping[str, float | None] | None = None) -> list[dict[str, Any]]:
+    """Rows (bucket, metric, value, n) of the scores of a level from its counts, or with the value that is given under the name of the ratio."""
+    rows = []
+    for score in measures.of_level(level, "all" if bucket == "all" else "bucket"):
+        value, n = score.counted(right, gold, predicted)
+        assert score.ratio
+        rows.append({"bucket": bucket, "metric": score.name, "value": (given or {}).get(score.ratio.name, value), "n": n})
+    return rows

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from mentionforge.measures import OF_GROUPS
 from mentionforge.tables import SUBSETS
 from mentionforge.text import normalize_surface
 
@@ -80,5 +81,5 @@ def subset_recalls(right: Collection[str], asked: Rows, weights: Mapping[str, np
     rows = []
     for name in ("new_surface", "new_surface_concept", "one_concept"):
         value, n = weighted(values, weights[name])
-        rows.append({"bucket": name, "metric": "strict_recall", "value": value, "n": n})
+        rows.append({"bucket": name, "metric": OF_GROUPS["recognition"], "value": value, "n": n})
     return rows

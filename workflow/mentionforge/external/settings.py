@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -95,7 +95,16 @@ class ExternalLinker(External):
 class ExternalRecognizer(External):
     """Mentions that another system found in the documents of a corpus."""
 
+    model: ClassVar[None] = None
+    trains: ClassVar[bool] = False
+    schedule: ClassVar[str] = EXTERNAL
+    part: ClassVar[str] = "external.spans"
+
     kind: Literal["external"]
+
+    def covers(self, corpus: str) -> bool:
+        """Whether there are predictions on a corpus."""
+        return bool(self.path_for(corpus))
 
 
 # ---------------------------------------------------------------------------------------------------------------- checks

@@ -7,9 +7,9 @@ from typing import cast, get_args
 
 import typer
 
-from mentionforge.config import Schedule
 from mentionforge.devices import claim
 from mentionforge.errors import UserError
+from mentionforge.recognition.settings import Schedule
 
 app = typer.Typer(help="Disease mentions in text (DER).", no_args_is_help=True)
 
@@ -58,7 +58,7 @@ def match(
     out: Path = typer.Option(..., help="Predictions to write."),
 ) -> None:
     """Find a dictionary's names in the dev and test documents: the baseline without training."""
-    from mentionforge.recognition.dictionary import match as run
+    from mentionforge.recognition.kinds.dictionary import match as run
 
     run(spec, corpus, corpus_spec, out, names)
 

@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from mentionforge import tables
-from mentionforge.config import TAUGHT, Phase, Schedule, TaggerRecognizer
 from mentionforge.errors import UserError
 from mentionforge.gold import TAGS, Discontinuous
 from mentionforge.progress import say
 from mentionforge.recognition import sentences as units
+from mentionforge.recognition.kinds.tagger import TaggerRecognizer
 from mentionforge.recognition.sentences import Document, Example
+from mentionforge.recognition.settings import TAUGHT, Phase, Schedule
 from mentionforge.recognition.tagger import Tagger, mentions
 from mentionforge.text import Span
 

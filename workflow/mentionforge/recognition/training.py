@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from mentionforge import models, tables, tokenization
-from mentionforge.config import Schedule, TaggerRecognizer, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.gold import TAGS, flatten, tags
 from mentionforge.progress import say, track
@@ -28,8 +28,10 @@ from mentionforge.provenance import digest, stamp, versions
 from mentionforge.recognition import schedules
 from mentionforge.recognition import sentences as units
 from mentionforge.recognition.checkpoints import Checkpoints, Epoch, Progress, copied, restore
+from mentionforge.recognition.kinds.tagger import TaggerRecognizer
 from mentionforge.recognition.schedules import Part, Source
 from mentionforge.recognition.sentences import UNTAUGHT, Document, Example
+from mentionforge.recognition.settings import Schedule
 from mentionforge.recognition.tagger import Found, Tagger, mentions
 from mentionforge.recognition.windows import Window
 from mentionforge.text import Span
@@ -87,7 +89,7 @@ def train(
             or windows do not fit the model.
     """
     settings = read_spec(spec)
-    if not isinstance(settings, TaggerRecognizer):
+    if not settings.trains:
         raise UserError("nothing to train", str(spec), f"a recognizer of kind {settings.kind}", "use `mentionforge recognition match`")
     policy = read_spec(corpus_spec).discontinuous
     inputs = {"spec": spec, "model": model, "corpus_spec": corpus_spec, "documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}

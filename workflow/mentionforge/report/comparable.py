@@ -14,6 +14,7 @@ import pandas as pd
 from mentionforge import tables
 from mentionforge.config import TRAINED_ON
 from mentionforge.entries import NONE
+from mentionforge.measures import OF_GROUPS
 from mentionforge.report.tidy import Layout, counted
 from mentionforge.tables import SUBSETS
 
@@ -52,7 +53,7 @@ def subset_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
         metrics: Rows of tables.METRICS.
         task: normalization or recognition.
     """
-    metric = {"normalization": "acc@1", "recognition": "strict_recall"}[task]
+    metric = OF_GROUPS[task]
     cells = metrics[(metrics["task"] == task) & (metrics["split"] == "test") & (metrics["metric"] == metric)]
     cells = chosen_strategies(cells[~cells["variant"].str.contains(TRAINED_ON, regex=False) & cells["bucket"].isin(["all", *SUBSETS])])
     rows = []

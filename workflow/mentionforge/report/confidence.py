@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mentionforge.config import UNTRAINED
+from mentionforge.measures import MAIN
 
 SMALLEST = 5
 """Most families that are named in a sentence."""
@@ -51,7 +52,7 @@ def corrected(row: Any) -> str:
 
 def _overall(found: pd.DataFrame) -> pd.DataFrame:
     """The comparisons with the baseline on all mentions, one per cell."""
-    return found[(found["against"] == "baseline") & (found["slice"] == "all") & found["metric"].isin(["acc@1", "strict_f1"])]
+    return found[(found["against"] == "baseline") & (found["slice"] == "all") & found["metric"].isin(list(MAIN.values()))]
 
 
 def intervals(found: pd.DataFrame) -> list[str]:

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from mentionforge.errors import UserError
+from mentionforge.measures import ranked
 
 KEY = ["task", "corpus", "generator", "strategy", "system", "variant", "seed", "bucket", "metric"]
-SHOWN = ("acc@1", "strict_f1", "strict_recall")
+SHOWN = ranked("recognition", "normalization")
 
 
 def settings(results: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge import tables
+from mentionforge import measures, tables
 from mentionforge.config import EXTERNAL
 
 TITLE = "Against external systems"
@@ -88,7 +88,7 @@ def against_table(comparisons: pd.DataFrame) -> pd.DataFrame:
     from mentionforge.report.tidy import counted, interval
 
     found = comparisons[comparisons["against"] == "external"]
-    wanted = {("all", "acc@1"): "all", ("unseen_concept", "acc@1"): "unseen", ("all", "strict_f1"): "all", ("unseen_concept", "strict_recall"): "unseen"}
+    wanted = {(bucket, name): bucket.removesuffix("_concept") for _, bucket, name in measures.shown()}
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     shown: Any = found.itertuples()
     for c in shown:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from mentionforge import measures
 from mentionforge.entries import NONE
 
 INK, RULE, FAINT = "#333a41", "#c9ced3", "#7b858e"
@@ -137,7 +138,7 @@ def forest(data: str, frame: pd.DataFrame, y: str, y_title: str, colour: str, wh
 
 def points_of(comparisons: pd.DataFrame) -> pd.DataFrame:
     """Comparisons as the figures need them: points of a per cent, and names for people."""
-    frame = comparisons[comparisons["metric"].isin(["acc@1", "strict_f1", "strict_recall"])].copy()
+    frame = comparisons[comparisons["metric"].isin(measures.ranked("recognition", "normalization"))].copy()
     frame = frame[~((frame["metric"] == "strict_recall") & (frame["slice"] == "all"))]
     for name, column in (("points", "difference"), ("from", "low"), ("to", "high")):
         frame[name] = (100 * frame[column]).round(3)
@@ -403,7 +404,7 @@ def index_figure(metrics: pd.DataFrame) -> list[Figure]:
     """Accuracy by index, with and without synthetic mentions."""
     import altair as alt
 
-    frame = metrics[(metrics["task"] == "normalization") & (metrics["metric"] == "acc@1") & (metrics["split"] == "test")]
+    frame = metrics[(metrics["task"] == "normalization") & (metrics["metric"] == measures.MAIN["normalization"]) & (metrics["split"] == "test")]
     frame = frame[frame["bucket"].isin(list(BUCKETS))].copy()
     if frame.empty:
         return []
@@ -427,7 +428,12 @@ def index_figure(metrics: pd.DataFrame) -> list[Figure]:
         shift = alt.YOffset("generator:N", scale=alt.Scale(domain=names))
         chart = alt.Chart(alt.NamedData(name="indexes")).transform_filter(where)
         rows = alt.Y("variant:N", title="index", sort=indexes)
-        x = alt.X("percent:Q", title="acc@1 in per cent", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
+        x = alt.X(
+            "percent:Q",
+            title=f"{measures.BY_NAME[measures.MAIN['normalization']].label} in per cent",
+            scale=alt.Scale(domain=[0, 100]),
+            axis=alt.Axis(tickCount=5),
+        )
         tooltip = [alt.Tooltip("generator:N"), alt.Tooltip("variant:N", title="index"), alt.Tooltip("percent:Q", format=".1f"), alt.Tooltip("n:Q", format=",")]
         marks = chart.mark_point(filled=True, size=60, opacity=1).encode(y=rows, yOffset=shift, x=x, color=colours, tooltip=tooltip)
         values = {k: v[1][0] for k, v in selectors.items()}

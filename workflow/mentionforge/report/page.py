@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge import __version__, tables
+from mentionforge import __version__, measures, tables
 from mentionforge.config import EXTERNAL
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
@@ -154,14 +154,14 @@ def _libraries() -> dict[str, str]:
 
 def baselines(found: pd.DataFrame, task: str) -> pd.DataFrame:
     """Comparisons of cells with the baseline, over all mentions."""
-    metric = "acc@1" if task == "normalization" else "strict_f1"
-    return found[(found["task"] == task) & (found["against"] == "baseline") & (found["slice"] == "all") & (found["metric"] == metric)]
+    return found[(found["task"] == task) & (found["against"] == "baseline") & (found["slice"] == "all") & (found["metric"] == measures.MAIN[task])]
 
 
 def best(found: pd.DataFrame, task: str = "normalization") -> Any:
     """The comparison whose cell has the highest score; of equals the largest gain."""
     part = baselines(found, task)
-    return None if part.empty else part.sort_values(["value", "difference"], ascending=False).iloc[0]
+    lowest = measures.BY_NAME[measures.MAIN[task]].better == "lower"
+    return None if part.empty else part.sort_values(["value", "difference"], ascending=lowest).iloc[0]
 
 
 def largest(found: pd.DataFrame, task: str = "normalization") -> Any:
@@ -177,8 +177,7 @@ def signed(share: float) -> str:
 
 def score_of(row: Any) -> str:
     """The cell of a comparison and its score, in words."""
-    measure = "acc@1" if row["metric"] == "acc@1" else "strict F1"
-    return f"{measure} {100 * row['value']:.1f} on {row['corpus']} by {row['generator']}, {row['strategy']} ({row['system']}, {row['variant']})"
+    return f"{measures.BY_NAME[row['metric']].label} {100 * row['value']:.1f} on {row['corpus']} by {row['generator']}, {row['strategy']} ({row['system']}, {row['variant']})"
 
 
 def gain_of(row: Any) -> str:
@@ -208,10 +207,10 @@ def headline_of(found: pd.DataFrame) -> list[tuple[str, str, str]]:
 def claims(found: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame:
     """The paper's claims beside the gains here: smallest to largest over corpora, systems and strategies; text of a model, index train."""
     rows = []
-    for task, group, metric, words, published in (
-        ("normalization", "all", "acc@1", "acc@1, all mentions", "+3 to +9"),
-        ("normalization", "unseen_concept", "acc@1", "acc@1, unseen concepts", "+20 to +55"),
-        ("recognition", "all", "strict_f1", "strict F1, all mentions", "+1 to +2"),
+    for task, group, metric, published in (
+        ("normalization", "all", "acc@1", "+3 to +9"),
+        ("normalization", "unseen_concept", "acc@1", "+20 to +55"),
+        ("recognition", "all", "strict_f1", "+1 to +2"),
     ):
         part = found[(found["task"] == task) & (found["against"] == "baseline") & (found["group"] == group) & (found["metric"] == metric)]
         part = part[~part["generator"].isin(list(controls)) & ~part["strategy"].isin(["ablation"])]
@@ -222,7 +221,15 @@ def claims(found: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame:
         low, high = ordered.iloc[0], ordered.iloc[-1]
         ends = [f"{signed(r['difference'])}" + ("" if pd.isna(r["low"]) else f" [{signed(r['low'])}, {signed(r['high'])}]") for r in (low, high)]
         where = f"{len(part)} comparison{'s' * (len(part) > 1)}, n = {part['n'].min():,} to {part['n'].max():,}"
-        rows.append({"measure": words, "published, points": published, "here, smallest": ends[0], "here, largest": ends[1], "rests on": where})
+        rows.append(
+            {
+                "measure": measures.shown()[task, group, metric],
+                "published, points": published,
+                "here, smallest": ends[0],
+                "here, largest": ends[1],
+                "rests on": where,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -358,7 +365,7 @@ def _html_table(table: tidy.Layout) -> dict[str, Any]:
 
 def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, browser: dict[str, Any]) -> dict[str, Any]:
     """Rows of the page's sortable tables."""
-    compared = found[found["metric"].isin(["acc@1", "strict_f1", "strict_recall", "strict_precision"])].copy()
+    compared = found[found["metric"].isin([s.name for s in measures.SCORES if s.compared and (s.ratio or s.name in measures.OF_GROUPS.values())])].copy()
     for name, column in (("points", "difference"), ("from", "low"), ("to", "high"), ("score", "value")):
         compared[name] = (100 * compared[column]).round(4)
     names = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "slice", "group", "metric"]
@@ -367,9 +374,9 @@ def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, b
     first = {"confirmatory": -1, "all": 0, "bucket": 1, "baseline": 0}
     compared = compared.sort_values(["role", "slice", "against"], key=lambda c: c.map(first).fillna(9), kind="stable")
     compared = compared[[*names, "score", "points", "from", "to", "p", "p_adjusted", "role", "family", "family_size", "reachable", *counts]]
-    cells = scores[(scores["split"] == "test") & ~scores["metric"].str.contains("acc@(?:10|50|100)|token", regex=True)].copy()
+    cells = scores[(scores["split"] == "test") & ~scores["metric"].isin([s.name for s in measures.SCORES if not s.on_page])].copy()
     # A page is opened in a browser: of subsets the first score, of kinds of errors those of all mentions; metrics.csv has the rest.
-    cells = cells[~cells["bucket"].isin(list(tables.SUBSETS)) | cells["metric"].isin(["acc@1", "strict_recall"])]
+    cells = cells[~cells["bucket"].isin(list(tables.SUBSETS)) | cells["metric"].isin(list(measures.OF_GROUPS.values()))]
     cells = cells[~cells["metric"].str.startswith("error_") | (cells["bucket"] == "all")].copy()
     cells["percent"] = (100 * cells["value"]).round(4)
     cells = cells[["task", "corpus", "system", "variant", "generator", "strategy", "seed", "bucket", "metric", "percent", "n", "wall_s", "peak_mib"]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge import __version__, tables
+from mentionforge import __version__, measures, tables
 from mentionforge.config import TRAINED_ON
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
@@ -107,7 +107,7 @@ def wide(frame: pd.DataFrame, task: str) -> pd.DataFrame:
         return pd.DataFrame(columns=[NAMES[task].get(c, c) for c in cell])
     keys = part["split"] + "." + part["bucket"]
     values = part.assign(column=keys + "." + part["metric"]).pivot(index=cell, columns="column", values="value")
-    gold = part[part["metric"].isin(["acc@1", "strict_recall", "span_concept_recall"])]
+    gold = part[part["metric"].isin(list(measures.OF_GROUPS.values()))]
     counts = gold.assign(column=gold["split"] + "." + gold["bucket"] + ".n").pivot(index=cell, columns="column", values="n")
     joined = values.join(counts.fillna(0).astype("int64"))
     columns: list[str] = [str(c) for c in joined.columns]
@@ -195,9 +195,7 @@ def recognition_table(frame: pd.DataFrame) -> str:
     """Rows: runs; columns: precision, recall, F1, and recall per bucket; several seeds as mean ± standard deviation."""
     part = folded(frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)])
     columns = {
-        "P": ("all", "strict_precision"),
-        "R": ("all", "strict_recall"),
-        "F1": ("all", "strict_f1"),
+        **{s.ratio.short: ("all", s.name) for s in measures.of_level("strict") if s.ratio},
         "R seen mention": ("seen_mention", "strict_recall"),
         "R seen concept": ("seen_concept", "strict_recall"),
         "R unseen concept": ("unseen_concept", "strict_recall"),

@@ -19,15 +19,13 @@ import pandas as pd
 
 from mentionforge import tables
 from mentionforge.config import Config, NormalizationCell, RecognitionCell, load_config, normalization_cells, recognition_cells, swept_settings
+from mentionforge.measures import MAIN, OF_GROUPS
 from mentionforge.progress import say
 
 VERSION = 1
 """Of the part report.sweeps: raise it where earlier results would be wrong (mentionforge.versions)."""
 
-SCORES = {
-    "normalization": (("all", "acc@1"), ("seen_concept", "acc@1"), ("unseen_concept", "acc@1")),
-    "recognition": (("all", "strict_f1"), ("seen_concept", "strict_recall"), ("unseen_concept", "strict_recall")),
-}
+SCORES = {task: (("all", MAIN[task]), ("seen_concept", OF_GROUPS[task]), ("unseen_concept", OF_GROUPS[task])) for task in ("normalization", "recognition")}
 """Buckets and metrics of the test split that are shown, by task."""
 
 CELL = ("task", "corpus", "generator", "strategy", "system", "variant", "seed")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge import tables
+from mentionforge import measures, tables
 from mentionforge.config import EXTERNAL, TRAINED_ON
 from mentionforge.entries import NONE
 from mentionforge.provenance import git_revision, sha256_file
@@ -151,13 +151,7 @@ def tidy_comparisons(comparisons: Sequence[Path], config_digest: str) -> pd.Data
 SEED = re.compile(r"~seed=(\d+)(?=~|$)")
 """A generator that a sweep over seeds unfolded, as evaluation compare reads it."""
 
-MEASURES = {
-    ("recognition", "all", "strict_f1"): "strict F1, all mentions",
-    ("recognition", "unseen_concept", "strict_recall"): "strict recall, unseen concepts",
-    ("end_to_end", "all", "span_concept_f1"): "span + concept F1, all mentions",
-    ("normalization", "all", "acc@1"): "acc@1, all mentions",
-    ("normalization", "unseen_concept", "acc@1"): "acc@1, unseen concepts",
-}
+MEASURES = measures.shown()
 """Scores that are shown by seed: task, bucket and metric, and their names."""
 
 
@@ -256,7 +250,7 @@ def interval(difference: float, low: float, high: float) -> str:
 def recognition_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     """Strict F1, and recall on unseen concepts, in per cent, mean over seeds, with the gain over `real_only` and its interval."""
     cells = folded(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & ~metrics["variant"].str.contains(TRAINED_ON)])
-    wanted = {("all", "strict_f1"): "F1", ("unseen_concept", "strict_recall"): "recall, unseen"}
+    wanted = {("all", measures.MAIN["recognition"]): "F1", ("unseen_concept", measures.OF_GROUPS["recognition"]): "recall, unseen"}
     found = comparisons[(comparisons["against"] == "baseline") & comparisons["slice"].isin(["all", "bucket"])]
     gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.variant, g.group, g.metric): g for g in found.itertuples()}
     rows: list[dict[str, Any]] = []
@@ -285,10 +279,8 @@ def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: boo
     """
     cells = folded(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & (metrics["variant"].str.contains(TRAINED_ON) == crossed)])
     wanted = {
-        "strict, F1": ("all", "strict_f1"),
-        "partial, F1": ("all", "partial_f1"),
-        "token, F1": ("all", "token_f1"),
-        **{f"{name}, {short}": (bucket, metric) for bucket, name in BUCKETS.items() for metric, short in (("strict_recall", "R"), ("strict_f1", "F1"))},
+        **{f"{s.level}, F1": ("all", s.name) for s in measures.of_task("recognition") if s.ratio is measures.F1},
+        **{f"{name}, {r.short}": (bucket, f"strict_{r.name}") for bucket, name in BUCKETS.items() for r in (measures.RECALL, measures.F1)},
     }
     rows = []
     for key, part in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):
@@ -300,7 +292,10 @@ def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: boo
             row[name] = "" if pd.isna(means.get(place)) else f"{100 * means[place]:.1f}"
         own = errors[(errors[["corpus", "system", "generator", "strategy", "variant"]] == list(key)).all(axis=1)].set_index("error")["count"]
         row |= {f"{kind}, n": f"{own.get(kind, 0):,.1f}".removesuffix(".0") for kind in tables.ERRORS} if len(own) else {}
-        row |= {"n": counted(part.loc[part["metric"] == "strict_recall"].groupby("bucket")["n"].max().get("all", 0)), "seeds": part["seed"].nunique()}
+        row |= {
+            "n": counted(part.loc[part["metric"] == measures.OF_GROUPS["recognition"]].groupby("bucket")["n"].max().get("all", 0)),
+            "seeds": part["seed"].nunique(),
+        }
         rows.append(row)
     rows.sort(key=lambda r: (r["corpus"], r.get("trained on", ""), r["recognizer"], r["generator"] != NONE, r["generator"], r["strategy"], r["schedule"]))
     return pd.DataFrame(rows)
@@ -310,11 +305,9 @@ def end_to_end_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """Precision, recall and F1 of span and concept together, and recall per bucket, in per cent, mean over seeds."""
     cells = folded(metrics[(metrics["task"] == "end_to_end") & (metrics["split"] == "test")])
     wanted = {
-        "all, P": ("all", "span_concept_precision"),
-        "all, R": ("all", "span_concept_recall"),
-        "all, F1": ("all", "span_concept_f1"),
+        **{f"all, {r.short}": ("all", f"span_concept_{r.name}") for r in (measures.PRECISION, measures.RECALL, measures.F1)},
         "with threshold, F1": ("all", "span_concept_nil_f1"),
-        **{f"{name}, R": (bucket, "span_concept_recall") for bucket, name in BUCKETS.items()},
+        **{f"{name}, R": (bucket, measures.OF_GROUPS["end_to_end"]) for bucket, name in BUCKETS.items()},
     }
     rows = []
     for key, part in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):

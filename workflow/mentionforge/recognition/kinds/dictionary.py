@@ -11,20 +11,42 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from mentionforge import tables
+from pydantic import Field
+
 from mentionforge import text as units
-from mentionforge.config import DictionaryRecognizer, read_spec
+from mentionforge.entries import UNTRAINED, Entry, IndexSource
 from mentionforge.errors import UserError
 from mentionforge.gold import flatten
-from mentionforge.progress import say
-from mentionforge.provenance import stamp
 from mentionforge.recognition.sentences import Document, by_document, document
 from mentionforge.text import Span
 
 VERSION = 1
 """Of the part recognition.dictionary: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+
+class DictionaryRecognizer(Entry):
+    """A baseline without training: the longest names at word boundaries, from left to right."""
+
+    model: ClassVar[None] = None
+    trains: ClassVar[bool] = False
+    schedule: ClassVar[str] = UNTRAINED
+    part: ClassVar[str] = "recognition.dictionary"
+
+    kind: Literal["dictionary"]
+    sources: tuple[IndexSource, ...] = Field(
+        ("kb",), min_length=1, description="kb: all names of the corpus' knowledge base; train: mentions of its training split."
+    )
+    min_length: int = Field(3, ge=1, description="Shortest name that is searched, in characters.")
+    stop: tuple[str, ...] = Field(
+        ("disease", "diseases", "disorder", "disorders", "syndrome", "syndromes"), description="Names that are not searched, in any case and punctuation."
+    )
+
+    def covers(self, corpus: str) -> bool:
+        """It reads any corpus."""
+        return True
+
 
 SKIPPED = frozenset("-‐‑–/'’")
 """Punctuation that does not count, in names as in texts."""
@@ -94,6 +116,11 @@ def match(spec: Path, corpus: Path, corpus_spec: Path, out: Path, names: Path | 
     Raises:
         UserError: The recognizer is no dictionary, its names are not given, or none is left to search.
     """
+    from mentionforge import tables
+    from mentionforge.config import read_spec
+    from mentionforge.progress import say
+    from mentionforge.provenance import stamp
+
     settings = read_spec(spec)
     if not isinstance(settings, DictionaryRecognizer):
         raise UserError("no dictionary", str(spec), f"a recognizer of kind {settings.kind}", "use `mentionforge recognition train`")

@@ -1,0 +1,25 @@
+"""Kinds of recognizers, one file each; `KINDS` and `Recognizer` list them in the order of docs and schema. `contract.py` says what each answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag
+
+from mentionforge.external.settings import ExternalRecognizer
+from mentionforge.recognition.kinds.contract import RecognizerKind
+from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
+from mentionforge.recognition.kinds.tagger import TaggerRecognizer
+
+KINDS: tuple[type[RecognizerKind], ...] = (TaggerRecognizer, DictionaryRecognizer, ExternalRecognizer)
+
+
+def _recognizer_kind(value: Any) -> Any:
+    return value.get("kind", "tagger") if isinstance(value, Mapping) else getattr(value, "kind", None)
+
+
+Recognizer = Annotated[
+    Annotated[TaggerRecognizer, Tag("tagger")] | Annotated[DictionaryRecognizer, Tag("dictionary")] | Annotated[ExternalRecognizer, Tag("external")],
+    Discriminator(_recognizer_kind, custom_error_type="kind", custom_error_message="kind is tagger, dictionary or external"),
+]
