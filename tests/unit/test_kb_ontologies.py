@@ -11,10 +11,10 @@ import pytest
 import zstandard
 
 from mentionforge import tables
-from mentionforge.config import OntologyKb
 from mentionforge.errors import UserError
 from mentionforge.kb import ontologies
 from mentionforge.kb.extract import extract
+from mentionforge.kb.settings import OntologyKb
 
 
 def mondo_term(label, parent, synonyms=(), description=None, deprecated=False):

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 from benchmarks.umls import write_release
 from mentionforge import tables
-from mentionforge.config import RrfKb, SemanticGroup
 from mentionforge.errors import UserError
 from mentionforge.kb import rrf
 from mentionforge.kb.extract import TABLES, extract
 from mentionforge.kb.release import CHUNK, open_release
 from mentionforge.kb.semantics import GROUPS, NAMES
+from mentionforge.kb.settings import RrfKb, SemanticGroup
 from mentionforge.kb.sieve import ByCui, Parts, _line_ends, sieve
 from mentionforge.provenance import sha256_paths
 

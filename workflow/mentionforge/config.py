@@ -33,6 +33,11 @@ from mentionforge.evaluation.settings import Confirmatory as Confirmatory
 from mentionforge.evaluation.settings import Statistics as Statistics
 from mentionforge.external import settings as external
 from mentionforge.external.settings import EXTERNAL, ExternalLinker
+from mentionforge.kb.settings import Kb as Kb
+from mentionforge.kb.settings import OntologyKb as OntologyKb
+from mentionforge.kb.settings import OtherOntology as OtherOntology
+from mentionforge.kb.settings import RrfKb as RrfKb
+from mentionforge.kb.settings import SemanticGroup as SemanticGroup
 from mentionforge.model_settings import Model as Model
 from mentionforge.recognition.kinds import Recognizer as Recognizer
 from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer as DictionaryRecognizer
@@ -43,84 +48,9 @@ from mentionforge.recognition.settings import Schedule as Schedule
 TRAINED_ON = "~train="
 """Joins a schedule and the corpus of the training where another corpus is tested: real_only~train=ncbi_disease."""
 
-SemanticGroup = Literal[
-    "activities_and_behaviors",
-    "anatomy",
-    "chemicals_and_drugs",
-    "concepts_and_ideas",
-    "devices",
-    "disorders",
-    "genes_and_molecular_sequences",
-    "geographic_areas",
-    "living_beings",
-    "objects",
-    "occupations",
-    "organizations",
-    "phenomena",
-    "physiology",
-    "procedures",
-]
-
 KINDS = ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
 """Sections of named entries."""
 
-
-# ------------------------------------------------------------------------------------------------------ knowledge bases
-
-
-class RrfKb(Entry):
-    """A UMLS release in Rich Release Format."""
-
-    source: Literal["rrf"]
-    path: str = Field(description="META folder with MRCONSO.RRF and its sisters, or the release's zip as downloaded.")
-    licensed: str | None = Field(None, description="How to obtain the release; then its absence is an error of the job, not of the config.")
-    semantic_group: SemanticGroup | None = Field("disorders", description="UMLS semantic group whose types are kept; none: all types.")
-    semantic_types: tuple[str, ...] = Field((), description="Semantic types (T047, …) kept; overrides semantic_group.")
-    languages: tuple[str, ...] = Field(("ENG",), description="Languages (LAT) of the names kept.")
-    include_sources: tuple[str, ...] = Field((), description="Source vocabularies (SAB) whose names are kept; empty: all.")
-    exclude_sources: tuple[str, ...] = Field((), description="Source vocabularies (SAB) whose names are dropped.")
-    suppress: tuple[str, ...] = Field(("O", "E", "Y"), description="SUPPRESS flags that drop a name or definition.")
-    definition_sources: tuple[str, ...] = Field((), description="Source vocabularies whose definitions are preferred, in this order; then by MRRANK.")
-    require_definition: bool = Field(False, description="Keep only concepts with a definition.")
-    max_names_per_concept: int | None = Field(None, ge=1, description="At most this many distinct names, the preferred ones first; none: all.")
-    inconsistent: Literal["error", "warn"] = Field(
-        "error", description="Files that contradict MRFILES or each other (mixed releases, a selection made by hand): stop, or warn."
-    )
-    xref_sources: tuple[str, ...] = Field(
-        ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM", "ORPHANET", "HPO", "MONDO"), description="Source vocabularies whose codes are kept as cross-references."
-    )
-
-
-class OtherOntology(Entry):
-    """An ontology besides Mondo, the Disease Ontology and HPO: Orphanet's, or one of your own."""
-
-    path: str = Field(description="OBO, OBO Graphs JSON or RDF/XML OWL; may be .gz or .zst.")
-    roots: tuple[str, ...] = Field((), description="Ids of the terms whose branches are kept (the disease branch); empty: all.")
-    semantic_type: str = Field("T047", pattern=r"^T\d{3}$", description="UMLS semantic type of its concepts.")
-
-
-class OntologyKb(Entry):
-    """Open ontologies merged into UMLS concepts by their published cross-references."""
-
-    source: Literal["ontologies"]
-    mondo: str | None = Field(None, description="Mondo as published (OBO, OBO Graphs JSON, OWL), or a JSON mapping of its terms; may be .gz or .zst.")
-    mondo_sssom: dict[Literal["UMLS", "MSH", "OMIM", "OMIMPS", "DOID"], str] = Field(
-        default_factory=dict, description="Mondo's exact matches (SSSOM TSV) by target vocabulary."
-    )
-    doid: str | None = Field(None, description="Human Disease Ontology as published, or a JSON list of its terms; may be .gz or .zst.")
-    doid_xrefs: str | None = Field(None, description="Human Disease Ontology cross-references (TSV).")
-    doid_definitions: str | None = Field(None, description="Human Disease Ontology definitions (facets TSV, may be .gz).")
-    hpo: str | None = Field(None, description="Human Phenotype Ontology as published (OBO, OBO Graphs JSON, OWL).")
-    others: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], OtherOntology] = Field(
-        default_factory=dict, description="Further ontologies by vocabulary name (ORPHANET, …), in order of preference after HPO."
-    )
-    sssom: tuple[str, ...] = Field((), description="Further exact matches (SSSOM TSV, may be .gz) of terms, UMLS CUIs, MeSH and OMIM ids.")
-    several_cuis: Literal["all", "lowest", "drop"] = Field("all", description="A term with several CUIs: names them all, the lowest, or is left out.")
-    mesh_names: tuple[str, ...] = Field((), description="MeSH names and synonyms (TSV), descriptors and supplementary records.")
-    mesh_name_match: bool = Field(True, description="Map a MeSH id without a cross-reference to the CUIs that bear one of its names.")
-
-
-Kb = Annotated[RrfKb | OntologyKb, Field(discriminator="source")]
 
 # -------------------------------------------------------------------------------------------------------------- corpora
 
@@ -796,11 +726,7 @@ class Config(Entry):
         entry = getattr(self, kind)[name]
         if kind == "corpora":
             return sorted(entry.paths().values())
-        if isinstance(entry, RrfKb):
-            return [entry.path]
-        single = [entry.mondo, entry.doid, entry.doid_xrefs, entry.doid_definitions, entry.hpo]
-        listed = [*entry.mondo_sssom.values(), *entry.mesh_names, *entry.sssom, *(other.path for other in entry.others.values())]
-        return sorted([p for p in single if p] + listed)
+        return list(entry.files())
 
     def download_path(self, name: str) -> str:
         """Where the download NAME is stored."""

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.config import RrfKb, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
+from mentionforge.kb.settings import RrfKb
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 

@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from mentionforge import tables
-from mentionforge.config import OntologyKb, OtherOntology
 from mentionforge.errors import UserError
 from mentionforge.kb.extracted import Extracted
+from mentionforge.kb.settings import OntologyKb, OtherOntology
 from mentionforge.kb.terms import Code, Published, code_of, exact_matches, is_term_list, open_binary, read_terms
 from mentionforge.text import normalize_surface
 

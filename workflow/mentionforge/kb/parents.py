@@ -27,8 +27,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.config import OntologyKb, RrfKb, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
+from mentionforge.kb.settings import OntologyKb, RrfKb
 from mentionforge.kb.terms import Code, code_of, is_term_list, read_terms
 from mentionforge.progress import say
 from mentionforge.provenance import digesting, stamp

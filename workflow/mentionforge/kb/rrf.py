@@ -36,11 +36,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.config import RrfKb
 from mentionforge.errors import UserError
 from mentionforge.kb.extracted import Extracted
 from mentionforge.kb.release import Member, Release, open_release
 from mentionforge.kb.semantics import GROUPS
+from mentionforge.kb.settings import RrfKb
 from mentionforge.kb.sieve import ByCui, ByTui, Parts, Wanted, sieve
 from mentionforge.progress import say
 from mentionforge.provenance import digesting
