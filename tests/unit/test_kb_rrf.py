@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from benchmarks.umls import write_release
 from mentionforge import tables
 from mentionforge.errors import UserError
-from mentionforge.kb import rrf
 from mentionforge.kb.extract import TABLES, extract
-from mentionforge.kb.release import CHUNK, open_release
+from mentionforge.kb.rrf import read as rrf
+from mentionforge.kb.rrf.files import FORMATS
+from mentionforge.kb.rrf.release import CHUNK, open_release
+from mentionforge.kb.rrf.sieve import ByCui, Parts, _line_ends, sieve
 from mentionforge.kb.semantics import GROUPS, NAMES
 from mentionforge.kb.settings import RrfKb, SemanticGroup
-from mentionforge.kb.sieve import ByCui, Parts, _line_ends, sieve
 from mentionforge.provenance import sha256_paths
 
 DISORDERS = {"T019", "T020", "T033", "T037", "T046", "T047", "T048", "T049", "T050", "T184", "T190", "T191"}
@@ -403,7 +404,7 @@ def test_a_rank_that_is_no_number_is_named(small, number):
 
 @pytest.mark.parametrize("number", ["9" * 19, "9" * 5000, "two", "\u0663", "-3"])
 def test_a_number_of_rows_that_is_none_is_named(small, number):
-    release(small, MRFILES=[["X.RRF", "", "", "1", "x", "1"], ["MRSTY.RRF", "", rrf.FORMATS["MRSTY"], "6", number, "1"]])
+    release(small, MRFILES=[["X.RRF", "", "", "1", "x", "1"], ["MRSTY.RRF", "", FORMATS["MRSTY"], "6", number, "1"]])
     with pytest.raises(UserError, match=r"wrong number of rows in .*MRFILES\.RRF:2: RWS"):
         read(small)
 
@@ -603,7 +604,7 @@ def test_other_columns_than_declared(small):
 
 
 def test_mixed_releases_stop_or_are_said(small, capsys):
-    release(small, MRFILES=[["MRSTY.RRF", "", rrf.FORMATS["MRSTY"], "6", "3", ""], ["MRCONSO.RRF", "", rrf.FORMATS["MRCONSO"], "18", "5", ""]])
+    release(small, MRFILES=[["MRSTY.RRF", "", FORMATS["MRSTY"], "6", "3", ""], ["MRCONSO.RRF", "", FORMATS["MRCONSO"], "18", "5", ""]])
     with pytest.raises(UserError, match=r"mixed releases, or a file cut short in .*MRFILES\.RRF:2: MRCONSO\.RRF has 4 rows, not 5; .*inconsistent"):
         read(small, inconsistent="error")
     assert read(small).funnel["rows_declared"] == {"MRSTY": 3, "MRCONSO": 5}
@@ -840,7 +841,7 @@ def test_damaged_releases_are_errors_with_their_row_or_count_every_row(small):
         MRDEF=[definition, ["C0000002", "A5", "AT2", "", "MSH", "texto", "N", ""]],
         MRCUI=[["C0000011", "2019AA", "SY", "", "", "C0000001", "Y"], ["C0000013", "2019AA", "DEL", "", "", "", ""]],
         MRRANK=[["0001", "MSH", "MH", "N"], ["0002", "MSH", "ET", "N"]],
-        MRFILES=[["MRCONSO.RRF", "", rrf.FORMATS["MRCONSO"], "18", "4", "1"]],
+        MRFILES=[["MRCONSO.RRF", "", FORMATS["MRCONSO"], "18", "4", "1"]],
         MRSAB=[["x"] * 21 + ["Y", "Y", "s", "c"]],
     )
     whole = {path: path.read_bytes() for path in sorted(small.iterdir())}

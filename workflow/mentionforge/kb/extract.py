@@ -41,7 +41,7 @@ def extract(spec: Path, out: Path) -> dict[str, Any]:
     """
     entry = read_spec(spec)
     if isinstance(entry, RrfKb):
-        from mentionforge.kb import rrf
+        from mentionforge.kb.rrf import read as rrf
 
         found = rrf.read(entry)
     else:

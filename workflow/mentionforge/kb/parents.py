@@ -218,9 +218,10 @@ def of_release(entry: RrfKb, cuis: pa.ChunkedArray) -> Found:
     """
     import duckdb
 
-    from mentionforge.kb import rrf
-    from mentionforge.kb.release import open_release
-    from mentionforge.kb.sieve import ByCui
+    from mentionforge.kb.rrf.files import INCOMPLETE, declared_columns, is_cui
+    from mentionforge.kb.rrf.passes import MEMORY, THREADS, literals, sieved
+    from mentionforge.kb.rrf.release import open_release
+    from mentionforge.kb.rrf.sieve import ByCui
 
     nothing = tables.build(tables.PARENTS, [])
     with tempfile.TemporaryDirectory(prefix="mentionforge-kb-") as folder, duckdb.connect() as db:
@@ -229,19 +230,17 @@ def of_release(entry: RrfKb, cuis: pa.ChunkedArray) -> Found:
         if "MRREL" not in release.members:
             return Found(nothing, {}, {}, "MRREL.RRF is not in the release")
         member = release.members["MRREL"]
-        columns = rrf.declared_columns(release, "MRREL")
+        columns = declared_columns(release, "MRREL")
         first = next(member.lines(), b"")
         if lacking := [column for column in NEEDED if column not in columns]:
             return Found(nothing, {}, {}, f"MRREL.RRF has no column {', '.join(lacking)}")
         if first and len(first.split(b"|")) - 1 != len(columns):
             return Found(nothing, {}, {}, f"MRREL.RRF has {len(first.split(b'|')) - 1} columns, not {len(columns)}")
-        numbers = np.array([int(cui[1:]) for cui in cuis.to_pylist() if rrf.is_cui(cui)], np.int64)
+        numbers = np.array([int(cui[1:]) for cui in cuis.to_pylist() if is_cui(cui)], np.int64)
         rows: dict[str, int] = {}
-        db.execute(
-            f"SET memory_limit = '{rrf.MEMORY}'; SET threads = {rrf.THREADS}; SET temp_directory = '{folder}/duckdb'; SET preserve_insertion_order = false"
-        )
+        db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {THREADS}; SET temp_directory = '{folder}/duckdb'; SET preserve_insertion_order = false")
         db.execute("SET enable_progress_bar = false")
-        file = rrf.sieved(release, "MRREL", ByCui(numbers) if columns[0] == "CUI1" else None, scratch, rows, columns)
+        file = sieved(release, "MRREL", ByCui(numbers) if columns[0] == "CUI1" else None, scratch, rows, columns)
         db.register("concepts", pa.table({"cui": cuis}))
         optional = {name: name if name in columns else "NULL::VARCHAR" for name in ("RELA", "SUPPRESS")}
         try:
@@ -249,7 +248,7 @@ def of_release(entry: RrfKb, cuis: pa.ChunkedArray) -> Found:
                 f"""
                 CREATE TABLE related AS
                 SELECT CASE WHEN up THEN CUI1 ELSE CUI2 END AS cui, CASE WHEN up THEN CUI2 ELSE CUI1 END AS parent, coalesce(SAB, '') AS source, suppressed
-                FROM (SELECT CUI1, CUI2, SAB, coalesce({optional["SUPPRESS"]} IN ({rrf.literals(entry.suppress)}), false) AS suppressed,
+                FROM (SELECT CUI1, CUI2, SAB, coalesce({optional["SUPPRESS"]} IN ({literals(entry.suppress)}), false) AS suppressed,
                              coalesce(REL = 'PAR' OR (REL <> 'CHD' AND {optional["RELA"]} = 'inverse_isa'), false) AS up,
                              coalesce(REL = 'CHD' OR (REL <> 'PAR' AND {optional["RELA"]} = 'isa'), false) AS down
                       FROM {file})
@@ -257,7 +256,7 @@ def of_release(entry: RrfKb, cuis: pa.ChunkedArray) -> Found:
                 """
             )
         except duckdb.InvalidInputException as error:
-            raise UserError("unreadable row", member.where, "a row cannot be parsed", rrf.INCOMPLETE) from error
+            raise UserError("unreadable row", member.where, "a row cannot be parsed", INCOMPLETE) from error
         found = (
             db.sql(
                 """

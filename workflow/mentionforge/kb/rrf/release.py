@@ -1,13 +1,7 @@
 """The files of a UMLS release, wherever they lie: a META folder, or the zip as downloaded.
 
-A release comes as
-    a folder   MRCONSO.RRF and its sisters, each plain or as MRCONSO.RRF.gz; or a folder that holds such a META folder;
-    a zip      the same files as members (the Metathesaurus download, or a packed subset);
-    the full   a zip that holds `.nlm` archives (zips themselves), in which the files lie in pieces: MRCONSO.RRF.aa.gz,
-    release    MRCONSO.RRF.ab.gz, …
-
-Packed files are unpacked in memory, chunk by chunk, while they are read; only an archive within an archive is written to disk,
-to a temporary folder. If a file grows beyond what a text can be packed to, the reading stops.
+In: a path, and the files wanted. Out: a `Release`, whose members give their bytes or lines. Packed files are unpacked in memory, chunk by chunk, while
+they are read; only an archive within an archive is written to disk, to a temporary folder. Knows nothing of what the files hold.
 """
 
 from __future__ import annotations
@@ -27,7 +21,7 @@ from mentionforge.errors import UserError
 from mentionforge.provenance import digested
 
 PACKED = 100
-"""No RRF file packs to less than a hundredth of its size (real ones: a fifth to a tenth); more is a zip bomb."""
+"""No RRF file packs to less than a hundredth of its size (real ones: a fifth to a tenth); more is a zip bomb, and reading stops."""
 
 GRACE = 1 << 26
 """Bytes that any file may unpack to, whatever its packed size."""
@@ -100,6 +94,12 @@ class Release:
 
 def open_release(path: Path, names: tuple[str, ...], scratch: Path) -> Release:
     """Find the files of a release.
+
+    A release comes as
+        a folder   MRCONSO.RRF and its sisters, each plain or as MRCONSO.RRF.gz; or a folder that holds such a META folder;
+        a zip      the same files as members (the Metathesaurus download, or a packed subset);
+        the full   a zip that holds `.nlm` archives (zips themselves), in which the files lie in pieces: MRCONSO.RRF.aa.gz,
+        release    MRCONSO.RRF.ab.gz, …
 
     Args:
         path: META folder, a folder that holds one, or a zip.

@@ -1,0 +1,171 @@
+"""The rows of a release that a knowledge base is made of: types, ranks and atoms of the concepts with a wanted semantic type.
+
+In: the files of a release, and the settings. Out: DuckDB tables `types`, `ranks` and `atoms`, and the counts of what was left out before.
+Knows nothing of which names and definitions are chosen (`select`); it only marks why an atom gives no name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from mentionforge.errors import UserError
+from mentionforge.kb.rrf.files import COLUMNS, best_ranks
+from mentionforge.kb.rrf.passes import literal, literals, read_csv_sql, run_pass, scalar, sieved
+from mentionforge.kb.rrf.release import Release
+from mentionforge.kb.rrf.sieve import ByCui, ByTui, Parts
+from mentionforge.kb.semantics import GROUPS
+from mentionforge.kb.settings import RrfKb
+
+REGULAR = "regexp_full_match(cui, 'C[0-9]{7}')"
+"""SQL: a CUI as UMLS writes them."""
+
+
+class Loaded(NamedTuple):
+    """What the passes over MRSTY, MRDEF and MRCONSO found beside the tables.
+
+    Attributes:
+        definitions: SQL that reads the rows of MRDEF; none: there is no MRDEF.
+        foreign_rows: Rows of MRCONSO left out for their language before they were parsed.
+        concepts_without_rows: Concepts with a type but no row in MRCONSO, sorted.
+        bad_cui_rows: Rows by file that were left out because of their CUI.
+    """
+
+    definitions: str | None
+    foreign_rows: int
+    concepts_without_rows: list[str]
+    bad_cui_rows: dict[str, int]
+
+
+def load_rows(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> Loaded:
+    """Make the tables `types`, `ranks` and `atoms`: the rows of concepts with a wanted type, with the reason why a row gives no name.
+
+    Of rows in other languages, which give nothing but the language of a definition, those of concepts without any are only counted.
+    """
+    types = entry.semantic_types or tuple(GROUPS[entry.semantic_group] if entry.semantic_group else ())
+    db.execute("CREATE TABLE ranks (sab VARCHAR, tty VARCHAR, rank INTEGER)")
+    if ranks := best_ranks(release):
+        db.executemany("INSERT INTO ranks VALUES (?, ?, ?)", ranks)
+    with ThreadPoolExecutor(1) as beside:  # where DuckDB parses what a pass has kept so far
+        numbers, waiting = _types(db, release, scratch, types, rows, beside)
+        defined = ByCui(numbers)
+        definitions = sieved(release, "MRDEF", defined, scratch, rows) if "MRDEF" in release.members else None
+        chosen = ByCui(numbers, {"ENG", *entry.languages}, np.flatnonzero(defined.seen)) if types else None
+        insert = _atoms(db, entry)
+        if chosen is None:
+            insert(sieved(release, "MRCONSO", None, scratch, rows))
+        else:
+            run_pass(
+                release,
+                "MRCONSO",
+                chosen,
+                Parts(scratch / "MRCONSO", lambda part: waiting.append(beside.submit(insert, read_csv_sql(part, COLUMNS["MRCONSO"]), part))),
+                rows,
+            )
+        for done in waiting:
+            done.result()
+    bad = {"MRSTY": scalar(db, "SELECT count(*) FROM types WHERE cui IS NULL"), "MRCONSO": 0, "MRDEF": 0}
+    if bad["MRSTY"]:
+        db.execute("DELETE FROM types WHERE cui IS NULL")
+    if chosen is None or chosen.odd:  # the sieve let only wanted CUIs through, and what is no CUI as UMLS writes them
+        where = f"cui IS NULL OR (NOT {REGULAR} AND cui NOT IN (SELECT cui FROM types))"
+        bad["MRCONSO"] = scalar(db, f"SELECT count(*) FROM atoms WHERE {where}")
+        db.execute(f"DELETE FROM atoms WHERE {where}")
+    if definitions and defined.odd:
+        bad["MRDEF"] = scalar(db, f"SELECT count(*) FROM {definitions} WHERE CUI IS NULL OR (NOT {REGULAR} AND CUI NOT IN (SELECT cui FROM types))")
+    irregular = "true" if chosen is None else f"NOT {REGULAR}"
+    lost = [] if chosen is None else [f"C{number:07}" for number in numbers[~chosen.seen[numbers]]]
+    if scalar(db, f"SELECT count(*) FROM types WHERE {irregular}"):
+        lost += [cui for (cui,) in db.execute(f"SELECT cui FROM types ANTI JOIN atoms USING (cui) WHERE {irregular}").fetchall()]
+    return Loaded(definitions, chosen.foreign if chosen else 0, sorted(lost), bad)
+
+
+def _types(
+    db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, types: tuple[str, ...], rows: dict[str, int], beside: Executor
+) -> tuple[np.ndarray, list[Future[None]]]:
+    """Make the table `types` of the concepts with one of these types, or with any; returns their CUIs' numbers, and what `beside` still does for it.
+
+    Raises:
+        UserError: There is no such concept.
+    """
+    by_tui = ByTui(types, len(COLUMNS["MRSTY"])) if types else None
+    if by_tui:
+        run_pass(release, "MRSTY", by_tui, None, rows)
+        pairs = _distinct(by_tui.pairs())
+        if by_tui.regular and len(pairs):
+            return _distinct(pairs >> 10), [beside.submit(_insert_types, db.cursor(), pairs)]
+    file = sieved(release, "MRSTY", by_tui, scratch, rows)
+    wanted = "true" if not types else "list_contains($types, TUI)"
+    db.execute(
+        f"CREATE TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {file} WHERE {wanted} GROUP BY CUI",
+        {"types": list(types)} if types else {},
+    )
+    if not scalar(db, "SELECT count(*) FROM types"):
+        raise UserError("empty selection", release.members["MRSTY"].where, f"no concept has a semantic type of {', '.join(types)}", "correct semantic_types")
+    return np.asarray(db.execute(f"SELECT substr(cui, 2)::INTEGER AS number FROM types WHERE {REGULAR}").fetchnumpy()["number"]), []
+
+
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    """The distinct numbers, sorted; they lie nearly in order, so this is many times faster than to find them by hashing."""
+    numbers = np.sort(numbers)
+    return numbers[np.append(True, numbers[1:] != numbers[:-1])] if len(numbers) else numbers
+
+
+def _insert_types(db: duckdb.DuckDBPyConnection, pairs: np.ndarray) -> None:
+    """Make the table `types`, with a concept's types sorted, from the sorted, distinct numbers of both (`ByTui.pairs`)."""
+    owners = pairs >> 10
+    first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
+    lists = pa.ListArray.from_arrays(pa.array(np.append(first, len(pairs)), pa.int32()), _codes(pairs & 1023, "T", 3))
+    db.register("by_number", pa.table({"cui": _codes(owners[first], "C", 7), "semantic_types": lists}))
+    db.execute("CREATE TABLE types AS FROM by_number")
+    db.unregister("by_number")
+
+
+def _codes(numbers: np.ndarray, letter: str, digits: int) -> pa.StringArray:
+    """Numbers as a letter and so many digits."""
+    # [numbers, 1 + digits] characters
+    text = np.empty((len(numbers), 1 + digits), np.uint8)
+    text[:, 0] = ord(letter)
+    for place in range(digits):
+        text[:, digits - place] = numbers // 10**place % 10 + ord("0")
+    offsets = np.arange(len(numbers) + 1, dtype=np.int32) * (1 + digits)
+    return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(text))
+
+
+def _atoms(db: duckdb.DuckDBPyConnection, entry: RrfKb) -> Callable[..., None]:
+    """Make the table `atoms`; returns what adds rows of MRCONSO to it, given SQL that reads them, and removes the file that they are in, if it is given one."""
+    # Literals, not parameters: DuckDB compares with them several times faster, and there are millions of atoms.
+    language = " ".join(f"WHEN {literal(code)} THEN {place}" for place, code in enumerate(entry.languages, start=1))
+    sources = [f"c.SAB IN ({literals(entry.exclude_sources)})"] if entry.exclude_sources else []
+    sources += [f"c.SAB NOT IN ({literals(entry.include_sources)})"] if entry.include_sources else []
+    columns = f"""
+        c.CUI AS cui, LAT = 'ENG' AS english, TS IS DISTINCT FROM 'P' AS ts, STT IS DISTINCT FROM 'PF' AS stt, ISPREF IS DISTINCT FROM 'Y' AS ispref,
+        AUI AS aui, c.SAB AS sab, c.TTY AS tty, CODE AS code, STR AS str, coalesce(-rank, 1) AS rank,
+        coalesce(SUPPRESS IN ({literals(entry.suppress)}), false) AS suppressed,
+        (CASE LAT {language} ELSE 0 END)::TINYINT AS language,
+        (CASE WHEN language = 0 THEN 'language'
+              WHEN suppressed THEN 'suppressed'
+              WHEN {" OR ".join(sources) or "false"} THEN 'source'
+              WHEN STR IS NULL THEN 'empty name'
+              ELSE 'name' END)::outcomes AS outcome
+        """
+    db.execute(
+        """
+        CREATE TABLE atoms (cui VARCHAR, english BOOLEAN, ts BOOLEAN, stt BOOLEAN, ispref BOOLEAN, aui VARCHAR, sab VARCHAR, tty VARCHAR, code VARCHAR,
+                            str VARCHAR, rank INTEGER, suppressed BOOLEAN, language TINYINT, outcome outcomes)
+        """
+    )
+    cursor = db.cursor()
+
+    def insert(rows: str, file: Path | None = None) -> None:
+        cursor.execute(f"INSERT INTO atoms SELECT {columns} FROM {rows} AS c LEFT JOIN ranks ON c.SAB = ranks.sab AND c.TTY = ranks.tty")
+        if file:
+            file.unlink()
+
+    return insert
