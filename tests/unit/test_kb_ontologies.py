@@ -12,8 +12,8 @@ import zstandard
 
 from mentionforge import tables
 from mentionforge.errors import UserError
-from mentionforge.kb import ontologies
 from mentionforge.kb.extract import extract
+from mentionforge.kb.ontologies import merge
 from mentionforge.kb.settings import OntologyKb
 
 
@@ -134,7 +134,7 @@ def settings(tmp_path):
 
 
 def read(settings, **more):
-    return ontologies.read(OntologyKb(**{**settings, **more}))
+    return merge.read(OntologyKb(**{**settings, **more}))
 
 
 def test_concepts(settings):

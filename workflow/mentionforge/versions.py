@@ -56,7 +56,7 @@ PARTS: dict[str, Part] = {
     "models": Part(("models.py", "local_models.py", "wheels.py", "prepared_weights.py", "hub.py", "modelfiles.py")),
     "downloads": Part(("downloads.py",)),
     "kb.rrf": Part(("kb/rrf/read.py", "kb/extract.py"), 2),
-    "kb.ontologies": Part(("kb/ontologies.py", "kb/extract.py"), 2),
+    "kb.ontologies": Part(("kb/ontologies/merge.py", "kb/extract.py"), 2),
     "kb.parents": Part(("kb/parents.py",)),
     # One part for reading and building, whatever the format: what a reader gives goes through the same checks, repairs and mapping, which make the tables.
     "corpora.read": Part(("corpora/build.py",), 3),

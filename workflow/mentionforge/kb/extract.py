@@ -1,6 +1,6 @@
 """From a kbs entry to the five tables of a knowledge base and their statistics.
 
-The readers (`rrf`, `ontologies`) hand over an `Extracted` (`extracted`); this module writes it, with provenance, and counts what is in it.
+The readers (`rrf.read`, `ontologies.merge`) hand over an `Extracted` (`extracted`); this module writes it, with provenance, and counts what is in it.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def extract(spec: Path, out: Path) -> dict[str, Any]:
 
         found = rrf.read(entry)
     else:
-        from mentionforge.kb import ontologies
+        from mentionforge.kb.ontologies import merge
 
-        found = ontologies.read(entry)
+        found = merge.read(entry)
     if not len(found.concepts):
         raise UserError("empty selection", str(spec), "no concept is left", f"see what the settings drop: {json.dumps(found.funnel, sort_keys=True)}")
     # The tables themselves say which release they come from, under which settings, and how many rows went in and out.

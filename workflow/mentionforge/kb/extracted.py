@@ -1,4 +1,4 @@
-"""What a reader of a knowledge base hands over to `extract`: `rrf` and `ontologies` make it."""
+"""What a reader of a knowledge base hands over to `extract`: `rrf.read` and `ontologies.merge` make it."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ import pyarrow.compute as pc
 from mentionforge import tables
 from mentionforge.config import read_spec
 from mentionforge.errors import UserError
+from mentionforge.kb.ontologies.published import Code, code_of, is_term_list, read_terms
 from mentionforge.kb.settings import OntologyKb, RrfKb
-from mentionforge.kb.terms import Code, code_of, is_term_list, read_terms
 from mentionforge.progress import say
 from mentionforge.provenance import digesting, stamp
 
@@ -115,7 +115,7 @@ def of_ontologies(entry: OntologyKb, xrefs: pa.Table) -> Found:
         entry: The entry.
         xrefs: tables.XREFS of the knowledge base.
     """
-    from mentionforge.kb import ontologies
+    from mentionforge.kb.ontologies import mesh
 
     concepts: dict[Code, list[str]] = defaultdict(list)
     for source, code, cui in zip(*(xrefs[name].to_pylist() for name in ("source", "code", "cui")), strict=True):
@@ -131,7 +131,7 @@ def of_ontologies(entry: OntologyKb, xrefs: pa.Table) -> Found:
         above[name] = {_own(name, key): [_own(name, p) for p in parents] for key, parents in _is_a(other.path)}
     if entry.mesh_names:
         inputs |= {f"mesh_names_{i}": Path(path) for i, path in enumerate(entry.mesh_names)}
-        above["MSH"] = mesh_parents(ontologies.mesh_rows(entry.mesh_names))
+        above["MSH"] = mesh_parents(mesh.mesh_rows(entry.mesh_names))
     rows: set[tuple[str, str, str]] = set()
     for source, parents in above.items():
         for code in parents:
@@ -152,7 +152,7 @@ def _is_a(path: str) -> Iterator[tuple[str, Iterable[str]]]:
             if not term.obsolete:
                 yield term.id, term.parents
         return
-    from mentionforge.kb.ontologies import reading
+    from mentionforge.kb.ontologies.shared import reading
 
     with reading(path) as handle:
         data = json.load(handle)
@@ -171,7 +171,7 @@ def mesh_parents(rows: Mapping[str, tuple[str, str, str]]) -> dict[Code, list[Co
     Args:
         rows: Name, synonyms, and tree numbers (`|`) or headings (`,`) of each record.
     """
-    from mentionforge.kb.ontologies import MESH_DISEASES
+    from mentionforge.kb.ontologies.mesh import MESH_DISEASES
 
     at: dict[str, str] = {}
     for code, (_, _, last) in rows.items():

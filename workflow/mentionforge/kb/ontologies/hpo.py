@@ -1,0 +1,47 @@
+"""The Human Phenotype Ontology: its phenotypic abnormalities.
+
+In: an `ontologies` entry. Out: terms, with the CUIs of their own cross-references, and their exact and related names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from mentionforge.kb.ontologies.published import code_of, read_terms
+from mentionforge.kb.ontologies.shared import Term, exact_and_related_names, lineages, own_cuis, semantic_types_of, single_spaced
+from mentionforge.kb.settings import OntologyKb
+
+HPO_TYPES = {"HP:0002664": "T191", "HP:0025142": "T184"}
+
+PHENOTYPES = "HP:0000118"
+"""Root of HPO's phenotypic abnormalities; its other branches are modifiers, onset, inheritance."""
+
+
+def files(entry: OntologyKb) -> dict[str, str | None]:
+    """The files that it is read from, by role."""
+    return {"hpo": entry.hpo}
+
+
+def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
+    """HPO's phenotypic abnormalities."""
+    if not entry.hpo:
+        return {"hpo": []}
+    published = {t.id: t for t in read_terms(entry.hpo)}
+    lines = lineages({key: t.parents for key, t in published.items()})
+    found = []
+    for key, term in published.items():
+        if term.obsolete or PHENOTYPES not in lines[key] or key == PHENOTYPES:
+            drops["HPO: not a phenotypic abnormality"] += 1
+            continue
+        found.append(
+            Term(
+                code_of(key),
+                exact_and_related_names(term, "HPO", drops),
+                semantic_types_of(lines[key], HPO_TYPES, "T033"),
+                single_spaced(term.definition),
+                own_cuis(term),
+                "hpo",
+            )
+        )
+    return {"hpo": found}

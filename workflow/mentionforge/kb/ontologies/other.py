@@ -1,0 +1,56 @@
+"""Further ontologies, `others` of an entry: Orphanet's, or one of your own.
+
+In: an `ontologies` entry. Out: the live terms below each one's roots, with the CUIs and codes of their own cross-references.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from mentionforge.errors import UserError
+from mentionforge.kb.ontologies.published import code_of, read_terms
+from mentionforge.kb.ontologies.shared import Term, exact_and_related_names, lineages, own_cuis, single_spaced
+from mentionforge.kb.settings import OntologyKb, OtherOntology
+
+CODED = ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM")
+"""Vocabularies whose codes an ontology's own cross-references give to its concepts."""
+
+
+def files(entry: OntologyKb) -> dict[str, str | None]:
+    """The files that it is read from, by role."""
+    return {f"others_{name}": settings.path for name, settings in entry.others.items()}
+
+
+def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
+    """Terms of each of `others`, by its name."""
+    return {name: _terms(name, settings, drops) for name, settings in entry.others.items()}
+
+
+def _terms(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term]:
+    """The live terms of another ontology, below its roots."""
+    published = {t.id: t for t in read_terms(settings.path)}
+    lines = lineages({key: t.parents for key, t in published.items()})
+    if missing := sorted(set(settings.roots) - set(published)):
+        raise UserError("unknown root", settings.path, f"{missing[0]} is no term of it", f"correct others.{name}.roots")
+    terms = []
+    for key, term in published.items():
+        if term.obsolete:
+            drops[f"{name}: obsolete term"] += 1
+        elif settings.roots and lines[key].isdisjoint(settings.roots):
+            drops[f"{name}: not below the roots"] += 1
+        else:
+            codes = {code for code in map(code_of, term.xrefs) if code[0] in CODED}
+            own = (name, key.partition(":")[2] or key)
+            terms.append(
+                Term(
+                    own,
+                    exact_and_related_names(term, name, drops),
+                    {settings.semantic_type},
+                    single_spaced(term.definition),
+                    own_cuis(term),
+                    name.lower(),
+                    codes,
+                )
+            )
+    return terms

@@ -1,0 +1,116 @@
+"""What the readers of all ontologies share: a term with its names, CUIs and codes, and the small steps that make one.
+
+In: a term as published, or the lines of a table. Out: `Term` and its pieces, or a UserError with file and row.
+Knows nothing of any one ontology, nor of how terms are merged.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from mentionforge.errors import UserError
+from mentionforge.kb.ontologies.published import Code, Published, code_of, open_binary
+
+CUI = re.compile(r"C\d{7}")
+
+
+@dataclass
+class Term:
+    """A term of an ontology and what its published maps say of it."""
+
+    id: Code
+    names: list[tuple[str, str]]  # name and kind; the label first
+    types: set[str]
+    definition: str | None = None
+    cuis: set[str] = field(default_factory=set)
+    via: str = ""  # the map that gave the CUIs
+    codes: set[Code] = field(default_factory=set)
+
+
+def own_cuis(term: Published) -> set[str]:
+    """The CUIs among a term's own cross-references."""
+    return {code for vocabulary, code in map(code_of, term.xrefs) if vocabulary == "UMLS" and CUI.fullmatch(code)}
+
+
+def exact_and_related_names(term: Published, source: str, drops: Counter[str]) -> list[tuple[str, str]]:
+    """Label and the exact and related synonyms of a term; others are counted."""
+    names = [(term.name, "label")]
+    for text, scope, kind in term.synonyms:
+        if scope in ("narrow", "broad") or kind == "obsolete_synonym":
+            drops[f"{source}: narrow, broad or obsolete synonym"] += 1
+        else:
+            names.append((text, scope))
+    return unique_names(names)
+
+
+def semantic_types_of(line: Iterable[str], known: Mapping[str, str], default: str) -> set[str]:
+    """UMLS semantic types of a term, by those of its ancestors and itself that have one; without any, the default."""
+    return {known[key] for key in line if key in known} or {default}
+
+
+def unique_names(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Names without surrounding blanks, each once, in order; empty ones dropped."""
+    first: dict[str, str] = {}
+    for name, kind in names:
+        if text := single_spaced(name):
+            first.setdefault(text, kind)
+    return list(first.items())
+
+
+def single_spaced(text: str) -> str | None:
+    """A text with single blanks between its words; none: it has no words."""
+    return " ".join(text.split()) or None
+
+
+def lineages(parents: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """Each term with all its ancestors."""
+    done: dict[str, set[str]] = {}
+
+    def line(key: str) -> set[str]:
+        if key not in done:
+            done[key] = {key}  # before its parents, so that a cycle ends
+            done[key] = {key}.union(*(line(p) for p in parents.get(key, ())))
+        return done[key]
+
+    for key in parents:
+        line(key)
+    return done
+
+
+@contextmanager
+def reading(path: str) -> Iterator[TextIO]:
+    """Open a file; what goes wrong while it is read and taken apart becomes a UserError that names it."""
+    from zstandard import ZstdError
+
+    try:
+        with io.TextIOWrapper(open_binary(path), encoding="utf-8", newline="\n") as handle:
+            yield handle
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, ZstdError) as error:
+        raise UserError(
+            "unreadable ontology", path, f"{type(error).__name__}: {error}", "fetch the file again, or give the file that the config describes"
+        ) from error
+
+
+def read_tsv(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The named columns of a TSV file, with row numbers (1-based); comment lines start with #, cells may be quoted (SPARQL's way)."""
+    with reading(path) as handle:
+        places: list[int] | None = None
+        for number, cells in enumerate(csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
+            if not cells or cells[0].startswith("#"):
+                continue
+            if places is None:
+                missing = [c for c in columns if c not in cells]
+                if missing:
+                    raise UserError("other columns", f"{path}:{number}", f"there is no {', '.join(missing)}", "give the file that the config describes")
+                places, width = [cells.index(c) for c in columns], len(cells)
+            elif len(cells) != width:
+                raise UserError("truncated row", f"{path}:{number}", f"{len(cells)} columns, not {width}", "fetch the file again")
+            else:
+                yield number, tuple(cells[p][1:-1] if cells[p].startswith('"') and cells[p].endswith('"') else cells[p] for p in places)
