@@ -1,4 +1,4 @@
-"""Builds the demo data beside this file, without network: `python resources/demo/build.py`, `--check` to verify it."""
+"""Builds the demo data in the folder above, without network: `python resources/demo/build`, `--check` to verify it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from collections import defaultdict
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(Path(__file__).parent))
 
 from corpora import SPLITS, corpora, load_concepts  # noqa: E402
 from umls import COLUMNS, META, read_tsv, release  # noqa: E402
 
-HERE = Path(__file__).parent
+DEMO = Path(__file__).resolve().parents[1]
 BUILT = ("umls", "semeval", "ncbi", "bc5cdr")
-LIMIT = 1_500_000  # bytes in this folder
+LIMIT = 1_500_000  # bytes in the demo's folder
 Gold = tuple[str, str, list[list[tuple[int, int, str, list[str]]]]]  # name, text, mentions of (start, end, text, CUIs)
 
 
 def build() -> dict[str, str]:
-    """Content of every built file by its path below this folder."""
+    """Content of every built file by its path below the demo's folder."""
     return release() | corpora()
 
 
 def write(files: dict[str, str]) -> None:
     """Write the files and remove built files that are no longer made."""
     for folder in BUILT:
-        for path in sorted((HERE / folder).rglob("*")):
-            if path.is_file() and path.relative_to(HERE).as_posix() not in files:
+        for path in sorted((DEMO / folder).rglob("*")):
+            if path.is_file() and path.relative_to(DEMO).as_posix() not in files:
                 path.unlink()
     for name, text in sorted(files.items()):
-        path = HERE / name
+        path = DEMO / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
 
@@ -60,11 +59,11 @@ class Checker:
 
     def rebuild(self) -> None:
         """Files on disk equal the rebuilt ones, nothing more and nothing less, within the size limit."""
-        on_disk = {p.relative_to(HERE).as_posix() for d in BUILT for p in (HERE / d).rglob("*") if p.is_file()}
+        on_disk = {p.relative_to(DEMO).as_posix() for d in BUILT for p in (DEMO / d).rglob("*") if p.is_file()}
         self.expect(on_disk == set(self.files), f"files differ: {sorted(on_disk ^ set(self.files))[:5]}")
         for name in sorted(on_disk & set(self.files)):
-            self.expect((HERE / name).read_bytes() == self.files[name].encode(), f"{name}: differs from a rebuild")
-        size = sum(p.stat().st_size for p in HERE.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+            self.expect((DEMO / name).read_bytes() == self.files[name].encode(), f"{name}: differs from a rebuild")
+        size = sum(p.stat().st_size for p in DEMO.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
         self.expect(size < LIMIT, f"{size} bytes, more than {LIMIT}")
         print(f"size {size} bytes in {len(on_disk)} built files")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-HERE = Path(__file__).parent
+DEMO = Path(__file__).resolve().parents[1]
 META = "umls/META"
 
 COLUMNS: dict[str, list[str]] = {
@@ -173,7 +173,7 @@ ONLY_SUPPRESSED = [("C0009443", "T047")]
 
 def read_tsv(name: str) -> list[dict[str, str]]:
     """Rows of a fact table in this folder, quoting untouched."""
-    with (HERE / name).open(encoding="utf-8", newline="") as handle:
+    with (DEMO / name).open(encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
