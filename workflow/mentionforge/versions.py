@@ -132,6 +132,7 @@ OWN_SPECS = ("evaluation", "statistics", "report")
 APART = frozenset({
     "cli.py", "config.py", "config_files.py", "cost.py", "devices.py", "entries.py", "envs.py", "errors.py", "needs.py", "planning.py", "progress.py", "provenance.py",
     "ran.py", "status.py", "tables.py", "versions.py",
+    "corpora/settings.py",
 })  # fmt: skip
 """Modules that are no part's code: settings, which stand in specs; declarations and checks of tables, which fail rather than change; and what says and plans."""
 

@@ -43,9 +43,9 @@ def convert(
         out: File, or folder for brat.
         id_prefix: Vocabulary of ids without a prefix; empty: MSH, or CUI for medmentions and share.
         entity_types: Types kept; empty: all.
-        text: Text policy, as in config.Corpus.text.
+        text: Text policy, as in settings.Corpus.text.
         policy: What to do about what the format cannot hold.
-        note_ids: Which of BRAT's notes are concept ids, as in config.Corpus.note_ids.
+        note_ids: Which of BRAT's notes are concept ids, as in settings.Corpus.note_ids.
 
     Raises:
         UserError: Whatever the reader and the writer raise.

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mentionforge import splitting
-from mentionforge.config import Corpus
 from mentionforge.corpora import bioc, brat, conll, pubtator, records, share
 from mentionforge.corpora.published import Document, Options, Reader, Reading, Tally
+from mentionforge.corpora.settings import Corpus
 from mentionforge.corpora.texts import normalized
 from mentionforge.errors import UserError
 
