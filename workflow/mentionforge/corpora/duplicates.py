@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mentionforge import text
-from mentionforge.corpora.published import Document
+from mentionforge.corpora.documents import Document
 from mentionforge.corpora.settings import Corpus, NearDuplicates
 from mentionforge.errors import UserError
 
