@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mentionforge import tables
-from mentionforge.corpora import pubtator
+from mentionforge.corpora.formats import pubtator
 
 READ = """
 import sys

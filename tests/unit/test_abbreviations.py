@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mentionforge.abbreviations import definitions, expand, long_forms
-from mentionforge.corpora import pubtator
+from mentionforge.corpora.formats import pubtator
 from mentionforge.text import plain
 
 

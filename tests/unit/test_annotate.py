@@ -24,8 +24,8 @@ from mentionforge import text as units
 from mentionforge.annotate import bundle, cells, reading, run, writing
 from mentionforge.annotate.pipeline import LONGEST, SECTION, Annotator, sections
 from mentionforge.annotate.reading import Options
-from mentionforge.corpora.published import Tally
-from mentionforge.corpora.readers import READERS
+from mentionforge.corpora.documents import Tally
+from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
 from mentionforge.evaluation.normalization import evaluate
 from mentionforge.normalization import loaded

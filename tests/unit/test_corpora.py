@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from mentionforge import tables
 from mentionforge.config import Corpus
-from mentionforge.corpora import build, card, convert, pubtator
+from mentionforge.corpora import build, card, convert
 from mentionforge.corpora.commands import app
 from mentionforge.corpora.concepts import ConceptMap, Mapped
+from mentionforge.corpora.formats import pubtator
 from mentionforge.errors import UserError
 
 DEMO = {

@@ -12,8 +12,8 @@ from test_corpora import make_kb, make_spec
 from mentionforge import tables
 from mentionforge.config import Corpus, NearDuplicates
 from mentionforge.corpora import build
+from mentionforge.corpora.documents import Annotation, Document
 from mentionforge.corpora.duplicates import Guard, NearIndex, Place, bands, hashed_ngrams, jaccard
-from mentionforge.corpora.published import Annotation, Document
 from mentionforge.errors import UserError
 
 

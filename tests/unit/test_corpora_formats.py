@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from mentionforge import splitting
 from mentionforge.config import Corpus, load_config, merge
-from mentionforge.corpora import bioc, brat, conll, pubtator, readers, records, texts
-from mentionforge.corpora.published import Annotation, Document, Reading, Tally
+from mentionforge.corpora import readers, texts
+from mentionforge.corpora.documents import Annotation, Document, Reading, Tally
+from mentionforge.corpora.formats import bioc, brat, conll, pubtator, records, registry
 from mentionforge.errors import UserError
 
 
@@ -657,7 +658,7 @@ def test_medmentions_ids_and_types(tmp_path, written):
     path = tmp_path / "corpus_pubtator.txt.gz"
     path.write_bytes(gzip.compress(FULL.replace("C0018099", written).encode()))
     corpus = Corpus(reader="medmentions", kb="k", source=(str(path),), splits={"train": ["a"], "test": ["b"]}, entity_types=["T047"])
-    reading = read(readers.READERS["medmentions"], path, corpus.id_prefix, corpus.entity_types)
+    reading = read(registry.READERS["medmentions"], path, corpus.id_prefix, corpus.entity_types)
     assert reading.documents[0].annotations == (Annotation(((0, 4),), "T047,T033", ("CUI:C0018099",)),)
     assert +reading.skipped == {"entity type T116,T123": 1}
 
@@ -829,10 +830,10 @@ def test_policies_reach_the_reader(tmp_path):
     assert (document.text, document.annotations[0].spans) == ("No\nflu", ((3, 6),))
 
 
-@pytest.mark.parametrize("name", sorted(set(readers.READERS) - {"share", "brat"}))
+@pytest.mark.parametrize("name", sorted(set(registry.READERS) - {"share", "brat"}))
 def test_readers_of_files_want_files(tmp_path, name):
     with pytest.raises(UserError, match="folder where a file is needed"):
-        read(readers.READERS[name], tmp_path)
+        read(registry.READERS[name], tmp_path)
     with pytest.raises(UserError) as caught:
-        read(readers.READERS[name], tmp_path / "none")
+        read(registry.READERS[name], tmp_path / "none")
     assert re.search("none", caught.value.where)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from mentionforge.corpora import brat, writing
-from mentionforge.corpora.published import Annotation, Document, Reading, in_order
-from mentionforge.corpora.readers import READERS
+from mentionforge.corpora.documents import Annotation, Document, Reading, in_order
+from mentionforge.corpora.formats import brat, registry
+from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
 
 HARMLESS = {("conll", "numbers"), ("conll untyped", "numbers"), ("conll untyped", "reordered"), ("jsonl", "reordered")}
@@ -67,12 +67,12 @@ def seed(reader: str, out: Path) -> None:
         seed("conll", out)
         out.write_text(re.sub(r"([BI])-\w+(\t.*)?", r"\1", out.read_text()))
     elif reader in ("pubtator", "medmentions"):
-        writing.write(ONE_PIECE, "pubtator", out)
+        registry.write(ONE_PIECE, "pubtator", out)
         out.write_text(out.read_text().replace("11\t13", "11\tCID\tD1\tD2\n11\t13"))
     elif reader == "conll":
-        writing.write(ONE_PIECE, "conll", out)
+        registry.write(ONE_PIECE, "conll", out)
     else:
-        writing.write(PIECES, reader, out)
+        registry.write(PIECES, reader, out)
         if reader == "brat":
             with open(out / "11.ann", "a") as handle:
                 handle.write("R1\tOf Arg1:T1 Arg2:T2\n#1\tAnnotatorNotes T1\tsure\n#2\tAnnotatorNotes T2\tD006073 D001249\n")
@@ -300,7 +300,7 @@ def test_damaged_parquet_is_an_error_or_reads_the_same(kind):
     rng = random.Random(kind)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.parquet")
-        writing.write(PIECES, "parquet", path)
+        registry.write(PIECES, "parquet", path)
         whole = path.read_bytes()
         published = [(d.doc_id, d.text, d.annotations) for d in PIECES]
         for _ in range(ROUNDS):
@@ -339,7 +339,7 @@ def test_documents_are_yielded_before_the_file_is_read_on(reader, tmp_path):
         last.write_text("damaged\n")
     else:
         documents = (Document(f"d{i}", f"Gout number {i} .", (mention((0, 4)),), "") for i in range(3000))
-        writing.write(documents, "pubtator" if reader == "medmentions" else reader, path)
+        registry.write(documents, "pubtator" if reader == "medmentions" else reader, path)
         if reader == "parquet":
             path = _third_group_damaged(path)
         else:

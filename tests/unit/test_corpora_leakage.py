@@ -116,7 +116,7 @@ def test_command(folder):
 
 def test_real_corpora_share_no_documents(shared_data):
     """NCBI and BC5CDR: no training document of one is a test document of the other, and none is nearly one of its own."""
-    from mentionforge.corpora import pubtator
+    from mentionforge.corpora.formats import pubtator
 
     files = {
         "ncbi": ("ncbi_disease/NCBItrainset_corpus.txt", "ncbi_disease/NCBItestset_corpus.txt"),

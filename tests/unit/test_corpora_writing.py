@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mentionforge import tables
-from mentionforge.corpora import convert, pubtator, writing
+from mentionforge.corpora import convert
 from mentionforge.corpora.commands import app
-from mentionforge.corpora.published import Annotation, Document, Reading, in_order, of_ids, parse_id
-from mentionforge.corpora.readers import READERS
+from mentionforge.corpora.concept_ids import parse_id
+from mentionforge.corpora.documents import Annotation, Document, Reading, in_order, of_ids
+from mentionforge.corpora.formats import pubtator, registry
+from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
 
-FORMATS = sorted(writing.WRITERS)
+FORMATS = sorted(registry.WRITERS)
 MODELS = ("jsonl", "parquet")
 """Formats that hold everything."""
 
@@ -127,7 +129,7 @@ def check_identity(form: str, found) -> None:
         found = [replace(d, annotations=tuple(a for a in d.annotations if not over_line_ends(a.spans, d.text))) for d in found]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")
-        written = writing.write(found, form, out)
+        written = registry.write(found, form, out)
         reading = read(form, out)
         assert content(reading.documents) == content(found)
         assert reading.repairs == [] and +reading.skipped == {}
@@ -152,7 +154,7 @@ def test_reading_back_is_the_identity(form):
 @example([Document("a", "coronary \r\n \u2028artery", (Annotation(((0, 19),), "D", ("",)),), "made:1")])
 def test_brat_takes_every_mention_that_is_written(found):
     with tempfile.TemporaryDirectory() as folder:
-        writing.write(found, "brat", Path(folder, "out"), "count")
+        registry.write(found, "brat", Path(folder, "out"), "count")
         assert refused_by_brat(Path(folder, "out")) == []
         again = read("brat", Path(folder, "out"))
         assert again.repairs == []
@@ -161,7 +163,7 @@ def test_brat_takes_every_mention_that_is_written(found):
 
 def test_brat_writes_pieces_at_line_ends_and_reads_them_as_one(tmp_path):
     note = Document("n", "x" * 49 + "\n" + "coronary artery\ndisease", (Annotation(((50, 73),), "D", ("CUI:C0010054",)),), "made:1")
-    writing.write([note], "brat", tmp_path / "out")
+    registry.write([note], "brat", tmp_path / "out")
     assert (tmp_path / "out/n.ann").read_text().split("\n")[0] == "T1\tD 50 65;66 73\tcoronary artery disease"
     assert content(read("brat", tmp_path / "out").documents) == content([note])
     convert.convert([tmp_path / "out"], "brat", "jsonl", tmp_path / "out.jsonl")
@@ -251,7 +253,7 @@ def test_what_a_format_cannot_hold_is_an_error_or_counted(form):
     def check(document):
         with tempfile.TemporaryDirectory() as folder:
             try:
-                writing.write([document], form, Path(folder, "strict"))
+                registry.write([document], form, Path(folder, "strict"))
             except UserError as error:
                 assert error.what == "format cannot hold this"
                 assert cannot_hold(form, document)
@@ -259,7 +261,7 @@ def test_what_a_format_cannot_hold_is_an_error_or_counted(form):
             else:
                 assert not cannot_hold(form, document)
                 assert content(read(form, Path(folder, "strict")).documents) == content([document])
-            written = writing.write([document], form, Path(folder, "loose"), "count")
+            written = registry.write([document], form, Path(folder, "loose"), "count")
             assert bool(written.losses) == cannot_hold(form, document)
             reading = read(form, Path(folder, "loose"))
             [again] = reading.documents
@@ -296,7 +298,7 @@ def test_formats_convert_into_each_other(form, tmp_path, root):
 def test_published_corpora_go_through_every_format(shared_data, tmp_path, form, name, documents, mentions):
     """To the last mention; NCBI's document that is there twice, once (with its 11 mentions)."""
     published = {d.doc_id: d for d in pubtator.read(shared_data / name, "MSH").documents}
-    writing.write(published.values(), form, tmp_path / "out")
+    registry.write(published.values(), form, tmp_path / "out")
     again = read(form, tmp_path / "out")
     assert sorted(content(again.documents)) == sorted(content(published.values()))
     assert (len(again.documents), sum(len(d.annotations) for d in again.documents)) == (documents, mentions)
@@ -306,7 +308,7 @@ def test_published_corpora_go_through_every_format(shared_data, tmp_path, form, 
 def test_gz_is_written_and_read_and_always_the_same(form, tmp_path):
     document = Document("1", "Gout here", (Annotation(((0, 4),), "D", ("MSH:D1",)),), "made:1")
     for name in ("a.gz", "b.gz"):
-        writing.write([document], form, tmp_path / name)
+        registry.write([document], form, tmp_path / name)
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
     assert gzip.decompress((tmp_path / "a.gz").read_bytes())
     assert content(read(form, tmp_path / "a.gz").documents) == content([document])
@@ -315,24 +317,24 @@ def test_gz_is_written_and_read_and_always_the_same(form, tmp_path):
 @pytest.mark.parametrize("doc_id", ["../x", "a/b", "a\\b", ".hidden", "", "a" * 300, "a\0"])
 def test_brat_names_stay_in_their_folder(tmp_path, doc_id):
     with pytest.raises(UserError, match="bad document id"):
-        writing.write([Document(doc_id, "x", (), "made:1")], "brat", tmp_path / "in" / "out", "count")
+        registry.write([Document(doc_id, "x", (), "made:1")], "brat", tmp_path / "in" / "out", "count")
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
 def test_brat_mixes_no_runs_and_counts_documents_given_twice(tmp_path):
     twice = [Document("1", "flu", (Annotation(((0, 3),), "D", ("",)),), "made:1")] * 2
     with pytest.raises(UserError, match=r"document 1: documents given twice"):
-        writing.write(twice, "brat", tmp_path / "out")
-    written = writing.write(twice, "brat", tmp_path / "out", "count")
+        registry.write(twice, "brat", tmp_path / "out")
+    written = registry.write(twice, "brat", tmp_path / "out", "count")
     assert str(written) == "1 documents, 1 mentions; documents given twice: 1; mentions left out: of documents given twice: 1"
     with pytest.raises(UserError, match="folder not empty"):
-        writing.write(twice[:1], "brat", tmp_path / "out")
+        registry.write(twice[:1], "brat", tmp_path / "out")
 
 
 @pytest.mark.parametrize(("form", "doc_id"), [("pubtator", "a|b"), ("pubtator", "a\tb"), ("conll", "O"), ("conll", "(a)"), ("bioc", "a\x01"), ("conll", " a")])
 def test_ids_that_cannot_be_fields(tmp_path, form, doc_id):
     with pytest.raises(UserError, match="bad document id"):
-        writing.write([Document(doc_id, "x y", (), "made:1")], form, tmp_path / "out", "count")
+        registry.write([Document(doc_id, "x y", (), "made:1")], form, tmp_path / "out", "count")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -345,7 +347,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     for form in FORMATS:
         if form != "brat":
             with pytest.raises(UserError, match="broken source"):
-                writing.write(broken(), form, tmp_path / "out")
+                registry.write(broken(), form, tmp_path / "out")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out", "old")]
 
 
@@ -399,7 +401,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "brat", "bioc"])
 def test_export_writes_a_file_per_split(folder, tmp_path, form):
     convert.export(folder, form, tmp_path / "out")
-    ending = writing.ENDINGS[form]
+    ending = registry.ENDINGS[form]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"test{ending}", f"train{ending}"]
     train = read(form, tmp_path / f"out/train{ending}").documents
     assert [(d.doc_id, d.text) for d in train] == [("1", "Gout and flu"), ("3", "Nothing here")]

@@ -10,8 +10,8 @@ import yaml
 
 from mentionforge import tables
 from mentionforge.config import load_config, spec_text
-from mentionforge.corpora.published import Tally
-from mentionforge.corpora.readers import READERS
+from mentionforge.corpora.documents import Tally
+from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
 from mentionforge.export.synthetic import export
 from mentionforge.generation import markers, replay

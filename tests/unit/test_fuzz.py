@@ -34,8 +34,8 @@ from mentionforge.annotate.pipeline import Annotator
 from mentionforge.annotate.service import create
 from mentionforge.config import load_config, merge
 from mentionforge.config_files import read
-from mentionforge.corpora.published import Reading
-from mentionforge.corpora.readers import READERS
+from mentionforge.corpora.documents import Reading
+from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
 from mentionforge.generation import replay
 from mentionforge.provenance import sha256_file

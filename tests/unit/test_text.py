@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mentionforge import text as units
-from mentionforge.corpora import pubtator
+from mentionforge.corpora.formats import pubtator
 from mentionforge.text import normalize_surface, sentences, words
 
 

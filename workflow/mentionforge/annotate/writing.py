@@ -1,6 +1,6 @@
 """Annotated documents in the formats people want; every format holds every document, in order, and the text as it was read.
 
-A record is a document of `corpora.records` (doc_id, text, mentions) with more keys, so JSON Lines and Parquet can be read back as a corpus.
+A record is a document of `corpora.formats.records` (doc_id, text, mentions) with more keys, so JSON Lines and Parquet can be read back as a corpus.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge.annotate.pipeline import Mention
-from mentionforge.corpora import writing
-from mentionforge.corpora.published import LINE_ENDS, Document, of_ids, without_line_ends
+from mentionforge.corpora.documents import Document, of_ids
+from mentionforge.corpora.formats import registry
+from mentionforge.corpora.spans import LINE_ENDS, without_line_ends
 from mentionforge.provenance import digest
 
 TYPE = "Disease"
@@ -122,7 +123,7 @@ def _pubtator(records: Iterable[Record], out: Path) -> Mapping[str, int]:
             annotations = tuple(of_ids([(m["spans"][0]["start"], m["spans"][0]["end"])], TYPE, m["concept_ids"]) for m in r["mentions"])
             yield Document(_plain_id(r["doc_id"], "|"), r["text"], annotations, r["source"])
 
-    return writing.write(documents(), "pubtator", out, "count").losses
+    return registry.write(documents(), "pubtator", out, "count").losses
 
 
 def _plain_id(doc_id: str, forbidden: str) -> str:

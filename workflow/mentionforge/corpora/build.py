@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import abbreviations, provenance, tables, text
-from mentionforge.config import Corpus, read_spec
+from mentionforge.config import read_spec
 from mentionforge.corpora import duplicates, readers
-from mentionforge.corpora.bioc import COUNTS_FROM_PART
-from mentionforge.corpora.brat import OTHER_NOTES, READ_NOTES
 from mentionforge.corpora.buckets import Buckets
+from mentionforge.corpora.checked import Checked
+from mentionforge.corpora.concept_ids import looks_like_id
 from mentionforge.corpora.concepts import ConceptMap, Mapped, read_id_map
-from mentionforge.corpora.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS
-from mentionforge.corpora.published import Checked, Document, Tally, looks_like_id
+from mentionforge.corpora.documents import Document, Tally
+from mentionforge.corpora.formats.bioc import COUNTS_FROM_PART
+from mentionforge.corpora.formats.brat import OTHER_NOTES, READ_NOTES
+from mentionforge.corpora.formats.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS
+from mentionforge.corpora.settings import Corpus
 from mentionforge.corpora.stats import UNMAPPED_COLUMNS, Gold, Stats
 from mentionforge.errors import UserError
 from mentionforge.progress import say, track

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.config import NearDuplicates
+from mentionforge.corpora.checked import SUSPICIOUS
 from mentionforge.corpora.concepts import REASONS
 from mentionforge.corpora.duplicates import NearIndex, Place, write_csv
-from mentionforge.corpora.published import SUSPICIOUS
+from mentionforge.corpora.settings import NearDuplicates
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.text import normalize_surface

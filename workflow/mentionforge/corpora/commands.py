@@ -81,8 +81,8 @@ def leakage(
     """Stop if notes, or what their generator was fine-tuned on, stand in test documents; list what they share."""
     from pydantic import ValidationError
 
-    from mentionforge.config import LeakageGuard
     from mentionforge.corpora.leakage import check
+    from mentionforge.corpora.settings import LeakageGuard
 
     try:
         guard = LeakageGuard.model_validate_json(settings)

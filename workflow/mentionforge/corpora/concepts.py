@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from mentionforge import tables
-from mentionforge.corpora.published import FORMS, parse_ids
+from mentionforge.corpora.concept_ids import FORMS, parse_ids
 from mentionforge.errors import UserError
 from mentionforge.text import normalize_surface
 

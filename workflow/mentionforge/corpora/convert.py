@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mentionforge import tables
-from mentionforge.corpora.brat import OTHER_NOTES
-from mentionforge.corpora.published import Checked, Document, NoteIds, Options, Tally, in_order, looks_like_id, of_ids
-from mentionforge.corpora.readers import READERS
+from mentionforge.corpora.checked import Checked
+from mentionforge.corpora.concept_ids import looks_like_id
+from mentionforge.corpora.documents import Document, NoteIds, Options, Tally, in_order, of_ids
+from mentionforge.corpora.formats.brat import OTHER_NOTES
+from mentionforge.corpora.formats.losses import Policy, Written
+from mentionforge.corpora.formats.registry import ENDINGS, ID_PREFIXES, READERS, write
 from mentionforge.corpora.texts import normalized
-from mentionforge.corpora.writing import ENDINGS, Policy, Written, write
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 
@@ -38,14 +40,14 @@ def convert(
 
     Args:
         sources: Files or folders, in order.
-        reader: One of `readers.READERS`.
-        form: One of `writing.WRITERS`.
+        reader: One of `registry.READERS`.
+        form: One of `registry.WRITERS`.
         out: File, or folder for brat.
         id_prefix: Vocabulary of ids without a prefix; empty: MSH, or CUI for medmentions and share.
         entity_types: Types kept; empty: all.
-        text: Text policy, as in config.Corpus.text.
+        text: Text policy, as in settings.Corpus.text.
         policy: What to do about what the format cannot hold.
-        note_ids: Which of BRAT's notes are concept ids, as in config.Corpus.note_ids.
+        note_ids: Which of BRAT's notes are concept ids, as in settings.Corpus.note_ids.
 
     Raises:
         UserError: Whatever the reader and the writer raise.
@@ -53,7 +55,7 @@ def convert(
     if reader not in READERS:
         raise UserError("unknown format", reader, "", f"one of {', '.join(sorted(READERS))}")
     tally = Tally()
-    prefix = id_prefix or ("CUI" if reader in ("medmentions", "share") else "MSH")
+    prefix = id_prefix or ID_PREFIXES[reader]
     checked = Checked()
 
     def documents() -> Iterator[Document]:
@@ -83,7 +85,7 @@ def export(folder: Path, form: str, out: Path, splits: Sequence[str] = (), ids: 
 
     Args:
         folder: Holds documents.parquet and mentions.parquet.
-        form: One of `writing.WRITERS`.
+        form: One of `registry.WRITERS`.
         out: Folder to write.
         splits: Those to write; empty: all.
         ids: What stands as a mention's ids: those annotated, or the CUIs they map to.

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from mentionforge import text
-from mentionforge.config import Corpus, NearDuplicates
-from mentionforge.corpora.published import Document
+from mentionforge.corpora.documents import Document
+from mentionforge.corpora.settings import Corpus, NearDuplicates
 from mentionforge.errors import UserError
 
 COLUMNS = ("kind", "doc_id", "split", "of_doc_id", "of_split", "similarity", "action")

@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.config import LeakageGuard
 from mentionforge.corpora.duplicates import write_csv
+from mentionforge.corpora.settings import LeakageGuard
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.text import normalize_surface

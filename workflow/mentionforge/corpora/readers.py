@@ -6,22 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mentionforge import splitting
-from mentionforge.config import Corpus
-from mentionforge.corpora import bioc, brat, conll, pubtator, records, share
-from mentionforge.corpora.published import Document, Options, Reader, Reading, Tally
+from mentionforge.corpora.documents import Document, Options, Reading, Tally
+from mentionforge.corpora.formats.registry import READERS
+from mentionforge.corpora.settings import Corpus
 from mentionforge.corpora.texts import normalized
 from mentionforge.errors import UserError
-
-READERS: Mapping[str, Reader] = {
-    "pubtator": pubtator.stream,
-    "medmentions": pubtator.stream,
-    "bioc": bioc.stream,
-    "share": share.stream,
-    "brat": brat.stream,
-    "conll": conll.stream,
-    "jsonl": records.stream_jsonl,
-    "parquet": records.stream_parquet,
-}
 
 _NO_SPLIT = "documents of no split"
 

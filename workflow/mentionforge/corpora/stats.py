@@ -10,7 +10,7 @@ from typing import Any
 from mentionforge import tables, text
 from mentionforge.corpora.buckets import is_cut
 from mentionforge.corpora.concepts import Mapped
-from mentionforge.corpora.published import Annotation
+from mentionforge.corpora.documents import Annotation
 from mentionforge.text import Span
 
 LENGTHS = (1, 2, 3, 4, 5)

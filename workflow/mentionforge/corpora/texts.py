@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 
-from mentionforge.corpora.published import Document, Repair, Tally, in_order
+from mentionforge.corpora.documents import Document, Repair, Tally, in_order
 from mentionforge.text import Span
 
 Edit = tuple[int, int, str]
@@ -17,7 +17,7 @@ Edit = tuple[int, int, str]
 
 
 def normalized(document: Document, policy: str, tally: Tally) -> Document:
-    """The document with its text normalized by a policy of config.Corpus.text.
+    """The document with its text normalized by a policy of settings.Corpus.text.
 
     A mention that begins or ends inside a changed stretch (between a letter and its combining accent) is widened to the whole of it: a repair.
     """

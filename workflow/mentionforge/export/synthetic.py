@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
-from mentionforge.corpora import writing
-from mentionforge.corpora.published import Document, of_ids
+from mentionforge.corpora.documents import Document, of_ids
+from mentionforge.corpora.formats import registry
 from mentionforge.errors import UserError
 from mentionforge.generation import markers
 from mentionforge.progress import say
@@ -123,7 +123,7 @@ def _hf(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
 
 def _annotated(form: str) -> Any:
     def write(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
-        return writing.write(_documents(found), form, folder / f"notes{writing.ENDINGS[form]}", "count").losses
+        return registry.write(_documents(found), form, folder / f"notes{registry.ENDINGS[form]}", "count").losses
 
     return write
 

@@ -16,9 +16,11 @@ from typing import Any
 from mentionforge import tables
 from mentionforge.annotate import rows
 from mentionforge.annotate.reading import as_id
-from mentionforge.config import Corpus
-from mentionforge.corpora.published import FORMS, LINE_ENDS, Document, Options, Tally, check_pieces, is_kept, parse_ids, parse_offset, same_but_for_blanks
-from mentionforge.corpora.readers import READERS
+from mentionforge.corpora.concept_ids import FORMS, parse_ids
+from mentionforge.corpora.documents import Document, Options, Tally, is_kept
+from mentionforge.corpora.formats.registry import READERS
+from mentionforge.corpora.settings import Corpus
+from mentionforge.corpora.spans import LINE_ENDS, check_pieces, parse_offset, same_but_for_blanks
 from mentionforge.corpora.texts import normalized
 from mentionforge.errors import UserError
 from mentionforge.external.settings import TABLE, External, files_below

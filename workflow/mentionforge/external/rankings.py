@@ -6,7 +6,7 @@ are given; those for train are counted and left out.
 
 A ranking keeps its order: by rank, else by score (equal ones in the order of the file). Ids are mapped to CUIs as the corpus' own are, and an id
 with several CUIs takes as many ranks, with one entry. An id that stands for no concept of the knowledge base keeps its rank: it is a wrong
-answer. "None", "-" and the like (`published.NO_ID`) say that the mention has no concept; then it has no rows, as with linkers that find nothing.
+answer. "None", "-" and the like (`concept_ids.NO_ID`) say that the mention has no concept; then it has no rows, as with linkers that find nothing.
 A mention without an answer has one row in calibration.parquet if it is none of those scored, with no concept and an infinite score, so that it does
 not count as rightly called NIL.
 """

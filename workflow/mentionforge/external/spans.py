@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import provenance, tables, text
-from mentionforge.config import Corpus, ExternalRecognizer, read_spec
+from mentionforge.config import Corpus, read_spec
 from mentionforge.errors import UserError
 from mentionforge.external.answers import Source, report_unknown, texts_of
-from mentionforge.external.settings import TABLE
+from mentionforge.external.settings import TABLE, ExternalRecognizer
 from mentionforge.gold import flatten
 from mentionforge.progress import say
 from mentionforge.text import Span

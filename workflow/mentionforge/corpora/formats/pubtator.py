@@ -9,25 +9,15 @@ A type column may list several types, joined by commas, as MedMentions does. Off
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mentionforge.corpora.published import (
-    AS_PUBLISHED,
-    Annotation,
-    Document,
-    Options,
-    Reading,
-    Repair,
-    Tally,
-    annotation,
-    check_span,
-    in_order,
-    is_kept,
-    lines,
-    parse_offset,
-)
+from mentionforge.corpora.documents import AS_PUBLISHED, Annotation, Document, Options, Reading, Repair, Tally, annotation, in_order, is_kept
+from mentionforge.corpora.files import lines, writing_lines
+from mentionforge.corpora.formats.contract import Format
+from mentionforge.corpora.formats.losses import Losses, check_id, id_column, in_one_piece, type_column, with_replaced
+from mentionforge.corpora.spans import check_span, parse_offset
 from mentionforge.errors import UserError
 from mentionforge.text import Span
 
@@ -146,3 +136,45 @@ def _locate(span: Span, mention: str, text: str, where: str) -> tuple[Span, bool
         return span, True
     left = start + len(found) - len(found.lstrip())
     return (left, left + len(core)), False
+
+
+_TITLE_END = re.compile(r"(?<=[.?!]) ")
+
+
+def write(documents: Iterable[Document], out: Path, losses: Losses) -> None:
+    """Title and abstract on a line each: the text is parted at the blank after its first sentence, or at its first blank.
+
+    It cannot hold line ends, mentions in pieces, tabs in mentions, and a text without a blank.
+    """
+    with writing_lines(out) as handle:
+        for published in documents:
+            check_id(published, "|", "PubTator")
+            document = in_one_piece(with_replaced(published, "[\n\r]", "line ends in a text", losses), losses)
+            if any("\t" in a.surface(document.text) for a in document.annotations):
+                document = with_replaced(document, "\t", "tabs in a text with a mention that holds one", losses)
+            title, abstract = _parted(document, losses)
+            handle.write(f"{document.doc_id}|t|{title}\n{document.doc_id}|a|{abstract}\n")
+            for a in document.annotations:
+                [(start, end)] = a.spans
+                columns = (
+                    document.doc_id,
+                    start,
+                    end,
+                    a.surface(document.text),
+                    type_column(a, document, losses),
+                    id_column(a, document, losses),
+                )
+                handle.write("\t".join(map(str, columns)) + "\n")
+            handle.write("\n")
+
+
+def _parted(document: Document, losses: Losses) -> tuple[str, str]:
+    if match := _TITLE_END.search(document.text):
+        return document.text[: match.start()], document.text[match.end() :]
+    title, blank, abstract = document.text.partition(" ")
+    if not blank:
+        losses("texts without a blank: one is added at the end", document)
+    return title, abstract
+
+
+FORMAT = Format("pubtator", stream, write, ".txt")

@@ -11,24 +11,16 @@ several were annotated, and follows from their number where it is missing. Other
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mentionforge.corpora.published import (
-    AS_PUBLISHED,
-    Annotation,
-    Document,
-    Options,
-    Tally,
-    check_pieces,
-    check_surface,
-    in_order,
-    is_kept,
-    lines,
-    of_ids,
-    parse_id,
-)
+from mentionforge.corpora.concept_ids import parse_id
+from mentionforge.corpora.documents import AS_PUBLISHED, Annotation, Document, Options, Tally, in_order, is_kept, of_ids
+from mentionforge.corpora.files import lines, renamed_when_whole, writing_lines
+from mentionforge.corpora.formats.contract import Format
+from mentionforge.corpora.formats.losses import Losses, repeated_ids
+from mentionforge.corpora.spans import check_pieces, check_surface
 from mentionforge.errors import UserError
 from mentionforge.json_objects import TwiceError, unique
 from mentionforge.text import Span
@@ -37,7 +29,10 @@ DOCUMENT_KEYS = ("doc_id", "text", "mentions")
 MENTION_KEYS = ("spans", "surface", "entity_type", "concept_ids", "composite")
 _FIX = "see the formats in docs/corpora.md"
 _ROWS = 64
-"""Rows of a Parquet file in memory at a time."""
+"""Rows of a Parquet file in memory at a time while it is read."""
+
+_ROWS_WRITTEN = 512
+"""Documents of a Parquet file in memory at a time while it is written."""
 
 
 def stream_jsonl(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
@@ -162,3 +157,56 @@ def _span(span: Any, where: str) -> Span:
     if not (isinstance(span, list) and len(span) == 2 and all(type(x) is int and x >= 0 for x in span)):
         raise UserError("bad offset", where, "a span is [start, end], numbers of characters from 0", _FIX)
     return span[0], span[1]
+
+
+def record(document: Document) -> dict[str, Any]:
+    """The document as an object of the formats jsonl and parquet."""
+    mentions = [
+        {
+            "spans": [{"start": start, "end": end} for start, end in a.spans],
+            "surface": a.surface(document.text),
+            "entity_type": a.entity_type,
+            "concept_ids": [] if a.ids == ("",) and not a.composite else list(repeated_ids(a)),
+            "composite": a.composite,
+        }
+        for a in document.annotations
+    ]
+    return {"doc_id": document.doc_id, "text": document.text, "mentions": mentions}
+
+
+def write_jsonl(documents: Iterable[Document], out: Path, losses: Losses) -> None:
+    """One JSON object per document; it holds everything."""
+    with writing_lines(out) as handle:
+        for document in documents:
+            handle.write(json.dumps(record(document), ensure_ascii=False) + "\n")
+
+
+def write_parquet(documents: Iterable[Document], out: Path, losses: Losses) -> None:
+    """One row per document, with checksums of its pages; it holds everything."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    span = pa.struct([("start", pa.int64()), ("end", pa.int64())])
+    mention = pa.struct(
+        [
+            ("spans", pa.list_(span)),
+            ("surface", pa.string()),
+            ("entity_type", pa.string()),
+            ("concept_ids", pa.list_(pa.string())),
+            ("composite", pa.bool_()),
+        ]
+    )
+    schema = pa.schema([("doc_id", pa.string()), ("text", pa.string()), ("mentions", pa.list_(mention))])
+    with renamed_when_whole(out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
+        rows: list[dict[str, Any]] = []
+        for document in documents:
+            rows.append(record(document))
+            if len(rows) == _ROWS_WRITTEN:
+                writer.write_table(pa.Table.from_pylist(rows, schema))
+                rows = []
+        if rows:
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+
+
+JSONL = Format("jsonl", stream_jsonl, write_jsonl, ".jsonl")
+PARQUET = Format("parquet", stream_parquet, write_parquet, ".parquet")

@@ -14,23 +14,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mentionforge.corpora.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS, counts_line_feeds, paired
-from mentionforge.corpora.published import (
-    AS_PUBLISHED,
-    SUSPICIOUS,
-    Annotation,
-    Document,
-    Options,
-    Reading,
-    Tally,
-    annotation,
-    check_pieces,
-    cuts_word,
-    in_order,
-    is_kept,
-    lines,
-    parse_offset,
-)
+from mentionforge.corpora.checked import SUSPICIOUS
+from mentionforge.corpora.documents import AS_PUBLISHED, Annotation, Document, Options, Reading, Tally, annotation, in_order, is_kept
+from mentionforge.corpora.files import lines
+from mentionforge.corpora.formats.contract import Format
+from mentionforge.corpora.formats.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS, counts_line_feeds, paired
+from mentionforge.corpora.spans import check_pieces, cuts_word, parse_offset
 from mentionforge.errors import UserError
 from mentionforge.text import Span
 
@@ -169,3 +158,6 @@ def parse_span(piece: str, where: str) -> Span:
     """The span of `start-end`."""
     start, _, end = piece.strip().partition("-")
     return parse_offset(start, where), parse_offset(end, where)
+
+
+FORMAT = Format("share", stream, id_prefix="CUI")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mentionforge.corpora.published import BYTE_ORDER_MARK, Tally, decode
+from mentionforge.corpora.documents import Tally
+from mentionforge.corpora.files import BYTE_ORDER_MARK, decode
 from mentionforge.errors import UserError
 
 COUNTS_LINE_FEEDS = "texts with CRLF line ends whose offsets count them as one character"

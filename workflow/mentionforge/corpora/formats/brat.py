@@ -12,29 +12,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from mentionforge.corpora.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS, counts_line_feeds, paired
-from mentionforge.corpora.published import (
-    AS_PUBLISHED,
-    FORMS,
-    Document,
-    Options,
-    Tally,
-    annotation,
-    check_pieces,
-    check_surface,
-    in_order,
-    is_kept,
-    joined_at_line_ends,
-    lines,
-    looks_like_id,
-    parse_ids,
-    parse_offset,
-    same_but_for_blanks,
-    split_ids,
-)
+from mentionforge.corpora.concept_ids import FORMS, looks_like_id, parse_ids, split_ids
+from mentionforge.corpora.documents import AS_PUBLISHED, Document, Options, Tally, annotation, in_order, is_kept
+from mentionforge.corpora.files import BYTE_ORDER_MARK, lines, renamed_when_whole
+from mentionforge.corpora.formats.contract import Format
+from mentionforge.corpora.formats.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS, counts_line_feeds, paired
+from mentionforge.corpora.formats.losses import DROPPED, TWICE, Losses, check_id, id_column, with_replaced
+from mentionforge.corpora.spans import check_pieces, check_surface, joined_at_line_ends, parse_offset, same_but_for_blanks, without_line_ends
 from mentionforge.errors import UserError
 
 CONFIGURATION = ("annotation.conf", "visual.conf", "tools.conf", "kb_shortcuts.conf", "README", "README.md", "LICENSE")
@@ -169,3 +156,53 @@ def _type_and_spans(column: str, where: str) -> tuple[str, list[tuple[int, int]]
         start, _, end = piece.partition(" ")
         spans.append((parse_offset(start, where), parse_offset(end, where)))
     return entity_type, spans
+
+
+def write(documents: Iterable[Document], out: Path, losses: Losses) -> None:
+    """A folder with NAME.txt and NAME.ann for every document; a mention has an N line for each id.
+
+    BRAT takes no marked text with a line end in it: a mention over a line end is written in pieces, and its text is theirs, joined by one blank.
+
+    It cannot hold a document twice, blanks in types, a type that is empty, a text that begins with a byte order mark, a mention that begins or ends
+    with a line end, and one in pieces with nothing but a line end between them, which is a mention over a line end.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError("folder not empty", str(out), "documents of two runs would mix", "name another folder")
+    with renamed_when_whole(out) as temporary:
+        temporary.mkdir()
+        for published in documents:
+            check_id(published, "/\\\0", "BRAT")
+            if published.doc_id.startswith(".") or len(published.doc_id.encode()) > 200:
+                raise UserError("bad document id", published.where, f"{published.doc_id!r} cannot be a file's name", "rename the document")
+            path = temporary / f"{published.doc_id}.txt"
+            if path.exists():
+                losses(TWICE, published)
+                losses(f"{DROPPED}: of documents given twice", published, n=len(published.annotations))
+                continue
+            document = with_replaced(published, f"\\A{BYTE_ORDER_MARK}", "byte order marks", losses)
+            path.write_text(document.text, encoding="utf-8", newline="")
+            path.with_name(f"{document.doc_id}.ann").write_text("".join(_ann(document, losses)), encoding="utf-8", newline="")
+        if out.exists():
+            out.rmdir()
+
+
+def _ann(document: Document, losses: Losses) -> Iterator[str]:
+    concepts = 0
+    for i, a in enumerate(document.annotations, start=1):
+        entity_type = a.entity_type
+        if not re.fullmatch(r"[^\s\ufeff]+", entity_type):
+            losses("entity types that are empty or have blanks: replaced by _", document)
+            entity_type = re.sub(r"[\s\ufeff]", "_", entity_type) or "_"
+        spans = without_line_ends(a.spans, document.text)
+        if joined_at_line_ends(spans, document.text) != a.spans:
+            losses("mentions that begin or end with a line end, or have nothing else between pieces: written as the words show them", document)
+        pieces = ";".join(f"{start} {end}" for start, end in spans)
+        surface = " ".join(document.text[start:end] for start, end in spans)
+        yield f"T{i}\t{entity_type} {pieces}\t{surface}\n"
+        for concept_id in id_column(a, document, losses).split("|") if a.ids != ("",) or a.composite else ():
+            concepts += 1
+            reference = concept_id if ":" in concept_id else f"NONE:{concept_id}"
+            yield f"N{concepts}\tReference T{i} {reference}\t{surface}\n"
+
+
+FORMAT = Format("brat", stream, write)

@@ -7,12 +7,18 @@ sentences by one line end. `-DOCSTART-` begins a document; `-DOCSTART-<TAB>ID` n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mentionforge.corpora.published import AS_PUBLISHED, Annotation, Document, Options, Tally, all_lines, annotation, in_order, is_kept
+from mentionforge import text as units
+from mentionforge.corpora.documents import AS_PUBLISHED, Annotation, Document, Options, Tally, annotation, in_order, is_kept
+from mentionforge.corpora.files import BYTE_ORDER_MARK, all_lines, writing_lines
+from mentionforge.corpora.formats.contract import Format
+from mentionforge.corpora.formats.losses import DROPPED, Losses, check_id, id_column, type_column, with_replaced
 from mentionforge.errors import UserError
+from mentionforge.gold import flatten
 
 DOCSTART = "-DOCSTART-"
 NO_IDS = ("", "_")
@@ -148,3 +154,93 @@ def _end_sentence(current: _Open, id_prefix: str, entity_types: Collection[str],
 
 def _finished(current: _Open, path: Path) -> Document:
     return Document(current.doc_id, "\n".join(current.sentences), in_order(current.annotations), f"{path}:{current.row}")
+
+
+def write(documents: Iterable[Document], out: Path, losses: Losses) -> None:
+    """One token per line; tokens are what blanks separate, sentences what line ends do.
+
+    It cannot hold other blanks, mentions that begin or end inside a token, overlap, come in pieces or cross a line end. A document with any of
+    them is written anew: tokens are words and punctuation marks, mentions are widened to whole tokens, of overlapping ones the longest stays,
+    of one in pieces its longest piece.
+    """
+    with writing_lines(out) as handle:
+        for document in documents:
+            check_id(document, "", "CoNLL")
+            if document.doc_id in ("O", "-X-") or (document.doc_id.startswith("(") and document.doc_id.endswith(")")):
+                raise UserError("bad document id", document.where, f"{document.doc_id!r} cannot stand in a CoNLL file", "rename the document")
+            handle.write(f"{DOCSTART}\t{document.doc_id}\n\n")
+            exact = _exact(document)
+            # A byte order mark could begin a line, where readers take it for one.
+            held = document if exact else with_replaced(document, BYTE_ORDER_MARK, "byte order marks", losses)
+            for line in _tagged(held, *(exact or _tokenized(held, losses)), losses):
+                handle.write(line)
+            handle.write("\n")
+
+
+Tokens = list[list[tuple[int, int]]]
+"""Character spans of the tokens of each sentence."""
+
+
+def _exact(document: Document) -> tuple[Tokens, list[tuple[int, int, Annotation]]] | None:
+    """Tokens and mentions of a text that the rebuilt one equals, or nothing."""
+    tokens: Tokens = []
+    at = 0
+    for sentence in document.text.split("\n") if document.text else ():
+        tokens.append([])
+        for token in sentence.split(" "):
+            if not token.strip() or token == DOCSTART or re.search("[\t\r]", token) or token.startswith(BYTE_ORDER_MARK):
+                return None
+            tokens[-1].append((at, at + len(token)))
+            at += len(token) + 1
+    starts = {start: (i, end) for i, sentence in enumerate(tokens) for start, end in sentence}
+    ends = {end: i for i, sentence in enumerate(tokens) for _, end in sentence}
+    mentions = []
+    reached = 0
+    for a in document.annotations:
+        [(start, end), *more] = a.spans
+        if more or start < reached or start not in starts or end not in ends or starts[start][0] != ends[end]:
+            return None
+        reached = end
+        mentions.append((start, end, a))
+    return tokens, mentions
+
+
+def _tokenized(document: Document, losses: Losses) -> tuple[Tokens, list[tuple[int, int, Annotation]]]:
+    """Words of the text; sentences end at line ends outside of mentions."""
+    losses("texts or mentions that are not tokens between single blanks: tokenized", document)
+    words = units.words(document.text)
+    flat = flatten(words, [a.spans for a in document.annotations], "longest")
+    for kind, n in (
+        ("mentions in pieces: written as their longest piece", flat.counts["discontinuous"]),
+        ("mentions widened to whole tokens", flat.counts["widened"]),
+        (f"{DROPPED}: they overlap a longer one", flat.counts["dropped_overlap"]),
+        (f"{DROPPED}: they hold no word", flat.counts["dropped_empty"]),
+    ):
+        if n:
+            losses(kind, document, n=n)
+    mentions = [(words[first][0], words[last - 1][1], document.annotations[i]) for (first, last), i in zip(flat.spans, flat.sources, strict=True)]
+    inside = {i for first, last in flat.spans for i in range(first + 1, last)}
+    tokens: Tokens = []
+    for i, word in enumerate(words):
+        if not tokens or (i not in inside and "\n" in document.text[words[i - 1][1] : word[0]]):
+            tokens.append([])
+        tokens[-1].append(word)
+    return tokens, mentions
+
+
+def _tagged(document: Document, tokens: Tokens, mentions: list[tuple[int, int, Annotation]], losses: Losses) -> Iterator[str]:
+    begin = {start: (end, a) for start, end, a in mentions}
+    for sentence in tokens:
+        until, entity_type = 0, ""
+        for start, end in sentence:
+            token = document.text[start:end]
+            if start in begin:
+                until, a = begin[start]
+                entity_type = type_column(a, document, losses)
+                yield f"{token}\tB-{entity_type}\t{id_column(a, document, losses)}\n"
+            else:
+                yield f"{token}\tI-{entity_type}\n" if start < until else f"{token}\tO\n"
+        yield "\n"
+
+
+FORMAT = Format("conll", stream, write, ".tsv")

@@ -1,0 +1,137 @@
+"""BioC XML, read document by document, and nothing outside of the file: no document type, no external entity.
+
+A file that declares entities is refused, as is an element that stands where it would not be read. Offsets, ids and types are checked elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mentionforge.corpora.documents import Tally
+from mentionforge.corpora.files import UNREADABLE, damaged, open_binary
+from mentionforge.corpora.formats.bioc_documents import FIX, BiocAnnotation, BiocDocument, BiocPart, add_infon
+from mentionforge.errors import UserError
+
+_PARTS = ("document", "passage", "sentence")
+
+PARENTS = {
+    "collection": (None,),
+    "source": ("collection",),
+    "date": ("collection",),
+    "key": ("collection",),
+    "document": ("collection",),
+    "id": ("document",),
+    "passage": ("document",),
+    "offset": ("passage", "sentence"),
+    "text": ("passage", "sentence", "annotation"),
+    "sentence": ("passage",),
+    "annotation": _PARTS,
+    "relation": _PARTS,
+    "location": ("annotation",),
+    "node": ("relation",),
+    "infon": ("collection", *_PARTS, "annotation", "relation"),
+}
+"""Where each element may stand: one that stands elsewhere would not be read."""
+
+
+def read_xml(path: Path, tally: Tally) -> Iterator[BiocDocument]:
+    """The documents of a file in BioC XML one by one."""
+    from lxml import etree
+
+    row = 1
+    with open_binary(path) as handle:
+        try:
+            # huge_tree=False keeps libxml2's limits on depth and size of a text.
+            events = etree.iterparse(
+                handle,
+                events=("start", "end"),
+                resolve_entities=False,
+                load_dtd=False,
+                no_network=True,
+                huge_tree=False,
+                remove_comments=True,
+                remove_pis=True,
+            )
+            root = None
+            for event, element in events:
+                row = element.sourceline
+                if root is None:
+                    root = element
+                    _check_root(root, path)
+                if event == "start":
+                    _check_place(element, f"{path}:{row}")
+                if event == "end" and element.tag == "document":
+                    yield _document(element, path, tally)
+                    element.clear()
+                    while element.getprevious() is not None:
+                        del root[0]
+        except etree.XMLSyntaxError as error:
+            raise UserError(
+                "no well-formed XML", f"{path}:{error.lineno or row}", f"libxml2 error {error.code}", "fetch the file again or correct it"
+            ) from error
+        except UNREADABLE as error:
+            raise damaged(path, row, error) from error
+
+
+def _check_root(root: Any, path: Path) -> None:
+    where = f"{path}:{root.sourceline}"
+    if root.tag != "collection":
+        raise UserError("no BioC collection", where, "the outermost element is not <collection>", FIX)
+    internal = root.getroottree().docinfo.internalDTD
+    if internal is not None and internal.entities():
+        raise UserError("entities in the document type", where, "they are not resolved, because they can read other files", "write the characters themselves")
+
+
+def _check_place(element: Any, where: str) -> None:
+    parent = element.getparent()
+    if element.tag not in PARENTS:
+        raise UserError("unknown element", where, f"<{element.tag}>", "BioC has none of that name; correct it")
+    if (parent.tag if parent is not None else None) not in PARENTS[element.tag]:
+        raise UserError("element out of place", where, f"<{element.tag}> in <{parent.tag}>", "see the formats in docs/corpora.md")
+
+
+def _document(element: Any, path: Path, tally: Tally) -> BiocDocument:
+    from lxml import etree
+
+    where = f"{path}:{element.sourceline}"
+    for reference in element.iter(etree.Entity):
+        raise UserError("entity in a document", f"{path}:{reference.getparent().sourceline}", "entities are not resolved", "write the characters themselves")
+    doc_id = _string(element, "id", where).strip()
+    if not doc_id:
+        raise UserError("document without id", where, "no <id>", FIX)
+    found = BiocDocument(doc_id, where)
+    marked: list[tuple[Any, BiocPart]] = [(a, BiocPart(0, None)) for a in element.iterfind("annotation")]
+    for passage in element.iterfind("passage"):
+        sentences = passage.findall("sentence")
+        if sentences and passage.find("text") is not None:
+            raise UserError("passage with text twice", f"{path}:{passage.sourceline}", "it has a text and sentences", FIX)
+        starts = {}
+        for part in sentences or [passage]:
+            at = f"{path}:{part.sourceline}"
+            starts[part] = found.append(_string(part, "offset", at), _string(part, "text", at), at, tally)
+        span = min(starts.values()), len(found.text)
+        starts.setdefault(passage, span[0])
+        marked += [(a, BiocPart(start, span)) for part, start in starts.items() for a in part.iterfind("annotation")]
+    for relation in element.iter("relation"):
+        kinds = [infon.text for infon in relation.iterfind("infon") if (infon.get("key") or "").lower() in ("type", "relation")]
+        tally.skip(f"relation {kinds[0] if kinds else ''}".strip(), f"{path}:{relation.sourceline}")
+    found.annotations = [_of_element(a, part, f"{path}:{a.sourceline}") for a, part in marked]
+    return found
+
+
+def _of_element(element: Any, part: BiocPart, where: str) -> BiocAnnotation:
+    infons: dict[str, str] = {}
+    for infon in element.iterfind("infon"):
+        add_infon(infons, infon.get("key") or "", infon.text or "", where)
+    locations = tuple((location.get("offset") or "", location.get("length") or "") for location in element.iterfind("location"))
+    return BiocAnnotation(infons, locations, _string(element, "text", where) if element.find("text") is not None else None, part, where)
+
+
+def _string(element: Any, tag: str, where: str) -> str:
+    """The text of the child element `tag`; empty if there is none."""
+    found = element.findall(tag)
+    if len(found) > 1:
+        raise UserError("element given twice", where, f"<{tag}>", FIX)
+    return (found[0].text or "") if found else ""
