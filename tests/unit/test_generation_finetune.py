@@ -147,14 +147,15 @@ from mentionforge.generation import finetune
 from trl import SFTTrainer
 
 rank, job, dies = os.environ["RANK"], [Path(argument) for argument in sys.argv[1:6]], sys.argv[6:]
-remove, train = shutil.rmtree, SFTTrainer.train
+remove, train, started = shutil.rmtree, SFTTrainer.train, []
 
 def slowly(path, *arguments, **more):
-    if rank == "0" and "checkpoint" in Path(path).name:
+    if rank == "0" and "checkpoint" in Path(path).name and not started:
         time.sleep(3)
     remove(path, *arguments, **more)
 
 def recorded(self, resume_from_checkpoint=None, **more):
+    started.append(rank)
     if rank in dies:
         os.kill(os.getpid(), signal.SIGKILL)
     job[3].with_name(f"{job[3].name}.rank{rank}").write_text(Path(resume_from_checkpoint or "none").name)
@@ -178,32 +179,33 @@ def running(word: str) -> list[int]:
     return found
 
 
+UPDATES = 45
+
+
 class Pair:
     """A case trained by two processes, with checkpoints left behind by a start that was killed."""
 
     def __init__(self, folder):
-        self.case = Case(folder, ROOT, updates=9)
+        self.case = Case(folder, ROOT, updates=UPDATES)
         spec = json.loads((folder / "finetune.json").read_text())
         spec["settings"]["finetune"] |= {"devices": 2, "eval_share": 0.0}
         (folder / "finetune.json").write_text(json.dumps(spec))
         self.left, self.folder = folder / "left.checkpoints", folder
-        for _ in range(9):  # with other work on the machine, the three updates that are left may be made before a kill takes effect
-            self.killed = kill_when(self.case.finetune("left"), lambda: (self.left / "checkpoint-6" / finetune.COMPLETE).is_file())
-            deadline = time.monotonic() + 30
-            while running(str(folder / "left.csv")) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            if not (folder / "left").exists() and (self.left / "checkpoint-3" / finetune.COMPLETE).is_file():
-                break  # the second checkpoint is there, and the third has not yet taken the place of the first
-            for path in (folder / "left", self.left):
-                shutil.rmtree(path, ignore_errors=True)
+        self.killed = kill_when(self.case.finetune("left"), lambda: (self.left / "checkpoint-6" / finetune.COMPLETE).is_file(), limit_s=300)
+        deadline = time.monotonic() + 30
+        while running(str(folder / "left.csv")) and time.monotonic() < deadline:
+            time.sleep(0.1)
         self.over = not running(str(folder / "left.csv"))
+        # With other work on the machine, the processes may go on for some updates before the kill takes effect.
+        *earlier, self.newest = sorted(self.left.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+        self.whole = [path for path in earlier if (path / finetune.COMPLETE).is_file()][-1]
 
     def leave(self, name: str) -> Path:
         """Checkpoints of the killed start for another folder."""
         shutil.copytree(self.left, self.folder / f"{name}.checkpoints")
         return self.folder / f"{name}.checkpoints"
 
-    def launched(self, name: str, *dies: str, limit_s: float = 120) -> subprocess.CompletedProcess:
+    def launched(self, name: str, *dies: str, limit_s: float = 300) -> subprocess.CompletedProcess:
         """Train under a launcher of the user's own."""
         (self.folder / "rank.py").write_text(RANK)
         job = [self.folder / "finetune.json", self.case.model, self.folder / "pairs.parquet", self.folder / name, self.folder / f"{name}.csv"]
@@ -232,18 +234,18 @@ def test_checkpoints_of_another_job_are_used_by_no_process(pair, anew):
     assert [(pair.folder / f"anew.rank{rank}").read_text() for rank in (0, 1)] == ["none", "none"]
     assert "starting anew" in anew.stderr and anew.stderr.count("starting anew") == 1
     with open(pair.folder / "anew.csv", newline="") as source:
-        assert [int(row["step"]) for row in csv.DictReader(source)] == list(range(1, 10))
+        assert [int(row["step"]) for row in csv.DictReader(source)] == list(range(1, UPDATES + 1))
 
 
 def test_all_processes_go_on_from_the_last_whole_checkpoint(pair, anew):
     """And end with the adapter of a training that was never interrupted."""
-    left = pair.leave("resumed")
-    assert {path.name for path in (left / "checkpoint-6").glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
-    (left / "checkpoint-6" / finetune.COMPLETE).unlink()
+    left, whole = pair.leave("resumed"), pair.whole.name
+    assert {path.name for path in (left / whole).glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    (left / pair.newest.name / finetune.COMPLETE).unlink(missing_ok=True)
     done = pair.launched("resumed")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert [(pair.folder / f"resumed.rank{rank}").read_text() for rank in (0, 1)] == ["checkpoint-3", "checkpoint-3"]
-    assert "going on after 3 updates" in done.stderr and pair.case.trained("resumed") == pair.case.trained("anew")
+    assert [(pair.folder / f"resumed.rank{rank}").read_text() for rank in (0, 1)] == [whole, whole]
+    assert f"going on after {whole.partition('-')[2]} updates" in done.stderr and pair.case.trained("resumed") == pair.case.trained("anew")
 
 
 def test_a_process_that_dies_ends_the_others(pair):

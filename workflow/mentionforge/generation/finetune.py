@@ -103,24 +103,24 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
         why = f"{settings.batch_size} pairs of up to {settings.max_tokens:,} tokens do not fit beside the weights"
         ways = "lower batch_size and raise gradient_accumulation as much, lower max_tokens, set gradient_checkpointing: true, or use a larger GPU"
         raise UserError("out of memory", "config: generators.*.finetune", why, ways) from error
-    if not first:
-        return
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    measured = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
-    reference = json.loads(model.read_text(encoding="utf-8")).get("reference", {})
-    made = stamp(
-        "generation finetune",
-        {"spec": spec, "model": model, "pairs": pairs},
-        pairs=len(learned),
-        pairs_held_out=len(held),
-        versions=versions(*LIBRARIES),
-    )
-    save_adapter(trainer.model, adapter, str(reference.get("hub") or reference.get("wheel") or "local"), made)
-    _write_csv(training, history, measured)
-    picture(training, training.with_suffix(".svg"))
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    ending = f", {measured[max(measured)]:.2f} on the held-out pairs" if measured else ""
-    say(f"adapter after {trainer.state.global_step:,} updates; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at last{ending}")
+    if first:
+        history = [entry for entry in trainer.state.log_history if "loss" in entry]
+        measured = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
+        reference = json.loads(model.read_text(encoding="utf-8")).get("reference", {})
+        made = stamp(
+            "generation finetune",
+            {"spec": spec, "model": model, "pairs": pairs},
+            pairs=len(learned),
+            pairs_held_out=len(held),
+            versions=versions(*LIBRARIES),
+        )
+        save_adapter(trainer.model, adapter, str(reference.get("hub") or reference.get("wheel") or "local"), made)
+        _write_csv(training, history, measured)
+        picture(training, training.with_suffix(".svg"))
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        ending = f", {measured[max(measured)]:.2f} on the held-out pairs" if measured else ""
+        say(f"adapter after {trainer.state.global_step:,} updates; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at last{ending}")
+    _leave_together()
 
 
 def _launch(devices: int, *paths: Path) -> None:
@@ -198,6 +198,16 @@ def _resume_point(checkpoints: Path, job: str) -> Path | None:
     if whole:
         say(f"going on after {int(whole[-1].name.rpartition('-')[2]):,} updates")
     return whole[-1] if whole else None
+
+
+def _leave_together() -> None:
+    """Wait until the first process has written everything: one that ends before, or with connections open, may end the others."""
+    import torch.distributed
+    from accelerate import PartialState
+
+    PartialState().wait_for_everyone()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], settings: Finetune, scratch: str, held: Sequence[dict[str, Any]] = ()) -> Any:
