@@ -19,7 +19,6 @@ from mentionforge.config import (
     TRAINED_ON,
     UNTRAINED,
     Config,
-    EncoderLinker,
     LlmGenerator,
     NormalizationCell,
     ReplayGenerator,
@@ -38,6 +37,7 @@ from mentionforge.config import (
 from mentionforge.devices import visible
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
+from mentionforge.normalization.linkers.contract import LinkerSettings
 
 # ----------------------------------------------------------------------------------------------------------------- devices
 
@@ -532,9 +532,9 @@ class _Jobs:
         return self.embedded(size, wildcards, self.known.located[wildcards["generator"]] * MENTIONS_PER_NOTE, None)
 
     def embedded(self, size: Shape, wildcards: Mapping[str, str], entries: float, pieces: int | None) -> tuple[str, float]:
-        linker = self.config.linkers[wildcards["encoder"].partition("@")[0]]
-        assert isinstance(linker, EncoderLinker | SelfAlignedLinker)
-        tokens = pieces or (linker.max_tokens if linker.kind == "context" else MENTION_PIECES)
+        linker: Any = self.config.linkers[wildcards["encoder"].partition("@")[0]]
+        assert linker.embeds
+        tokens = pieces or (linker.max_tokens if linker.reads_context else MENTION_PIECES)
         share = self.on.float32 if linker.dtype == "float32" else 1.0
         flops = 2 * size.computed * entries * tokens
         return "embedding", self.on.seconds(flops, share) + entries / linker.batch_size * size.layers * self.on.step_s
@@ -561,8 +561,8 @@ class _Jobs:
         return "reranking", self.on.seconds(2 * size.computed * pairs * linker.max_tokens) + pairs / linker.batch_size * size.layers * self.on.step_s
 
     def link_predicted(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
-        linker = self.config.linkers[wildcards["linker"]]
-        tokens = linker.max_tokens if linker.kind == "context" else MENTION_PIECES
+        linker: Any = self.config.linkers[wildcards["linker"]]
+        tokens = linker.max_tokens if linker.reads_context else MENTION_PIECES
         entries = self.known.corpora[wildcards["corpus"]].read_mentions
         seconds = self.on.seconds(2 * size.computed * entries * tokens, self.on.float32)
         return "linking of found mentions", seconds + self.compared(wildcards, names="kb" in self.config.indexes[wildcards["index"]].sources)
@@ -645,15 +645,15 @@ def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tup
         for linker in (cell.linker, *all_parts_of(config, cell.linker)):
             entry, corpus = config.linkers[linker], cell.corpus
             wanted: list[tuple[str, dict[str, str]]] = []
-            if isinstance(entry, RerankLinker):
+            if entry.trains and not entry.searches:
                 wanted += [("rerank_train", {"linker": linker, "corpus": corpus})]
                 wanted += [("rerank", {**vars(cell), "linker": linker})]
-            elif entry.kind not in ("hybrid", "external"):
-                encoder = f"{linker}@{corpus}" if isinstance(entry, SelfAlignedLinker) else linker
-                wanted += [("align", {"linker": linker, "corpus": corpus})] if isinstance(entry, SelfAlignedLinker) else []
-                if isinstance(entry, EncoderLinker | SelfAlignedLinker):
+            elif entry.searches:
+                encoder = f"{linker}@{corpus}" if entry.trains else linker
+                wanted += [("align", {"linker": linker, "corpus": corpus})] if entry.trains else []
+                if entry.embeds:
                     wanted += [("embed_corpus", {"encoder": encoder, "corpus": corpus})]
-                    shared = encoder if isinstance(entry, SelfAlignedLinker) else _shared(config, entry)
+                    shared = encoder if entry.trains else _shared(config, entry)
                     if "kb" in config.indexes[cell.index].sources:
                         wanted += [("embed_kb", {"encoder": shared, "kb": config.corpora[corpus].kb})]
                         wanted += [("search_names", {"corpus": corpus, "linker": linker, "index": _searched(config, cell.index)})]
@@ -666,7 +666,7 @@ def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tup
                     yield rule, wildcards
 
 
-def _shared(config: Config, linker: EncoderLinker) -> str:
+def _shared(config: Config, linker: LinkerSettings) -> str:
     """The first linker with the same embeddings of names and notes: abbreviations are expanded in corpora alone."""
     settings = linker.model_dump(exclude={"expand_abbreviations"})
     return next(name for name, other in config.linkers.items() if other.model_dump(exclude={"expand_abbreviations"}) == settings)
