@@ -21,7 +21,7 @@ import yaml
 from mentionforge import tables
 from mentionforge.config import SelfAlignedLinker
 from mentionforge.encoders import Encoder
-from mentionforge.normalization import alignment
+from mentionforge.normalization.linkers.self_aligned import training as alignment
 
 
 def asked(linker: SelfAlignedLinker, mentions: Path, split: str) -> list[tuple[str, frozenset[str]]]:

@@ -26,7 +26,7 @@ from mentionforge import tables
 from mentionforge.config import EncoderLinker, Index
 from mentionforge.models import folder
 from mentionforge.normalization import embed, linking
-from mentionforge.normalization.comparisons import Vectors
+from mentionforge.normalization.linkers.encoder import Vectors
 from mentionforge.normalization.search import Source, best
 
 CORPUS, GENERATORS, STRATEGIES, INDEXES = (

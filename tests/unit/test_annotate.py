@@ -29,7 +29,7 @@ from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
 from mentionforge.evaluation.normalization import evaluate
 from mentionforge.normalization import loaded
-from mentionforge.normalization.fusion import fuse
+from mentionforge.normalization.linkers.hybrid.fusion import fuse
 
 
 @pytest.fixture(scope="module")

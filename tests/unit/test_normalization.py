@@ -17,7 +17,7 @@ from mentionforge.corpora.commands import app as corpora_app
 from mentionforge.errors import UserError
 from mentionforge.kb.commands import app as kb_app
 from mentionforge.normalization.commands import app
-from mentionforge.normalization.comparisons import Vectors
+from mentionforge.normalization.linkers.encoder import Vectors
 from mentionforge.normalization.linking import link, search_kb
 from mentionforge.normalization.search import Source
 from mentionforge.normalization.search import rank as rank_all

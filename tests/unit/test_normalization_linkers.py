@@ -11,9 +11,10 @@ import pytest
 from mentionforge import tables
 from mentionforge.config import EncoderLinker, ExactLinker, HybridLinker, Index, TfidfLinker
 from mentionforge.errors import UserError
-from mentionforge.normalization.comparisons import Dictionary, Vectors, normalized
 from mentionforge.normalization.embed import embed_corpus, embed_generator, embed_kb
-from mentionforge.normalization.fusion import fuse
+from mentionforge.normalization.linkers.encoder import Vectors
+from mentionforge.normalization.linkers.exact import Dictionary, normalized
+from mentionforge.normalization.linkers.hybrid.fusion import fuse
 from mentionforge.normalization.linking import admit, link, recall, search_kb
 from mentionforge.normalization.search import Source, best
 

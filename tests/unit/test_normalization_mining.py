@@ -10,8 +10,8 @@ from pytorch_metric_learning.miners import MultiSimilarityMiner, TripletMarginMi
 
 from mentionforge import tables
 from mentionforge.config import Alignment, SelfAlignedLinker
-from mentionforge.normalization import alignment
-from mentionforge.normalization.mining import hard_pairs, in_common
+from mentionforge.normalization.linkers.self_aligned import training as alignment
+from mentionforge.normalization.linkers.self_aligned.mining import hard_pairs, in_common
 
 BATCH = [
     ("dm", "diabetes"), ("diabetes mellitus", "diabetes"), ("sugar disease", "diabetes"),

@@ -5,7 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from mentionforge.normalization.comparisons import Dictionary, Ngrams, Vectors
+from mentionforge.normalization.linkers.encoder import Vectors
+from mentionforge.normalization.linkers.exact import Dictionary
+from mentionforge.normalization.linkers.tfidf import Ngrams
 from mentionforge.normalization.search import Source, best, merge, rank, tolerance_of
 from mentionforge.normalization.ties import levelled
 
@@ -231,7 +233,7 @@ def test_fused_rankings_do_not_depend_on_the_mentions_beside_them(fusion):
     import pyarrow as pa
 
     from mentionforge.config import HybridLinker
-    from mentionforge.normalization.fusion import combined, lists_of, ranked
+    from mentionforge.normalization.linkers.hybrid.fusion import combined, lists_of, ranked
     from mentionforge.normalization.search import distinct
 
     rng = np.random.default_rng(5)
@@ -268,7 +270,7 @@ def test_rank_fusion_tells_apart_what_differs_as_fractions(constant):
     import pyarrow as pa
 
     from mentionforge.config import HybridLinker
-    from mentionforge.normalization.fusion import combined, lists_of, ranked
+    from mentionforge.normalization.linkers.hybrid.fusion import combined, lists_of, ranked
     from mentionforge.normalization.search import distinct
 
     rng = np.random.default_rng(constant)

@@ -9,8 +9,9 @@ import pytest
 from mentionforge import tables
 from mentionforge.config import Alignment, ExactLinker, RerankLinker, SelfAlignedLinker
 from mentionforge.errors import UserError
-from mentionforge.normalization import alignment, reranking
 from mentionforge.normalization.embed import embed_corpus
+from mentionforge.normalization.linkers.rerank import reranking
+from mentionforge.normalization.linkers.self_aligned import training as alignment
 
 STRANGE = ["zorvex", "quillam", "drophane", "mistulon", "carvid", "belloxin", "trumeric", "halvost", "nivorel", "pardunk", "wexalin", "gromith"]
 

@@ -15,7 +15,6 @@ from mentionforge import tokenization
 from mentionforge.config import EncoderLinker, Model
 from mentionforge.encoders import Encoder
 from mentionforge.errors import UserError
-from mentionforge.normalization.embed import encoder_of
 from mentionforge.recognition.tagger import Tagger
 
 TERMS = ["Huntington's disease", "GOUT", "Crohn", "β-thalassemia", "São Paulo fever", "type 2 diabetes mellitus", "", "非 gout", "hereditary " * 30, "gout"]
@@ -266,7 +265,7 @@ def plain(folder: Path):
 
 def test_sapbert_as_its_authors_use_it(sapbert):
     """[CLS] of the bare mention, at most 25 tokens, not scaled: the linker of config/paper.yaml."""
-    encoder = encoder_of(EncoderLinker(kind="mention", model="sapbert", pooling="cls", metric="l2"), stamp(sapbert))
+    encoder = EncoderLinker(kind="mention", model="sapbert", pooling="cls", metric="l2").encoder(stamp(sapbert))
     windows, vocabulary, cls = encoder.strings(TERMS), vocabulary_of(sapbert), plain(sapbert)
     vectors = encoder.encode(windows).dense()
     for text, window, vector in zip(TERMS, windows, vectors, strict=True):
@@ -308,7 +307,7 @@ ODD = (
 @pytest.mark.parametrize("size", [64, 63, 17])
 def test_krissbert_window_as_its_authors_build_it(krissbert, size):
     """Random mentions, words' insides and edges among them, in the demo's notes and in a text of odd characters."""
-    encoder = encoder_of(EncoderLinker(kind="context", model="krissbert", metric="ip", max_tokens=size), stamp(krissbert))
+    encoder = EncoderLinker(kind="context", model="krissbert", metric="ip", max_tokens=size).encoder(stamp(krissbert))
     assert encoder.markers == ("<ENT>", "</ENT>")
     chance = random.Random(size)
     texts = [ODD, *(path.read_text(encoding="utf-8") for path in sorted((published.DEMO / "semeval").rglob("*.text"))[:3]), "Gout", "GOUT and arthritis."]
@@ -327,7 +326,7 @@ def test_krissbert_window_as_its_authors_build_it(krissbert, size):
 
 def test_krissbert_vector_is_the_hidden_state_of_cls(krissbert):
     """The inner product takes it as it is; the linker is that of config/paper.yaml."""
-    encoder = encoder_of(EncoderLinker(kind="context", model="krissbert", pooling="cls", metric="ip", max_tokens=64), stamp(krissbert))
+    encoder = EncoderLinker(kind="context", model="krissbert", pooling="cls", metric="ip", max_tokens=64).encoder(stamp(krissbert))
     spans = [(ODD.index(word), ODD.index(word) + len(word)) for word in ("thalassaemia", "non-Hodgkin's lymphoma", "glyc", "糖尿病", "GOUT", "Früh")]
     spans += [(0, len(ODD)), (len(ODD) - 9, len(ODD)), (700, 712)]
     vectors = encoder.encode(encoder.contexts([ODD], [(0, [span]) for span in spans])).dense()
@@ -341,16 +340,16 @@ def test_krissbert_markers_are_configured_or_known_or_an_error(krissbert, sapber
     def linker(**more: object) -> EncoderLinker:
         return EncoderLinker(kind="context", model="m", **more)
 
-    given = encoder_of(linker(markers=("[DUMMY]", "</ENT>")), stamp(krissbert))
+    given = linker(markers=("[DUMMY]", "</ENT>")).encoder(stamp(krissbert))
     window = given.contexts(["no gout"], [(0, [(3, 7)])])[0]
     vocabulary, first = vocabulary_of(krissbert), len(published.wordpieces(True))
     no, gout = (wordpieces(word, vocabulary, lowercase=True) for word in ("no", "gout"))
     assert list(window.ids) == [vocabulary["[CLS]"], *no, first + 2, *gout, first + 1, vocabulary["[SEP]"]]
     with pytest.raises(UserError, match=r"unknown marker in config: markers: \[M_s\] is no token"):
-        encoder_of(linker(markers=("[M_s]", "[M_e]")), stamp(krissbert))
+        linker(markers=("[M_s]", "[M_e]")).encoder(stamp(krissbert))
     with pytest.raises(UserError, match=r"no markers.*knows none of <ENT> </ENT>, \[M_s\] \[M_e\].*pooling: mean"):
-        encoder_of(linker(), stamp(sapbert)).contexts(["no gout"], [(0, [(3, 7)])])
-    assert encoder_of(linker(pooling="mean"), stamp(sapbert)).markers is None
+        linker().encoder(stamp(sapbert)).contexts(["no gout"], [(0, [(3, 7)])])
+    assert linker(pooling="mean").encoder(stamp(sapbert)).markers is None
     with pytest.raises(ValueError, match="reads the mention alone"):
         EncoderLinker(kind="mention", model="m", markers=("<ENT>", "</ENT>"))
 

@@ -122,7 +122,7 @@ def test_a_version_raised_by_hand_is_enough_but_is_to_be_written_down(package: P
 def test_shared_modules_are_code_of_all_parts_that_import_them(package: Path) -> None:
     edit(package, "text.py", "def normalize_surface", "X = 3\n\n\ndef normalize_surface")
     parts = named(versions.changed(package))
-    assert {"generation.locate", "normalization.search", "kb.ontologies", "corpora.read"} <= parts
+    assert {"generation.locate", "normalization.tfidf", "normalization.exact", "kb.ontologies", "corpora.read"} <= parts
     assert parts.isdisjoint({"kb.rrf", "downloads", "normalization.fuse", "filter.length"})
     versions.confirm(versions.PARTS, package)
     assert versions.changed(package) == []

@@ -14,7 +14,7 @@ import yaml
 from jobs import ALL_OF_DEMO_NCBI, Job, planned
 
 from checkout import BIN, ROOT, copy_checkout, snakemake
-from mentionforge.config import UNTRAINED, cross_cells, json_schema, load_config, merge, normalization_cells, parts_of, recognition_cells
+from mentionforge.config import UNTRAINED, cross_cells, json_schema, load_config, merge, normalization_cells, recognition_cells
 from mentionforge.envs import conda_environment, vllm_environment
 from mentionforge.report.rulegraph import picture
 
@@ -43,7 +43,7 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
     config = load_config(raw)
     count = Counter(job.verb for job in jobs)
     cells = normalization_cells(config)
-    searching = {c for c in cells if not parts_of(config.linkers[c.linker])}
+    searching = {c for c in cells if not config.linkers[c.linker].parts()}
     assert count["normalization fuse"] + count["normalization rerank"] == len(cells) - len(searching)
     assert bool(searching) == bool(config.experiment.normalization)
     assert count["normalization link"] >= len(searching)  # the parts of hybrids may be no cells of their own

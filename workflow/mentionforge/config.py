@@ -30,7 +30,7 @@ from mentionforge.corpora.settings import NearDuplicates as NearDuplicates
 from mentionforge.corpora.settings import SeededSplit as SeededSplit
 from mentionforge.corpora.settings import Split as Split
 from mentionforge.download_settings import Download as Download
-from mentionforge.entries import MARKERS, NAME_PATTERN, NONE, IndexSource, Markers
+from mentionforge.entries import MARKERS, NAME_PATTERN, NONE, Markers
 from mentionforge.entries import UNTRAINED as UNTRAINED
 from mentionforge.entries import Entry as Entry
 from mentionforge.errors import UserError
@@ -44,6 +44,16 @@ from mentionforge.kb.settings import OtherOntology as OtherOntology
 from mentionforge.kb.settings import RrfKb as RrfKb
 from mentionforge.kb.settings import SemanticGroup as SemanticGroup
 from mentionforge.model_settings import Model as Model
+from mentionforge.normalization.linkers import KINDS as LINKER_KINDS
+from mentionforge.normalization.linkers import Alignment as Alignment
+from mentionforge.normalization.linkers import EncoderLinker as EncoderLinker
+from mentionforge.normalization.linkers import ExactLinker as ExactLinker
+from mentionforge.normalization.linkers import HybridLinker as HybridLinker
+from mentionforge.normalization.linkers import Linker as OwnLinker
+from mentionforge.normalization.linkers import RerankLinker as RerankLinker
+from mentionforge.normalization.linkers import SelfAlignedLinker as SelfAlignedLinker
+from mentionforge.normalization.linkers import TfidfLinker as TfidfLinker
+from mentionforge.normalization.settings import Index as Index
 from mentionforge.recognition.kinds import Recognizer as Recognizer
 from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer as DictionaryRecognizer
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer as TaggerRecognizer
@@ -394,148 +404,7 @@ Generator = Annotated[LlmGenerator | ControlGenerator | ReplayGenerator, Field(d
 # -------------------------------------------------------------------------------------------- recognizers, linkers, etc.
 
 
-EXPAND = Field(False, description="Read a mention with its document's own abbreviations spelled out, as query and as training entry.")
-
-
-class EncoderLinker(Entry):
-    """A retrieval linker: `mention` embeds the bare mention (SapBERT's way), `context` the marked mention in a window (KrissBERT's way)."""
-
-    kind: Literal["mention", "context"]
-    model: str = Field(description="Model entry with the encoder.")
-    pooling: Literal["cls", "mean"] = Field("cls", description="How token vectors become one vector.")
-    metric: Literal["cosine", "l2", "ip"] = Field("cosine", description="Similarity of two vectors.")
-    max_tokens: int = Field(25, ge=8, description="Longest input, in word pieces (context: the window).")
-    batch_size: int = Field(128, ge=1, description="Strings per forward pass.")
-    dtype: Literal["auto", "bfloat16", "float32"] = Field("float32", description="Type of the computation.")
-    markers: Markers | None = MARKERS
-    expand_abbreviations: bool = EXPAND
-
-    @model_validator(mode="after")
-    def _expansion_has_no_place_in_text(self) -> EncoderLinker:
-        if self.kind == "context" and self.expand_abbreviations:
-            raise ValueError("a context linker reads the text as it is; expand_abbreviations is for linkers that read the mention alone")
-        if self.kind == "mention" and self.markers:
-            raise ValueError("markers stand around a mention in its context; a mention linker reads the mention alone")
-        return self
-
-
-class TfidfLinker(Entry):
-    """Character n-grams of words, weighted by their rarity among the knowledge base's names; cosine."""
-
-    kind: Literal["tfidf"]
-    shortest: int = Field(3, ge=1, description="Shortest n-gram.")
-    longest: int = Field(5, ge=1, description="Longest n-gram.")
-    expand_abbreviations: bool = EXPAND
-
-    @model_validator(mode="after")
-    def _range(self) -> TfidfLinker:
-        if self.longest < self.shortest:
-            raise ValueError("longest is less than shortest")
-        return self
-
-
-class ExactLinker(Entry):
-    """A dictionary: equal strings after normalization; coarser normalizations score lower, and what none finds has no prediction."""
-
-    kind: Literal["exact"]
-    steps: tuple[Literal["plural", "numerals", "order"], ...] = Field(
-        ("plural", "numerals", "order"), description="Normalizations tried one after another, each on top of those before it; empty: case and punctuation only."
-    )
-    expand_abbreviations: bool = EXPAND
-
-
-class Alignment(Entry):
-    """Training of a mention encoder with SapBERT's objective: multi-similarity loss with online hard pairs."""
-
-    steps: int = Field(400, ge=1, description="Updates at most.")
-    pairs: int = Field(128, ge=2, description="Pairs of synonyms per update.")
-    neighbours: int = Field(3, ge=0, description="Concepts near the chosen one that join the same update, for hard negatives.")
-    miner: Literal["triplet", "multi_similarity"] = Field(
-        "triplet",
-        description="Which pairs of an update are hard. triplet: those of triplets that violate the margin by Euclidean distance, as in SapBERT's published code. "
-        "multi_similarity: those that violate it by cosine against the hardest pair of the other sign.",
-    )
-    margin: float = Field(0.2, ge=0, description="Margin of the miner.")
-    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate; linear, after a warm-up of a tenth of the steps.")
-    mentions: float = Field(0.0, ge=0, le=1, description="Share of the pairs that hold a mention of the corpus' training split and a name of its concept.")
-    synthetic: str | None = Field(None, description="Generator whose located mentions of concepts that the training split lacks are further names.")
-    xrefs: tuple[str, ...] = Field((), description="Only concepts with a code in one of these vocabularies; empty: all.")
-    eval_steps: int = Field(50, ge=1, description="Updates between two measurements on dev, and between two checkpoints.")
-    patience: int = Field(4, ge=1, description="Measurements without a better one before training stops.")
-    seed: int = Field(13, description="Seed of the pairs' order.")
-
-
-class SelfAlignedLinker(Entry):
-    """A mention linker whose encoder is trained here, once per corpus: the training split may give pairs, dev says when to stop."""
-
-    kind: Literal["self_aligned"]
-    model: str = Field(description="Model entry with the encoder to start from.")
-    pooling: Literal["cls", "mean"] = Field("cls", description="How token vectors become one vector.")
-    metric: Literal["cosine"] = Field("cosine", description="Similarity of two vectors.")
-    max_tokens: int = Field(25, ge=8, description="Longest input, in word pieces.")
-    batch_size: int = Field(128, ge=1, description="Strings per forward pass, once trained.")
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "float32", description="Type of the computation once trained; training uses bfloat16 where it is fast."
-    )
-    expand_abbreviations: bool = EXPAND
-    train: Alignment = Field(Alignment())
-
-
-class HybridLinker(Entry):
-    """Fusion of the rankings of other linkers on the same cell."""
-
-    kind: Literal["hybrid"]
-    linkers: tuple[str, ...] = Field(min_length=2, description="Linkers to fuse; not hybrids or rerankers themselves.")
-    fusion: Literal["rank", "score"] = Field(
-        "score", description="rank: reciprocal rank fusion. score: weighted sum of scores, weights tuned on the dev split of each cell."
-    )
-    constant: float = Field(60, gt=0, description="Constant added to ranks in reciprocal rank fusion.")
-    step: float = Field(0.1, gt=0, le=0.5, description="Grid of the weights that are tried.")
-
-
-class RerankLinker(Entry):
-    """A cross-encoder over the first concepts of another linker: the mention in its context against a name and the definition of the candidate."""
-
-    kind: Literal["rerank"]
-    linker: str = Field(description="Linker of the first stage; not a reranker.")
-    index: str = Field("kb", description="Index whose names give the wrong candidates to train with, found by the first stage (by a hybrid's first linker).")
-    model: str = Field(description="Model entry with the encoder to start from.")
-    top: int = Field(10, ge=2, description="Concepts that are ranked anew; the others keep their places after them.")
-    max_tokens: int = Field(96, ge=32, description="Longest input, in word pieces.")
-    batch_size: int = Field(16, ge=1, description="Pairs per update.")
-    negatives: int = Field(3, ge=1, description="Wrong candidates of the first stage per training mention.")
-    max_mentions: int | None = Field(1500, ge=1, description="At most this many training mentions, sampled with the seed; none: all.")
-    epochs: int = Field(1, ge=1, description="Passes over the pairs.")
-    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
-    seed: int = Field(13, description="Seed of head and order.")
-
-
-Linker = Annotated[EncoderLinker | TfidfLinker | ExactLinker | SelfAlignedLinker | HybridLinker | RerankLinker | ExternalLinker, Field(discriminator="kind")]
-
-
-LINKER_KINDS = {"mention", "context", "tfidf", "exact", "self_aligned", "hybrid", "rerank", "external"}
-
-
-def parts_of(linker: Any) -> tuple[str, ...]:
-    """Names of the linkers whose predictions a linker reads."""
-    if isinstance(linker, HybridLinker):
-        return linker.linkers
-    return (linker.linker,) if isinstance(linker, RerankLinker) else ()
-
-
-class Index(Entry):
-    """What a linker searches, besides the strategy's synthetic mentions; what follows `sources` concerns the names of the knowledge base."""
-
-    sources: tuple[IndexSource, ...] = Field(min_length=1, description="train: mentions of the training split; kb: names of the knowledge base.")
-    preferred_only: bool = Field(False, description="Only each concept's preferred name.")
-    name_sources: tuple[str, ...] = Field((), description="Only names that one of these vocabularies gives; empty: all.")
-    require_xrefs: tuple[str, ...] = Field(
-        (), description="Only concepts with a code in one of these vocabularies, as a corpus' annotators had (MSH, OMIM); empty: all."
-    )
-    prefer_xrefs: tuple[str, ...] = Field((), description="Among equal scores, concepts with a code in these vocabularies first, in this order.")
-    search: Literal["flat", "hnsw", "ivf"] = Field(
-        "flat", description="flat: exact. hnsw, ivf: approximate, for vectors of the knowledge base; their recall against flat is measured and stored."
-    )
+Linker = Annotated[OwnLinker | ExternalLinker, Field(discriminator="kind")]
 
 
 # ----------------------------------------------------------------------------------------------------------- experiment
@@ -762,7 +631,7 @@ def located(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any
 
 def _as_user_error(error: ValidationError, places: Places) -> UserError:
     first = error.errors()[0]
-    tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub", "tagger", "dictionary"} | LINKER_KINDS
+    tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub", "tagger", "dictionary"} | {*LINKER_KINDS, EXTERNAL}
     loc = [str(part) for part in first["loc"]]
     # Pydantic puts the discriminator of a union into the location (kbs.demo.rrf.path); it is no key of the file.
     backends = {"transformers", "continuous", "vllm", "openai"}
@@ -864,14 +733,8 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
         if recognizer.model:
             yield f"recognizers.{name}.model", "models", recognizer.model
     for name, linker in config.linkers.items():
-        if not isinstance(linker, TfidfLinker | ExactLinker | HybridLinker | ExternalLinker):
-            yield f"linkers.{name}.model", "models", linker.model
-        for first in parts_of(linker):
-            yield f"linkers.{name}.linkers" if isinstance(linker, HybridLinker) else f"linkers.{name}.linker", "linkers", first
-        if isinstance(linker, RerankLinker):
-            yield f"linkers.{name}.index", "indexes", linker.index
-        if isinstance(linker, SelfAlignedLinker) and linker.train.synthetic:
-            yield f"linkers.{name}.train.synthetic", "generators", linker.train.synthetic
+        for key, section, entry in linker.references():
+            yield f"linkers.{name}.{key}", section, entry
     for task in ("recognition", "normalization"):
         for i, grid in enumerate(getattr(config.experiment, task)):
             for kind in ("corpora", "generators", "strategies", "recognizers", "linkers", "indexes"):
@@ -899,12 +762,15 @@ def _check_end_to_end(config: Config) -> None:
     for i, grid in enumerate(config.experiment.recognition):
         key = f"config: experiment.recognition.{i}"
         for name in grid.linkers:
-            if (kind := config.linkers[name].kind) in ("hybrid", "rerank", "external"):
-                raise UserError(
-                    "unfit linker", f"{key}.linkers", f"{name} is {'an' if kind == 'external' else 'a'} {kind} linker", "name one that searches by itself"
-                )
+            if not (linker := config.linkers[name]).searches:
+                kind = linker.kind
+                raise UserError("unfit linker", f"{key}.linkers", f"{name} is {_article(kind)} {kind} linker", "name one that searches by itself")
         if bool(grid.linkers) != bool(grid.indexes):
             raise UserError("half a grid", key, "linkers and indexes go together", "give both, or neither")
+
+
+def _article(kind: str) -> str:
+    return "an" if kind[0] in "aeiou" else "a"
 
 
 def _check_generators(config: Config) -> None:
@@ -949,16 +815,15 @@ def _check_backend(generator: LlmGenerator, key: str) -> None:
 def _check_linkers(config: Config) -> None:
     """What a linker reads from others: no hybrid of hybrids, no reranker below another linker, each part once."""
     for name, linker in config.linkers.items():
-        for part in parts_of(linker):
+        for part in linker.parts():
             below = config.linkers[part]
-            if isinstance(below, RerankLinker | ExternalLinker) or (isinstance(linker, HybridLinker) and isinstance(below, HybridLinker)):
-                article = "an" if isinstance(below, ExternalLinker) else "a"
-                raise UserError("wrong part", f"config: linkers.{name}", f"{part} is {article} {below.kind} linker", "name linkers that search by themselves")
-        if isinstance(linker, RerankLinker) and "kb" not in config.indexes[linker.index].sources:
-            raise UserError(
-                "wrong index", f"config: linkers.{name}.index", f"{linker.index} has no names of the knowledge base", "name one that has the source kb"
-            )
-        if len(set(parts_of(linker))) < len(parts_of(linker)):
+            if not linker.may_read(below):
+                why = f"{part} is {_article(below.kind)} {below.kind} linker"
+                raise UserError("wrong part", f"config: linkers.{name}", why, "name linkers that search by themselves")
+        index = linker.index_of_negatives
+        if index is not None and "kb" not in config.indexes[index].sources:
+            raise UserError("wrong index", f"config: linkers.{name}.index", f"{index} has no names of the knowledge base", "name one that has the source kb")
+        if len(set(linker.parts())) < len(linker.parts()):
             raise UserError("part given twice", f"config: linkers.{name}.linkers", "", "name each linker once")
 
 
@@ -1039,7 +904,7 @@ class NormalizationCell:
 
 def all_parts_of(config: Config, name: str) -> list[str]:
     """Names of the linkers whose predictions the named linker reads, directly or through others."""
-    direct = parts_of(config.linkers[name])
+    direct = config.linkers[name].parts()
     return sorted({*direct, *(below for part in direct for below in all_parts_of(config, part))})
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mentionforge.architectures import Shape
 from mentionforge.config import (
     TAUGHT,
     Config,
-    EncoderLinker,
     LlmGenerator,
     ReplayGenerator,
     RerankLinker,
@@ -212,9 +212,9 @@ class _Formulas:
         return self.embedded(size, wildcards, self.known.located[wildcards["generator"]] * MENTIONS_PER_NOTE, None)
 
     def embedded(self, size: Shape, wildcards: Mapping[str, str], entries: float, pieces: int | None) -> tuple[str, float]:
-        linker = self.config.linkers[wildcards["encoder"].partition("@")[0]]
-        assert isinstance(linker, EncoderLinker | SelfAlignedLinker)
-        tokens = pieces or (linker.max_tokens if linker.kind == "context" else MENTION_PIECES)
+        linker: Any = self.config.linkers[wildcards["encoder"].partition("@")[0]]
+        assert linker.embeds
+        tokens = pieces or (linker.max_tokens if linker.reads_context else MENTION_PIECES)
         share = self.on.float32 if linker.dtype == "float32" else 1.0
         flops = 2 * size.computed * entries * tokens
         return "embedding", self.on.seconds(flops, share) + entries / linker.batch_size * size.layers * self.on.step_s
@@ -241,8 +241,8 @@ class _Formulas:
         return "reranking", self.on.seconds(2 * size.computed * pairs * linker.max_tokens) + pairs / linker.batch_size * size.layers * self.on.step_s
 
     def link_predicted(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
-        linker = self.config.linkers[wildcards["linker"]]
-        tokens = linker.max_tokens if linker.kind == "context" else MENTION_PIECES
+        linker: Any = self.config.linkers[wildcards["linker"]]
+        tokens = linker.max_tokens if linker.reads_context else MENTION_PIECES
         entries = self.known.corpora[wildcards["corpus"]].read_mentions
         seconds = self.on.seconds(2 * size.computed * entries * tokens, self.on.float32)
         return "linking of found mentions", seconds + self.compared(wildcards, names="kb" in self.config.indexes[wildcards["index"]].sources)

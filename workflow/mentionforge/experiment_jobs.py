@@ -12,11 +12,8 @@ from mentionforge.config import (
     TRAINED_ON,
     UNTRAINED,
     Config,
-    EncoderLinker,
     LlmGenerator,
     NormalizationCell,
-    RerankLinker,
-    SelfAlignedLinker,
     all_parts_of,
     cross_cells,
     end_to_end_cells,
@@ -25,6 +22,7 @@ from mentionforge.config import (
     same_names,
 )
 from mentionforge.entries import NONE
+from mentionforge.normalization.linkers.contract import LinkerSettings
 from mentionforge.workload import generators_in_use
 
 
@@ -53,15 +51,15 @@ def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tup
         for linker in (cell.linker, *all_parts_of(config, cell.linker)):
             entry, corpus = config.linkers[linker], cell.corpus
             wanted: list[tuple[str, dict[str, str]]] = []
-            if isinstance(entry, RerankLinker):
+            if entry.trains and not entry.searches:
                 wanted += [("rerank_train", {"linker": linker, "corpus": corpus})]
                 wanted += [("rerank", {**vars(cell), "linker": linker})]
-            elif entry.kind not in ("hybrid", "external"):
-                encoder = f"{linker}@{corpus}" if isinstance(entry, SelfAlignedLinker) else linker
-                wanted += [("align", {"linker": linker, "corpus": corpus})] if isinstance(entry, SelfAlignedLinker) else []
-                if isinstance(entry, EncoderLinker | SelfAlignedLinker):
+            elif entry.searches:
+                encoder = f"{linker}@{corpus}" if entry.trains else linker
+                wanted += [("align", {"linker": linker, "corpus": corpus})] if entry.trains else []
+                if entry.embeds:
                     wanted += [("embed_corpus", {"encoder": encoder, "corpus": corpus})]
-                    shared = encoder if isinstance(entry, SelfAlignedLinker) else _shared(config, entry)
+                    shared = encoder if entry.trains else _shared(config, entry)
                     if "kb" in config.indexes[cell.index].sources:
                         wanted += [("embed_kb", {"encoder": shared, "kb": config.corpora[corpus].kb})]
                         wanted += [("search_names", {"corpus": corpus, "linker": linker, "index": _searched(config, cell.index)})]
@@ -74,7 +72,7 @@ def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tup
                     yield rule, wildcards
 
 
-def _shared(config: Config, linker: EncoderLinker) -> str:
+def _shared(config: Config, linker: LinkerSettings) -> str:
     """The first linker with the same embeddings of names and notes: abbreviations are expanded in corpora alone."""
     settings = linker.model_dump(exclude={"expand_abbreviations"})
     return next(name for name, other in config.linkers.items() if other.model_dump(exclude={"expand_abbreviations"}) == settings)

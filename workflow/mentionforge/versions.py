@@ -95,14 +95,14 @@ PARTS: dict[str, Part] = {
     "schedule.relabelled_then_real": _schedule("_read"),
     "schedule.masked_then_real": _schedule("_read", "near"),
     "schedule.mixed": _schedule("_read"),
-    "normalization.embed": Part(("normalization/embed.py",), 2),
-    "normalization.search": Part(("normalization/search.py",), 2),
-    "normalization.tfidf": Part(("normalization/comparisons.py:Ngrams",), 2),
-    "normalization.exact": Part(("normalization/comparisons.py:Dictionary,normalized",), 2),
+    "normalization.embed": Part(("normalization/embed.py", "normalization/linkers/encoder.py:EncoderLinker"), 2),
+    "normalization.search": Part(("normalization/search.py", "normalization/linkers/encoder.py:Vectors,PAIRS,_blocks"), 2),
+    "normalization.tfidf": Part(("normalization/linkers/tfidf.py",), 2),
+    "normalization.exact": Part(("normalization/linkers/exact.py",), 2),
     "normalization.link": Part(("normalization/linking.py", "normalization/predicted.py")),
-    "normalization.align": Part(("normalization/alignment.py",), 2),
-    "normalization.fuse": Part(("normalization/fusion.py",), 2),
-    "normalization.rerank": Part(("normalization/reranking.py", "normalization/fusion.py:lists_of,right_pairs,tune"), 2),
+    "normalization.align": Part(("normalization/linkers/self_aligned/training.py",), 2),
+    "normalization.fuse": Part(("normalization/linkers/hybrid/fusion.py",), 2),
+    "normalization.rerank": Part(("normalization/linkers/rerank/reranking.py", "normalization/linkers/hybrid/fusion.py:lists_of,right_pairs,tune"), 2),
     "external.rankings": Part(("external/rankings.py",)),
     "external.spans": Part(("external/spans.py",)),
     "evaluation.recognition": Part(("evaluation/recognition.py",)),
@@ -174,11 +174,8 @@ def of_spec(kind: str, settings: Any, part: str | None) -> str:
         return f"kb.{settings.source}"
     if kind == "recognizers":
         return str(settings.part)
-    if kind == "linkers" and settings.kind == "external":
-        return "external.rankings"
     if kind == "linkers":
-        kinds = {"tfidf": "tfidf", "exact": "exact", "self_aligned": "align", "hybrid": "fuse", "rerank": "rerank"}
-        return f"normalization.{kinds.get(settings.kind, 'embed')}"
+        return settings.part
     return {"corpora": "corpora.read", "strategies": "augmentation.choose", "indexes": "normalization.search"}.get(kind, kind)
 
 

@@ -22,7 +22,6 @@ from mentionforge.config import (
     load_config,
     located,
     normalization_cells,
-    parts_of,
     recognition_cells,
     same_names,
     spec_text,
@@ -57,11 +56,11 @@ RECOGNITION = recognition_cells(CONFIG)
 CROSS = cross_cells(CONFIG)
 END_TO_END = end_to_end_cells(CONFIG)
 NORMALIZATION = normalization_cells(CONFIG)
-SEARCHING = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind not in ("hybrid", "rerank", "external"))
-EXTERNAL_LINKERS = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "external")
-ALIGNED = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "self_aligned")
-HYBRIDS = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "hybrid")
-RERANKERS = sorted(name for name, entry in CONFIG.linkers.items() if entry.kind == "rerank")
+SEARCHING = sorted(name for name, entry in CONFIG.linkers.items() if entry.searches)
+EXTERNAL_LINKERS = sorted(name for name, entry in CONFIG.linkers.items() if entry.imported)
+ALIGNED = sorted(name for name, entry in CONFIG.linkers.items() if entry.trains and entry.searches)
+HYBRIDS = sorted(name for name, entry in CONFIG.linkers.items() if entry.fuses)
+RERANKERS = sorted(name for name, entry in CONFIG.linkers.items() if entry.trains and not entry.searches)
 LLMS = sorted(name for name, g in CONFIG.generators.items() if isinstance(g, LlmGenerator))
 CONTROLS = sorted(set(CONFIG.generators) - set(LLMS))
 VLLMS = [name for name in LLMS if CONFIG.generators[name].backend.kind == "vllm"]
@@ -74,7 +73,7 @@ USED_GENERATORS = sorted({c.generator for c in CELLS} - {NONE})
 USED_LINKERS = sorted({c.linker for c in NORMALIZATION} | {part for c in NORMALIZATION for part in all_parts_of(CONFIG, c.linker)})
 USED_MODELS = sorted(
     {CONFIG.recognizers[c.recognizer].model for c in RECOGNITION if isinstance(CONFIG.recognizers[c.recognizer], TaggerRecognizer)}
-    | {CONFIG.linkers[name].model for name in USED_LINKERS if getattr(CONFIG.linkers[name], "model", None)}
+    | {CONFIG.linkers[name].weights for name in USED_LINKERS if CONFIG.linkers[name].weights}
     | {CONFIG.generators[g].model for g in USED_GENERATORS if g in LLMS and CONFIG.generators[g].model}
 )
 
@@ -351,7 +350,7 @@ def encoder_weights(wildcards):
     linker, _, corpus = wildcards.encoder.partition("@")
     if corpus:
         return f"{R}/alignment/{linker}/{corpus}/fetched.json"
-    model = getattr(CONFIG.linkers[linker], "model", None)
+    model = CONFIG.linkers[linker].weights
     return f"{RESOURCES}/models/{model}/fetched.json" if model else []
 
 
@@ -371,8 +370,8 @@ def embedded_generator(wildcards):
 
 
 def ngram_weights(wildcards):
-    """The embedded names, where a tfidf linker's weights lie."""
-    return embedded_kb(wildcards) if CONFIG.linkers[wildcards.linker].kind == "tfidf" else []
+    """The embedded names, for a linker that weighs them."""
+    return embedded_kb(wildcards) if CONFIG.linkers[wildcards.linker].weighs_names else []
 
 
 def found_names(wildcards):
@@ -393,7 +392,7 @@ def parts(file):
 
     def paths(wildcards):
         cell = f"{R}/normalization/{wildcards.corpus}/{wildcards.generator}/{wildcards.strategy}"
-        return [f"{cell}/{part}/{wildcards.index}/{file}.parquet" for part in parts_of(CONFIG.linkers[wildcards.linker])]
+        return [f"{cell}/{part}/{wildcards.index}/{file}.parquet" for part in CONFIG.linkers[wildcards.linker].parts()]
 
     return paths
 
@@ -403,9 +402,9 @@ def first_stage(paths):
 
     def of_reranker(wildcards):
         entry = CONFIG.linkers[wildcards.linker]
-        below = CONFIG.linkers[entry.linker]
-        linker = below.linkers[0] if below.kind == "hybrid" else entry.linker
-        return paths(SimpleNamespace(corpus=wildcards.corpus, linker=linker, index=entry.index))
+        (first,) = entry.parts()
+        linker = next(iter(CONFIG.linkers[first].parts()), first)
+        return paths(SimpleNamespace(corpus=wildcards.corpus, linker=linker, index=entry.index_of_negatives))
 
     return of_reranker
 

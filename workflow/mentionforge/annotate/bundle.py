@@ -32,9 +32,11 @@ from mentionforge import __version__, models, tables, tokenization
 from mentionforge.annotate.bundle_card import card
 from mentionforge.annotate.bundle_manifest import FORMAT, MANIFEST, SUMS, check, damaged, files_of, sums_of
 from mentionforge.annotate.pipeline import Materials
-from mentionforge.config import HybridLinker, Index, Linker
+from mentionforge.config import Linker
 from mentionforge.errors import UserError
-from mentionforge.normalization.loaded import ENCODING, Part, unfit
+from mentionforge.normalization.linkers import HybridLinker
+from mentionforge.normalization.loaded import Part, unfit
+from mentionforge.normalization.settings import Index
 from mentionforge.progress import say
 from mentionforge.provenance import git_revision, sha256_file
 
@@ -148,7 +150,7 @@ def _entries(part: Part, name: str, table: pa.Table, inputs: Any, target: Path) 
     """Entries of an index: only inputs that are used, and strings only where they are compared."""
     rows, vector = np.unique(table["vector"].to_numpy(), return_inverse=True)
     none = pa.nulls(len(table), tables.STR)
-    dense = isinstance(part.linker, ENCODING)
+    dense = part.linker.embeds
     small = pa.table(
         {
             "entry_id": pa.array([f"{name}|{i:08d}" for i in range(len(table))], tables.STR),
@@ -217,7 +219,7 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
     for number, row in enumerate(manifest["linkers"]):
         place = folder / "linkers" / str(number)
         linker, index = _LINKER.validate_python(row["linker"]), Index.model_validate(row["index"])
-        if linker.kind in ("hybrid", "rerank"):
+        if not linker.searches:
             raise damaged(folder, f"linker {number} is a {linker.kind} linker, which searches nothing by itself")
         entries: dict[str, tuple[pa.Table, Any]] = {}
         for name in ("train", "kb", "synthetic"):
@@ -264,7 +266,7 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
 
 def _read_entries(linker: Any, place: Path) -> tuple[pa.Table, Any]:
     table = tables.read(tables.EMBEDDED, place / "entries.parquet")
-    if isinstance(linker, ENCODING):
+    if linker.embeds:
         return table, np.load(place / "vectors.npy", mmap_mode="r", allow_pickle=False)
     rows = table["vector"].to_pylist()
     most = max(rows, default=-1) + 1

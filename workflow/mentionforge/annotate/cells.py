@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from mentionforge import measures, tables
 from mentionforge import text as units
 from mentionforge.annotate.pipeline import Materials
-from mentionforge.config import Corpus, HybridLinker, Index, RerankLinker, SelfAlignedLinker, parts_of, read_spec
+from mentionforge.config import Corpus, Index, read_spec
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
 from mentionforge.external.settings import EXTERNAL, refuse_new_text
@@ -121,10 +121,10 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
         if entry.kind == EXTERNAL:
             refuse_new_text(kind, name)
     index_settings: Index = read_spec(_there(results / "specs" / "indexes" / f"{index}.json"))
-    if isinstance(settings, RerankLinker):
-        raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.linker}")
-    hybrid = settings if isinstance(settings, HybridLinker) else None
-    parts = [places.part(name, index_settings) for name in (parts_of(settings) or (linker,))]
+    if not (settings.searches or settings.fuses):
+        raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.parts()[0]}")
+    hybrid = settings if settings.fuses else None
+    parts = [places.part(name, index_settings) for name in (settings.parts() or (linker,))]
     weights: Sequence[float] = [1 / len(parts)] * len(parts)
     if hybrid and hybrid.fusion == "score":
         path = _there(results / "normalization" / Path(*cell.linking) / "predictions.parquet")
@@ -138,7 +138,7 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
         licensed += [f"corpus {corpus}"] if of_recognizer.licensed and "train" in recognizer_settings.sources else []
     elif not (folder / "recognizer.json").is_file():
         raise UserError("missing recognizer", str(folder), "it holds no recognizer.json", "run the recognition cell, or name another one")
-    texts = any(part.linker.kind in ("tfidf", "exact") for part in parts)
+    texts = any(part.linker.reads_text for part in parts)
     licensed += [f"corpus {linked_corpus}"] if corpus_settings.licensed and texts and "train" in index_settings.sources else []
     concepts = tables.read(tables.CONCEPTS, _there(results / "kb" / kb / "concepts.parquet"))
     kb_stamp = tables.provenance(results / "kb" / kb / "concepts.parquet")
@@ -190,18 +190,18 @@ class _Places:
         """What a linker that searches by itself needs."""
         spec = _there(self.results / "specs" / "linkers" / f"{linker}.json")
         settings = read_spec(spec)
-        own = f"{linker}@{self.corpus}" if isinstance(settings, SelfAlignedLinker) else linker
-        shared = [own] if isinstance(settings, SelfAlignedLinker) else self._alike(linker, settings)
+        own = f"{linker}@{self.corpus}" if settings.trains else linker
+        shared = [own] if settings.trains else self._alike(linker, settings)
         model = None
-        if isinstance(settings, SelfAlignedLinker):
+        if settings.trains:
             model = _there(self.results / "alignment" / linker / self.corpus / "fetched.json")
-        elif getattr(settings, "model", None):
-            model = _there(self.resources / "models" / settings.model / "fetched.json", "give --resources, the folder of fetched weights")
+        elif settings.weights:
+            model = _there(self.resources / "models" / settings.weights / "fetched.json", "give --resources, the folder of fetched weights")
         needed = "kb" in index.sources
         augmented = self.generator != NONE
         files = {
             "corpus": self._embedded([own], f"corpus.{self.corpus}") if "train" in index.sources else None,
-            "kb": self._embedded(shared, f"kb.{self.kb}") if needed or settings.kind == "tfidf" else None,
+            "kb": self._embedded(shared, f"kb.{self.kb}") if needed or settings.weighs_names else None,
             "names": _there(self.results / "kb" / self.kb / "names.parquet") if needed else None,
             "xrefs": _there(self.results / "kb" / self.kb / "xrefs.parquet") if needed or index.prefer_xrefs else None,
             "synthetic": self._embedded(shared, f"generator.{self.generator}") if augmented else None,

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from mentionforge import abbreviations
 from mentionforge import text as units
-from mentionforge.config import HybridLinker
+from mentionforge.normalization.linkers import HybridLinker
 from mentionforge.normalization.loaded import Fused, Part, Ranks, Searcher
 from mentionforge.recognition.sentences import Document, document
 from mentionforge.text import Span

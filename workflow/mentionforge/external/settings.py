@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
+from mentionforge.normalization.linkers.contract import LinkerSettings
 
 if TYPE_CHECKING:
     from mentionforge.config import Config
@@ -80,8 +81,11 @@ class External(Entry):
         return self.path.replace("{corpus}", base)
 
 
-class ExternalLinker(External):
+class ExternalLinker(External, LinkerSettings):
     """Rankings of concepts that another system made for the gold mentions of a corpus."""
+
+    part: ClassVar[str] = "external.rankings"
+    imported: ClassVar[bool] = True
 
     kind: Literal["external"]
     id_prefix: str = Field(

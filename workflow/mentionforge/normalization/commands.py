@@ -93,7 +93,7 @@ def fuse(
     calibration: Path = CALIBRATION,
 ) -> None:
     """Fuse the rankings of several linkers."""
-    from mentionforge.normalization import fusion
+    from mentionforge.normalization.linkers.hybrid import fusion
 
     fusion.fuse(spec, predictions, calibrations, mentions, out, calibration)
 
@@ -109,9 +109,9 @@ def align(
 ) -> None:
     """Train a mention encoder on the names of concepts."""
     claim()
-    from mentionforge.normalization import alignment
+    from mentionforge.normalization.linkers.self_aligned import training
 
-    alignment.align(spec, model, kb, mentions, out, synthetic)
+    training.align(spec, model, kb, mentions, out, synthetic)
 
 
 @app.command("rerank-train")
@@ -126,7 +126,7 @@ def rerank_train(
 ) -> None:
     """Train a cross-encoder on training mentions and hard negatives."""
     claim()
-    from mentionforge.normalization import reranking
+    from mentionforge.normalization.linkers.rerank import reranking
 
     reranking.train(spec, model, kb, corpus, embedded, found, out)
 
@@ -144,7 +144,7 @@ def rerank(
 ) -> None:
     """Order the first concepts of each ranking anew."""
     claim()
-    from mentionforge.normalization import reranking
+    from mentionforge.normalization.linkers.rerank import reranking
 
     reranking.rerank(spec, model, kb, corpus, predictions, calibrations, out, calibration)
 

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from mentionforge import provenance, tables
-from mentionforge.config import EncoderLinker, ExactLinker, SelfAlignedLinker, TfidfLinker, read_spec
-from mentionforge.encoders import Encoder, Spans
+from mentionforge.config import read_spec
+from mentionforge.encoders import Spans
 from mentionforge.errors import UserError
-from mentionforge.normalization.comparisons import Ngrams
+from mentionforge.normalization.linkers.contract import SearchingLinker
 from mentionforge.progress import say
 
 VERSION = 2
@@ -129,25 +129,25 @@ def _embed(
     notes: Sequence[str] | None = None,
 ) -> None:
     """Embed entries `ids`: their `texts`, or for a context linker their `places` (document, spans) in `documents`."""
-    linker: EncoderLinker | SelfAlignedLinker | TfidfLinker | ExactLinker = read_spec(spec)
+    linker: SearchingLinker = read_spec(spec)
     more: dict[str, Any] = {}
-    if isinstance(linker, TfidfLinker | ExactLinker):
+    if not linker.embeds:
         numbers: dict[str, int] = {}
         rows = np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
         vectors = np.empty((len(numbers), 0), np.float32)
-        if isinstance(linker, TfidfLinker) and stage == "embed-kb":
-            vectors = Ngrams.weights(list(numbers), linker.shortest, linker.longest)[None]
+        if linker.weighs_names and stage == "embed-kb":
+            vectors = linker.name_weights(list(numbers))[None]
         counts = {"entries": len(ids), "distinct_inputs": len(numbers)}
     else:
         if model is None:
             raise UserError("missing weights", str(spec), f"a {linker.kind} linker has an encoder", "give --model")
-        encoder = encoder_of(linker, model)
-        windows = encoder.contexts(documents, places) if linker.kind == "context" else encoder.strings(texts)
+        encoder = linker.encoder(model)
+        windows = encoder.contexts(documents, places) if linker.reads_context else encoder.strings(texts)
         encoded = encoder.encode(windows)
         rows, vectors = encoded.rows, encoded.vectors
         counts = {"entries": len(ids), "distinct_inputs": len(vectors), **{k: v for k, v in sorted(encoder.counts.items()) if v}}
-        more = {"markers": encoder.markers if linker.kind == "context" else None, "versions": provenance.versions("torch", "transformers")}
-    say(", ".join(f"{k} {v:,}" for k, v in counts.items()) + (f", markers: {' '.join(more['markers'] or ('none',))}" if linker.kind == "context" else ""))
+        more = {"markers": encoder.markers if linker.reads_context else None, "versions": provenance.versions("torch", "transformers")}
+    say(", ".join(f"{k} {v:,}" for k, v in counts.items()) + (f", markers: {' '.join(more['markers'] or ('none',))}" if linker.reads_context else ""))
     none = [None] * len(ids)
     entries = pa.table(
         {
@@ -163,12 +163,6 @@ def _embed(
     more |= {"counts": counts, "vectors": provenance.sha256_file(out / "vectors.npy")}
     inputs = {"spec": spec, **({"model": model} if model else {}), **inputs}
     tables.write(tables.EMBEDDED, out / "entries.parquet", entries, provenance.stamp(f"normalization {stage}", inputs, **more))
-
-
-def encoder_of(linker: EncoderLinker | SelfAlignedLinker, model: Path) -> Encoder:
-    """The encoder of a linker, as its settings say; `model` is the stamp of its weights."""
-    markers = linker.markers if isinstance(linker, EncoderLinker) else None
-    return Encoder(model, linker.pooling, linker.max_tokens, linker.batch_size, linker.dtype, unit=linker.metric == "cosine", markers=markers)
 
 
 def _save(path: Path, vectors: np.ndarray) -> None:

@@ -17,16 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables
-from mentionforge.config import EncoderLinker, ExactLinker, Index, SelfAlignedLinker, TfidfLinker, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
-from mentionforge.normalization.comparisons import Comparison, Dictionary, Ngrams, Vectors
+from mentionforge.normalization.linkers.contract import Comparison, SearchingLinker
 from mentionforge.normalization.search import Ranking, Source, best, distinct, entry_of, merge, runs, select, source_of, tolerance_of
+from mentionforge.normalization.settings import Index
 from mentionforge.progress import say
 
 VERSION = 1
 """Of the part normalization.link: raise it where earlier results would be wrong (mentionforge.versions)."""
-
-SearchingLinker = EncoderLinker | SelfAlignedLinker | TfidfLinker | ExactLinker
 
 
 def search_kb(spec: Path, index: Path, corpus: Path, kb: Path, names: Path, xrefs: Path, out: Path) -> None:
@@ -49,7 +48,7 @@ def search_kb(spec: Path, index: Path, corpus: Path, kb: Path, names: Path, xref
     cuis, sets = distinct([admitted["cuis"].combine_chunks().flatten()]), distinct([entry_of(admitted)])
     source = source_of(admitted, inputs_of(linker, kb, entries), cuis, sets)
     queries = inputs_of(linker, corpus, mentions)
-    method = settings.search if isinstance(linker, EncoderLinker | SelfAlignedLinker) else "flat"
+    method = settings.search if linker.embeds else "flat"
     comparison = comparison_of(linker, kb, method)
     found = best(queries, source, comparison) if len(queries) and len(source.row) else _empty()
     counts: dict[str, Any] = {"queries": len(queries), "names": len(admitted), "concepts": len(cuis), "rows": len(found.query)}
@@ -173,8 +172,7 @@ def link(
     scored = pc.count_distinct(predictions["mention_id"]).as_py()
     unique = len(predictions.filter(pc.equal(predictions["rank"], 1))) == scored
     searched = bool(names is not None and len(names)) or any(len(s.row) for s in sources.values())
-    dense = isinstance(linker, EncoderLinker | SelfAlignedLinker)
-    if not unique or scored > int(is_test.sum()) or (dense and searched and scored < int(is_test.sum())):
+    if not unique or scored > int(is_test.sum()) or (linker.embeds and searched and scored < int(is_test.sum())):
         raise AssertionError(f"{scored} mentions scored, {int(is_test.sum())} expected")
     say(f"{scored:,} of {int(is_test.sum()):,} test mentions scored, each once ({len(rows):,} distinct queries, {len(cuis):,} concepts in the index)")
     given = {"spec": spec, "index": index, "corpus": corpus, "kb": kb, "found": found, "xrefs": xrefs, "synthetic": synthetic, "chosen": chosen}
@@ -190,19 +188,17 @@ def link(
 
 
 def comparison_of(linker: SearchingLinker, kb: Path | None, method: str = "flat") -> Comparison:
-    """How a linker compares; `kb` are the embedded names, where a tfidf linker's weights lie."""
-    if isinstance(linker, ExactLinker):
-        return Dictionary(linker.steps)
-    if isinstance(linker, TfidfLinker):
-        if kb is None:
-            raise UserError("missing names", "--kb", "the weights of n-grams are those of the knowledge base's names", "give --kb")
-        return Ngrams(linker.shortest, linker.longest, vectors_of(kb)[0])
-    return Vectors(linker.metric, method)
+    """How a linker compares; `kb` are the embedded names, where the weights of a linker that weighs names lie."""
+    if not linker.weighs_names:
+        return linker.comparison(method)
+    if kb is None:
+        raise UserError("missing names", "--kb", "the weights of n-grams are those of the knowledge base's names", "give --kb")
+    return linker.comparison(method, vectors_of(kb)[0])
 
 
 def inputs_of(linker: SearchingLinker, path: Path, entries: pa.Table) -> Any:
     """What the linker compares, by row: the mapped vectors beside an entries file, or the distinct strings of its entries."""
-    if isinstance(linker, EncoderLinker | SelfAlignedLinker):
+    if linker.embeds:
         vectors = vectors_of(path)
         if len(entries) and pc.max(entries["vector"]).as_py() >= len(vectors):
             raise UserError("wrong vectors", str(path), f"{len(vectors)} rows are fewer than its entries name", "delete the folder and rerun the workflow")

@@ -18,19 +18,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.config import EncoderLinker, ExactLinker, HybridLinker, Index, SelfAlignedLinker
 from mentionforge.encoders import Spans
 from mentionforge.errors import UserError
-from mentionforge.normalization.comparisons import FEATURES, Comparison, Dictionary, Ngrams, Vectors
-from mentionforge.normalization.embed import encoder_of
-from mentionforge.normalization.fusion import combined, lists_of, ranked
-from mentionforge.normalization.linking import SearchingLinker, admit, inputs_of, preference_of, vectors_of
+from mentionforge.normalization.linkers.contract import Comparison, SearchingLinker
+from mentionforge.normalization.linkers.hybrid import HybridLinker
+from mentionforge.normalization.linkers.hybrid.fusion import combined, lists_of, ranked
+from mentionforge.normalization.linkers.tfidf import FEATURES
+from mentionforge.normalization.linking import admit, inputs_of, preference_of, vectors_of
 from mentionforge.normalization.search import SEPARATOR, TOP, best, distinct, entry_of, merge, source_of, tolerance_of
+from mentionforge.normalization.settings import Index
 
 REMEMBERED = 200_000
 """Candidates of rankings that are remembered at most, 20 MB of them; so many mentions the fewer, the longer their rankings are."""
-
-ENCODING = EncoderLinker | SelfAlignedLinker
 
 
 class Candidate(NamedTuple):
@@ -59,7 +58,7 @@ class Part:
         model: Stamp of the encoder's weights, if it has one.
         entries: By source (train, kb, synthetic): tables.EMBEDDED, only what is in the index, and the inputs that its rows name.
         codes: tables.XREFS, if the index prefers some.
-        weights: Of a tfidf linker's n-grams.
+        weights: Of a linker that weighs names.
     """
 
     linker: SearchingLinker
@@ -95,7 +94,7 @@ def part_of(
         table = tables.read(tables.EMBEDDED, synthetic)
         keep = pc.is_in(table["note_id"], value_set=tables.read(tables.CHOSEN, chosen)["note_id"])
         entries["synthetic"] = table.filter(keep), inputs_of(linker, synthetic, table)
-    weights = np.array(vectors_of(kb)[0]) if linker.kind == "tfidf" and kb else None
+    weights = np.array(vectors_of(kb)[0]) if linker.weighs_names and kb else None
     preferred = codes.filter(pc.is_in(codes["source"], value_set=pa.array(index.prefer_xrefs))) if codes is not None and index.prefer_xrefs else None
     return Part(linker, index, model, entries, preferred, weights)
 
@@ -116,16 +115,16 @@ def unfit(part: Part, concepts: Any = None) -> str:
             return f"entries of {name} without a concept"
         if concepts is not None and not pc.all(pc.is_in(pc.list_flatten(table["cuis"]), value_set=concepts.combine_chunks()), min_count=0).as_py():
             return f"entries of {name} have concepts without a name"
-        if isinstance(part.linker, ENCODING):
+        if part.linker.embeds:
             problem = _unfit_array(inputs, 2)
             if problem:
                 return f"vectors of {name} {problem}"
             widths.add(inputs.shape[1])
     if len(widths) > 1:
         return f"vectors of {' and '.join(map(str, sorted(widths)))} dimensions in one index"
-    if isinstance(part.linker, ENCODING) and part.model is None:
+    if part.linker.embeds and part.model is None:
         return "no weights of the encoder"
-    if part.linker.kind == "tfidf":
+    if part.linker.weighs_names:
         problem = "are missing" if part.weights is None else _unfit_array(part.weights, 1)
         if not problem and part.weights is not None and len(part.weights) != FEATURES:
             problem = f"are {len(part.weights):,}, not {FEATURES:,}"
@@ -153,10 +152,10 @@ class Searcher:
         """Load the encoder and arrange the entries; rankings have up to `depth` concepts."""
         self.linker, self.depth = part.linker, depth
         self.encoder = None
-        if isinstance(part.linker, ENCODING):
+        if part.linker.embeds:
             if part.model is None:
                 raise UserError("missing weights", "linker", f"a {part.linker.kind} linker has an encoder", "give the stamp of its weights")
-            self.encoder = encoder_of(part.linker, part.model)
+            self.encoder = part.linker.encoder(part.model)
         tables_of = [table for table, _ in part.entries.values()]
         self.cuis = distinct([table["cuis"].combine_chunks().flatten() for table in tables_of])
         sets = distinct([entry_of(table) for table in tables_of])
@@ -168,12 +167,7 @@ class Searcher:
         self._known: OrderedDict[str, Ranks] = OrderedDict()
 
     def _comparison(self, part: Part, source: str) -> Comparison:
-        if isinstance(part.linker, ENCODING):
-            return Vectors(part.linker.metric, part.index.search if source == "kb" else "flat")
-        if isinstance(part.linker, ExactLinker):
-            return Dictionary(part.linker.steps)
-        assert part.weights is not None
-        return Ngrams(part.linker.shortest, part.linker.longest, part.weights)
+        return part.linker.comparison(part.index.search if source == "kb" else "flat", part.weights)
 
     def rank(self, surfaces: Sequence[str], expanded: Sequence[str | None], documents: Sequence[str], places: Sequence[tuple[int, Spans]]) -> list[Ranks]:
         """The ranking of each mention; each distinct one is computed once, and remembered unless it depends on its context.
@@ -184,7 +178,7 @@ class Searcher:
             documents: The texts they stand in.
             places: Each mention's document (place in `documents`) and span.
         """
-        if self.linker.kind == "context":
+        if self.linker.reads_context:
             assert self.encoder is not None
             encoded = self.encoder.encode(self.encoder.contexts(documents, places), what=None)
             found = self._search(encoded.vectors)
@@ -224,7 +218,7 @@ class Searcher:
 
 
 class Fused:
-    """Ranks concepts with several linkers, fused as `fusion.fuse` does it."""
+    """Ranks concepts with several linkers, fused as `linkers.hybrid.fusion.fuse` does it."""
 
     def __init__(self, parts: Sequence[Part], hybrid: HybridLinker, weights: Sequence[float]) -> None:
         self.searchers, self.hybrid, self.weights = [Searcher(part) for part in parts], hybrid, np.array(weights)

@@ -8,7 +8,7 @@ A ranking depends on the query and the index alone. Products of matrices may hav
 they only find the entries that matter; the scores of these are computed anew, each from its two vectors, in float64. Sources are
 searched one by one, and joined by `merge`.
 
-What is compared depends on the linker: one of `comparisons` gives the nearest entries, `rank` does the rest.
+What is compared depends on the linker: its `linkers.contract.Comparison` gives the nearest entries, `rank` does the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mentionforge.normalization.comparisons import Comparison
+from mentionforge.normalization.linkers.contract import Comparison
 from mentionforge.normalization.ties import levelled
 
 VERSION = 3

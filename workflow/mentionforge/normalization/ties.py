@@ -5,7 +5,7 @@ query's tolerance below it; the next score leads the next group, and so on. A ra
 group, so that scores it shows are equal where, and only where, they count as equal. There is no grid on whose lines a score could
 lie: two scores of the same truth, apart by the noise of floats, part only where the end of a group falls between them.
 
-The tolerance follows the query alone, never the queries beside it: see `comparisons.Comparison.tolerance` and `fusion.tolerance`.
+The tolerance follows the query alone, never the queries beside it: see `linkers.contract.Comparison.tolerance` and `linkers.hybrid.fusion.tolerance`.
 
 **In which order.** Of equal scores, what the ranking knows besides decides; at last the CUI, ascending:
 

@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables, tokenization
-from mentionforge.config import RerankLinker, read_spec
+from mentionforge.config import read_spec
 from mentionforge.encoders import check_whole, fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.models import folder
-from mentionforge.normalization.fusion import lists_of, right_pairs, tolerance, tune, weighted
+from mentionforge.normalization.linkers.hybrid.fusion import lists_of, right_pairs, tolerance, tune, weighted
+from mentionforge.normalization.linkers.rerank import RerankLinker
 from mentionforge.normalization.search import distinct
 from mentionforge.normalization.ties import levelled
 from mentionforge.progress import say, track

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables
-from mentionforge.config import HybridLinker, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
+from mentionforge.normalization.linkers.hybrid import HybridLinker
 from mentionforge.normalization.search import TOP, distinct
 from mentionforge.normalization.ties import EQUAL, levelled
 from mentionforge.progress import say

@@ -24,11 +24,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables
-from mentionforge.config import Alignment, SelfAlignedLinker, read_spec
+from mentionforge.config import read_spec
 from mentionforge.encoders import Encoder, fast_bfloat16
 from mentionforge.errors import UserError
-from mentionforge.normalization.comparisons import Vectors
-from mentionforge.normalization.mining import hard_pairs, in_common
+from mentionforge.normalization.linkers.encoder import Vectors
+from mentionforge.normalization.linkers.self_aligned import Alignment, SelfAlignedLinker
+from mentionforge.normalization.linkers.self_aligned.mining import hard_pairs, in_common
 from mentionforge.normalization.search import Source, rank
 from mentionforge.progress import say
 from mentionforge.text import plain

@@ -1,0 +1,53 @@
+"""Linker `rerank`: a cross-encoder that orders the first concepts of another linker anew.
+
+In: its settings. Out: what the contract asks of a linker. The training and the reranking stand in `reranking`, which imports
+heavy libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from mentionforge.normalization.linkers.contract import LinkerSettings
+
+
+class RerankLinker(LinkerSettings):
+    """A cross-encoder over the first concepts of another linker: the mention in its context against a name and the definition of the candidate."""
+
+    part: ClassVar[str] = "normalization.rerank"
+    trains: ClassVar[bool] = True
+
+    kind: Literal["rerank"]
+    linker: str = Field(description="Linker of the first stage; not a reranker.")
+    index: str = Field("kb", description="Index whose names give the wrong candidates to train with, found by the first stage (by a hybrid's first linker).")
+    model: str = Field(description="Model entry with the encoder to start from.")
+    top: int = Field(10, ge=2, description="Concepts that are ranked anew; the others keep their places after them.")
+    max_tokens: int = Field(96, ge=32, description="Longest input, in word pieces.")
+    batch_size: int = Field(16, ge=1, description="Pairs per update.")
+    negatives: int = Field(3, ge=1, description="Wrong candidates of the first stage per training mention.")
+    max_mentions: int | None = Field(1500, ge=1, description="At most this many training mentions, sampled with the seed; none: all.")
+    epochs: int = Field(1, ge=1, description="Passes over the pairs.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    seed: int = Field(13, description="Seed of head and order.")
+
+    @property
+    def index_of_negatives(self) -> str:
+        """The index whose names give the wrong candidates."""
+        return self.index
+
+    def parts(self) -> tuple[str, ...]:
+        """The first stage."""
+        return (self.linker,)
+
+    def may_read(self, other: LinkerSettings) -> bool:
+        """A linker that searches or fuses."""
+        return other.searches or other.fuses
+
+    def references(self) -> Iterator[tuple[str, str, str]]:
+        """The weights, the first stage, and the index of the wrong candidates."""
+        yield from super().references()
+        yield "linker", "linkers", self.linker
+        yield "index", "indexes", self.index
