@@ -28,16 +28,11 @@ from mentionforge.entries import Entry as Entry
 from mentionforge.errors import UserError
 from mentionforge.external import settings as external
 from mentionforge.external.settings import EXTERNAL, ExternalLinker, ExternalRecognizer
+from mentionforge.layout import TRAINED_ON, UNTRAINED, NormalizationCell, RecognitionCell
 
 Schedule = Literal["real_only", "synthetic_only", "synthetic_then_real", "relabelled_then_real", "masked_then_real", "mixed"]
 TAUGHT: tuple[Schedule, ...] = ("relabelled_then_real", "masked_then_real")
 """Schedules that read synthetic notes with the real_only model of the same corpus, recognizer and seed."""
-
-TRAINED_ON = "~train="
-"""Joins a schedule and the corpus of the training where another corpus is tested: real_only~train=ncbi_disease."""
-
-UNTRAINED = "untrained"
-"""Stands for the schedule of recognizers that are not trained; their seed is 0."""
 
 SemanticGroup = Literal[
     "activities_and_behaviors",
@@ -1394,29 +1389,6 @@ def in_use(config: Config, kind: str, name: str) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------------------- cells
-
-
-@dataclass(frozen=True, order=True)
-class RecognitionCell:
-    """One recognition run; the fields are the path levels below results/recognition/."""
-
-    corpus: str
-    generator: str
-    strategy: str
-    recognizer: str
-    schedule: str
-    seed: int
-
-
-@dataclass(frozen=True, order=True)
-class NormalizationCell:
-    """One normalization cell; the fields are the path levels below results/normalization/."""
-
-    corpus: str
-    generator: str
-    strategy: str
-    linker: str
-    index: str
 
 
 def all_parts_of(config: Config, name: str) -> list[str]:

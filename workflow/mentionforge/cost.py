@@ -16,12 +16,9 @@ from typing import Any
 from mentionforge.config import (
     EXTERNAL,
     TAUGHT,
-    TRAINED_ON,
-    UNTRAINED,
     Config,
     EncoderLinker,
     LlmGenerator,
-    NormalizationCell,
     ReplayGenerator,
     RerankLinker,
     RrfKb,
@@ -38,6 +35,7 @@ from mentionforge.config import (
 from mentionforge.devices import visible
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
+from mentionforge.layout import UNTRAINED, NormalizationCell
 
 # ----------------------------------------------------------------------------------------------------------------- devices
 
@@ -628,7 +626,7 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
         if cell.schedule not in (UNTRAINED, EXTERNAL):
             yield "recognize_real" if cell.strategy == NONE else "recognize_augmented", {k: str(v) for k, v in vars(cell).items()}
     for cell in cross_cells(config):
-        yield "recognize_cross", {k: str(v) for k, v in vars(cell).items()} | {"source": cell.schedule.partition(TRAINED_ON)[2]}
+        yield "recognize_cross", {k: str(v) for k, v in vars(cell).items()} | {"source": cell.trained_on}
     for found, linker, index in end_to_end_cells(config):
         yield "link_predicted", {k: str(v) for k, v in vars(found).items()} | {"linker": linker, "index": index}
     yield from _linking(config, normalization_cells(config))

@@ -18,14 +18,8 @@ from typing import Any
 from mentionforge import cost, needs, ran
 from mentionforge.config import Config, spec_text
 from mentionforge.errors import UserError
+from mentionforge.layout import OWNED
 from mentionforge.planning import Job
-
-OWNED = (
-    "alignment", "augmentation", "benchmarks", "corpora", "embeddings", "end_to_end", "evaluation", "generation", "kb", "leakage", "logs", "missing",
-    "normalization", "recognition", "report", "reranking", "retrieval", "specs", "statistics", "sweeps", "summary",
-)  # fmt: skip
-"""Folders of a results folder that the workflow writes; whatever lies elsewhere is somebody else's."""
-
 
 UNKNOWN = "an unknown device"
 """Where a past time was measured that has no record."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge.config import UNTRAINED
+from mentionforge.layout import UNTRAINED
 
 SMALLEST = 5
 """Most families that are named in a sentence."""
