@@ -38,10 +38,13 @@ if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/kb.smk"
 include: "workflow/rules/corpora.smk"
+include: "workflow/rules/finetuning.smk"
 include: "workflow/rules/generation.smk"
 include: "workflow/rules/augmentation.smk"
 include: "workflow/rules/recognition.smk"
+include: "workflow/rules/embeddings.smk"
 include: "workflow/rules/normalization.smk"
+include: "workflow/rules/linker_training.smk"
 include: "workflow/rules/external.smk"
 include: "workflow/rules/end_to_end.smk"
 include: "workflow/rules/evaluation.smk"
@@ -60,14 +63,14 @@ rule all:
         rules.summary.output,
         rules.tidy.output,
         rules.page.output,
-        EVALUATED,
-        SCORED_END_TO_END,
-        COMPARED,
-        ALL_PREDICTIONS,
-        ALL_CHOSEN,
-        ALL_GENERATION,
-        ALL_TABLES,
-        ALL_CARDS,
+        EXPERIMENT.evaluated,
+        EXPERIMENT.scored_end_to_end,
+        EXPERIMENT.compared("comparisons", "changes"),
+        EXPERIMENT.predictions,
+        EXPERIMENT.chosen,
+        EXPERIMENT.generation,
+        EXPERIMENT.tables,
+        EXPERIMENT.cards,
         SWEEPS,
     message:
         "everything is there"

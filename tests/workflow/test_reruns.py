@@ -166,7 +166,7 @@ FILES: dict[str, tuple[str, Callable[[str], str], dict]] = {
         | {"normalization link": 60, **SCORES},
     ),
     "our code, a docstring": ("workflow/mentionforge/normalization/linking.py", lambda text: text.replace('"""', '"""Edited. ', 1), {}),
-    "our code, a rule's docstring": ("workflow/rules/normalization.smk", lambda text: text.replace('    """Embed every', '    """Embed each and every'), {}),
+    "our code, a rule's docstring": ("workflow/rules/embeddings.smk", lambda text: text.replace('    """Embed every', '    """Embed each and every'), {}),
 }
 
 

@@ -43,6 +43,9 @@ from mentionforge.kb.settings import OntologyKb as OntologyKb
 from mentionforge.kb.settings import OtherOntology as OtherOntology
 from mentionforge.kb.settings import RrfKb as RrfKb
 from mentionforge.kb.settings import SemanticGroup as SemanticGroup
+from mentionforge.layout import TRAINED_ON as TRAINED_ON
+from mentionforge.layout import NormalizationCell as NormalizationCell
+from mentionforge.layout import RecognitionCell as RecognitionCell
 from mentionforge.model_settings import Model as Model
 from mentionforge.normalization.linkers import KINDS as LINKER_KINDS
 from mentionforge.normalization.linkers import Alignment as Alignment
@@ -59,9 +62,6 @@ from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer as Di
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer as TaggerRecognizer
 from mentionforge.recognition.settings import TAUGHT as TAUGHT
 from mentionforge.recognition.settings import Schedule as Schedule
-
-TRAINED_ON = "~train="
-"""Joins a schedule and the corpus of the training where another corpus is tested: real_only~train=ncbi_disease."""
 
 KINDS = ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
 """Sections of named entries."""
@@ -877,29 +877,6 @@ def in_use(config: Config, kind: str, name: str) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------------------- cells
-
-
-@dataclass(frozen=True, order=True)
-class RecognitionCell:
-    """One recognition run; the fields are the path levels below results/recognition/."""
-
-    corpus: str
-    generator: str
-    strategy: str
-    recognizer: str
-    schedule: str
-    seed: int
-
-
-@dataclass(frozen=True, order=True)
-class NormalizationCell:
-    """One normalization cell; the fields are the path levels below results/normalization/."""
-
-    corpus: str
-    generator: str
-    strategy: str
-    linker: str
-    index: str
 
 
 def all_parts_of(config: Config, name: str) -> list[str]:

@@ -10,13 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mentionforge.errors import UserError
+from mentionforge.layout import OWNED
 from mentionforge.planning import Job
-
-OWNED = (
-    "alignment", "augmentation", "benchmarks", "corpora", "embeddings", "end_to_end", "evaluation", "generation", "kb", "leakage", "logs", "missing",
-    "normalization", "recognition", "report", "reranking", "retrieval", "specs", "statistics", "sweeps", "summary",
-)  # fmt: skip
-"""Folders of a results folder that the workflow writes. Other folders are the user's and are left alone."""
 
 
 def size_of(path: Path) -> int:

@@ -10,12 +10,16 @@ OUTPUTS
     {results}/leakage/{corpus}/{generator}.csv, without which no strategy chooses notes
 """
 
+from mentionforge.dag.corpora import CorpusInputs
+
+CORPUS = CorpusInputs(CONFIG)
+
 
 rule corpus_read:
     """Read a corpus, check every offset, map ids to CUI sets, assign OOD buckets against the training split."""
     input:
         spec=spec_of("corpora", "{corpus}"),
-        files=corpus_files,
+        files=CORPUS.files,
         kb=kb_tables("corpora", "names", "xrefs", "retired"),
     output:
         documents=f"{R}/corpora/{{corpus}}/documents.parquet",
@@ -47,8 +51,8 @@ rule leakage:
     input:
         corpus=f"{R}/corpora/{{corpus}}/documents.parquet",
         notes=f"{R}/generation/{{generator}}/located.parquet",
-        pairs=finetune_pairs,
-        finetuned_on=finetune_documents,
+        pairs=CORPUS.finetune_pairs,
+        finetuned_on=CORPUS.finetune_documents,
         versions=raised("corpora.leakage"),
     output:
         f"{R}/leakage/{{corpus}}/{{generator}}.csv",
@@ -62,9 +66,9 @@ rule leakage:
         **NEEDS,
     params:
         corpus=parent_of("corpus"),
-        settings=leakage_settings,
+        settings=CORPUS.leakage_settings,
         more=flags(notes="--notes", pairs="--pairs"),
-        finetuned_on=finetuned_on_flag,
+        finetuned_on=each_folder("finetuned_on", "--finetuned-on"),
     message:
         "compare the texts of {wildcards.generator} with the test documents of {wildcards.corpus}"
     shell:
@@ -75,12 +79,12 @@ rule leakage:
 rule corpus_cards:
     """A card of every corpus: counts per split, overlap with the other corpora and with the knowledge base; no text."""
     input:
-        corpora=[f"{R}/corpora/{corpus}/{file}" for corpus in USED_CORPORA for file in ("documents.parquet", "mentions.parquet", "stats.json")],
-        names=[f"{R}/kb/{kb}/names.parquet" for kb in USED_KBS],
+        corpora=[f"{R}/corpora/{corpus}/{file}" for corpus in EXPERIMENT.corpora for file in ("documents.parquet", "mentions.parquet", "stats.json")],
+        names=[f"{R}/kb/{kb}/names.parquet" for kb in EXPERIMENT.kbs],
         versions=raised("corpora.cards"),
     output:
         overlap=f"{R}/corpora/overlap.csv",
-        cards=ALL_CARDS,
+        cards=EXPERIMENT.cards,
     log:
         f"{R}/logs/corpora/cards.log",
     benchmark:
@@ -90,8 +94,8 @@ rule corpus_cards:
     resources:
         **NEEDS,
     params:
-        corpora=[f"{R}/corpora/{corpus}" for corpus in USED_CORPORA],
-        kbs=" ".join(f"--kb {shlex.quote(f'{R}/kb/{CONFIG.corpora[corpus].kb}')}" for corpus in USED_CORPORA),
+        corpora=[f"{R}/corpora/{corpus}" for corpus in EXPERIMENT.corpora],
+        kbs=CORPUS.kb_flags(EXPERIMENT.corpora),
     message:
         "cards of the corpora"
     shell:

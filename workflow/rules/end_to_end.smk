@@ -9,6 +9,9 @@ OUTPUTS
     {results}/evaluation/end_to_end/{corpus}.parquet
 """
 
+from mentionforge.dag.end_to_end import EndToEndInputs
+
+END_TO_END = EndToEndInputs(CONFIG)
 FOUND_IN = "{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}"
 
 
@@ -50,12 +53,12 @@ rule link_predicted:
         spec=spec_of("linkers", "{linker}"),
         index=spec_of("indexes", "{index}"),
         corpus=[f"{R}/end_to_end/{FOUND_IN}/{table}.parquet" for table in ("documents", "mentions")],
-        model=linker_weights,
-        kb=names_or_weights,
-        names=searched_names("names"),
-        xrefs=searched_names("xrefs"),
-        synthetic=chosen_mentions,
-        chosen=chosen_of_cell,
+        model=END_TO_END.linker_weights,
+        kb=END_TO_END.names_or_weights,
+        names=END_TO_END.searched_names("names"),
+        xrefs=END_TO_END.searched_names("xrefs"),
+        synthetic=END_TO_END.synthetic_of_cell,
+        chosen=END_TO_END.chosen_of_cell,
         versions=raised("normalization.embed", "normalization.link"),
     output:
         f"{R}/end_to_end/{FOUND_IN}/{{linker}}/{{index}}/linked.parquet",
@@ -64,7 +67,7 @@ rule link_predicted:
     benchmark:
         f"{R}/benchmarks/end_to_end/{FOUND_IN}/{{linker}}/{{index}}.tsv"
     wildcard_constraints:
-        linker=one_of(SEARCHING),
+        linker=one_of(END_TO_END.searching),
         generator=one_of([NONE, *CONFIG.generators]),
         strategy=one_of(CONFIG.strategies),
         schedule=one_of([*get_args(Schedule), UNTRAINED, EXTERNAL]),
@@ -88,7 +91,7 @@ rule evaluate_end_to_end:
     input:
         spec=spec_of("evaluation", "end_to_end"),
         corpus=f"{R}/corpora/{{corpus}}/mentions.parquet",
-        linked=linked_predictions,
+        linked=END_TO_END.linked_predictions,
     output:
         f"{R}/evaluation/end_to_end/{{corpus}}.parquet",
     log:

@@ -9,6 +9,10 @@ OUTPUTS
     {results}/statistics/{recognition,normalization}/{corpus}/{comparisons,changes}.parquet
 """
 
+from mentionforge.dag.evaluation import EvaluationInputs
+
+EVALUATION = EvaluationInputs(CONFIG)
+
 
 rule evaluate_recognition:
     """Strict, partial and token precision, recall and F1, strict ones per OOD bucket too, and every error with its offsets."""
@@ -16,9 +20,9 @@ rule evaluate_recognition:
         spec=spec_of("evaluation", "recognition"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
-        predictions=recognition_predictions,
-        cross=cross_predictions,
-        sources=cross_sources,
+        predictions=EVALUATION.recognition_predictions,
+        cross=EVALUATION.cross_predictions,
+        sources=EVALUATION.cross_sources,
     output:
         metrics=f"{R}/evaluation/recognition/{{corpus}}.parquet",
         errors=f"{R}/evaluation/recognition/{{corpus}}.errors.parquet",
@@ -33,7 +37,7 @@ rule evaluate_recognition:
     params:
         corpus=parent_of("corpus"),
         base=f"{R}/recognition",
-        sources=source_flags,
+        sources=each_folder("sources", "--source"),
     message:
         "score recognition on {wildcards.corpus}"
     shell:
@@ -47,8 +51,8 @@ rule evaluate_normalization:
         spec=spec_of("evaluation", "normalization"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
-        predictions=normalization_predictions,
-        calibrations=normalization_calibrations,
+        predictions=EVALUATION.normalization_predictions,
+        calibrations=EVALUATION.normalization_calibrations,
         parents=kb_tables("corpora", "parents"),
     output:
         metrics=f"{R}/evaluation/normalization/{{corpus}}.parquet",
@@ -79,8 +83,8 @@ rule compare:
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
         kb=kb_tables("corpora", "concepts", "names"),
-        chosen=chosen_notes,
-        predictions=branch(is_recognition, then=recognition_predictions, otherwise=normalization_predictions),
+        chosen=EVALUATION.chosen_notes,
+        predictions=branch(EVALUATION.is_recognition, then=EVALUATION.recognition_predictions, otherwise=EVALUATION.normalization_predictions),
     output:
         comparisons=f"{R}/statistics/{{task}}/{{corpus}}/comparisons.parquet",
         changes=f"{R}/statistics/{{task}}/{{corpus}}/changes.parquet",
@@ -99,7 +103,7 @@ rule compare:
         base=f"{R}/{{task}}",
         out=subpath(output.comparisons, parent=True),
         chosen=flags(chosen="--chosen"),
-        references=reference_flags,
+        references=EVALUATION.reference_flags,
         statistics=CONFIG.statistics.model_dump_json(),
     message:
         "compare the {wildcards.task} cells of {wildcards.corpus}"

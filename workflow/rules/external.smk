@@ -8,15 +8,19 @@ OUTPUTS
     {results}/recognition/{corpus}/none/none/{recognizer}/external/seed0/predictions.parquet
 """
 
+from mentionforge.dag.external import ExternalInputs
+
+EXTERNAL_SYSTEMS = ExternalInputs(CONFIG)
+
 
 rule external_rankings:
     """Read the rankings of another system for the gold mentions of a corpus, each test mention answered once."""
     input:
         spec=spec_of("linkers", "{linker}"),
-        files=external_files("linkers"),
+        files=EXTERNAL_SYSTEMS.files("linkers"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
-        id_map=replaced_ids,
+        id_map=EXTERNAL_SYSTEMS.id_map,
         kb=kb_tables("corpora", "names", "xrefs", "retired"),
     output:
         predictions=f"{R}/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}/predictions.parquet",
@@ -26,13 +30,13 @@ rule external_rankings:
     benchmark:
         f"{R}/benchmarks/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}.tsv"
     wildcard_constraints:
-        linker=one_of(EXTERNAL_LINKERS),
+        linker=one_of(name for name, entry in CONFIG.linkers.items() if entry.kind == "external"),
     conda:
         "../../envs/mentionforge.yaml"
     resources:
         **NEEDS,
     params:
-        path=external_path("linkers"),
+        path=EXTERNAL_SYSTEMS.path("linkers"),
         corpus=parent_of("corpus"),
         kb=parent_of("kb"),
     message:
@@ -46,7 +50,7 @@ rule external_spans:
     """Read the mentions that another system found in a corpus, and check them against its texts."""
     input:
         spec=spec_of("recognizers", "{recognizer}"),
-        files=external_files("recognizers"),
+        files=EXTERNAL_SYSTEMS.files("recognizers"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
     output:
@@ -62,7 +66,7 @@ rule external_spans:
     resources:
         **NEEDS,
     params:
-        path=external_path("recognizers"),
+        path=EXTERNAL_SYSTEMS.path("recognizers"),
         corpus=parent_of("corpus"),
     message:
         "read the mentions of {wildcards.recognizer} in {wildcards.corpus}"

@@ -1,14 +1,18 @@
-"""Generation: concepts become prompts, a QLoRA adapter, notes and located mentions; and the controls without a language model.
+"""Generation: concepts become prompts, notes and located mentions; and the controls without a language model.
 
 REQUIRED INPUTS
     {results}/kb/{kb}/{concepts,names}.parquet
-    {results}/corpora/{corpus}/{documents,mentions}.parquet of the fine-tuning corpus (its training split only)
+    {results}/corpora/{corpus}/{documents,mentions}.parquet of corpora by which concepts are chosen or that notes are compared with
+    {results}/generation/{generator}/adapter/
     {resources}/models/{model}/fetched.json
 OUTPUTS
-    {results}/generation/{generator}/{prompts,pairs,notes,located,mentions,rejected}.parquet, adapter/, shards/, found/, training.csv and .svg,
-    throughput.csv, funnel.json and .svg, filters.csv, diversity.csv, examples.jsonl
+    {results}/generation/{generator}/{prompts,notes,located,mentions,rejected}.parquet, shards/, found/, throughput.csv,
+    funnel.json and .svg, filters.csv, diversity.csv, examples.jsonl
 """
 
+from mentionforge.dag.generation import GenerationInputs, from_checkout
+
+GENERATION = GenerationInputs(CONFIG)
 G = f"{R}/generation/{{generator}}"
 
 
@@ -17,10 +21,10 @@ rule prompts:
     input:
         spec=spec_of("generators", "{generator}/prompts"),
         kb=kb_tables("generators", "concepts", "names", "xrefs"),
-        mentions=concepts_corpus,
-        cuis=concepts_list,
-        replay=replayed,
-        versions=raised_of_replay,
+        mentions=GENERATION.concepts_corpus,
+        cuis=GENERATION.concepts_list,
+        replay=GENERATION.replayed,
+        versions=GENERATION.raised_of_replay,
     output:
         f"{G}/prompts.parquet",
     log:
@@ -40,67 +44,14 @@ rule prompts:
         "mentionforge generation prompts --spec {input.spec:q} --kb {params.kb:q} {params.extra} --out {output:q} 2>&1 | tee {log:q}"
 
 
-rule pairs:
-    """Fine-tuning pairs: prompt and tagged sentences, from the training split alone."""
-    input:
-        spec=spec_of("generators", "{generator}/finetune"),
-        kb=kb_tables("generators", "concepts", "names"),
-        corpus=finetune_corpus,
-    output:
-        f"{G}/pairs.parquet",
-    log:
-        f"{R}/logs/generation/{{generator}}/pairs.log",
-    benchmark:
-        f"{R}/benchmarks/generation/{{generator}}/pairs.tsv"
-    conda:
-        "../../envs/mentionforge.yaml"
-    resources:
-        **NEEDS,
-    params:
-        kb=parent_of("kb"),
-        corpus=parent_of("corpus"),
-    message:
-        "fine-tuning pairs of {wildcards.generator}"
-    shell:
-        "mentionforge generation pairs --spec {input.spec:q} --kb {params.kb:q} --corpus {params.corpus:q} --out {output:q} 2>&1 | tee {log:q}"
-
-
-rule finetune:
-    """QLoRA: a low-rank adapter on the 4-bit model, trained on the pairs."""
-    input:
-        spec=spec_of("generators", "{generator}/finetune"),
-        model=model_of("generators"),
-        pairs=f"{G}/pairs.parquet",
-        versions=raised("generation.finetune"),
-    output:
-        adapter=directory(f"{G}/adapter"),
-        training=f"{G}/training.csv",
-        curve=f"{G}/training.svg",
-    log:
-        f"{R}/logs/generation/{{generator}}/finetune.log",
-    benchmark:
-        f"{R}/benchmarks/generation/{{generator}}/finetune.tsv"
-    cache: CACHING
-    conda:
-        "../../envs/mentionforge.yaml"
-    threads: cores
-    resources:
-        **NEEDS,
-    message:
-        "fine-tune {wildcards.generator} (QLoRA)"
-    shell:
-        "mentionforge generation finetune --spec {input.spec:q} --model {input.model:q} --pairs {input.pairs:q}"
-        " --adapter {output.adapter:q} --training {output.training:q} 2>&1 | tee {log:q}"
-
-
 rule sample:
     """Write the notes of one shard of the prompts; a shard that was killed goes on where it stopped. Backend openai asks a server."""
     input:
         spec=spec_of("generators", "{generator}/sampling"),
-        model=weights_of,
+        model=GENERATION.weights,
         prompts=f"{G}/prompts.parquet",
-        adapter=adapter_of,
-        versions=raised_of_backend,
+        adapter=GENERATION.adapter,
+        versions=GENERATION.raised_of_backend,
     output:
         notes=f"{G}/shards/{{shard}}-of-{{shards}}.parquet",
         speed=f"{G}/shards/{{shard}}-of-{{shards}}.speed.json",
@@ -109,7 +60,7 @@ rule sample:
     benchmark:
         f"{R}/benchmarks/generation/{{generator}}/shards/{{shard}}-of-{{shards}}.tsv"
     wildcard_constraints:
-        generator=one_of(set(LLMS) - set(VLLMS)),
+        generator=one_of(set(EXPERIMENT.llms) - set(GENERATION.vllms)),
     conda:
         "../../envs/mentionforge.yaml"
     threads: cores
@@ -127,11 +78,11 @@ rule sample:
 
 use rule sample as sample_vllm with:
     wildcard_constraints:
-        generator=one_of(VLLMS),
+        generator=one_of(GENERATION.vllms),
     conda:
         "../../envs/vllm.yaml"
     params:
-        program=from_checkout,
+        program=from_checkout(Path(workflow.basedir)),
         weights=flags(model="--model", adapter="--adapter"),
 
 
@@ -139,7 +90,7 @@ rule notes:
     """All shards' notes in one table; every prompt has its note."""
     input:
         prompts=f"{G}/prompts.parquet",
-        shards=shards_of,
+        shards=GENERATION.shards,
     output:
         notes=f"{G}/notes.parquet",
         throughput=f"{G}/throughput.csv",
@@ -148,7 +99,7 @@ rule notes:
     benchmark:
         f"{R}/benchmarks/generation/{{generator}}/notes.tsv"
     wildcard_constraints:
-        generator=one_of(LLMS),
+        generator=one_of(EXPERIMENT.llms),
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -165,8 +116,8 @@ rule control:
         spec=spec_of("generators", "{generator}/prompts"),
         kb=kb_tables("generators", "concepts", "names"),
         prompts=f"{G}/prompts.parquet",
-        replay=replayed,
-        versions=raised_of_control,
+        replay=GENERATION.replayed,
+        versions=GENERATION.raised_of_control,
     output:
         f"{G}/notes.parquet",
     log:
@@ -174,7 +125,7 @@ rule control:
     benchmark:
         f"{R}/benchmarks/generation/{{generator}}/control.tsv"
     wildcard_constraints:
-        generator=one_of(CONTROLS),
+        generator=one_of(EXPERIMENT.controls),
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -195,7 +146,7 @@ rule locate:
         kb=kb_tables("generators", "concepts", "names"),
         prompts=f"{G}/prompts.parquet",
         notes=f"{G}/notes.parquet",
-        encoder=encoder_of("locate"),
+        encoder=GENERATION.encoder_of("locate"),
     output:
         located=f"{G}/found/located.parquet",
         mentions=f"{G}/found/mentions.parquet",
@@ -228,10 +179,10 @@ rule filter:
         prompts=f"{G}/prompts.parquet",
         notes=f"{G}/notes.parquet",
         found=[f"{G}/found/{file}" for file in ("located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json")],
-        corpora=leakage_corpora,
-        pairs=pairs_of,
-        encoder=encoder_of("filter"),
-        versions=raised_of_chain,
+        corpora=GENERATION.leakage_corpora,
+        pairs=GENERATION.pairs,
+        encoder=GENERATION.encoder_of("filter"),
+        versions=GENERATION.raised_of_chain,
     output:
         located=f"{G}/located.parquet",
         mentions=f"{G}/mentions.parquet",
@@ -253,9 +204,9 @@ rule filter:
         kb=parent_of("kb"),
         found=parent_of("found"),
         out=subpath(output.located, parent=True),
-        corpora=leakage_flags,
+        corpora=each_folder("corpora", "--corpus"),
         more=flags(pairs="--pairs", encoder="--encoder"),
-        licensed=licensed_flag,
+        licensed=GENERATION.licensed_flag,
     message:
         "filter the notes of {wildcards.generator}"
     shell:

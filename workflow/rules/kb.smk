@@ -6,12 +6,16 @@ OUTPUTS
     {results}/kb/{kb}/{concepts,names,definitions,xrefs,retired,parents}.parquet, stats.json
 """
 
+from mentionforge.dag.kb import KbInputs
+
+KB = KbInputs(CONFIG)
+
 
 rule kb_extract:
     """Select concepts by semantic type, language and suppression; rank their names; collect codes and definitions."""
     input:
         spec=spec_of("kbs", "{kb}"),
-        files=kb_files,
+        files=KB.files,
     output:
         concepts=f"{R}/kb/{{kb}}/concepts.parquet",
         names=f"{R}/kb/{{kb}}/names.parquet",
@@ -41,7 +45,7 @@ rule kb_parents:
     """Direct parents of concepts: is_a of the ontologies, MeSH's trees, or MRREL of a release."""
     input:
         spec=spec_of("kbs", "{kb}"),
-        files=kb_files,
+        files=KB.files,
         kb=[f"{R}/kb/{{kb}}/{table}.parquet" for table in ("concepts", "xrefs")],
         versions=raised("kb.parents"),
     output:

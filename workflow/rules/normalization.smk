@@ -1,104 +1,13 @@
-"""Normalization: embeddings once per linker and source, names searched once per corpus, then ranked concepts of every mention.
-
-An encoder is a linker's name, or LINKER@CORPUS for one that is trained here on that corpus.
+"""Normalization: names searched once per corpus, then ranked concepts of every mention.
 
 REQUIRED INPUTS
-    {results}/kb/{kb}/{names,xrefs}.parquet, {results}/corpora/{corpus}/{documents,mentions}.parquet
-    {results}/generation/{generator}/{located,mentions}.parquet, {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet
-    {resources}/models/{model}/fetched.json
+    {results}/embeddings/{encoder}/{kb,corpus,generator}.{name}/entries.parquet
+    {results}/kb/{kb}/{concepts,names,xrefs}.parquet, {results}/corpora/{corpus}/{documents,mentions}.parquet
+    {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet, {results}/reranking/{linker}/{corpus}/fetched.json
 OUTPUTS
-    {results}/{alignment,reranking}/{linker}/{corpus}/fetched.json
-    {results}/embeddings/{encoder}/{kb,corpus,generator}.{name}/{entries.parquet,vectors.npy}
     {results}/retrieval/{corpus}/{linker}/{index}/found.parquet
     {results}/normalization/{corpus}/{generator}/{strategy}/{linker}/{index}/{predictions,calibration}.parquet
 """
-
-
-rule embed_kb:
-    """Embed every distinct name of a knowledge base once."""
-    input:
-        spec=encoder_spec,
-        model=encoder_weights,
-        names=f"{R}/kb/{{kb}}/names.parquet",
-        versions=raised("normalization.embed"),
-    output:
-        entries=f"{R}/embeddings/{{encoder}}/kb.{{kb}}/entries.parquet",
-        vectors=f"{R}/embeddings/{{encoder}}/kb.{{kb}}/vectors.npy",
-    log:
-        f"{R}/logs/embeddings/{{encoder}}/kb.{{kb}}.log",
-    benchmark:
-        f"{R}/benchmarks/embeddings/{{encoder}}/kb.{{kb}}.tsv"
-    cache: CACHING
-    conda:
-        "../../envs/mentionforge.yaml"
-    threads: 2
-    resources:
-        **NEEDS,
-    params:
-        model=flags(model="--model"),
-        out=subpath(output.entries, parent=True),
-    message:
-        "embed the names of {wildcards.kb} with {wildcards.encoder}"
-    shell:
-        "mentionforge normalization embed-kb --spec {input.spec:q} {params.model} --names {input.names:q} --out {params.out:q} 2>&1 | tee {log:q}"
-
-
-rule embed_corpus:
-    """Embed every gold mention of a corpus that has a concept."""
-    input:
-        spec=encoder_spec,
-        model=encoder_weights,
-        corpus=CORPUS_TABLES,
-        versions=raised("normalization.embed"),
-    output:
-        entries=f"{R}/embeddings/{{encoder}}/corpus.{{corpus}}/entries.parquet",
-        vectors=f"{R}/embeddings/{{encoder}}/corpus.{{corpus}}/vectors.npy",
-    log:
-        f"{R}/logs/embeddings/{{encoder}}/corpus.{{corpus}}.log",
-    benchmark:
-        f"{R}/benchmarks/embeddings/{{encoder}}/corpus.{{corpus}}.tsv"
-    cache: CACHING
-    conda:
-        "../../envs/mentionforge.yaml"
-    resources:
-        **NEEDS,
-    params:
-        model=flags(model="--model"),
-        corpus=parent_of("corpus"),
-        out=subpath(output.entries, parent=True),
-    message:
-        "embed the mentions of {wildcards.corpus} with {wildcards.encoder}"
-    shell:
-        "mentionforge normalization embed-corpus --spec {input.spec:q} {params.model} --corpus {params.corpus:q} --out {params.out:q} 2>&1 | tee {log:q}"
-
-
-rule embed_generator:
-    """Embed every located synthetic mention of a generator."""
-    input:
-        spec=encoder_spec,
-        model=encoder_weights,
-        synthetic=SYNTHETIC_TABLES,
-        versions=raised("normalization.embed"),
-    output:
-        entries=f"{R}/embeddings/{{encoder}}/generator.{{generator}}/entries.parquet",
-        vectors=f"{R}/embeddings/{{encoder}}/generator.{{generator}}/vectors.npy",
-    log:
-        f"{R}/logs/embeddings/{{encoder}}/generator.{{generator}}.log",
-    benchmark:
-        f"{R}/benchmarks/embeddings/{{encoder}}/generator.{{generator}}.tsv"
-    cache: CACHING
-    conda:
-        "../../envs/mentionforge.yaml"
-    resources:
-        **NEEDS,
-    params:
-        model=flags(model="--model"),
-        synthetic=parent_of("synthetic"),
-        out=subpath(output.entries, parent=True),
-    message:
-        "embed the mentions of {wildcards.generator} with {wildcards.encoder}"
-    shell:
-        "mentionforge normalization embed-generator --spec {input.spec:q} {params.model} --synthetic {params.synthetic:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule search_names:
@@ -106,8 +15,8 @@ rule search_names:
     input:
         spec=spec_of("linkers", "{linker}"),
         index=spec_of("indexes", "{index}"),
-        corpus=embedded_corpus,
-        kb=embedded_kb,
+        corpus=LINKING.embedded_corpus,
+        kb=LINKING.embedded_kb,
         tables=kb_tables("corpora", "names", "xrefs"),
         versions=raised("normalization.link"),
     output:
@@ -133,10 +42,10 @@ rule link_baseline:
     input:
         spec=spec_of("linkers", "{linker}"),
         index=spec_of("indexes", "{index}"),
-        corpus=embedded_corpus,
-        kb=ngram_weights,
-        found=found_names,
-        xrefs=preferred_codes,
+        corpus=LINKING.embedded_corpus,
+        kb=LINKING.ngram_weights,
+        found=LINKING.found_names,
+        xrefs=LINKING.preferred_codes,
         versions=raised("normalization.link"),
     output:
         predictions=f"{R}/normalization/{{corpus}}/none/none/{{linker}}/{{index}}/predictions.parquet",
@@ -146,7 +55,7 @@ rule link_baseline:
     benchmark:
         f"{R}/benchmarks/normalization/{{corpus}}/none/none/{{linker}}/{{index}}.tsv"
     wildcard_constraints:
-        linker=one_of(SEARCHING),
+        linker=one_of(LINKING.searching),
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -165,11 +74,11 @@ rule link_augmented:
     input:
         spec=spec_of("linkers", "{linker}"),
         index=spec_of("indexes", "{index}"),
-        corpus=embedded_corpus,
-        kb=ngram_weights,
-        found=found_names,
-        xrefs=preferred_codes,
-        synthetic=embedded_generator,
+        corpus=LINKING.embedded_corpus,
+        kb=LINKING.ngram_weights,
+        found=LINKING.found_names,
+        xrefs=LINKING.preferred_codes,
+        synthetic=LINKING.embedded_generator,
         chosen=f"{R}/augmentation/{{corpus}}/{{generator}}/{{strategy}}/notes.parquet",
         versions=raised("normalization.link"),
     output:
@@ -180,7 +89,7 @@ rule link_augmented:
     benchmark:
         f"{R}/benchmarks/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.tsv"
     wildcard_constraints:
-        linker=one_of(SEARCHING),
+        linker=one_of(LINKING.searching),
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -199,8 +108,8 @@ rule fuse:
     """Fuse the rankings of several linkers on the same cell."""
     input:
         spec=spec_of("linkers", "{linker}"),
-        predictions=parts("predictions"),
-        calibrations=parts("calibration"),
+        predictions=LINKING.of_parts("predictions"),
+        calibrations=LINKING.of_parts("calibration"),
         mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",
     output:
         predictions=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/predictions.parquet",
@@ -210,7 +119,7 @@ rule fuse:
     benchmark:
         f"{R}/benchmarks/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.tsv"
     wildcard_constraints:
-        linker=one_of(HYBRIDS),
+        linker=one_of(LINKING.hybrids),
         generator=one_of([NONE, *CONFIG.generators]),
         strategy=one_of(CONFIG.strategies),
     conda:
@@ -226,71 +135,6 @@ rule fuse:
         " --out {output.predictions:q} --calibration {output.calibration:q} 2>&1 | tee {log:q}"
 
 
-rule align:
-    """Train a mention encoder on synonyms and, if asked, on training and synthetic mentions; dev says when to stop."""
-    input:
-        spec=spec_of("linkers", "{linker}"),
-        model=model_of("linkers"),
-        kb=kb_tables("corpora", "names", "xrefs"),
-        mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",
-        synthetic=aligned_synthetic,
-    output:
-        f"{R}/alignment/{{linker}}/{{corpus}}/fetched.json",
-    log:
-        f"{R}/logs/alignment/{{linker}}/{{corpus}}.log",
-    benchmark:
-        f"{R}/benchmarks/alignment/{{linker}}/{{corpus}}.tsv"
-    wildcard_constraints:
-        linker=one_of(ALIGNED),
-    conda:
-        "../../envs/mentionforge.yaml"
-    threads: 2
-    resources:
-        **NEEDS,
-    params:
-        kb=parent_of("kb"),
-        more=folder_flags(synthetic="--synthetic"),
-        out=subpath(output[0], parent=True),
-    message:
-        "train the encoder of {wildcards.linker} on {wildcards.corpus}"
-    shell:
-        "mentionforge normalization align --spec {input.spec:q} --model {input.model:q} --kb {params.kb:q} --mentions {input.mentions:q}"
-        " {params.more} --out {params.out:q} 2>&1 | tee {log:q}"
-
-
-rule rerank_train:
-    """Train a cross-encoder on training mentions, their concepts and the first stage's wrong candidates."""
-    input:
-        spec=spec_of("linkers", "{linker}"),
-        model=model_of("linkers"),
-        kb=kb_tables("corpora", "concepts"),
-        corpus=CORPUS_TABLES,
-        embedded=first_stage(embedded_corpus),
-        found=first_stage(found_names),
-    output:
-        f"{R}/reranking/{{linker}}/{{corpus}}/fetched.json",
-    log:
-        f"{R}/logs/reranking/{{linker}}/{{corpus}}.log",
-    benchmark:
-        f"{R}/benchmarks/reranking/{{linker}}/{{corpus}}.tsv"
-    wildcard_constraints:
-        linker=one_of(RERANKERS),
-    conda:
-        "../../envs/mentionforge.yaml"
-    threads: 2
-    resources:
-        **NEEDS,
-    params:
-        kb=parent_of("kb"),
-        corpus=parent_of("corpus"),
-        out=subpath(output[0], parent=True),
-    message:
-        "train the cross-encoder of {wildcards.linker} on {wildcards.corpus}"
-    shell:
-        "mentionforge normalization rerank-train --spec {input.spec:q} --model {input.model:q} --kb {params.kb:q} --corpus {params.corpus:q}"
-        " --embedded {input.embedded:q} --found {input.found:q} --out {params.out:q} 2>&1 | tee {log:q}"
-
-
 rule rerank:
     """Order the first concepts of a linker's rankings anew, on the same cell."""
     input:
@@ -298,8 +142,8 @@ rule rerank:
         model=f"{R}/reranking/{{linker}}/{{corpus}}/fetched.json",
         kb=kb_tables("corpora", "concepts"),
         corpus=CORPUS_TABLES,
-        predictions=parts("predictions"),
-        calibrations=parts("calibration"),
+        predictions=LINKING.of_parts("predictions"),
+        calibrations=LINKING.of_parts("calibration"),
     output:
         predictions=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/predictions.parquet",
         calibration=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/calibration.parquet",
@@ -308,7 +152,7 @@ rule rerank:
     benchmark:
         f"{R}/benchmarks/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.tsv"
     wildcard_constraints:
-        linker=one_of(RERANKERS),
+        linker=one_of(LINKING.rerankers),
         generator=one_of([NONE, *CONFIG.generators]),
         strategy=one_of(CONFIG.strategies),
     conda:

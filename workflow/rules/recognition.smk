@@ -12,6 +12,9 @@ OUTPUTS
     {results}/recognition/{corpus}/none/none/{recognizer}/untrained/seed0/predictions.parquet
 """
 
+from mentionforge.dag.recognition import RecognitionInputs
+
+RECOGNITION = RecognitionInputs(CONFIG)
 REC = "{recognizer}/{schedule}/seed{seed}"
 
 
@@ -57,7 +60,7 @@ rule recognize_augmented:
         corpus_spec=spec_of("corpora", "{corpus}"),
         chosen=f"{R}/augmentation/{{corpus}}/{{generator}}/{{strategy}}/notes.parquet",
         synthetic=SYNTHETIC_TABLES,
-        teacher=teacher_of,
+        teacher=RECOGNITION.teacher,
         versions=raised("schedule.{schedule}"),
     output:
         predictions=f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/predictions.parquet",
@@ -122,7 +125,7 @@ rule recognize_dictionary:
         spec=spec_of("recognizers", "{recognizer}"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
-        names=dictionary_names,
+        names=RECOGNITION.dictionary_names,
     output:
         f"{R}/recognition/{{corpus}}/none/none/{{recognizer}}/{UNTRAINED}/seed0/predictions.parquet",
     log:
@@ -130,7 +133,7 @@ rule recognize_dictionary:
     benchmark:
         f"{R}/benchmarks/recognition/{{corpus}}/none/none/{{recognizer}}/{UNTRAINED}/seed0.tsv"
     wildcard_constraints:
-        recognizer=one_of(name for name, r in CONFIG.recognizers.items() if isinstance(r, DictionaryRecognizer)),
+        recognizer=one_of(name for name, r in CONFIG.recognizers.items() if r.schedule == UNTRAINED),
     conda:
         "../../envs/mentionforge.yaml"
     resources:

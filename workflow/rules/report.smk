@@ -9,18 +9,22 @@ OUTPUTS
     {results}/sweeps/sweeps.{csv,md}, *.svg where the configuration sweeps something
 """
 
+from mentionforge.dag.report import ReportInputs
+
+REPORT = ReportInputs(CONFIG)
+
 
 rule summary:
     """Every cell of the experiment in tidy CSV files, and the tables that people read."""
     input:
         spec=spec_of("report", "summary"),
-        metrics=[*EVALUATED, *SCORED_END_TO_END],
-        errors=RECOGNITION_ERRORS,
-        funnels=[f"{R}/generation/{g}/funnel.json" for g in USED_GENERATORS],
-        corpora=[f"{R}/corpora/{c}/stats.json" for c in USED_CORPORA],
-        kbs=[f"{R}/kb/{kb}/stats.json" for kb in USED_KBS],
-        external=[path for path in ALL_PREDICTIONS if f"/{EXTERNAL}/" in path],
-        models=[f"{RESOURCES}/models/{m}/fetched.json" for m in USED_MODELS],
+        metrics=REPORT.metrics,
+        errors=REPORT.recognition_errors,
+        funnels=REPORT.funnels,
+        corpora=REPORT.corpus_stats,
+        kbs=REPORT.kb_stats,
+        external=REPORT.external_predictions,
+        models=REPORT.fetched_models,
     output:
         recognition=f"{R}/summary/recognition.csv",
         normalization=f"{R}/summary/normalization.csv",
@@ -48,11 +52,11 @@ rule tidy:
     """One row per cell and metric, per comparison and per job, with provenance; the tables in the paper's layout."""
     input:
         spec=spec_of("report", "tidy"),
-        metrics=[*EVALUATED, *SCORED_END_TO_END],
-        comparisons=[path for path in COMPARED if path.endswith("comparisons.parquet")],
-        errors=RECOGNITION_ERRORS,
-        wrong=NORMALIZATION_ERRORS,
-        models=[f"{RESOURCES}/models/{m}/fetched.json" for m in USED_MODELS],
+        metrics=REPORT.metrics,
+        comparisons=REPORT.compared("comparisons"),
+        errors=REPORT.recognition_errors,
+        wrong=REPORT.normalization_errors,
+        models=REPORT.fetched_models,
     output:
         metrics=report(f"{R}/summary/metrics.csv", caption="../report/metrics.rst", category="Tables"),
         comparisons=report(f"{R}/summary/comparisons.csv", caption="../report/comparisons.rst", category="Tables"),
@@ -71,7 +75,7 @@ rule tidy:
     params:
         results=subpath(output.metrics, ancestor=2),
         inputs=flags(metrics="--metrics", comparisons="--comparisons", errors="--errors", wrong="--wrong", models="--model"),
-        digest=CONFIG_DIGEST,
+        digest=REPORT.config_digest,
     message:
         "write the tidy tables"
     shell:
@@ -82,14 +86,14 @@ rule page:
     """The report: one HTML file that opens offline, and its figures as SVG and PDF."""
     input:
         spec=spec_of("report", "page"),
-        metrics=[*EVALUATED, *SCORED_END_TO_END],
-        comparisons=[path for path in COMPARED if path.endswith("comparisons.parquet")],
-        errors=RECOGNITION_ERRORS,
-        wrong=NORMALIZATION_ERRORS,
-        changes=[path for path in COMPARED if path.endswith("changes.parquet")],
-        models=[f"{RESOURCES}/models/{m}/fetched.json" for m in USED_MODELS],
-        tables=[path for path in ALL_TABLES if path.endswith(("mentions.parquet", "concepts.parquet", "names.parquet", "stats.json"))],
-        generation=[path for path in ALL_GENERATION if path.endswith(("located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json"))],
+        metrics=REPORT.metrics,
+        comparisons=REPORT.compared("comparisons"),
+        errors=REPORT.recognition_errors,
+        wrong=REPORT.normalization_errors,
+        changes=REPORT.compared("changes"),
+        models=REPORT.fetched_models,
+        tables=[path for path in REPORT.tables if path.endswith(("mentions.parquet", "concepts.parquet", "names.parquet", "stats.json"))],
+        generation=[path for path in REPORT.generation if path.endswith(("located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json"))],
     output:
         page=report(f"{R}/report/index.html", caption="../report/page.rst", category="Report"),
         figures=report(directory(f"{R}/summary/figures"), patterns=["{name}.svg"], caption="../report/figures.rst", category="Figures"),
@@ -104,8 +108,8 @@ rule page:
     params:
         results=subpath(output.page, ancestor=2),
         inputs=flags(metrics="--metrics", comparisons="--comparisons", errors="--errors", wrong="--wrong", models="--model"),
-        digest=CONFIG_DIGEST,
-        privacy=licensed_entries,
+        digest=REPORT.config_digest,
+        privacy=REPORT.licensed_entries,
         concepts=CONFIG.report.browser_concepts,
     message:
         "write the report page"
@@ -118,7 +122,7 @@ rule sweeps:
     """Every cell of a sweep with its state, and what each varied setting gives."""
     input:
         spec=spec_of("report", "sweeps"),
-        metrics=EVALUATED,
+        metrics=REPORT.evaluated,
     output:
         csv=f"{R}/sweeps/sweeps.csv",
         markdown=f"{R}/sweeps/sweeps.md",

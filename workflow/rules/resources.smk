@@ -7,6 +7,10 @@ OUTPUTS
     {resources}/models/{model}/fetched.json, {resources}/downloads/{download}
 """
 
+from mentionforge.dag.resources import ResourceInputs
+
+RESOURCE = ResourceInputs(CONFIG)
+
 
 localrules:
     spec,
@@ -24,7 +28,7 @@ rule spec:
     conda:
         "../../envs/mentionforge.yaml"
     params:
-        text=spec_content,
+        text=RESOURCE.spec_content,
     message:
         "settings of {wildcards.kind} {wildcards.entry}"
     shell:
@@ -42,7 +46,7 @@ rule fetch_model:
     conda:
         "../../envs/mentionforge.yaml"
     params:
-        settings=model_settings,
+        settings=RESOURCE.model_settings,
     message:
         "fetch the weights of {wildcards.model}"
     shell:
@@ -60,7 +64,7 @@ rule fetch_download:
     conda:
         "../../envs/mentionforge.yaml"
     params:
-        settings=download_settings,
+        settings=RESOURCE.download_settings,
     message:
         "fetch {wildcards.download}"
     shell:
@@ -76,7 +80,7 @@ rule licensed_input:
     conda:
         "../../envs/mentionforge.yaml"
     params:
-        hint=licensed_hint,
+        hint=RESOURCE.licensed_hint,
     message:
         "look for the licensed input of {wildcards.kind} {wildcards.name}"
     shell:

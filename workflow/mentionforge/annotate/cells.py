@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,16 @@ from mentionforge.entries import NONE
 from mentionforge.errors import UserError
 from mentionforge.external.settings import EXTERNAL, refuse_new_text
 from mentionforge.gold import flatten
+from mentionforge.layout import NormalizationCell, RecognitionCell, Resources, Results
 from mentionforge.normalization.loaded import Part, part_of
 from mentionforge.provenance import digest, sha256_paths
 from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
 from mentionforge.recognition.sentences import by_document
 
-RECOGNIZED = ("corpus", "generator", "strategy", "recognizer", "schedule", "seed")
+RECOGNIZED = tuple(level.name for level in fields(RecognitionCell))
 METRICS = tuple(score.name for score in measures.SCORES if score.on_card)
 """What the card of a bundle tells."""
-LINKED = ("corpus", "generator", "strategy", "linker", "index")
+LINKED = tuple(level.name for level in fields(NormalizationCell))
 
 
 @dataclass(frozen=True)
@@ -186,26 +187,31 @@ class _Places:
     read: list[Path] = field(default_factory=list)
     """Files that its linkers are made of; filled by `part`."""
 
+    @property
+    def paths(self) -> Results:
+        """Where files lie."""
+        return Results(str(self.results))
+
     def part(self, linker: str, index: Index) -> Part:
         """What a linker that searches by itself needs."""
-        spec = _there(self.results / "specs" / "linkers" / f"{linker}.json")
+        spec = _there(Path(self.paths.spec("linkers", linker)))
         settings = read_spec(spec)
         own = f"{linker}@{self.corpus}" if settings.trains else linker
         shared = [own] if settings.trains else self._alike(linker, settings)
         model = None
         if settings.trains:
-            model = _there(self.results / "alignment" / linker / self.corpus / "fetched.json")
+            model = _there(Path(self.paths.encoder(linker, self.corpus)))
         elif settings.weights:
-            model = _there(self.resources / "models" / settings.weights / "fetched.json", "give --resources, the folder of fetched weights")
+            model = _there(Path(Resources(str(self.resources)).model(settings.weights)), "give --resources, the folder of fetched weights")
         needed = "kb" in index.sources
         augmented = self.generator != NONE
         files = {
-            "corpus": self._embedded([own], f"corpus.{self.corpus}") if "train" in index.sources else None,
-            "kb": self._embedded(shared, f"kb.{self.kb}") if needed or settings.weighs_names else None,
-            "names": _there(self.results / "kb" / self.kb / "names.parquet") if needed else None,
-            "xrefs": _there(self.results / "kb" / self.kb / "xrefs.parquet") if needed or index.prefer_xrefs else None,
-            "synthetic": self._embedded(shared, f"generator.{self.generator}") if augmented else None,
-            "chosen": _there(self.results / "augmentation" / self.corpus / self.generator / self.strategy / "notes.parquet") if augmented else None,
+            "corpus": self._embedded([own], "corpus", self.corpus) if "train" in index.sources else None,
+            "kb": self._embedded(shared, "kb", self.kb) if needed or settings.weighs_names else None,
+            "names": _there(Path(self.paths.kb(self.kb, "names.parquet"))) if needed else None,
+            "xrefs": _there(Path(self.paths.kb(self.kb, "xrefs.parquet"))) if needed or index.prefer_xrefs else None,
+            "synthetic": self._embedded(shared, "generator", self.generator) if augmented else None,
+            "chosen": _there(Path(self.paths.chosen(self.corpus, self.generator, self.strategy))) if augmented else None,
         }
         self.read.extend(path for path in (spec, model, *files.values()) if path)
         return part_of(settings, index, model, **files)
@@ -214,13 +220,11 @@ class _Places:
         """Linkers that differ from this one in reading abbreviations alone: they share embeddings of names and notes."""
         aside = {"expand_abbreviations", "steps"}
         others = sorted(path.stem for path in (self.results / "specs" / "linkers").glob("*.json"))
-        alike = [
-            o for o in others if read_spec(self.results / "specs" / "linkers" / f"{o}.json").model_dump(exclude=aside) == settings.model_dump(exclude=aside)
-        ]
+        alike = [o for o in others if read_spec(Path(self.paths.spec("linkers", o))).model_dump(exclude=aside) == settings.model_dump(exclude=aside)]
         return [linker, *(o for o in alike if o != linker)]
 
-    def _embedded(self, encoders: Sequence[str], source: str) -> Path:
-        paths = [self.results / "embeddings" / encoder / source / "entries.parquet" for encoder in encoders]
+    def _embedded(self, encoders: Sequence[str], kind: str, name: str) -> Path:
+        paths = [Path(self.paths.embedded(encoder, kind, name)) for encoder in encoders]
         return next((path for path in paths if path.is_file()), None) or _there(paths[0])
 
 

@@ -36,6 +36,7 @@ from mentionforge.evaluation.seeds import Seeds, factors
 from mentionforge.evaluation.settings import Statistics
 from mentionforge.evaluation.statistics import Contrast, Estimates, estimate
 from mentionforge.evaluation.subsets import learned_from, subset_weights
+from mentionforge.layout import levels_below
 from mentionforge.progress import say, track
 
 VERSION = 2
@@ -206,7 +207,7 @@ def recognition_outcomes(corpus: Path, corpus_spec: Path, base: Path, prediction
 
 
 def _levels(path: Path, base: Path, corpus: str, depth: int) -> tuple[str, ...]:
-    parts = path.relative_to(base).parts[:-1] if path.is_relative_to(base) else ()
+    parts = levels_below(path, base)
     if len(parts) != depth or parts[0] != corpus:
         raise UserError("path names no cell", str(path), f"it is not {depth} levels below {base}/{corpus}", "give predictions of this corpus, below --base")
     return parts

@@ -11,7 +11,6 @@ named `span_concept_nil_…`, where a first concept that scores below a threshol
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +19,13 @@ from typing import Any
 import numpy as np
 
 from mentionforge import measures, tables
-from mentionforge.entries import NAME_PATTERN
 from mentionforge.errors import UserError
+from mentionforge.layout import end_to_end_cell
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
 VERSION = 1
 """Of the part evaluation.end_to_end: raise it where earlier results would be wrong (mentionforge.versions)."""
-
-LEVELS = ("corpus", "generator", "strategy", "recognizer", "schedule")
-CELL = re.compile(
-    "/".join(rf"(?P<{level}>{NAME_PATTERN})" for level in LEVELS) + rf"/seed(?P<seed>\d+)/(?P<linker>{NAME_PATTERN})/(?P<index>{NAME_PATTERN})/linked\.parquet"
-)
 
 Place = tuple[str, int, int]
 
@@ -69,8 +63,8 @@ def evaluate(corpus: Path, base: Path, linked: Sequence[Path], out: Path) -> Non
     rows: list[dict[str, Any]] = []
     inputs: dict[str, str | Path] = {"mentions": corpus / "mentions.parquet"}
     for path in sorted(linked):
-        match = CELL.fullmatch(path.relative_to(base).as_posix()) if path.is_relative_to(base) else None
-        if match is None or match["corpus"] != corpus.name:
+        named = end_to_end_cell(path, base)
+        if named is None or named[0].corpus != corpus.name:
             expected = f"{base}/{corpus.name}/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/LINKER/INDEX/linked.parquet"
             raise UserError("path names no cell", str(path), "it does not name a recognizer and a linker of this corpus", f"give {expected}")
         mentions = path.parents[2] / "mentions.parquet"
@@ -82,8 +76,9 @@ def evaluate(corpus: Path, base: Path, linked: Sequence[Path], out: Path) -> Non
                 span = row["spans"][0]
                 found[row["split"]][row["doc_id"], span["start"], span["end"]] = first.get(row["mention_id"])
         threshold = threshold_of(gold.get("dev"), found.get("dev", {}))
-        cell = {"task": "end_to_end", "corpus": corpus.name, "generator": match["generator"], "strategy": match["strategy"], "seed": int(match["seed"])}
-        cell |= {"system": f"{match['recognizer']}/{match['linker']}", "variant": f"{match['schedule']}/{match['index']}"}
+        run, linker, index = named
+        cell = {"task": "end_to_end", "corpus": corpus.name, "generator": run.generator, "strategy": run.strategy, "seed": run.seed}
+        cell |= {"system": f"{run.recognizer}/{linker}", "variant": f"{run.schedule}/{index}"}
         for split in gold:
             rows += [cell | {"split": split, **row} for row in score(gold[split], found[split], "span_concept")]
             rows += [cell | {"split": split, **row} for row in score(gold[split], below(found[split], threshold), "span_concept_nil")]

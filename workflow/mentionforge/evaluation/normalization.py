@@ -20,7 +20,7 @@ corpus' policy for composite mentions (several concept ids) says what answers on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import measures, provenance, tables
-from mentionforge.config import Corpus, NormalizationCell, read_spec
+from mentionforge.config import Corpus, read_spec
 from mentionforge.errors import UserError
 from mentionforge.evaluation.hierarchy import Judge, relation_metrics
 from mentionforge.evaluation.subsets import learned_from, subset_weights, weighted
+from mentionforge.layout import NormalizationCell, levels_below
 from mentionforge.progress import say
 
 VERSION = 1
@@ -318,12 +319,12 @@ def subset_metrics(ranks: np.ndarray, subsets: Mapping[str, np.ndarray]) -> list
 
 
 def _cell(path: Path, base: Path, corpus: str) -> NormalizationCell:
-    parts = path.relative_to(base).parts if path.is_relative_to(base) else ()
-    if len(parts) != len(fields(NormalizationCell)) + 1 or parts[0] != corpus:
+    cell = NormalizationCell.of(levels_below(path, base))
+    if cell is None or cell.corpus != corpus:
         raise UserError(
             "path names no cell",
             str(path),
             f"expected {base}/{corpus}/GENERATOR/STRATEGY/LINKER/INDEX/predictions.parquet",
             "give predictions of this corpus, below --base",
         )
-    return NormalizationCell(*parts[:-1])
+    return cell

@@ -21,7 +21,6 @@ A variant SCHEDULE~train=CORPUS is a model trained on another corpus; its bucket
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,23 +30,19 @@ from typing import Any, NamedTuple
 
 from mentionforge import measures, tables, text
 from mentionforge.buckets import Buckets
-from mentionforge.config import TRAINED_ON, read_spec
-from mentionforge.entries import NAME_PATTERN
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.evaluation.documents import GoldDocument
 from mentionforge.evaluation.errors import error_rows
 from mentionforge.evaluation.subsets import learned_from, subset_recalls, subset_weights
 from mentionforge.gold import Discontinuous, flatten, tags
+from mentionforge.layout import PREDICTIONS, TRAINED_ON, RecognitionCell, levels_below
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 from mentionforge.text import Span
 
 VERSION = 1
 """Of the part evaluation.recognition: raise it where earlier results would be wrong (mentionforge.versions)."""
-
-CELL = re.compile(
-    "/".join(rf"(?P<{level}>{NAME_PATTERN})" for level in ("corpus", "generator", "strategy", "system", "variant")) + r"/seed(?P<seed>\d+)/predictions\.parquet"
-)
 
 
 class Scores(NamedTuple):
@@ -144,15 +139,22 @@ def cell(path: Path, base: Path) -> dict[str, Any]:
     Raises:
         UserError: The path has another shape.
     """
-    match = CELL.fullmatch(path.relative_to(base).as_posix()) if path.is_relative_to(base) else None
-    if match is None:
+    run = RecognitionCell.of(levels_below(path, base))
+    if run is None or path.name != PREDICTIONS:
         raise UserError(
             "no recognition cell",
             str(path),
             "its path does not name one",
             f"give {base}/CORPUS/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/predictions.parquet",
         )
-    return {**match.groupdict(), "seed": int(match["seed"])}
+    return {
+        "corpus": run.corpus,
+        "generator": run.generator,
+        "strategy": run.strategy,
+        "system": run.recognizer,
+        "variant": run.schedule,
+        "seed": run.seed,
+    }
 
 
 def load_gold(corpus: Path, policy: Discontinuous) -> tuple[dict[str, GoldDocument], dict[str, Counter[str]]]:

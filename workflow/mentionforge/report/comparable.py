@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import tables
-from mentionforge.config import TRAINED_ON
 from mentionforge.entries import NONE
+from mentionforge.layout import TRAINED_ON
 from mentionforge.measures import OF_GROUPS
 from mentionforge.report.tidy import Layout, counted
 from mentionforge.tables import SUBSETS

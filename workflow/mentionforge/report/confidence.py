@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge.config import UNTRAINED
+from mentionforge.entries import UNTRAINED
 from mentionforge.measures import MAIN
 
 SMALLEST = 5

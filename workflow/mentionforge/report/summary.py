@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import __version__, measures, tables
-from mentionforge.config import TRAINED_ON
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
+from mentionforge.layout import TRAINED_ON
 from mentionforge.provenance import git_revision, sha256_file, versions
 from mentionforge.report.comparable import subset_table
 from mentionforge.report.external import section

@@ -18,7 +18,8 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import tables
-from mentionforge.config import Config, NormalizationCell, RecognitionCell, load_config, normalization_cells, recognition_cells, swept_settings
+from mentionforge.config import Config, load_config, normalization_cells, recognition_cells, swept_settings
+from mentionforge.layout import NormalizationCell, RecognitionCell, Results
 from mentionforge.measures import MAIN, OF_GROUPS
 from mentionforge.progress import say
 
@@ -56,13 +57,12 @@ def write_sweeps(results: Path, raw: Mapping[str, Any], out: Path) -> None:
 def cells(config: Config, results: Path, swept: Mapping[tuple[str, str], Mapping[str, str]]) -> pd.DataFrame:
     """One row per cell: its parts, state and last words, the values of what varies (empty where it does not concern the cell), scores."""
     rows = []
+    paths = Results(str(results))
     found: dict[str, list[tuple[Any, Path, Path]]] = {"normalization": [], "recognition": []}
     for cell in normalization_cells(config):
-        parts = Path(cell.corpus, cell.generator, cell.strategy, cell.linker, cell.index)
-        found["normalization"].append((cell, results / "normalization" / parts / "predictions.parquet", results / "logs/normalization" / f"{parts}.log"))
+        found["normalization"].append((cell, Path(paths.normalization(cell)), Path(paths.log(f"normalization/{cell.path}"))))
     for run in recognition_cells(config):
-        parts = Path(run.corpus, run.generator, run.strategy, run.recognizer, run.schedule, f"seed{run.seed}")
-        found["recognition"].append((run, results / "recognition" / parts / "predictions.parquet", results / "logs/recognition" / f"{parts}.log"))
+        found["recognition"].append((run, Path(paths.recognition(run)), Path(paths.log(f"recognition/{run.path}"))))
     for task, some in found.items():
         scores = {
             corpus: scored(results, task, corpus, [path for cell, path, _ in some if cell.corpus == corpus])

@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import measures, tables
-from mentionforge.config import EXTERNAL, TRAINED_ON
 from mentionforge.entries import NONE
+from mentionforge.external.settings import EXTERNAL
+from mentionforge.layout import TRAINED_ON, RecognitionCell
 from mentionforge.provenance import git_revision, sha256_file
 from mentionforge.report import external
 from mentionforge.report.confidence import family_table
@@ -128,7 +129,8 @@ def tidy_metrics(metrics: Sequence[Path], results: Path, models: Sequence[Path],
     for i in merged.index[merged["task"] == "end_to_end"]:
         row = merged.loc[i]
         (recognizer, linker), (schedule, index) = row["system"].split("/"), row["variant"].split("/")
-        path[i] = "/".join(["end_to_end", row["corpus"], row["generator"], row["strategy"], recognizer, schedule, f"seed{row['seed']}", linker, index])
+        run = RecognitionCell(row["corpus"], row["generator"], row["strategy"], recognizer, schedule, row["seed"])
+        path[i] = f"end_to_end/{run.path}/{linker}/{index}"
     merged["wall_s"], merged["peak_mib"] = path.map(jobs["wall_s"].to_dict()), path.map(jobs["peak_mib"].to_dict())
     return merged
 

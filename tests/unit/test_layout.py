@@ -1,0 +1,100 @@
+"""Paths of a results folder, written out by hand, and read back."""
+
+from pathlib import Path
+
+import pytest
+
+from mentionforge.layout import OWNED, NormalizationCell, RecognitionCell, Resources, Results, end_to_end_cell, levels_below
+
+RUN = RecognitionCell("ncbi", "llama", "ideal", "biobert", "synthetic_then_real", 13)
+CELL = NormalizationCell("ncbi", "llama", "ideal", "sapbert", "train+kb")
+R = Results("results")
+
+PATHS = {
+    R.spec("generators", "llama/prompts"): "results/specs/generators/llama/prompts.json",
+    R.missing("kbs", "umls"): "results/missing/kbs/umls",
+    R.kb("umls", "names.parquet"): "results/kb/umls/names.parquet",
+    R.corpus("ncbi", "mentions.parquet"): "results/corpora/ncbi/mentions.parquet",
+    R.leakage("ncbi", "llama"): "results/leakage/ncbi/llama.csv",
+    R.generation("llama", "adapter"): "results/generation/llama/adapter",
+    R.shard("llama", 1, 4): "results/generation/llama/shards/1-of-4.parquet",
+    R.chosen("ncbi", "llama", "ideal"): "results/augmentation/ncbi/llama/ideal/notes.parquet",
+    R.recognition(RUN): "results/recognition/ncbi/llama/ideal/biobert/synthetic_then_real/seed13/predictions.parquet",
+    R.recognition(RUN, "model"): "results/recognition/ncbi/llama/ideal/biobert/synthetic_then_real/seed13/model",
+    R.encoder("sapbert", "ncbi"): "results/alignment/sapbert/ncbi/fetched.json",
+    R.embedded("sapbert@ncbi", "kb", "umls"): "results/embeddings/sapbert@ncbi/kb.umls/entries.parquet",
+    R.retrieval("ncbi", "sapbert", "kb"): "results/retrieval/ncbi/sapbert/kb/found.parquet",
+    R.normalization(CELL): "results/normalization/ncbi/llama/ideal/sapbert/train+kb/predictions.parquet",
+    R.normalization(CELL, "calibration.parquet"): "results/normalization/ncbi/llama/ideal/sapbert/train+kb/calibration.parquet",
+    R.linked(RUN, "sapbert", "kb"): "results/end_to_end/ncbi/llama/ideal/biobert/synthetic_then_real/seed13/sapbert/kb/linked.parquet",
+    R.scores("nil", "ncbi"): "results/evaluation/nil/ncbi.parquet",
+    R.errors("recognition", "ncbi"): "results/evaluation/recognition/ncbi.errors.parquet",
+    R.statistics("recognition", "ncbi", "changes"): "results/statistics/recognition/ncbi/changes.parquet",
+    R.log(f"normalization/{CELL.path}"): "results/logs/normalization/ncbi/llama/ideal/sapbert/train+kb.log",
+    Resources("r").model("biobert"): "r/models/biobert/fetched.json",
+    Resources("r").download("train.txt"): "r/downloads/train.txt",
+}
+
+
+@pytest.mark.parametrize(("made", "expected"), PATHS.items(), ids=PATHS.values())
+def test_paths(made: str, expected: str) -> None:
+    """Every path is what it was written out to be, below a folder that the workflow owns."""
+    assert made == expected
+    assert made.startswith("r/") or made.split("/")[1] in OWNED
+
+
+def test_wildcards_pass() -> None:
+    """A path of wildcards is the path that a rule declares."""
+    assert R.corpus("{corpus}", "documents.parquet") == "results/corpora/{corpus}/documents.parquet"
+
+
+def test_cells_are_read_back() -> None:
+    """A cell's path names the cell, wherever the results lie."""
+    for root in ("results", "/a/b/results"):
+        results, base = Results(root), Path(root)
+        assert RecognitionCell.of(levels_below(Path(results.recognition(RUN)), base / "recognition")) == RUN
+        assert NormalizationCell.of(levels_below(Path(results.normalization(CELL)), base / "normalization")) == CELL
+        assert end_to_end_cell(Path(results.linked(RUN, "sapbert", "kb")), base / "end_to_end") == (RUN, "sapbert", "kb")
+
+
+def test_trained_on() -> None:
+    """A schedule names the corpus of the training where another corpus is tested."""
+    crossed = RecognitionCell.of(("cdr", "none", "none", "biobert", "real_only~train=ncbi", "seed1"))
+    assert crossed is not None
+    assert (crossed.trained_on, RUN.trained_on) == ("ncbi", "")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "ncbi/llama/ideal/biobert/real_only/13/predictions.parquet",
+        "ncbi/llama/ideal/biobert/real_only/seed/predictions.parquet",
+        "ncbi/llama/ideal/biobert/seed13/predictions.parquet",
+        "ncbi/llama/ideal/bio bert/real_only/seed13/predictions.parquet",
+        "more/ncbi/llama/ideal/biobert/real_only/seed13/predictions.parquet",
+    ],
+)
+def test_no_recognition_cell(path: str) -> None:
+    """Another shape names no cell."""
+    assert RecognitionCell.of(levels_below(Path("base") / path, Path("base"))) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "base/linked.parquet",
+        "elsewhere/ncbi/llama/ideal/biobert/real_only/seed13/sapbert/kb/linked.parquet",
+        "base/ncbi/llama/ideal/biobert/real_only/seed13/sapbert/kb/mentions.parquet",
+        "base/ncbi/llama/ideal/biobert/real_only/seed13/sapbert/linked.parquet",
+    ],
+)
+def test_no_end_to_end_cell(path: str) -> None:
+    """Another file, or another place, names no cell."""
+    assert end_to_end_cell(Path(path), Path("base")) is None
+
+
+def test_no_normalization_cell() -> None:
+    """A level too few or too many names no cell, nor does a file outside of the base folder."""
+    assert NormalizationCell.of(("ncbi", "llama", "ideal", "sapbert")) is None
+    assert NormalizationCell.of(("ncbi", "llama", "ideal", "sapbert", "kb", "x")) is None
+    assert levels_below(Path("a/b/c.parquet"), Path("x")) == ()

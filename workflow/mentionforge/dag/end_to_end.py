@@ -1,0 +1,48 @@
+"""What the rules ask that link the mentions of a recognizer."""
+
+from __future__ import annotations
+
+from mentionforge.config import Config, end_to_end_cells
+from mentionforge.dag.normalization import NormalizationInputs
+from mentionforge.dag.shared import InputFunction, Paths, Wildcards
+from mentionforge.entries import NONE
+
+
+class EndToEndInputs(NormalizationInputs):
+    """Inputs of linking without a cell of normalization: the job embeds and searches by itself."""
+
+    def __init__(self, config: Config) -> None:
+        """List the cells."""
+        super().__init__(config)
+        self.linked_cells = end_to_end_cells(config)
+
+    def linker_weights(self, wildcards: Wildcards) -> Paths:
+        """Weights of a linker's encoder for the corpus in the wildcards, if it has one."""
+        return self.weights(wildcards.linker, wildcards.corpus if wildcards.linker in self.aligned else "")
+
+    def names_or_weights(self, wildcards: Wildcards) -> Paths:
+        """The embedded names, where the index searches them or a tfidf linker takes its weights from them."""
+        return self.embedded_kb(wildcards) if "kb" in self.settings_of_index(wildcards).sources else self.ngram_weights(wildcards)
+
+    def searched_names(self, table: str) -> InputFunction:
+        """Input function: a table of the corpus' knowledge base, where the index searches its names or prefers some of its codes."""
+
+        def path(wildcards: Wildcards) -> Paths:
+            index = self.settings_of_index(wildcards)
+            needed = "kb" in index.sources or (table == "xrefs" and index.prefer_xrefs)
+            return self.results.kb(self.kb_of(wildcards), f"{table}.parquet") if needed else []
+
+        return path
+
+    def synthetic_of_cell(self, wildcards: Wildcards) -> Paths:
+        """The generator's embedded mentions, for a cell with synthetic text."""
+        return [] if wildcards.strategy == NONE else self.embedded_generator(wildcards)
+
+    def chosen_of_cell(self, wildcards: Wildcards) -> Paths:
+        """The notes that the strategy adds to the corpus, for a cell with synthetic text."""
+        w = wildcards
+        return [] if w.strategy == NONE else self.results.chosen(w.corpus, w.generator, w.strategy)
+
+    def linked_predictions(self, wildcards: Wildcards) -> list[str]:
+        """Rankings of all end-to-end cells of a corpus."""
+        return [self.results.linked(c, linker, index) for c, linker, index in self.linked_cells if c.corpus == wildcards.corpus]

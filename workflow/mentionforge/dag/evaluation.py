@@ -1,0 +1,55 @@
+"""What the rules of evaluation ask: predictions of all cells of a corpus."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from mentionforge.dag.experiment import Experiment
+from mentionforge.dag.shared import Wildcards
+from mentionforge.entries import NONE
+from mentionforge.layout import NormalizationCell, RecognitionCell
+
+
+class EvaluationInputs(Experiment):
+    """Inputs of scoring and comparing the cells of the corpus in the wildcards."""
+
+    def recognition_predictions(self, wildcards: Wildcards) -> list[str]:
+        """Predictions of all recognition cells of a corpus."""
+        return [self.results.recognition(c) for c in self.recognition if c.corpus == wildcards.corpus]
+
+    def cross_predictions(self, wildcards: Wildcards) -> list[str]:
+        """Predictions on a corpus by models trained on another one."""
+        return [self.results.recognition(c) for c in self.cross if c.corpus == wildcards.corpus]
+
+    def cross_sources(self, wildcards: Wildcards) -> list[str]:
+        """Mentions of the corpora that these models were trained on: what they saw makes their buckets."""
+        sources = sorted({c.trained_on for c in self.cross if c.corpus == wildcards.corpus})
+        return [self.results.corpus(source, "mentions.parquet") for source in sources]
+
+    def normalization_predictions(self, wildcards: Wildcards) -> list[str]:
+        """Predictions of all normalization cells of a corpus."""
+        return [self.results.normalization(c) for c in self.normalization if c.corpus == wildcards.corpus]
+
+    def normalization_calibrations(self, wildcards: Wildcards) -> list[str]:
+        """Rankings of dev mentions and unmapped test mentions of all normalization cells of a corpus."""
+        return [self.results.normalization(c, "calibration.parquet") for c in self.normalization if c.corpus == wildcards.corpus]
+
+    # ---------------------------------------------------------------------------------------------------------- comparing
+
+    def is_recognition(self, wildcards: Wildcards) -> bool:
+        """Whether the task in the wildcards is recognition."""
+        return wildcards.task == "recognition"
+
+    def chosen_notes(self, wildcards: Wildcards) -> list[str]:
+        """The notes that each strategy adds to the corpus, for all generators of the task's cells."""
+        cells: Sequence[RecognitionCell | NormalizationCell] = self.recognition if self.is_recognition(wildcards) else self.normalization
+        augmented = {(c.generator, c.strategy) for c in cells if c.corpus == wildcards.corpus and c.strategy != NONE}
+        return [self.results.chosen(wildcards.corpus, generator, strategy) for generator, strategy in sorted(augmented)]
+
+    def reference_flags(self, wildcards: Wildcards) -> str:
+        """What cells are compared with besides the baseline: the controls, and for an index without the knowledge base the one with it."""
+        sources = {name: set(index.sources) for name, index in self.config.indexes.items()}
+        pairs = [f"{a}={b}" for a in sorted(sources) for b in sorted(sources) if "kb" not in sources[a] and sources[b] == sources[a] | {"kb"}]
+        controls = [g for g in self.controls if self.config.generators[g].kind != "replay"]
+        return shlex.join([*(part for c in controls for part in ("--control", c)), *(part for pair in pairs for part in ("--with-kb", pair))])

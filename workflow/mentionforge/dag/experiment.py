@@ -1,0 +1,98 @@
+"""The experiment as files: its cells, the entries they use, and what `rule all` asks for."""
+
+from __future__ import annotations
+
+from mentionforge.config import Config, LlmGenerator, all_parts_of, cross_cells, end_to_end_cells, normalization_cells, recognition_cells
+from mentionforge.dag.shared import Stage
+from mentionforge.entries import NONE
+from mentionforge.layout import NormalizationCell, RecognitionCell
+
+
+class Experiment(Stage):
+    """Cells of the experiment, entries that they use, and files that they make."""
+
+    def __init__(self, config: Config) -> None:
+        """List the cells, and what they use."""
+        super().__init__(config)
+        self.recognition = recognition_cells(config)
+        self.cross = cross_cells(config)
+        self.end_to_end = end_to_end_cells(config)
+        self.normalization = normalization_cells(config)
+        self.llms = sorted(name for name, g in config.generators.items() if isinstance(g, LlmGenerator))
+        self.controls = sorted(set(config.generators) - set(self.llms))
+        cells = self.cells
+        self.corpora = sorted({c.corpus for c in cells} | {c.corpus for c in self.cross})
+        self.kbs = sorted({config.corpora[c].kb for c in self.corpora})
+        self.generators = sorted({c.generator for c in cells} - {NONE})
+        linkers = {c.linker for c in self.normalization}
+        self.linkers = sorted(linkers | {part for linker in linkers for part in all_parts_of(config, linker)})
+
+    @property
+    def cells(self) -> list[RecognitionCell | NormalizationCell]:
+        """Cells of both tasks, without those that test on another corpus."""
+        return [*self.recognition, *self.normalization]
+
+    @property
+    def models(self) -> list[str]:
+        """Models that the experiment computes with."""
+        recognizers = [self.config.recognizers[c.recognizer] for c in self.recognition]
+        of_linkers = {self.config.linkers[name].weights for name in self.linkers}
+        of_generators = {getattr(self.config.generators[g], "model", None) for g in self.generators if g in self.llms}
+        return sorted({m for m in {r.model for r in recognizers} | of_linkers | of_generators if m})
+
+    # ------------------------------------------------------------------------------------------------------------ targets
+
+    @property
+    def evaluated(self) -> list[str]:
+        """Metrics of recognition and normalization."""
+        recognition = {self.results.scores("recognition", c.corpus) for c in [*self.recognition, *self.cross]}
+        return sorted(recognition | {self.results.scores("normalization", c.corpus) for c in self.normalization})
+
+    @property
+    def recognition_errors(self) -> list[str]:
+        """Errors of recognition."""
+        return sorted({self.results.errors("recognition", c.corpus) for c in [*self.recognition, *self.cross]})
+
+    @property
+    def normalization_errors(self) -> list[str]:
+        """Errors of normalization."""
+        return sorted({self.results.errors("normalization", c.corpus) for c in self.normalization})
+
+    @property
+    def scored_end_to_end(self) -> list[str]:
+        """Metrics of both tasks together."""
+        return sorted({self.results.scores("end_to_end", c.corpus) for c, _, _ in self.end_to_end})
+
+    def compared(self, *tables: str) -> list[str]:
+        """Tables of the comparisons of both tasks: comparisons, changes."""
+        corpora = {("recognition", c.corpus) for c in self.recognition} | {("normalization", c.corpus) for c in self.normalization}
+        return sorted(self.results.statistics(task, corpus, table) for task, corpus in corpora for table in tables)
+
+    @property
+    def predictions(self) -> list[str]:
+        """Predictions of all cells."""
+        recognized = [self.results.recognition(c) for c in [*self.recognition, *self.cross]]
+        return recognized + [self.results.normalization(c) for c in self.normalization]
+
+    @property
+    def chosen(self) -> list[str]:
+        """Notes that the strategies chose."""
+        return sorted({self.results.chosen(c.corpus, c.generator, c.strategy) for c in self.cells if c.strategy != NONE})
+
+    @property
+    def generation(self) -> list[str]:
+        """Tables of the generators."""
+        files = ("prompts.parquet", "notes.parquet", "located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json")
+        return [self.results.generation(g, file) for g in self.generators for file in files]
+
+    @property
+    def cards(self) -> list[str]:
+        """Cards of the corpora."""
+        return [self.results.corpus(c, "card.md") for c in self.corpora]
+
+    @property
+    def tables(self) -> list[str]:
+        """Tables of corpora and knowledge bases."""
+        of_corpus = ("documents.parquet", "mentions.parquet", "stats.json")
+        of_kb = ("concepts.parquet", "names.parquet", "definitions.parquet", "xrefs.parquet", "retired.parquet", "stats.json")
+        return [self.results.corpus(c, file) for c in self.corpora for file in of_corpus] + [self.results.kb(kb, file) for kb in self.kbs for file in of_kb]

@@ -1,0 +1,135 @@
+"""What the rules of embedding, search, linking and the training of linkers ask.
+
+An encoder is a linker's name, or LINKER@CORPUS for one that is trained here on that corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from mentionforge.config import Config, same_names
+from mentionforge.dag.shared import InputFunction, Paths, Stage, Wildcards
+from mentionforge.layout import NormalizationCell
+from mentionforge.normalization.linkers.contract import LinkerSettings
+
+
+class NormalizationInputs(Stage):
+    """Inputs of the linker, index and corpus in the wildcards, and the linkers of each rule."""
+
+    def __init__(self, config: Config) -> None:
+        """Group the linkers by the rule that ranks with them."""
+        super().__init__(config)
+        self.searching = self._linkers(lambda entry: entry.searches)
+        self.aligned = self._linkers(lambda entry: entry.trains and entry.searches)
+        self.hybrids = self._linkers(lambda entry: entry.fuses)
+        self.rerankers = self._linkers(lambda entry: entry.trains and not entry.searches)
+        self.imported = self._linkers(lambda entry: entry.imported)
+
+    def _linkers(self, admits: Callable[[LinkerSettings], bool]) -> list[str]:
+        return sorted(name for name, entry in self.config.linkers.items() if admits(entry))
+
+    def kb_of(self, wildcards: Wildcards) -> str:
+        """Name of the corpus' knowledge base."""
+        return self.config.corpora[wildcards.corpus].kb
+
+    def settings_of_index(self, wildcards: Wildcards) -> Any:
+        """Settings of the index."""
+        return self.config.indexes[wildcards.index]
+
+    # --------------------------------------------------------------------------------------------------------- embedding
+
+    @property
+    def encoders(self) -> list[str]:
+        """Names of all encoders that there may be."""
+        return [*set(self.searching).difference(self.aligned), *(f"{linker}@{corpus}" for linker in self.aligned for corpus in self.config.corpora)]
+
+    def encoder_name(self, linker: str, corpus: str) -> str:
+        """The encoder of a linker: one that is trained here is another one for each corpus."""
+        return f"{linker}@{corpus}" if linker in self.aligned else linker
+
+    def shared_encoder(self, linker: str, corpus: str) -> str:
+        """The encoder whose embeddings of names and notes a linker reads.
+
+        Linkers that differ only in `expand_abbreviations` share them: abbreviations are expanded in corpora, never in names.
+        """
+        if linker in self.aligned:
+            return self.encoder_name(linker, corpus)
+        aside = {"expand_abbreviations", "steps"}
+        settings = self.config.linkers[linker].model_dump(exclude=aside)
+        return next(name for name, entry in self.config.linkers.items() if entry.model_dump(exclude=aside) == settings)
+
+    def encoder_spec(self, wildcards: Wildcards) -> str:
+        """Spec of the linker that an encoder belongs to."""
+        return self.spec("linkers", wildcards.encoder.partition("@")[0])
+
+    def encoder_weights(self, wildcards: Wildcards) -> Paths:
+        """Weights of an encoder: fetched, trained here, or none for a linker without an encoder."""
+        linker, _, corpus = wildcards.encoder.partition("@")
+        return self.weights(linker, corpus)
+
+    def weights(self, linker: str, trained_on: str) -> Paths:
+        """Weights of a linker's encoder, fetched or trained on a corpus; none for a linker without an encoder."""
+        if trained_on:
+            return self.results.encoder(linker, trained_on)
+        model = self.config.linkers[linker].weights
+        return self.resources.model(model) if model else []
+
+    def embedded_corpus(self, wildcards: Wildcards) -> str:
+        """Embedded mentions of the corpus in the wildcards, by its linker."""
+        return self.results.embedded(self.encoder_name(wildcards.linker, wildcards.corpus), "corpus", wildcards.corpus)
+
+    def embedded_kb(self, wildcards: Wildcards) -> str:
+        """Embedded names of the corpus' knowledge base."""
+        return self.results.embedded(self.shared_encoder(wildcards.linker, wildcards.corpus), "kb", self.kb_of(wildcards))
+
+    def embedded_generator(self, wildcards: Wildcards) -> str:
+        """Embedded synthetic mentions of the generator in the wildcards."""
+        return self.results.embedded(self.shared_encoder(wildcards.linker, wildcards.corpus), "generator", wildcards.generator)
+
+    # ----------------------------------------------------------------------------------------------------------- linking
+
+    def ngram_weights(self, wildcards: Wildcards) -> Paths:
+        """The embedded names, for a linker that weighs them."""
+        return self.embedded_kb(wildcards) if self.config.linkers[wildcards.linker].weighs_names else []
+
+    def found_names(self, wildcards: Wildcards) -> Paths:
+        """Candidates among the names, where the index searches them: indexes that admit the same names share one search."""
+        index = self.settings_of_index(wildcards)
+        if "kb" not in index.sources:
+            return []
+        first = next(name for name, entry in self.config.indexes.items() if "kb" in entry.sources and same_names(entry, index))
+        return self.results.retrieval(wildcards.corpus, wildcards.linker, first)
+
+    def preferred_codes(self, wildcards: Wildcards) -> Paths:
+        """Codes of the corpus' knowledge base, where the index prefers some."""
+        return self.results.kb(self.kb_of(wildcards), "xrefs.parquet") if self.settings_of_index(wildcards).prefer_xrefs else []
+
+    def of_parts(self, file: str) -> InputFunction:
+        """Input function: this file of each linker that a linker reads, on the same cell."""
+
+        def paths(wildcards: Wildcards) -> list[str]:
+            w = wildcards
+            parts = self.config.linkers[w.linker].parts()
+            return [self.results.normalization(NormalizationCell(w.corpus, w.generator, w.strategy, part, w.index), f"{file}.parquet") for part in parts]
+
+        return paths
+
+    # ---------------------------------------------------------------------------------------------------------- training
+
+    def aligned_synthetic(self, wildcards: Wildcards) -> list[str]:
+        """Tables of the generator whose mentions an encoder is trained on, if there is one."""
+        linker: Any = self.config.linkers[wildcards.linker]
+        return self.synthetic_tables(linker.train.synthetic) if linker.train.synthetic else []
+
+    def first_stage(self, paths: InputFunction) -> InputFunction:
+        """Input function: `paths`, evaluated for the first-stage linker of a reranker and for the index of its wrong candidates."""
+
+        def of_reranker(wildcards: Wildcards) -> Paths:
+            entry: Any = self.config.linkers[wildcards.linker]
+            (first,) = entry.parts()
+            linker = next(iter(self.config.linkers[first].parts()), first)
+            return paths(SimpleNamespace(corpus=wildcards.corpus, linker=linker, index=entry.index_of_negatives))  # type: ignore[arg-type]
+
+        return of_reranker

@@ -1,0 +1,165 @@
+"""What several rules files use: flags of commands, spec files, tables of knowledge bases, fetched weights, and which texts are licensed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from mentionforge import versions
+from mentionforge.config import Config
+from mentionforge.layout import Resources, Results
+
+
+class Wildcards(Protocol):
+    """The wildcards of a job: an attribute for each."""
+
+    def __getattr__(self, name: str) -> str:
+        """The value of a wildcard."""
+        ...
+
+
+class Inputs(Protocol):
+    """The inputs of a job, by their names in the rule."""
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """Path or paths of a named input."""
+        ...
+
+
+Paths = str | Sequence[str]
+"""What an input function returns; an empty list: the job has no such input."""
+InputFunction = Callable[[Wildcards], Paths]
+ParamsFunction = Callable[[Wildcards, Inputs], str]
+
+
+# --------------------------------------------------------------------------------------------------------------- flags
+
+
+def as_list(value: Any) -> list[Any]:
+    """A single path as a list of one."""
+    return [value] if isinstance(value, str) else list(value)
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Wildcard constraint that admits exactly the given names."""
+    return "|".join(map(re.escape, sorted(names))) or "(?!)"
+
+
+def flags(**roles: str) -> ParamsFunction:
+    """Params function: command-line flags for inputs that may be absent or many, `--role path` for each path."""
+
+    def text(wildcards: Wildcards, input: Inputs) -> str:
+        pairs = [(flag, path) for role, flag in roles.items() for path in as_list(input.get(role, []))]
+        return " ".join(f"{flag} {shlex.quote(str(path))}" for flag, path in pairs)
+
+    return text
+
+
+def folder_flags(**roles: str) -> ParamsFunction:
+    """Params function: command-line flags for the folders of tables that may be absent, one per role."""
+
+    def text(wildcards: Wildcards, input: Inputs) -> str:
+        return " ".join(f"{flag} {shlex.quote(str(Path(as_list(input.get(role))[0]).parent))}" for role, flag in roles.items() if input.get(role))
+
+    return text
+
+
+def each_folder(role: str, flag: str) -> ParamsFunction:
+    """Params function: a command-line flag for the folder of every path of an input."""
+
+    def text(wildcards: Wildcards, input: Inputs) -> str:
+        return " ".join(f"{flag} {shlex.quote(str(Path(path).parent))}" for path in as_list(input.get(role, [])))
+
+    return text
+
+
+def parent_of(role: str) -> ParamsFunction:
+    """Params function: the folder that an input's tables lie in."""
+
+    def folder(wildcards: Wildcards, input: Inputs) -> str:
+        return str(Path(as_list(input.get(role))[0]).parent)
+
+    return folder
+
+
+# --------------------------------------------------------------------------------------------------------------- inputs
+
+
+class Stage:
+    """Base of the objects that rules ask: the configuration, the layout, and inputs that several stages have."""
+
+    def __init__(self, config: Config) -> None:
+        """Keep the validated configuration, and where its results and resources lie."""
+        self.config = config
+        self.results = Results(config.results)
+        self.resources = Resources(config.resources)
+
+    def spec(self, kind: str, entry: str) -> str:
+        """Path of the spec file of an entry; `entry` may hold wildcards."""
+        return self.results.spec(kind, entry)
+
+    def raised(self, *parts: str) -> Callable[[Wildcards], list[str]]:
+        """Input function: spec files of parts of the code whose version is above their first and stands in no entry's spec; names may hold wildcards."""
+
+        def specs(wildcards: Any) -> list[str]:
+            return [self.spec("parts", name) for name in (part.format(**dict(wildcards.items())) for part in parts) if versions.raised(name)]
+
+        return specs
+
+    def corpus_tables(self, corpus: str) -> list[str]:
+        """Documents and mentions of a corpus."""
+        return [self.results.corpus(corpus, f"{table}.parquet") for table in ("documents", "mentions")]
+
+    def synthetic_tables(self, generator: str) -> list[str]:
+        """Notes of a generator and their located mentions."""
+        return [self.results.generation(generator, f"{table}.parquet") for table in ("located", "mentions")]
+
+    def kb_tables(self, kind: str, *tables: str) -> InputFunction:
+        """Input function: tables of the knowledge base that the corpus or generator (`kind`: corpora, generators) in the wildcards names."""
+
+        def paths(wildcards: Wildcards) -> list[str]:
+            name = wildcards.corpus if kind == "corpora" else wildcards.generator
+            return [self.results.kb(getattr(self.config, kind)[name].kb, f"{table}.parquet") for table in tables]
+
+        return paths
+
+    def weights_of(self, kind: str) -> InputFunction:
+        """Input function: the fetched weights of the entry of `kind` (generators, recognizers, linkers) in the wildcards."""
+
+        def stamp(wildcards: Wildcards) -> str:
+            entry = getattr(self.config, kind)[getattr(wildcards, kind[:-1])]
+            return self.resources.model(entry.model)
+
+        return stamp
+
+    def input_files(self, kind: str, name: str) -> list[str]:
+        """Files of a kb or corpus: those that exist or can be fetched; else, for licensed input, a job that says how to get it."""
+        entry = getattr(self.config, kind)[name]
+        files: list[str] = []
+        for path in map(Path, self.config.files(kind, name)):
+            if path.is_dir():
+                files.extend(str(p) for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("."))
+            elif path.exists() or str(path).startswith(self.resources.download("")):
+                files.append(str(path))
+            elif entry.licensed:
+                return [self.results.missing(kind, name)]
+            else:
+                files.append(str(path))
+        return files
+
+    # ----------------------------------------------------------------------------------------------------- licensed text
+
+    def is_licensed(self, kind: str, name: str) -> bool:
+        """Whether the texts of a kb or corpus are not for everybody: said to be licensed, or neither the repository's own nor a published download."""
+        shown = (f"{self.resources.root}/demo/", self.resources.download(""), "resources/demo/")
+        entry = getattr(self.config, kind)[name]
+        return bool(getattr(entry, "licensed", None)) or not all(str(Path(path)).startswith(shown) for path in self.config.files(kind, name))
+
+    def licensed_text(self, generator: str) -> bool:
+        """Whether a generator's notes may hold licensed text: its own, its knowledge base's, or that of the corpus it was fine-tuned on."""
+        g = self.config.generators[generator]
+        finetune = getattr(g, "finetune", None)
+        return bool(getattr(g, "licensed", None)) or self.is_licensed("kbs", g.kb) or (finetune is not None and self.is_licensed("corpora", finetune.corpus))

@@ -1,0 +1,206 @@
+"""The layout of a results folder and of the resources folder: every path once, and a path read back.
+
+In: names of entries, or Snakemake's wildcards ("{corpus}") in their place. Out: paths as text; from a path, the cell that it names.
+Knows nothing about the configuration, about which files exist, or about what they hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Self
+
+from mentionforge.entries import NAME_PATTERN
+
+TRAINED_ON = "~train="
+"""Joins a schedule and the corpus of the training where another corpus is tested: real_only~train=ncbi_disease."""
+
+PREDICTIONS = "predictions.parquet"
+
+OWNED = (
+    "alignment", "augmentation", "benchmarks", "corpora", "embeddings", "end_to_end", "evaluation", "generation", "kb", "leakage", "logs", "missing",
+    "normalization", "recognition", "report", "reranking", "retrieval", "specs", "statistics", "sweeps", "summary",
+)  # fmt: skip
+"""Folders of a results folder that the workflow writes; whatever lies elsewhere is somebody else's."""
+
+
+# --------------------------------------------------------------------------------------------------------------- cells
+
+
+@dataclass(frozen=True, order=True)
+class RecognitionCell:
+    """One recognition run; the fields are the path levels below results/recognition/."""
+
+    corpus: str
+    generator: str
+    strategy: str
+    recognizer: str
+    schedule: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """Where the cell lies below results/recognition/ and results/end_to_end/."""
+        return "/".join([self.corpus, self.generator, self.strategy, self.recognizer, self.schedule, f"seed{self.seed}"])
+
+    @classmethod
+    def of(cls, levels: Sequence[str]) -> Self | None:
+        """The cell that these path levels name; none: they name none."""
+        if len(levels) != len(fields(cls)):
+            return None
+        corpus, generator, strategy, recognizer, schedule, last = levels
+        seed = re.fullmatch(r"seed(\d+)", last)
+        if seed is None or not all(re.fullmatch(NAME_PATTERN, level) for level in levels[:-1]):
+            return None
+        return cls(corpus, generator, strategy, recognizer, schedule, int(seed[1]))
+
+    @property
+    def trained_on(self) -> str:
+        """The other corpus that the model was trained on; empty: the cell's own."""
+        return self.schedule.partition(TRAINED_ON)[2]
+
+
+@dataclass(frozen=True, order=True)
+class NormalizationCell:
+    """One normalization cell; the fields are the path levels below results/normalization/."""
+
+    corpus: str
+    generator: str
+    strategy: str
+    linker: str
+    index: str
+
+    @property
+    def path(self) -> str:
+        """Where the cell lies below results/normalization/."""
+        return "/".join(astuple(self))
+
+    @classmethod
+    def of(cls, levels: Sequence[str]) -> Self | None:
+        """The cell that these path levels name; none: they name none."""
+        return cls(*levels) if len(levels) == len(fields(cls)) else None
+
+
+EndToEndCell = tuple[RecognitionCell, str, str]
+"""A recognition run, and the linker and index that rank concepts for its mentions."""
+
+
+def levels_below(path: Path, base: Path) -> tuple[str, ...]:
+    """Folders between a base folder and a file; empty: the file does not lie below it."""
+    return path.relative_to(base).parts[:-1] if path.is_relative_to(base) else ()
+
+
+def end_to_end_cell(path: Path, base: Path) -> EndToEndCell | None:
+    """The cell whose rankings lie at this path below results/end_to_end/; none: the path names none."""
+    *levels, linker, index = levels_below(path, base) or ("", "")
+    cell = RecognitionCell.of(levels)
+    if cell is None or path.name != "linked.parquet" or not all(re.fullmatch(NAME_PATTERN, name) for name in (linker, index)):
+        return None
+    return cell, linker, index
+
+
+# --------------------------------------------------------------------------------------------------------------- paths
+
+
+@dataclass(frozen=True)
+class Results:
+    """Paths below a results folder."""
+
+    root: str
+
+    def spec(self, kind: str, entry: str) -> str:
+        """Settings of an entry; `kind` is a section of the configuration, or parts, evaluation, statistics, report."""
+        return f"{self.root}/specs/{kind}/{entry}.json"
+
+    def missing(self, kind: str, name: str) -> str:
+        """Stands for a licensed input that is not there; no job writes it."""
+        return f"{self.root}/missing/{kind}/{name}"
+
+    def kb(self, name: str, file: str) -> str:
+        """A file of an extracted knowledge base."""
+        return f"{self.root}/kb/{name}/{file}"
+
+    def corpus(self, name: str, file: str) -> str:
+        """A file of a corpus that was read."""
+        return f"{self.root}/corpora/{name}/{file}"
+
+    def leakage(self, corpus: str, generator: str) -> str:
+        """What a generator's texts share with the test documents of a corpus."""
+        return f"{self.root}/leakage/{corpus}/{generator}.csv"
+
+    def generation(self, generator: str, file: str) -> str:
+        """A file of a generator, or its folder adapter."""
+        return f"{self.root}/generation/{generator}/{file}"
+
+    def shard(self, generator: str, shard: int | str, shards: int | str) -> str:
+        """Notes of one shard of a generator's prompts."""
+        return self.generation(generator, f"shards/{shard}-of-{shards}.parquet")
+
+    def chosen(self, corpus: str, generator: str, strategy: str) -> str:
+        """The notes that a strategy adds to a corpus."""
+        return f"{self.root}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet"
+
+    def recognition(self, cell: RecognitionCell, file: str = PREDICTIONS) -> str:
+        """A file of a recognition cell, or its folder model."""
+        return f"{self.root}/recognition/{cell.path}/{file}"
+
+    def encoder(self, linker: str, corpus: str) -> str:
+        """The encoder that a linker trains on a corpus."""
+        return f"{self.root}/alignment/{linker}/{corpus}/fetched.json"
+
+    def embedded(self, encoder: str, kind: str, name: str) -> str:
+        """Embedded entries of a kb, corpus or generator (`kind`); `encoder` is LINKER, or LINKER@CORPUS for one that is trained here."""
+        return f"{self.root}/embeddings/{encoder}/{kind}.{name}/entries.parquet"
+
+    def retrieval(self, corpus: str, linker: str, index: str) -> str:
+        """Candidates among the names of a knowledge base, for every mention of a corpus."""
+        return f"{self.root}/retrieval/{corpus}/{linker}/{index}/found.parquet"
+
+    def normalization(self, cell: NormalizationCell, file: str = PREDICTIONS) -> str:
+        """A file of a normalization cell."""
+        return f"{self.root}/normalization/{cell.path}/{file}"
+
+    def linked(self, cell: RecognitionCell, linker: str, index: str) -> str:
+        """Concepts ranked for the mentions that a recognizer found."""
+        return f"{self.root}/end_to_end/{cell.path}/{linker}/{index}/linked.parquet"
+
+    def scores(self, task: str, corpus: str) -> str:
+        """Metrics of a task (recognition, normalization, end_to_end) on a corpus; of `nil` the curves of thresholds."""
+        return f"{self.root}/evaluation/{task}/{corpus}.parquet"
+
+    def errors(self, task: str, corpus: str) -> str:
+        """Errors of a task's cells on a corpus."""
+        return f"{self.root}/evaluation/{task}/{corpus}.errors.parquet"
+
+    def statistics(self, task: str, corpus: str, table: str) -> str:
+        """Comparisons of a task's cells on a corpus, or the changes of their mentions."""
+        return f"{self.root}/statistics/{task}/{corpus}/{table}.parquet"
+
+    def summary(self, file: str) -> str:
+        """A table of the report."""
+        return f"{self.root}/summary/{file}"
+
+    def sweeps(self, file: str) -> str:
+        """A table of the sweep."""
+        return f"{self.root}/sweeps/{file}"
+
+    def log(self, path: str) -> str:
+        """Log of the job of a path, which is given below the results folder and without its suffix."""
+        return f"{self.root}/logs/{path}.log"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Paths below the folder of fetched weights and files."""
+
+    root: str
+
+    def model(self, name: str) -> str:
+        """Stamp of fetched weights; they lie beside it."""
+        return f"{self.root}/models/{name}/fetched.json"
+
+    def download(self, name: str) -> str:
+        """A published file."""
+        return f"{self.root}/downloads/{name}"

@@ -1,0 +1,66 @@
+"""Fine-tuning: annotated text becomes pairs of prompt and tagged sentences, and those a QLoRA adapter.
+
+REQUIRED INPUTS
+    {results}/kb/{kb}/{concepts,names}.parquet
+    {results}/corpora/{corpus}/{documents,mentions}.parquet of the fine-tuning corpus (its training split only)
+    {resources}/models/{model}/fetched.json
+OUTPUTS
+    {results}/generation/{generator}/pairs.parquet, adapter/, training.csv and .svg
+"""
+
+from mentionforge.dag.generation import GenerationInputs
+
+FINETUNING = GenerationInputs(CONFIG)
+
+
+rule pairs:
+    """Fine-tuning pairs: prompt and tagged sentences, from the training split alone."""
+    input:
+        spec=spec_of("generators", "{generator}/finetune"),
+        kb=kb_tables("generators", "concepts", "names"),
+        corpus=FINETUNING.finetune_corpus,
+    output:
+        f"{R}/generation/{{generator}}/pairs.parquet",
+    log:
+        f"{R}/logs/generation/{{generator}}/pairs.log",
+    benchmark:
+        f"{R}/benchmarks/generation/{{generator}}/pairs.tsv"
+    conda:
+        "../../envs/mentionforge.yaml"
+    resources:
+        **NEEDS,
+    params:
+        kb=parent_of("kb"),
+        corpus=parent_of("corpus"),
+    message:
+        "fine-tuning pairs of {wildcards.generator}"
+    shell:
+        "mentionforge generation pairs --spec {input.spec:q} --kb {params.kb:q} --corpus {params.corpus:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule finetune:
+    """QLoRA: a low-rank adapter on the 4-bit model, trained on the pairs."""
+    input:
+        spec=spec_of("generators", "{generator}/finetune"),
+        model=model_of("generators"),
+        pairs=f"{R}/generation/{{generator}}/pairs.parquet",
+        versions=raised("generation.finetune"),
+    output:
+        adapter=directory(f"{R}/generation/{{generator}}/adapter"),
+        training=f"{R}/generation/{{generator}}/training.csv",
+        curve=f"{R}/generation/{{generator}}/training.svg",
+    log:
+        f"{R}/logs/generation/{{generator}}/finetune.log",
+    benchmark:
+        f"{R}/benchmarks/generation/{{generator}}/finetune.tsv"
+    cache: CACHING
+    conda:
+        "../../envs/mentionforge.yaml"
+    threads: cores
+    resources:
+        **NEEDS,
+    message:
+        "fine-tune {wildcards.generator} (QLoRA)"
+    shell:
+        "mentionforge generation finetune --spec {input.spec:q} --model {input.model:q} --pairs {input.pairs:q}"
+        " --adapter {output.adapter:q} --training {output.training:q} 2>&1 | tee {log:q}"
