@@ -28,6 +28,7 @@ from mentionforge.entries import Entry as Entry
 from mentionforge.errors import UserError
 from mentionforge.external import settings as external
 from mentionforge.external.settings import EXTERNAL, ExternalLinker, ExternalRecognizer
+from mentionforge.report.settings import Report
 
 Schedule = Literal["real_only", "synthetic_only", "synthetic_then_real", "relabelled_then_real", "masked_then_real", "mixed"]
 TAUGHT: tuple[Schedule, ...] = ("relabelled_then_real", "masked_then_real")
@@ -938,15 +939,6 @@ class Statistics(Entry):
     confidence: float = Field(0.95, gt=0, lt=1, description="Of the intervals.")
     seed: int = Field(13, description="Seed of both.")
     small: int = Field(30, ge=0, description="Groups with fewer mentions are marked.")
-
-
-class Report(Entry):
-    """The report page."""
-
-    private: bool = Field(
-        False, description="The page stays with people who may read the licensed inputs: it then holds their texts (definitions, notes, mentions), too."
-    )
-    browser_concepts: int = Field(400, ge=0, description="Concepts in the mention browser: those with changed mentions or notes first.")
 
 
 class LeakageGuard(Entry):

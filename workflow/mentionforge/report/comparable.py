@@ -14,7 +14,7 @@ import pandas as pd
 from mentionforge import tables
 from mentionforge.config import TRAINED_ON
 from mentionforge.entries import NONE
-from mentionforge.report.tidy import Layout, counted
+from mentionforge.report.formatting import Layout, counted
 from mentionforge.tables import SUBSETS
 
 NAMES = {

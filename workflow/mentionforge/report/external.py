@@ -10,6 +10,7 @@ import pandas as pd
 
 from mentionforge import tables
 from mentionforge.config import EXTERNAL
+from mentionforge.report.formatting import counted, interval
 
 TITLE = "Against external systems"
 CAPTION = (
@@ -85,8 +86,6 @@ def against_table(comparisons: pd.DataFrame) -> pd.DataFrame:
     Args:
         comparisons: `tidy.tidy_comparisons`.
     """
-    from mentionforge.report.tidy import counted, interval
-
     found = comparisons[comparisons["against"] == "external"]
     wanted = {("all", "acc@1"): "all", ("unseen_concept", "acc@1"): "unseen", ("all", "strict_f1"): "all", ("unseen_concept", "strict_recall"): "unseen"}
     rows: dict[tuple[str, ...], dict[str, str]] = {}

@@ -234,7 +234,7 @@ def draw(effects: Mapping[str, pd.DataFrame], out: Path) -> None:
     import altair as alt
     import vl_convert
 
-    from mentionforge.report.figures import config
+    from mentionforge.report.vega import config
 
     for setting, effect in effects.items():
         shown = effect.dropna(subset=["mean"]) if len(effect) else effect
