@@ -30,14 +30,19 @@ def row(**changed) -> dict:
 
 def test_what_one_interval_holds_is_said():
     both = "documents, generator seeds, training seeds"
-    assert confidence.over(row()) == "over documents, without what text of another generator seed would give or what another training seed would give"
-    assert confidence.over(row(covers=both, generator_seeds=3, training_seeds=5)) == "over documents, 3 generator seeds and 5 training seeds"
+    assert confidence.coverage_text(row()) == "over documents, without what text of another generator seed would give or what another training seed would give"
+    assert confidence.coverage_text(row(covers=both, generator_seeds=3, training_seeds=5)) == "over documents, 3 generator seeds and 5 training seeds"
     control = row(covers="documents, generator seeds of the cell, training seeds", generator_seeds=3, training_seeds=3, against="control")
-    assert confidence.over(control) == "over documents, 3 generator seeds and 3 training seeds, without what another seed of the text compared with would give"
-    assert "training" not in confidence.over(row(task="normalization", variant="train", metric="acc@1"))
-    assert "training" not in confidence.over(row(variant="untrained"))
-    assert confidence.corrected(row()) == "Holm p 0.031 in a family of 2"
-    assert confidence.corrected(row(adjustment="bh", reachable=False)).startswith("Benjamini-Hochberg p 0.031 in a family of 2, in which nothing could be")
+    assert (
+        confidence.coverage_text(control)
+        == "over documents, 3 generator seeds and 3 training seeds, without what another seed of the text compared with would give"
+    )
+    assert "training" not in confidence.coverage_text(row(task="normalization", variant="train", metric="acc@1"))
+    assert "training" not in confidence.coverage_text(row(variant="untrained"))
+    assert confidence.corrected_p_text(row()) == "Holm p 0.031 in a family of 2"
+    assert confidence.corrected_p_text(row(adjustment="bh", reachable=False)).startswith(
+        "Benjamini-Hochberg p 0.031 in a family of 2, in which nothing could be"
+    )
 
 
 def test_the_page_says_what_single_seeds_leave_out():

@@ -50,8 +50,8 @@ def concept_browser(
                 continue
             own = sorted(spans[note["note_id"]], key=lambda r: r["start"])
             how = ", ".join(sorted({f"{r['match']} ({r['score']:.0f})" for r in own}))
-            found = {"generator": generator, "id": note["note_id"], "text": note["text"], "spans": [[r["start"], r["end"]] for r in own], "how": how}
-            notes[note["cui"]].append(found)
+            note_entry = {"generator": generator, "id": note["note_id"], "text": note["text"], "spans": [[r["start"], r["end"]] for r in own], "how": how}
+            notes[note["cui"]].append(note_entry)
         for row in tables.read(tables.REJECTED, folder / "rejected.parquet").to_pylist():
             dropped_totals[row["cui"]] += 1
             if len(dropped[row["cui"]]) < NOTES:

@@ -86,10 +86,10 @@ def against_table(comparisons: pd.DataFrame) -> pd.DataFrame:
     Args:
         comparisons: `tidy.tidy_comparisons`.
     """
-    found = comparisons[comparisons["against"] == "external"]
+    differences = comparisons[comparisons["against"] == "external"]
     wanted = {("all", "acc@1"): "all", ("unseen_concept", "acc@1"): "unseen", ("all", "strict_f1"): "all", ("unseen_concept", "strict_recall"): "unseen"}
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    shown: Any = found.itertuples()
+    shown: Any = differences.itertuples()
     for c in shown:
         if (c.group, c.metric) in wanted:
             name = wanted[c.group, c.metric]

@@ -66,7 +66,7 @@ def forest(data: str, frame: pd.DataFrame, y: str, y_title: str, colour: str, wh
     return chart.add_params(*(alt.param(name=name, value=value) for name, value in parameters.items()))
 
 
-def points_of(comparisons: pd.DataFrame) -> pd.DataFrame:
+def in_points(comparisons: pd.DataFrame) -> pd.DataFrame:
     """Comparisons as the figures need them: points of a per cent, and names for people."""
     frame = comparisons[comparisons["metric"].isin(["acc@1", "strict_f1", "strict_recall"])].copy()
     frame = frame[~((frame["metric"] == "strict_recall") & (frame["slice"] == "all"))]
@@ -84,7 +84,7 @@ def points_of(comparisons: pd.DataFrame) -> pd.DataFrame:
 
 def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
     """Gains over the baseline, over controls and dictionary, by group, and by dose, for normalization; gains of recognition."""
-    frame = points_of(comparisons)
+    frame = in_points(comparisons)
     figures = []
     linking = frame[frame["task"] == "normalization"]
     indexes = sorted(linking["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v))
@@ -118,7 +118,7 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
             caption += " Against names and template: same strategy, same index. Dictionary: no synthetic text, but the knowledge base's names in the index."
         figures.append(Figure(name, title, caption, part, panels, selectors, legend_of(colour_domain(part[colour]))))
     base = linking[linking["against"] == "baseline"]
-    figures += _groups(base, common, indexes, protocol) + _doses(base, common, indexes, protocol) + _sweeps(base, common, indexes)
+    figures += _group_figures(base, common, indexes, protocol) + _dose_figures(base, common, indexes, protocol) + _sweep_figures(base, common, indexes)
     tagging = frame[(frame["task"] == "recognition") & frame["slice"].isin(["all", "bucket"])].copy()
     tagging = tagging[tagging["against"] == "baseline"]
     if len(tagging):
@@ -148,19 +148,19 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
     return figures
 
 
-def _swept(names: pd.Series) -> pd.Series:
+def _has_swept_dose(names: pd.Series) -> pd.Series:
     """Which names carry a swept dose."""
     return names.map(lambda name: SWEPT.search(name) is not None).astype(bool)
 
 
-def _groups(base: pd.DataFrame, common: dict[str, Any], indexes: list[str], protocol: str) -> list[Figure]:
+def _group_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str], protocol: str) -> list[Figure]:
     """Gains by rarity of the concept and by semantic type."""
     slices = [
         ("train_mentions", "by frequency in training", "training mentions of the concept"),
         ("names", "by names in the knowledge base", "names of the concept"),
         ("semantic_type", "by semantic type", "UMLS semantic type"),
     ]
-    part = base[base["slice"].isin([s for s, *_ in slices]) & ~_swept(base["strategy"])]
+    part = base[base["slice"].isin([s for s, *_ in slices]) & ~_has_swept_dose(base["strategy"])]
     if part.empty:
         return []
     strategies = sorted(part["strategy"].unique(), key=lambda s: (s != "supplemental", s))
@@ -185,9 +185,9 @@ def _groups(base: pd.DataFrame, common: dict[str, Any], indexes: list[str], prot
     ]
 
 
-def _doses(base: pd.DataFrame, common: dict[str, Any], indexes: list[str], protocol: str) -> list[Figure]:
+def _dose_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str], protocol: str) -> list[Figure]:
     """Gains by the number of synthetic notes that reached a mention's concept, a panel per strategy."""
-    part = base[(base["slice"] == "notes") & ~_swept(base["strategy"])]
+    part = base[(base["slice"] == "notes") & ~_has_swept_dose(base["strategy"])]
     if part.empty:
         return []
     selectors = {**common, "variant": ("index", indexes)}
@@ -201,20 +201,20 @@ def _doses(base: pd.DataFrame, common: dict[str, Any], indexes: list[str], proto
     return [Figure("dose", "Dose and response", f"{protocol} {note}", part, panels, selectors, legend_of(colour_domain(part["generator"])))]
 
 
-def _sweeps(base: pd.DataFrame, common: dict[str, Any], indexes: list[str]) -> list[Figure]:
+def _sweep_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str]) -> list[Figure]:
     """Gains along a swept dose (notes per concept, or per training mention), a panel per strategy."""
     import altair as alt
 
     part = base[base["slice"].isin(["all", "bucket"])].copy()
-    found = []
+    swept_parts = []
     for column in ("strategy", "generator"):
-        swept = part[_swept(part[column])].copy()
+        swept = part[_has_swept_dose(part[column])].copy()
         hits = swept[column].str.extract(SWEPT)
         swept["key"], swept["dose"] = hits[0], hits[1].astype(float)
         swept[column] = swept[column].str.replace(SWEPT, "", regex=True)
-        found.append(swept)
+        swept_parts.append(swept)
     figures = []
-    whole = pd.concat(found, ignore_index=True) if found else part
+    whole = pd.concat(swept_parts, ignore_index=True) if swept_parts else part
     for key, rows in whole.groupby("key") if len(whole) else ():
         name = f"sweep_{key}"
         names = colour_domain(rows["generator"])

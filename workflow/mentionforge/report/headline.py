@@ -21,21 +21,23 @@ CLAIMS = (
 )
 
 
-def baselines(found: pd.DataFrame, task: str) -> pd.DataFrame:
+def baselines(comparisons: pd.DataFrame, task: str) -> pd.DataFrame:
     """Comparisons of cells with the baseline, over all mentions."""
     metric = "acc@1" if task == "normalization" else "strict_f1"
-    return found[(found["task"] == task) & (found["against"] == "baseline") & (found["slice"] == "all") & (found["metric"] == metric)]
+    return comparisons[
+        (comparisons["task"] == task) & (comparisons["against"] == "baseline") & (comparisons["slice"] == "all") & (comparisons["metric"] == metric)
+    ]
 
 
-def best(found: pd.DataFrame, task: str = "normalization") -> Any:
+def best(comparisons: pd.DataFrame, task: str = "normalization") -> Any:
     """The comparison whose cell has the highest score; of equals the largest gain."""
-    part = baselines(found, task)
+    part = baselines(comparisons, task)
     return None if part.empty else part.sort_values(["value", "difference"], ascending=False).iloc[0]
 
 
-def largest(found: pd.DataFrame, task: str = "normalization") -> Any:
+def largest(comparisons: pd.DataFrame, task: str = "normalization") -> Any:
     """The comparison with the largest gain over the baseline; those on few mentions only if there is no other."""
-    part = baselines(found, task)
+    part = baselines(comparisons, task)
     return None if part.empty else part.sort_values(["few", "difference", "value"], ascending=[True, False, False]).iloc[0]
 
 
@@ -52,19 +54,19 @@ def score_of(row: Any) -> str:
 
 def gain_of(row: Any) -> str:
     """The gain of a comparison with its interval and what it rests on, in words."""
-    limits = "" if pd.isna(row["low"]) else f" (95 % interval {signed(row['low'])} to {signed(row['high'])}; {confidence.corrected(row)})"
+    limits = "" if pd.isna(row["low"]) else f" (95 % interval {signed(row['low'])} to {signed(row['high'])}; {confidence.corrected_p_text(row)})"
     marked = ", few" if row["few"] else ""
     return (
         f"{signed(row['difference'])} points against {100 * row['reference']:.1f} without synthetic text{limits}; "
-        f"n = {row['n']:,} mentions in {row['documents']:,} documents{marked}; {confidence.over(row)}"
+        f"n = {row['n']:,} mentions in {row['documents']:,} documents{marked}; {confidence.coverage_text(row)}"
     )
 
 
-def headline_of(found: pd.DataFrame) -> list[tuple[str, str, str]]:
+def headline_of(comparisons: pd.DataFrame) -> list[tuple[str, str, str]]:
     """What the first screen says: for each task the highest score and the largest gain, as (label, score, gain)."""
     items = []
     for task in ("normalization", "recognition"):
-        top, gain = best(found, task), largest(found, task)
+        top, gain = best(comparisons, task), largest(comparisons, task)
         if top is None or gain is None:
             continue
         same, name = top.name == gain.name, "largest gain" if gain["difference"] > 0 else "smallest loss, no gain"
@@ -74,7 +76,7 @@ def headline_of(found: pd.DataFrame) -> list[tuple[str, str, str]]:
     return items
 
 
-def claims(found: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame:
+def claims(comparisons: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame:
     """The paper's claims beside the gains here: smallest to largest over corpora, systems and strategies; text of a model, index train."""
     rows = []
     for task, group, metric, words, published in (
@@ -82,7 +84,9 @@ def claims(found: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame:
         ("normalization", "unseen_concept", "acc@1", "acc@1, unseen concepts", "+20 to +55"),
         ("recognition", "all", "strict_f1", "strict F1, all mentions", "+1 to +2"),
     ):
-        part = found[(found["task"] == task) & (found["against"] == "baseline") & (found["group"] == group) & (found["metric"] == metric)]
+        part = comparisons[
+            (comparisons["task"] == task) & (comparisons["against"] == "baseline") & (comparisons["group"] == group) & (comparisons["metric"] == metric)
+        ]
         part = part[~part["generator"].isin(list(controls)) & ~part["strategy"].isin(["ablation"])]
         part = part[part["variant"] == "train"] if task == "normalization" else part
         if part.empty:
@@ -106,10 +110,10 @@ def print_headline(results: Path) -> None:
     path = results / "summary" / "comparisons.csv"
     if not path.is_file():
         return
-    found = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    if "covers" not in found:
+    comparisons = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    if "covers" not in comparisons:
         raise UserError("summary of another version", str(path), "it does not say what its intervals hold", "run snakemake again")
     console = Console(highlight=False, soft_wrap=True)
-    for label, score, gain in headline_of(found):
+    for label, score, gain in headline_of(comparisons):
         console.print(f"{label}: {score}; {gain}.", markup=False)
     console.print(f"Report: {results}/report/index.html   Tables: {results}/summary/   Settings: {results}/specs/")

@@ -22,7 +22,7 @@ from mentionforge.report.tidy import CELL, folded, seed_scores
 BUCKETS = {"seen_mention": "seen mention", "seen_concept": "seen concept", "unseen_concept": "unseen concept"}
 
 
-def paper_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = "train") -> pd.DataFrame:
+def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = "train") -> pd.DataFrame:
     """acc@1 in per cent, all and unseen concepts, rows linker, generator, strategy, columns corpora, with the gain over `none` and its interval.
 
     The paper's table has one index, that of training mentions.
@@ -31,13 +31,13 @@ def paper_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = "
     cells = (
         folded(cells).groupby(["corpus", "system", "generator", "strategy", "bucket"], sort=False).agg(value=("value", "mean"), n=("n", "max")).reset_index()
     )
-    found = comparisons[
+    differences = comparisons[
         (comparisons["against"] == "baseline")
         & (comparisons["metric"] == "acc@1")
         & (comparisons["variant"] == index)
         & comparisons["slice"].isin(["all", "bucket"])
     ]
-    gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.group): g for g in found.itertuples()}
+    gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.group): g for g in differences.itertuples()}
     rows: dict[Any, dict[str, str]] = {}
     shown: Any = cells[cells["bucket"].isin(["all", "unseen_concept"])].itertuples()
     for row in shown:
@@ -58,8 +58,8 @@ def recognition_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.Da
     """Strict F1, and recall on unseen concepts, in per cent, mean over seeds, with the gain over `real_only` and its interval."""
     cells = folded(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & ~metrics["variant"].str.contains(TRAINED_ON)])
     wanted = {("all", "strict_f1"): "F1", ("unseen_concept", "strict_recall"): "recall, unseen"}
-    found = comparisons[(comparisons["against"] == "baseline") & comparisons["slice"].isin(["all", "bucket"])]
-    gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.variant, g.group, g.metric): g for g in found.itertuples()}
+    differences = comparisons[(comparisons["against"] == "baseline") & comparisons["slice"].isin(["all", "bucket"])]
+    gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.variant, g.group, g.metric): g for g in differences.itertuples()}
     rows: list[dict[str, Any]] = []
     for key, part in cells.groupby(["system", "generator", "strategy", "variant"], sort=False):
         row: dict[str, Any] = dict(zip(["recognizer", "generator", "strategy", "schedule"], key, strict=True))
@@ -157,21 +157,21 @@ def group_table(comparisons: pd.DataFrame, slice_: str) -> pd.DataFrame:
 
     Rows: corpus, linker, generator, strategy. For the dose all strategies, for the other slices `supplemental`, or the first one there is.
     """
-    found = comparisons[(comparisons["task"] == "normalization") & (comparisons["against"] == "baseline") & (comparisons["metric"] == "acc@1")]
-    found = found[found["slice"] == slice_]
-    if found.empty:
+    differences = comparisons[(comparisons["task"] == "normalization") & (comparisons["against"] == "baseline") & (comparisons["metric"] == "acc@1")]
+    differences = differences[differences["slice"] == slice_]
+    if differences.empty:
         return pd.DataFrame()
-    index = min(found["variant"].unique(), key=lambda v: (v != "train", v))
-    found = found[found["variant"] == index]
+    index = min(differences["variant"].unique(), key=lambda v: (v != "train", v))
+    differences = differences[differences["variant"] == index]
     if slice_ != "notes":
-        found = found[found["strategy"] == min(found["strategy"].unique(), key=lambda s: (s != "supplemental", s))]
+        differences = differences[differences["strategy"] == min(differences["strategy"].unique(), key=lambda s: (s != "supplemental", s))]
     order = {"0": 0, "1": 1, "2-5": 2, "6-20": 3, "21+": 4}
     rows: dict[Any, dict[str, str]] = {}
-    shown: Any = found.itertuples()
+    shown: Any = differences.itertuples()
     for row in shown:
         text = interval(row.difference, row.low, row.high).strip() + f" n={counted(row.n)}"
         rows.setdefault((row.corpus, row.system, row.generator, row.strategy), {})[row.group] = text
-    groups = sorted(set(found["group"]), key=lambda g: (order.get(g, 9), g))
+    groups = sorted(set(differences["group"]), key=lambda g: (order.get(g, 9), g))
     label = {"train_mentions": "training mentions", "names": "names", "semantic_type": "type", "notes": "notes"}[slice_]
     table = pd.DataFrame(
         [
@@ -205,7 +205,7 @@ def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFram
         parts.append(
             Layout(
                 f"Normalization, acc@1, {'external systems' if index == EXTERNAL else f'index {index}'}",
-                paper_table(metrics, linking, index),
+                accuracy_table(metrics, linking, index),
                 TABLES_NOTE + mark,
                 f"tab:den-{index.replace('+', '-')}",
             )

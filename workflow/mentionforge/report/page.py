@@ -62,13 +62,13 @@ def write_page(
     import jinja2
 
     scores = tidy.tidy_metrics(metrics, results, models, config_digest)
-    found = tidy.tidy_comparisons(comparisons, config_digest)
+    comparison_rows = tidy.tidy_comparisons(comparisons, config_digest)
     used = sorted(set(scores["generator"]) - {NONE})
     generation = funnel_frame([results / "generation" / g / "funnel.json" for g in used])
-    wrong = tidy.error_counts(errors)
+    error_rows = tidy.error_counts(errors)
     shown = [
-        *gains.difference_figures(found),
-        *figures.error_figure(wrong),
+        *gains.difference_figures(comparison_rows),
+        *figures.error_figure(error_rows),
         *figures.index_figure(scores),
         *figures.seed_figures(tidy.seed_scores(scores)),
         *figures.funnel_figure(generation),
@@ -90,7 +90,7 @@ def write_page(
         "config": {
             name: {**look, "legend": {"disable": True}} for name, look in (("light", vega.config()), ("dark", vega.config("#e4e6e7", "#363d43", "#7b858e")))
         },
-        "tables": data_tables(scores, found, tidy.benchmarks(results), browser),
+        "tables": data_tables(scores, comparison_rows, tidy.benchmarks(results), browser),
         "browser": browser,
     }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
@@ -99,7 +99,7 @@ def write_page(
     raw["data"] = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
     page = template.render(
         **{name: _safe(text) for name, text in raw.items()},
-        **_words(results, scores, found, wrong, hierarchy_counts(hierarchy, scores), shown, hidden, config_digest, used),
+        **_template_values(results, scores, comparison_rows, error_rows, hierarchy_counts(hierarchy, scores), shown, hidden, config_digest, used),
         has_browser=bool(browser),
         version=__version__,
         itables=versions("itables")["itables"],
@@ -139,11 +139,11 @@ def _libraries() -> dict[str, str]:
     }
 
 
-def _words(
+def _template_values(
     results: Path,
     scores: pd.DataFrame,
-    found: pd.DataFrame,
-    wrong: pd.DataFrame,
+    comparison_rows: pd.DataFrame,
+    error_rows: pd.DataFrame,
     hierarchy: pd.DataFrame,
     shown: Sequence[vega.Figure],
     hidden: set[str],
@@ -154,8 +154,8 @@ def _words(
     cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
     entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
     controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in ("names", "template")]
-    papers = [_html_table(table) for table in layouts.layout(scores, found, wrong, hierarchy=hierarchy)]
-    compared = claims(found, controls)
+    papers = [_html_table(table) for table in layouts.layout(scores, comparison_rows, error_rows, hierarchy=hierarchy)]
+    compared = claims(comparison_rows, controls)
     beside = [_html_table(formatting.Layout("Published and here", compared, CLAIMS, ""))] if len(compared) else []
     current = {
         "corpora": set(scores["corpus"]),
@@ -188,8 +188,10 @@ def _words(
     outside = sorted(p for task in ("normalization", "recognition") for p in (results / task).glob(f"*/none/none/*/{EXTERNAL}/**/predictions.parquet"))
     read = [row for row in systems(outside) if row["system"] in current["linkers"] | current["recognizers"] and row["corpus"] in current["corpora"]]
     if read:
-        told = [(f"{r['system']}, {r['corpus']}", f"{r['answers']}; left out or wrong: {r['left out or wrong']}. {r['file']}. Cite: {r['cite']}") for r in read]
-        run.append({"title": "External systems", "rows": told})
+        external_rows = [
+            (f"{r['system']}, {r['corpus']}", f"{r['answers']}; left out or wrong: {r['left out or wrong']}. {r['file']}. Cite: {r['cite']}") for r in read
+        ]
+        run.append({"title": "External systems", "rows": external_rows})
     jobs = tidy.benchmarks(results)
     left_out = " Texts of licensed inputs are left out: " + ", ".join(sorted(hidden)) + "." if hidden else ""
     return {
@@ -203,8 +205,8 @@ def _words(
             ("revision", git_revision()),
             ("configuration", config_digest),
         ],
-        "headline": headline_of(found),
-        "statements": confidence.statements(found),
+        "headline": headline_of(comparison_rows),
+        "statements": confidence.statements(comparison_rows),
         "paper": [*papers[:1], *beside, *papers[1:]],
         "open_tables": 1 + len(beside),
         "figures": shown,
@@ -246,9 +248,9 @@ def _html_table(table: formatting.Layout) -> dict[str, Any]:
     return {"title": table.title, "columns": columns, "rows": rows, "caption": table.caption}
 
 
-def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, browser: dict[str, Any]) -> dict[str, Any]:
+def data_tables(scores: pd.DataFrame, comparison_rows: pd.DataFrame, jobs: pd.DataFrame, browser: dict[str, Any]) -> dict[str, Any]:
     """Rows of the page's sortable tables."""
-    compared = found[found["metric"].isin(["acc@1", "strict_f1", "strict_recall", "strict_precision"])].copy()
+    compared = comparison_rows[comparison_rows["metric"].isin(["acc@1", "strict_f1", "strict_recall", "strict_precision"])].copy()
     for name, column in (("points", "difference"), ("from", "low"), ("to", "high"), ("score", "value")):
         compared[name] = (100 * compared[column]).round(4)
     names = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "slice", "group", "metric"]

@@ -27,11 +27,11 @@ CELL = ["task", "corpus", "generator", "strategy", "system", "variant"]
 
 def specs(results: Path, kind: str) -> dict[str, dict[str, Any]]:
     """Settings of every entry of a kind, from results/specs; parts of a generator's settings are put together."""
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     for path in sorted((results / "specs" / kind).rglob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
-        found.setdefault(data["name"], {}).update(data["settings"])
-    return found
+        entries.setdefault(data["name"], {}).update(data["settings"])
+    return entries
 
 
 def benchmarks(results: Path) -> pd.DataFrame:
@@ -96,19 +96,19 @@ def provenance_columns(results: Path, models: Sequence[Path], config_digest: str
 def models_of(system: str, systems: dict[str, dict[str, Any]]) -> list[str]:
     """Models entries that a recognizer or linker uses, those of the linkers it builds on included."""
     settings = systems.get(system, {})
-    found = [settings["model"]] if settings.get("model") else []
+    models = [settings["model"]] if settings.get("model") else []
     for name in [*(settings.get("linkers") or ()), *([settings["linker"]] if settings.get("linker") else ())]:
-        found += models_of(name, systems)
-    return sorted(set(found))
+        models += models_of(name, systems)
+    return sorted(set(models))
 
 
 def release(kb_stats: Path) -> str:
     """Release of a knowledge base: the versions of its sources, as far as its files say, joined by blanks."""
-    found = json.loads(kb_stats.read_text(encoding="utf-8")).get("funnel", {}).get("release", {})
-    if isinstance(found, dict):
-        versions = found.get("sources", found)
-        found = sorted({str(v) for v in versions.values()}) if isinstance(versions, dict) else [str(versions)]
-    return " ".join(found[:6]) if isinstance(found, list) else str(found)
+    sources = json.loads(kb_stats.read_text(encoding="utf-8")).get("funnel", {}).get("release", {})
+    if isinstance(sources, dict):
+        versions = sources.get("sources", sources)
+        sources = sorted({str(v) for v in versions.values()}) if isinstance(versions, dict) else [str(versions)]
+    return " ".join(sources[:6]) if isinstance(sources, list) else str(sources)
 
 
 def tidy_metrics(metrics: Sequence[Path], results: Path, models: Sequence[Path], config_digest: str) -> pd.DataFrame:

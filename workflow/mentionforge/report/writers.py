@@ -84,11 +84,18 @@ def write_tidy(
     """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, hierarchy.csv, runtime.csv, tables.md and tables.tex into results/summary."""
     out = results / "summary"
     out.mkdir(parents=True, exist_ok=True)
-    scores, found = tidy_metrics(metrics, results, models, config_digest), tidy_comparisons(comparisons, config_digest)
-    missed, hierarchy = error_counts(errors), hierarchy_counts(wrong, scores)
-    frames = {"metrics": scores, "comparisons": found, "seeds": seed_scores(scores), "errors": missed, "hierarchy": hierarchy, "runtime": benchmarks(results)}
+    scores, compared = tidy_metrics(metrics, results, models, config_digest), tidy_comparisons(comparisons, config_digest)
+    error_rows, hierarchy = error_counts(errors), hierarchy_counts(wrong, scores)
+    frames = {
+        "metrics": scores,
+        "comparisons": compared,
+        "seeds": seed_scores(scores),
+        "errors": error_rows,
+        "hierarchy": hierarchy,
+        "runtime": benchmarks(results),
+    }
     for name, frame in frames.items():
         temporary = out / f".{name}.csv.tmp"
         frame.to_csv(temporary, index=False)
         temporary.replace(out / f"{name}.csv")
-    write_tables(scores, found, missed, out, hierarchy)
+    write_tables(scores, compared, error_rows, out, hierarchy)
