@@ -14,7 +14,7 @@ from mentionforge.config import Corpus
 from mentionforge.evaluation.hierarchy import Hierarchy, Judge, Relation, first_wrong
 from mentionforge.evaluation.normalization import evaluate
 from mentionforge.report.comparable import hierarchy_counts, hierarchy_layouts
-from mentionforge.report.tidy import latex
+from mentionforge.report.writers import latex
 
 
 def parents(*pairs: tuple[str, str]) -> pa.Table:

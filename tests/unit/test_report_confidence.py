@@ -14,9 +14,9 @@ from mentionforge.config import Corpus, Statistics
 from mentionforge.errors import UserError
 from mentionforge.evaluation.compare import compare
 from mentionforge.evaluation.recognition import evaluate
-from mentionforge.report import confidence, summary, tidy
+from mentionforge.report import confidence, layouts, summary, tidy
 from mentionforge.report.document import recognition_over_seeds
-from mentionforge.report.page import print_headline
+from mentionforge.report.headline import print_headline
 
 DOCUMENTS, WORDS = 40, 12
 
@@ -30,14 +30,19 @@ def row(**changed) -> dict:
 
 def test_what_one_interval_holds_is_said():
     both = "documents, generator seeds, training seeds"
-    assert confidence.over(row()) == "over documents, without what text of another generator seed would give or what another training seed would give"
-    assert confidence.over(row(covers=both, generator_seeds=3, training_seeds=5)) == "over documents, 3 generator seeds and 5 training seeds"
+    assert confidence.coverage_text(row()) == "over documents, without what text of another generator seed would give or what another training seed would give"
+    assert confidence.coverage_text(row(covers=both, generator_seeds=3, training_seeds=5)) == "over documents, 3 generator seeds and 5 training seeds"
     control = row(covers="documents, generator seeds of the cell, training seeds", generator_seeds=3, training_seeds=3, against="control")
-    assert confidence.over(control) == "over documents, 3 generator seeds and 3 training seeds, without what another seed of the text compared with would give"
-    assert "training" not in confidence.over(row(task="normalization", variant="train", metric="acc@1"))
-    assert "training" not in confidence.over(row(variant="untrained"))
-    assert confidence.corrected(row()) == "Holm p 0.031 in a family of 2"
-    assert confidence.corrected(row(adjustment="bh", reachable=False)).startswith("Benjamini-Hochberg p 0.031 in a family of 2, in which nothing could be")
+    assert (
+        confidence.coverage_text(control)
+        == "over documents, 3 generator seeds and 3 training seeds, without what another seed of the text compared with would give"
+    )
+    assert "training" not in confidence.coverage_text(row(task="normalization", variant="train", metric="acc@1"))
+    assert "training" not in confidence.coverage_text(row(variant="untrained"))
+    assert confidence.corrected_p_text(row()) == "Holm p 0.031 in a family of 2"
+    assert confidence.corrected_p_text(row(adjustment="bh", reachable=False)).startswith(
+        "Benjamini-Hochberg p 0.031 in a family of 2, in which nothing could be"
+    )
 
 
 def test_the_page_says_what_single_seeds_leave_out():
@@ -117,7 +122,7 @@ def test_the_table_of_several_seeds_equals_plain_counts(run):
 
     cell = np.array([[f1(found[f"llm~seed={g}", t]) for t in (1, 2, 3)] for g in (1, 2)])
     base = np.array([f1(found["none", t]) for t in (1, 2, 3)])
-    table = tidy.recognition_table(metrics, compared).set_index("schedule")
+    table = layouts.recognition_table(metrics, compared).set_index("schedule")
     column = next(c for c in table.columns if ", F1" in c)
     assert table.loc["real_only", column] == f"{100 * base.mean():.1f}" and table.loc["real_only", "seeds"] == 3
     assert len(table) == 2 and table.loc["mixed", "generator"] == "llm" and table.loc["mixed", "seeds"] == 6
@@ -153,7 +158,7 @@ def test_every_way_of_reading_the_seeds_agrees(run):
     seeds = tidy.seed_scores(metrics)
     own = seeds[(seeds["measure"] == "strict F1, all mentions") & (seeds["generator"] == "llm")]
     assert own["seed"].tolist() == [f"{g}+{t}" for g in (1, 2) for t in (1, 2, 3)]
-    scores = tidy.recognition_scores(metrics, tidy.error_counts([]))
+    scores = layouts.recognition_scores(metrics, tidy.error_counts([]))
     assert scores.loc[scores["schedule"] == "mixed", ["generator", "seeds"]].values.tolist() == [["llm", 6]]
     assert scores.loc[scores["schedule"] == "mixed", "strict, F1"].iloc[0] == f"{own['mean'].iloc[0]:.1f}"
     markdown = next(line for line in summary.recognition_table(metrics).splitlines() if " mixed " in line)
@@ -168,7 +173,7 @@ def test_the_document_has_the_table_with_intervals(run, tmp_path):
     metrics.to_csv(tmp_path / "summary/metrics.csv", index=False)
     compared.to_csv(tmp_path / "summary/comparisons.csv", index=False)
     text = recognition_over_seeds(tmp_path)
-    table = tidy.recognition_table(metrics, compared).set_index("schedule")
+    table = layouts.recognition_table(metrics, compared).set_index("schedule")
     column = next(c for c in table.columns if ", F1" in c)
     assert table.loc["mixed", column] in text and "generator seeds and training seeds" in text and "confirmatory" in text
     compared.drop(columns="covers").to_csv(tmp_path / "summary/comparisons.csv", index=False)

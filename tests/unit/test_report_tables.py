@@ -9,8 +9,8 @@ import pytest
 
 from latex import compile_latex, faults
 from mentionforge import tables
-from mentionforge.report import tidy
-from mentionforge.report.page import claims, headline_of
+from mentionforge.report import formatting, layouts, tidy, writers
+from mentionforge.report.headline import claims, headline_of
 
 KEY = ["task", "corpus", "generator", "strategy", "system", "variant", "seed", "split", "bucket", "metric"]
 
@@ -53,7 +53,7 @@ def test_seeds_have_mean_and_deviation_of_their_own() -> None:
     assert generated["mean"].unique() == pytest.approx(55.0) and (generated["high"] - generated["low"]).unique() == pytest.approx(
         2 * np.sqrt(0.5) * 10, abs=1e-3
     )
-    row = tidy.seeds_table(found).set_index("measure").loc["strict F1, all mentions"]
+    row = layouts.seeds_table(found).set_index("measure").loc["strict F1, all mentions"]
     assert row["mean, sd"] == "75.0 ± 5.0" and row["by seed, each"] == "1: 70.0; 2: 80.0; 3: 75.0"
 
 
@@ -67,10 +67,10 @@ def test_errors_are_counted_per_seed(tmp_path: Path) -> None:
     tables.write(tables.RECOGNITION_ERRORS, tmp_path / "c.errors.parquet", rows)
     counts = tidy.error_counts([tmp_path / "c.errors.parquet"])
     assert dict(zip(counts["error"], counts["count"], strict=True)) == {"missed": 1.5, "boundary": 0.5, "spurious": 1.5}
-    table = tidy.recognition_scores(metrics(*recognition(), *recognition("real_only~train=other")), counts)
+    table = layouts.recognition_scores(metrics(*recognition(), *recognition("real_only~train=other")), counts)
     assert len(table) == 1 and table.loc[0, ["missed, n", "boundary, n", "spurious, n"]].tolist() == ["1.5", "0.5", "1.5"]
     assert table.loc[0, ["strict, F1", "partial, F1", "token, F1", "unseen concept, R", "n"]].tolist() == ["75.0", "85.0", "95.0", "45.0", "40"]
-    crossed = tidy.recognition_scores(metrics(*recognition(), *recognition("real_only~train=other", n=20)), counts, crossed=True)
+    crossed = layouts.recognition_scores(metrics(*recognition(), *recognition("real_only~train=other", n=20)), counts, crossed=True)
     assert crossed.loc[0, ["trained on", "schedule", "n"]].tolist() == ["other", "real_only", "20†"]
 
 
@@ -111,13 +111,13 @@ def test_groups_of_the_gains_carry_interval_and_n() -> None:
         {"slice": "names", "group": "2-5", "value": 0.6, "strategy": "supplemental"},
         {"slice": "names", "group": "2-5", "value": 0.9},
     )
-    dose = tidy.group_table(found, "notes")
+    dose = layouts.group_table(found, "notes")
     assert list(dose.columns[-2:]) == ["notes, 0", "notes, 1"] and dose.loc[0, "notes, 1"] == "+10.0 [5.0, 15.0] n=12†"
-    assert tidy.group_table(found, "names").loc[0, ["strategy", "names, 2-5"]].tolist() == ["supplemental", "+20.0 [15.0, 25.0] n=100"]
-    assert tidy.group_table(found, "semantic_type").empty
+    assert layouts.group_table(found, "names").loc[0, ["strategy", "names, 2-5"]].tolist() == ["supplemental", "+20.0 [15.0, 25.0] n=100"]
+    assert layouts.group_table(found, "semantic_type").empty
 
 
-NASTY = tidy.Layout(
+NASTY = formatting.Layout(
     "Cells & shares: 50 %, a_b~c^d",
     pd.DataFrame({"who": ["#1 {x}", r"a\b $5 < 6 > 2"], "all, R": ["50.0 +1.2 [-0.4, 2.0]", "3.1 ± 0.2"], "notes, 0": ["-1.0 [-2.0, 0.5] n=12†", ""]}),
     "A caption with † and 95 % – done…",
@@ -126,7 +126,7 @@ NASTY = tidy.Layout(
 
 
 def test_the_check_of_latex_finds_faults() -> None:
-    good = tidy.latex(NASTY)
+    good = writers.latex(NASTY)
     assert faults(good) == []
     assert faults(good.replace(r"\end{table}", "")) and faults(good.replace(r"\#", "#")) and faults(good.replace(r"\_", "_"))
     assert faults(good.replace(" & ", " ", 1)) and faults(good + "}")
@@ -134,7 +134,7 @@ def test_the_check_of_latex_finds_faults() -> None:
 
 def test_latex_compiles(tmp_path: Path) -> None:
     """Where pdflatex is at hand it sets the table; the syntax is checked in any case."""
-    wide = tidy.Layout("Wide", pd.DataFrame({f"c{i}, R": ["1.0 +2.0 [1.0, 3.0]"] for i in range(12)}), "Wide.", "tab:wide")
-    assert faults(tidy.latex(NASTY)) == [] and faults(tidy.latex(wide)) == []
+    wide = formatting.Layout("Wide", pd.DataFrame({f"c{i}, R": ["1.0 +2.0 [1.0, 3.0]"] for i in range(12)}), "Wide.", "tab:wide")
+    assert faults(writers.latex(NASTY)) == [] and faults(writers.latex(wide)) == []
     if shutil.which("pdflatex"):
-        compile_latex("\n\n".join(map(tidy.latex, (NASTY, wide))), tmp_path)
+        compile_latex("\n\n".join(map(writers.latex, (NASTY, wide))), tmp_path)

@@ -62,6 +62,7 @@ from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer as Di
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer as TaggerRecognizer
 from mentionforge.recognition.settings import TAUGHT as TAUGHT
 from mentionforge.recognition.settings import Schedule as Schedule
+from mentionforge.report.settings import Report as Report
 
 KINDS = ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
 """Sections of named entries."""
@@ -441,15 +442,6 @@ class Experiment(Entry):
 
     recognition: tuple[RecognitionGrid, ...] = ()
     normalization: tuple[NormalizationGrid, ...] = ()
-
-
-class Report(Entry):
-    """The report page."""
-
-    private: bool = Field(
-        False, description="The page stays with people who may read the licensed inputs: it then holds their texts (definitions, notes, mentions), too."
-    )
-    browser_concepts: int = Field(400, ge=0, description="Concepts in the mention browser: those with changed mentions or notes first.")
 
 
 class Config(Entry):

@@ -117,11 +117,9 @@ PARTS: dict[str, Part] = {
         )
     ),
     "report.summary": Part(("report/summary.py", "report/tidy.py")),
-    "report.tidy": Part(("report/tidy.py",)),
-    "report.page": Part(
-        ("report/page.py", "report/figures.py", "report/tidy.py", "report/page/page.html.jinja", "report/page/page.js", "report/page/page.css")
-    ),
-    "report.sweeps": Part(("report/sweeps.py", "report/figures.py")),
+    "report.tidy": Part(("report/tidy.py", "report/writers.py")),
+    "report.page": Part(("report/page.py", "report/tidy.py", "report/page/page.html.jinja", "report/page/page.js", "report/page/page.css")),
+    "report.sweeps": Part(("report/sweeps.py",)),
 }
 """Every part, by the name that it has in `mentionforge dev` and in results/specs/parts."""
 

@@ -46,7 +46,7 @@ def tidy(
     config_digest: str = DIGEST,
 ) -> None:
     """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, hierarchy.csv, runtime.csv, and the tables in the paper's layout, into the summary folder."""
-    from mentionforge.report.tidy import write_tidy
+    from mentionforge.report.writers import write_tidy
 
     write_tidy(results, metrics, comparisons, errors, model, config_digest, wrong)
 
@@ -100,7 +100,7 @@ def published(
 @app.command("headline")
 def headline(results: Path = RESULTS) -> None:
     """Print the best cells, their gain over the baseline, and where the report lies."""
-    from mentionforge.report.page import print_headline
+    from mentionforge.report.headline import print_headline
 
     print_headline(results)
 

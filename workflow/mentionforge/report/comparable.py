@@ -14,8 +14,8 @@ import pandas as pd
 from mentionforge import tables
 from mentionforge.entries import NONE
 from mentionforge.layout import TRAINED_ON
-from mentionforge.measures import OF_GROUPS
-from mentionforge.report.tidy import Layout, counted
+from mentionforge.measures import MAIN, OF_GROUPS
+from mentionforge.report.formatting import Layout, counted
 from mentionforge.tables import SUBSETS
 
 NAMES = {
@@ -103,21 +103,23 @@ def hierarchy_counts(errors: Sequence[Path], metrics: pd.DataFrame) -> pd.DataFr
         errors: tables.NORMALIZATION_ERRORS, at …/CORPUS.errors.parquet.
         metrics: `tidy.tidy_metrics`.
     """
-    cells = metrics[(metrics["task"] == "normalization") & (metrics["bucket"] == "all") & (metrics["metric"] == "acc@1") & (metrics["split"] == "test")]
+    cells = metrics[
+        (metrics["task"] == "normalization") & (metrics["bucket"] == "all") & (metrics["metric"] == MAIN["normalization"]) & (metrics["split"] == "test")
+    ]
     parts = []
     for path in sorted(errors):
-        told = tables.provenance(path).get("hierarchy", {})
-        named = {"corpus": path.name.removesuffix(".errors.parquet"), "kb": told.get("kb", "")}
-        if told.get("missing"):
-            parts.append(pd.DataFrame([named | {"note": told["missing"]}]))
+        hierarchy_info = tables.provenance(path).get("hierarchy", {})
+        named = {"corpus": path.name.removesuffix(".errors.parquet"), "kb": hierarchy_info.get("kb", "")}
+        if hierarchy_info.get("missing"):
+            parts.append(pd.DataFrame([named | {"note": hierarchy_info["missing"]}]))
             continue
         frame = tables.read(tables.NORMALIZATION_ERRORS, path).to_pandas()
         frame["distance"] = frame["distance"].astype("Int64")
-        found = frame.groupby([*CELL, "relation", "distance"], dropna=False).size().rename("count").reset_index()
+        error_rows = frame.groupby([*CELL, "relation", "distance"], dropna=False).size().rename("count").reset_index()
         sizes = cells.loc[cells["corpus"] == named["corpus"], [*CELL, "n"]]
-        found = found.merge(sizes, on=CELL, how="left").assign(**named, note="")
-        found["share"] = found["count"] / found["n"]
-        parts.append(found)
+        error_rows = error_rows.merge(sizes, on=CELL, how="left").assign(**named, note="")
+        error_rows["share"] = error_rows["count"] / error_rows["n"]
+        parts.append(error_rows)
     merged = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     return merged.reindex(columns=HIERARCHY)
 

@@ -10,11 +10,11 @@ import pandas as pd
 from mentionforge.entries import UNTRAINED
 from mentionforge.measures import MAIN
 
-SMALLEST = 5
+MOST_NAMED = 5
 """Most families that are named in a sentence."""
 
 
-def left_out(task: str, variant: str, covers: str) -> list[str]:
+def not_covered(task: str, variant: str, covers: str) -> list[str]:
     """What an interval leaves out, each as the end of a sentence.
 
     Args:
@@ -30,81 +30,81 @@ def left_out(task: str, variant: str, covers: str) -> list[str]:
     return missing
 
 
-def listed(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """Words as a sentence lists them: a, b and c."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def over(row: Any) -> str:
+def coverage_text(row: Any) -> str:
     """What the interval of one comparison holds and leaves out, in words."""
     kinds = {"generator seeds": row["generator_seeds"], "training seeds": row["training_seeds"]}
     held = ["documents", *(f"{int(n)} {words}" for words, n in kinds.items() if words in row["covers"])]
-    missing = left_out(row["task"], row["variant"], row["covers"])
-    return f"over {listed(held)}" + (f", without {' or '.join(missing)}" if missing else "")
+    missing = not_covered(row["task"], row["variant"], row["covers"])
+    return f"over {join_words(held)}" + (f", without {' or '.join(missing)}" if missing else "")
 
 
-def corrected(row: Any) -> str:
+def corrected_p_text(row: Any) -> str:
     """The p value of one comparison after correction, in words."""
     how = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[row["adjustment"]]
     text = f"{how} p {row['p_adjusted']:.2g} in a family of {int(row['family_size'])}"
     return text if row["reachable"] else f"{text}, in which nothing could be significant"
 
 
-def _overall(found: pd.DataFrame) -> pd.DataFrame:
+def _overall(comparisons: pd.DataFrame) -> pd.DataFrame:
     """The comparisons with the baseline on all mentions, one per cell."""
-    return found[(found["against"] == "baseline") & (found["slice"] == "all") & found["metric"].isin(list(MAIN.values()))]
+    return comparisons[(comparisons["against"] == "baseline") & (comparisons["slice"] == "all") & comparisons["metric"].isin(list(MAIN.values()))]
 
 
-def intervals(found: pd.DataFrame) -> list[str]:
+def intervals(comparisons: pd.DataFrame) -> list[str]:
     """For each task a sentence on what its intervals hold, and one on what they leave out.
 
     Args:
-        found: `tidy_comparisons`.
+        comparisons: `tidy_comparisons`.
     """
     sentences = []
-    for task, part in _overall(found).groupby("task", sort=True):
+    for task, part in _overall(comparisons).groupby("task", sort=True):
         for covers, own in part.groupby("covers", sort=True):
-            words = listed([f"test {covers}".split(", ")[0], *str(covers).split(", ")[1:]])
+            words = join_words([f"test {covers}".split(", ")[0], *str(covers).split(", ")[1:]])
             text = f"{str(task).capitalize()}: intervals and p values of {len(own):,} of {len(part):,} cells hold the choice of {words}."
-            missing = list(dict.fromkeys(m for variant in own["variant"] for m in left_out(str(task), variant, str(covers))))
-            sentences.append(text + (f" They leave out {listed(missing)}: these cells have one seed of that kind." if missing else ""))
+            missing = list(dict.fromkeys(m for variant in own["variant"] for m in not_covered(str(task), variant, str(covers))))
+            sentences.append(text + (f" They leave out {join_words(missing)}: these cells have one seed of that kind." if missing else ""))
     return sentences
 
 
-def unreachable(found: pd.DataFrame) -> list[str]:
+def unreachable(comparisons: pd.DataFrame) -> list[str]:
     """A sentence on the confirmatory families in which no outcome could have been significant; none if there are none."""
-    families = found[found["role"] == "confirmatory"].groupby(["task", "corpus", "family"], sort=True).agg(reachable=("reachable", "any"))
+    families = comparisons[comparisons["role"] == "confirmatory"].groupby(["task", "corpus", "family"], sort=True).agg(reachable=("reachable", "any"))
     none: Any = families.index[~families["reachable"]]
     if not len(none):
         return []
-    names = "; ".join(f"{task}, {corpus}, {family}" for task, corpus, family in none[:SMALLEST]) + ("; …" if len(none) > SMALLEST else "")
+    names = "; ".join(f"{task}, {corpus}, {family}" for task, corpus, family in none[:MOST_NAMED]) + ("; …" if len(none) > MOST_NAMED else "")
     return [
         f"Nothing could be significant in {len(none):,} of {len(families):,} confirmatory families, whatever the systems did ({names}): for the size of the "
         "family there are too few test documents, or too few randomizations (statistics.most_resamples). There a large p value is no evidence that systems are alike."
     ]
 
 
-def roles(found: pd.DataFrame) -> list[str]:
+def roles(comparisons: pd.DataFrame) -> list[str]:
     """A sentence on how many comparisons confirm and how many explore."""
-    confirmed = found["role"] == "confirmatory"
-    if not len(found):
+    confirmed = comparisons["role"] == "confirmatory"
+    if not len(comparisons):
         return []
-    families = found[confirmed].groupby(["task", "corpus", "family"]).ngroups
+    families = comparisons[confirmed].groupby(["task", "corpus", "family"]).ngroups
     return [
         f"{int(confirmed.sum()):,} comparisons were declared before the run (confirmatory), in {families:,} families, each corrected after Holm. The other "
         f"{int((~confirmed).sum()):,}, by rarity, type, dose and the like, are exploratory: corrected after Benjamini and Hochberg, and questions for another run rather than findings."
     ]
 
 
-def statements(found: pd.DataFrame) -> list[str]:
+def statements(comparisons: pd.DataFrame) -> list[str]:
     """What the page says of its intervals and p values."""
-    return [*intervals(found), *roles(found), *unreachable(found)]
+    return [*intervals(comparisons), *roles(comparisons), *unreachable(comparisons)]
 
 
-def family_table(found: pd.DataFrame) -> pd.DataFrame:
+def family_table(comparisons: pd.DataFrame) -> pd.DataFrame:
     """One row per family: how many comparisons, how they are corrected, the smallest adjusted p value, and whether anything could be significant."""
     rows = []
-    for key, part in found.groupby(["task", "corpus", "role", "family"], sort=True):
+    for key, part in comparisons.groupby(["task", "corpus", "role", "family"], sort=True):
         row: dict[str, Any] = dict(zip(["task", "corpus", "role", "family"], key, strict=True))
         row |= {"correction": part["adjustment"].iloc[0], "comparisons, n": f"{len(part):,}", "randomizations, most": f"{part['resamples'].max():,}"}
         row |= {"adjusted p, smallest": f"{part['p_adjusted'].min():.2g}", "could be significant": "yes" if part["reachable"].any() else "no, nothing could"}

@@ -17,8 +17,9 @@ from mentionforge.external.settings import EXTERNAL
 from mentionforge.layout import TRAINED_ON
 from mentionforge.provenance import sha256_file, versions
 from mentionforge.report.confidence import statements
+from mentionforge.report.layouts import recognition_table
 from mentionforge.report.summary import PACKAGES, percent
-from mentionforge.report.tidy import benchmarks, recognition_table
+from mentionforge.report.tidy import benchmarks
 
 
 def write_document(results: Path, configs: Sequence[Path], interpretation: Path | None, out: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mentionforge import measures, tables
 from mentionforge.config import EXTERNAL
+from mentionforge.report.formatting import counted, interval
 
 TITLE = "Against external systems"
 CAPTION = (
@@ -85,12 +86,10 @@ def against_table(comparisons: pd.DataFrame) -> pd.DataFrame:
     Args:
         comparisons: `tidy.tidy_comparisons`.
     """
-    from mentionforge.report.tidy import counted, interval
-
-    found = comparisons[comparisons["against"] == "external"]
+    differences = comparisons[comparisons["against"] == "external"]
     wanted = {(bucket, name): bucket.removesuffix("_concept") for _, bucket, name in measures.shown()}
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    shown: Any = found.itertuples()
+    shown: Any = differences.itertuples()
     for c in shown:
         if (c.group, c.metric) in wanted:
             name = wanted[c.group, c.metric]

@@ -1,15 +1,13 @@
-"""The report page: one HTML file with its data, charts, tables and libraries inside; it opens offline, without a server.
+"""The report page: one HTML file with data, charts, tables and libraries inside; it opens offline, without a server.
 
-Vega comes from vl-convert, DataTables from itables, both as installed; page/ holds the template, the style and the few lines that tie
-them together. Every number is read from tables and files of the results folder. Texts of licensed inputs are left out
-unless the page is private.
+In: paths of a results folder. Out: index.html, and the figures as SVG and PDF. Vega comes from vl-convert, DataTables from itables; page/ holds
+template, style and script. Computes no score. Texts of licensed inputs are left out unless the page is private.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,25 +17,18 @@ import pandas as pd
 from mentionforge import __version__, measures, tables
 from mentionforge.config import EXTERNAL
 from mentionforge.entries import NONE
-from mentionforge.errors import UserError
 from mentionforge.provenance import git_revision, versions
-from mentionforge.report import confidence, figures, tidy
+from mentionforge.report import confidence, figures, formatting, gains, layouts, tidy, vega
+from mentionforge.report.browser import concept_browser
 from mentionforge.report.comparable import hierarchy_counts
 from mentionforge.report.external import systems
+from mentionforge.report.headline import CLAIMS, claims, headline_of
 from mentionforge.report.summary import PACKAGES, funnel_frame
 
 VERSION = 1
 """Of the part report.page: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 FOLDER = Path(__file__).parent / "page"
-NOTES, NAMES = 5, 25
-"""Most notes per generator and concept, and most names of a concept, in the mention browser."""
-
-CLAIMS = (
-    "Published: arXiv 2410.07951; index of training mentions, gold test mentions, UMLS concepts, SapBERT and KrissBERT, text of LLaMA-2-13B, SemEval-2015, "
-    "BC5CDR and NCBI Disease. Here: gains of text by a language model (or replayed) over none in the same protocol, index train, the smallest and the largest over the "
-    "corpora, systems and strategies below (without ablation), each with its 95 % interval. The models and concepts are others, so only directions compare."
-)
 
 
 def write_page(
@@ -71,23 +62,23 @@ def write_page(
     import jinja2
 
     scores = tidy.tidy_metrics(metrics, results, models, config_digest)
-    found = tidy.tidy_comparisons(comparisons, config_digest)
+    comparison_rows = tidy.tidy_comparisons(comparisons, config_digest)
     used = sorted(set(scores["generator"]) - {NONE})
     generation = funnel_frame([results / "generation" / g / "funnel.json" for g in used])
-    wrong = tidy.error_counts(errors)
+    error_rows = tidy.error_counts(errors)
     shown = [
-        *figures.difference_figures(found),
-        *figures.error_figure(wrong),
+        *gains.difference_figures(comparison_rows),
+        *figures.error_figure(error_rows),
         *figures.index_figure(scores),
         *figures.seed_figures(tidy.seed_scores(scores)),
         *figures.funnel_figure(generation),
         *figures.runtime_figure(tidy.benchmarks(results)),
     ]
-    figures.save(shown, results / "summary" / "figures")
+    vega.save(shown, results / "summary" / "figures")
     hidden = set() if private else set(licensed)
     browser = concept_browser(results, scores, comparisons, used, hidden, concepts)
     data = {
-        "figures": {f.name: figures.records(f.data) for f in shown},
+        "figures": {f.name: vega.records(f.data) for f in shown},
         "specs": [
             {
                 "name": f.name,
@@ -97,10 +88,9 @@ def write_page(
             for f in shown
         ],
         "config": {
-            name: {**look, "legend": {"disable": True}}
-            for name, look in (("light", figures.config()), ("dark", figures.config("#e4e6e7", "#363d43", "#7b858e")))
+            name: {**look, "legend": {"disable": True}} for name, look in (("light", vega.config()), ("dark", vega.config("#e4e6e7", "#363d43", "#7b858e")))
         },
-        "tables": data_tables(scores, found, tidy.benchmarks(results), browser),
+        "tables": data_tables(scores, comparison_rows, tidy.benchmarks(results), browser),
         "browser": browser,
     }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
@@ -109,7 +99,7 @@ def write_page(
     raw["data"] = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
     page = template.render(
         **{name: _safe(text) for name, text in raw.items()},
-        **_words(results, scores, found, wrong, hierarchy_counts(hierarchy, scores), shown, hidden, config_digest, used),
+        **_template_values(results, scores, comparison_rows, error_rows, hierarchy_counts(hierarchy, scores), shown, hidden, config_digest, used),
         has_browser=bool(browser),
         version=__version__,
         itables=versions("itables")["itables"],
@@ -149,117 +139,13 @@ def _libraries() -> dict[str, str]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------------------ words
-
-
-def baselines(found: pd.DataFrame, task: str) -> pd.DataFrame:
-    """Comparisons of cells with the baseline, over all mentions."""
-    return found[(found["task"] == task) & (found["against"] == "baseline") & (found["slice"] == "all") & (found["metric"] == measures.MAIN[task])]
-
-
-def best(found: pd.DataFrame, task: str = "normalization") -> Any:
-    """The comparison whose cell has the highest score; of equals the largest gain."""
-    part = baselines(found, task)
-    lowest = measures.BY_NAME[measures.MAIN[task]].better == "lower"
-    return None if part.empty else part.sort_values(["value", "difference"], ascending=lowest).iloc[0]
-
-
-def largest(found: pd.DataFrame, task: str = "normalization") -> Any:
-    """The comparison with the largest gain over the baseline; those on few mentions only if there is no other."""
-    part = baselines(found, task)
-    return None if part.empty else part.sort_values(["few", "difference", "value"], ascending=[True, False, False]).iloc[0]
-
-
-def signed(share: float) -> str:
-    """A difference in points with its sign; a minus as long as a plus."""
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def score_of(row: Any) -> str:
-    """The cell of a comparison and its score, in words."""
-    return f"{measures.BY_NAME[row['metric']].label} {100 * row['value']:.1f} on {row['corpus']} by {row['generator']}, {row['strategy']} ({row['system']}, {row['variant']})"
-
-
-def gain_of(row: Any) -> str:
-    """The gain of a comparison with its interval and what it rests on, in words."""
-    limits = "" if pd.isna(row["low"]) else f" (95 % interval {signed(row['low'])} to {signed(row['high'])}; {confidence.corrected(row)})"
-    marked = ", few" if row["few"] else ""
-    return (
-        f"{signed(row['difference'])} points against {100 * row['reference']:.1f} without synthetic text{limits}; "
-        f"n = {row['n']:,} mentions in {row['documents']:,} documents{marked}; {confidence.over(row)}"
-    )
-
-
-def headline_of(found: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """What the first screen says: for each task the highest score and the largest gain, as (label, score, gain)."""
-    items = []
-    for task in ("normalization", "recognition"):
-        top, gain = best(found, task), largest(found, task)
-        if top is None or gain is None:
-            continue
-        same, name = top.name == gain.name, "largest gain" if gain["difference"] > 0 else "smallest loss, no gain"
-        items.append((f"{task.capitalize()}: highest score" + (f" and {name}" if same else ""), score_of(top), gain_of(top)))
-        if not same:
-            items.append((f"{task.capitalize()}: {name}", score_of(gain), gain_of(gain)))
-    return items
-
-
-def claims(found: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame:
-    """The paper's claims beside the gains here: smallest to largest over corpora, systems and strategies; text of a model, index train."""
-    rows = []
-    for task, group, metric, published in (
-        ("normalization", "all", "acc@1", "+3 to +9"),
-        ("normalization", "unseen_concept", "acc@1", "+20 to +55"),
-        ("recognition", "all", "strict_f1", "+1 to +2"),
-    ):
-        part = found[(found["task"] == task) & (found["against"] == "baseline") & (found["group"] == group) & (found["metric"] == metric)]
-        part = part[~part["generator"].isin(list(controls)) & ~part["strategy"].isin(["ablation"])]
-        part = part[part["variant"] == "train"] if task == "normalization" else part
-        if part.empty:
-            continue
-        ordered = part.sort_values("difference", kind="stable")
-        low, high = ordered.iloc[0], ordered.iloc[-1]
-        ends = [f"{signed(r['difference'])}" + ("" if pd.isna(r["low"]) else f" [{signed(r['low'])}, {signed(r['high'])}]") for r in (low, high)]
-        where = f"{len(part)} comparison{'s' * (len(part) > 1)}, n = {part['n'].min():,} to {part['n'].max():,}"
-        rows.append(
-            {
-                "measure": measures.shown()[task, group, metric],
-                "published, points": published,
-                "here, smallest": ends[0],
-                "here, largest": ends[1],
-                "rests on": where,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def print_headline(results: Path) -> None:
-    """Print the best cell of each task, the largest gain over the baseline, and where the report lies, on one screen.
-
-    Raises:
-        UserError: The summary is of an older version.
-    """
-    from rich.console import Console
-
-    path = results / "summary" / "comparisons.csv"
-    if not path.is_file():
-        return
-    found = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    if "covers" not in found:
-        raise UserError("summary of another version", str(path), "it does not say what its intervals hold", "run snakemake again")
-    console = Console(highlight=False, soft_wrap=True)
-    for label, score, gain in headline_of(found):
-        console.print(f"{label}: {score}; {gain}.", markup=False)
-    console.print(f"Report: {results}/report/index.html   Tables: {results}/summary/   Settings: {results}/specs/")
-
-
-def _words(
+def _template_values(
     results: Path,
     scores: pd.DataFrame,
-    found: pd.DataFrame,
-    wrong: pd.DataFrame,
+    comparison_rows: pd.DataFrame,
+    error_rows: pd.DataFrame,
     hierarchy: pd.DataFrame,
-    shown: Sequence[figures.Figure],
+    shown: Sequence[vega.Figure],
     hidden: set[str],
     config_digest: str,
     used: Sequence[str],
@@ -268,9 +154,9 @@ def _words(
     cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
     entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
     controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in ("names", "template")]
-    papers = [_html_table(table) for table in tidy.layout(scores, found, wrong, hierarchy=hierarchy)]
-    compared = claims(found, controls)
-    beside = [_html_table(tidy.Layout("Published and here", compared, CLAIMS, ""))] if len(compared) else []
+    papers = [_html_table(table) for table in layouts.layout(scores, comparison_rows, error_rows, hierarchy=hierarchy)]
+    compared = claims(comparison_rows, controls)
+    beside = [_html_table(formatting.Layout("Published and here", compared, CLAIMS, ""))] if len(compared) else []
     current = {
         "corpora": set(scores["corpus"]),
         "generators": set(used),
@@ -302,8 +188,10 @@ def _words(
     outside = sorted(p for task in ("normalization", "recognition") for p in (results / task).glob(f"*/none/none/*/{EXTERNAL}/**/predictions.parquet"))
     read = [row for row in systems(outside) if row["system"] in current["linkers"] | current["recognizers"] and row["corpus"] in current["corpora"]]
     if read:
-        told = [(f"{r['system']}, {r['corpus']}", f"{r['answers']}; left out or wrong: {r['left out or wrong']}. {r['file']}. Cite: {r['cite']}") for r in read]
-        run.append({"title": "External systems", "rows": told})
+        external_rows = [
+            (f"{r['system']}, {r['corpus']}", f"{r['answers']}; left out or wrong: {r['left out or wrong']}. {r['file']}. Cite: {r['cite']}") for r in read
+        ]
+        run.append({"title": "External systems", "rows": external_rows})
     jobs = tidy.benchmarks(results)
     left_out = " Texts of licensed inputs are left out: " + ", ".join(sorted(hidden)) + "." if hidden else ""
     return {
@@ -317,8 +205,8 @@ def _words(
             ("revision", git_revision()),
             ("configuration", config_digest),
         ],
-        "headline": headline_of(found),
-        "statements": confidence.statements(found),
+        "headline": headline_of(comparison_rows),
+        "statements": confidence.statements(comparison_rows),
         "paper": [*papers[:1], *beside, *papers[1:]],
         "open_tables": 1 + len(beside),
         "figures": shown,
@@ -341,9 +229,9 @@ def _words(
     }
 
 
-def _html_table(table: tidy.Layout) -> dict[str, Any]:
+def _html_table(table: formatting.Layout) -> dict[str, Any]:
     """Cells as the template shows them: a number, and what stands behind it in small; names that repeat those above are left out."""
-    columns = [{"name": str(c), "num": tidy.numeric(str(c)) or str(c).startswith("here")} for c in table.frame.columns]
+    columns = [{"name": str(c), "num": formatting.numeric(str(c)) or str(c).startswith("here")} for c in table.frame.columns]
     rows: list[list[dict[str, Any]]] = []
     above: list[str] = []
     for values in table.frame.fillna("").itertuples(index=False):
@@ -360,12 +248,11 @@ def _html_table(table: tidy.Layout) -> dict[str, Any]:
     return {"title": table.title, "columns": columns, "rows": rows, "caption": table.caption}
 
 
-# ----------------------------------------------------------------------------------------------------------------- tables
-
-
-def data_tables(scores: pd.DataFrame, found: pd.DataFrame, jobs: pd.DataFrame, browser: dict[str, Any]) -> dict[str, Any]:
+def data_tables(scores: pd.DataFrame, comparison_rows: pd.DataFrame, jobs: pd.DataFrame, browser: dict[str, Any]) -> dict[str, Any]:
     """Rows of the page's sortable tables."""
-    compared = found[found["metric"].isin([s.name for s in measures.SCORES if s.compared and (s.ratio or s.name in measures.OF_GROUPS.values())])].copy()
+    compared = comparison_rows[
+        comparison_rows["metric"].isin([s.name for s in measures.SCORES if s.compared and (s.ratio or s.name in measures.OF_GROUPS.values())])
+    ].copy()
     for name, column in (("points", "difference"), ("from", "low"), ("to", "high"), ("score", "value")):
         compared[name] = (100 * compared[column]).round(4)
     names = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "slice", "group", "metric"]
@@ -415,79 +302,3 @@ def _rows(frame: pd.DataFrame, digits: dict[str, int], hidden: Sequence[str] = (
         "digits": {columns.index(c): d for c, d in digits.items()},
         "hidden": [columns.index(c) for c in hidden],
     }
-
-
-# ---------------------------------------------------------------------------------------------------------------- browser
-
-
-def concept_browser(
-    results: Path, scores: pd.DataFrame, comparisons: Sequence[Path], used: Sequence[str], hidden: set[str], limit: int
-) -> dict[str, dict[str, Any]]:
-    """Concepts with their names, notes and changed test mentions, those with most changes and notes first."""
-    mentions: dict[tuple[str, str], dict[str, Any]] = {}
-    for corpus in sorted(scores["corpus"].unique()):
-        rows = tables.read(tables.MENTIONS, results / "corpora" / corpus / "mentions.parquet").to_pylist()
-        mentions |= {(corpus, row["mention_id"]): row for row in rows if row["split"] == "test"}
-    changes: dict[str, dict[tuple[str, str], dict[str, list[str]]]] = defaultdict(dict)
-    for path in comparisons:
-        corpus = path.parts[-2]
-        frame = tables.read(tables.CHANGES, path.with_name("changes.parquet")).to_pandas()
-        rows_of: Any = frame[frame["against"] == "baseline"].itertuples()
-        for row in rows_of:
-            by = f"{row.generator} {row.strategy} ({row.system}, {row.variant})"
-            for cui in mentions[corpus, row.mention_id]["cuis"]:
-                changes[cui].setdefault((corpus, row.mention_id), {"fixed": [], "broken": []})[str(row.change)].append(by)
-    notes: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    totals, dropped_totals, kept_of = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
-    dropped: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for generator in used:
-        folder = results / "generation" / generator
-        spans: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in tables.read(tables.SYNTHETIC_MENTIONS, folder / "mentions.parquet").to_pylist():
-            spans[row["note_id"]].append(row)
-        for note in tables.read(tables.LOCATED, folder / "located.parquet").to_pylist():
-            totals[note["cui"]] += 1
-            kept_of[note["cui"], generator] += 1
-            if f"generators/{generator}" in hidden or kept_of[note["cui"], generator] > NOTES:
-                continue
-            own = sorted(spans[note["note_id"]], key=lambda r: r["start"])
-            how = ", ".join(sorted({f"{r['match']} ({r['score']:.0f})" for r in own}))
-            found = {"generator": generator, "id": note["note_id"], "text": note["text"], "spans": [[r["start"], r["end"]] for r in own], "how": how}
-            notes[note["cui"]].append(found)
-        for row in tables.read(tables.REJECTED, folder / "rejected.parquet").to_pylist():
-            dropped_totals[row["cui"]] += 1
-            if len(dropped[row["cui"]]) < NOTES:
-                dropped[row["cui"]].append({"generator": generator, "id": row["note_id"], "reason": row["reason"]})
-    known = sorted({*changes, *totals, *dropped_totals}, key=lambda c: (-len(changes.get(c, ())), -totals[c], c))[:limit]
-    names: dict[str, list[str]] = defaultdict(list)
-    preferred: dict[str, tuple[str, str | None]] = {}
-    for kb in sorted(scores["kb"].dropna().unique()):
-        if f"kbs/{kb}" in hidden:
-            continue
-        wanted = set(known)
-        for row in tables.read(tables.CONCEPTS, results / "kb" / kb / "concepts.parquet").select(["cui", "preferred_name", "definition"]).to_pylist():
-            if row["cui"] in wanted:
-                preferred.setdefault(row["cui"], (row["preferred_name"], row["definition"]))
-        for row in tables.read(tables.NAMES, results / "kb" / kb / "names.parquet").select(["cui", "name"]).to_pylist():
-            if row["cui"] in wanted and row["name"] not in names[row["cui"]]:
-                names[row["cui"]].append(row["name"])
-    browser = {}
-    for cui in known:
-        moved = []
-        for (corpus, mention_id), moved_by in sorted(changes.get(cui, {}).items()):
-            licensed = f"corpora/{corpus}" in hidden
-            gold = mentions[corpus, mention_id]
-            moved.append({"corpus": corpus, "id": mention_id, "document": gold["doc_id"], "surface": None if licensed else gold["surface"], **moved_by})
-        name, definition = preferred.get(cui, ("", None))
-        browser[cui] = {
-            "name": name,
-            "definition": definition,
-            "names": names[cui][:NAMES],
-            "more_names": max(0, len(names[cui]) - NAMES),
-            "notes": notes[cui],
-            "notes_total": totals[cui],
-            "rejected": dropped[cui],
-            "rejected_total": dropped_totals[cui],
-            "changes": moved[:40],
-        }
-    return browser

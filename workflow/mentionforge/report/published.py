@@ -65,8 +65,8 @@ def measured(metrics: pd.DataFrame) -> pd.DataFrame:
     for (task, system, variant), (name, protocol) in CELLS.items():
         own = cells[(cells["task"] == task) & (cells["system"] == system) & (cells["variant"] == variant)]
         for measure, (bucket, metric) in OURS[task].items():
-            found = own[(own["bucket"] == bucket) & (own["metric"] == metric)]
-            for key, part in found.groupby("corpus"):
+            matching = own[(own["bucket"] == bucket) & (own["metric"] == metric)]
+            for key, part in matching.groupby("corpus"):
                 corpus, policy = CORPORA[str(key)]
                 row = {"task": task, "corpus": corpus, "system": name, "protocol": protocol + policy, "measure": measure}
                 rows.append(row | {"value": round(100 * part["value"].mean(), 1), "n": int(part["n"].max()), "source": "`make comparison`"})
@@ -82,11 +82,11 @@ def table(scores: pd.DataFrame, task: str, corpus: str) -> str:
         row: dict[str, Any] = {"protocol": protocol, "system": system}
         shown = None
         for column in columns:
-            found = part[part["measure"] == column]
-            if found.empty:
+            matching = part[part["measure"] == column]
+            if matching.empty:
                 row[column] = ""
                 continue
-            value, n = found["value"].iloc[0], found["n"].iloc[0]
+            value, n = matching["value"].iloc[0], matching["n"].iloc[0]
             row[column] = f"{value:.1f}" + ("" if pd.isna(n) or n == shown else f" ({int(n):,})")
             shown = n if shown is None else shown
         rows.append(row | {"source": part["source"].iloc[0]})

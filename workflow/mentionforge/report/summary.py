@@ -19,7 +19,9 @@ from mentionforge.layout import TRAINED_ON
 from mentionforge.provenance import git_revision, sha256_file, versions
 from mentionforge.report.comparable import subset_table
 from mentionforge.report.external import section
-from mentionforge.report.tidy import FEW, end_to_end_table, error_counts, folded, recognition_scores
+from mentionforge.report.formatting import FEW
+from mentionforge.report.layouts import end_to_end_table, recognition_scores
+from mentionforge.report.tidy import error_counts, folded
 
 VERSION = 1
 """Of the part report.summary: raise it where earlier results would be wrong (mentionforge.versions)."""

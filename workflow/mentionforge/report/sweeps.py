@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import tables
-from mentionforge.config import Config, load_config, normalization_cells, recognition_cells, swept_settings
-from mentionforge.layout import NormalizationCell, RecognitionCell, Results
+from mentionforge.config import Config, NormalizationCell, RecognitionCell, load_config, normalization_cells, recognition_cells, swept_settings
+from mentionforge.layout import Results
 from mentionforge.measures import MAIN, OF_GROUPS
 from mentionforge.progress import say
 
@@ -58,21 +58,21 @@ def cells(config: Config, results: Path, swept: Mapping[tuple[str, str], Mapping
     """One row per cell: its parts, state and last words, the values of what varies (empty where it does not concern the cell), scores."""
     rows = []
     paths = Results(str(results))
-    found: dict[str, list[tuple[Any, Path, Path]]] = {"normalization": [], "recognition": []}
+    collected: dict[str, list[tuple[Any, Path, Path]]] = {"normalization": [], "recognition": []}
     for cell in normalization_cells(config):
-        found["normalization"].append((cell, Path(paths.normalization(cell)), Path(paths.log(f"normalization/{cell.path}"))))
+        collected["normalization"].append((cell, Path(paths.normalization(cell)), Path(paths.log(f"normalization/{cell.path}"))))
     for run in recognition_cells(config):
-        found["recognition"].append((run, Path(paths.recognition(run)), Path(paths.log(f"recognition/{run.path}"))))
-    for task, some in found.items():
+        collected["recognition"].append((run, Path(paths.recognition(run)), Path(paths.log(f"recognition/{run.path}"))))
+    for task, some in collected.items():
         scores = {
-            corpus: scored(results, task, corpus, [path for cell, path, _ in some if cell.corpus == corpus])
+            corpus: test_scores(results, task, corpus, [path for cell, path, _ in some if cell.corpus == corpus])
             for corpus in sorted({c.corpus for c, _, _ in some})
         }
         for cell, predictions, log in some:
             state, words = state_of(predictions, log)
-            row = {"task": task, **_parts(cell)}
+            row = {"task": task, **_cell_columns(cell)}
             values = scores[cell.corpus].get(tuple(row[part] for part in CELL[2:]), {}) if state == "done" else {}
-            varied = {key: value for kind, name in _named(cell) for key, value in swept.get((kind, name), {}).items()}
+            varied = {key: value for kind, name in _entries_of(cell) for key, value in swept.get((kind, name), {}).items()}
             rows.append(
                 {**row, "state": state, "error": words, **varied, **{f"{bucket} {metric}": values.get((bucket, metric)) for bucket, metric in SCORES[task]}}
             )
@@ -81,7 +81,7 @@ def cells(config: Config, results: Path, swept: Mapping[tuple[str, str], Mapping
     return frame[[*first, *sorted(c for c in frame.columns if c not in first and "." in c), *(c for c in frame.columns if c not in first and "." not in c)]]
 
 
-def _parts(cell: NormalizationCell | RecognitionCell) -> dict[str, Any]:
+def _cell_columns(cell: NormalizationCell | RecognitionCell) -> dict[str, Any]:
     """A cell's columns, as the metrics have them."""
     fields = dataclasses.asdict(cell)
     if isinstance(cell, NormalizationCell):
@@ -96,7 +96,7 @@ def _parts(cell: NormalizationCell | RecognitionCell) -> dict[str, Any]:
     }
 
 
-def _named(cell: NormalizationCell | RecognitionCell) -> list[tuple[str, str]]:
+def _entries_of(cell: NormalizationCell | RecognitionCell) -> list[tuple[str, str]]:
     """Kinds and names of the entries of a cell."""
     common = [(kind, getattr(cell, part)) for part, kind in PARTS.items()]
     return [*common, *([("linkers", cell.linker), ("indexes", cell.index)] if isinstance(cell, NormalizationCell) else [("recognizers", cell.recognizer)])]
@@ -113,12 +113,12 @@ def state_of(predictions: Path, log: Path) -> tuple[str, str]:
     return "failed", (errors or lines or ["it ended without a word"])[-1][:300]
 
 
-def scored(results: Path, task: str, corpus: str, predictions: Sequence[Path]) -> dict[tuple[Any, ...], dict[tuple[str, str], float]]:
+def test_scores(results: Path, task: str, corpus: str, predictions: Sequence[Path]) -> dict[tuple[Any, ...], dict[tuple[str, str], float]]:
     """Scores of the test split, by cell, bucket and metric; those of the evaluation, or made anew where a cell has failed."""
     there = [path for path in predictions if path.is_file()]
     table = results / "evaluation" / task / f"{corpus}.parquet"
     if table.is_file() and len(there) == len(predictions) and all(path.stat().st_mtime <= table.stat().st_mtime for path in there):
-        return _by_cell(table)
+        return _scores_by_cell(table)
     if not there:
         return {}
     say(f"{corpus}: {len(there):,} of {len(predictions):,} {task} cells have predictions; scoring these")
@@ -144,16 +144,16 @@ def scored(results: Path, task: str, corpus: str, predictions: Sequence[Path]) -
         if done.returncode:
             say(f"warning: {corpus}: not scored: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
             return {}
-        return _by_cell(made)
+        return _scores_by_cell(made)
 
 
-def _by_cell(table: Path) -> dict[tuple[Any, ...], dict[tuple[str, str], float]]:
-    found: dict[tuple[Any, ...], dict[tuple[str, str], float]] = {}
+def _scores_by_cell(table: Path) -> dict[tuple[Any, ...], dict[tuple[str, str], float]]:
+    collected: dict[tuple[Any, ...], dict[tuple[str, str], float]] = {}
     for row in tables.read(tables.METRICS, table).to_pylist():
         if row["split"] == "test":
             key = tuple(row[part] for part in CELL[2:])
-            found.setdefault(key, {})[row["bucket"], row["metric"]] = row["value"]
-    return found
+            collected.setdefault(key, {})[row["bucket"], row["metric"]] = row["value"]
+    return collected
 
 
 def effect_of(frame: pd.DataFrame, setting: str, settings: Sequence[str]) -> pd.DataFrame:
@@ -167,7 +167,7 @@ def effect_of(frame: pd.DataFrame, setting: str, settings: Sequence[str]) -> pd.
         # The variant's name holds the value: what is left without it names the group.
         if setting.startswith(f"{kind}.") or (part == "system" and setting.startswith("recognizers.")):
             concerned[part] = setting
-    others = [column for column in (*CELL, *settings) if column != setting and not _together(concerned, setting, column)]
+    others = [column for column in (*CELL, *settings) if column != setting and not _varies_with(concerned, setting, column)]
     values = list(dict.fromkeys(concerned[setting]))
     rows = []
     for task, some in concerned.groupby("task", sort=False):
@@ -186,7 +186,7 @@ def effect_of(frame: pd.DataFrame, setting: str, settings: Sequence[str]) -> pd.
     return pd.DataFrame(rows)
 
 
-def _together(concerned: pd.DataFrame, setting: str, other: str) -> bool:
+def _varies_with(concerned: pd.DataFrame, setting: str, other: str) -> bool:
     """Whether another setting was zipped with this one, so that each value of one goes with one value of the other."""
     if "." not in other:
         return False
@@ -232,7 +232,7 @@ def draw(effects: Mapping[str, pd.DataFrame], out: Path) -> None:
     import altair as alt
     import vl_convert
 
-    from mentionforge.report.figures import config
+    from mentionforge.report.vega import config
 
     for setting, effect in effects.items():
         shown = effect.dropna(subset=["mean"]) if len(effect) else effect

@@ -1,0 +1,124 @@
+"""The main results in words: highest score and largest gain of each task, and the gains beside the paper's claims.
+
+In: the comparisons of `tidy.tidy_comparisons` or comparisons.csv. Out: sentences, and a frame. Knows nothing of HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mentionforge import measures
+from mentionforge.errors import UserError
+from mentionforge.report import confidence
+
+CLAIMS = (
+    "Published: arXiv 2410.07951; index of training mentions, gold test mentions, UMLS concepts, SapBERT and KrissBERT, text of LLaMA-2-13B, SemEval-2015, "
+    "BC5CDR and NCBI Disease. Here: gains of text by a language model (or replayed) over none in the same protocol, index train, the smallest and the largest over the "
+    "corpora, systems and strategies below (without ablation), each with its 95 % interval. The models and concepts are others, so only directions compare."
+)
+
+
+def baselines(comparisons: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Comparisons of cells with the baseline, over all mentions."""
+    return comparisons[
+        (comparisons["task"] == task)
+        & (comparisons["against"] == "baseline")
+        & (comparisons["slice"] == "all")
+        & (comparisons["metric"] == measures.MAIN[task])
+    ]
+
+
+def best(comparisons: pd.DataFrame, task: str = "normalization") -> Any:
+    """The comparison whose cell has the highest score; of equals the largest gain."""
+    part = baselines(comparisons, task)
+    lowest = measures.BY_NAME[measures.MAIN[task]].better == "lower"
+    return None if part.empty else part.sort_values(["value", "difference"], ascending=lowest).iloc[0]
+
+
+def largest(comparisons: pd.DataFrame, task: str = "normalization") -> Any:
+    """The comparison with the largest gain over the baseline; those on few mentions only if there is no other."""
+    part = baselines(comparisons, task)
+    return None if part.empty else part.sort_values(["few", "difference", "value"], ascending=[True, False, False]).iloc[0]
+
+
+def signed(share: float) -> str:
+    """A difference in points with its sign; a minus as long as a plus."""
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def score_of(row: Any) -> str:
+    """The cell of a comparison and its score, in words."""
+    measure = measures.BY_NAME[row["metric"]].label
+    return f"{measure} {100 * row['value']:.1f} on {row['corpus']} by {row['generator']}, {row['strategy']} ({row['system']}, {row['variant']})"
+
+
+def gain_of(row: Any) -> str:
+    """The gain of a comparison with its interval and what it rests on, in words."""
+    limits = "" if pd.isna(row["low"]) else f" (95 % interval {signed(row['low'])} to {signed(row['high'])}; {confidence.corrected_p_text(row)})"
+    marked = ", few" if row["few"] else ""
+    return (
+        f"{signed(row['difference'])} points against {100 * row['reference']:.1f} without synthetic text{limits}; "
+        f"n = {row['n']:,} mentions in {row['documents']:,} documents{marked}; {confidence.coverage_text(row)}"
+    )
+
+
+def headline_of(comparisons: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """What the first screen says: for each task the highest score and the largest gain, as (label, score, gain)."""
+    items = []
+    for task in ("normalization", "recognition"):
+        top, gain = best(comparisons, task), largest(comparisons, task)
+        if top is None or gain is None:
+            continue
+        same, name = top.name == gain.name, "largest gain" if gain["difference"] > 0 else "smallest loss, no gain"
+        items.append((f"{task.capitalize()}: highest score" + (f" and {name}" if same else ""), score_of(top), gain_of(top)))
+        if not same:
+            items.append((f"{task.capitalize()}: {name}", score_of(gain), gain_of(gain)))
+    return items
+
+
+def claims(comparisons: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame:
+    """The paper's claims beside the gains here: smallest to largest over corpora, systems and strategies; text of a model, index train."""
+    rows = []
+    for task, group, metric, published in (
+        ("normalization", "all", "acc@1", "+3 to +9"),
+        ("normalization", "unseen_concept", "acc@1", "+20 to +55"),
+        ("recognition", "all", "strict_f1", "+1 to +2"),
+    ):
+        part = comparisons[
+            (comparisons["task"] == task) & (comparisons["against"] == "baseline") & (comparisons["group"] == group) & (comparisons["metric"] == metric)
+        ]
+        part = part[~part["generator"].isin(list(controls)) & ~part["strategy"].isin(["ablation"])]
+        part = part[part["variant"] == "train"] if task == "normalization" else part
+        if part.empty:
+            continue
+        ordered = part.sort_values("difference", kind="stable")
+        low, high = ordered.iloc[0], ordered.iloc[-1]
+        ends = [f"{signed(r['difference'])}" + ("" if pd.isna(r["low"]) else f" [{signed(r['low'])}, {signed(r['high'])}]") for r in (low, high)]
+        where = f"{len(part)} comparison{'s' * (len(part) > 1)}, n = {part['n'].min():,} to {part['n'].max():,}"
+        measure = measures.shown()[task, group, metric]
+        rows.append({"measure": measure, "published, points": published, "here, smallest": ends[0], "here, largest": ends[1], "rests on": where})
+    return pd.DataFrame(rows)
+
+
+def print_headline(results: Path) -> None:
+    """Print the best cell of each task, the largest gain over the baseline, and where the report lies, on one screen.
+
+    Raises:
+        UserError: The summary is of an older version.
+    """
+    from rich.console import Console
+
+    path = results / "summary" / "comparisons.csv"
+    if not path.is_file():
+        return
+    comparisons = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    if "covers" not in comparisons:
+        raise UserError("summary of another version", str(path), "it does not say what its intervals hold", "run snakemake again")
+    console = Console(highlight=False, soft_wrap=True)
+    for label, score, gain in headline_of(comparisons):
+        console.print(f"{label}: {score}; {gain}.", markup=False)
+    console.print(f"Report: {results}/report/index.html   Tables: {results}/summary/   Settings: {results}/specs/")
