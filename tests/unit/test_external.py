@@ -12,7 +12,7 @@ import pytest
 import annotating
 from mentionforge import tables
 from mentionforge.annotate import cells
-from mentionforge.config import Corpus, ExternalLinker, ExternalRecognizer, Statistics, load_config, normalization_cells, recognition_cells
+from mentionforge.config import Corpus, Statistics, load_config, normalization_cells, recognition_cells
 from mentionforge.errors import UserError
 from mentionforge.evaluation.compare import Cell, Group, Outcomes, compared, comparisons, run_of
 from mentionforge.evaluation.normalization import evaluate
@@ -20,6 +20,8 @@ from mentionforge.evaluation.recognition import evaluate as evaluate_recognition
 from mentionforge.external.questions import write_questions
 from mentionforge.external.rankings import read_rankings
 from mentionforge.external.spans import read_spans
+from mentionforge.normalization.linkers.external import ExternalLinker
+from mentionforge.recognition.kinds.external import ExternalRecognizer
 
 TEXTS = {
     "t1": ("train", "Old gout."),

@@ -30,14 +30,13 @@ from mentionforge.corpora.settings import NearDuplicates as NearDuplicates
 from mentionforge.corpora.settings import SeededSplit as SeededSplit
 from mentionforge.corpora.settings import Split as Split
 from mentionforge.download_settings import Download as Download
-from mentionforge.entries import MARKERS, NAME_PATTERN, NONE, Markers
+from mentionforge.entries import EXTERNAL, MARKERS, NAME_PATTERN, NONE, Markers
 from mentionforge.entries import UNTRAINED as UNTRAINED
 from mentionforge.entries import Entry as Entry
 from mentionforge.errors import UserError
 from mentionforge.evaluation.settings import Confirmatory as Confirmatory
 from mentionforge.evaluation.settings import Statistics as Statistics
-from mentionforge.external import settings as external
-from mentionforge.external.settings import EXTERNAL, ExternalLinker
+from mentionforge.external import checks as external
 from mentionforge.kb.settings import Kb as Kb
 from mentionforge.kb.settings import OntologyKb as OntologyKb
 from mentionforge.kb.settings import OtherOntology as OtherOntology
@@ -52,7 +51,7 @@ from mentionforge.normalization.linkers import Alignment as Alignment
 from mentionforge.normalization.linkers import EncoderLinker as EncoderLinker
 from mentionforge.normalization.linkers import ExactLinker as ExactLinker
 from mentionforge.normalization.linkers import HybridLinker as HybridLinker
-from mentionforge.normalization.linkers import Linker as OwnLinker
+from mentionforge.normalization.linkers import Linker as Linker
 from mentionforge.normalization.linkers import RerankLinker as RerankLinker
 from mentionforge.normalization.linkers import SelfAlignedLinker as SelfAlignedLinker
 from mentionforge.normalization.linkers import TfidfLinker as TfidfLinker
@@ -405,9 +404,6 @@ Generator = Annotated[LlmGenerator | ControlGenerator | ReplayGenerator, Field(d
 # -------------------------------------------------------------------------------------------- recognizers, linkers, etc.
 
 
-Linker = Annotated[OwnLinker | ExternalLinker, Field(discriminator="kind")]
-
-
 # ----------------------------------------------------------------------------------------------------------- experiment
 
 
@@ -623,7 +619,7 @@ def located(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any
 
 def _as_user_error(error: ValidationError, places: Places) -> UserError:
     first = error.errors()[0]
-    tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub", "tagger", "dictionary"} | {*LINKER_KINDS, EXTERNAL}
+    tags = {"rrf", "ontologies", "llm", "template", "names", "replay", "hub", "tagger", "dictionary"} | LINKER_KINDS
     loc = [str(part) for part in first["loc"]]
     # Pydantic puts the discriminator of a union into the location (kbs.demo.rrf.path); it is no key of the file.
     backends = {"transformers", "continuous", "vllm", "openai"}
@@ -931,7 +927,7 @@ def normalization_cells(config: Config) -> list[NormalizationCell]:
     """
     cells = set()
     for grid in config.experiment.normalization:
-        read = {name: entry for name in grid.linkers if isinstance(entry := config.linkers[name], ExternalLinker)}
+        read: dict[str, Any] = {name: entry for name in grid.linkers if (entry := config.linkers[name]).imported}
         cells |= {NormalizationCell(c, NONE, NONE, name, EXTERNAL) for c in grid.corpora for name, entry in read.items() if entry.path_for(c)}
         searching = [name for name in grid.linkers if name not in read]
         for corpus, strategy, linker, index in itertools.product(grid.corpora, grid.strategies, searching, grid.indexes):

@@ -18,6 +18,9 @@ NONE = "none"
 UNTRAINED = "untrained"
 """Stands for the schedule of recognizers that are not trained; their seed is 0."""
 
+EXTERNAL = "external"
+"""Stands for the index of external linkers and for the schedule of external recognizers; their seed is 0."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PositiveFloat = Annotated[float, Field(gt=0)]
 

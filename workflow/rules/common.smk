@@ -13,7 +13,7 @@ from mentionforge.dag.experiment import Experiment
 from mentionforge.dag.normalization import NormalizationInputs
 from mentionforge.dag.shared import as_list, each_folder, flags, folder_flags, one_of, parent_of
 from mentionforge.entries import NAME_PATTERN, NONE, UNTRAINED
-from mentionforge.external.settings import EXTERNAL
+from mentionforge.entries import EXTERNAL
 from mentionforge.layout import TRAINED_ON
 from mentionforge.leftovers import recorded_outputs
 from mentionforge.models import refuse_other

@@ -32,9 +32,8 @@ from mentionforge import __version__, models, tables, tokenization
 from mentionforge.annotate.bundle_card import card
 from mentionforge.annotate.bundle_manifest import FORMAT, MANIFEST, SUMS, check, damaged, files_of, sums_of
 from mentionforge.annotate.pipeline import Materials
-from mentionforge.config import Linker
 from mentionforge.errors import UserError
-from mentionforge.normalization.linkers import HybridLinker
+from mentionforge.normalization.linkers import HybridLinker, Linker
 from mentionforge.normalization.loaded import Part, unfit
 from mentionforge.normalization.settings import Index
 from mentionforge.progress import say

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mentionforge.config import HybridLinker, Index, Linker
 from mentionforge.errors import UserError
+from mentionforge.normalization.linkers import HybridLinker, Linker
+from mentionforge.normalization.settings import Index
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
 

@@ -19,16 +19,21 @@ import pyarrow.compute as pc
 from mentionforge import measures, tables
 from mentionforge import text as units
 from mentionforge.annotate.pipeline import Materials
-from mentionforge.config import Corpus, Index, read_spec
-from mentionforge.entries import NONE
+from mentionforge.corpora.settings import Corpus
+from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.errors import UserError
-from mentionforge.external.settings import EXTERNAL, refuse_new_text
+from mentionforge.external.settings import refuse_new_text
 from mentionforge.gold import flatten
+from mentionforge.kb.settings import Kb
 from mentionforge.layout import NormalizationCell, RecognitionCell, Resources, Results
+from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.loaded import Part, part_of
+from mentionforge.normalization.settings import Index
 from mentionforge.provenance import digest, sha256_paths
+from mentionforge.recognition.kinds import Recognizer
 from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
 from mentionforge.recognition.sentences import by_document
+from mentionforge.specs import read_spec
 
 RECOGNIZED = tuple(level.name for level in fields(RecognitionCell))
 METRICS = tuple(score.name for score in measures.SCORES if score.on_card)
@@ -112,16 +117,16 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
     """Read what a cell names."""
     results, corpus, recognizer = cell.results, cell.recognition[0], cell.recognition[3]
     linked_corpus, linked_generator, linked_strategy, linker, index = cell.linking
-    corpus_settings: Corpus = read_spec(results / "specs" / "corpora" / f"{linked_corpus}.json")
+    corpus_settings: Corpus = read_spec(results / "specs" / "corpora" / f"{linked_corpus}.json", Corpus)
     kb = kb or corpus_settings.kb
-    kb_settings = read_spec(_there(results / "specs" / "kbs" / f"{kb}.json"))
+    kb_settings = read_spec(_there(results / "specs" / "kbs" / f"{kb}.json"), Kb)
     places = _Places(results, resources or _resources(results), linked_corpus, linked_generator, linked_strategy, kb)
-    settings = read_spec(_there(results / "specs" / "linkers" / f"{linker}.json"))
-    recognizer_settings = read_spec(_there(results / "specs" / "recognizers" / f"{recognizer}.json"))
+    settings = read_spec(_there(results / "specs" / "linkers" / f"{linker}.json"), Linker)
+    recognizer_settings = read_spec(_there(results / "specs" / "recognizers" / f"{recognizer}.json"), Recognizer)
     for kind, name, entry in (("recognizer", recognizer, recognizer_settings), ("linker", linker, settings)):
         if entry.kind == EXTERNAL:
             refuse_new_text(kind, name)
-    index_settings: Index = read_spec(_there(results / "specs" / "indexes" / f"{index}.json"))
+    index_settings: Index = read_spec(_there(results / "specs" / "indexes" / f"{index}.json"), Index)
     if not (settings.searches or settings.fuses):
         raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.parts()[0]}")
     hybrid = settings if settings.fuses else None
@@ -134,7 +139,7 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
     dictionary = None
     licensed = ["umls"] if kb_settings.source == "rrf" else []
     if not recognizer_settings.trains:
-        of_recognizer: Corpus = read_spec(results / "specs" / "corpora" / f"{corpus}.json")
+        of_recognizer: Corpus = read_spec(results / "specs" / "corpora" / f"{corpus}.json", Corpus)
         dictionary = _dictionary(results, recognizer_settings, corpus, of_recognizer)
         licensed += [f"corpus {corpus}"] if of_recognizer.licensed and "train" in recognizer_settings.sources else []
     elif not (folder / "recognizer.json").is_file():
@@ -155,7 +160,7 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
             "inputs": kb_stamp.get("inputs"),
         },
         "recognizer": {} if dictionary else {"weights": sha256_paths([folder])},
-        "trained_on": {name: bool(read_spec(results / "specs" / "corpora" / f"{name}.json").licensed) for name in sorted({corpus, linked_corpus})},
+        "trained_on": {name: bool(read_spec(results / "specs" / "corpora" / f"{name}.json", Corpus).licensed) for name in sorted({corpus, linked_corpus})},
         "measured": _measured(cell, {task: table for task, (table, _) in scores.items()}),
     }
     return Materials(
@@ -195,7 +200,7 @@ class _Places:
     def part(self, linker: str, index: Index) -> Part:
         """What a linker that searches by itself needs."""
         spec = _there(Path(self.paths.spec("linkers", linker)))
-        settings = read_spec(spec)
+        settings = read_spec(spec, Linker)
         own = f"{linker}@{self.corpus}" if settings.trains else linker
         shared = [own] if settings.trains else self._alike(linker, settings)
         model = None
@@ -220,7 +225,7 @@ class _Places:
         """Linkers that differ from this one in reading abbreviations alone: they share embeddings of names and notes."""
         aside = {"expand_abbreviations", "steps"}
         others = sorted(path.stem for path in (self.results / "specs" / "linkers").glob("*.json"))
-        alike = [o for o in others if read_spec(Path(self.paths.spec("linkers", o))).model_dump(exclude=aside) == settings.model_dump(exclude=aside)]
+        alike = [o for o in others if read_spec(Path(self.paths.spec("linkers", o)), Linker).model_dump(exclude=aside) == settings.model_dump(exclude=aside)]
         return [linker, *(o for o in alike if o != linker)]
 
     def _embedded(self, encoders: Sequence[str], kind: str, name: str) -> Path:

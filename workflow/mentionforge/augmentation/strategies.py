@@ -102,11 +102,11 @@ def choose_notes(spec: Path, located: Path, mentions: Path, out: Path) -> pa.Tab
         out: Parquet file to write.
     """
     from mentionforge import tables
-    from mentionforge.config import read_spec
     from mentionforge.progress import say
     from mentionforge.provenance import stamp
+    from mentionforge.specs import read_spec
 
-    strategy = read_spec(spec)
+    strategy: Strategy = read_spec(spec, Strategy)
     notes = tables.read(tables.LOCATED, located)
     gold = tables.read(tables.MENTIONS, mentions)
     train, test = concepts_of(gold, "train"), concepts_of(gold, "test")

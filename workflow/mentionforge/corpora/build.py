@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import abbreviations, provenance, tables, text
-from mentionforge.config import read_spec
 from mentionforge.corpora import duplicates, readers
 from mentionforge.corpora.buckets import Buckets
 from mentionforge.corpora.checked import Checked
@@ -32,6 +31,7 @@ from mentionforge.corpora.settings import Corpus
 from mentionforge.corpora.stats import UNMAPPED_COLUMNS, Gold, Stats
 from mentionforge.errors import UserError
 from mentionforge.progress import say, track
+from mentionforge.specs import read_spec
 from mentionforge.text import Span
 
 VERSION = 3
@@ -92,7 +92,7 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
             entity type that never occurs; no training mention with a CUI.
     """
     begun = time.monotonic()
-    settings = read_spec(spec)
+    settings = read_spec(spec, Corpus)
     if not isinstance(settings, Corpus):
         raise UserError("wrong spec", str(spec), "it is not that of a corpus")
     name = json.loads(spec.read_text(encoding="utf-8")).get("name", out.name)

@@ -7,7 +7,7 @@ import shlex
 
 from mentionforge.dag.experiment import Experiment
 from mentionforge.dag.shared import Wildcards
-from mentionforge.external.settings import EXTERNAL
+from mentionforge.entries import EXTERNAL
 from mentionforge.provenance import digest
 
 

@@ -28,8 +28,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import measures, provenance, tables
-from mentionforge.config import EXTERNAL, read_spec
-from mentionforge.entries import NONE
+from mentionforge.corpora.settings import Corpus
+from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.errors import UserError
 from mentionforge.evaluation.families import Family, corrected, family_of, most_resamples
 from mentionforge.evaluation.seeds import Seeds, factors
@@ -38,6 +38,7 @@ from mentionforge.evaluation.statistics import Contrast, Estimates, estimate
 from mentionforge.evaluation.subsets import learned_from, subset_weights
 from mentionforge.layout import levels_below
 from mentionforge.progress import say, track
+from mentionforge.specs import read_spec
 
 VERSION = 2
 """Of the part statistics.compare: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -157,7 +158,7 @@ def normalization_outcomes(corpus: Path, corpus_spec: Path, base: Path, predicti
     from mentionforge.evaluation.normalization import gold_of, ranks_of
 
     mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet")
-    gold = gold_of(mentions.to_pylist(), read_spec(corpus_spec).composite)
+    gold = gold_of(mentions.to_pylist(), read_spec(corpus_spec, Corpus).composite)
     document_of = dict(zip(mentions["mention_id"].to_pylist(), mentions["doc_id"].to_pylist(), strict=True))
     ids = gold.mention_ids.to_pylist()
     runs: dict[Cell, dict[Seeds, int]] = defaultdict(dict)
@@ -186,7 +187,7 @@ def recognition_outcomes(corpus: Path, corpus_spec: Path, base: Path, prediction
     """Which gold mentions of the test split every run finds, and its counts per document."""
     from mentionforge.evaluation.recognition import load_gold, load_predictions
 
-    gold, _ = load_gold(corpus, read_spec(corpus_spec).discontinuous)
+    gold, _ = load_gold(corpus, read_spec(corpus_spec, Corpus).discontinuous)
     test = {doc_id: doc for doc_id, doc in gold.items() if doc.split == "test"}
     ids = [mention for doc in test.values() for mention in doc.mention_ids]
     documents = np.repeat(np.arange(len(test)), [len(doc.spans) for doc in test.values()])

@@ -29,12 +29,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import measures, provenance, tables
-from mentionforge.config import Corpus, read_spec
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.evaluation.hierarchy import Judge, relation_metrics
 from mentionforge.evaluation.subsets import learned_from, subset_weights, weighted
 from mentionforge.layout import NormalizationCell, levels_below
 from mentionforge.progress import say
+from mentionforge.specs import read_spec
 
 VERSION = 1
 """Of the part evaluation.normalization: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -92,7 +93,7 @@ def evaluate(
     Raises:
         UserError: A path that names no cell of this corpus, or predictions for mentions that are not asked for.
     """
-    settings: Corpus = read_spec(corpus_spec)
+    settings: Corpus = read_spec(corpus_spec, Corpus)
     mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet")
     everything = mentions.to_pylist()
     gold = gold_of(everything, settings.composite)

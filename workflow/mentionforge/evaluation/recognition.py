@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from mentionforge import measures, tables, text
 from mentionforge.buckets import Buckets
-from mentionforge.config import read_spec
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.evaluation.documents import GoldDocument
 from mentionforge.evaluation.errors import error_rows
@@ -39,6 +39,7 @@ from mentionforge.gold import Discontinuous, flatten, tags
 from mentionforge.layout import PREDICTIONS, TRAINED_ON, RecognitionCell, levels_below
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
+from mentionforge.specs import read_spec
 from mentionforge.text import Span
 
 VERSION = 1
@@ -71,7 +72,7 @@ def evaluate(
         UserError: A path names no cell, or a prediction is not a stretch of whole words of a document of its split, or
             overlaps another one, or the corpus that a model was trained on is not among `sources`.
     """
-    policy = read_spec(corpus_spec).discontinuous
+    policy = read_spec(corpus_spec, Corpus).discontinuous
     gold, counts = load_gold(corpus, policy)
     for split, counted in counts.items():
         left_out = {k.removeprefix("dropped_"): n for k, n in counted.items() if k.startswith("dropped_") and n}

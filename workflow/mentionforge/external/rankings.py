@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import provenance, tables
-from mentionforge.config import Corpus, ExternalLinker, read_spec
 from mentionforge.corpora.build import Ids
 from mentionforge.corpora.concepts import ConceptMap, read_id_map
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.external.answers import Answer, Source, report_unknown, texts_of
 from mentionforge.external.settings import TABLE
+from mentionforge.normalization.linkers.external import ExternalLinker
 from mentionforge.normalization.search import TOP
 from mentionforge.progress import say
+from mentionforge.specs import read_spec
 from mentionforge.text import Span
 
 VERSION = 1
@@ -165,7 +167,7 @@ def read_rankings(spec: Path, path: Path, corpus: Path, corpus_spec: Path, kb: P
         UserError: See `Source.answers` and `Given.add`; a test mention without an answer, an answer for an unknown mention, a concept beside the
             answer that there is none, or scores that rise along a ranking.
     """
-    settings, of_corpus = read_spec(spec), read_spec(corpus_spec)
+    settings, of_corpus = read_spec(spec, ExternalLinker), read_spec(corpus_spec, Corpus)
     if not isinstance(settings, ExternalLinker) or not isinstance(of_corpus, Corpus):
         raise UserError("wrong spec", str(spec), "it is not that of an external linker", "run `snakemake`, which writes it")
     questions = Questions(tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist())

@@ -1,25 +1,18 @@
-"""Settings of external linkers and recognizers, where their files lie, and what is wrong with them before any job runs."""
+"""Settings that all external entries share, and where their files lie.
+
+In: an entry of the configuration. Out: its settings; paths of its files. Knows neither tasks nor other entries.
+"""
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.normalization.linkers.contract import LinkerSettings
-
-if TYPE_CHECKING:
-    from mentionforge.config import Config
-
-EXTERNAL = "external"
-"""Stands for the index of external linkers and for the schedule of external recognizers; their seed is 0."""
 
 TABLE = "table"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -81,97 +74,12 @@ class External(Entry):
         return self.path.replace("{corpus}", base)
 
 
-class ExternalLinker(External, LinkerSettings):
-    """Rankings of concepts that another system made for the gold mentions of a corpus."""
-
-    part: ClassVar[str] = "external.rankings"
-    imported: ClassVar[bool] = True
-
-    kind: Literal["external"]
-    id_prefix: str = Field(
-        "auto",
-        min_length=1,
-        description="Vocabulary of ids without a prefix: CUI, MSH, OMIM, …; auto: CUI for what looks like one, otherwise that of the corpus.",
-    )
-    missing: Literal["error", "wrong"] = Field("error", description="A test mention without an answer: stop, or count it as wrong and say how many there are.")
-
-
-class ExternalRecognizer(External):
-    """Mentions that another system found in the documents of a corpus."""
-
-    model: ClassVar[None] = None
-    trains: ClassVar[bool] = False
-    schedule: ClassVar[str] = EXTERNAL
-    part: ClassVar[str] = "external.spans"
-
-    kind: Literal["external"]
-
-    def covers(self, corpus: str) -> bool:
-        """Whether there are predictions on a corpus."""
-        return bool(self.path_for(corpus))
-
-
-# ---------------------------------------------------------------------------------------------------------------- checks
-
-
 def files_below(path: str | Path) -> list[str]:
     """The file, or the files of a folder by name, without hidden ones."""
     place = Path(path)
     if not place.is_dir():
         return [str(path)]
     return sorted(str(p) for p in place.iterdir() if p.is_file() and not p.name.startswith("."))
-
-
-def check(config: Config, root: Path | None) -> None:
-    """Refuse external entries that the experiment cannot read, before the DAG is built.
-
-    Args:
-        config: The configuration.
-        root: Folder that relative paths refer to; none: do not look for files.
-
-    Raises:
-        UserError: The reserved name of an index, an unknown corpus in a mapping, a corpus of the grid without a file, one file for several
-            corpora, or a file that does not exist.
-    """
-    if EXTERNAL in config.indexes:
-        raise UserError("reserved name", f"config: indexes.{EXTERNAL}", "it stands for the index of external linkers", "rename the index")
-    bases = {name.partition("~")[0] for name in config.corpora}
-    for kind in ("linkers", "recognizers"):
-        for name, entry in getattr(config, kind).items():
-            unknown = sorted(set(entry.path) - bases - set(config.corpora)) if isinstance(entry, External) and isinstance(entry.path, dict) else []
-            if unknown:
-                known = ", ".join(sorted(config.corpora))
-                raise UserError(f"unknown corpus {unknown[0]!r}", f"config: {kind}.{name}.path", "", f"known: {known}")
-    used: dict[tuple[str, str], set[str]] = {}
-    for kind, name, corpus in _asked(config):
-        entry = getattr(config, kind)[name]
-        where, path = f"config: {kind}.{name}.path", entry.path_for(corpus)
-        if path is None:
-            if entry.missing_corpora == "error":
-                fix = f"add `{corpus}: FILE`, take the corpus out of the grid, or set missing_corpora: skip"
-                raise UserError("no predictions for a corpus", where, f"the grid asks for {corpus}, and path names {', '.join(sorted(entry.path))}", fix)
-            continue
-        used.setdefault((kind, name), set()).add(corpus.partition("~")[0])
-        if isinstance(entry.path, str) and "{corpus}" not in entry.path and len(used[kind, name]) > 1:
-            corpora = " and ".join(sorted(used[kind, name]))
-            raise UserError(
-                "one file for several corpora", where, f"the grid asks for {corpora}", "write a mapping of corpora to files, or a pattern with {corpus}"
-            )
-        if root is not None and path not in {config.download_path(d) for d in config.downloads} and not os.path.exists(root / path):  # noqa: PTH110
-            raise UserError("missing file", where, f"{path} does not exist", "correct the path, or put the predictions there")
-        there = files_below(root / path) if root is not None and entry.reader == TABLE and os.path.exists(root / path) else []  # noqa: PTH110
-        if odd := next((file for file in there if Path(file).suffix.lower() not in SUFFIXES), None):
-            raise UserError("no table", where, f"{path}: {Path(odd).name} is none", "name the reader of its format: reader: brat, pubtator, …")
-
-
-def _asked(config: Config) -> Iterator[tuple[str, str, str]]:
-    """Kind, name and corpus of every external entry in a grid."""
-    grids: list[tuple[str, Any]] = [("recognizers", grid) for grid in config.experiment.recognition]
-    grids += [("linkers", grid) for grid in config.experiment.normalization]
-    for kind, grid in grids:
-        for name, corpus in itertools.product(getattr(grid, kind), grid.corpora):
-            if isinstance(getattr(config, kind)[name], External):
-                yield kind, name, corpus
 
 
 def refuse_new_text(kind: str, name: str) -> None:

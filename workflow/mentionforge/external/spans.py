@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import provenance, tables, text
-from mentionforge.config import Corpus, read_spec
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.external.answers import Source, report_unknown, texts_of
-from mentionforge.external.settings import TABLE, ExternalRecognizer
+from mentionforge.external.settings import TABLE
 from mentionforge.gold import flatten
 from mentionforge.progress import say
+from mentionforge.recognition.kinds.external import ExternalRecognizer
+from mentionforge.specs import read_spec
 from mentionforge.text import Span
 
 VERSION = 1
@@ -40,7 +42,7 @@ def read_spans(spec: Path, path: Path, corpus: Path, corpus_spec: Path, out: Pat
     Raises:
         UserError: See `Source.answers`; a prediction for an unknown document, or the same span with two scores.
     """
-    settings, of_corpus = read_spec(spec), read_spec(corpus_spec)
+    settings, of_corpus = read_spec(spec, ExternalRecognizer), read_spec(corpus_spec, Corpus)
     if not isinstance(settings, ExternalRecognizer) or not isinstance(of_corpus, Corpus):
         raise UserError("wrong spec", str(spec), "it is not that of an external recognizer", "run `snakemake`, which writes it")
     texts = texts_of(corpus / "documents.parquet")

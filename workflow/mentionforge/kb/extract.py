@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.config import read_spec
 from mentionforge.errors import UserError
-from mentionforge.kb.settings import RrfKb
+from mentionforge.kb.settings import Kb, RrfKb
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
+from mentionforge.specs import read_spec
 
 TABLES = (tables.CONCEPTS, tables.NAMES, tables.DEFINITIONS, tables.XREFS, tables.RETIRED)
 
@@ -39,7 +39,7 @@ def extract(spec: Path, out: Path) -> dict[str, Any]:
     Raises:
         UserError: A file is missing, malformed (with its row), or nothing is selected.
     """
-    entry = read_spec(spec)
+    entry = read_spec(spec, Kb)
     if isinstance(entry, RrfKb):
         from mentionforge.kb.rrf import read as rrf
 

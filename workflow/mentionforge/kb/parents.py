@@ -27,12 +27,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.kb.ontologies.published import Code, code_of, is_term_list, read_terms
-from mentionforge.kb.settings import OntologyKb, RrfKb
+from mentionforge.kb.settings import Kb, OntologyKb, RrfKb
 from mentionforge.progress import say
 from mentionforge.provenance import digesting, stamp
+from mentionforge.specs import read_spec
 
 VERSION = 1
 """Of the part kb.parents: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -62,7 +62,7 @@ def extract(spec: Path, kb: Path, wanted: str, out: Path) -> None:
     Raises:
         UserError: There is no hierarchy and one is required, or a file is malformed.
     """
-    entry = read_spec(spec)
+    entry = read_spec(spec, Kb)
     with digesting() as digest:
         if wanted == "none":
             found = Found(tables.build(tables.PARENTS, []), {}, {}, "the setting `hierarchy` is none")

@@ -18,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from mentionforge import provenance, tables
-from mentionforge.config import read_spec
 from mentionforge.encoders import Spans
 from mentionforge.errors import UserError
+from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.linkers.contract import SearchingLinker
 from mentionforge.progress import say
+from mentionforge.specs import read_spec
 
 VERSION = 2
 """Of the part normalization.embed: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -64,7 +65,7 @@ def embed_corpus(spec: Path, model: Path | None, corpus: Path, out: Path) -> Non
     documents = tables.read(tables.DOCUMENTS, inputs["documents"])
     mentions = tables.read(tables.MENTIONS, inputs["mentions"]).to_pylist()
     entries = [(m["mention_id"], m["surface"], m) for m in mentions]
-    if read_spec(spec).expand_abbreviations:
+    if read_spec(spec, Linker).expand_abbreviations:
         entries = [(m["mention_id"], m["expanded"] or m["surface"], m) for m in mentions]
         entries += [(f"{m['mention_id']}|surface", m["surface"], m) for m in mentions if m["expanded"] and m["split"] == "train"]
     say(f"{len(mentions):,} mentions, {sum(bool(m['cuis']) for m in mentions):,} with a concept; {len(entries) - len(mentions):,} twice, for an abbreviation")
@@ -129,7 +130,7 @@ def _embed(
     notes: Sequence[str] | None = None,
 ) -> None:
     """Embed entries `ids`: their `texts`, or for a context linker their `places` (document, spans) in `documents`."""
-    linker: SearchingLinker = read_spec(spec)
+    linker: SearchingLinker = read_spec(spec, Linker)
     more: dict[str, Any] = {}
     if not linker.embeds:
         numbers: dict[str, int] = {}

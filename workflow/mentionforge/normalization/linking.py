@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables
-from mentionforge.config import read_spec
 from mentionforge.errors import UserError
+from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.linkers.contract import Comparison, SearchingLinker
 from mentionforge.normalization.search import Ranking, Source, best, distinct, entry_of, merge, runs, select, source_of, tolerance_of
 from mentionforge.normalization.settings import Index
 from mentionforge.progress import say
+from mentionforge.specs import read_spec
 
 VERSION = 1
 """Of the part normalization.link: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -40,8 +41,8 @@ def search_kb(spec: Path, index: Path, corpus: Path, kb: Path, names: Path, xref
         xrefs: tables.XREFS.
         out: File to write.
     """
-    linker: SearchingLinker = read_spec(spec)
-    settings: Index = read_spec(index)
+    linker: SearchingLinker = read_spec(spec, Linker)
+    settings: Index = read_spec(index, Index)
     mentions, entries = tables.read(tables.EMBEDDED, corpus), tables.read(tables.EMBEDDED, kb)
     admitted = admit(entries, settings, tables.read(tables.NAMES, names), tables.read(tables.XREFS, xrefs))
     say(f"{len(admitted):,} of {len(entries):,} distinct names are in the index")
@@ -131,8 +132,8 @@ def link(
     Raises:
         UserError: Parts of the index are missing, or entries and vectors do not belong together.
     """
-    linker: SearchingLinker = read_spec(spec)
-    settings: Index = read_spec(index)
+    linker: SearchingLinker = read_spec(spec, Linker)
+    settings: Index = read_spec(index, Index)
     if ("kb" in settings.sources) != (found is not None):
         raise UserError("wrong index", str(index), "found names are given if, and only if, the index has the source kb", "give --found, or leave it out")
     if bool(settings.prefer_xrefs) != (xrefs is not None):

@@ -6,11 +6,12 @@ import tempfile
 from pathlib import Path
 
 from mentionforge import tables
-from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.normalization.embed import embed_corpus
 from mentionforge.normalization.linking import link, search_kb
+from mentionforge.normalization.settings import Index
 from mentionforge.provenance import stamp
+from mentionforge.specs import read_spec
 
 
 def link_predicted(
@@ -42,7 +43,7 @@ def link_predicted(
     Raises:
         UserError: Parts of the index are missing.
     """
-    settings = read_spec(index)
+    settings = read_spec(index, Index)
     searches = "kb" in settings.sources
     if searches and not (kb and names and xrefs):
         raise UserError("wrong index", str(index), "it searches names of a knowledge base", "give --kb, --names and --xrefs")

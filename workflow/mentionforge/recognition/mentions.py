@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import abbreviations, tables
-from mentionforge.config import read_spec
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
+from mentionforge.specs import read_spec
 
 VERSION = 1
 """Of the part recognition.found: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -31,7 +32,7 @@ def as_mentions(predictions: Path, corpus: Path, corpus_spec: Path, out: Path) -
     Raises:
         UserError: A prediction is in no dev or test document.
     """
-    spell_out = read_spec(corpus_spec).abbreviations != "none"
+    spell_out = read_spec(corpus_spec, Corpus).abbreviations != "none"
     documents = {row["doc_id"]: row for row in tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist()}
     rows: list[dict[str, Any]] = [row for row in tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist() if row["split"] == "train"]
     known: dict[str, dict[str, str]] = {}

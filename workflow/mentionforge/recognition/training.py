@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from mentionforge import models, tables, tokenization
-from mentionforge.config import read_spec
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.gold import TAGS, flatten, tags
 from mentionforge.progress import say, track
@@ -34,6 +34,7 @@ from mentionforge.recognition.sentences import UNTAUGHT, Document, Example
 from mentionforge.recognition.settings import Schedule
 from mentionforge.recognition.tagger import Found, Tagger, mentions
 from mentionforge.recognition.windows import Window
+from mentionforge.specs import read_spec
 from mentionforge.text import Span
 from mentionforge.versions import number as version_of
 
@@ -88,10 +89,10 @@ def train(
             chosen for synthetic_only, a chosen note is not among the located ones, the corpus has no training sentences,
             or windows do not fit the model.
     """
-    settings = read_spec(spec)
+    settings = read_spec(spec, TaggerRecognizer)
     if not settings.trains:
         raise UserError("nothing to train", str(spec), f"a recognizer of kind {settings.kind}", "use `mentionforge recognition match`")
-    policy = read_spec(corpus_spec).discontinuous
+    policy = read_spec(corpus_spec, Corpus).discontinuous
     inputs = {"spec": spec, "model": model, "corpus_spec": corpus_spec, "documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
     splits, gold = read_corpus(corpus)
     real = Source(splits["train"], gold, corpus / "documents.parquet")

@@ -11,9 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge.entries import NONE, UNTRAINED
+from mentionforge.entries import EXTERNAL, NONE, UNTRAINED
 from mentionforge.errors import UserError
-from mentionforge.external.settings import EXTERNAL
 from mentionforge.layout import TRAINED_ON
 from mentionforge.provenance import sha256_file, versions
 from mentionforge.report.confidence import statements

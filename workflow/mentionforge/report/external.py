@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import measures, tables
-from mentionforge.config import EXTERNAL
+from mentionforge.entries import EXTERNAL
 from mentionforge.report.formatting import counted, interval
 
 TITLE = "Against external systems"

@@ -11,8 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import measures, tables
-from mentionforge.entries import NONE
-from mentionforge.external.settings import EXTERNAL
+from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.layout import TRAINED_ON
 from mentionforge.report import external
 from mentionforge.report.comparable import SUBSETS_NOTE, hierarchy_layouts, subset_table

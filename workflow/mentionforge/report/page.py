@@ -15,8 +15,7 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import __version__, measures, tables
-from mentionforge.config import EXTERNAL
-from mentionforge.entries import NONE
+from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.provenance import git_revision, versions
 from mentionforge.report import confidence, figures, formatting, gains, layouts, tidy, vega
 from mentionforge.report.browser import concept_browser

@@ -3,18 +3,21 @@
 A new kind: its module (see `contract`), its import, and one member of `Linker`.
 """
 
-from typing import get_args
+from typing import Annotated, get_args
+
+from pydantic import Field
 
 from mentionforge.normalization.linkers.encoder import EncoderLinker
 from mentionforge.normalization.linkers.exact import ExactLinker
+from mentionforge.normalization.linkers.external import ExternalLinker
 from mentionforge.normalization.linkers.hybrid import HybridLinker
 from mentionforge.normalization.linkers.rerank import RerankLinker
 from mentionforge.normalization.linkers.self_aligned import Alignment as Alignment
 from mentionforge.normalization.linkers.self_aligned import SelfAlignedLinker
 from mentionforge.normalization.linkers.tfidf import TfidfLinker
 
-Linker = EncoderLinker | TfidfLinker | ExactLinker | SelfAlignedLinker | HybridLinker | RerankLinker
-"""Settings of every linker that runs here."""
+Linker = Annotated[EncoderLinker | TfidfLinker | ExactLinker | SelfAlignedLinker | HybridLinker | RerankLinker | ExternalLinker, Field(discriminator="kind")]
+"""Settings of every linker."""
 
-KINDS: frozenset[str] = frozenset(kind for linker in get_args(Linker) for kind in get_args(linker.model_fields["kind"].annotation))
+KINDS: frozenset[str] = frozenset(kind for linker in get_args(get_args(Linker)[0]) for kind in get_args(linker.model_fields["kind"].annotation))
 """What `kind` may be."""

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from mentionforge.external.settings import ExternalRecognizer
 from mentionforge.recognition.kinds.contract import RecognizerKind
 from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
+from mentionforge.recognition.kinds.external import ExternalRecognizer
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer
 
 KINDS: tuple[type[RecognizerKind], ...] = (TaggerRecognizer, DictionaryRecognizer, ExternalRecognizer)

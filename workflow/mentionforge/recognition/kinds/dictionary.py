@@ -117,14 +117,15 @@ def match(spec: Path, corpus: Path, corpus_spec: Path, out: Path, names: Path | 
         UserError: The recognizer is no dictionary, its names are not given, or none is left to search.
     """
     from mentionforge import tables
-    from mentionforge.config import read_spec
+    from mentionforge.corpora.settings import Corpus
     from mentionforge.progress import say
     from mentionforge.provenance import stamp
+    from mentionforge.specs import read_spec
 
-    settings = read_spec(spec)
+    settings = read_spec(spec, DictionaryRecognizer)
     if not isinstance(settings, DictionaryRecognizer):
         raise UserError("no dictionary", str(spec), f"a recognizer of kind {settings.kind}", "use `mentionforge recognition train`")
-    policy = read_spec(corpus_spec).discontinuous
+    policy = read_spec(corpus_spec, Corpus).discontinuous
     inputs: dict[str, str | Path] = {"spec": spec, "corpus_spec": corpus_spec, "documents": corpus / "documents.parquet"}
     documents = tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist()
     known: list[str] = []

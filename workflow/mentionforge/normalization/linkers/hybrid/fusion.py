@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables
-from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.normalization.linkers.hybrid import HybridLinker
 from mentionforge.normalization.search import TOP, distinct
 from mentionforge.normalization.ties import EQUAL, levelled
 from mentionforge.progress import say
+from mentionforge.specs import read_spec
 
 VERSION = 4
 """Of the part normalization.fuse: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -59,7 +59,7 @@ def fuse(spec: Path, predictions: Sequence[Path], calibrations: Sequence[Path], 
         out: Predictions to write.
         calibration: The other mentions' rankings to write.
     """
-    linker: HybridLinker = read_spec(spec)
+    linker: HybridLinker = read_spec(spec, HybridLinker)
     if not len(predictions) == len(calibrations) == len(linker.linkers):
         raise UserError(
             "wrong predictions", str(spec), f"{len(linker.linkers)} linkers are fused", "give one --predictions and --calibration for each, in order"

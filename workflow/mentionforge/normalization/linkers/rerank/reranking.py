@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables, tokenization
-from mentionforge.config import read_spec
 from mentionforge.encoders import check_whole, fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.models import folder
@@ -29,6 +28,7 @@ from mentionforge.normalization.linkers.rerank import RerankLinker
 from mentionforge.normalization.search import distinct
 from mentionforge.normalization.ties import levelled
 from mentionforge.progress import say, track
+from mentionforge.specs import read_spec
 from mentionforge.text import plain
 
 VERSION = 3
@@ -53,7 +53,7 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, found
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    linker: RerankLinker = read_spec(spec)
+    linker: RerankLinker = read_spec(spec, RerankLinker)
     torch.manual_seed(linker.seed)
     rng = np.random.default_rng(linker.seed)
     texts = concept_texts(kb)
@@ -130,7 +130,7 @@ def rerank(spec: Path, model: Path, kb: Path, corpus: Path, predictions: Path, c
         out: Predictions to write.
         out_calibration: The other rankings to write.
     """
-    linker: RerankLinker = read_spec(spec)
+    linker: RerankLinker = read_spec(spec, RerankLinker)
     texts = concept_texts(kb)
     contexts, gold = _mentions(corpus)
     read = [tables.read(tables.LINKED, p) for p in (predictions, calibration)]

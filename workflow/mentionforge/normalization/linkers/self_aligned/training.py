@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import provenance, tables
-from mentionforge.config import read_spec
 from mentionforge.encoders import Encoder, fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.normalization.linkers.encoder import Vectors
@@ -32,6 +31,7 @@ from mentionforge.normalization.linkers.self_aligned import Alignment, SelfAlign
 from mentionforge.normalization.linkers.self_aligned.mining import hard_pairs, in_common
 from mentionforge.normalization.search import Source, rank
 from mentionforge.progress import say
+from mentionforge.specs import read_spec
 from mentionforge.text import plain
 
 VERSION = 3
@@ -79,7 +79,7 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
     import torch
     from pytorch_metric_learning.losses import MultiSimilarityLoss
 
-    linker: SelfAlignedLinker = read_spec(spec)
+    linker: SelfAlignedLinker = read_spec(spec, SelfAlignedLinker)
     settings = linker.train
     material = gather(linker, kb, mentions, synthetic)
     encoder = Encoder(model, linker.pooling, linker.max_tokens, linker.batch_size, "auto")

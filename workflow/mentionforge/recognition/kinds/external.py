@@ -1,0 +1,23 @@
+"""The external recognizer: mentions that another system found; read by `mentionforge.external.spans`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from mentionforge.entries import EXTERNAL
+from mentionforge.external.settings import External
+
+
+class ExternalRecognizer(External):
+    """Mentions that another system found in the documents of a corpus."""
+
+    model: ClassVar[None] = None
+    trains: ClassVar[bool] = False
+    schedule: ClassVar[str] = EXTERNAL
+    part: ClassVar[str] = "external.spans"
+
+    kind: Literal["external"]
+
+    def covers(self, corpus: str) -> bool:
+        """Whether there are predictions on a corpus."""
+        return bool(self.path_for(corpus))

@@ -1,0 +1,30 @@
+"""Spec files: the settings of one entry, written by the workflow and read by the command of a stage.
+
+In: a spec file and the settings class that it holds. Out: the settings. Knows no stage.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from mentionforge.errors import UserError
+
+
+def read_spec(path: str | Path, settings: Any) -> Any:
+    """The settings that a spec file holds.
+
+    Args:
+        path: A file below results/specs.
+        settings: The pydantic model, or the union of a family's kinds.
+
+    Raises:
+        UserError: The file is no spec, or one of other settings.
+    """
+    try:
+        return TypeAdapter(settings).validate_python(json.loads(Path(path).read_text(encoding="utf-8"))["settings"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError("unreadable spec", str(path), str(error).splitlines()[0], "specs are written by the workflow; rerun it") from error
