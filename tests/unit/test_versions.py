@@ -14,7 +14,7 @@ from mentionforge import sources, versions
 from mentionforge.config import load_config, spec, spec_text
 from mentionforge.errors import UserError
 
-LENGTH = "generation/filters.py"
+LENGTH = "generation/filters/text.py"
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_every_module_of_a_stage_is_part_of_something() -> None:
         ('    """Too few or too many words."""\n', ""),
         ("    counts = {note.note_id", "    # how many\n    counts = {note.note_id"),
         ("    counts = {note.note_id", "    counts: dict[str, int] = {note.note_id"),
-        ("def length(notes: Sequence[Note], settings: config.Length, _: Surroundings) -> Reasons:", "def length(notes, settings, _):"),
+        ("def length(notes: Sequence[Note], settings: Length, _: Surroundings) -> Reasons:", "def length(notes, settings, _):"),
         ('{i: f"{n} words" for i, n in counts.items() if not', '{\n        i: f"{n} words"\n        for i, n in counts.items()\n        if not'),
     ],
 )
@@ -84,22 +84,22 @@ def test_words_and_layout_change_nothing(package: Path, old: str, new: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "parts"),
+    ("module", "old", "new", "parts"),
     [
-        ("if not settings.min_words <= n <=", "if not settings.min_words < n <=", {"filter.length"}),
-        ('f"{n} words"', 'f"{n} Words"', {"filter.length"}),
-        ('"as an ai"', '"as a machine"', {"filter.refusal"}),
-        ('r"\\w+"', 'r"\\S+"', {"generation.filter"}),
-        ("EXAMPLES = 20", "EXAMPLES = 21", {"generation.filter"}),
-        ("        if shared:  #", "        if len(shared) > 1:  #", {"filter.leakage", "filter.memorization"}),
+        (LENGTH, "if not settings.min_words <= n <=", "if not settings.min_words < n <=", {"filter.length"}),
+        (LENGTH, 'f"{n} words"', 'f"{n} Words"', {"filter.length"}),
+        (LENGTH, '"as an ai"', '"as a machine"', {"filter.refusal"}),
+        ("generation/filters/contract.py", 'r"\\w+"', 'r"\\S+"', {"generation.filter"}),
+        ("generation/filtering.py", "EXAMPLES = 20", "EXAMPLES = 21", {"generation.filter"}),
+        ("generation/filters/copies.py", "        if shared:  #", "        if len(shared) > 1:  #", {"filter.leakage", "filter.memorization"}),
     ],
 )
-def test_substance_is_noticed_until_raised_or_confirmed(package: Path, old: str, new: str, parts: set[str]) -> None:
-    edit(package, LENGTH, old, new)
+def test_substance_is_noticed_until_raised_or_confirmed(package: Path, module: str, old: str, new: str, parts: set[str]) -> None:
+    edit(package, module, old, new)
     lines = versions.changed(package)
     assert named(lines) == parts
     for part, line in zip(sorted(parts), sorted(lines), strict=True):
-        assert "\n" not in line and LENGTH in line and f"mentionforge dev raise {part}" in line and f"mentionforge dev confirm {part}" in line
+        assert "\n" not in line and module in line and f"mentionforge dev raise {part}" in line and f"mentionforge dev confirm {part}" in line
     *others, last = sorted(parts)
     versions.confirm(others, package)
     assert named(versions.changed(package)) == {last}

@@ -159,6 +159,6 @@ def filter_(
     """Run the chain of quality filters over the located notes; count, and keep the reason of, what is dropped."""
     if encoder:
         claim()
-    from mentionforge.generation.filters import filter_notes
+    from mentionforge.generation.filtering import filter_notes
 
     filter_notes(spec, kb, prompts, notes, found, out, corpus, pairs, encoder, licensed)
