@@ -127,10 +127,15 @@ def imported(tree: ast.AST, modules: Iterable[str]) -> set[str]:
 
 
 def test_every_command_that_comes_near_a_gpu_claims_it() -> None:
-    """Commands whose imports lead to a module that asks for CUDA: all but those that are known not to compute there, or to be no jobs."""
+    """Commands whose imports lead to a module that asks for CUDA: all but those that are known not to compute there, or to be no jobs.
+
+    The configuration and the settings of generators import kinds of filters and backends for their settings, which stand beside the code. They run none of it: a command that does leads there
+    by its stage's modules.
+    """
     package = ROOT / "workflow/mentionforge"
     paths = {".".join(("mentionforge", *p.relative_to(package).with_suffix("").parts)).removesuffix(".__init__"): p for p in package.rglob("*.py")}
     trees = {name: ast.parse(path.read_text()) for name, path in paths.items()}
+    trees |= {name: ast.Module([], []) for name in paths if name == "mentionforge.config" or name.startswith("mentionforge.generation.kinds.")}
     near = {name for name, path in paths.items() if "cuda" in path.read_text() and name != "mentionforge.devices"}
     reaching = set()
     for key, body in commands().items():
@@ -143,6 +148,13 @@ def test_every_command_that_comes_near_a_gpu_claims_it() -> None:
     by_hand = {("annotate", verb) for verb in ("annotate", "bundle", "serve")}
     assert reaching - idle - by_hand == set(claiming())
     assert not rules_of(by_hand)
+
+
+def test_the_configuration_loads_settings_alone() -> None:
+    """Neither a library that computes, nor one that reads tables: kinds import them where they work."""
+    heavy = {"torch", "transformers", "pandas", "pyarrow", "numpy", "duckdb", "faiss", "openai", "vllm"}
+    code = f"import sys, mentionforge.config; print(*sorted({heavy!r} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_rules_whose_commands_claim_a_gpu_are_those_that_get_one() -> None:

@@ -309,6 +309,30 @@ def test_kinds_of_recognizers_name_parts_that_exist() -> None:
     assert {kind.part for kind in KINDS} <= set(versions.PARTS)
 
 
+def test_kinds_of_generators_and_backends_name_parts_that_exist() -> None:
+    from mentionforge.generation import backends, kinds
+
+    assert {name: kind.part for name, kind in backends.KINDS.items()} == {name: f"backend.{name}" for name in ("transformers", "continuous", "vllm", "openai")}
+    assert [kind.notes_part for kind in kinds.KINDS] == ["generation.sample", "generation.control", "generation.replay"]
+    assert {part for kind in kinds.KINDS for part in (kind.prompts_part, kind.notes_part)} <= set(versions.PARTS)
+
+
+def test_generators_say_whether_they_train_and_what_they_read() -> None:
+    from mentionforge.generation.kinds import ControlGenerator, LlmGenerator, ReplayGenerator
+
+    server = {"kind": "openai", "base_url": "http://localhost/v1", "model": "m"}
+    tuned = LlmGenerator.model_validate({"kind": "llm", "kb": "k", "model": "m", "finetune": {"corpus": "c"}})
+    served = LlmGenerator.model_validate({"kind": "llm", "kb": "k", "model": "m", "backend": server})
+    control = ControlGenerator.model_validate({"kind": "names", "kb": "k"})
+    replay = ReplayGenerator.model_validate({"kind": "replay", "kb": "k", "path": "notes.csv", "licensed": "ask"})
+    assert [(g.samples, g.trains, g.weights, g.source, g.licensed) for g in (tuned, served, control, replay)] == [
+        (True, True, "m", None, None),
+        (True, False, None, None, None),
+        (False, False, None, None, None),
+        (False, False, None, "notes.csv", "ask"),
+    ]
+
+
 def test_specs_of_entries_are_what_they_were_before_parts_had_versions(root: Path) -> None:
     """First versions are those of the stages of then, so that finished results do not rerun: the texts, written by hand from that code."""
     config = load_config(yaml.safe_load((root / "config.yaml").read_text()))

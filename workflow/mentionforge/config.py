@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from mentionforge import splitting, versions
 from mentionforge.augmentation.strategies import Strategy as Strategy
@@ -39,7 +39,16 @@ from mentionforge.evaluation.settings import Confirmatory as Confirmatory
 from mentionforge.evaluation.settings import Statistics as Statistics
 from mentionforge.external import settings as external
 from mentionforge.external.settings import EXTERNAL, ExternalLinker
+from mentionforge.generation.backends import Backend as Backend
+from mentionforge.generation.backends.continuous import ContinuousBackend as ContinuousBackend
+from mentionforge.generation.backends.openai import OpenaiBackend as OpenaiBackend
+from mentionforge.generation.backends.static import TransformersBackend as TransformersBackend
+from mentionforge.generation.backends.vllm import VllmBackend as VllmBackend
 from mentionforge.generation.filters import Filters as Filters
+from mentionforge.generation.kinds import Generator as Generator
+from mentionforge.generation.kinds.control import ControlGenerator as ControlGenerator
+from mentionforge.generation.kinds.llm import LlmGenerator as LlmGenerator
+from mentionforge.generation.kinds.replay import ReplayGenerator as ReplayGenerator
 from mentionforge.generation.settings import FRAME as FRAME
 from mentionforge.generation.settings import Concepts as Concepts
 from mentionforge.generation.settings import Finetune as Finetune
@@ -134,129 +143,6 @@ class OntologyKb(Entry):
 
 
 Kb = Annotated[RrfKb | OntologyKb, Field(discriminator="source")]
-
-# ----------------------------------------------------------------------------------------------------------- generators
-
-
-class TransformersBackend(Entry):
-    """transformers' `generate`, on batches of prompts of similar length."""
-
-    kind: Literal["transformers"] = "transformers"
-
-
-class ContinuousBackend(Entry):
-    """transformers' paged continuous batching: a note that ends makes room for the next one at once."""
-
-    kind: Literal["continuous"]
-    num_blocks: int | None = Field(
-        None, ge=1, description="Blocks of 256 tokens in the paged cache; none: what batch_size notes need on a CPU, what fits on a GPU."
-    )
-    max_batch_tokens: int | None = Field(None, ge=1, description="Most tokens in one pass; none: two per note on a CPU, what fits on a GPU.")
-
-
-class VllmBackend(Entry):
-    """vLLM's offline engine, in the environment of envs/vllm.yaml."""
-
-    kind: Literal["vllm"]
-    adapter: Literal["lora", "merged"] = Field("lora", description="How the adapter is used: given to the engine, or merged into the weights first.")
-    tensor_parallel: int = Field(1, ge=1, description="GPUs that the model is spread over.")
-    gpu_memory: float = Field(0.9, gt=0, le=1, description="Share of each GPU's memory that the engine takes.")
-    max_model_tokens: int | None = Field(None, ge=16, description="Longest prompt and note together; none: the model's own limit.")
-    chunk: int = Field(512, ge=1, description="Notes handed over at a time; a killed job loses those of one chunk at most.")
-    scratch: str | None = Field(
-        None, description="Folder for merged weights while a shard is written, such as $TMPDIR of a job with room for them; none: beside the shard's notes."
-    )
-
-
-class OpenaiBackend(Entry):
-    """A server that speaks OpenAI's protocol: vLLM, llama.cpp, a gateway."""
-
-    kind: Literal["openai"]
-    base_url: str = Field(pattern=r"^https?://", description="Address up to and with /v1.")
-    model: str = Field(description="What the server calls the model.")
-    api_key_env: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Environment variable that holds the key; none: the server wants no key. The key itself belongs in no file.",
-    )
-    concurrency: int = Field(8, ge=1, description="Requests under way at a time.")
-    requests_per_minute: float | None = Field(None, gt=0, description="Most requests per minute, of one shard; none: no limit.")
-    retries: int = Field(8, ge=0, description="Further tries after a time-out, a lost connection, or status 408, 409, 429 or 5xx, with growing pauses.")
-    timeout_s: float = Field(600, gt=0, description="Longest wait for an answer, in seconds.")
-    max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = Field(
-        "max_tokens", description="What chat completions call the longest note; newer servers want the second."
-    )
-    extra_body: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, description="Further parameters that the server understands (top_k, repetition_penalty, …)."
-    )
-
-
-Backend = Annotated[TransformersBackend | ContinuousBackend | VllmBackend | OpenaiBackend, Field(discriminator="kind")]
-
-
-class LlmGenerator(Entry):
-    """A causal language model, fine-tuned with QLoRA or as it is."""
-
-    kind: Literal["llm"]
-    kb: str = Field(description="Knowledge base whose concepts are prompted.")
-    model: str | None = Field(None, description="Model entry with the weights; none where a server writes the notes.")
-    prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or the text of frame.")
-    frame: str = Field(
-        FRAME,
-        description="With prompt_style plain: the text around a prompt and its note, for fine-tuning and sampling; holds {prompt} once and ends with {note}.",
-    )
-    concepts: Concepts = Field(Concepts())
-    notes_per_concept: int = Field(1, ge=1, description="Notes written for each concept.")
-    finetune: Finetune | None = Field(None, description="QLoRA fine-tuning; none: the model as it is.")
-    sampling: Sampling = Field(Sampling())
-    backend: Backend = Field(TransformersBackend(), description="What writes the notes.")
-    locate: Locate = Field(Locate())
-    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
-    filters: Filters = Field(Filters())
-    shards: int = Field(1, ge=1, description="Jobs that the prompts are spread over.")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto",
-        description="Type of the weights while sampling, with nf4 of the computation; auto: bfloat16 where the device is fast with it, else float16 on a GPU "
-        "and float32 on a CPU.",
-    )
-
-    @field_validator("frame")
-    @classmethod
-    def _prompt_then_note(cls, frame: str) -> str:
-        if frame.count("{prompt}") != 1 or frame.count("{note}") != 1 or not frame.endswith("{note}"):
-            raise ValueError("it must hold {prompt} once and end with {note}")
-        return frame
-
-
-class ControlGenerator(Entry):
-    """A control without a language model: `template` puts names into fixed sentences, `names` is the bare preferred name."""
-
-    kind: Literal["template", "names"]
-    kb: str = Field(description="Knowledge base whose concepts are named.")
-    concepts: Concepts = Field(Concepts())
-    notes_per_concept: int = Field(1, ge=1, description="Notes for each concept; more than one uses synonyms in turn (template only).")
-    locate: Locate = Field(Locate())
-    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
-    filters: Filters = Field(Filters())
-    seed: int = Field(13, description="Seed of the choice of sentences.")
-
-
-class ReplayGenerator(Entry):
-    """Notes that were written elsewhere, read from a file."""
-
-    kind: Literal["replay"]
-    kb: str = Field(description="Knowledge base that has the notes' concepts.")
-    path: str = Field(description="CSV (columns cui, matched_output), JSONL or Parquet (cui and matched_output, or cui and text).")
-    licensed: str | None = Field(None, description="How to obtain the file; then its absence is an error of the job, not of the config.")
-    concepts: Concepts = Field(Concepts())
-    notes_per_concept: int | None = Field(None, ge=1, description="At most this many notes of each concept, the first in the file; none: all.")
-    locate: Locate = Field(Locate())
-    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
-    filters: Filters = Field(Filters())
-
-
-Generator = Annotated[LlmGenerator | ControlGenerator | ReplayGenerator, Field(discriminator="kind")]
-
 
 # -------------------------------------------------------------------------------------------- recognizers, linkers, etc.
 
@@ -788,33 +674,7 @@ def _check_generators(config: Config) -> None:
         if generator.filters.memorization and not finetune:
             raise UserError("filter without use", f"{key}.filters.memorization", "it compares with the fine-tuning pairs, and there are none", "set it to null")
         if isinstance(generator, LlmGenerator):
-            _check_backend(generator, key)
-
-
-def _check_backend(generator: LlmGenerator, key: str) -> None:
-    kind = generator.backend.kind
-    if generator.sampling.quantization == "nf4" and kind != "transformers":
-        raise UserError(
-            "not possible", f"{key}.sampling.quantization", f"backend {kind} does not sample in nf4", "choose backend kind: transformers, or set it to auto"
-        )
-    if kind == "openai":
-        if generator.finetune:
-            raise UserError(
-                "nothing to fine-tune", f"{key}.finetune", "a server's model is sampled as it is", "set finetune: null, and serve a model that is fine-tuned"
-            )
-        if generator.sampling.repetition_penalty != 1:
-            raise UserError(
-                "unknown to the protocol",
-                f"{key}.sampling.repetition_penalty",
-                "OpenAI's protocol has none",
-                "put what your server understands into backend.extra_body",
-            )
-    elif not generator.model:
-        raise UserError("missing key", f"{key}.model", f"backend {kind} needs weights", "name an entry of models")
-    if kind == "continuous" and generator.sampling.repetition_penalty != 1:
-        raise UserError(
-            "not possible", f"{key}.sampling.repetition_penalty", "continuous batching applies none", "set it to 1, or choose backend kind: transformers"
-        )
+            generator.backend.check(generator, key)
 
 
 def _check_linkers(config: Config) -> None:

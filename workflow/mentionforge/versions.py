@@ -65,11 +65,14 @@ PARTS: dict[str, Part] = {
     "generation.prompts": Part(("generation/prompts.py",), 2),
     "generation.pairs": Part(("generation/pairs.py", "generation/prompts.py:instruction,NAMES_SHOWN"), 2),
     "generation.finetune": Part(("generation/finetune.py", "generation/weights.py")),
-    "generation.sample": Part(("generation/sample.py", "generation/weights.py", "generation/backends/__init__.py"), 2),
+    "generation.sample": Part(
+        ("generation/sample.py", "generation/weights.py", "generation/backends/__init__.py", "generation/backends/contract.py", "generation/backends/local.py"),
+        2,
+    ),
     "backend.transformers": Part(("generation/backends/static.py",)),
     "backend.continuous": Part(("generation/backends/continuous.py",)),
     "backend.vllm": Part(("generation/backends/vllm.py", "generation/merging.py")),
-    "backend.openai": Part(("generation/backends/openai.py",)),
+    "backend.openai": Part(("generation/backends/openai.py", "generation/backends/openai_requests.py")),
     "generation.control": Part(("generation/control.py",)),
     "generation.replay": Part(("generation/replay.py",)),
     "generation.locate": Part(("generation/locate.py",), 2),
@@ -130,7 +133,8 @@ OWN_SPECS = ("evaluation", "statistics", "report")
 
 APART = frozenset({
     "architectures.py", "cli.py", "config.py", "config_files.py", "corpora/settings.py", "cost.py", "devices.py", "download_settings.py", "encoder_settings.py",
-    "entries.py", "envs.py", "errors.py", "estimates.py", "evaluation/settings.py", "experiment_jobs.py", "generation/settings.py", "leftovers.py",
+    "entries.py", "envs.py", "errors.py", "estimates.py", "evaluation/settings.py", "experiment_jobs.py", "generation/kinds/__init__.py",
+    "generation/kinds/contract.py", "generation/kinds/control.py", "generation/kinds/llm.py", "generation/kinds/replay.py", "generation/settings.py", "leftovers.py",
     "model_settings.py", "needs.py", "planning.py",
     "progress.py", "provenance.py", "ran.py", "recognition/kinds/contract.py", "recognition/kinds/tagger.py", "recognition/settings.py",
     "reference_devices.py", "sources.py", "status.py", "strict_yaml.py", "tables.py", "versions.py", "workload.py",

@@ -78,8 +78,7 @@ def sample(
     out: Path = OUT,
 ) -> None:
     """Write the notes of one shard of the prompts; a shard that was killed goes on where it stopped."""
-    backend = _read(spec).backend
-    claim({"vllm": getattr(backend, "tensor_parallel", 1), "openai": 0}.get(backend.kind, 1))
+    claim(_read(spec).backend.gpus)
     from mentionforge.generation.sample import sample_shard
 
     sample_shard(spec, model, prompts, adapter, shard, shards, out)

@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 
 from mentionforge import tables
-from mentionforge.config import ControlGenerator, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts
+from mentionforge.generation.kinds.control import ControlGenerator
 from mentionforge.generation.prompts import seed_of
 from mentionforge.progress import say
 from mentionforge.provenance import stamp

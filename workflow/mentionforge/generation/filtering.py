@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
-from mentionforge.config import Generator, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts
 from mentionforge.generation import funnel as funnels
 from mentionforge.generation.filters import FILTERS
 from mentionforge.generation.filters.contract import Note, Reasons, Surroundings, word_list
+from mentionforge.generation.kinds import Generator
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_paths, stamp, versions
 from mentionforge.text import normalize_surface

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mentionforge import config, tables
+from mentionforge import tables
 from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts
+from mentionforge.generation.kinds.replay import ReplayGenerator
 from mentionforge.generation.prompts import seed_of
 from mentionforge.json_objects import unique
 from mentionforge.progress import say
@@ -133,7 +134,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError("unreadable Parquet file", f"{path}:{row + 1}", " ".join(str(error).split())[:200], "write it again") from error
 
 
-def chosen(path: Path, kb: Path, settings: config.ReplayGenerator) -> Iterator[tuple[str, str, str]]:
+def chosen(path: Path, kb: Path, settings: ReplayGenerator) -> Iterator[tuple[str, str, str]]:
     """Note id, CUI and note of the rows to use, in order; counts and says what is left out."""
     wanted = set(concepts.select(kb, settings.concepts))
     numbers: Counter[str] = Counter()
@@ -156,7 +157,7 @@ def make_prompts(spec: Path, kb: Path, path: Path, out: Path) -> None:
     Raises:
         UserError: No row is left; see also `read`.
     """
-    settings: config.ReplayGenerator = read_spec(spec)
+    settings: ReplayGenerator = read_spec(spec)
     known = concepts.load(kb)
     rows = [
         {"note_id": note_id, "cui": cui, "prompt": "", "has_definition": known[cui].definition is not None, "seed": seed_of(note_id)}
@@ -174,7 +175,7 @@ def make_notes(spec: Path, kb: Path, prompts: Path, path: Path, out: Path) -> No
     Raises:
         UserError: The file no longer fits the prompts; see also `read`.
     """
-    settings: config.ReplayGenerator = read_spec(spec)
+    settings: ReplayGenerator = read_spec(spec)
     name = json.loads(spec.read_text(encoding="utf-8"))["name"]
     asked = {row["note_id"]: row for row in tables.read(tables.PROMPTS, prompts).to_pylist()}
     rows = []
