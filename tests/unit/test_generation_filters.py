@@ -15,9 +15,10 @@ from mentionforge import tables
 from mentionforge.config import load_config, spec_text
 from mentionforge.encoder_settings import NoteEncoder
 from mentionforge.errors import UserError
-from mentionforge.generation import filtering, filters, funnel, locate, markers, replay
+from mentionforge.generation import filtering, filters, funnel, locate, markers
 from mentionforge.generation.concepts import Concept
 from mentionforge.generation.filters.contract import Note, Surroundings, grams, word_list
+from mentionforge.generation.kinds import replay
 from mentionforge.text import normalize_surface
 
 KNOWN = {

@@ -670,8 +670,7 @@ def _check_generators(config: Config) -> None:
         key = f"config: generators.{name}"
         if generator.encoder is None and (generator.filters.agreement or generator.locate.tag_similarity is not None):
             raise UserError("missing encoder", f"{key}.encoder", "locate.tag_similarity and filters.agreement need one", "give encoder.model")
-        finetune = generator.finetune if isinstance(generator, LlmGenerator) else None
-        if generator.filters.memorization and not finetune:
+        if generator.filters.memorization and not generator.trains:
             raise UserError("filter without use", f"{key}.filters.memorization", "it compares with the fine-tuning pairs, and there are none", "set it to null")
         if isinstance(generator, LlmGenerator):
             generator.backend.check(generator, key)
@@ -716,8 +715,8 @@ def _check_files(config: Config, root: Path) -> None:
     grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
     for name in sorted({g for grid in grids for g in grid.generators}):
         generator = config.generators[name]
-        if isinstance(generator, ReplayGenerator) and not generator.licensed and not _there(root / generator.path):
-            raise UserError("missing file", f"config: generators.{name}.path", f"{generator.path} does not exist", "correct the path, or put the file there")
+        if generator.source and not generator.licensed and not _there(root / generator.source):
+            raise UserError("missing file", f"config: generators.{name}.path", f"{generator.source} does not exist", "correct the path, or put the file there")
 
 
 def _there(path: str | Path, kind: Callable[[str], bool] = os.path.exists) -> bool:

@@ -73,10 +73,10 @@ PARTS: dict[str, Part] = {
     "backend.continuous": Part(("generation/backends/continuous.py",)),
     "backend.vllm": Part(("generation/backends/vllm.py", "generation/merging.py")),
     "backend.openai": Part(("generation/backends/openai.py", "generation/backends/openai_requests.py")),
-    "generation.control": Part(("generation/control.py",)),
-    "generation.replay": Part(("generation/replay.py",)),
+    "generation.control": Part(("generation/kinds/control.py",)),
+    "generation.replay": Part(("generation/kinds/replay.py",)),
     "generation.locate": Part(("generation/locate.py",), 2),
-    "generation.filter": Part(("generation/filtering.py",), 2),
+    "generation.filter": Part(("generation/filtering.py", "generation/filters/__init__.py"), 2),
     "filter.parse": _filter("text", "parse", "Parse", "RESIDUE"),
     "filter.length": _filter("text", "length", "Length"),
     "filter.refusal": _filter("text", "refusal", "Refusal", "REFUSALS"),
@@ -134,8 +134,7 @@ OWN_SPECS = ("evaluation", "statistics", "report")
 APART = frozenset({
     "architectures.py", "cli.py", "config.py", "config_files.py", "corpora/settings.py", "cost.py", "devices.py", "download_settings.py", "encoder_settings.py",
     "entries.py", "envs.py", "errors.py", "estimates.py", "evaluation/settings.py", "experiment_jobs.py", "generation/kinds/__init__.py",
-    "generation/kinds/contract.py", "generation/kinds/control.py", "generation/kinds/llm.py", "generation/kinds/replay.py", "generation/settings.py", "leftovers.py",
-    "model_settings.py", "needs.py", "planning.py",
+    "generation/kinds/contract.py", "generation/kinds/llm.py", "generation/settings.py", "leftovers.py", "model_settings.py", "needs.py", "planning.py",
     "progress.py", "provenance.py", "ran.py", "recognition/kinds/contract.py", "recognition/kinds/tagger.py", "recognition/settings.py",
     "reference_devices.py", "sources.py", "status.py", "strict_yaml.py", "tables.py", "versions.py", "workload.py",
 })  # fmt: skip

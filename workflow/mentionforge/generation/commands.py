@@ -35,7 +35,7 @@ def prompts(
 ) -> None:
     """One prompt per note to write, with or without a definition."""
     if replay:
-        from mentionforge.generation import replay as replayed
+        from mentionforge.generation.kinds import replay as replayed
 
         replayed.make_prompts(spec, kb, replay, out)
     else:
@@ -116,11 +116,11 @@ def control(
 ) -> None:
     """Notes without a language model at hand: fixed sentences, bare names, or notes written elsewhere."""
     if replay:
-        from mentionforge.generation import replay as replayed
+        from mentionforge.generation.kinds import replay as replayed
 
         replayed.make_notes(spec, kb, prompts, replay, out)
     else:
-        from mentionforge.generation.control import make_notes
+        from mentionforge.generation.kinds.control import make_notes
 
         make_notes(spec, kb, prompts, out)
 

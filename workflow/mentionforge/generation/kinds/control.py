@@ -1,15 +1,30 @@
-"""The kinds `template` and `names`: controls without a language model. Settings alone: the sentences and the work are in `generation/control.py`."""
+"""The kinds `template` and `names`, controls without a language model: what a dictionary alone buys.
+
+`template` puts a concept's names, in turn, into fixed sentences; `names` is the bare preferred name, without context.
+Neither has tags: `locate` finds the names as it does in any note.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from mentionforge.encoder_settings import NoteEncoder
 from mentionforge.entries import Entry
+from mentionforge.errors import UserError
 from mentionforge.generation.filters import Filters
 from mentionforge.generation.settings import Concepts, Locate
+from mentionforge.progress import say
+from mentionforge.provenance import stamp
+
+if TYPE_CHECKING:
+    from mentionforge.generation.concepts import Concept
+
+VERSION = 1
+"""Of the part generation.control: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 
 class ControlGenerator(Entry):
@@ -31,3 +46,67 @@ class ControlGenerator(Entry):
     encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
     filters: Filters = Field(Filters())
     seed: int = Field(13, description="Seed of the choice of sentences.")
+
+
+SENTENCES = (
+    "The patient has a history of {name}.",
+    "Past medical history is notable for {name}.",
+    "She was admitted for evaluation of {name} and was seen by the consult service.",
+    "On admission he was found to have {name}, which was treated medically.",
+    "Findings are most consistent with {name}; follow-up is arranged.",
+    "There is concern for {name}, and further tests were ordered.",
+    "Her brother and her mother have {name} as well.",
+    "Discharge diagnosis: {name}.",
+    "Assessment and plan: {name}, stable on the present treatment.",
+    "He denies any symptoms of {name} since the last visit.",
+    "Imaging done on the second day raised the question of {name}.",
+    "The family was told about {name} and its usual course.",
+    "We report a case of {name} in an otherwise healthy adult.",
+    "Little is known about the long-term outcome of {name}.",
+    "In this cohort, {name} was diagnosed in one of ten participants.",
+    "Mutations in two genes were found in families with {name}.",
+    "The drug was associated with {name} in a small number of patients.",
+    "Early recognition of {name} may change its management.",
+)
+"""Clinical and abstract sentences, each with one place for a name."""
+
+
+def make_notes(spec: Path, kb: Path, prompts: Path, out: Path) -> None:
+    """Write the notes of a control, one per prompt, with finish_reason `control`.
+
+    Args:
+        spec: Spec file of the generator, part `prompts`.
+        kb: Folder of the knowledge base's tables.
+        prompts: Table `prompts` of the generator.
+        out: Table `notes`.
+
+    Raises:
+        UserError: A prompt's concept is not in the knowledge base.
+    """
+    from mentionforge import tables
+    from mentionforge.config import read_spec
+    from mentionforge.generation import concepts
+
+    settings: ControlGenerator = read_spec(spec)
+    generator = json.loads(spec.read_text(encoding="utf-8"))["name"]
+    asked = tables.read(tables.PROMPTS, prompts).to_pylist()
+    known = concepts.load(kb, {row["cui"] for row in asked})
+    unknown = sorted({row["cui"] for row in asked} - set(known))
+    if unknown:
+        raise UserError("unknown concept", str(prompts), f"{', '.join(unknown[:5])} not in {kb}", "delete the file and rerun the workflow")
+    rows = []
+    for row in asked:
+        concept, number = known[row["cui"]], int(row["note_id"].rpartition("-")[2])
+        text = concept.preferred if settings.kind == "names" else sentence(concept, number, settings.seed)
+        note = {"generator": generator, "text": text, "finish_reason": "control", "tokens": len(text.split())}
+        rows.append({k: row[k] for k in ("note_id", "cui", "prompt", "seed")} | note)
+    tables.write(tables.NOTES, out, rows, stamp("generation control", {"spec": spec, "prompts": prompts, **concepts.tables_of(kb)}))
+    say(f"{len(rows):,} notes of {len(known):,} concepts")
+
+
+def sentence(concept: Concept, number: int, seed: int) -> str:
+    """The note of that number about a concept: its names in turn, and the sentences in turn from one that the seed draws."""
+    from mentionforge.generation.prompts import seed_of
+
+    first = seed_of(seed, concept.cui)
+    return SENTENCES[(first + number) % len(SENTENCES)].format(name=concept.names[number % len(concept.names)])

@@ -1,15 +1,31 @@
-"""The kind `replay`: notes that were written elsewhere. Settings alone: reading the file is in `generation/replay.py`."""
+"""The kind `replay`: notes that were written elsewhere, as prompts and notes of a generator.
+
+Reads the released layout of the paper's corpus (CSV with the columns `cui` and `matched_output`), JSONL, or Parquet with `cui` and
+`matched_output` or `text`. Rows keep the order of the file: note C0000001-0 is the first of its concept.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from mentionforge.encoder_settings import NoteEncoder
 from mentionforge.entries import Entry
+from mentionforge.errors import UserError
 from mentionforge.generation.filters import Filters
 from mentionforge.generation.settings import Concepts, Locate
+from mentionforge.json_objects import unique
+from mentionforge.progress import say
+from mentionforge.provenance import stamp
+
+VERSION = 1
+"""Of the part generation.replay: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 
 class ReplayGenerator(Entry):
@@ -35,3 +51,178 @@ class ReplayGenerator(Entry):
     def source(self) -> str:
         """The file of `path`."""
         return self.path
+
+
+TEXTS = ("matched_output", "text")
+"""Columns that may hold the note, by preference."""
+
+
+def read(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Row number (1-based, header not counted), CUI and note of each row of a file; the kind is told by the file's ending.
+
+    Raises:
+        UserError: No such file, an unknown ending, bytes that are not UTF-8, no header, a missing column, a row with too many or too few fields, an
+            open quote, no JSON object, or a row without a CUI or with text that is none. A message names the line of the file where the row
+            begins (Parquet: the row).
+    """
+    if not path.is_file():
+        raise UserError("missing file", str(path), "there is none", "correct generators.*.path")
+    reader = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}.get(path.suffix)
+    if reader is None:
+        raise UserError("unknown format", str(path), f"its ending is {path.suffix or 'missing'}", "give a .csv, .jsonl or .parquet file")
+    for number, (line, row) in enumerate(reader(path), start=1):
+        where = f"{path}:{line}"
+        column = next((name for name in TEXTS if name in row), None)
+        if column is None or "cui" not in row:
+            raise UserError("missing column", where, f"found {', '.join(map(str, row))[:200]}", f"cui and one of {', '.join(TEXTS)} are needed")
+        cui, text = row["cui"], row[column]
+        if not isinstance(cui, str) or not cui.strip() or not isinstance(text, str):
+            raise UserError("bad row", where, "cui or the note is empty or no text", "correct the row")
+        try:
+            f"{cui} {text}".encode()
+        except UnicodeEncodeError as error:
+            raise UserError("bad row", where, "it holds half of a surrogate pair", "write the character itself, or both halves") from error
+        yield number, cui.strip(), text
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line, with its line end and without a byte order mark."""
+    number = 0
+    try:
+        with open(path, "rb") as source:
+            for number, data in enumerate(source, start=1):
+                line = data.decode()
+                yield number, line.removeprefix("\ufeff") if number == 1 else line
+    except UnicodeDecodeError as error:
+        raise UserError("not UTF-8", f"{path}:{number}", f"byte 0x{error.object[error.start]:02x}", "convert the file to UTF-8") from error
+    except OSError as error:
+        raise UserError("unreadable file", f"{path}:{number + 1}", error.strerror or "", "correct generators.*.path") from error
+
+
+_CSV_FIX = "give comma-separated UTF-8; a field with a comma, a quote or a line end stands in quotes, and a quote in it twice"
+
+
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(1 << 24)
+    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    header: list[str] | None = None
+    while True:
+        first = reader.line_num + 1  # where the row begins
+        try:
+            fields = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            why = "a quote is never closed" if "unexpected end" in str(error) else str(error)
+            raise UserError("unreadable CSV", f"{path}:{first}", why, _CSV_FIX) from error
+        if not fields:
+            continue  # a blank line
+        if header is None:
+            header = [name.strip() for name in fields]
+            if "cui" not in header or not set(TEXTS) & set(header):
+                why = f"the first line names {', '.join(header)[:200] or 'nothing'}"
+                raise UserError("missing column", f"{path}:{first}", why, f"it must name cui and one of {', '.join(TEXTS)}")
+            if twice := sorted({name for name in header if header.count(name) > 1}):
+                raise UserError("column given twice", f"{path}:{first}", twice[0] or "one without a name", "rename or remove one of them")
+        elif len(fields) != len(header):
+            raise UserError("unreadable CSV", f"{path}:{first}", f"{len(fields)} fields, where the first line has {len(header)}", _CSV_FIX)
+        else:
+            yield first, dict(zip(header, fields, strict=True))
+    if header is None:
+        raise UserError("missing column", f"{path}:1", "the file is empty", f"its first line must name cui and one of {', '.join(TEXTS)}")
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=unique)
+        except (ValueError, RecursionError) as error:
+            why = "too deep" if isinstance(error, RecursionError) else str(error)
+            raise UserError("unreadable line", f"{path}:{number}", why, "give one JSON object per line") from error
+        if not isinstance(row, dict):
+            raise UserError("unreadable line", f"{path}:{number}", "it is no JSON object", "give one JSON object per line")
+        yield number, row
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row = 0
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as source:
+            for batch in source.iter_batches():
+                for found in batch.to_pylist():
+                    row += 1
+                    yield row, found
+    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+        raise UserError("unreadable Parquet file", f"{path}:{row + 1}", " ".join(str(error).split())[:200], "write it again") from error
+
+
+def chosen(path: Path, kb: Path, settings: ReplayGenerator) -> Iterator[tuple[str, str, str]]:
+    """Note id, CUI and note of the rows to use, in order; counts and says what is left out."""
+    from mentionforge.generation import concepts
+
+    wanted = set(concepts.select(kb, settings.concepts))
+    numbers: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    for _, cui, text in read(path):
+        if cui not in wanted:
+            left_out["of a concept that is not chosen or not in the knowledge base"] += 1
+        elif settings.notes_per_concept is not None and numbers[cui] >= settings.notes_per_concept:
+            left_out["beyond notes_per_concept"] += 1
+        else:
+            yield f"{cui}-{numbers[cui]}", cui, text
+            numbers[cui] += 1
+    for why, n in sorted(left_out.items()):
+        say(f"{n:,} rows left out, {why}")
+
+
+def make_prompts(spec: Path, kb: Path, path: Path, out: Path) -> None:
+    """Write a row of `prompts` for each row used; the prompt is empty, since the file does not hold it.
+
+    Raises:
+        UserError: No row is left; see also `read`.
+    """
+    from mentionforge import tables
+    from mentionforge.config import read_spec
+    from mentionforge.generation import concepts
+    from mentionforge.generation.prompts import seed_of
+
+    settings: ReplayGenerator = read_spec(spec)
+    known = concepts.load(kb)
+    rows = [
+        {"note_id": note_id, "cui": cui, "prompt": "", "has_definition": known[cui].definition is not None, "seed": seed_of(note_id)}
+        for note_id, cui, _ in chosen(path, kb, settings)
+    ]
+    if not rows:
+        raise UserError("no note to replay", str(path), "no row is of a chosen concept of the knowledge base", "widen concepts, or choose another kb")
+    tables.write(tables.PROMPTS, out, rows, stamp("generation prompts", {"spec": spec, "replay": path, **concepts.tables_of(kb)}))
+    say(f"{len(rows):,} notes of {len({row['cui'] for row in rows}):,} concepts to replay")
+
+
+def make_notes(spec: Path, kb: Path, prompts: Path, path: Path, out: Path) -> None:
+    """Write the notes, finish_reason `replay`; `tokens` counts words.
+
+    Raises:
+        UserError: The file no longer fits the prompts; see also `read`.
+    """
+    from mentionforge import tables
+    from mentionforge.config import read_spec
+    from mentionforge.generation import concepts
+
+    settings: ReplayGenerator = read_spec(spec)
+    name = json.loads(spec.read_text(encoding="utf-8"))["name"]
+    asked = {row["note_id"]: row for row in tables.read(tables.PROMPTS, prompts).to_pylist()}
+    rows = []
+    for note_id, cui, text in chosen(path, kb, settings):
+        if note_id not in asked:
+            raise UserError("unknown note", str(prompts), note_id, "the file has changed; delete the prompts and rerun the workflow")
+        note = {"generator": name, "text": text, "finish_reason": "replay", "tokens": len(text.split())}
+        rows.append({"note_id": note_id, "cui": cui, "prompt": "", "seed": asked[note_id]["seed"]} | note)
+    if len(rows) != len(asked):
+        raise UserError("missing notes", str(path), f"{len(rows):,} of {len(asked):,}", "the file has changed; delete the prompts and rerun the workflow")
+    tables.write(tables.NOTES, out, rows, stamp("generation control", {"spec": spec, "prompts": prompts, "replay": path, **concepts.tables_of(kb)}))
+    say(f"{len(rows):,} notes")
