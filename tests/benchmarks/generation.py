@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mentionforge.config import ContinuousBackend, OpenaiBackend, Sampling
 from mentionforge.generation import weights
-from mentionforge.generation.backends import Backend, Request, Written, continuous, openai, static
+from mentionforge.generation.backends import continuous, openai, static
+from mentionforge.generation.backends.contract import NoteWriter, Request, Written
 from mentionforge.generation.prompts import instruction, seed_of
 from mentionforge.generation.sample import throughput
 from mentionforge.models import folder
@@ -44,7 +45,7 @@ def requests(tokenizer: object, concepts: int, notes: int) -> list[Request]:
     return found
 
 
-def one_by_one(model: object, tokenizer: object, sampling: Sampling) -> Backend:
+def one_by_one(model: object, tokenizer: object, sampling: Sampling) -> NoteWriter:
     """What people write first: `generate` with the library's own sampling, a note at a time."""
     import torch
 
@@ -89,7 +90,7 @@ def main() -> None:
     model = weights.load_for_sampling(given.model, None, dtype)
     sampling = Sampling(max_new_tokens=given.tokens, batch_size=given.batch)
     wanted = requests(tokenizer, given.concepts, given.notes)
-    sides: dict[str, Callable[[], Backend]] = {
+    sides: dict[str, Callable[[], NoteWriter]] = {
         "one note at a time": lambda: one_by_one(model, tokenizer, sampling),
         "transformers": lambda: static.make(sampling, model, tokenizer),
         "continuous": lambda: continuous.make(ContinuousBackend(kind="continuous"), sampling, model, tokenizer),

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mentionforge.config import ContinuousBackend, Finetune, Sampling, VllmBackend
 from mentionforge.generation import finetune, weights
-from mentionforge.generation.backends import Backend, Request, continuous, static, vllm
+from mentionforge.generation.backends import continuous, static, vllm
+from mentionforge.generation.backends.contract import NoteWriter, Request
 from tiny import tiny_model
 
 SHAPES: dict[str, dict[str, int]] = {
@@ -126,7 +127,7 @@ def qlora(stamp: Path, tokens: int, updates: int, scratch: Path) -> None:
     print(f"| {tokens} | {settings.batch_size} | {step:.2f} | {settings.batch_size * tokens / step:,.0f} | {peak():.1f} |", flush=True)
 
 
-def writing(stamp: Path, kind: str, backend: str, batch: int, sampling: Sampling, loaded: Any) -> Backend:
+def writing(stamp: Path, kind: str, backend: str, batch: int, sampling: Sampling, loaded: Any) -> NoteWriter:
     """The backend over the loaded model."""
     tokenizer = weights.tokenizer(stamp, STYLE)
     if backend == "continuous":

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from checkout import ROOT
 from claims import claiming, commands, rules_of
 from mentionforge.config import LlmGenerator
 from mentionforge.devices import visible
+from mentionforge.entries import Entry
 from mentionforge.needs import gpu_rules
 
 JOB = """
@@ -115,34 +117,71 @@ def test_gpus_are_found_without_cuda(tmp_path: Path) -> None:
     assert visible({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
 
 
-def imported(tree: ast.AST, modules: Iterable[str]) -> set[str]:
-    """Modules of the package that a piece of code imports, anywhere in it."""
+def configuration_modules() -> set[str]:
+    """Modules of the package that the configuration loads, found by a process that loads nothing else."""
+    code = "import sys, mentionforge.config; print(*(name for name in sys.modules if name.startswith('mentionforge')))"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def are_settings(thing: object) -> bool:
+    """Whether a name stands for a class of settings, or for a union of such classes."""
+    return (isinstance(thing, type) and issubclass(thing, Entry)) or any(map(are_settings, get_args(thing)))
+
+
+def imported(tree: ast.AST, modules: Iterable[str], with_settings: Iterable[str] = ()) -> set[str]:
+    """Modules of the package that a piece of code imports, anywhere in it.
+
+    Args:
+        tree: The code.
+        modules: The package's modules.
+        with_settings: Modules that have settings beside code; an import that takes only settings from one is left out.
+    """
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            names |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+            home = importlib.import_module(node.module) if node.module in with_settings else None
+            taken = [name.name for name in node.names if not (home and are_settings(getattr(home, name.name, None)))]
+            names |= {*([node.module] if taken else []), *(f"{node.module}.{name}" for name in taken)}
         elif isinstance(node, ast.Import):
             names |= {name.name for name in node.names}
     return names & set(modules)
 
 
 def test_every_command_that_comes_near_a_gpu_claims_it() -> None:
-    """Commands whose imports lead to a module that asks for CUDA: all but those that are known not to compute there, or to be no jobs."""
+    """Commands whose imports lead to a module that asks for CUDA: all but those that are known not to compute there, or to be no jobs.
+
+    A kind's file has its settings, and code that imports libraries and models where it works. The configuration carries the settings of all kinds and runs none of
+    their code (the next test looks at what it loads), so the walk ends there, and goes past imports that take a kind's settings alone. Example: `filtering`
+    imports `FILTERS`, which are functions, so `generation filter` comes near a GPU; `prompts` imports `LlmGenerator`, so `generation prompts` does not.
+    """
     package = ROOT / "workflow/mentionforge"
     paths = {".".join(("mentionforge", *p.relative_to(package).with_suffix("").parts)).removesuffix(".__init__"): p for p in package.rglob("*.py")}
     trees = {name: ast.parse(path.read_text()) for name, path in paths.items()}
+    configuration = {name for name in paths if f"{name}.".startswith("mentionforge.config.")}
+    kinds = configuration_modules() - configuration
+    onward = {name: set() if name in configuration else imported(tree, paths, kinds) for name, tree in trees.items()}
     near = {name for name, path in paths.items() if "cuda" in path.read_text() and name != "mentionforge.devices"}
     reaching = set()
     for key, body in commands().items():
-        seen, ahead = set(), imported(body, paths)
+        seen, ahead = set(), imported(body, paths, kinds)
         while ahead:
             seen |= ahead
-            ahead = set().union(*(imported(trees[name], paths) for name in ahead)) - seen
+            ahead = set().union(*(onward[name] for name in ahead)) - seen
         reaching |= {key} if seen & near else set()
     idle = {("generation", "gather"), ("report", "document")}
     by_hand = {("annotate", verb) for verb in ("annotate", "bundle", "serve")}
     assert reaching - idle - by_hand == set(claiming())
     assert not rules_of(by_hand)
+
+
+def test_the_configuration_loads_settings_alone() -> None:
+    """Neither a library that computes, nor one that reads tables or speaks to a server: kinds import them where they work."""
+    heavy = {"torch", "transformers", "tokenizers", "peft", "pandas", "pyarrow", "numpy", "scipy", "sklearn", "duckdb", "faiss", "openai", "vllm"}
+    code = f"import sys, mentionforge.config; print(*sorted({heavy!r} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+    assert configuration_modules().isdisjoint(
+        {"mentionforge.devices", "mentionforge.encoders", "mentionforge.models", "mentionforge.generation.weights", "mentionforge.tables"}
+    )
 
 
 def test_rules_whose_commands_claim_a_gpu_are_those_that_get_one() -> None:

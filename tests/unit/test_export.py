@@ -14,7 +14,8 @@ from mentionforge.corpora.documents import Tally
 from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
 from mentionforge.export.synthetic import export
-from mentionforge.generation import markers, replay
+from mentionforge.generation import markers
+from mentionforge.generation.kinds import replay
 
 NOTES = {
     "C0000001-0": ("C0000001", "He has gout. The gout, a form of (Gouty arthritis), hurts.", ["gout", "gout", "Gouty arthritis"]),

@@ -37,7 +37,7 @@ from mentionforge.config_files import read
 from mentionforge.corpora.documents import Reading
 from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
-from mentionforge.generation import replay
+from mentionforge.generation.kinds import replay
 from mentionforge.provenance import sha256_file
 
 FACTOR = int(os.environ.get("MENTIONFORGE_FUZZ", 1))

@@ -16,8 +16,9 @@ import yaml
 from mentionforge import tables
 from mentionforge.config import ContinuousBackend, OpenaiBackend, Sampling, VllmBackend, load_config, spec_text
 from mentionforge.errors import UserError
-from mentionforge.generation import backends, sample, weights
-from mentionforge.generation.backends import Request, continuous, openai, static, vllm
+from mentionforge.generation import sample, weights
+from mentionforge.generation.backends import continuous, openai, static, vllm
+from mentionforge.generation.backends.contract import Request, Written
 from serving import Server, failing_server, served_folder
 from tiny import tiny_model
 
@@ -137,7 +138,7 @@ def test_cpu_memory_that_does_not_suffice_halves_the_batch_too(capsys):
         sizes.append(len(batch))
         if len(batch) > 2:
             torch.empty(1 << 60, dtype=torch.uint8)  # what the allocator of the CPU says when there is no more
-        return [backends.Written(r.note_id, "x", "stop", 1) for r in batch]
+        return [Written(r.note_id, "x", "stop", 1) for r in batch]
 
     wanted = [Request(f"C{i}", (1,), i) for i in range(7)]
     found = [n.note_id for notes in static.in_batches(wanted, 4, writer, {}) for n in notes]
@@ -330,7 +331,8 @@ sys.modules |= {"vllm": module, "vllm.lora": types.ModuleType("vllm.lora"), "vll
 from mentionforge.config import Sampling, VllmBackend
 from mentionforge.errors import UserError
 from mentionforge.generation import merging
-from mentionforge.generation.backends import Request, vllm
+from mentionforge.generation.backends import vllm
+from mentionforge.generation.backends.contract import Request
 merging.in_own_process = lambda model, adapter, dtype, out: out.mkdir()
 try:
     write = vllm.make(VllmBackend(kind="vllm", adapter="merged", chunk=2), Sampling(), Path("m"), Path("a"), "auto", Path(sys.argv[2]))

@@ -11,12 +11,14 @@ import pytest
 import yaml
 
 import published
-from mentionforge import config, tables
+from mentionforge import tables
 from mentionforge.config import load_config, spec_text
+from mentionforge.encoder_settings import NoteEncoder
 from mentionforge.errors import UserError
-from mentionforge.generation import filters, funnel, locate, replay
+from mentionforge.generation import filtering, filters, funnel, locate, markers
 from mentionforge.generation.concepts import Concept
-from mentionforge.generation.filters import Note, Surroundings, word_list
+from mentionforge.generation.filters.contract import Note, Surroundings, grams, word_list
+from mentionforge.generation.kinds import replay
 from mentionforge.text import normalize_surface
 
 KNOWN = {
@@ -34,12 +36,12 @@ def note(text, cui="C1", raw=None, prompt="", number=0, mentions=()):
 
 
 def dropped(name, notes, around=None, **settings):
-    given = getattr(config, "".join(part.capitalize() for part in name.split("_")))(**settings)
+    given = getattr(filters, "".join(part.capitalize() for part in name.split("_")))(**settings)
     return filters.FILTERS[name](notes, given, around or Surroundings(KNOWN))
 
 
 def test_the_chain_in_config_tables_and_code_is_the_same():
-    assert tuple(config.Filters.model_fields) == tables.FILTERS == tuple(filters.FILTERS)
+    assert tuple(filters.Filters.model_fields) == tables.FILTERS == tuple(filters.FILTERS)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_near_duplicates_are_those_of_a_brute_force_jaccard():
     notes = [note(text, number=i) for i, text in enumerate(texts)]
 
     def jaccard(a, b):
-        x, y = set(filters.grams(a.words, 3)), set(filters.grams(b.words, 3))
+        x, y = set(grams(a.words, 3)), set(grams(b.words, 3))
         return len(x & y) / len(x | y)
 
     found = dropped("near_duplicate", notes, similarity=0.7)
@@ -113,7 +115,7 @@ def test_long_stretches_of_other_texts_drop_a_note_and_are_not_quoted(name, fiel
 
 def test_contradiction_is_a_tagged_name_of_another_concept():
     def tagged(raw, cui, mentions=()):
-        return note(filters.markers.strip(raw)[0], cui=cui, raw=raw, mentions=mentions)
+        return note(markers.strip(raw)[0], cui=cui, raw=raw, mentions=mentions)
 
     own = {"start": 7, "end": 11}
     assert dropped("contradiction", [tagged("He has <1CUI> gout </1CUI> and <1CUI> flu </1CUI>.", "C1", [own])])
@@ -127,7 +129,7 @@ def test_agreement_ranks_concepts_by_the_encoder(minilm):
     def found(surface, cui, number=0):
         return note(f"Seen for {surface}.", cui=cui, number=number, mentions=[{"start": 9, "end": 9 + len(surface), "surface": surface}])
 
-    around = Surroundings(KNOWN, encoder=(minilm, config.NoteEncoder(model="minilm")))
+    around = Surroundings(KNOWN, encoder=(minilm, NoteEncoder(model="minilm")))
     both = Note("C1-5", "C1", "", "", "gout, flu", ({"start": 0, "end": 4, "surface": "gout"}, {"start": 6, "end": 9, "surface": "flu"}), ("gout", "flu"))
     notes = [found("gouty toe", "C1"), found("the flu", "C1", 1), found("failure of the bone marrow", "C4", 2), both]
     assert list(dropped("agreement", notes, around, k=1)) == ["C1-1"] and around.disagreeing == {("C1-5", 6)}
@@ -164,7 +166,7 @@ def test_agreement_in_context_is_that_of_the_mentions_tokens_in_the_note(minilm)
             rank = 1 + sum(other > score for other in scores.values())
             one = note(text, cui=cui, mentions=[{"start": span[0], "end": span[1], "surface": surface}])
             for k in (1, 2, 3):
-                around = Surroundings(KNOWN, encoder=(minilm, config.NoteEncoder(model="minilm")))
+                around = Surroundings(KNOWN, encoder=(minilm, NoteEncoder(model="minilm")))
                 assert bool(dropped("agreement", [one], around, k=k, by="context")) == (rank > k), (text, cui, rank, k)
 
 
@@ -186,7 +188,7 @@ def test_agreement_in_context_by_an_encoder_of_marked_mentions(tmp_path):
             state = model(torch.tensor([ids])).last_hidden_state[0, 0]
         return (state / state.norm()).numpy()
 
-    chosen = config.NoteEncoder(model="k", pooling="cls", max_tokens=64)
+    chosen = NoteEncoder(model="k", pooling="cls", max_tokens=64)
     for left, surface, right in (("It was ", "gout", "."), ("A cold, or the ", "flu", ", in winter."), ("Marrow fails: ", "anemia", ".")):
         scores: dict[str, float] = {}
         for concept in KNOWN.values():
@@ -251,7 +253,7 @@ def test_the_chain_writes_tables_that_add_up(tmp_path, root, licensed, capsys):
     locate.locate_notes(spec_file(tmp_path / "l.json", root, generator, "locate"), out=tmp_path / "found", **at)
     capsys.readouterr()
     spec = spec_file(tmp_path / "f.json", root, generator, "filter")
-    found = filters.filter_notes(spec, found=tmp_path / "found", out=tmp_path, licensed=licensed, **at)
+    found = filtering.filter_notes(spec, found=tmp_path / "found", out=tmp_path, licensed=licensed, **at)
     rejected = {r["note_id"]: r["reason"] for r in tables.read(tables.REJECTED, tmp_path / "rejected.parquet").to_pylist()}
     assert rejected == {"C1-1": "refusal", "C1-2": "near_duplicate", "C2-0": "length", "C2-1": "no_mention"}
     assert tables.read(tables.LOCATED, tmp_path / "located.parquet")["note_id"].to_pylist() == ["C1-0", "C2-2"]
@@ -278,7 +280,7 @@ def test_without_filters_everything_located_is_kept(tmp_path, root):
     at = {"kb": kb, "prompts": tmp_path / "prompts.parquet", "notes": tmp_path / "notes.parquet"}
     generator = {"kind": "template"}
     before = locate.locate_notes(spec_file(tmp_path / "l.json", root, generator, "locate"), out=tmp_path / "found", **at)
-    after = filters.filter_notes(spec_file(tmp_path / "f.json", root, generator, "filter"), found=tmp_path / "found", out=tmp_path, **at)
+    after = filtering.filter_notes(spec_file(tmp_path / "f.json", root, generator, "filter"), found=tmp_path / "found", out=tmp_path, **at)
     assert {k: v for k, v in after.items() if k != "diversity"} == before
     for name in ("located", "mentions", "rejected"):
         assert pq.read_table(tmp_path / f"{name}.parquet").equals(pq.read_table(tmp_path / f"found/{name}.parquet"))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mentionforge.errors import UserError
-from mentionforge.generation import replay
+from mentionforge.generation.kinds import replay
 
 ROWS = [("C0018099", 'He has <1CUI> gout </1CUI>, "old"\nand\r\nnew.'), ("C0021400", "The flu, après."), ("C0018099", ""), ("C0004096", "😀 asthma\u2028here")]
 

@@ -20,7 +20,8 @@ from mentionforge import tables, versions
 from mentionforge.config import ContinuousBackend, Finetune, Sampling, load_config, spec, spec_text
 from mentionforge.errors import UserError
 from mentionforge.generation import finetune, memory, sample, weights
-from mentionforge.generation.backends import Request, Written, continuous, draw, static
+from mentionforge.generation.backends import continuous, draw, static
+from mentionforge.generation.backends.contract import Request, Written
 from tiny import tiny_model
 
 

@@ -14,7 +14,7 @@ from mentionforge import sources, versions
 from mentionforge.config import load_config, spec, spec_text
 from mentionforge.errors import UserError
 
-LENGTH = "generation/filters.py"
+LENGTH = "generation/filters/text.py"
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_every_module_of_a_stage_is_part_of_something() -> None:
         ('    """Too few or too many words."""\n', ""),
         ("    counts = {note.note_id", "    # how many\n    counts = {note.note_id"),
         ("    counts = {note.note_id", "    counts: dict[str, int] = {note.note_id"),
-        ("def length(notes: Sequence[Note], settings: config.Length, _: Surroundings) -> Reasons:", "def length(notes, settings, _):"),
+        ("def length(notes: Sequence[Note], settings: Length, _: Surroundings) -> Reasons:", "def length(notes, settings, _):"),
         ('{i: f"{n} words" for i, n in counts.items() if not', '{\n        i: f"{n} words"\n        for i, n in counts.items()\n        if not'),
     ],
 )
@@ -84,22 +84,22 @@ def test_words_and_layout_change_nothing(package: Path, old: str, new: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "parts"),
+    ("module", "old", "new", "parts"),
     [
-        ("if not settings.min_words <= n <=", "if not settings.min_words < n <=", {"filter.length"}),
-        ('f"{n} words"', 'f"{n} Words"', {"filter.length"}),
-        ('"as an ai"', '"as a machine"', {"filter.refusal"}),
-        ('r"\\w+"', 'r"\\S+"', {"generation.filter"}),
-        ("EXAMPLES = 20", "EXAMPLES = 21", {"generation.filter"}),
-        ("        if shared:  #", "        if len(shared) > 1:  #", {"filter.leakage", "filter.memorization"}),
+        (LENGTH, "if not settings.min_words <= n <=", "if not settings.min_words < n <=", {"filter.length"}),
+        (LENGTH, 'f"{n} words"', 'f"{n} Words"', {"filter.length"}),
+        (LENGTH, '"as an ai"', '"as a machine"', {"filter.refusal"}),
+        ("generation/filters/contract.py", 'r"\\w+"', 'r"\\S+"', {"generation.filter"}),
+        ("generation/filtering.py", "EXAMPLES = 20", "EXAMPLES = 21", {"generation.filter"}),
+        ("generation/filters/copies.py", "        if shared:  #", "        if len(shared) > 1:  #", {"filter.leakage", "filter.memorization"}),
     ],
 )
-def test_substance_is_noticed_until_raised_or_confirmed(package: Path, old: str, new: str, parts: set[str]) -> None:
-    edit(package, LENGTH, old, new)
+def test_substance_is_noticed_until_raised_or_confirmed(package: Path, module: str, old: str, new: str, parts: set[str]) -> None:
+    edit(package, module, old, new)
     lines = versions.changed(package)
     assert named(lines) == parts
     for part, line in zip(sorted(parts), sorted(lines), strict=True):
-        assert "\n" not in line and LENGTH in line and f"mentionforge dev raise {part}" in line and f"mentionforge dev confirm {part}" in line
+        assert "\n" not in line and module in line and f"mentionforge dev raise {part}" in line and f"mentionforge dev confirm {part}" in line
     *others, last = sorted(parts)
     versions.confirm(others, package)
     assert named(versions.changed(package)) == {last}
@@ -307,6 +307,30 @@ def test_kinds_of_recognizers_name_parts_that_exist() -> None:
 
     assert [kind.part for kind in KINDS] == ["recognition.train", "recognition.dictionary", "external.spans"]
     assert {kind.part for kind in KINDS} <= set(versions.PARTS)
+
+
+def test_kinds_of_generators_and_backends_name_parts_that_exist() -> None:
+    from mentionforge.generation import backends, kinds
+
+    assert {name: kind.part for name, kind in backends.KINDS.items()} == {name: f"backend.{name}" for name in ("transformers", "continuous", "vllm", "openai")}
+    assert [kind.notes_part for kind in kinds.KINDS] == ["generation.sample", "generation.control", "generation.replay"]
+    assert {part for kind in kinds.KINDS for part in (kind.prompts_part, kind.notes_part)} <= set(versions.PARTS)
+
+
+def test_generators_say_whether_they_train_and_what_they_read() -> None:
+    from mentionforge.generation.kinds import ControlGenerator, LlmGenerator, ReplayGenerator
+
+    server = {"kind": "openai", "base_url": "http://localhost/v1", "model": "m"}
+    tuned = LlmGenerator.model_validate({"kind": "llm", "kb": "k", "model": "m", "finetune": {"corpus": "c"}})
+    served = LlmGenerator.model_validate({"kind": "llm", "kb": "k", "model": "m", "backend": server})
+    control = ControlGenerator.model_validate({"kind": "names", "kb": "k"})
+    replay = ReplayGenerator.model_validate({"kind": "replay", "kb": "k", "path": "notes.csv", "licensed": "ask"})
+    assert [(g.samples, g.trains, g.weights, g.source, g.licensed) for g in (tuned, served, control, replay)] == [
+        (True, True, "m", None, None),
+        (True, False, None, None, None),
+        (False, False, None, None, None),
+        (False, False, None, "notes.csv", "ask"),
+    ]
 
 
 def test_specs_of_entries_are_what_they_were_before_parts_had_versions(root: Path) -> None:

@@ -16,9 +16,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError
 
 from mentionforge import splitting, versions
 from mentionforge.augmentation.strategies import Strategy as Strategy
@@ -30,13 +30,30 @@ from mentionforge.corpora.settings import NearDuplicates as NearDuplicates
 from mentionforge.corpora.settings import SeededSplit as SeededSplit
 from mentionforge.corpora.settings import Split as Split
 from mentionforge.download_settings import Download as Download
-from mentionforge.entries import EXTERNAL, MARKERS, NAME_PATTERN, NONE, Markers
+from mentionforge.encoder_settings import NoteEncoder as NoteEncoder
+from mentionforge.entries import EXTERNAL, NAME_PATTERN, NONE
 from mentionforge.entries import UNTRAINED as UNTRAINED
 from mentionforge.entries import Entry as Entry
 from mentionforge.errors import UserError
 from mentionforge.evaluation.settings import Confirmatory as Confirmatory
 from mentionforge.evaluation.settings import Statistics as Statistics
 from mentionforge.external import checks as external
+from mentionforge.generation.backends import Backend as Backend
+from mentionforge.generation.backends.continuous import ContinuousBackend as ContinuousBackend
+from mentionforge.generation.backends.openai import OpenaiBackend as OpenaiBackend
+from mentionforge.generation.backends.static import TransformersBackend as TransformersBackend
+from mentionforge.generation.backends.vllm import VllmBackend as VllmBackend
+from mentionforge.generation.filters import Filters as Filters
+from mentionforge.generation.kinds import Generator as Generator
+from mentionforge.generation.kinds.control import ControlGenerator as ControlGenerator
+from mentionforge.generation.kinds.llm import LlmGenerator as LlmGenerator
+from mentionforge.generation.kinds.replay import ReplayGenerator as ReplayGenerator
+from mentionforge.generation.settings import FRAME as FRAME
+from mentionforge.generation.settings import Concepts as Concepts
+from mentionforge.generation.settings import Finetune as Finetune
+from mentionforge.generation.settings import Locate as Locate
+from mentionforge.generation.settings import Lora as Lora
+from mentionforge.generation.settings import Sampling as Sampling
 from mentionforge.kb.settings import Kb as Kb
 from mentionforge.kb.settings import OntologyKb as OntologyKb
 from mentionforge.kb.settings import OtherOntology as OtherOntology
@@ -65,340 +82,6 @@ from mentionforge.report.settings import Report as Report
 
 KINDS = ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
 """Sections of named entries."""
-
-
-# ----------------------------------------------------------------------------------------------------------- generators
-
-
-class Concepts(Entry):
-    """Which concepts of the knowledge base a generator writes about."""
-
-    require_definition: bool = Field(False, description="Only concepts with a definition (as in the paper).")
-    semantic_types: tuple[str, ...] = Field((), description="Only these semantic types; empty: all.")
-    xrefs: tuple[str, ...] = Field((), description="Only concepts with a code in one of these vocabularies (MSH, OMIM, …); empty: all.")
-    sources: tuple[str, ...] = Field((), description="Only concepts that one of these source vocabularies names; empty: all.")
-    cuis: str | None = Field(None, description="Text file with one CUI per line (# begins a comment): only these concepts.")
-    max_names: int | None = Field(None, ge=1, description="Rarity: only concepts with at most this many distinct names.")
-    corpus: str | None = Field(None, description="Corpus whose training mentions max_train_mentions counts.")
-    max_train_mentions: int | None = Field(
-        None, ge=0, description="Rarity: only concepts with at most this many mentions in the training split of corpus; 0: those it lacks."
-    )
-    max: int | None = Field(None, ge=1, description="At most this many concepts, sampled with the seed; none: all.")
-    seed: int = Field(13, description="Seed of the sample.")
-
-    @model_validator(mode="after")
-    def _corpus_and_limit(self) -> Concepts:
-        if (self.corpus is None) != (self.max_train_mentions is None):
-            raise ValueError("corpus and max_train_mentions go together")
-        return self
-
-
-class Lora(Entry):
-    """Low-rank adapter; defaults are the paper's."""
-
-    r: int = Field(64, ge=1, description="Rank.")
-    alpha: float = Field(16, gt=0, description="Scaling.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on the adapter's input.")
-    targets: tuple[str, ...] = Field(("q_proj", "k_proj", "v_proj", "o_proj"), description="Projections that get an adapter.")
-
-
-class Finetune(Entry):
-    """QLoRA fine-tuning on the training split of a corpus.
-
-    Defaults of the adapter, quantization, compute_dtype, batch_size, scheduler, gradient_checkpointing, max_tokens and context_sentences
-    are the paper's. Its text gives no learning rate, no epochs and no warm-up: those defaults are ours.
-    """
-
-    corpus: str = Field(description="Corpus whose training split gives the pairs; test and dev never do.")
-    context_sentences: int = Field(2, ge=0, description="Sentences kept on either side of the mention's sentence.")
-    max_pairs: int | None = Field(None, ge=1, description="At most this many pairs, sampled with the seed.")
-    quantization: Literal["nf4", "none"] = Field("nf4", description="4-bit NormalFloat, or full precision.")
-    double_quantization: bool = Field(False, description="Quantize the scales of the 4-bit blocks too: 0.4 bits less per parameter.")
-    compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
-        "bfloat16", description="Type of the computation. GPUs without bfloat16 take float16 with loss scaling, CPUs without fast bfloat16 float32."
-    )
-    lora: Lora = Field(Lora())
-    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate; the authors' code was published with 1e-5.")
-    scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning-rate schedule.")
-    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up.")
-    batch_size: int = Field(4, ge=1, description="Pairs per device and step.")
-    gradient_accumulation: int = Field(1, ge=1, description="Steps per update.")
-    gradient_checkpointing: bool = Field(True, description="Recompute activations to save memory.")
-    epochs: float = Field(1.0, gt=0, description="Passes over the pairs, unless max_steps is given; the authors' code was published with 3.")
-    max_steps: int | None = Field(None, ge=1, description="Number of updates; overrides epochs.")
-    max_tokens: int = Field(2048, ge=16, description="Prompt and completion together; a longer completion is cut, and its end is not learned.")
-    eval_share: float = Field(0.0, ge=0, lt=1, description="Share of the training documents held out to measure the loss on; their pairs are not trained on.")
-    eval_steps: Annotated[int, Field(ge=1)] | Literal["epoch"] = Field(
-        50, description="Updates between two measurements of that loss; epoch: one after each pass over the pairs."
-    )
-    checkpoint_steps: int = Field(50, ge=1, description="Updates between two checkpoints, from which a killed job goes on.")
-    devices: int = Field(
-        1, ge=1, description="Processes that share each update, one per GPU; an update sees batch_size x gradient_accumulation x devices pairs."
-    )
-    seed: int = Field(13, description="Seed of the adapter and of the order.")
-
-
-class Sampling(Entry):
-    """Sampling; temperature, top_p and max_new_tokens are by default those of the base model LLaMA-2, with 256 new tokens, as in the paper."""
-
-    temperature: float = Field(0.9, gt=0, description="Softmax temperature.")
-    top_p: float = Field(0.6, gt=0, le=1, description="Nucleus.")
-    repetition_penalty: float = Field(1.0, ge=1, description="Penalty of tokens already written.")
-    max_new_tokens: int = Field(256, ge=1, description="Longest note, in tokens.")
-    batch_size: int = Field(16, ge=1, description="Notes written at a time.")
-    seed: int = Field(13, description="Seed; each note draws from a stream of its own.")
-    quantization: Literal["auto", "nf4", "none"] = Field(
-        "auto",
-        description="Weights while sampling, backend transformers: nf4 (4 bits, the adapter beside them, as the paper's code sampled), none (full, the adapter "
-        "merged), auto (none where weights and a batch fit into the device's memory, else nf4; the log says which).",
-    )
-    double_quantization: bool = Field(False, description="With nf4: quantize the scales too. Saves some 0.4 bits per parameter.")
-
-
-class TransformersBackend(Entry):
-    """transformers' `generate`, on batches of prompts of similar length."""
-
-    kind: Literal["transformers"] = "transformers"
-
-
-class ContinuousBackend(Entry):
-    """transformers' paged continuous batching: a note that ends makes room for the next one at once."""
-
-    kind: Literal["continuous"]
-    num_blocks: int | None = Field(
-        None, ge=1, description="Blocks of 256 tokens in the paged cache; none: what batch_size notes need on a CPU, what fits on a GPU."
-    )
-    max_batch_tokens: int | None = Field(None, ge=1, description="Most tokens in one pass; none: two per note on a CPU, what fits on a GPU.")
-
-
-class VllmBackend(Entry):
-    """vLLM's offline engine, in the environment of envs/vllm.yaml."""
-
-    kind: Literal["vllm"]
-    adapter: Literal["lora", "merged"] = Field("lora", description="How the adapter is used: given to the engine, or merged into the weights first.")
-    tensor_parallel: int = Field(1, ge=1, description="GPUs that the model is spread over.")
-    gpu_memory: float = Field(0.9, gt=0, le=1, description="Share of each GPU's memory that the engine takes.")
-    max_model_tokens: int | None = Field(None, ge=16, description="Longest prompt and note together; none: the model's own limit.")
-    chunk: int = Field(512, ge=1, description="Notes handed over at a time; a killed job loses those of one chunk at most.")
-    scratch: str | None = Field(
-        None, description="Folder for merged weights while a shard is written, such as $TMPDIR of a job with room for them; none: beside the shard's notes."
-    )
-
-
-class OpenaiBackend(Entry):
-    """A server that speaks OpenAI's protocol: vLLM, llama.cpp, a gateway."""
-
-    kind: Literal["openai"]
-    base_url: str = Field(pattern=r"^https?://", description="Address up to and with /v1.")
-    model: str = Field(description="What the server calls the model.")
-    api_key_env: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Environment variable that holds the key; none: the server wants no key. The key itself belongs in no file.",
-    )
-    concurrency: int = Field(8, ge=1, description="Requests under way at a time.")
-    requests_per_minute: float | None = Field(None, gt=0, description="Most requests per minute, of one shard; none: no limit.")
-    retries: int = Field(8, ge=0, description="Further tries after a time-out, a lost connection, or status 408, 409, 429 or 5xx, with growing pauses.")
-    timeout_s: float = Field(600, gt=0, description="Longest wait for an answer, in seconds.")
-    max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = Field(
-        "max_tokens", description="What chat completions call the longest note; newer servers want the second."
-    )
-    extra_body: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, description="Further parameters that the server understands (top_k, repetition_penalty, …)."
-    )
-
-
-Backend = Annotated[TransformersBackend | ContinuousBackend | VllmBackend | OpenaiBackend, Field(discriminator="kind")]
-
-
-class Locate(Entry):
-    """How mentions are found in a note: the model's tags, then exact and synonym, then fuzzy matching."""
-
-    fuzzy_min_length: int = Field(6, ge=4, description="Shorter names match only exactly.")
-    fuzzy_score: float = Field(
-        88, ge=50, le=100, description="Least similarity of a fuzzy match, per cent of the name's length; from half a slip up, one slip is allowed."
-    )
-    max_tag_tokens: int = Field(12, ge=1, description="A tagged stretch longer than this is no mention.")
-    tag_similarity: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Least cosine to a name of the concept, by the generator's encoder, at which any tagged stretch is a mention; none: never.",
-    )
-
-
-class NoteEncoder(Entry):
-    """The encoder that compares tagged stretches and mentions with the knowledge base's names."""
-
-    model: str = Field(description="Model entry with the encoder.")
-    pooling: Literal["cls", "mean"] = Field("mean", description="How token vectors become one vector.")
-    max_tokens: int = Field(32, ge=8, description="Longest input, in word pieces.")
-    batch_size: int = Field(128, ge=1, description="Strings per forward pass.")
-    markers: Markers | None = MARKERS
-
-
-class Parse(Entry):
-    """Drops notes in which markup is left: chat templates' tokens, tags of other kinds, characters that could not be decoded."""
-
-    require_tags: bool = Field(False, description="Also drop notes without a tagged stretch that is closed.")
-
-
-class Length(Entry):
-    """Drops notes that are too short or too long, in words, tags not counted."""
-
-    min_words: int = Field(5, ge=1, description="Fewest words.")
-    max_words: int = Field(400, ge=1, description="Most words.")
-
-
-class Refusal(Entry):
-    """Drops notes in which the model declines or speaks of itself."""
-
-    phrases: tuple[str, ...] = Field((), description="Further phrases, in any case, besides those built in.")
-
-
-class Language(Entry):
-    """Drops notes in another language."""
-
-    language: str = Field("en", pattern=r"^[a-z]{2}$", description="ISO 639-1 code of the language to keep.")
-    probability: float = Field(0.9, gt=0, le=1, description="How sure the identification of another language must be.")
-    min_words: int = Field(8, ge=1, description="Shorter notes are kept: names alone mislead the identification.")
-
-
-class Repetition(Entry):
-    """Drops notes that repeat themselves."""
-
-    n: int = Field(4, ge=1, description="Length of the word n-grams.")
-    share: float = Field(0.3, gt=0, le=1, description="Most n-grams that may be repetitions of earlier ones, as a share.")
-
-
-class PromptEcho(Entry):
-    """Drops notes that say the prompt again, definition included."""
-
-    n: int = Field(8, ge=2, description="Length of the word n-grams.")
-    share: float = Field(0.3, gt=0, le=1, description="Most of the note's n-grams that may stand in its prompt, as a share.")
-
-
-class NearDuplicate(Entry):
-    """Drops notes that nearly repeat an earlier one (MinHash of word n-grams); by default of the same concept."""
-
-    n: int = Field(3, ge=1, description="Length of the word n-grams.")
-    similarity: float = Field(0.8, gt=0, le=1, description="Estimated Jaccard similarity from which a note is a duplicate.")
-    permutations: int = Field(128, ge=16, description="Hash functions.")
-    across_concepts: bool = Field(False, description="Compare with the notes of all concepts, the names masked.")
-
-
-class Leakage(Entry):
-    """Drops notes that share a long stretch with a test document."""
-
-    corpora: tuple[str, ...] = Field(min_length=1, description="Corpora whose test documents are compared.")
-    n: int = Field(8, ge=3, description="Length of the word n-grams; one in common drops the note.")
-
-
-class Memorization(Entry):
-    """Drops notes that hold a long stretch of a fine-tuning completion: patients' text must not come out."""
-
-    n: int = Field(12, ge=3, description="Length of the word n-grams; one in common drops the note.")
-
-
-class Agreement(Entry):
-    """Drops mentions, and notes left without any, for which the encoder does not rank the note's concept among the first."""
-
-    k: int = Field(10, ge=1, description="Rank, among all concepts of the knowledge base, that the note's concept must reach.")
-    by: Literal["mention", "context"] = Field("mention", description="What is compared with the names: the mention alone, or its tokens in the note around it.")
-
-
-class Contradiction(Entry):
-    """Drops notes in which the model tagged a name of another concept that is none of this one's."""
-
-    untagged: bool = Field(False, description="Also drop notes whose first located mention overlaps a longer name of another concept.")
-
-
-class Filters(Entry):
-    """Chain of quality filters, in this order: the cheap ones first, each on what those before it left. What is not given is not run."""
-
-    parse: Parse | None = None
-    length: Length | None = None
-    refusal: Refusal | None = None
-    language: Language | None = None
-    repetition: Repetition | None = None
-    prompt_echo: PromptEcho | None = None
-    near_duplicate: NearDuplicate | None = None
-    leakage: Leakage | None = None
-    memorization: Memorization | None = None
-    contradiction: Contradiction | None = None
-    agreement: Agreement | None = None
-
-    def chain(self) -> list[tuple[str, Any]]:
-        """Names and settings of the filters that are given, in order."""
-        return [(name, settings) for name in type(self).model_fields if (settings := getattr(self, name)) is not None]
-
-
-FRAME = "Instruction: {prompt}\nNote: {note}"
-"""The form of a prompt and its note for models without a chat template."""
-
-
-class LlmGenerator(Entry):
-    """A causal language model, fine-tuned with QLoRA or as it is."""
-
-    kind: Literal["llm"]
-    kb: str = Field(description="Knowledge base whose concepts are prompted.")
-    model: str | None = Field(None, description="Model entry with the weights; none where a server writes the notes.")
-    prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or the text of frame.")
-    frame: str = Field(
-        FRAME,
-        description="With prompt_style plain: the text around a prompt and its note, for fine-tuning and sampling; holds {prompt} once and ends with {note}.",
-    )
-    concepts: Concepts = Field(Concepts())
-    notes_per_concept: int = Field(1, ge=1, description="Notes written for each concept.")
-    finetune: Finetune | None = Field(None, description="QLoRA fine-tuning; none: the model as it is.")
-    sampling: Sampling = Field(Sampling())
-    backend: Backend = Field(TransformersBackend(), description="What writes the notes.")
-    locate: Locate = Field(Locate())
-    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
-    filters: Filters = Field(Filters())
-    shards: int = Field(1, ge=1, description="Jobs that the prompts are spread over.")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto",
-        description="Type of the weights while sampling, with nf4 of the computation; auto: bfloat16 where the device is fast with it, else float16 on a GPU "
-        "and float32 on a CPU.",
-    )
-
-    @field_validator("frame")
-    @classmethod
-    def _prompt_then_note(cls, frame: str) -> str:
-        if frame.count("{prompt}") != 1 or frame.count("{note}") != 1 or not frame.endswith("{note}"):
-            raise ValueError("it must hold {prompt} once and end with {note}")
-        return frame
-
-
-class ControlGenerator(Entry):
-    """A control without a language model: `template` puts names into fixed sentences, `names` is the bare preferred name."""
-
-    kind: Literal["template", "names"]
-    kb: str = Field(description="Knowledge base whose concepts are named.")
-    concepts: Concepts = Field(Concepts())
-    notes_per_concept: int = Field(1, ge=1, description="Notes for each concept; more than one uses synonyms in turn (template only).")
-    locate: Locate = Field(Locate())
-    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
-    filters: Filters = Field(Filters())
-    seed: int = Field(13, description="Seed of the choice of sentences.")
-
-
-class ReplayGenerator(Entry):
-    """Notes that were written elsewhere, read from a file."""
-
-    kind: Literal["replay"]
-    kb: str = Field(description="Knowledge base that has the notes' concepts.")
-    path: str = Field(description="CSV (columns cui, matched_output), JSONL or Parquet (cui and matched_output, or cui and text).")
-    licensed: str | None = Field(None, description="How to obtain the file; then its absence is an error of the job, not of the config.")
-    concepts: Concepts = Field(Concepts())
-    notes_per_concept: int | None = Field(None, ge=1, description="At most this many notes of each concept, the first in the file; none: all.")
-    locate: Locate = Field(Locate())
-    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
-    filters: Filters = Field(Filters())
-
-
-Generator = Annotated[LlmGenerator | ControlGenerator | ReplayGenerator, Field(discriminator="kind")]
 
 
 # -------------------------------------------------------------------------------------------- recognizers, linkers, etc.
@@ -767,37 +450,10 @@ def _check_generators(config: Config) -> None:
         key = f"config: generators.{name}"
         if generator.encoder is None and (generator.filters.agreement or generator.locate.tag_similarity is not None):
             raise UserError("missing encoder", f"{key}.encoder", "locate.tag_similarity and filters.agreement need one", "give encoder.model")
-        finetune = generator.finetune if isinstance(generator, LlmGenerator) else None
-        if generator.filters.memorization and not finetune:
+        if generator.filters.memorization and not generator.trains:
             raise UserError("filter without use", f"{key}.filters.memorization", "it compares with the fine-tuning pairs, and there are none", "set it to null")
         if isinstance(generator, LlmGenerator):
-            _check_backend(generator, key)
-
-
-def _check_backend(generator: LlmGenerator, key: str) -> None:
-    kind = generator.backend.kind
-    if generator.sampling.quantization == "nf4" and kind != "transformers":
-        raise UserError(
-            "not possible", f"{key}.sampling.quantization", f"backend {kind} does not sample in nf4", "choose backend kind: transformers, or set it to auto"
-        )
-    if kind == "openai":
-        if generator.finetune:
-            raise UserError(
-                "nothing to fine-tune", f"{key}.finetune", "a server's model is sampled as it is", "set finetune: null, and serve a model that is fine-tuned"
-            )
-        if generator.sampling.repetition_penalty != 1:
-            raise UserError(
-                "unknown to the protocol",
-                f"{key}.sampling.repetition_penalty",
-                "OpenAI's protocol has none",
-                "put what your server understands into backend.extra_body",
-            )
-    elif not generator.model:
-        raise UserError("missing key", f"{key}.model", f"backend {kind} needs weights", "name an entry of models")
-    if kind == "continuous" and generator.sampling.repetition_penalty != 1:
-        raise UserError(
-            "not possible", f"{key}.sampling.repetition_penalty", "continuous batching applies none", "set it to 1, or choose backend kind: transformers"
-        )
+            generator.backend.check(generator, key)
 
 
 def _check_linkers(config: Config) -> None:
@@ -838,8 +494,8 @@ def _check_files(config: Config, root: Path) -> None:
     grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
     for name in sorted({g for grid in grids for g in grid.generators}):
         generator = config.generators[name]
-        if isinstance(generator, ReplayGenerator) and not generator.licensed and not _there(root / generator.path):
-            raise UserError("missing file", f"config: generators.{name}.path", f"{generator.path} does not exist", "correct the path, or put the file there")
+        if generator.source and not generator.licensed and not _there(root / generator.source):
+            raise UserError("missing file", f"config: generators.{name}.path", f"{generator.source} does not exist", "correct the path, or put the file there")
 
 
 def _there(path: str | Path, kind: Callable[[str], bool] = os.path.exists) -> bool:

@@ -33,7 +33,7 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
         if isinstance(generator, LlmGenerator):
             if generator.finetune:
                 yield "finetune", {"generator": name}
-            rule = "sample_vllm" if generator.backend.kind == "vllm" else "sample"
+            rule = "sample_vllm" if generator.backend.own_environment else "sample"
             yield from ((rule, {"generator": name, "shard": str(i), "shards": str(generator.shards)}) for i in range(generator.shards))
     for cell in recognition_cells(config):
         if cell.schedule not in (UNTRAINED, EXTERNAL):

@@ -44,8 +44,8 @@ class Part:
     first: int = 1
 
 
-def _filter(*names: str) -> Part:
-    return Part((f"generation/filters.py:{','.join(names)}",))
+def _filter(module: str, *names: str) -> Part:
+    return Part((f"generation/filters/{module}.py:{','.join(names)}",))
 
 
 def _schedule(*names: str) -> Part:
@@ -65,26 +65,29 @@ PARTS: dict[str, Part] = {
     "generation.prompts": Part(("generation/prompts.py",), 2),
     "generation.pairs": Part(("generation/pairs.py", "generation/prompts.py:instruction,NAMES_SHOWN"), 2),
     "generation.finetune": Part(("generation/finetune.py", "generation/weights.py")),
-    "generation.sample": Part(("generation/sample.py", "generation/weights.py", "generation/backends/__init__.py"), 2),
+    "generation.sample": Part(
+        ("generation/sample.py", "generation/weights.py", "generation/backends/__init__.py", "generation/backends/contract.py", "generation/backends/local.py"),
+        2,
+    ),
     "backend.transformers": Part(("generation/backends/static.py",)),
     "backend.continuous": Part(("generation/backends/continuous.py",)),
     "backend.vllm": Part(("generation/backends/vllm.py", "generation/merging.py")),
-    "backend.openai": Part(("generation/backends/openai.py",)),
-    "generation.control": Part(("generation/control.py",)),
-    "generation.replay": Part(("generation/replay.py",)),
+    "backend.openai": Part(("generation/backends/openai.py", "generation/backends/openai_requests.py")),
+    "generation.control": Part(("generation/kinds/control.py",)),
+    "generation.replay": Part(("generation/kinds/replay.py",)),
     "generation.locate": Part(("generation/locate.py",), 2),
-    "generation.filter": Part(("generation/filters.py",), 2),
-    "filter.parse": _filter("parse", "RESIDUE"),
-    "filter.length": _filter("length"),
-    "filter.refusal": _filter("refusal", "REFUSALS"),
-    "filter.language": _filter("language"),
-    "filter.repetition": _filter("repetition"),
-    "filter.prompt_echo": _filter("prompt_echo"),
-    "filter.near_duplicate": _filter("near_duplicate"),
-    "filter.leakage": _filter("leakage", "_shared"),
-    "filter.memorization": _filter("memorization", "_shared"),
-    "filter.contradiction": _filter("contradiction", "_inside"),
-    "filter.agreement": _filter("agreement"),
+    "generation.filter": Part(("generation/filtering.py", "generation/filters/__init__.py"), 2),
+    "filter.parse": _filter("text", "parse", "Parse", "RESIDUE"),
+    "filter.length": _filter("text", "length", "Length"),
+    "filter.refusal": _filter("text", "refusal", "Refusal", "REFUSALS"),
+    "filter.language": _filter("text", "language", "Language"),
+    "filter.repetition": _filter("text", "repetition", "Repetition"),
+    "filter.prompt_echo": _filter("text", "prompt_echo", "PromptEcho"),
+    "filter.near_duplicate": _filter("copies", "near_duplicate", "NearDuplicate"),
+    "filter.leakage": _filter("copies", "leakage", "Leakage", "_shared"),
+    "filter.memorization": _filter("copies", "memorization", "Memorization", "_shared"),
+    "filter.contradiction": _filter("concept", "contradiction", "Contradiction", "_inside"),
+    "filter.agreement": _filter("concept", "agreement", "Agreement"),
     "augmentation.choose": Part(("augmentation/strategies.py",)),
     "recognition.train": Part(("recognition/training.py",)),
     "recognition.dictionary": Part(("recognition/kinds/dictionary.py",)),
@@ -127,10 +130,12 @@ OWN_SPECS = ("evaluation", "statistics", "report")
 """Stages whose parts always have a spec file, `results/specs/STAGE/PART.json`: no entry of the configuration has them."""
 
 APART = frozenset({
-    "architectures.py", "cli.py", "config.py", "config_files.py", "corpora/settings.py", "cost.py", "devices.py", "download_settings.py", "entries.py",
-    "envs.py", "errors.py", "estimates.py", "evaluation/settings.py", "experiment_jobs.py", "kb/settings.py", "leftovers.py", "model_settings.py",
-    "needs.py", "parquet.py", "planning.py", "progress.py", "provenance.py", "ran.py", "recognition/kinds/contract.py", "recognition/kinds/tagger.py",
-    "recognition/settings.py", "reference_devices.py", "sources.py", "status.py", "strict_yaml.py", "tables.py", "versions.py", "workload.py",
+    "architectures.py", "cli.py", "config.py", "config_files.py", "corpora/settings.py", "cost.py", "devices.py", "download_settings.py",
+    "encoder_settings.py", "entries.py", "envs.py", "errors.py", "estimates.py", "evaluation/settings.py", "experiment_jobs.py",
+    "generation/kinds/__init__.py", "generation/kinds/contract.py", "generation/kinds/llm.py", "generation/settings.py", "kb/settings.py", "leftovers.py",
+    "model_settings.py", "needs.py", "parquet.py", "planning.py", "progress.py", "provenance.py", "ran.py", "recognition/kinds/contract.py",
+    "recognition/kinds/tagger.py", "recognition/settings.py", "reference_devices.py", "sources.py", "status.py", "strict_yaml.py", "tables.py",
+    "versions.py", "workload.py",
 })  # fmt: skip
 """Modules that are no part's code: settings, which stand in specs; declarations and checks of tables, which fail rather than change; and what says and plans."""
 

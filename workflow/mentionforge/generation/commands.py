@@ -35,7 +35,7 @@ def prompts(
 ) -> None:
     """One prompt per note to write, with or without a definition."""
     if replay:
-        from mentionforge.generation import replay as replayed
+        from mentionforge.generation.kinds import replay as replayed
 
         replayed.make_prompts(spec, kb, replay, out)
     else:
@@ -78,8 +78,7 @@ def sample(
     out: Path = OUT,
 ) -> None:
     """Write the notes of one shard of the prompts; a shard that was killed goes on where it stopped."""
-    backend = _read(spec).backend
-    claim({"vllm": getattr(backend, "tensor_parallel", 1), "openai": 0}.get(backend.kind, 1))
+    claim(_read(spec).backend.gpus)
     from mentionforge.generation.sample import sample_shard
 
     sample_shard(spec, model, prompts, adapter, shard, shards, out)
@@ -117,11 +116,11 @@ def control(
 ) -> None:
     """Notes without a language model at hand: fixed sentences, bare names, or notes written elsewhere."""
     if replay:
-        from mentionforge.generation import replay as replayed
+        from mentionforge.generation.kinds import replay as replayed
 
         replayed.make_notes(spec, kb, prompts, replay, out)
     else:
-        from mentionforge.generation.control import make_notes
+        from mentionforge.generation.kinds.control import make_notes
 
         make_notes(spec, kb, prompts, out)
 
@@ -159,6 +158,6 @@ def filter_(
     """Run the chain of quality filters over the located notes; count, and keep the reason of, what is dropped."""
     if encoder:
         claim()
-    from mentionforge.generation.filters import filter_notes
+    from mentionforge.generation.filtering import filter_notes
 
     filter_notes(spec, kb, prompts, notes, found, out, corpus, pairs, encoder, licensed)

@@ -13,8 +13,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from mentionforge import config, tables
+from mentionforge import tables
 from mentionforge.errors import UserError
+from mentionforge.generation.settings import Concepts
 from mentionforge.progress import say
 from mentionforge.text import Span
 
@@ -105,7 +106,7 @@ def load(kb: Path, cuis: Collection[str] | None = None) -> dict[str, Concept]:
     return dict(sorted(found.items()))
 
 
-def select(kb: Path, settings: config.Concepts, mentions: Path | None = None) -> list[str]:
+def select(kb: Path, settings: Concepts, mentions: Path | None = None) -> list[str]:
     """CUIs of the concepts that a generator writes about, sorted.
 
     The sample of `max` concepts ranks each by a hash of the seed and its CUI: it depends neither on the order of the

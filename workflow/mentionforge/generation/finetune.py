@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
-from mentionforge.config import Finetune, LlmGenerator, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import funnel, weights
+from mentionforge.generation.kinds.llm import LlmGenerator
+from mentionforge.generation.settings import Finetune
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
 from mentionforge.versions import number

@@ -26,12 +26,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mentionforge import config, tables
+from mentionforge import tables
 from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts, markers
 from mentionforge.generation import funnel as funnels
 from mentionforge.generation.concepts import Concept, fold, words_of
+from mentionforge.generation.kinds import Generator
 from mentionforge.generation.matching import Matcher, Mention
 from mentionforge.progress import say, track
 from mentionforge.provenance import stamp, versions
@@ -60,7 +61,7 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path, en
     Raises:
         UserError: A note's concept is not in the knowledge base.
     """
-    generator: config.Generator = read_spec(spec)
+    generator: Generator = read_spec(spec)
     prompted = tables.read(tables.PROMPTS, prompts)["cui"].to_pylist()
     rows = tables.read(tables.NOTES, notes).to_pylist()
     known = concepts.load(kb)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
-from mentionforge.config import LlmGenerator, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts, markers
+from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.prompts import NAMES_SHOWN, instruction
 from mentionforge.progress import say
 from mentionforge.provenance import stamp

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mentionforge import tables
-from mentionforge.config import ControlGenerator, LlmGenerator, read_spec
+from mentionforge.config import read_spec
 from mentionforge.generation import concepts
+from mentionforge.generation.kinds.control import ControlGenerator
+from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.markers import CLOSE, OPEN
 from mentionforge.progress import say
 from mentionforge.provenance import stamp

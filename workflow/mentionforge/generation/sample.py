@@ -21,10 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.config import LlmGenerator, read_spec
+from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import backends, funnel, weights
-from mentionforge.generation.backends import Backend, Request, Written
+from mentionforge.generation.backends.contract import NoteWriter, Request, Written
+from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.prompts import seed_of
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
@@ -69,12 +70,12 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     described = json.loads(spec.read_text(encoding="utf-8"))
     rows = tables.read(tables.PROMPTS, prompts).sort_by("note_id").to_pylist()[shard::shards]
     rows = [row | {"seed": seed_of(row["seed"], generator.sampling.seed)} for row in rows]
-    if generator.backend.kind != "openai":
+    if generator.backend.loads_weights:
         weights.quiet()
     requests = _requests(generator, model, rows)
     partial = out.with_name(f"{out.name}.partial.jsonl")
     measured = throughput([], 0.0)
-    used = versions(*LIBRARIES[generator.backend.kind])
+    used = versions(*generator.backend.libraries)
     writer, chosen = _writer(described, model, adapter), _chosen(json.dumps(described["settings"], sort_keys=True), model)
     known, earlier = notes_at_hand(out, rows, writer)
     with finished_notes(partial, _job(described, model, adapter, rows), used, earlier) as (done, keep):
@@ -82,7 +83,7 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
             keep(known)
             say(f"{len(known):,} of {len(rows):,} notes are at hand; {len(rows) - len(done):,} to write")
         if len(done) < len(rows):
-            writing = backends.make(generator, model, adapter, out.with_name(f".{out.stem}.merged"), chosen)
+            writing = generator.backend.writer(generator, model, adapter, out.with_name(f".{out.stem}.merged"), chosen)
             measured = write_all(requests, writing, done, keep)
             say(_sentence(measured))
     notes = [
@@ -100,19 +101,10 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     partial.unlink()
 
 
-LIBRARIES = {
-    "transformers": ("peft", "torch", "transformers"),
-    "continuous": ("peft", "torch", "transformers"),
-    "vllm": ("torch", "transformers", "vllm"),
-    "openai": ("openai",),
-}
-"""What writes the notes, by backend; for the provenance."""
-
-
 def _requests(generator: LlmGenerator, model: Path | None, rows: Sequence[Mapping[str, Any]]) -> list[Request]:
     """One request per prompt; with token ids unless a server tokenizes: then with the text that it is sent."""
     style, frame = generator.prompt_style, generator.frame
-    if generator.backend.kind == "openai":
+    if not generator.backend.loads_weights:
         return [Request(r["note_id"], (), r["seed"], weights.prompt_text(r["prompt"], frame) if style == "plain" else r["prompt"]) for r in rows]
     assert model, "the config is checked for it"
     tokenizer = weights.tokenizer(model, style)
@@ -121,7 +113,7 @@ def _requests(generator: LlmGenerator, model: Path | None, rows: Sequence[Mappin
 
 def _device(generator: LlmGenerator) -> str:
     """Where the notes were written, in a word."""
-    if generator.backend.kind == "openai":
+    if not generator.backend.loads_weights:
         return "server"
     import torch
 
@@ -149,7 +141,8 @@ def _writer(described: Mapping[str, Any], model: Path | None, adapter: Path | No
 @functools.cache
 def _chosen(settings: str, model: Path | None) -> dict[str, Any]:
     """What is chosen for the device at hand; once per job, so that it is said once."""
-    return backends.resolved(LlmGenerator.model_validate_json(settings), model)
+    generator = LlmGenerator.model_validate_json(settings)
+    return generator.backend.chosen(generator, model)
 
 
 def _job(described: Mapping[str, Any], model: Path | None, adapter: Path | None, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -244,7 +237,7 @@ def _line(note: Written) -> str:
     return json.dumps(vars(note))
 
 
-def write_all(requests: Sequence[Request], writing: Backend, done: Mapping[str, Written], keep: Callable[[Sequence[Written]], None]) -> dict[str, Any]:
+def write_all(requests: Sequence[Request], writing: NoteWriter, done: Mapping[str, Written], keep: Callable[[Sequence[Written]], None]) -> dict[str, Any]:
     """Have a backend write every note that is not done, keep notes as they are finished, and measure.
 
     Returns:

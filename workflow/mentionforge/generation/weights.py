@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from mentionforge.config import FRAME
 from mentionforge.encoders import fast_bfloat16
 from mentionforge.errors import UserError
 from mentionforge.generation import memory
+from mentionforge.generation.settings import FRAME
 from mentionforge.models import folder
 from mentionforge.progress import say
 

@@ -7,21 +7,73 @@ was killed and goes on may write some notes otherwise than an uninterrupted one 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from mentionforge import config
+from pydantic import Field
+
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends import Backend, Request, Written, note, stop_tokens
+from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, note, refuse_nf4, require_weights, stop_tokens
 from mentionforge.generation.backends.draw import drawn, only, stream
+from mentionforge.generation.settings import Sampling
 
 VERSION = 1
 """Of the part backend.continuous: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+
+class ContinuousBackend(Entry):
+    """transformers' paged continuous batching: a note that ends makes room for the next one at once."""
+
+    part: ClassVar[str] = "backend.continuous"
+    loads_weights: ClassVar[bool] = True
+    own_environment: ClassVar[bool] = False
+    fixed_batches: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("peft", "torch", "transformers")
+    identity: ClassVar[tuple[str, ...]] = ()
+    identity_if_changed: ClassVar[Mapping[str, object]] = {}
+
+    kind: Literal["continuous"]
+    num_blocks: int | None = Field(
+        None, ge=1, description="Blocks of 256 tokens in the paged cache; none: what batch_size notes need on a CPU, what fits on a GPU."
+    )
+    max_batch_tokens: int | None = Field(None, ge=1, description="Most tokens in one pass; none: two per note on a CPU, what fits on a GPU.")
+
+    @property
+    def gpus(self) -> int:
+        """One."""
+        return 1
+
+    def check(self, generator: SampledGenerator, key: str) -> None:
+        """It needs weights, in full precision, and applies no repetition penalty."""
+        refuse_nf4(self.kind, generator, key)
+        require_weights(self.kind, generator, key)
+        if generator.sampling.repetition_penalty != 1:
+            raise UserError(
+                "not possible", f"{key}.sampling.repetition_penalty", "continuous batching applies none", "set it to 1, or choose backend kind: transformers"
+            )
+
+    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+        """Device, type and quantization."""
+        from mentionforge.generation.backends.local import chosen_for_device
+
+        return chosen_for_device(generator, model, self.fixed_batches)
+
+    def writer(
+        self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
+    ) -> NoteWriter:
+        """The model loaded here."""
+        from mentionforge.generation.backends.local import load
+
+        assert model, "the config is checked for it"
+        return make(self, generator.sampling, *load(generator, model, adapter, chosen or self.chosen(generator, model)))
+
 
 PAGE = 256
 """Tokens of a page of the cache: transformers' own default."""
 
 
-def make(settings: config.ContinuousBackend, sampling: config.Sampling, model: Any, tokenizer: Any) -> Backend:
+def make(settings: ContinuousBackend, sampling: Sampling, model: Any, tokenizer: Any) -> NoteWriter:
     """The backend over a loaded model."""
     stops = stop_tokens(model, tokenizer)
 
@@ -54,14 +106,14 @@ def _failed(why: str) -> UserError:
     return UserError("continuous batching failed", "config: generators.*.backend", why, "lower num_blocks or max_batch_tokens, or choose kind: transformers")
 
 
-def plan(sampling: config.Sampling, stops: list[int], padding: int) -> Any:
+def plan(sampling: Sampling, stops: list[int], padding: int) -> Any:
     """Generation settings: arg-max over what the draw leaves."""
     from transformers import GenerationConfig
 
     return GenerationConfig(max_new_tokens=sampling.max_new_tokens, do_sample=False, eos_token_id=stops, pad_token_id=padding)
 
 
-def batching(settings: config.ContinuousBackend, sampling: config.Sampling, requests: Any, device: str) -> Any:
+def batching(settings: ContinuousBackend, sampling: Sampling, requests: Any, device: str) -> Any:
     """Sizes of the paged cache.
 
     What is not given is transformers' choice on a GPU. On a CPU it is room for batch_size notes: what transformers chooses there takes
@@ -79,7 +131,7 @@ def batching(settings: config.ContinuousBackend, sampling: config.Sampling, requ
     )
 
 
-def _draw_in(processors: Any, sampling: config.Sampling, requests: Mapping[str, Request]) -> None:
+def _draw_in(processors: Any, sampling: Sampling, requests: Mapping[str, Request]) -> None:
     """Make a processor that draws each note's token the only one of a manager that has not started."""
     from transformers import LogitsProcessorList
 
@@ -87,7 +139,7 @@ def _draw_in(processors: Any, sampling: config.Sampling, requests: Mapping[str, 
     processors.tensors_required, processors.do_processing = 1, True
 
 
-def _processor(sampling: config.Sampling, requests: Mapping[str, Request]) -> Any:
+def _processor(sampling: Sampling, requests: Mapping[str, Request]) -> Any:
     import torch
     from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
 

@@ -8,28 +8,93 @@ knowledge base's definitions anywhere.
 
 from __future__ import annotations
 
-import asyncio
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from mentionforge import config
+from pydantic import Field
+
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends import Backend, Request, Written
-from mentionforge.progress import say
+from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, refuse_nf4
+from mentionforge.generation.settings import Sampling
 
 VERSION = 1
 """Of the part backend.openai: raise it where earlier results would be wrong (mentionforge.versions)."""
 
-FINISHED = {"length": "length", "content_filter": "content_filter"}
-"""What servers call the end of a note, and what it is called here; all else is `stop`."""
+
+class OpenaiBackend(Entry):
+    """A server that speaks OpenAI's protocol: vLLM, llama.cpp, a gateway."""
+
+    part: ClassVar[str] = "backend.openai"
+    loads_weights: ClassVar[bool] = False
+    own_environment: ClassVar[bool] = False
+    fixed_batches: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("openai",)
+    identity: ClassVar[tuple[str, ...]] = ("model", "extra_body")
+    identity_if_changed: ClassVar[Mapping[str, object]] = {"max_tokens_key": "max_tokens"}  # a server that does not know the key writes on
+
+    kind: Literal["openai"]
+    base_url: str = Field(pattern=r"^https?://", description="Address up to and with /v1.")
+    model: str = Field(description="What the server calls the model.")
+    api_key_env: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Environment variable that holds the key; none: the server wants no key. The key itself belongs in no file.",
+    )
+    concurrency: int = Field(8, ge=1, description="Requests under way at a time.")
+    requests_per_minute: float | None = Field(None, gt=0, description="Most requests per minute, of one shard; none: no limit.")
+    retries: int = Field(8, ge=0, description="Further tries after a time-out, a lost connection, or status 408, 409, 429 or 5xx, with growing pauses.")
+    timeout_s: float = Field(600, gt=0, description="Longest wait for an answer, in seconds.")
+    max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="What chat completions call the longest note; newer servers want the second."
+    )
+    extra_body: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Further parameters that the server understands (top_k, repetition_penalty, …)."
+    )
+
+    @property
+    def gpus(self) -> int:
+        """None: the server has them."""
+        return 0
+
+    def check(self, generator: SampledGenerator, key: str) -> None:
+        """A server's model is sampled as it is, with what the protocol knows."""
+        refuse_nf4(self.kind, generator, key)
+        if generator.finetune:
+            raise UserError(
+                "nothing to fine-tune", f"{key}.finetune", "a server's model is sampled as it is", "set finetune: null, and serve a model that is fine-tuned"
+            )
+        if generator.sampling.repetition_penalty != 1:
+            raise UserError(
+                "unknown to the protocol",
+                f"{key}.sampling.repetition_penalty",
+                "OpenAI's protocol has none",
+                "put what your server understands into backend.extra_body",
+            )
+
+    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+        """Nothing: the server chooses."""
+        return {}
+
+    def writer(
+        self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
+    ) -> NoteWriter:
+        """The client; opens no connection yet."""
+        return make(self, generator.sampling, generator.prompt_style, os.environ)
 
 
-def make(settings: config.OpenaiBackend, sampling: config.Sampling, style: Literal["chat", "plain"], environment: Mapping[str, str]) -> Backend:
+def make(settings: OpenaiBackend, sampling: Sampling, style: Literal["chat", "plain"], environment: Mapping[str, str]) -> NoteWriter:
     """The backend; opens no connection yet.
 
     Raises:
         UserError: The key's variable is not set.
     """
+    import asyncio
+
+    from mentionforge.generation.backends.openai_requests import RequestsUnderWay
+
     key = "none"  # the client wants one; servers without keys ignore it
     if settings.api_key_env:
         key = environment.get(settings.api_key_env, "").strip()  # a key read from a file may bring the end of its line
@@ -40,129 +105,6 @@ def make(settings: config.OpenaiBackend, sampling: config.Sampling, style: Liter
     def write(requests: Sequence[Request], done: Mapping[str, Written]) -> Iterator[list[Written]]:
         waiting = [r for r in sorted(requests, key=lambda r: r.note_id) if r.note_id not in done]
         with asyncio.Runner() as runner:
-            yield from _Job(settings, sampling, style, key).run(runner, waiting)
+            yield from RequestsUnderWay(settings, sampling, style, key).run(runner, waiting)
 
     return write
-
-
-class _Job:
-    """The requests of a shard, under way."""
-
-    def __init__(self, settings: config.OpenaiBackend, sampling: config.Sampling, style: Literal["chat", "plain"], key: str) -> None:
-        self.settings, self.sampling, self.style, self.key = settings, sampling, style, key
-        self.failure: Exception | None = None
-        self.retries = 0
-        self.next_start = 0.0
-
-    def run(self, runner: asyncio.Runner, waiting: Sequence[Request]) -> Iterator[list[Written]]:
-        """Yield notes as they arrive; after a failure, those that are under way, and then the failure."""
-        pending = runner.run(self._start(waiting))
-        try:
-            while pending:
-                finished, pending = runner.run(_first(pending))
-                notes = [task.result() for task in finished]
-                yield [written for written in notes if written is not None]
-            if self.failure:
-                raise self._as_user_error(self.failure) from None
-        finally:
-            runner.run(self._stop(pending))
-            if self.retries:
-                say(f"{self.retries:,} requests were tried again")
-
-    async def _start(self, waiting: Sequence[Request]) -> set[asyncio.Task[Written | None]]:
-        from openai import AsyncOpenAI
-
-        try:
-            self.client = AsyncOpenAI(base_url=self.settings.base_url, api_key=self.key, max_retries=self.settings.retries, timeout=self.settings.timeout_s)
-        except Exception as error:  # the library of the connections raises an error of its own kind
-            where = "config: generators.*.backend.base_url"
-            raise UserError("no address", where, f"{self.settings.base_url}: {_first_line(str(error))}", "write it as http://HOST:PORT/v1") from error
-        self.room = asyncio.Semaphore(self.settings.concurrency)
-        return {asyncio.create_task(self._one(request)) for request in waiting}
-
-    async def _stop(self, pending: set[asyncio.Task[Written | None]]) -> None:
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        await self.client.close()
-
-    async def _one(self, request: Request) -> Written | None:
-        from openai import OpenAIError
-
-        async with self.room:
-            if self.failure:  # nothing new is asked for
-                return None
-            await self._wait_for_slot()
-            try:
-                return await self._ask(request)
-            except (OpenAIError, ValueError, AttributeError, TypeError) as error:  # the others: an answer of another shape
-                self.failure = self.failure or error
-                return None
-
-    async def _wait_for_slot(self) -> None:
-        """Space requests evenly, so that no minute holds more than `requests_per_minute`."""
-        if self.settings.requests_per_minute is None:
-            return
-        now = asyncio.get_running_loop().time()
-        mine = max(now, self.next_start)
-        self.next_start = mine + 60 / self.settings.requests_per_minute
-        await asyncio.sleep(mine - now)
-
-    async def _ask(self, request: Request) -> Written:
-        given = arguments(self.settings, self.sampling, self.style, request)
-        asked = self.client.chat.completions if self.style == "chat" else self.client.completions
-        raw = await asked.with_raw_response.create(**given)
-        self.retries += raw.retries_taken
-        answer = raw.parse()
-        if not getattr(answer, "choices", None):
-            raise ValueError("the answer holds no choice")
-        choice = answer.choices[0]
-        text = choice.message.content if self.style == "chat" else choice.text
-        usage = getattr(answer, "usage", None)
-        return Written(
-            request.note_id,
-            (text or "").strip(),
-            FINISHED.get(choice.finish_reason or "", "stop"),
-            _count(getattr(usage, "completion_tokens", None), len((text or "").split())),
-            _count(getattr(usage, "prompt_tokens", None), 0),
-        )
-
-    def _as_user_error(self, error: Exception) -> UserError:
-        from openai import APIConnectionError, APIStatusError
-
-        where = f"server {self.settings.base_url}"
-        if isinstance(error, APIStatusError):
-            why = f"status {error.status_code}: {_first_line(error.message)}"
-            fix = "check the key" if error.status_code in (401, 403) else "check the server and backend.model"
-        elif isinstance(error, APIConnectionError):
-            why, fix = f"{_first_line(str(error))} ({type(error.__cause__ or error).__name__})", "check that the server runs and that base_url is right"
-        else:
-            why, fix = f"no answer of the protocol ({_first_line(str(error))})", "check that base_url is that of an OpenAI-compatible server"
-        if self.settings.api_key_env:
-            why = why.replace(self.key, "***")
-        tried = f"after {self.settings.retries} retries" if self.settings.retries else "without retries"
-        return UserError("the server does not write", where, f"{why}, {tried}", f"{fix}; finished notes are kept: run the job again and it goes on")
-
-
-def arguments(settings: config.OpenaiBackend, sampling: config.Sampling, style: Literal["chat", "plain"], request: Request) -> dict[str, Any]:
-    """What is sent for one note: a chat completion, or for the prompt style `plain` a completion of the framed prompt."""
-    asked: dict[str, Any]
-    if style == "chat":
-        asked = {"messages": [{"role": "user", "content": request.prompt}], settings.max_tokens_key: sampling.max_new_tokens}
-    else:
-        asked = {"prompt": request.prompt, "max_tokens": sampling.max_new_tokens}
-    common = {"model": settings.model, "temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed}
-    return {**asked, **common} | ({"extra_body": dict(settings.extra_body)} if settings.extra_body else {})
-
-
-async def _first(pending: set[asyncio.Task[Any]]) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
-    return await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _count(said: object, otherwise: int) -> int:
-    """A number of tokens, where the server says one: answers are not checked by the client, and gateways leave counts out."""
-    return said if isinstance(said, int) and said >= 0 else otherwise
-
-
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[0][:300]

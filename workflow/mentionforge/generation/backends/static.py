@@ -15,17 +15,56 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from mentionforge import config
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends import Backend, Request, Written, note, stop_tokens
+from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, note, require_weights, stop_tokens
 from mentionforge.generation.backends.draw import Draw
-from mentionforge.generation.weights import out_of_memory
-from mentionforge.progress import say
+from mentionforge.generation.settings import Sampling
 
 VERSION = 1
 """Of the part backend.transformers: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+
+class TransformersBackend(Entry):
+    """transformers' `generate`, on batches of prompts of similar length."""
+
+    part: ClassVar[str] = "backend.transformers"
+    loads_weights: ClassVar[bool] = True
+    own_environment: ClassVar[bool] = False
+    fixed_batches: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("peft", "torch", "transformers")
+    identity: ClassVar[tuple[str, ...]] = ()
+    identity_if_changed: ClassVar[Mapping[str, object]] = {}
+
+    kind: Literal["transformers"] = "transformers"
+
+    @property
+    def gpus(self) -> int:
+        """One."""
+        return 1
+
+    def check(self, generator: SampledGenerator, key: str) -> None:
+        """It needs weights."""
+        require_weights(self.kind, generator, key)
+
+    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+        """Device, type and quantization."""
+        from mentionforge.generation.backends.local import chosen_for_device
+
+        return chosen_for_device(generator, model, self.fixed_batches)
+
+    def writer(
+        self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
+    ) -> NoteWriter:
+        """The model loaded here."""
+        from mentionforge.generation.backends.local import load
+
+        assert model, "the config is checked for it"
+        return make(generator.sampling, *load(generator, model, adapter, chosen or self.chosen(generator, model)))
+
 
 WIDTH = 128
 """Prompts are padded to a multiple of this many tokens: a fixed width for each, and few widths in all."""
@@ -37,7 +76,7 @@ Writer = Callable[[Sequence[Request]], list[Written]]
 """Writes the notes of one batch."""
 
 
-def make(settings: config.Sampling, model: Any, tokenizer: Any) -> Backend:
+def make(settings: Sampling, model: Any, tokenizer: Any) -> NoteWriter:
     """The backend over a loaded model."""
     writer = make_writer(model, tokenizer, settings)
 
@@ -57,6 +96,9 @@ def in_batches(requests: Sequence[Request], batch_size: int, writer: Writer, don
         UserError: Not even one note fits into the memory.
     """
     import torch
+
+    from mentionforge.generation.weights import out_of_memory
+    from mentionforge.progress import say
 
     missing = sorted((r for r in requests if r.note_id not in done), key=lambda r: (-len(r.ids), r.note_id))  # longest first: too little memory shows at once
     pending: deque[list[Request]] = deque()
@@ -91,7 +133,7 @@ def width_of(ids: Sequence[int]) -> int:
     return -(-len(ids) // WIDTH) * WIDTH
 
 
-def make_writer(model: Any, tokenizer: Any, settings: config.Sampling) -> Writer:
+def make_writer(model: Any, tokenizer: Any, settings: Sampling) -> Writer:
     """A function that writes the notes of a batch with a causal language model.
 
     Prompts are padded on the left, and hidden by the attention mask, never by the id of the padding token, which may be

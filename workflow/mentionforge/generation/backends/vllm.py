@@ -18,18 +18,62 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from mentionforge import config
+from pydantic import Field
+
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation import merging
-from mentionforge.generation.backends import Backend, Request, Written
-from mentionforge.models import folder
-from mentionforge.progress import say
+from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, refuse_nf4, require_weights
+from mentionforge.generation.settings import Sampling
 from mentionforge.provenance import digest
 
 VERSION = 1
 """Of the part backend.vllm: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+
+class VllmBackend(Entry):
+    """vLLM's offline engine, in the environment of envs/vllm.yaml."""
+
+    part: ClassVar[str] = "backend.vllm"
+    loads_weights: ClassVar[bool] = True
+    own_environment: ClassVar[bool] = True
+    fixed_batches: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "vllm")
+    identity: ClassVar[tuple[str, ...]] = ("adapter",)
+    identity_if_changed: ClassVar[Mapping[str, object]] = {"max_model_tokens": None}  # a limit cuts notes short
+
+    kind: Literal["vllm"]
+    adapter: Literal["lora", "merged"] = Field("lora", description="How the adapter is used: given to the engine, or merged into the weights first.")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that the model is spread over.")
+    gpu_memory: float = Field(0.9, gt=0, le=1, description="Share of each GPU's memory that the engine takes.")
+    max_model_tokens: int | None = Field(None, ge=16, description="Longest prompt and note together; none: the model's own limit.")
+    chunk: int = Field(512, ge=1, description="Notes handed over at a time; a killed job loses those of one chunk at most.")
+    scratch: str | None = Field(
+        None, description="Folder for merged weights while a shard is written, such as $TMPDIR of a job with room for them; none: beside the shard's notes."
+    )
+
+    @property
+    def gpus(self) -> int:
+        """Those that the model is spread over."""
+        return self.tensor_parallel
+
+    def check(self, generator: SampledGenerator, key: str) -> None:
+        """It needs weights, and does not sample in 4 bits."""
+        refuse_nf4(self.kind, generator, key)
+        require_weights(self.kind, generator, key)
+
+    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+        """Nothing: the engine chooses."""
+        return {}
+
+    def writer(
+        self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
+    ) -> NoteWriter:
+        """The engine, started."""
+        assert model, "the config is checked for it"
+        return make(self, generator.sampling, model, adapter, generator.dtype, scratch)
+
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Greatest ranks of adapters that the engine can be told to make room for."""
@@ -42,7 +86,7 @@ ENVIRONMENT = {
 """What the engine is told through its environment, unless the user has set it."""
 
 
-def make(settings: config.VllmBackend, sampling: config.Sampling, model: Path, adapter: Path | None, dtype: str, scratch: Path) -> Backend:
+def make(settings: VllmBackend, sampling: Sampling, model: Path, adapter: Path | None, dtype: str, scratch: Path) -> NoteWriter:
     """The backend, its engine started.
 
     Args:
@@ -56,6 +100,9 @@ def make(settings: config.VllmBackend, sampling: config.Sampling, model: Path, a
     Raises:
         UserError: vLLM is not installed here; an adapter that it cannot use or that cannot be merged; an engine that does not start.
     """
+    from mentionforge.generation import merging
+    from mentionforge.models import folder
+
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     try:
@@ -128,7 +175,7 @@ def _shut_down(engine: Any) -> None:
         cleanup_dist_env_and_memory()
 
 
-def place_for_merged(settings: config.VllmBackend, scratch: Path) -> Path:
+def place_for_merged(settings: VllmBackend, scratch: Path) -> Path:
     """The folder for merged weights: a name of this job's own in `settings.scratch`, or `scratch`.
 
     Raises:
@@ -142,7 +189,7 @@ def place_for_merged(settings: config.VllmBackend, scratch: Path) -> Path:
     return where / f"mentionforge-{digest(str(scratch.absolute()))}.merged"
 
 
-def engine_arguments(settings: config.VllmBackend, model: Path, adapter: Path | None, dtype: str) -> dict[str, Any]:
+def engine_arguments(settings: VllmBackend, model: Path, adapter: Path | None, dtype: str) -> dict[str, Any]:
     """Arguments of `vllm.LLM`; the adapter's rank decides how much room the engine keeps for it."""
     found: dict[str, Any] = {
         "model": str(model),
@@ -163,7 +210,7 @@ def engine_arguments(settings: config.VllmBackend, model: Path, adapter: Path | 
     return found
 
 
-def sampling_arguments(sampling: config.Sampling, seed: int) -> dict[str, Any]:
+def sampling_arguments(sampling: Sampling, seed: int) -> dict[str, Any]:
     """Arguments of `vllm.SamplingParams` for one note."""
     return {
         "temperature": sampling.temperature,
@@ -186,6 +233,8 @@ def check_lengths(requests: Sequence[Request], new: int, limit: int) -> None:
     Raises:
         UserError: A prompt leaves no room for a note.
     """
+    from mentionforge.progress import say
+
     if not requests:
         return
     longest = max(requests, key=lambda r: len(r.ids))

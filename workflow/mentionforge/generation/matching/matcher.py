@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import OSA
 
-from mentionforge import config, tables
+from mentionforge import tables
 from mentionforge.generation import markers
 from mentionforge.generation.concepts import Concept
 from mentionforge.generation.confusion import UNLIKE, elsewhere
@@ -34,6 +34,7 @@ from mentionforge.generation.matching.forms import FORM, LITTLE, NEXT, Form, div
 from mentionforge.generation.matching.names import ADJECTIVE, Name, Search, initialisms_of, pairs_of, stands_alone, variants_of
 from mentionforge.generation.matching.view import NO_CHOICE, Choice, Chunks, Hit, Memory, View
 from mentionforge.generation.matching.words import Words
+from mentionforge.generation.settings import Locate
 from mentionforge.text import normalize_surface, plain, view
 
 _INFINITE = float("inf")
@@ -58,7 +59,7 @@ class Matcher:
         vocabulary: Words of the knowledge base's names, folded: none of them is a misspelling of another.
     """
 
-    def __init__(self, concept: Concept, settings: config.Locate, vocabulary: Collection[str]) -> None:
+    def __init__(self, concept: Concept, settings: Locate, vocabulary: Collection[str]) -> None:
         self.concept, self.settings, self.vocabulary = concept, settings, vocabulary
         names = {plain(name): "synonym" if i else "exact" for i, name in reversed([*enumerate(concept.names)])}
         variants = dict.fromkeys((variant for name in names for variant in sorted(variants_of(name))), "fuzzy")

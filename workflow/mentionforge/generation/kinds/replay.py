@@ -1,4 +1,4 @@
-"""Replay: notes that were written elsewhere, as prompts and notes of a generator of that kind.
+"""The kind `replay`: notes that were written elsewhere, as prompts and notes of a generator.
 
 Reads the released layout of the paper's corpus (CSV with the columns `cui` and `matched_output`), JSONL, or Parquet with `cui` and
 `matched_output` or `text`. Rows keep the order of the file: note C0000001-0 is the first of its concept.
@@ -11,19 +11,47 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from mentionforge import config, tables
-from mentionforge.config import read_spec
+from pydantic import Field
+
+from mentionforge.encoder_settings import NoteEncoder
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation import concepts
-from mentionforge.generation.prompts import seed_of
+from mentionforge.generation.filters import Filters
+from mentionforge.generation.settings import Concepts, Locate
 from mentionforge.json_objects import unique
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
 VERSION = 1
 """Of the part generation.replay: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+
+class ReplayGenerator(Entry):
+    """Notes that were written elsewhere, read from a file."""
+
+    samples: ClassVar[bool] = False
+    prompts_part: ClassVar[str] = "generation.replay"
+    notes_part: ClassVar[str] = "generation.replay"
+    trains: ClassVar[bool] = False
+    weights: ClassVar[None] = None
+
+    kind: Literal["replay"]
+    kb: str = Field(description="Knowledge base that has the notes' concepts.")
+    path: str = Field(description="CSV (columns cui, matched_output), JSONL or Parquet (cui and matched_output, or cui and text).")
+    licensed: str | None = Field(None, description="How to obtain the file; then its absence is an error of the job, not of the config.")
+    concepts: Concepts = Field(Concepts())
+    notes_per_concept: int | None = Field(None, ge=1, description="At most this many notes of each concept, the first in the file; none: all.")
+    locate: Locate = Field(Locate())
+    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
+    filters: Filters = Field(Filters())
+
+    @property
+    def source(self) -> str:
+        """The file of `path`."""
+        return self.path
+
 
 TEXTS = ("matched_output", "text")
 """Columns that may hold the note, by preference."""
@@ -133,8 +161,10 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError("unreadable Parquet file", f"{path}:{row + 1}", " ".join(str(error).split())[:200], "write it again") from error
 
 
-def chosen(path: Path, kb: Path, settings: config.ReplayGenerator) -> Iterator[tuple[str, str, str]]:
+def chosen(path: Path, kb: Path, settings: ReplayGenerator) -> Iterator[tuple[str, str, str]]:
     """Note id, CUI and note of the rows to use, in order; counts and says what is left out."""
+    from mentionforge.generation import concepts
+
     wanted = set(concepts.select(kb, settings.concepts))
     numbers: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
@@ -156,7 +186,12 @@ def make_prompts(spec: Path, kb: Path, path: Path, out: Path) -> None:
     Raises:
         UserError: No row is left; see also `read`.
     """
-    settings: config.ReplayGenerator = read_spec(spec)
+    from mentionforge import tables
+    from mentionforge.config import read_spec
+    from mentionforge.generation import concepts
+    from mentionforge.generation.prompts import seed_of
+
+    settings: ReplayGenerator = read_spec(spec)
     known = concepts.load(kb)
     rows = [
         {"note_id": note_id, "cui": cui, "prompt": "", "has_definition": known[cui].definition is not None, "seed": seed_of(note_id)}
@@ -174,7 +209,11 @@ def make_notes(spec: Path, kb: Path, prompts: Path, path: Path, out: Path) -> No
     Raises:
         UserError: The file no longer fits the prompts; see also `read`.
     """
-    settings: config.ReplayGenerator = read_spec(spec)
+    from mentionforge import tables
+    from mentionforge.config import read_spec
+    from mentionforge.generation import concepts
+
+    settings: ReplayGenerator = read_spec(spec)
     name = json.loads(spec.read_text(encoding="utf-8"))["name"]
     asked = {row["note_id"]: row for row in tables.read(tables.PROMPTS, prompts).to_pylist()}
     rows = []

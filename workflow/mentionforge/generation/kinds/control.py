@@ -1,4 +1,4 @@
-"""Controls without a language model: what a dictionary alone buys.
+"""The kinds `template` and `names`, controls without a language model: what a dictionary alone buys.
 
 `template` puts a concept's names, in turn, into fixed sentences; `names` is the bare preferred name, without context.
 Neither has tags: `locate` finds the names as it does in any note.
@@ -8,17 +8,45 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from mentionforge import tables
-from mentionforge.config import ControlGenerator, read_spec
+from pydantic import Field
+
+from mentionforge.encoder_settings import NoteEncoder
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation import concepts
-from mentionforge.generation.prompts import seed_of
+from mentionforge.generation.filters import Filters
+from mentionforge.generation.settings import Concepts, Locate
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
+if TYPE_CHECKING:
+    from mentionforge.generation.concepts import Concept
+
 VERSION = 1
 """Of the part generation.control: raise it where earlier results would be wrong (mentionforge.versions)."""
+
+
+class ControlGenerator(Entry):
+    """A control without a language model: `template` puts names into fixed sentences, `names` is the bare preferred name."""
+
+    samples: ClassVar[bool] = False
+    prompts_part: ClassVar[str] = "generation.prompts"
+    notes_part: ClassVar[str] = "generation.control"
+    trains: ClassVar[bool] = False
+    weights: ClassVar[None] = None
+    source: ClassVar[None] = None
+    licensed: ClassVar[None] = None
+
+    kind: Literal["template", "names"]
+    kb: str = Field(description="Knowledge base whose concepts are named.")
+    concepts: Concepts = Field(Concepts())
+    notes_per_concept: int = Field(1, ge=1, description="Notes for each concept; more than one uses synonyms in turn (template only).")
+    locate: Locate = Field(Locate())
+    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
+    filters: Filters = Field(Filters())
+    seed: int = Field(13, description="Seed of the choice of sentences.")
+
 
 SENTENCES = (
     "The patient has a history of {name}.",
@@ -55,6 +83,10 @@ def make_notes(spec: Path, kb: Path, prompts: Path, out: Path) -> None:
     Raises:
         UserError: A prompt's concept is not in the knowledge base.
     """
+    from mentionforge import tables
+    from mentionforge.config import read_spec
+    from mentionforge.generation import concepts
+
     settings: ControlGenerator = read_spec(spec)
     generator = json.loads(spec.read_text(encoding="utf-8"))["name"]
     asked = tables.read(tables.PROMPTS, prompts).to_pylist()
@@ -72,7 +104,9 @@ def make_notes(spec: Path, kb: Path, prompts: Path, out: Path) -> None:
     say(f"{len(rows):,} notes of {len(known):,} concepts")
 
 
-def sentence(concept: concepts.Concept, number: int, seed: int) -> str:
+def sentence(concept: Concept, number: int, seed: int) -> str:
     """The note of that number about a concept: its names in turn, and the sentences in turn from one that the seed draws."""
+    from mentionforge.generation.prompts import seed_of
+
     first = seed_of(seed, concept.cui)
     return SENTENCES[(first + number) % len(SENTENCES)].format(name=concept.names[number % len(concept.names)])

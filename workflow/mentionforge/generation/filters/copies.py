@@ -1,0 +1,84 @@
+"""Filters that compare a note with other texts: earlier notes, test documents, fine-tuning pairs. Reasons say where they agree, never what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from mentionforge.entries import Entry
+from mentionforge.generation import markers
+from mentionforge.generation.filters.contract import Note, Reasons, Surroundings, grams, word_list
+
+VERSIONS = {"near_duplicate": 1, "leakage": 1, "memorization": 1}
+"""Of the parts filter.*: raise that of one where its earlier results would be wrong (mentionforge.versions)."""
+
+
+class NearDuplicate(Entry):
+    """Drops notes that nearly repeat an earlier one (MinHash of word n-grams); by default of the same concept."""
+
+    n: int = Field(3, ge=1, description="Length of the word n-grams.")
+    similarity: float = Field(0.8, gt=0, le=1, description="Estimated Jaccard similarity from which a note is a duplicate.")
+    permutations: int = Field(128, ge=16, description="Hash functions.")
+    across_concepts: bool = Field(False, description="Compare with the notes of all concepts, the names masked.")
+
+
+def near_duplicate(notes: Sequence[Note], settings: NearDuplicate, _: Surroundings) -> Reasons:
+    """Estimated Jaccard similarity to an earlier note that is kept, by MinHash; across concepts the mentions are masked."""
+    from datasketch import MinHash, MinHashLSH
+
+    indexes: dict[str, Any] = {}
+    sketches: dict[str, Any] = {}
+    found = {}
+    for note in notes:
+        words = note.words
+        if settings.across_concepts:
+            text = note.text
+            for mention in sorted(note.mentions, key=lambda m: -m["start"]):
+                text = f"{text[: mention['start']]} mention {text[mention['end'] :]}"
+            words = word_list(text)
+        sketch = MinHash(num_perm=settings.permutations, seed=1)
+        sketch.update_batch([" ".join(gram).encode() for gram in grams(words, settings.n)] or [" ".join(words).encode()])
+        index = indexes.setdefault("" if settings.across_concepts else note.cui, MinHashLSH(threshold=settings.similarity, num_perm=settings.permutations))
+        like = [(sketch.jaccard(sketches[other]), other) for other in index.query(sketch)]
+        similarity, other = max(like, key=lambda pair: (pair[0], pair[1]), default=(0.0, ""))
+        if similarity >= settings.similarity:
+            found[note.note_id] = f"similarity {similarity:.2f} to {other}"
+        else:
+            sketches[note.note_id] = sketch
+            index.insert(note.note_id, sketch)
+    return found
+
+
+class Leakage(Entry):
+    """Drops notes that share a long stretch with a test document."""
+
+    corpora: tuple[str, ...] = Field(min_length=1, description="Corpora whose test documents are compared.")
+    n: int = Field(8, ge=3, description="Length of the word n-grams; one in common drops the note.")
+
+
+def leakage(notes: Sequence[Note], settings: Leakage, around: Surroundings) -> Reasons:
+    """N-grams of a test document."""
+    return _shared(notes, around.test_texts, settings.n, "a test document")
+
+
+class Memorization(Entry):
+    """Drops notes that hold a long stretch of a fine-tuning completion: patients' text must not come out."""
+
+    n: int = Field(12, ge=3, description="Length of the word n-grams; one in common drops the note.")
+
+
+def memorization(notes: Sequence[Note], settings: Memorization, around: Surroundings) -> Reasons:
+    """N-grams of a fine-tuning completion."""
+    return _shared(notes, [markers.strip(text)[0] for text in around.completions], settings.n, "a fine-tuning pair")
+
+
+def _shared(notes: Sequence[Note], texts: Iterable[str], n: int, what: str) -> Reasons:
+    forbidden = {gram for text in texts for gram in grams(word_list(text), n)}
+    found = {}
+    for note in notes:
+        shared = [i for i, gram in enumerate(grams(note.words, n)) if gram in forbidden]
+        if shared:  # where, not what: the text may be a patient's
+            found[note.note_id] = f"{len(shared)} {n}-grams of {what}, the first at word {shared[0] + 1}"
+    return found

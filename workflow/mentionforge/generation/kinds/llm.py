@@ -1,0 +1,64 @@
+"""The kind `llm`: a causal language model. Settings alone: fine-tuning is in `generation/finetune.py`, sampling in `generation/sample.py`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from mentionforge.encoder_settings import NoteEncoder
+from mentionforge.entries import Entry
+from mentionforge.generation.backends import Backend
+from mentionforge.generation.backends.static import TransformersBackend
+from mentionforge.generation.filters import Filters
+from mentionforge.generation.settings import FRAME, Concepts, Finetune, Locate, Sampling
+
+
+class LlmGenerator(Entry):
+    """A causal language model, fine-tuned with QLoRA or as it is."""
+
+    samples: ClassVar[bool] = True
+    prompts_part: ClassVar[str] = "generation.prompts"
+    notes_part: ClassVar[str] = "generation.sample"
+    source: ClassVar[None] = None
+    licensed: ClassVar[None] = None
+
+    kind: Literal["llm"]
+    kb: str = Field(description="Knowledge base whose concepts are prompted.")
+    model: str | None = Field(None, description="Model entry with the weights; none where a server writes the notes.")
+    prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or the text of frame.")
+    frame: str = Field(
+        FRAME,
+        description="With prompt_style plain: the text around a prompt and its note, for fine-tuning and sampling; holds {prompt} once and ends with {note}.",
+    )
+    concepts: Concepts = Field(Concepts())
+    notes_per_concept: int = Field(1, ge=1, description="Notes written for each concept.")
+    finetune: Finetune | None = Field(None, description="QLoRA fine-tuning; none: the model as it is.")
+    sampling: Sampling = Field(Sampling())
+    backend: Backend = Field(TransformersBackend(), description="What writes the notes.")
+    locate: Locate = Field(Locate())
+    encoder: NoteEncoder | None = Field(None, description="Encoder of locate.tag_similarity and filters.agreement.")
+    filters: Filters = Field(Filters())
+    shards: int = Field(1, ge=1, description="Jobs that the prompts are spread over.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="Type of the weights while sampling, with nf4 of the computation; auto: bfloat16 where the device is fast with it, else float16 on a GPU "
+        "and float32 on a CPU.",
+    )
+
+    @field_validator("frame")
+    @classmethod
+    def _prompt_then_note(cls, frame: str) -> str:
+        if frame.count("{prompt}") != 1 or frame.count("{note}") != 1 or not frame.endswith("{note}"):
+            raise ValueError("it must hold {prompt} once and end with {note}")
+        return frame
+
+    @property
+    def trains(self) -> bool:
+        """If fine-tuning is given."""
+        return self.finetune is not None
+
+    @property
+    def weights(self) -> str | None:
+        """Its model, unless a server has the weights."""
+        return self.model if self.backend.loads_weights else None
