@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mentionforge.config import Config, LlmGenerator, all_parts_of, cross_cells, end_to_end_cells, normalization_cells, recognition_cells
+from mentionforge.config import Config, all_parts_of, cross_cells, end_to_end_cells, normalization_cells, recognition_cells
 from mentionforge.dag.shared import Stage
 from mentionforge.entries import NONE
 from mentionforge.layout import NormalizationCell, RecognitionCell
@@ -18,7 +18,7 @@ class Experiment(Stage):
         self.cross = cross_cells(config)
         self.end_to_end = end_to_end_cells(config)
         self.normalization = normalization_cells(config)
-        self.llms = sorted(name for name, g in config.generators.items() if isinstance(g, LlmGenerator))
+        self.llms = sorted(name for name, g in config.generators.items() if g.samples)
         self.controls = sorted(set(config.generators) - set(self.llms))
         cells = self.cells
         self.corpora = sorted({c.corpus for c in cells} | {c.corpus for c in self.cross})

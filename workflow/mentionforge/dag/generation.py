@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mentionforge.config import LlmGenerator
 from mentionforge.dag.shared import InputFunction, Paths, Stage, Wildcards
 
 
@@ -26,7 +25,8 @@ class GenerationInputs(Stage):
     @property
     def vllms(self) -> list[str]:
         """Generators whose notes vLLM writes, in an environment of its own."""
-        return [name for name, g in self.config.generators.items() if isinstance(g, LlmGenerator) and g.backend.kind == "vllm"]
+        generators: dict[str, Any] = dict(self.config.generators)
+        return [name for name, g in generators.items() if g.samples and g.backend.own_environment]
 
     # ----------------------------------------------------------------------------------------------- prompts and fine-tuning
 
@@ -42,9 +42,9 @@ class GenerationInputs(Stage):
     def replayed(self, wildcards: Wildcards) -> Paths:
         """The file of a replayed corpus: as it is, or a job that says how to obtain it."""
         g = self._of(wildcards)
-        if g.kind != "replay":
+        if not g.source:
             return []
-        return self.results.missing("generators", wildcards.generator) if g.licensed and not Path(g.path).exists() else str(g.path)
+        return self.results.missing("generators", wildcards.generator) if g.licensed and not Path(g.source).exists() else str(g.source)
 
     def finetune_corpus(self, wildcards: Wildcards) -> list[str]:
         """Tables of the corpus whose training split a generator is fine-tuned on."""
@@ -54,8 +54,8 @@ class GenerationInputs(Stage):
 
     def weights(self, wildcards: Wildcards) -> Paths:
         """The fetched weights of a generator, unless a server writes its notes."""
-        g = self._of(wildcards)
-        return self.resources.model(g.model) if g.model and g.backend.kind != "openai" else []
+        weights = self._of(wildcards).weights
+        return self.resources.model(weights) if weights else []
 
     def adapter(self, wildcards: Wildcards) -> Paths:
         """The adapter, for a generator that is fine-tuned."""
@@ -103,12 +103,13 @@ class GenerationInputs(Stage):
 
     def raised_of_backend(self, wildcards: Wildcards) -> list[str]:
         """As `raised`, for what writes a generator's notes."""
-        return self.raised(f"backend.{self._of(wildcards).backend.kind}")(wildcards)
+        return self.raised(self._of(wildcards).backend.part)(wildcards)
 
     def raised_of_control(self, wildcards: Wildcards) -> list[str]:
         """As `raised`, for how the notes of a control are made."""
-        return self.raised("generation.replay" if self._of(wildcards).kind == "replay" else "generation.control")(wildcards)
+        return self.raised(self._of(wildcards).notes_part)(wildcards)
 
     def raised_of_replay(self, wildcards: Wildcards) -> list[str]:
         """As `raised`, for prompts that are read from the notes to replay."""
-        return self.raised("generation.replay")(wildcards) if self._of(wildcards).kind == "replay" else []
+        g = self._of(wildcards)
+        return self.raised(g.prompts_part)(wildcards) if g.source else []

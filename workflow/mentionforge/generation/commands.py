@@ -20,9 +20,10 @@ REPLAY = typer.Option(None, help="File of notes written elsewhere, for a generat
 
 def _read(spec: Path) -> Any:
     """Settings of the generator: how many GPUs a command needs."""
-    from mentionforge.config import read_spec
+    from mentionforge.generation.kinds import Generator
+    from mentionforge.specs import read_spec
 
-    return read_spec(spec)
+    return read_spec(spec, Generator)
 
 
 @app.command("prompts")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
-from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts
 from mentionforge.generation import funnel as funnels
@@ -25,6 +24,7 @@ from mentionforge.generation.filters.contract import Note, Reasons, Surroundings
 from mentionforge.generation.kinds import Generator
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_paths, stamp, versions
+from mentionforge.specs import read_spec
 from mentionforge.text import normalize_surface
 
 VERSION = 2
@@ -63,7 +63,7 @@ def filter_notes(
     Returns:
         The funnel (see `mentionforge.generation.funnel`) with `filters`, notes in and out of each, and `diversity`.
     """
-    generator: Generator = read_spec(spec)
+    generator: Generator = read_spec(spec, Generator)
     located = tables.read(tables.LOCATED, found / "located.parquet").to_pylist()
     mentions = tables.read(tables.SYNTHETIC_MENTIONS, found / "mentions.parquet").to_pylist()
     rejected = tables.read(tables.REJECTED, found / "rejected.parquet").to_pylist()

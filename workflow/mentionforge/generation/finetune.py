@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
-from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import funnel, weights
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.settings import Finetune
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
+from mentionforge.specs import read_spec
 from mentionforge.versions import number
 
 VERSION = 1
@@ -59,7 +59,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     Raises:
         UserError: Too little memory, no weights, no chat template, no pair whose prompt fits into `max_tokens`, or fewer GPUs than asked for.
     """
-    generator: LlmGenerator = read_spec(spec)
+    generator: LlmGenerator = read_spec(spec, LlmGenerator)
     settings = generator.finetune
     assert settings, "the rule fine-tunes only where there are settings for it"
     started = LAUNCHED in os.environ or "LOCAL_RANK" in os.environ

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
-from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts, markers
 from mentionforge.generation import funnel as funnels
@@ -36,6 +35,7 @@ from mentionforge.generation.kinds import Generator
 from mentionforge.generation.matching import Matcher, Mention
 from mentionforge.progress import say, track
 from mentionforge.provenance import stamp, versions
+from mentionforge.specs import read_spec
 from mentionforge.text import Span, normalize_surface, sentences
 
 VERSION = 3
@@ -61,7 +61,7 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path, en
     Raises:
         UserError: A note's concept is not in the knowledge base.
     """
-    generator: Generator = read_spec(spec)
+    generator: Generator = read_spec(spec, Generator)
     prompted = tables.read(tables.PROMPTS, prompts)["cui"].to_pylist()
     rows = tables.read(tables.NOTES, notes).to_pylist()
     known = concepts.load(kb)

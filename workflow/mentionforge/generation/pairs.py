@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
-from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts, markers
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.prompts import NAMES_SHOWN, instruction
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
+from mentionforge.specs import read_spec
 from mentionforge.text import Span, normalize_surface
 
 VERSION = 2
@@ -39,7 +39,7 @@ def make_pairs(spec: Path, kb: Path, corpus: Path, out: Path) -> None:
     Raises:
         UserError: The training split gives no pair.
     """
-    generator: LlmGenerator = read_spec(spec)
+    generator: LlmGenerator = read_spec(spec, LlmGenerator)
     assert generator.finetune, "the rule asks for pairs only where there is fine-tuning"
     settings = generator.finetune
     documents = [d for d in tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist() if d["split"] == "train"]

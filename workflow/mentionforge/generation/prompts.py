@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mentionforge import tables
-from mentionforge.config import read_spec
 from mentionforge.generation import concepts
 from mentionforge.generation.kinds.control import ControlGenerator
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.markers import CLOSE, OPEN
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
+from mentionforge.specs import read_spec
 
 VERSION = 2
 """Of the part generation.prompts: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -40,7 +40,7 @@ def make_prompts(spec: Path, kb: Path, out: Path, mentions: Path | None = None) 
     Raises:
         UserError: No concept fits the settings.
     """
-    generator: LlmGenerator | ControlGenerator = read_spec(spec)
+    generator: LlmGenerator | ControlGenerator = read_spec(spec, LlmGenerator | ControlGenerator)
     settings = generator.concepts
     chosen = concepts.load(kb, concepts.select(kb, settings, mentions))
     rows = []

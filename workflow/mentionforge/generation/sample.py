@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.config import read_spec
 from mentionforge.errors import UserError
 from mentionforge.generation import backends, funnel, weights
 from mentionforge.generation.backends.contract import NoteWriter, Request, Written
@@ -29,6 +28,7 @@ from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.prompts import seed_of
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
+from mentionforge.specs import read_spec
 from mentionforge.versions import number, raised
 
 VERSION = 2
@@ -66,7 +66,7 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     """
     if shard >= shards:
         raise UserError("no such shard", f"--shard {shard}", f"shards are numbered from 0 to {shards - 1}")
-    generator: LlmGenerator = read_spec(spec)
+    generator: LlmGenerator = read_spec(spec, LlmGenerator)
     described = json.loads(spec.read_text(encoding="utf-8"))
     rows = tables.read(tables.PROMPTS, prompts).sort_by("note_id").to_pylist()[shard::shards]
     rows = [row | {"seed": seed_of(row["seed"], generator.sampling.seed)} for row in rows]

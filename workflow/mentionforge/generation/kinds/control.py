@@ -84,10 +84,10 @@ def make_notes(spec: Path, kb: Path, prompts: Path, out: Path) -> None:
         UserError: A prompt's concept is not in the knowledge base.
     """
     from mentionforge import tables
-    from mentionforge.config import read_spec
     from mentionforge.generation import concepts
+    from mentionforge.specs import read_spec
 
-    settings: ControlGenerator = read_spec(spec)
+    settings: ControlGenerator = read_spec(spec, ControlGenerator)
     generator = json.loads(spec.read_text(encoding="utf-8"))["name"]
     asked = tables.read(tables.PROMPTS, prompts).to_pylist()
     known = concepts.load(kb, {row["cui"] for row in asked})

@@ -187,11 +187,11 @@ def make_prompts(spec: Path, kb: Path, path: Path, out: Path) -> None:
         UserError: No row is left; see also `read`.
     """
     from mentionforge import tables
-    from mentionforge.config import read_spec
     from mentionforge.generation import concepts
     from mentionforge.generation.prompts import seed_of
+    from mentionforge.specs import read_spec
 
-    settings: ReplayGenerator = read_spec(spec)
+    settings: ReplayGenerator = read_spec(spec, ReplayGenerator)
     known = concepts.load(kb)
     rows = [
         {"note_id": note_id, "cui": cui, "prompt": "", "has_definition": known[cui].definition is not None, "seed": seed_of(note_id)}
@@ -210,10 +210,10 @@ def make_notes(spec: Path, kb: Path, prompts: Path, path: Path, out: Path) -> No
         UserError: The file no longer fits the prompts; see also `read`.
     """
     from mentionforge import tables
-    from mentionforge.config import read_spec
     from mentionforge.generation import concepts
+    from mentionforge.specs import read_spec
 
-    settings: ReplayGenerator = read_spec(spec)
+    settings: ReplayGenerator = read_spec(spec, ReplayGenerator)
     name = json.loads(spec.read_text(encoding="utf-8"))["name"]
     asked = {row["note_id"]: row for row in tables.read(tables.PROMPTS, prompts).to_pylist()}
     rows = []
