@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mentionforge.config import Sampling
 from mentionforge.generation import weights
 from mentionforge.generation.backends import static
 from mentionforge.generation.backends.contract import Request
+from mentionforge.generation.settings import Sampling
 
 SIZES = (1, 4, 5, 18)
 """Sizes of batches. With two threads, attention and matrix products of the library each treat other rows of them in another way."""

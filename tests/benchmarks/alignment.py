@@ -19,8 +19,8 @@ import numpy as np
 import yaml
 
 from mentionforge import tables
-from mentionforge.config import SelfAlignedLinker
 from mentionforge.encoders import Encoder
+from mentionforge.normalization.linkers import SelfAlignedLinker
 from mentionforge.normalization.linkers.self_aligned import training as alignment
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from mentionforge import tables
-from mentionforge.config import Corpus, Statistics
+from mentionforge.corpora.settings import Corpus
 from mentionforge.evaluation.compare import compare
+from mentionforge.evaluation.settings import Statistics
 
 MENTIONS, DOCUMENTS, CONCEPTS, DEPTH = 10_000, 1_000, 3_000, 100
 

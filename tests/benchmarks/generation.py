@@ -14,12 +14,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mentionforge.config import ContinuousBackend, OpenaiBackend, Sampling
 from mentionforge.generation import weights
 from mentionforge.generation.backends import continuous, openai, static
+from mentionforge.generation.backends.continuous import ContinuousBackend
 from mentionforge.generation.backends.contract import NoteWriter, Request, Written
+from mentionforge.generation.backends.openai import OpenaiBackend
 from mentionforge.generation.prompts import instruction, seed_of
 from mentionforge.generation.sample import throughput
+from mentionforge.generation.settings import Sampling
 from mentionforge.models import folder
 from serving import Server, served_folder
 

@@ -19,10 +19,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mentionforge.config import ContinuousBackend, Finetune, Sampling, VllmBackend
 from mentionforge.generation import finetune, weights
 from mentionforge.generation.backends import continuous, static, vllm
+from mentionforge.generation.backends.continuous import ContinuousBackend
 from mentionforge.generation.backends.contract import NoteWriter, Request
+from mentionforge.generation.backends.vllm import VllmBackend
+from mentionforge.generation.settings import Finetune, Sampling
 from tiny import tiny_model
 
 SHAPES: dict[str, dict[str, int]] = {

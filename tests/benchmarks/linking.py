@@ -23,11 +23,12 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from mentionforge import tables
-from mentionforge.config import EncoderLinker, Index
 from mentionforge.models import folder
 from mentionforge.normalization import embed, linking
+from mentionforge.normalization.linkers import EncoderLinker
 from mentionforge.normalization.linkers.encoder import Vectors
 from mentionforge.normalization.search import Source, best
+from mentionforge.normalization.settings import Index
 
 CORPUS, GENERATORS, STRATEGIES, INDEXES = (
     "ncbi_disease",

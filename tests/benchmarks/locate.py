@@ -13,11 +13,11 @@ from pathlib import Path
 
 import regex
 
-from mentionforge.config import Locate
 from mentionforge.generation import markers
 from mentionforge.generation.concepts import Concept, fold, words_of
 from mentionforge.generation.confusion import in_use
 from mentionforge.generation.locate import Matcher
+from mentionforge.generation.settings import Locate
 
 ROOT = Path(__file__).resolve().parents[2]
 LENGTH, NAMES = 1300, 30

@@ -22,8 +22,11 @@ import yaml
 from checkout import BIN, ROOT, copy_checkout
 from hub import serve
 from mentionforge import tables
-from mentionforge.config import LlmGenerator, cross_cells, end_to_end_cells, load_config, merge, normalization_cells, read_spec, recognition_cells
+from mentionforge.config import cross_cells, end_to_end_cells, load_config, normalization_cells, recognition_cells
+from mentionforge.config_files import merge
 from mentionforge.generation import weights
+from mentionforge.generation.kinds.llm import LlmGenerator
+from mentionforge.specs import read_spec
 from published import REPOSITORIES, krissbert, llama2
 from release import codes, pubtator_subset, write_release
 
@@ -146,7 +149,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     # What the model is to write depends on the prompts, which need no model.
     run(folder, "results/paper/generation/llama2/prompts.parquet", "results/paper/specs/generators/llama2/sampling.json", HF_HUB_OFFLINE="1")
     prompts = tables.read(tables.PROMPTS, folder / "results/paper/generation/llama2/prompts.parquet").to_pylist()
-    generator: LlmGenerator = read_spec(folder / "results/paper/specs/generators/llama2/sampling.json")
+    generator: LlmGenerator = read_spec(folder / "results/paper/specs/generators/llama2/sampling.json", LlmGenerator)
     names = dict(zip(*(pd.read_parquet(folder / "results/paper/kb/umls/concepts.parquet")[key] for key in ("cui", "preferred_name")), strict=True))
     taught = {
         row["cui"]: (
@@ -242,7 +245,7 @@ def test_no_traceback_and_no_licensed_text_in_the_logs(paper: Run) -> None:
 def test_training_and_sampling_read_the_same_prompt(paper: Run) -> None:
     """One beginning of text, and the tokens of a prompt in training are those that sampling continues."""
     stamp = paper.folder / "resources" / "models" / "llama2_13b_chat" / "fetched.json"
-    generator: LlmGenerator = read_spec(paper.results / "specs" / "generators" / "llama2" / "sampling.json")
+    generator: LlmGenerator = read_spec(paper.results / "specs" / "generators" / "llama2" / "sampling.json", LlmGenerator)
     assert generator.prompt_style == "plain" and generator.frame == "### Instruction: {prompt}\n ### Example Doctor's Note: {note}"
     tokenizer = weights.tokenizer(stamp, generator.prompt_style)
     prompt = pd.read_parquet(paper.results / "generation" / "llama2" / "pairs.parquet")["prompt"].iloc[0]
@@ -253,7 +256,7 @@ def test_training_and_sampling_read_the_same_prompt(paper: Run) -> None:
 
 def test_labels_are_the_completion_and_its_end(paper: Run) -> None:
     stamp = paper.folder / "resources" / "models" / "llama2_13b_chat" / "fetched.json"
-    generator: LlmGenerator = read_spec(paper.results / "specs" / "generators" / "llama2" / "finetune.json")
+    generator: LlmGenerator = read_spec(paper.results / "specs" / "generators" / "llama2" / "finetune.json", LlmGenerator)
     tokenizer = weights.tokenizer(stamp, generator.prompt_style)
     pairs = pd.read_parquet(paper.results / "generation" / "llama2" / "pairs.parquet")
     for row in pairs.itertuples():

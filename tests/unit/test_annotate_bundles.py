@@ -221,8 +221,9 @@ def test_files_of_a_model_can_be_opened(name: str, change: Callable[[bytes], byt
 
 def test_vectors_fit_their_entries(tmp_path: Path) -> None:
     """Of an encoder's part; the weights are not read for it."""
-    from mentionforge.config import EncoderLinker, Index
+    from mentionforge.normalization.linkers import EncoderLinker
     from mentionforge.normalization.loaded import Part, unfit
+    from mentionforge.normalization.settings import Index
 
     linker = EncoderLinker.model_validate({"kind": "mention", "model": "m"})
     table = pa.table({"vector": [0, 1, 1], "cuis": [["C1"], ["C1", "C2"], ["C2"]]})

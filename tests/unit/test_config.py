@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,24 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkout import ROOT
-from mentionforge.config import (
-    DictionaryRecognizer,
-    LlmGenerator,
-    OntologyKb,
-    RrfKb,
-    TaggerRecognizer,
-    cross_cells,
-    load_config,
-    merge,
-    normalization_cells,
-    read_spec,
-    recognition_cells,
-    spec_text,
-    swept_settings,
-    unfold_sweeps,
-)
-from mentionforge.config_files import check_command_line, place_of, read, read_one
+from mentionforge.config import Config, cross_cells, load_config, normalization_cells, recognition_cells, spec_text, swept_settings, unfold_sweeps
+from mentionforge.config_files import check_command_line, merge, place_of, read, read_one
 from mentionforge.errors import UserError
+from mentionforge.generation.kinds import Generator, LlmGenerator
+from mentionforge.kb.settings import OntologyKb, RrfKb
+from mentionforge.normalization.linkers import Linker
+from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
+from mentionforge.recognition.kinds.tagger import TaggerRecognizer
+from mentionforge.specs import read_spec
 
 
 def raw() -> dict:
@@ -54,7 +46,7 @@ def test_entries_survive_their_spec_file(tmp_path) -> None:
         for name, entry in getattr(config, kind).items():
             path = tmp_path / "spec.json"
             path.write_text(spec_text(config, kind, name))
-            assert read_spec(path) == entry
+            assert read_spec(path, get_args(Config.__pydantic_fields__[kind].annotation)[1]) == entry
 
 
 def test_parts_of_a_generator_hold_only_their_settings(tmp_path) -> None:
@@ -65,7 +57,7 @@ def test_parts_of_a_generator_hold_only_their_settings(tmp_path) -> None:
     assert spec_text(config, "generators", "smollm2/sampling") != spec_text(hotter, "generators", "smollm2/sampling")
     path = tmp_path / "spec.json"
     path.write_text(spec_text(hotter, "generators", "smollm2/sampling"))
-    entry = read_spec(path)
+    entry = read_spec(path, Generator)
     assert isinstance(entry, LlmGenerator) and entry.sampling.temperature == 0.3
 
 
@@ -80,7 +72,7 @@ def test_a_broken_spec_is_one_clear_line(text: str, tmp_path) -> None:
     path = tmp_path / "spec.json"
     path.write_text(text)
     with pytest.raises(UserError, match="unreadable spec"):
-        read_spec(path)
+        read_spec(path, Linker)
 
 
 def test_several_mistakes_are_announced() -> None:

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from mentionforge import tables
-from mentionforge.config import Corpus
 from mentionforge.corpora import build, card, convert
 from mentionforge.corpora.commands import app
 from mentionforge.corpora.concepts import ConceptMap, Mapped
 from mentionforge.corpora.formats import pubtator
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 
 DEMO = {

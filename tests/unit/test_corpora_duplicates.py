@@ -10,10 +10,10 @@ import pytest
 from test_corpora import make_kb, make_spec
 
 from mentionforge import tables
-from mentionforge.config import Corpus, NearDuplicates
 from mentionforge.corpora import build
 from mentionforge.corpora.documents import Annotation, Document
 from mentionforge.corpora.duplicates import Guard, NearIndex, Place, bands, hashed_ngrams, jaccard
+from mentionforge.corpora.settings import Corpus, NearDuplicates
 from mentionforge.errors import UserError
 
 

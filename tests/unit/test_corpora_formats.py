@@ -12,10 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mentionforge import splitting
-from mentionforge.config import Corpus, load_config, merge
+from mentionforge.config import load_config
+from mentionforge.config_files import merge
 from mentionforge.corpora import readers, texts
 from mentionforge.corpora.documents import Annotation, Document, Reading, Tally
 from mentionforge.corpora.formats import bioc, brat, conll, pubtator, records, registry
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 
 

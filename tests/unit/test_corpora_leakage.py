@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from mentionforge import tables
-from mentionforge.config import LeakageGuard
 from mentionforge.corpora.commands import app
 from mentionforge.corpora.leakage import COLUMNS, KnownDocuments, check
+from mentionforge.corpora.settings import LeakageGuard
 from mentionforge.errors import UserError
 
 RNG = random.Random(5)

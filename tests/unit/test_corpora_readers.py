@@ -11,12 +11,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mentionforge.config import Corpus
 from mentionforge.corpora import readers
 from mentionforge.corpora.concept_ids import form_of, looks_like_id, parse_ids
 from mentionforge.corpora.documents import Annotation, Tally
 from mentionforge.corpora.formats import pubtator, share
 from mentionforge.corpora.formats.folders import COUNTS_LINE_FEEDS
+from mentionforge.corpora.settings import Corpus
 from mentionforge.corpora.spans import cuts_word
 from mentionforge.errors import UserError
 

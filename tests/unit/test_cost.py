@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from mentionforge import architectures, cost, experiment_jobs, reference_devices, workload
-from mentionforge.config import Config, load_config, merge
+from mentionforge.config import Config, load_config
+from mentionforge.config_files import merge
 from mentionforge.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from checkout import ROOT
-from mentionforge.config import load_config, merge
+from mentionforge.config import load_config
+from mentionforge.config_files import merge
 from mentionforge.dag.corpora import CorpusInputs
 from mentionforge.dag.end_to_end import EndToEndInputs
 from mentionforge.dag.evaluation import EvaluationInputs

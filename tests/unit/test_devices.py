@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from checkout import ROOT
 from claims import claiming, commands, rules_of
-from mentionforge.config import LlmGenerator
 from mentionforge.devices import visible
 from mentionforge.entries import Entry
+from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.needs import gpu_rules
 
 JOB = """

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from checkout import ROOT
 from mentionforge import tables
-from mentionforge.config import end_to_end_cells, load_config, merge
+from mentionforge.config import end_to_end_cells, load_config
+from mentionforge.config_files import merge
 from mentionforge.errors import UserError
 from mentionforge.evaluation.end_to_end import below, evaluate, gold_of, score, threshold_of
 from mentionforge.normalization.embed import embed_kb

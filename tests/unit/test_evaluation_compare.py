@@ -7,10 +7,11 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from mentionforge import tables
-from mentionforge.config import Corpus, Statistics
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.evaluation.compare import Cell, Group, Outcomes, compare, compared, comparisons, counted, doses
 from mentionforge.evaluation.seeds import Seeds
+from mentionforge.evaluation.settings import Statistics
 
 RNG = np.random.default_rng(17)
 DOCUMENTS, PER_DOCUMENT = 30, 6

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mentionforge.config import Statistics
 from mentionforge.evaluation.families import Family, benjamini_hochberg, corrected, family_of, holm, most_resamples
+from mentionforge.evaluation.settings import Statistics
 from mentionforge.evaluation.statistics import Contrast, estimate
 
 DECLARED = Family("confirmatory", "baseline: mention, train")

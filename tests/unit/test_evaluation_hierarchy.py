@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mentionforge import tables
-from mentionforge.config import Corpus
+from mentionforge.corpora.settings import Corpus
 from mentionforge.evaluation.hierarchy import Hierarchy, Judge, Relation, first_wrong
 from mentionforge.evaluation.normalization import evaluate
 from mentionforge.report.comparable import hierarchy_counts, hierarchy_layouts

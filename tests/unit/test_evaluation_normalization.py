@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mentionforge import tables
-from mentionforge.config import Corpus
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.evaluation.normalization import evaluate, gold_of, ranks_of, relaxed_ranks_of
 from mentionforge.tables import SUBSETS

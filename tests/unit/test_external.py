@@ -12,11 +12,13 @@ import pytest
 import annotating
 from mentionforge import tables
 from mentionforge.annotate import cells
-from mentionforge.config import Corpus, Statistics, load_config, normalization_cells, recognition_cells
+from mentionforge.config import load_config, normalization_cells, recognition_cells
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.evaluation.compare import Cell, Group, Outcomes, compared, comparisons, run_of
 from mentionforge.evaluation.normalization import evaluate
 from mentionforge.evaluation.recognition import evaluate as evaluate_recognition
+from mentionforge.evaluation.settings import Statistics
 from mentionforge.external.questions import write_questions
 from mentionforge.external.rankings import read_rankings
 from mentionforge.external.spans import read_spans

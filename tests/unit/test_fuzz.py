@@ -32,8 +32,8 @@ from checkout import ROOT
 from mentionforge.annotate import bundle, cells, reading
 from mentionforge.annotate.pipeline import Annotator
 from mentionforge.annotate.service import create
-from mentionforge.config import load_config, merge
-from mentionforge.config_files import read
+from mentionforge.config import load_config
+from mentionforge.config_files import merge, read
 from mentionforge.corpora.documents import Reading
 from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError

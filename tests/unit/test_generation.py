@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from mentionforge import tables
-from mentionforge.config import Concepts, load_config, spec_text
+from mentionforge.config import load_config, spec_text
 from mentionforge.errors import UserError
 from mentionforge.generation import concepts, pairs, prompts
 from mentionforge.generation.concepts import Concept
 from mentionforge.generation.kinds import control
+from mentionforge.generation.settings import Concepts
 
 CONCEPTS = [
     ("C0000001", "Gout", "Crystals of urate inflame a joint.", ["T047"], ["gouty arthritis", "Arthritis, Gouty"]),

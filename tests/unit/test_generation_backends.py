@@ -14,11 +14,15 @@ import torch
 import yaml
 
 from mentionforge import tables
-from mentionforge.config import ContinuousBackend, OpenaiBackend, Sampling, VllmBackend, load_config, spec_text
+from mentionforge.config import load_config, spec_text
 from mentionforge.errors import UserError
 from mentionforge.generation import sample, weights
 from mentionforge.generation.backends import continuous, openai, static, vllm
+from mentionforge.generation.backends.continuous import ContinuousBackend
 from mentionforge.generation.backends.contract import Request, Written
+from mentionforge.generation.backends.openai import OpenaiBackend
+from mentionforge.generation.backends.vllm import VllmBackend
+from mentionforge.generation.settings import Sampling
 from serving import Server, failing_server, served_folder
 from tiny import tiny_model
 
@@ -328,7 +332,8 @@ class LLM:
         return [types.SimpleNamespace(outputs=[types.SimpleNamespace(finish_reason="stop", token_ids=[1, 2])]) for _ in prompts]
 module.LLM = LLM
 sys.modules |= {"vllm": module, "vllm.lora": types.ModuleType("vllm.lora"), "vllm.lora.request": request}
-from mentionforge.config import Sampling, VllmBackend
+from mentionforge.generation.backends.vllm import VllmBackend
+from mentionforge.generation.settings import Sampling
 from mentionforge.errors import UserError
 from mentionforge.generation import merging
 from mentionforge.generation.backends import vllm

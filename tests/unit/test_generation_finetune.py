@@ -103,10 +103,11 @@ def test_the_measured_loss_is_that_of_the_held_out_pairs(case):
     import torch
     from peft import PeftModel
 
-    from mentionforge.config import read_spec
     from mentionforge.generation import weights
+    from mentionforge.generation.kinds.llm import LlmGenerator
+    from mentionforge.specs import read_spec
 
-    settings = read_spec(case.folder / "finetune.json").finetune.model_copy(update={"max_steps": 5, "checkpoint_steps": 5})
+    settings = read_spec(case.folder / "finetune.json", LlmGenerator).finetune.model_copy(update={"max_steps": 5, "checkpoint_steps": 5})
     held = finetune.held_out(tables.read(tables.PAIRS, case.folder / "pairs.parquet").to_pylist(), 0.3, settings.seed)
     tokenizer = weights.tokenizer(case.model, "chat")
     examples = [[weights.training_example(tokenizer, p["prompt"], p["completion"], "chat") for p in part] for part in held]

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
 from mentionforge import tables
-from mentionforge.config import Locate, load_config, spec_text
+from mentionforge.config import load_config, spec_text
 from mentionforge.generation import locate, markers
 from mentionforge.generation.concepts import Concept, fold, words_of
 from mentionforge.generation.confusion import confusable
 from mentionforge.generation.matching import Matcher
 from mentionforge.generation.matching.forms import fold_case, forms_of, kept_by_slips, places_of, stem_of
 from mentionforge.generation.matching.names import Name
+from mentionforge.generation.settings import Locate
 from mentionforge.text import plain
 
 HUNTINGTON = Concept("C0020179", "Huntington Disease", ("HD", "Huntington's chorea", "Chorea, Huntington"))

@@ -17,11 +17,13 @@ import yaml
 from peft import PeftModel
 
 from mentionforge import tables, versions
-from mentionforge.config import ContinuousBackend, Finetune, Sampling, load_config, spec, spec_text
+from mentionforge.config import load_config, spec, spec_text
 from mentionforge.errors import UserError
 from mentionforge.generation import finetune, memory, sample, weights
 from mentionforge.generation.backends import continuous, draw, static
+from mentionforge.generation.backends.continuous import ContinuousBackend
 from mentionforge.generation.backends.contract import Request, Written
+from mentionforge.generation.settings import Finetune, Sampling
 from tiny import tiny_model
 
 

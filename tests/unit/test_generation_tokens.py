@@ -11,9 +11,12 @@ from test_generation import write_spec
 from tokenizers import Tokenizer
 
 from mentionforge import tables
-from mentionforge.config import FRAME, Finetune, load_config, read_spec, spec
+from mentionforge.config import load_config, spec
 from mentionforge.errors import UserError
 from mentionforge.generation import finetune, sample, weights
+from mentionforge.generation.kinds.llm import LlmGenerator
+from mentionforge.generation.settings import FRAME, Finetune
+from mentionforge.specs import read_spec
 from published import llama2
 from tiny import tiny_model
 
@@ -197,13 +200,13 @@ def test_the_frame_is_part_of_what_prompts_adapters_and_notes_depend_on(root):
 @pytest.mark.parametrize("style", ["plain", "chat"])
 def test_sampling_and_servers_are_asked_in_the_frame(llama, root, tmp_path, style):
     rows = [{"note_id": "a", "prompt": PROMPTS[0], "seed": 1}]
-    made = read_spec(write_spec(tmp_path / "s.json", root, "smollm2", "sampling", prompt_style=style, frame=PUBLISHED))
+    made = read_spec(write_spec(tmp_path / "s.json", root, "smollm2", "sampling", prompt_style=style, frame=PUBLISHED), LlmGenerator)
     [request] = sample._requests(made, llama, rows)
     tokenizer = weights.tokenizer(llama, style)
     assert list(request.ids) == weights.training_example(tokenizer, PROMPTS[0], "He.", style, PUBLISHED)["input_ids"][: len(request.ids)]
     served = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
     settings = {"backend": served, "finetune": None, "filters": {"memorization": None}, "model": None}
-    made = read_spec(write_spec(tmp_path / "o.json", root, "smollm2", "sampling", prompt_style=style, frame=PUBLISHED, **settings))
+    made = read_spec(write_spec(tmp_path / "o.json", root, "smollm2", "sampling", prompt_style=style, frame=PUBLISHED, **settings), LlmGenerator)
     [request] = sample._requests(made, None, rows)
     assert request.prompt == (f"### Instruction: {PROMPTS[0]}\n ### Example Doctor's Note:" if style == "plain" else PROMPTS[0])
 
@@ -235,7 +238,7 @@ def test_llama_2_gets_lora_on_its_attention_and_4_bit_weights_as_set(llama, tmp_
 def test_the_shipped_settings_quantize_as_before_and_the_default_as_published(root):
     import yaml
 
-    from mentionforge.config import merge
+    from mentionforge.config_files import merge
 
     raw = yaml.safe_load((root / "config.yaml").read_text())
     opened = merge(yaml.safe_load((root / "config.yaml").read_text()), yaml.safe_load((root / "config/open.yaml").read_text()))

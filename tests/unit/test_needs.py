@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT
-from mentionforge.config import LlmGenerator
+from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.needs import NEEDS, Weights, Work, assumed_weights, devices, disk_mb, gpus, memory_mb, minutes, size_mb, weights_at, work_of
 
 LLAMA_13B = Weights(26_030, 9_950)

@@ -12,15 +12,17 @@ import yaml
 from typer.testing import CliRunner
 
 from mentionforge import tables
-from mentionforge.config import EncoderLinker, Index, SelfAlignedLinker, load_config, spec_text
+from mentionforge.config import load_config, spec_text
 from mentionforge.corpora.commands import app as corpora_app
 from mentionforge.errors import UserError
 from mentionforge.kb.commands import app as kb_app
 from mentionforge.normalization.commands import app
+from mentionforge.normalization.linkers import EncoderLinker, SelfAlignedLinker
 from mentionforge.normalization.linkers.encoder import Vectors
 from mentionforge.normalization.linking import link, search_kb
 from mentionforge.normalization.search import Source
 from mentionforge.normalization.search import rank as rank_all
+from mentionforge.normalization.settings import Index
 
 RNG = np.random.default_rng(5)
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from mentionforge import tables
-from mentionforge.config import EncoderLinker, ExactLinker, HybridLinker, Index, TfidfLinker
 from mentionforge.errors import UserError
 from mentionforge.normalization.embed import embed_corpus, embed_generator, embed_kb
+from mentionforge.normalization.linkers import EncoderLinker, ExactLinker, HybridLinker, TfidfLinker
 from mentionforge.normalization.linkers.encoder import Vectors
 from mentionforge.normalization.linkers.exact import Dictionary, normalized
 from mentionforge.normalization.linkers.hybrid.fusion import fuse
 from mentionforge.normalization.linking import admit, link, recall, search_kb
 from mentionforge.normalization.search import Source, best
+from mentionforge.normalization.settings import Index
 
 WORDS = [
     "breast",
@@ -317,7 +318,8 @@ def test_context_linkers_do_not_expand():
 def test_parts_must_search_by_themselves(root):
     import yaml
 
-    from mentionforge.config import load_config, merge
+    from mentionforge.config import load_config
+    from mentionforge.config_files import merge
 
     def changed(linkers):
         return load_config(merge(yaml.safe_load((root / "config.yaml").read_text()), {"linkers": linkers}))

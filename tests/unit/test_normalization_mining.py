@@ -9,7 +9,7 @@ from pytorch_metric_learning.losses import MultiSimilarityLoss
 from pytorch_metric_learning.miners import MultiSimilarityMiner, TripletMarginMiner
 
 from mentionforge import tables
-from mentionforge.config import Alignment, SelfAlignedLinker
+from mentionforge.normalization.linkers import Alignment, SelfAlignedLinker
 from mentionforge.normalization.linkers.self_aligned import training as alignment
 from mentionforge.normalization.linkers.self_aligned.mining import hard_pairs, in_common
 

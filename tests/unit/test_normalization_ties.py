@@ -197,9 +197,10 @@ def test_annotating_one_mention_links_as_many_do(minilm, tmp_path):
     import json
 
     from mentionforge import tables
-    from mentionforge.config import EncoderLinker, Index
     from mentionforge.normalization.embed import embed_kb
+    from mentionforge.normalization.linkers import EncoderLinker
     from mentionforge.normalization.loaded import Part, Searcher
+    from mentionforge.normalization.settings import Index
 
     rng = np.random.default_rng(1)
     words = ["breast", "colon", "cancer", "tumour", "of the", "familial", "type 2", "renal", "carcinoma", "syndrome", "acute", "chronic", "lung", "failure"]
@@ -232,7 +233,7 @@ def test_fused_rankings_do_not_depend_on_the_mentions_beside_them(fusion):
     """Scores of six decimals, halved, lie on the very borders of six decimals: mentions with the same lists are ranked alike wherever they stand."""
     import pyarrow as pa
 
-    from mentionforge.config import HybridLinker
+    from mentionforge.normalization.linkers import HybridLinker
     from mentionforge.normalization.linkers.hybrid.fusion import combined, lists_of, ranked
     from mentionforge.normalization.search import distinct
 
@@ -269,7 +270,7 @@ def test_rank_fusion_tells_apart_what_differs_as_fractions(constant):
 
     import pyarrow as pa
 
-    from mentionforge.config import HybridLinker
+    from mentionforge.normalization.linkers import HybridLinker
     from mentionforge.normalization.linkers.hybrid.fusion import combined, lists_of, ranked
     from mentionforge.normalization.search import distinct
 

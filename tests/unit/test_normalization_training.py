@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mentionforge import tables
-from mentionforge.config import Alignment, ExactLinker, RerankLinker, SelfAlignedLinker
 from mentionforge.errors import UserError
 from mentionforge.normalization.embed import embed_corpus
+from mentionforge.normalization.linkers import Alignment, ExactLinker, RerankLinker, SelfAlignedLinker
 from mentionforge.normalization.linkers.rerank import reranking
 from mentionforge.normalization.linkers.self_aligned import training as alignment
 

@@ -364,7 +364,7 @@ def test_untaught_words_carry_no_loss(tiny):
         expected = -torch.stack([logits[p, c] for p, c in zip(windows[0].positions, (0, 0, 1, 0), strict=False)])
         assert float(training._loss(tagger, windows, targets)) == pytest.approx(float(expected.mean()), rel=1e-5)
         # Class weights: a weighted mean, as given or by the frequencies (3 O, 1 B, no I).
-        from mentionforge.config import TaggerRecognizer
+        from mentionforge.recognition.kinds.tagger import TaggerRecognizer
 
         weights = training.class_weights(TaggerRecognizer(model="m", class_weights=(1, 3, 5)), targets)
         weighted = (expected * torch.tensor([1.0, 1, 3, 1])).sum() / 6

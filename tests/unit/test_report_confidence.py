@@ -10,10 +10,11 @@ import pytest
 from scipy import stats
 
 from mentionforge import tables
-from mentionforge.config import Corpus, Statistics
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.evaluation.compare import compare
 from mentionforge.evaluation.recognition import evaluate
+from mentionforge.evaluation.settings import Statistics
 from mentionforge.report import confidence, layouts, summary, tidy
 from mentionforge.report.document import recognition_over_seeds
 from mentionforge.report.headline import print_headline

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mentionforge.config import load_config, merge
+from mentionforge.config import load_config
+from mentionforge.config_files import merge
 from mentionforge.errors import UserError
 from mentionforge.report.published import CELLS, COLUMNS, CORPORA, OURS, measured, table, write_page
 

@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 from checkout import ROOT
 from hub import serve
 from mentionforge import downloads, models, prepared_weights, wheels
-from mentionforge.config import load_config, located, merge
+from mentionforge.config import load_config, located
+from mentionforge.config_files import merge
 from mentionforge.download_settings import Download
 from mentionforge.errors import UserError
 from mentionforge.model_settings import Model

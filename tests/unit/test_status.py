@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from mentionforge import architectures, estimates, leftovers, ran, reference_devices, status, workload
-from mentionforge.config import load_config, merge, spec_text
+from mentionforge.config import load_config, spec_text
+from mentionforge.config_files import merge
 from mentionforge.errors import UserError
 from mentionforge.planning import Job
 

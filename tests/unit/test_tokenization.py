@@ -12,9 +12,10 @@ import pytest
 
 import published
 from mentionforge import tokenization
-from mentionforge.config import EncoderLinker, Model
 from mentionforge.encoders import Encoder
 from mentionforge.errors import UserError
+from mentionforge.model_settings import Model
+from mentionforge.normalization.linkers import EncoderLinker
 from mentionforge.recognition.tagger import Tagger
 
 TERMS = ["Huntington's disease", "GOUT", "Crohn", "β-thalassemia", "São Paulo fever", "type 2 diabetes mellitus", "", "非 gout", "hereditary " * 30, "gout"]
@@ -465,6 +466,6 @@ def test_lowercase_as_yaml_has_it(written: str, read: str) -> None:
     """YAML reads a bare yes or no as a boolean."""
     import yaml
 
-    from mentionforge.config import Model
+    from mentionforge.model_settings import Model
 
     assert Model.model_validate(yaml.safe_load(f"{{path: x, lowercase: {written}}}")).lowercase == read

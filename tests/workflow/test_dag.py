@@ -14,7 +14,9 @@ import yaml
 from jobs import ALL_OF_DEMO_NCBI, Job, planned
 
 from checkout import BIN, ROOT, copy_checkout, snakemake
-from mentionforge.config import UNTRAINED, cross_cells, json_schema, load_config, merge, normalization_cells, recognition_cells
+from mentionforge.config import cross_cells, json_schema, load_config, normalization_cells, recognition_cells
+from mentionforge.config_files import merge
+from mentionforge.entries import UNTRAINED
 from mentionforge.envs import conda_environment, vllm_environment
 from mentionforge.report.rulegraph import picture
 

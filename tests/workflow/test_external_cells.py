@@ -8,7 +8,8 @@ import yaml
 from jobs import planned
 
 from checkout import ROOT, copy_checkout, snakemake
-from mentionforge.config import load_config, merge
+from mentionforge.config import load_config
+from mentionforge.config_files import merge
 
 MINI = ("--configfile", "tests/mini.yaml", "peer.yaml")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mentionforge.config import load_config, merge, normalization_cells
+from mentionforge.config import load_config, normalization_cells
+from mentionforge.config_files import merge
 
 WATCHED = """
 import sys

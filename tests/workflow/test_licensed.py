@@ -11,7 +11,7 @@ import yaml
 from jobs import planned
 
 from checkout import ROOT
-from mentionforge.config import merge
+from mentionforge.config_files import merge
 from mentionforge.report.page import write_page
 
 LONG = 30

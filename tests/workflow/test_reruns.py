@@ -12,7 +12,7 @@ import yaml
 from jobs import ALL_OF_DEMO_NCBI, planned
 
 from checkout import BIN, ROOT
-from mentionforge.config import merge
+from mentionforge.config_files import merge
 
 MINI = ("--configfile", "tests/mini.yaml")
 SCORES = {"evaluation normalization": 2, "evaluation compare": 2, "report summary": 1, "report tidy": 1, "report page": 1}

@@ -7,21 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mentionforge.config import (
-    EXTERNAL,
-    TRAINED_ON,
-    UNTRAINED,
-    Config,
-    LlmGenerator,
-    NormalizationCell,
-    all_parts_of,
-    cross_cells,
-    end_to_end_cells,
-    normalization_cells,
-    recognition_cells,
-    same_names,
-)
-from mentionforge.entries import NONE
+from mentionforge.config import Config, all_parts_of, cross_cells, end_to_end_cells, normalization_cells, recognition_cells, same_names
+from mentionforge.entries import EXTERNAL, NONE, UNTRAINED
+from mentionforge.generation.kinds.llm import LlmGenerator
+from mentionforge.layout import TRAINED_ON, NormalizationCell
 from mentionforge.normalization.linkers.contract import LinkerSettings
 from mentionforge.workload import generators_in_use
 

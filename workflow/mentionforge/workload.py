@@ -11,15 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mentionforge.architectures import KNOWN, Shape, shape_in
-from mentionforge.config import (
-    Config,
-    LlmGenerator,
-    RrfKb,
-    in_use,
-    normalization_cells,
-    recognition_cells,
-)
+from mentionforge.config import Config, in_use, normalization_cells, recognition_cells
 from mentionforge.entries import NONE
+from mentionforge.generation.kinds.llm import LlmGenerator
+from mentionforge.kb.settings import RrfKb
 
 NOTE_SHARE = 0.6
 """Mean length of a note, as a share of `max_new_tokens`."""

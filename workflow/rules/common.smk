@@ -8,7 +8,8 @@ import os
 from typing import get_args
 
 from mentionforge import versions
-from mentionforge.config import Schedule, load_config, located, swept_settings
+from mentionforge.config import load_config, located, swept_settings
+from mentionforge.recognition.settings import Schedule
 from mentionforge.dag.experiment import Experiment
 from mentionforge.dag.normalization import NormalizationInputs
 from mentionforge.dag.shared import as_list, each_folder, flags, folder_flags, one_of, parent_of

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mentionforge.config import TAUGHT
 from mentionforge.dag.shared import Paths, Stage, Wildcards
 from mentionforge.entries import NONE
 from mentionforge.layout import RecognitionCell
+from mentionforge.recognition.settings import TAUGHT
 
 
 class RecognitionInputs(Stage):

@@ -112,3 +112,13 @@ class Locate(Entry):
 
 FRAME = "Instruction: {prompt}\nNote: {note}"
 """The form of a prompt and its note for models without a chat template."""
+
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "prompts": ("kind", "kb", "model", "prompt_style", "frame", "concepts", "notes_per_concept", "seed", "path"),
+    "finetune": ("kind", "kb", "model", "prompt_style", "frame", "finetune"),
+    "sampling": ("kind", "kb", "model", "prompt_style", "frame", "sampling", "dtype", "backend"),
+    "locate": ("kind", "kb", "model", "path", "locate", "encoder"),
+    "filter": ("kind", "kb", "model", "path", "filters", "encoder"),
+}
+"""Parts of a generator's settings, so that a new temperature does not fine-tune again. Seeds of notes come from sampling."""

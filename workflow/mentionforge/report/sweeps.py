@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import tables
-from mentionforge.config import Config, NormalizationCell, RecognitionCell, load_config, normalization_cells, recognition_cells, swept_settings
-from mentionforge.layout import Results
+from mentionforge.config import Config, load_config, normalization_cells, recognition_cells, swept_settings
+from mentionforge.layout import NormalizationCell, RecognitionCell, Results
 from mentionforge.measures import MAIN, OF_GROUPS
 from mentionforge.progress import say
 

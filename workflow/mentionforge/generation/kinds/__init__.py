@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mentionforge.generation.kinds.contract import GeneratorKind
+from mentionforge.generation.kinds.contract import GeneratorSettings
 from mentionforge.generation.kinds.control import ControlGenerator
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.kinds.replay import ReplayGenerator
 
-KINDS: tuple[type[GeneratorKind], ...] = (LlmGenerator, ControlGenerator, ReplayGenerator)
+KINDS: tuple[type[GeneratorSettings], ...] = (LlmGenerator, ControlGenerator, ReplayGenerator)
 
 Generator = Annotated[LlmGenerator | ControlGenerator | ReplayGenerator, Field(discriminator="kind")]

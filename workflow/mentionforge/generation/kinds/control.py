@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mentionforge.encoder_settings import NoteEncoder
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
 from mentionforge.generation.filters import Filters
+from mentionforge.generation.kinds.contract import GeneratorSettings
 from mentionforge.generation.settings import Concepts, Locate
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
@@ -27,16 +27,10 @@ VERSION = 1
 """Of the part generation.control: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 
-class ControlGenerator(Entry):
+class ControlGenerator(GeneratorSettings):
     """A control without a language model: `template` puts names into fixed sentences, `names` is the bare preferred name."""
 
-    samples: ClassVar[bool] = False
-    prompts_part: ClassVar[str] = "generation.prompts"
     notes_part: ClassVar[str] = "generation.control"
-    trains: ClassVar[bool] = False
-    weights: ClassVar[None] = None
-    source: ClassVar[None] = None
-    licensed: ClassVar[None] = None
 
     kind: Literal["template", "names"]
     kb: str = Field(description="Knowledge base whose concepts are named.")

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from mentionforge.encoder_settings import NoteEncoder
-from mentionforge.entries import Entry
 from mentionforge.generation.backends import Backend
 from mentionforge.generation.backends.static import TransformersBackend
 from mentionforge.generation.filters import Filters
+from mentionforge.generation.kinds.contract import GeneratorSettings
 from mentionforge.generation.settings import FRAME, Concepts, Finetune, Locate, Sampling
 
 
-class LlmGenerator(Entry):
+class LlmGenerator(GeneratorSettings):
     """A causal language model, fine-tuned with QLoRA or as it is."""
 
     samples: ClassVar[bool] = True
-    prompts_part: ClassVar[str] = "generation.prompts"
     notes_part: ClassVar[str] = "generation.sample"
-    source: ClassVar[None] = None
-    licensed: ClassVar[None] = None
 
     kind: Literal["llm"]
     kb: str = Field(description="Knowledge base whose concepts are prompted.")
@@ -62,3 +60,14 @@ class LlmGenerator(Entry):
     def weights(self) -> str | None:
         """Its model, unless a server has the weights."""
         return self.model if self.backend.loads_weights else None
+
+    def references(self) -> Iterator[tuple[str, str, str]]:
+        """Its weights, and the corpus that it is fine-tuned on."""
+        if self.model:
+            yield "model", "models", self.model
+        if self.finetune:
+            yield "finetune.corpus", "corpora", self.finetune.corpus
+
+    def check(self, key: str) -> None:
+        """What its backend asks for."""
+        self.backend.check(self, key)

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from mentionforge.encoder_settings import NoteEncoder
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
 from mentionforge.generation.filters import Filters
+from mentionforge.generation.kinds.contract import GeneratorSettings
 from mentionforge.generation.settings import Concepts, Locate
 from mentionforge.json_objects import unique
 from mentionforge.progress import say
@@ -28,14 +28,11 @@ VERSION = 1
 """Of the part generation.replay: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 
-class ReplayGenerator(Entry):
+class ReplayGenerator(GeneratorSettings):
     """Notes that were written elsewhere, read from a file."""
 
-    samples: ClassVar[bool] = False
     prompts_part: ClassVar[str] = "generation.replay"
     notes_part: ClassVar[str] = "generation.replay"
-    trains: ClassVar[bool] = False
-    weights: ClassVar[None] = None
 
     kind: Literal["replay"]
     kb: str = Field(description="Knowledge base that has the notes' concepts.")
@@ -51,6 +48,11 @@ class ReplayGenerator(Entry):
     def source(self) -> str:
         """The file of `path`."""
         return self.path
+
+    @property
+    def obtained(self) -> str | None:
+        """What `licensed` says."""
+        return self.licensed
 
 
 TEXTS = ("matched_output", "text")

@@ -9,17 +9,15 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mentionforge.config.schema import Config
 from mentionforge.entries import EXTERNAL
 from mentionforge.errors import UserError
 from mentionforge.external.settings import SUFFIXES, TABLE, External, files_below
 
-if TYPE_CHECKING:
-    from mentionforge.config import Config
 
-
-def check(config: Config, root: Path | None) -> None:
+def check_external(config: Config, root: Path | None) -> None:
     """Refuse external entries that the experiment cannot read, before the DAG is built.
 
     Args:

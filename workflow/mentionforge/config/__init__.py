@@ -1,0 +1,25 @@
+"""The whole configuration: its sections, how it is read and checked, and what it asks for. Each stage declares its own settings."""
+
+from mentionforge.config.cells import all_parts_of as all_parts_of
+from mentionforge.config.cells import cross_cells as cross_cells
+from mentionforge.config.cells import end_to_end_cells as end_to_end_cells
+from mentionforge.config.cells import normalization_cells as normalization_cells
+from mentionforge.config.cells import recognition_cells as recognition_cells
+from mentionforge.config.cells import same_names as same_names
+from mentionforge.config.checks import in_use as in_use
+from mentionforge.config.experiment import Experiment as Experiment
+from mentionforge.config.experiment import NormalizationGrid as NormalizationGrid
+from mentionforge.config.experiment import RecognitionGrid as RecognitionGrid
+from mentionforge.config.load import load_config as load_config
+from mentionforge.config.raw import located as located
+from mentionforge.config.raw import plain as plain
+from mentionforge.config.schema import KINDS as KINDS
+from mentionforge.config.schema import Config as Config
+from mentionforge.config.schema import json_schema as json_schema
+from mentionforge.config.specs import spec as spec
+from mentionforge.config.specs import spec_text as spec_text
+from mentionforge.config.sweeps import MOST_VARIANTS as MOST_VARIANTS
+from mentionforge.config.sweeps import SWEEPABLE as SWEEPABLE
+from mentionforge.config.sweeps import Sweep as Sweep
+from mentionforge.config.sweeps import swept_settings as swept_settings
+from mentionforge.config.sweeps import unfold_sweeps as unfold_sweeps

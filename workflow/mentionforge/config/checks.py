@@ -1,0 +1,160 @@
+"""Checks across sections: names, references, settings that only make sense together, missing files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mentionforge import splitting
+from mentionforge.config.experiment import NormalizationGrid, RecognitionGrid
+from mentionforge.config.messages import nearest
+from mentionforge.config.raw import is_there
+from mentionforge.config.schema import KINDS, Config
+from mentionforge.entries import NAME_PATTERN, NONE
+from mentionforge.errors import UserError
+
+
+def check_names(config: Config) -> None:
+    """Names of entries can be folders, and the reserved ones mean what they stand for."""
+    for kind in KINDS:
+        for name in getattr(config, kind):
+            if not re.fullmatch(NAME_PATTERN, name):
+                raise UserError(
+                    "bad name", f"config: {kind}.{name}", "names become folders", "use letters, digits and _ + . = ~ -, starting with a letter or digit"
+                )
+    if NONE in config.generators:
+        raise UserError("reserved name", "config: generators.none", "it stands for the baseline without synthetic text", "rename the generator")
+    if NONE not in config.strategies or config.strategies[NONE].keep != "none":
+        raise UserError("missing baseline", "config: strategies.none", "every comparison needs it", "add `none: {keep: none}`")
+
+
+def _references(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Every (key, kind, name) by which one part of the config names another."""
+    for name, corpus in config.corpora.items():
+        yield f"corpora.{name}.kb", "kbs", corpus.kb
+    for name, generator in config.generators.items():
+        yield f"generators.{name}.kb", "kbs", generator.kb
+        if generator.concepts.corpus:
+            yield f"generators.{name}.concepts.corpus", "corpora", generator.concepts.corpus
+        if generator.encoder:
+            yield f"generators.{name}.encoder.model", "models", generator.encoder.model
+        for corpus_name in generator.filters.leakage.corpora if generator.filters.leakage else ():
+            yield f"generators.{name}.filters.leakage.corpora", "corpora", corpus_name
+        for key, section, entry in generator.references():
+            yield f"generators.{name}.{key}", section, entry
+    for name, recognizer in config.recognizers.items():
+        if recognizer.model:
+            yield f"recognizers.{name}.model", "models", recognizer.model
+    for name, linker in config.linkers.items():
+        for key, section, entry in linker.references():
+            yield f"linkers.{name}.{key}", section, entry
+    for task in ("recognition", "normalization"):
+        for i, grid in enumerate(getattr(config.experiment, task)):
+            for kind in ("corpora", "generators", "strategies", "recognizers", "linkers", "indexes"):
+                for name in getattr(grid, kind, ()):
+                    yield f"experiment.{task}.{i}.{kind}", kind, name
+            for name in getattr(grid, "test_corpora", ()):
+                yield f"experiment.{task}.{i}.test_corpora", "corpora", name
+    for name in config.statistics.confirmatory.strategies:
+        if not any(strategy.startswith(f"{name}~") for strategy in config.strategies):  # a strategy that a sweep unfolded is no entry any more
+            yield "statistics.confirmatory.strategies", "strategies", name
+
+
+def check_references(config: Config) -> None:
+    """Every entry that is named exists."""
+    for key, kind, name in _references(config):
+        known = getattr(config, kind)
+        if name not in known:
+            near = nearest(name, list(known))
+            hint = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
+            one = {"corpora": "corpus", "strategies": "strategy", "indexes": "index"}.get(kind, kind[:-1])
+            raise UserError(f"unknown {one} {name!r}", f"config: {key}", "", hint)
+
+
+def check_end_to_end(config: Config) -> None:
+    """Linkers that read the rankings of others have none of predicted mentions to read; and a linker needs an index."""
+    for i, grid in enumerate(config.experiment.recognition):
+        key = f"config: experiment.recognition.{i}"
+        for name in grid.linkers:
+            if not (linker := config.linkers[name]).searches:
+                kind = linker.kind
+                raise UserError("unfit linker", f"{key}.linkers", f"{name} is {_article(kind)} {kind} linker", "name one that searches by itself")
+        if bool(grid.linkers) != bool(grid.indexes):
+            raise UserError("half a grid", key, "linkers and indexes go together", "give both, or neither")
+
+
+def check_generators(config: Config) -> None:
+    """Settings of a generator that only make sense together; specs of its parts hold some of them only, so this is no validator."""
+    for name, generator in config.generators.items():
+        key = f"config: generators.{name}"
+        if generator.encoder is None and (generator.filters.agreement or generator.locate.tag_similarity is not None):
+            raise UserError("missing encoder", f"{key}.encoder", "locate.tag_similarity and filters.agreement need one", "give encoder.model")
+        if generator.filters.memorization and not generator.trains:
+            raise UserError("filter without use", f"{key}.filters.memorization", "it compares with the fine-tuning pairs, and there are none", "set it to null")
+        generator.check(key)
+
+
+def check_linkers(config: Config) -> None:
+    """What a linker reads from others: no hybrid of hybrids, no reranker below another linker, each part once."""
+    for name, linker in config.linkers.items():
+        for part in linker.parts():
+            below = config.linkers[part]
+            if not linker.may_read(below):
+                why = f"{part} is {_article(below.kind)} {below.kind} linker"
+                raise UserError("wrong part", f"config: linkers.{name}", why, "name linkers that search by themselves")
+        index = linker.index_of_negatives
+        if index is not None and "kb" not in config.indexes[index].sources:
+            raise UserError("wrong index", f"config: linkers.{name}.index", f"{index} has no names of the knowledge base", "name one that has the source kb")
+        if len(set(linker.parts())) < len(linker.parts()):
+            raise UserError("part given twice", f"config: linkers.{name}.linkers", "", "name each linker once")
+
+
+def check_files(config: Config, root: Path) -> None:
+    """Files and folders that the experiment reads exist, but for licensed ones and downloads."""
+    downloads = {config.download_path(name) for name in config.downloads}
+    for kind in ("kbs", "corpora"):
+        for name, entry in getattr(config, kind).items():
+            if not in_use(config, kind, name) or getattr(entry, "licensed", None):
+                continue
+            for path in config.files(kind, name):
+                if path in downloads or is_there(root / path):
+                    continue
+                fetched = path.startswith(f"{config.resources}/downloads/")
+                fix = f"declare it under downloads.{Path(path).name}" if fetched else "correct the path, or put the file there"
+                raise UserError("missing file", f"config: {kind}.{name}", f"{path} does not exist", fix)
+    for name, corpus in config.corpora.items():
+        lists = [str(root / p) for paths in corpus.splits.values() for p in paths]
+        if corpus.source and in_use(config, "corpora", name) and all(is_there(p, os.path.isfile) for p in lists):
+            splitting.read_lists({split: [root / p for p in paths] for split, paths in corpus.splits.items()})
+    for name, generator in config.generators.items():
+        listed = generator.concepts.cuis
+        if listed and not is_there(root / listed, os.path.isfile):
+            raise UserError("missing file", f"config: generators.{name}.concepts.cuis", f"{listed} does not exist", "correct the path, or put the file there")
+    grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
+    for name in sorted({g for grid in grids for g in grid.generators}):
+        generator = config.generators[name]
+        if generator.source and not generator.obtained and not is_there(root / generator.source):
+            raise UserError("missing file", f"config: generators.{name}.path", f"{generator.source} does not exist", "correct the path, or put the file there")
+
+
+def _article(kind: str) -> str:
+    return "an" if kind[0] in "aeiou" else "a"
+
+
+def in_use(config: Config, kind: str, name: str) -> bool:
+    """Whether the experiment needs the named corpus or kb, directly or through a generator."""
+    grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
+    generators = {g for grid in grids for g in grid.generators}
+    corpora = {c for grid in grids for c in (*grid.corpora, *getattr(grid, "test_corpora", ()))}
+    for generator in sorted(generators):
+        finetune = getattr(config.generators[generator], "finetune", None)
+        corpora |= {finetune.corpus} if finetune else set()
+        chosen_by = config.generators[generator].concepts.corpus
+        corpora |= {chosen_by} if chosen_by else set()
+        leakage = config.generators[generator].filters.leakage
+        corpora |= set(leakage.corpora) if leakage else set()
+    if kind == "corpora":
+        return name in corpora
+    return name in {config.corpora[c].kb for c in corpora} | {config.generators[g].kb for g in generators}

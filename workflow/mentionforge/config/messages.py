@@ -1,0 +1,103 @@
+"""What pydantic finds wrong, in one line for users: the key as it is written, the reason, the fix."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from mentionforge.config.schema import Config
+from mentionforge.config_files import Places, place_of
+from mentionforge.entries import Entry
+from mentionforge.errors import UserError
+from mentionforge.generation.backends import Backend
+
+
+def as_user_error(error: ValidationError, places: Places) -> UserError:
+    """The first error, by the key as it stands in the file, with the number of further ones.
+
+    Args:
+        error: What pydantic raised.
+        places: Where values are written, so that a number that YAML read can be shown as it was typed.
+    """
+    first = error.errors()[0]
+    loc = [str(part) for part in first["loc"]]
+    # Pydantic puts the kind of a member of a union into the location (kbs.demo.rrf.path); it is no key of the file.
+    kinds_of_section, backends = _kinds(loc[0]) if loc else set(), _kinds_in(Backend)
+    loc = [part for i, part in enumerate(loc) if not (i == 2 and part in kinds_of_section) and not (i > 2 and loc[i - 1] == "backend" and part in backends)]
+    key = ".".join(loc) or "config"
+    if first["type"] == "extra_forbidden":
+        near = nearest(loc[-1], _known_keys(loc[:-1]))
+        return UserError(
+            "unknown key",
+            f"config: {key}",
+            "",
+            f"did you mean {near!r}?" if near else "remove it, or see workflow/schemas/config.schema.json for the keys there are",
+        )
+    if first["type"] == "missing":
+        return UserError("missing key", f"config: {key}", "", "add it")
+    if first["type"] == "union_tag_not_found":
+        told_by = str(first.get("ctx", {}).get("discriminator", "kind")).strip("'")
+        fix = "add it; if this file is an overlay, give the file that it lies over before it"
+        return UserError("missing key", f"config: {key}.{told_by}", "it says what sort of entry this is", fix)
+    # A key of several types (a number or a word) has an error for each of them, with the type at the end of its place.
+    kinds = [other for other in error.errors() if len(other["loc"]) == len(first["loc"]) and other["loc"][:-1] == first["loc"][:-1]]
+    if len(kinds) > 1 and all(re.fullmatch(r"constrained-\w+|literal\[.*\]|int|str|float", str(other["loc"][-1])) for other in kinds):
+        key, first = key.rpartition(".")[0], {**first, "msg": ", or ".join(other["msg"] for other in kinds)}
+    else:
+        kinds = [error.errors()[0]]
+    more = len(error.errors()) - len(kinds)
+    after = f" ({more} more after this)" if more else ""
+    if first["input"] is None or isinstance(first["input"], bool | int | float):
+        # YAML has made something else of a text: 1.10 is the number 1.1, and no is false.
+        place = place_of(places, key)
+        read_as = json.dumps(first["input"])
+        written = place.written if place and place.written else read_as
+        if written != read_as or first["type"] in ("string_type", "literal_error"):
+            why = f"{first['msg']}, and YAML reads {written} as {'the number ' if type(first['input']) in (int, float) else ''}{read_as}"
+            return UserError("bad value", f"config: {key}", why, f'quote it: "{written}"{after}')
+    return UserError("bad value", f"config: {key}", f"{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})", f"correct it{after}")
+
+
+def _kinds(section: str) -> set[str]:
+    """Values that tell the kinds of a section's entries apart."""
+    field = Config.model_fields.get(section)
+    return _kinds_in(field.annotation) if field else set()
+
+
+def _kinds_in(annotation: Any) -> set[str]:
+    """Those of the members of a union of settings."""
+    members = [inner for inner in get_args(annotation) if inner is not annotation]
+    if isinstance(annotation, type) and issubclass(annotation, Entry):
+        fields = [annotation.model_fields[name].annotation for name in ("kind", "source") if name in annotation.model_fields]
+        return {value for field in fields for value in get_args(field) if isinstance(value, str)}
+    return {value for member in members for value in _kinds_in(member)}
+
+
+def _known_keys(loc: list[str]) -> list[str]:
+    """Keys that settings at a place of the file may have."""
+    if not loc:
+        return list(Config.model_fields)
+    keys: set[str] = set()
+
+    def collect(model: Any) -> None:
+        for inner in get_args(model):
+            collect(inner)
+        if isinstance(model, type) and issubclass(model, Entry):
+            keys.update(model.model_fields)
+            for field in model.model_fields.values():
+                collect(field.annotation)
+
+    field = Config.model_fields.get(loc[0])
+    if field is not None:
+        collect(field.annotation)
+    return sorted(keys)
+
+
+def nearest(word: str, known: list[str]) -> str | None:
+    """The known word that is most like another one, if one is like it."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)

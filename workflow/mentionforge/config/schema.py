@@ -1,0 +1,66 @@
+"""The configuration: one field per section, put together from the settings of the stages."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from pydantic import Field
+
+from mentionforge.augmentation.strategies import Strategy
+from mentionforge.config.experiment import Experiment
+from mentionforge.corpora.settings import Corpus, LeakageGuard
+from mentionforge.download_settings import Download
+from mentionforge.entries import Entry
+from mentionforge.evaluation.settings import Statistics
+from mentionforge.generation.kinds import Generator
+from mentionforge.kb.settings import Kb
+from mentionforge.model_settings import Model
+from mentionforge.normalization.linkers import Linker
+from mentionforge.normalization.settings import Index
+from mentionforge.recognition.kinds import Recognizer
+from mentionforge.report.settings import Report
+
+KINDS = ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
+"""Sections of named entries."""
+
+
+class Config(Entry):
+    """The whole configuration of a run."""
+
+    results: str = Field("results", description="Folder of all outputs.")
+    resources: str = Field("resources", description="Folder of fetched weights (models/) and files (downloads/).")
+    mirror: str | None = Field(None, description="Local folder to take published files from; MENTIONFORGE_MIRROR overrides it.")
+    models: dict[str, Model] = Field(default_factory=dict)
+    downloads: dict[str, Download] = Field(default_factory=dict)
+    kbs: dict[str, Kb]
+    corpora: dict[str, Corpus]
+    generators: dict[str, Generator] = Field(default_factory=dict)
+    strategies: dict[str, Strategy]
+    recognizers: dict[str, Recognizer] = Field(default_factory=dict)
+    linkers: dict[str, Linker] = Field(default_factory=dict)
+    indexes: dict[str, Index] = Field(default_factory=dict)
+    leakage: LeakageGuard = Field(LeakageGuard(), description="Guard against generated and training text in test documents.")
+    experiment: Experiment
+    hierarchy: Literal["auto", "required", "none"] = Field(
+        "auto",
+        description="Hierarchy of the knowledge bases, for errors of linkers. auto: as far as their sources have one. required: it must be there. none: not read.",
+    )
+    statistics: Statistics = Field(Statistics())
+    report: Report = Field(Report())
+
+    def files(self, kind: str, name: str) -> list[str]:
+        """Input files and folders of the named kb or corpus, as the config gives them, sorted."""
+        entry = getattr(self, kind)[name]
+        if kind == "corpora":
+            return sorted(entry.paths().values())
+        return list(entry.files())
+
+    def download_path(self, name: str) -> str:
+        """Where the download NAME is stored."""
+        return f"{self.resources}/downloads/{name}"
+
+
+def json_schema() -> str:
+    """The JSON schema of the config, as committed in workflow/schemas/config.schema.json."""
+    return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"
