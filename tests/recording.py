@@ -12,7 +12,7 @@ from typing import NamedTuple
 import yaml
 
 from checkout import BIN
-from mentionforge.planning import Job
+from mentionforge.planning.plan import Job
 
 DRY = """
 import json, os, sys

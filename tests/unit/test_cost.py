@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mentionforge import architectures, cost, experiment_jobs, reference_devices, workload
+from mentionforge import architectures
 from mentionforge.config import Config, load_config
 from mentionforge.config_files import merge
 from mentionforge.errors import UserError
+from mentionforge.planning import cost, jobs, reference_devices, workload
 
 ROOT = Path(__file__).parents[2]
 TWO_CORES, A100 = reference_devices.device("2-cores"), reference_devices.device("A100-80GB")
@@ -160,7 +161,7 @@ def test_alignment_is_within_a_factor_of_three_of_the_measured_one() -> None:
 
 @pytest.mark.parametrize("files", [(), ("config/open.yaml",), ("config/paper.yaml",), ("config/paper.yaml", "config/paper-lite.yaml")])
 def test_the_jobs_are_those_of_the_workflow(files: tuple[str, ...]) -> None:
-    from mentionforge.planning import plan
+    from mentionforge.planning.plan import plan
 
     config = configured(*files)
     encoders = {name for name, linker in config.linkers.items() if getattr(linker, "model", None)}
@@ -169,7 +170,7 @@ def test_the_jobs_are_those_of_the_workflow(files: tuple[str, ...]) -> None:
         return {w.partition("@")[0] for k, w in wildcards.items() if k in ("linker", "encoder")} <= encoders
 
     planned = [job for job in plan(["--configfile", *files] if files else [], ROOT) if job.rule in RULES and encoded(job.wildcards)]
-    found = list(experiment_jobs.jobs(config))
+    found = list(jobs.jobs(config))
     assert Counter(rule for rule, _ in found) == Counter(job.rule for job in planned)
     known = workload.sizes(config, NOWHERE)
     total = sum(work.seconds for rule, wildcards in found if (work := cost.work(config, rule, wildcards, known, A100, NOWHERE)))
@@ -200,7 +201,7 @@ def test_the_paper_preset_costs_what_the_docs_say_and_lite_less_than_50_hours_of
 
 def test_lite_asks_the_papers_question() -> None:
     config = configured("config/paper.yaml", "config/paper-lite.yaml")
-    rules = {(rule, w.get("strategy"), w.get("schedule")) for rule, w in experiment_jobs.jobs(config)}
+    rules = {(rule, w.get("strategy"), w.get("schedule")) for rule, w in jobs.jobs(config)}
     for strategy in ("naive", "ideal", "supplemental", "ablation"):
         assert ("link_augmented", strategy, None) in rules
         for schedule in ("synthetic_only", "synthetic_then_real", "relabelled_then_real"):

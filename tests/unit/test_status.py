@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mentionforge import architectures, estimates, leftovers, ran, reference_devices, status, workload
+from mentionforge import architectures, ran
 from mentionforge.config import load_config, spec_text
 from mentionforge.config_files import merge
 from mentionforge.errors import UserError
-from mentionforge.planning import Job
+from mentionforge.planning import estimates, leftovers, reference_devices, status, workload
+from mentionforge.planning.plan import Job
 
 
 def job(rule: str, *outputs: str, **state: object) -> Job:

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from checkout import copy_checkout, snakemake
-from mentionforge.estimates import measured
-from mentionforge.planning import plan
+from mentionforge.planning.estimates import measured
+from mentionforge.planning.plan import plan
 from tiny import tiny_model
 
 GENERATOR = {

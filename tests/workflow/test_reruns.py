@@ -196,8 +196,8 @@ def test_the_table_in_the_docs_has_these_rows() -> None:
 
 def test_status_and_clean_of_a_changed_experiment(checkout: Path, tmp_path: Path) -> None:
     """Status agrees with the dry-run; what a narrower experiment leaves over is listed, and deleted only with --yes."""
-    from mentionforge import status
-    from mentionforge.planning import plan
+    from mentionforge.planning import status
+    from mentionforge.planning.plan import plan
 
     (checkout / "changed.yaml").write_text(
         yaml.safe_dump(merge(yaml.safe_load((ROOT / "tests/mini.yaml").read_text()), {"linkers": {"context": {"max_tokens": 48}}}))

@@ -11,7 +11,7 @@ import pytest
 
 from checkout import ROOT, copy_checkout, snakemake
 from mentionforge import versions
-from mentionforge.planning import Job, plan
+from mentionforge.planning.plan import Job, plan
 
 PARTS = ("--configfile", "tests/parts.yaml")
 

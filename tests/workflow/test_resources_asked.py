@@ -14,7 +14,7 @@ from jobs import planned
 
 from checkout import ROOT, copy_checkout, snakemake
 from claims import claiming, rules_of
-from mentionforge.planning import plan
+from mentionforge.planning.plan import plan
 from recording import Asked, asked, make_up, told
 
 OVERLAY = {

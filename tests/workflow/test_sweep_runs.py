@@ -11,7 +11,7 @@ import yaml
 from jobs import planned
 
 from checkout import BIN, copy_checkout, snakemake
-from mentionforge.planning import plan
+from mentionforge.planning.plan import plan
 
 SMALL = {
     "strategies": {"naive": {"notes_per_concept": {"sweep": [1, 2]}}},

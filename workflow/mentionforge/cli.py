@@ -201,10 +201,10 @@ def status(
     concepts: int = typer.Option(None, "--concepts", min=1, help="Concepts to write about, for the same; none: as counted or assumed."),
 ) -> None:
     """Say what of an experiment is done, stale (and why) or missing, its size, and what a run would cost."""
-    from mentionforge import cost, estimates, reference_devices, workload
-    from mentionforge import status as state
     from mentionforge.config import load_config
-    from mentionforge.planning import plan_and_config
+    from mentionforge.planning import cost, estimates, reference_devices, workload
+    from mentionforge.planning import status as state
+    from mentionforge.planning.plan import plan_and_config
 
     named = reference_devices.device(device) if device else None
     jobs, raw = plan_and_config(_planned(configfile, setting, targets or []))
@@ -221,9 +221,9 @@ def clean(
     yes: bool = typer.Option(False, "--yes", help="Delete them; else they are only listed."),
 ) -> None:
     """List, and with --yes delete, results that no present entry of the configuration asks for."""
-    from mentionforge import leftovers
-    from mentionforge import status as state
-    from mentionforge.planning import plan
+    from mentionforge.planning import leftovers
+    from mentionforge.planning import status as state
+    from mentionforge.planning.plan import plan
 
     if not stale:
         raise UserError("nothing to do", "mentionforge clean", "it has no other use so far", "give --stale")

@@ -132,12 +132,13 @@ OWN_SPECS = ("evaluation", "statistics", "report")
 APART = frozenset({
     "architectures.py", "cli.py", "config/__init__.py", "config/cells.py", "config/checks.py", "config/experiment.py", "config/external.py",
     "config/load.py", "config/messages.py", "config/raw.py", "config/schema.py", "config/specs.py", "config/sweeps.py", "config_files.py",
-    "corpora/settings.py", "cost.py", "devices.py", "download_settings.py", "encoder_settings.py", "entries.py", "envs.py", "errors.py", "estimates.py",
-    "evaluation/settings.py", "experiment_jobs.py", "external/settings.py", "generation/kinds/__init__.py", "generation/kinds/contract.py",
-    "generation/kinds/llm.py", "generation/settings.py", "kb/settings.py", "leftovers.py", "model_settings.py", "needs.py",
-    "normalization/linkers/__init__.py", "normalization/linkers/external.py", "parquet.py", "planning.py", "progress.py", "provenance.py", "ran.py",
+    "corpora/settings.py", "devices.py", "download_settings.py", "encoder_settings.py", "entries.py", "envs.py", "errors.py", "evaluation/settings.py",
+    "external/settings.py", "generation/kinds/__init__.py", "generation/kinds/contract.py", "generation/kinds/llm.py", "generation/settings.py",
+    "kb/settings.py", "model_settings.py", "needs.py", "normalization/linkers/__init__.py", "normalization/linkers/external.py", "parquet.py",
+    "planning/__init__.py", "planning/cost.py", "planning/estimates.py", "planning/jobs.py", "planning/leftovers.py", "planning/plan.py",
+    "planning/reference_devices.py", "planning/status.py", "planning/workload.py", "progress.py", "provenance.py", "ran.py",
     "recognition/kinds/__init__.py", "recognition/kinds/contract.py", "recognition/kinds/external.py", "recognition/kinds/tagger.py",
-    "recognition/settings.py", "reference_devices.py", "sources.py", "specs.py", "status.py", "strict_yaml.py", "tables.py", "versions.py", "workload.py",
+    "recognition/settings.py", "sources.py", "specs.py", "strict_yaml.py", "tables.py", "versions.py",
 })  # fmt: skip
 """Modules that are no part's code: settings, which stand in specs; declarations and checks of tables, which fail rather than change; and what says and plans."""
 

@@ -16,7 +16,7 @@ from mentionforge.dag.shared import as_list, each_folder, flags, folder_flags, o
 from mentionforge.entries import NAME_PATTERN, NONE, UNTRAINED
 from mentionforge.entries import EXTERNAL
 from mentionforge.layout import TRAINED_ON
-from mentionforge.leftovers import recorded_outputs
+from mentionforge.planning.leftovers import recorded_outputs
 from mentionforge.models import refuse_other
 from snakemake.settings.types import DeploymentMethod
 

@@ -7,7 +7,6 @@ the file.
 from __future__ import annotations
 
 import codecs
-import decimal
 import glob
 import os
 import re
@@ -15,11 +14,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mentionforge.annotate import rows
-from mentionforge.annotate.rows import Row
+from mentionforge import table_rows as rows
 from mentionforge.errors import UserError
+from mentionforge.table_rows import Row, as_id
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ID_COLUMNS = ("doc_id", "id", "note_id", "pmid")
@@ -303,16 +301,3 @@ def _item(row: Row, source: str, name: str, options: Options) -> Item:
     if bad := rows.bad_byte(text or ""):
         return Item(source, doc_id or name, error=rows.ENCODING, why=f"not {options.encoding}: byte {bad}")
     return _checked(Item(source, doc_id or name, text or ""), options)
-
-
-def as_id(value: Any) -> str:
-    """An id as it would be written; empty if there is none. A whole number is one whatever its type: libraries make floats of numbers with gaps."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, decimal.Decimal):
-        return f"{value:f}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value).strip()

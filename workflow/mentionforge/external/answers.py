@@ -1,6 +1,6 @@
 """What a file of predictions holds, whatever its format: one answer per row of a table, or per mention of an annotated document.
 
-Tables go through the strict readers of `annotate.rows`, annotated documents through those of the corpora, texts compared. An answer says where
+Tables go through the strict readers of `table_rows`, annotated documents through those of the corpora, texts compared. An answer says where
 it stands (FILE:ROW; of documents, the place of the document, since their readers name rows in their own errors only).
 """
 
@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mentionforge import table_rows as rows
 from mentionforge import tables
-from mentionforge.annotate import rows
-from mentionforge.annotate.reading import as_id
 from mentionforge.corpora.concept_ids import FORMS, parse_ids
 from mentionforge.corpora.documents import Document, Options, Tally, is_kept
 from mentionforge.corpora.formats.registry import READERS
@@ -24,6 +23,7 @@ from mentionforge.corpora.spans import LINE_ENDS, check_pieces, parse_offset, sa
 from mentionforge.corpora.texts import normalized
 from mentionforge.errors import UserError
 from mentionforge.external.settings import TABLE, External, files_below
+from mentionforge.table_rows import as_id
 from mentionforge.text import Span
 
 COLUMNS = ("mention_id", "doc_id", "start", "end", "spans", "surface", "type", "concept", "rank", "score")

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge.normalization.linkers.contract import Comparison
-from mentionforge.normalization.ties import levelled
+from mentionforge.ties import levelled
 
 VERSION = 3
 """Of the part normalization.search: raise it where earlier results would be wrong (mentionforge.versions)."""

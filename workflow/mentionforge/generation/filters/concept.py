@@ -74,7 +74,7 @@ def agreement(notes: Sequence[Note], settings: Agreement, around: Surroundings) 
     import numpy as np
 
     from mentionforge.encoders import Encoder
-    from mentionforge.normalization.ties import EQUAL, levelled
+    from mentionforge.ties import EQUAL, levelled
 
     assert around.encoder, "the rule gives the encoder where it is needed"
     weights, chosen = around.encoder

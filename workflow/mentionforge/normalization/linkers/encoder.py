@@ -86,7 +86,7 @@ class Vectors:
         """A millionth of the query's squared length; of a squared distance twice that, as it is 2 - 2 cosine for vectors of length 1."""
         import numpy as np
 
-        from mentionforge.normalization.ties import EQUAL
+        from mentionforge.ties import EQUAL
 
         if self.metric == "cosine":
             return np.full(len(queries), EQUAL)

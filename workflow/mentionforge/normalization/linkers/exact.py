@@ -79,7 +79,7 @@ class Dictionary:
         """Scores are tenths: any does."""
         import numpy as np
 
-        from mentionforge.normalization.ties import EQUAL
+        from mentionforge.ties import EQUAL
 
         return np.full(len(queries[0]), EQUAL)
 

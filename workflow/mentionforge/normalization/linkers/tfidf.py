@@ -103,7 +103,7 @@ class Ngrams:
         """As for vectors of length 1."""
         import numpy as np
 
-        from mentionforge.normalization.ties import EQUAL
+        from mentionforge.ties import EQUAL
 
         return np.full(queries.shape[0], EQUAL)
 

@@ -23,9 +23,9 @@ from mentionforge import provenance, tables
 from mentionforge.errors import UserError
 from mentionforge.normalization.linkers.hybrid import HybridLinker
 from mentionforge.normalization.search import TOP, distinct
-from mentionforge.normalization.ties import EQUAL, levelled
 from mentionforge.progress import say
 from mentionforge.specs import read_spec
+from mentionforge.ties import EQUAL, levelled
 
 VERSION = 4
 """Of the part normalization.fuse: raise it where earlier results would be wrong (mentionforge.versions)."""

@@ -26,10 +26,10 @@ from mentionforge.models import folder
 from mentionforge.normalization.linkers.hybrid.fusion import lists_of, right_pairs, tolerance, tune, weighted
 from mentionforge.normalization.linkers.rerank import RerankLinker
 from mentionforge.normalization.search import distinct
-from mentionforge.normalization.ties import levelled
 from mentionforge.progress import say, track
 from mentionforge.specs import read_spec
 from mentionforge.text import plain
+from mentionforge.ties import levelled
 
 VERSION = 3
 """Of the part normalization.rerank: raise it where earlier results would be wrong (mentionforge.versions)."""

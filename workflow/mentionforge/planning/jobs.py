@@ -12,7 +12,7 @@ from mentionforge.entries import EXTERNAL, NONE, UNTRAINED
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.layout import TRAINED_ON, NormalizationCell
 from mentionforge.normalization.linkers.contract import LinkerSettings
-from mentionforge.workload import generators_in_use
+from mentionforge.planning.workload import generators_in_use
 
 
 def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:

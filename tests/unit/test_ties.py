@@ -9,7 +9,7 @@ from mentionforge.normalization.linkers.encoder import Vectors
 from mentionforge.normalization.linkers.exact import Dictionary
 from mentionforge.normalization.linkers.tfidf import Ngrams
 from mentionforge.normalization.search import Source, best, merge, rank, tolerance_of
-from mentionforge.normalization.ties import levelled
+from mentionforge.ties import levelled
 
 ENTRIES, CONCEPTS, QUERIES = 1500, 400, 60
 

@@ -8,6 +8,7 @@ broken row, reading goes on at the next line. Undecodable bytes cost the row tha
 from __future__ import annotations
 
 import codecs
+import decimal
 import json
 import re
 import sys
@@ -318,3 +319,16 @@ def _values(column: Any, encoding: str) -> list[Any]:
         column, encoding = column.cast(pa.large_binary()), "utf-8"
     values = column.to_pylist()
     return [v.decode(encoding, "mentionforge-mark") if isinstance(v, bytes) else v for v in values]
+
+
+def as_id(value: Any) -> str:
+    """An id as it would be written; empty if there is none. A whole number is one whatever its type: libraries make floats of numbers with gaps."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, decimal.Decimal):
+        return f"{value:f}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).strip()

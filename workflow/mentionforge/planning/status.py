@@ -1,7 +1,7 @@
 """The state of a results folder against a configuration: what is done, stale and why, missing, and what a run would cost.
 
 In: the plan, job by job, and what estimates are made with. Out: a `Stage` for each rule; the report of `mentionforge status` as text and as data.
-Reads sizes of outputs; the seconds come from `mentionforge.estimates`.
+Reads sizes of outputs; the seconds come from `mentionforge.planning.estimates`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mentionforge import cost, needs, reference_devices
-from mentionforge.estimates import Arithmetic, estimated
-from mentionforge.leftovers import size_of
-from mentionforge.planning import Job
+from mentionforge import needs
+from mentionforge.planning import cost, reference_devices
+from mentionforge.planning.estimates import Arithmetic, estimated
+from mentionforge.planning.leftovers import size_of
+from mentionforge.planning.plan import Job
 
 
 @dataclass(frozen=True)

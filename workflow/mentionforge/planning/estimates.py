@@ -1,4 +1,4 @@
-"""Seconds that the pending jobs of a rule will take: by the times of earlier jobs here, else by arithmetic (`mentionforge.cost`).
+"""Seconds that the pending jobs of a rule will take: by the times of earlier jobs here, else by arithmetic (`mentionforge.planning.cost`).
 
 In: jobs of one rule, their benchmark files and logs. Out: the estimate's fields of a `Stage`. The time of an earlier job stands for another one only
 where both computed with a model of the same size and by the same settings. Knows nothing of outputs, of what is stale, or of how it is printed.
@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mentionforge import cost, ran, reference_devices, workload
+from mentionforge import ran
 from mentionforge.config import Config, spec_text
-from mentionforge.planning import Job
+from mentionforge.planning import cost, reference_devices, workload
+from mentionforge.planning.plan import Job
 
 UNKNOWN = "an unknown device"
 """Device of a past time whose log does not name one."""
@@ -24,7 +25,7 @@ UNKNOWN = "an unknown device"
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Estimates by formula: the configuration, sizes and device that `mentionforge.cost` needs.
+    """Estimates by formula: the configuration, sizes and device that `mentionforge.planning.cost` needs.
 
     Attributes:
         config: The configuration of the plan.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mentionforge.errors import UserError
 from mentionforge.layout import OWNED
-from mentionforge.planning import Job
+from mentionforge.planning.plan import Job
 
 
 def size_of(path: Path) -> int:

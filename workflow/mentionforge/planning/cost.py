@@ -16,14 +16,14 @@ from mentionforge.architectures import Shape
 from mentionforge.config import Config
 from mentionforge.devices import visible
 from mentionforge.entries import NONE
-from mentionforge.experiment_jobs import jobs
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.kinds.replay import ReplayGenerator
 from mentionforge.normalization.linkers import RerankLinker, SelfAlignedLinker
+from mentionforge.planning.jobs import jobs
+from mentionforge.planning.reference_devices import LARGE, SMALL, USUAL, Device, device
+from mentionforge.planning.workload import NOTE_SHARE, Sizes, shape
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer
 from mentionforge.recognition.settings import TAUGHT
-from mentionforge.reference_devices import LARGE, SMALL, USUAL, Device, device
-from mentionforge.workload import NOTE_SHARE, Sizes, shape
 
 PIECES_PER_WORD = 1.4
 """Word pieces of a word of clinical text."""
