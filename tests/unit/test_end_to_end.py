@@ -125,10 +125,10 @@ def test_scores_equal_a_count_by_hand(annotated, given_spans):
         ok = [[int(p[1:] == s and (c[0] in cuis if c else not cuis)) for s, cuis in annotated] for p, c in predictions.items()]
         return int((maximum_bipartite_matching(csr_matrix(ok), perm_type="column") >= 0).sum()) if annotated and ok else 0
 
-    rows = {(r["bucket"], r["metric"]): (r["value"], r["n"]) for r in score(gold, found, "x")}
+    rows = {(r["bucket"], r["metric"]): (r["value"], r["n"]) for r in score(gold, found, "span_concept")}
     n = hits(found)
-    assert rows["all", "x_precision"] == (n / len(found) if found else None, len(found))
-    assert rows["all", "x_recall"] == (n / len(annotated) if annotated else None, len(annotated))
+    assert rows["all", "span_concept_precision"] == (n / len(found) if found else None, len(found))
+    assert rows["all", "span_concept_recall"] == (n / len(annotated) if annotated else None, len(annotated))
     threshold = threshold_of(gold, found)
     tried = [-math.inf, 0.1, 0.2, 0.4, 0.5, 0.7, 0.8]
     counts = [hits({p: c if c and c[1] >= t else None for p, c in found.items()}) for t in tried]
