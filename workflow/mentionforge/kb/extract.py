@@ -65,13 +65,14 @@ def extract(spec: Path, out: Path) -> dict[str, Any]:
     write_json(out / "stats.json", stats)
     kb_counts = stats["kb"]
     say(
-        f"{kb_counts['concepts']:,} concepts, {kb_counts['with_definition']:,} with a definition, {kb_counts['names']:,} names, {kb_counts['xrefs']:,} cross-references"
+        f"{kb_counts['concepts']:,} concepts, {kb_counts['with_definition']:,} with a definition, "
+        f"{kb_counts['names']:,} names, {kb_counts['xrefs']:,} cross-references"
     )
     return stats
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write JSON with sorted keys: temporary name, then renamed."""
+    """Write JSON with sorted keys, under a temporary name that is then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)

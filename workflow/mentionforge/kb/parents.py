@@ -26,7 +26,7 @@ from mentionforge.provenance import digesting, stamp
 from mentionforge.specs import read_spec
 
 VERSION = 1
-"""Of the part kb.parents: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part kb.parents; raise it if earlier results would be wrong (mentionforge.versions)."""
 
 REQUIRED_COLUMNS = ("CUI1", "REL", "CUI2", "SAB")
 """Columns that MRREL must have; RELA and SUPPRESS are optional."""
@@ -147,7 +147,7 @@ def _code_in(name: str, key: str) -> Code:
 
 
 def _is_a(path: str) -> Iterator[tuple[str, Iterable[str]]]:
-    """Each live term of an ontology and its direct parents."""
+    """(term, direct parents) of the terms of an ontology that are not obsolete."""
     if not is_term_list(path):
         for term in read_terms(path):
             if not term.obsolete:
@@ -167,10 +167,10 @@ def _is_a(path: str) -> Iterator[tuple[str, Iterable[str]]]:
 
 
 def mesh_parents(rows: Mapping[str, tuple[str, str, str]]) -> dict[Code, list[Code]]:
-    """Parents of MeSH records: the heading of the tree number without its last part, or the headings that a supplementary record is mapped to.
+    """Parents of MeSH records. The parent of a heading has its tree number without the last part; those of a supplementary record are its mapped headings.
 
     Args:
-        rows: Name, synonyms, and tree numbers (`|`) or headings (`,`) of each record.
+        rows: From `mesh.mesh_rows`.
     """
     from mentionforge.kb.ontologies.mesh import MESH_DISEASES
 

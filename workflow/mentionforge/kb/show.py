@@ -43,8 +43,8 @@ def find(query: str, kb: Path) -> list[str]:
         surface = normalize_surface(query)
         cuis = bearers.get(surface, set())
         if not cuis:
-            near = process.extract(surface, sorted(bearers), scorer=fuzz.ratio, limit=5, score_cutoff=60)
-            listed = "; ".join(f"{name} ({', '.join(sorted(bearers[name])[:3])})" for name, _, _ in near)
+            similar = process.extract(surface, sorted(bearers), scorer=fuzz.ratio, limit=5, score_cutoff=60)
+            listed = "; ".join(f"{name} ({', '.join(sorted(bearers[name])[:3])})" for name, _, _ in similar)
             raise UserError("unknown concept", str(kb), f"nothing is called {query!r}", f"near names: {listed}" if listed else "give a CUI or a name")
     return sorted(cuis)
 
@@ -81,7 +81,7 @@ def show(query: str, kb: Path, console: Console | None = None) -> None:
 
 
 def stats(kb: Path, console: Console | None = None) -> None:
-    """Print the counts of a knowledge base, semantic types with their names."""
+    """Print the counts of a knowledge base."""
     console = console or Console(highlight=False)
     counts = summary(*(tables.read(t, kb / f"{t.name}.parquet") for t in TABLES))
     counts["concepts_by_semantic_type"] = {f"{tui} {NAMES.get(tui, '')}".strip(): n for tui, n in counts["concepts_by_semantic_type"].items()}

@@ -62,9 +62,9 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
     lines = lineages(parents)
     diseases = []
     for key in {*data, *labels}:
-        own = {code for vocabulary, code in xrefs[key] if vocabulary == "UMLS" and CUI.fullmatch(code)}
+        xref_cuis = {code for vocabulary, code in xrefs[key] if vocabulary == "UMLS" and CUI.fullmatch(code)}
         mondo_term_cuis = through_mondo.get(key, set())
-        if mondo_term_cuis and own - mondo_term_cuis:
+        if mondo_term_cuis and xref_cuis - mondo_term_cuis:
             drops["DOID: term's own CUIs, other than Mondo's"] += 1
         current = [(labels[key], "label")] if key in labels else []
         diseases.append(
@@ -73,7 +73,7 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
                 names=unique_names([*current, *data.get(key, ())]),
                 types=semantic_types_of(lines.get(key, {key}), DOID_TYPES, "T047"),
                 definition=single_spaced(definitions.get(key, "")),
-                cuis=set(mondo_term_cuis or own),
+                cuis=set(mondo_term_cuis or xref_cuis),
                 via="mondo" if mondo_term_cuis else "doid",
                 codes={code for code in xrefs[key] if code[0] in ("MSH", "OMIM")},
             )

@@ -21,7 +21,7 @@ from mentionforge.kb.settings import OntologyKb
 from mentionforge.text import normalize_surface
 
 VERSION = 2
-"""Of the part kb.ontologies: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part kb.ontologies; raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 def read(entry: OntologyKb) -> Extracted:

@@ -41,10 +41,10 @@ def _terms(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term
             drops[f"{name}: not below the roots"] += 1
         else:
             codes = {code for code in map(code_of, term.xrefs) if code[0] in CODED}
-            own = (name, key.partition(":")[2] or key)
+            code = (name, key.partition(":")[2] or key)
             terms.append(
                 Term(
-                    own,
+                    code,
                     exact_and_related_names(term, name, drops),
                     {settings.semantic_type},
                     single_spaced(term.definition),

@@ -79,7 +79,7 @@ def read_terms(path: str) -> list[PublishedTerm]:
     """All named terms of an ontology, obsolete ones too, sorted by id.
 
     Raises:
-        UserError: The file is none of the formats, or is malformed.
+        UserError: The file has none of the formats, or is malformed.
     """
     import pronto
 
@@ -103,7 +103,7 @@ def read_terms(path: str) -> list[PublishedTerm]:
             ]
         except UserError:
             raise
-        except Exception as error:  # pronto and its parsers raise whatever they meet
+        except Exception as error:  # pronto and its parsers raise errors of any type
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError("unreadable ontology", path, why, "give OBO, OBO Graphs JSON or RDF/XML OWL, whole and unedited") from error
     if not terms:

@@ -75,7 +75,7 @@ def lineages(parents: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
 
     def line(key: str) -> set[str]:
         if key not in done:
-            done[key] = {key}  # before its parents, so that a cycle ends
+            done[key] = {key}  # before its parents, so that a cycle terminates
             done[key] = {key}.union(*(line(p) for p in parents.get(key, ())))
         return done[key]
 

@@ -25,7 +25,7 @@ from mentionforge.progress import say
 from mentionforge.provenance import digesting
 
 VERSION = 2
-"""Of the part kb.rrf: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part kb.rrf; raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 def read(entry: RrfKb) -> Extracted:

@@ -43,7 +43,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Member:
-    """A file of a release. `path` is set if it is a plain file on disk; `where` names it in messages."""
+    """A file of a release, in one or several pieces. `path`: the file on disk, if it is not packed; `where`: its name in messages."""
 
     name: str
     where: str
@@ -73,7 +73,7 @@ class Member:
                 raise UserError("unreadable file", self.where, f"{type(error).__name__}: {error}", UNPACK) from error
 
     def lines(self) -> Iterator[bytes]:
-        """Lines without their line feed; an empty last one is left out."""
+        """Lines without their line feed; without an empty last line."""
         rest = b""
         for chunk in self.chunks():
             *lines, rest = (rest + chunk).split(b"\n")
@@ -100,12 +100,12 @@ class Release:
 
 
 def open_release(path: Path, names: tuple[str, ...], scratch: Path) -> Release:
-    """Find the files of a release.
+    """Open a release.
 
-    A release comes as
-        a folder   MRCONSO.RRF and its sisters, each plain or as MRCONSO.RRF.gz; or a folder that holds such a META folder;
-        a zip      the same files as members (the Metathesaurus download, or a packed subset);
-        the full   a zip that holds `.nlm` archives (zips themselves), in which the files lie in pieces: MRCONSO.RRF.aa.gz,
+    Its form is one of
+        a folder   MRCONSO.RRF and the other files, each plain or as MRCONSO.RRF.gz; or a folder with such a META folder;
+        a zip      with the same files (the Metathesaurus download, or a packed subset);
+        the full   a zip of `.nlm` archives (zips themselves) with split files: MRCONSO.RRF.aa.gz,
         release    MRCONSO.RRF.ab.gz, …
 
     Args:
@@ -114,8 +114,8 @@ def open_release(path: Path, names: tuple[str, ...], scratch: Path) -> Release:
         scratch: Existing folder for archives within an archive; the caller removes it.
 
     Raises:
-        UserError: Nothing is there; the zip is broken, encrypted, or has a member whose path climbs; a file is packed but named
-            .RRF; two releases lie in one zip.
+        UserError: The path does not exist; the zip is broken or encrypted, or has a member with a path outside of it; a compressed file is named
+            .RRF; one zip holds two releases.
     """
     if path.is_dir():
         return _folder(path, names)
@@ -161,7 +161,7 @@ def _check_magic(path: Path) -> None:
 
 
 def _archive(path: Path, names: tuple[str, ...], scratch: Path) -> Release:
-    """Members of a zip, and of the `.nlm` archives in it."""
+    """Open the files in a zip, and in the `.nlm` archives in it."""
     pieces_by_file: dict[tuple[str, str], dict[str, Piece]] = defaultdict(dict)
     notes: dict[str, str] = {}
     pending = [(path, "")]

@@ -92,7 +92,7 @@ def _types(
     """Create the table `types` of the concepts with one of these types, or with any; return the numbers of their CUIs and the tasks pending in `pool`.
 
     Raises:
-        UserError: There is no such concept.
+        UserError: No concept has one of these types.
     """
     by_tui = ByTui(types, len(COLUMNS["MRSTY"])) if types else None
     if by_tui:
@@ -101,9 +101,9 @@ def _types(
         if by_tui.regular and len(pairs):
             return _distinct(pairs >> 10), [pool.submit(_insert_types, db.cursor(), pairs)]
     file = sieved_sql(release, "MRSTY", by_tui, scratch, rows)
-    wanted = "true" if not types else "list_contains($types, TUI)"
+    has_type = "true" if not types else "list_contains($types, TUI)"
     db.execute(
-        f"CREATE TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {file} WHERE {wanted} GROUP BY CUI",
+        f"CREATE TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {file} WHERE {has_type} GROUP BY CUI",
         {"types": list(types)} if types else {},
     )
     if not scalar(db, "SELECT count(*) FROM types"):

@@ -78,7 +78,7 @@ def sieve(member: Member, fields: int, row_filter: RowFilter | None, target: Pat
             if len(scratch) < len(data):
                 scratch = np.zeros(8 * (len(data) // 8 + 1), bool)
             ends = _line_ends(data, scratch)
-            if not len(ends) or ends[-1] != len(data) - 1:  # only the last row of the file may lack its line end
+            if not len(ends) or ends[-1] != len(data) - 1:  # only the last row of a file may lack a line end
                 ends = np.append(ends, len(data))
             starts = np.concatenate([[0], ends[:-1] + 1])
             rows += len(ends)
@@ -261,13 +261,13 @@ class ByTui:
         return keep
 
     def _closed(self, text: np.ndarray, rows: int) -> bool:
-        """Whether each of the rows has its number of bars, the last one at its end, and no carriage return."""
+        """Whether each row has the right number of bars, ends with a bar, and has no carriage return."""
         ends = np.flatnonzero(text == NEWLINE)
         bars = np.flatnonzero(text == BAR)
         return len(ends) == rows and len(bars) == rows * self.fields and np.array_equal(bars[self.fields - 1 :: self.fields], ends - 1) and RETURN not in text
 
     def pairs(self) -> np.ndarray:
-        """Number of the CUI, times 1024, plus number of the TUI, of each row kept, in the order of the file."""
+        """For each row kept, in the order of the file: number of the CUI * 1024 + number of the TUI."""
         return np.concatenate(self._pairs) if self._pairs else np.zeros(0, np.int64)
 
 
@@ -277,9 +277,9 @@ def _words(block: np.ndarray) -> np.ndarray:
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[np.ndarray]:
-    """Blocks of whole rows, each with `MARGIN` bytes behind.
+    """Blocks of whole rows, each followed by `MARGIN` more bytes.
 
-    A block is a view of the chunk read, without copying; only the row that two chunks share is put together.
+    A block is a view of the chunk, without copying; only a row that spans two chunks is copied.
     """
     margin, rest = bytes(MARGIN), b""
     for chunk in chunks:
