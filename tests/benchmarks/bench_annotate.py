@@ -95,7 +95,7 @@ def main() -> None:
             memory(annotator, given.given, Path(scratch), given.many, given.length)
 
 
-def compared(results: Path, cell: cells.Cell, corpus: str, found: dict[str, list[tuple[int, int, str | None]]]) -> str:
+def compared(results: Path, cell: cells.AnnotatorCell, corpus: str, found: dict[str, list[tuple[int, int, str | None]]]) -> str:
     """How much of the experiment's own predictions on these documents was found: mentions, and first concepts where a gold mention has the same place."""
     own, generator, strategy, recognizer, schedule, seed = cell.recognition
     schedule = schedule if corpus == own else f"{schedule}~train={own}"
@@ -157,7 +157,7 @@ def memory(annotator: Annotator, results: Path, scratch: Path, many: int, length
             a, b = texts[i % len(texts)], texts[(i * 7 + i // len(texts)) % len(texts)]
             words = " ".join(f"disease{i}x{k}" for k in range(5))
             sink.write(json.dumps({"doc_id": str(i), "text": f"{a[:length]} Patient {words}. {b[-length:]}"}) + "\n")
-    real, seen = run.annotated, []
+    real, seen = run.annotate_items, []
 
     def watched(items: object, a: Annotator) -> list[dict]:
         records = real(items, a)
@@ -165,7 +165,7 @@ def memory(annotator: Annotator, results: Path, scratch: Path, many: int, length
             seen.append(int(handle.read().split()[1]) * resource.getpagesize() / 2**20)
         return records
 
-    run.annotated = watched
+    run.annotate_items = watched
     begun = time.perf_counter()
     summary = run.annotate([str(scratch / "many.jsonl")], annotator, "jsonl", scratch / "out", Options(), {})
     took = time.perf_counter() - begun

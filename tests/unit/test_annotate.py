@@ -22,7 +22,7 @@ from annotating import CELL, TESTS, linked
 from mentionforge import tables
 from mentionforge import text as units
 from mentionforge.annotate import bundle, cells, reading, run, writing
-from mentionforge.annotate.pipeline import LONGEST, SECTION, Annotator, sections
+from mentionforge.annotate.pipeline import MAX_SECTION, MIN_SECTION, Annotator, sections
 from mentionforge.annotate.reading import Options
 from mentionforge.corpora.documents import Tally
 from mentionforge.corpora.formats.registry import READERS
@@ -218,9 +218,9 @@ def test_sections_lose_nothing_and_change_nothing(annotator):
 
 
 def test_a_paragraph_without_end_is_cut():
-    for text in ("x" * (3 * LONGEST), "word " * LONGEST, "line\n" * LONGEST, " \n\n" * SECTION):
+    for text in ("x" * (3 * MAX_SECTION), "word " * MAX_SECTION, "line\n" * MAX_SECTION, " \n\n" * MIN_SECTION):
         cuts = list(sections(text))
-        assert all(b - a <= LONGEST for a, b in cuts)
+        assert all(b - a <= MAX_SECTION for a, b in cuts)
         assert "".join("".join(text[a:b] for a, b in cuts).split()) == "".join(text.split())
 
 
@@ -299,7 +299,7 @@ def test_what_may_not_be_read_is_listed(results, tmp_path):
         str(folder / "closed" / "c.txt"): [("c.txt", "unreadable folder")],
     }
     listing = "import json, sys\nfrom mentionforge.annotate.reading import *\no = Options()\nfor given in sys.argv[1:]:\n"
-    listing += "    print(json.dumps([(i.doc_id, i.error) for i in items(listed([given], o), o)]))"
+    listing += "    print(json.dumps([(i.doc_id, i.error) for i in read_items(list_files([given], o), o)]))"
     options = ["--from", str(results / CELL), "--linker", "exact/coded"]
     try:
         done = subprocess.run([sys.executable, "-c", listing, *expected], capture_output=True, text=True, preexec_fn=powerless)
@@ -329,7 +329,7 @@ def test_a_document_that_cannot_be_annotated_costs_no_other(annotator, notes, tm
 
 def texts_of(inputs, **options):
     o = Options(**options)
-    return [(i.doc_id, i.text, i.error) for i in reading.items(reading.listed([str(x) for x in inputs], o), o)]
+    return [(i.doc_id, i.text, i.error) for i in reading.read_items(reading.list_files([str(x) for x in inputs], o), o)]
 
 
 def test_tables_patterns_and_lines(tmp_path, monkeypatch):
@@ -358,7 +358,7 @@ def test_tables_patterns_and_lines(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="no such input"):
             texts_of([missing])
     done = subprocess.run(
-        [sys.executable, "-c", "from mentionforge.annotate.reading import *\no = Options(by_line=True)\nprint([i.text for i in items(listed(['-'], o), o)])"],
+        [sys.executable, "-c", "from mentionforge.annotate.reading import *\no = Options(by_line=True)\nprint([i.text for i in read_items(list_files(['-'], o), o)])"],
         input=b"Gout\n\ndiabetes\n", capture_output=True, check=True,
     )  # fmt: skip
     assert done.stdout.decode().strip() == "['Gout', '', 'diabetes']"
@@ -373,7 +373,7 @@ def test_every_format_holds_every_document(annotator, notes, tmp_path):
     for form in writing.WRITERS:
         run.annotate([str(notes / "sub")], annotator, form, tmp_path / form, Options(), {})
         if form != "html":
-            path = tmp_path / form / writing.NAMES[form]
+            path = tmp_path / form / writing.OUTPUT_NAMES[form]
             found[form] = list(READERS[form](path, "CUI", (), Tally()))
     for form, documents in found.items():
         assert [d.doc_id for d in documents] == [f"n{i}" + (".txt" if form != "brat" else "") for i in range(3)], form
@@ -394,7 +394,7 @@ def test_every_format_holds_every_document(annotator, notes, tmp_path):
 def test_names_of_documents_are_safe_file_names():
     ids = ["../../etc/x", "a|b", "A.txt", "a.txt", "a", "/abs", "x" * 400, "..", "tab\there", "index.html"]
     for suffix in (".txt", ".html"):
-        places = [place for _, place in writing._placed([{"doc_id": i} for i in ids], suffix)]
+        places = [place for _, place in writing._with_paths([{"doc_id": i} for i in ids], suffix)]
         assert len({p.lower() for p in places}) == len(ids)
         assert all(not p.startswith(("/", ".")) and ".." not in p.split("/") and len(p) < 240 and p != "index.html" for p in places)
 
@@ -409,9 +409,9 @@ def test_markup_in_a_text_stays_text():
 
 def test_goes_on_where_it_stopped(annotator, notes, tmp_path, monkeypatch):
     """Killed in the middle of a run, it ends with the same bytes, and annotates nothing twice."""
-    monkeypatch.setattr(run, "DOCUMENTS", 2)
+    monkeypatch.setattr(run, "PART_DOCUMENTS", 2)
     whole = run.annotate([str(notes)], annotator, "jsonl", tmp_path / "whole", Options(), {})
-    real, calls = run.annotated, []
+    real, calls = run.annotate_items, []
 
     def dying(items, a):
         if len(calls) == 3:
@@ -419,14 +419,14 @@ def test_goes_on_where_it_stopped(annotator, notes, tmp_path, monkeypatch):
         calls.append([i.doc_id for i in items])
         return real(items, a)
 
-    monkeypatch.setattr(run, "annotated", dying)
+    monkeypatch.setattr(run, "annotate_items", dying)
     with pytest.raises(KeyboardInterrupt):
         run.annotate([str(notes)], annotator, "jsonl", tmp_path / "out", Options(), {})
     assert not (tmp_path / "out/annotations.jsonl").exists()
     (tmp_path / "out/.annotate/.part-0000003.jsonl.1.tmp").write_text("half a li")
     with pytest.raises(UserError, match="folder not empty"):
         run.annotate([str(notes)], annotator, "jsonl", tmp_path / "out", Options(max_mb=1), {})
-    monkeypatch.setattr(run, "annotated", lambda items, a: (calls.append([i.doc_id for i in items]), real(items, a))[1])
+    monkeypatch.setattr(run, "annotate_items", lambda items, a: (calls.append([i.doc_id for i in items]), real(items, a))[1])
     again = run.annotate([str(notes)], annotator, "jsonl", tmp_path / "out", Options(), {})
     assert again.resumed == 6 and (again.documents, again.mentions, again.errors) == (whole.documents, whole.mentions, whole.errors)
     names = [name for call in calls for name in call]
@@ -586,8 +586,8 @@ def test_killed_processes(results, tmp_path):
         (tmp_path / "notes" / f"{i:03}.txt").write_text(f"Note {i}. {TESTS[i % 3]}", encoding="utf-8", newline="")
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom mentionforge.annotate import cells, run\nfrom mentionforge.annotate.pipeline import Annotator\n"
-        "from mentionforge.annotate.reading import Options\nrun.DOCUMENTS = 5\nreal = run.annotated\n"
-        "def slow(items, a):\n    time.sleep(0.02)\n    print('part', flush=True)\n    return real(items, a)\nrun.annotated = slow\n"
+        "from mentionforge.annotate.reading import Options\nrun.PART_DOCUMENTS = 5\nreal = run.annotate_items\n"
+        "def slow(items, a):\n    time.sleep(0.02)\n    print('part', flush=True)\n    return real(items, a)\nrun.annotate_items = slow\n"
         f"annotator = Annotator(cells.find(Path({str(results / CELL)!r}), linker='exact/coded'))\n"
         f"run.annotate([{str(tmp_path / 'notes')!r}], annotator, 'brat', Path(sys.argv[1]), Options(), {{}})"
     )

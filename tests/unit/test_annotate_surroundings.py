@@ -314,7 +314,7 @@ def test_requests_at_the_same_time_are_one_batch():
     async def many():
         batcher = Batcher(slow, Limits())
         work = asyncio.create_task(batcher.work())
-        await asyncio.gather(*(batcher.ask([f"t{i}"]) for i in range(20)))
+        await asyncio.gather(*(batcher.submit([f"t{i}"]) for i in range(20)))
         work.cancel()
 
     asyncio.run(many())

@@ -16,7 +16,7 @@ import annotating
 from annotating import CELL
 from mentionforge.annotate import cells, reading, run
 from mentionforge.annotate.pipeline import Annotator
-from mentionforge.annotate.reading import Options, Read
+from mentionforge.annotate.reading import Options, ReadCounts
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,14 @@ def rows_of(path, content=None, **options):
     """(id, text) or (id, None, error) per row; sources count the rows."""
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    o, read = Options(**options), Read()
-    found = list(reading.items(reading.listed([str(path)], o), o, read=read))
+    o, read = Options(**options), ReadCounts()
+    found = list(reading.read_items(reading.list_files([str(path)], o), o, counts=read))
     assert read.documents == read.rows == len(found)
     return [(i.doc_id, None, i.error) if i.error else (i.doc_id, i.text) for i in found]
 
 
 def why_of(path, row):
-    return next(i for i in reading.items(reading.listed([str(path)], Options()), Options()) if i.source == f"{path}:{row}").why
+    return next(i for i in reading.read_items(reading.list_files([str(path)], Options()), Options()) if i.source == f"{path}:{row}").why
 
 
 CSV = {
@@ -194,7 +194,7 @@ def test_lines_of_standard_input(tmp_path, encoding):
     bad = {"utf-8": b"caf\xe9\n", "utf-16": b"\0\xd8\n\0", "cp1252": b"\x81\n", "shift_jis": b"\xff\n"}[encoding]
     data = "Gout\r\n\nFlu\n".encode(encoding) + bad + "Croup\n".encode(encoding.replace("16", "16-le"))
     code = "import sys, json\nfrom mentionforge.annotate.reading import *\no = Options(by_line=True, encoding=sys.argv[1])\n"
-    code += "print(json.dumps([(i.text, i.error) for i in items(listed(['-'], o), o)]))"
+    code += "print(json.dumps([(i.text, i.error) for i in read_items(list_files(['-'], o), o)]))"
     done = subprocess.run([sys.executable, "-c", code, encoding], input=data, capture_output=True, check=True)
     expected = [["Gout", ""], ["", "empty"], ["Flu", ""], ["", "wrong encoding"], ["Croup", ""]]
     assert json.loads(done.stdout) == expected
@@ -223,10 +223,10 @@ def test_the_end_says_what_became_of_every_row(results, annotator, tmp_path, mon
     assert [e["source"] for e in errors] == [f"{tmp_path}/t.jsonl:3", f"{tmp_path}/t.jsonl:4"]
     (tmp_path / "b.txt").write_text("Gout")
     both = [str(tmp_path / "t.jsonl"), str(tmp_path / "b.txt")]
-    monkeypatch.setattr(run, "DOCUMENTS", 2)
+    monkeypatch.setattr(run, "PART_DOCUMENTS", 2)
     whole = run.annotate(both, annotator, "jsonl", tmp_path / "whole", Options(), {})
-    assert whole.told().startswith("6 documents and rows read = 4 annotated + 2 errors")
-    real, calls = run.annotated, []
+    assert whole.message().startswith("6 documents and rows read = 4 annotated + 2 errors")
+    real, calls = run.annotate_items, []
 
     def dying(items, a):
         if len(calls) == 2:
@@ -234,9 +234,9 @@ def test_the_end_says_what_became_of_every_row(results, annotator, tmp_path, mon
         calls.append(1)
         return real(items, a)
 
-    monkeypatch.setattr(run, "annotated", dying)
+    monkeypatch.setattr(run, "annotate_items", dying)
     with pytest.raises(KeyboardInterrupt):
         run.annotate(both, annotator, "jsonl", tmp_path / "again", Options(), {})
-    monkeypatch.setattr(run, "annotated", real)
+    monkeypatch.setattr(run, "annotate_items", real)
     again = run.annotate(both, annotator, "jsonl", tmp_path / "again", Options(), {})
-    assert again.resumed == 4 and again.told() == whole.told(), "rows done before a kill are counted too"
+    assert again.resumed == 4 and again.message() == whole.message(), "rows done before a kill are counted too"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mentionforge import tables
 from mentionforge.corpora import build, card, convert
 from mentionforge.corpora.commands import app
-from mentionforge.corpora.concepts import ConceptMap, Mapped
+from mentionforge.corpora.concepts import ConceptMap, MappedId
 from mentionforge.corpora.formats import pubtator
 from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
@@ -411,15 +411,15 @@ def test_unmapped_ids_are_listed_with_their_reason(tiny):
 def test_cuis_are_known_retired_or_listed():
     xrefs = [("MSH", "D1", "C5", "map"), ("MSH", "D3", "C1", "map"), ("MSH", "D3", "C1", "other")]
     concepts = ConceptMap(["C1", "C2"], xrefs, [("C8", "SY", "C2"), ("C8", "RB", "C1"), ("C7", "DEL", ""), ("C6", "SY", "C5")])
-    assert concepts("CUI:C1") == Mapped(("C1",), via="cui")
-    assert concepts("CUI:C8") == Mapped(("C1", "C2"), retired="RB+SY", via="retired")
-    assert concepts("CUI:C7") == Mapped((), "cui_deleted")
-    assert concepts("CUI:C6") == concepts("CUI:C9") == Mapped((), "cui_not_in_kb")
-    assert concepts("MSH:D3") == Mapped(("C1",), via="map+other")
-    assert concepts("MSH:D1") == Mapped((), "concept_not_in_kb")
-    assert concepts("MSH:D2") == Mapped((), "code_not_in_kb")
-    assert concepts("OMIM:2") == Mapped((), "vocabulary_not_in_kb")
-    assert concepts("") == Mapped((), "no_id")
+    assert concepts("CUI:C1") == MappedId(("C1",), via="cui")
+    assert concepts("CUI:C8") == MappedId(("C1", "C2"), retired="RB+SY", via="retired")
+    assert concepts("CUI:C7") == MappedId((), "cui_deleted")
+    assert concepts("CUI:C6") == concepts("CUI:C9") == MappedId((), "cui_not_in_kb")
+    assert concepts("MSH:D3") == MappedId(("C1",), via="map+other")
+    assert concepts("MSH:D1") == MappedId((), "concept_not_in_kb")
+    assert concepts("MSH:D2") == MappedId((), "code_not_in_kb")
+    assert concepts("OMIM:2") == MappedId((), "vocabulary_not_in_kb")
+    assert concepts("") == MappedId((), "no_id")
 
 
 def test_the_preferred_cui_of_an_ambiguous_id():
@@ -436,9 +436,9 @@ def test_the_preferred_cui_of_an_ambiguous_id():
     known = [f"C{i}" for i in range(1, 11)]
     chosen = ConceptMap(known, xrefs, [("C90", "RO", "C1"), ("C90", "SY", "C2")], names)
     assert [chosen(f"MSH:D{i}").cuis for i in range(1, 6)] == [("C2",), ("C4",), ("C6",), ("C8",), ("C10",)]
-    assert chosen("MSH:D1") == Mapped(("C2",), via="mondo", left_out=("C1",))
-    assert chosen("CUI:C90") == Mapped(("C2",), retired="SY", via="retired", left_out=("C1",))
-    assert ConceptMap(known, xrefs)("MSH:D1") == Mapped(("C1", "C2"), via="doid+mondo")
+    assert chosen("MSH:D1") == MappedId(("C2",), via="mondo", left_out=("C1",))
+    assert chosen("CUI:C90") == MappedId(("C2",), retired="SY", via="retired", left_out=("C1",))
+    assert ConceptMap(known, xrefs)("MSH:D1") == MappedId(("C1", "C2"), via="doid+mondo")
 
 
 @pytest.mark.parametrize("written", ["SNOMED:1", "SCTID:1", "SNOMEDCT_US:1", "HP:0000002", "MIM:3", "MSH:d4", "CUI:c5"])

@@ -12,7 +12,7 @@ from test_corpora import make_kb, make_spec
 from mentionforge import tables
 from mentionforge.corpora import build
 from mentionforge.corpora.documents import Annotation, Document
-from mentionforge.corpora.duplicates import Guard, NearIndex, Place, bands, hashed_ngrams, jaccard
+from mentionforge.corpora.duplicates import DocumentRef, DuplicateFinder, NearDuplicateIndex, bands, hashed_ngrams, jaccard
 from mentionforge.corpora.settings import Corpus, NearDuplicates
 from mentionforge.errors import UserError
 
@@ -53,7 +53,7 @@ def test_every_near_duplicate_is_proposed_and_no_other(threshold):
     missed = pairs = 0
     for seed in range(6):
         texts = some_texts(seed, step=1 if threshold == 0.9 else 4)
-        index = NearIndex(settings)
+        index = NearDuplicateIndex(settings)
         for i, text in enumerate(texts):
             grams = index.grams(text)
             keys = index.keys(grams)
@@ -61,7 +61,7 @@ def test_every_near_duplicate_is_proposed_and_no_other(threshold):
             right = {k for k in range(i) if similarity(text, texts[k], 3) >= threshold}
             assert found <= right
             pairs, missed = pairs + len(right), missed + len(right - found)
-            index.add(grams, keys, Place("train", i, str(i)))
+            index.add(grams, keys, DocumentRef("train", i, str(i)))
     assert pairs > 20
     assert missed <= 1
 
@@ -80,11 +80,11 @@ LONG = some_texts(3)
 def judged(documents, **settings):
     """Rows of duplicates.csv and the documents left, for (split, id, text) in order."""
     corpus = Corpus.model_validate({"reader": "pubtator", "kb": "k", "splits": {s: ["f"] for s in tables.SPLITS}, **settings})
-    guard = Guard(corpus)
+    guard = DuplicateFinder(corpus)
     numbers = dict.fromkeys(tables.SPLITS, 0)
     left = []
     for split, doc_id, text in documents:
-        guard.see(Document(doc_id, text, GOLD, f"{split}.txt:{numbers[split]}"), split, numbers[split])
+        guard.add(Document(doc_id, text, GOLD, f"{split}.txt:{numbers[split]}"), split, numbers[split])
         left.append((split, numbers[split], doc_id))
         numbers[split] += 1
     return [(r["kind"], r["doc_id"], r["of_doc_id"], r["action"]) for r in guard.rows], [d for s, n, d in left if (s, n) not in guard.dropped]

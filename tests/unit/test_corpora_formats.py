@@ -15,14 +15,14 @@ from mentionforge import splitting
 from mentionforge.config import load_config
 from mentionforge.config_files import merge
 from mentionforge.corpora import readers, texts
-from mentionforge.corpora.documents import Annotation, Document, Reading, Tally
+from mentionforge.corpora.documents import Annotation, Document, ReadResult, Tally
 from mentionforge.corpora.formats import bioc, brat, conll, pubtator, records, registry
 from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 
 
-def read(reader, path: Path, prefix="MSH", types=()) -> Reading:
-    reading = Reading()
+def read(reader, path: Path, prefix="MSH", types=()) -> ReadResult:
+    reading = ReadResult()
     reading.documents.extend(reader(path, prefix, types, reading))
     return reading
 
@@ -124,7 +124,7 @@ def test_brat_notes_are_ids_by_the_form_of_their_vocabulary(brat_of, prefix, cod
     assert reading.documents[0].annotations[0].ids == ((f"{prefix}:{code}",) if read_so else ("",))
     assert reading.skipped["note"] == (not read_so)
     assert (brat.OTHER_NOTES in reading.handled) != read_so
-    assert {kind: list(rows) for (kind, _), rows in reading.places.items()} == ({} if read_so else {"note": [2]})
+    assert {kind: list(rows) for (kind, _), rows in reading.skipped_at.items()} == ({} if read_so else {"note": [2]})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mentionforge.corpora.documents import Annotation, Document, Reading, in_order
+from mentionforge.corpora.documents import Annotation, Document, ReadResult, sorted_annotations
 from mentionforge.corpora.formats import brat, registry
 from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
@@ -41,13 +41,13 @@ ONE_PIECE = [
     Document(
         "11",
         "Gout – après flu . Colon or lung cancer",
-        in_order([mention((0, 4)), mention((13, 16), ids=("",)), mention((19, 39), ids=("MSH:D2", "OMIM:3"))]),
+        sorted_annotations([mention((0, 4)), mention((13, 16), ids=("",)), mention((19, 39), ids=("MSH:D2", "OMIM:3"))]),
         "",
     ),
-    Document("12", "No flu . Aspirin 😀 helps", in_order([mention((3, 6), kind="Modifier"), mention((9, 16), kind="Chemical")]), ""),
+    Document("12", "No flu . Aspirin 😀 helps", sorted_annotations([mention((3, 6), kind="Modifier"), mention((9, 16), kind="Chemical")]), ""),
     Document("13", "Nothing here", (), ""),
 ]
-PIECES = [Document("14", "Colon or\r\nlung cancer", in_order([mention((0, 5), (15, 21)), mention((10, 21)), mention((0, 21))]), ""), *ONE_PIECE[:2]]
+PIECES = [Document("14", "Colon or\r\nlung cancer", sorted_annotations([mention((0, 5), (15, 21)), mention((10, 21)), mention((0, 21))]), ""), *ONE_PIECE[:2]]
 
 
 def seed(reader: str, out: Path) -> None:
@@ -132,7 +132,7 @@ def said_by_bioc_json(data: bytes) -> tuple[int, int]:
     return len(documents), sum(len(level.get(key) or []) for level in levels for key in ("annotations", "relations"))
 
 
-def check_counts(reader: str, path: Path, damaged: Path, reading: Reading) -> None:
+def check_counts(reader: str, path: Path, damaged: Path, reading: ReadResult) -> None:
     """Documents, and mentions with what was skipped, are as many as the file says."""
     mentions = sum(len(d.annotations) for d in reading.documents)
     kept = mentions + sum(reading.skipped.values())
@@ -167,7 +167,7 @@ def check_counts(reader: str, path: Path, damaged: Path, reading: Reading) -> No
     assert len(reading.documents) == documents
     # Unknown keys of a JSON object are counted too, and are no mentions.
     unknown = sum(n for key, n in reading.skipped.items() if key.startswith("key "))
-    assert sum(len(rows) for rows in reading.places.values()) == sum(reading.skipped.values())
+    assert sum(len(rows) for rows in reading.skipped_at.values()) == sum(reading.skipped.values())
     assert kept - unknown == rest
 
 
@@ -262,7 +262,7 @@ def test_damaged_input_is_an_error_with_its_row_or_loses_nothing(reader, kind):
                 damaged.write_bytes(whole[damaged])
             damaged = rng.choice(list(whole))
             damaged.write_bytes(DAMAGES[kind](whole[damaged], rng))
-            reading = Reading()
+            reading = ReadResult()
             begun = time.process_time()
             try:
                 reading.documents.extend(READERS[LAYOUTS[reader]](path, "MSH", rng.choice([(), ("Disease", "Entity")]), reading))
@@ -305,7 +305,7 @@ def test_damaged_parquet_is_an_error_or_reads_the_same(kind):
         published = [(d.doc_id, d.text, d.annotations) for d in PIECES]
         for _ in range(ROUNDS):
             path.write_bytes({**DAMAGES, "flipped": flipped}[kind](whole, rng))
-            reading = Reading()
+            reading = ReadResult()
             try:
                 reading.documents.extend(READERS["parquet"](path, "MSH", (), reading))
             except UserError as error:
@@ -320,7 +320,7 @@ def test_a_seed_reads_whole(tmp_path):
     """The undamaged files hold what they are meant to."""
     for reader in [*LAYOUTS, "parquet"]:
         seed(reader, tmp_path / reader)
-        reading = Reading()
+        reading = ReadResult()
         reading.documents.extend(READERS[LAYOUTS.get(reader, reader)](tmp_path / reader, "MSH", (), reading))
         wanted = ONE_PIECE if reader in ("pubtator", "medmentions", "conll", "conll untyped") else PIECES
         assert sorted(d.doc_id for d in reading.documents) == sorted(d.doc_id for d in wanted)
@@ -344,7 +344,7 @@ def test_documents_are_yielded_before_the_file_is_read_on(reader, tmp_path):
             path = _third_group_damaged(path)
         else:
             path.write_bytes(path.read_bytes()[:-9] + b"\xff\n")
-    found = READERS[reader](path, "MSH", (), Reading())
+    found = READERS[reader](path, "MSH", (), ReadResult())
     assert len(next(found).annotations) >= 1
     with pytest.raises(UserError):
         list(found)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from mentionforge import tables
 from mentionforge.corpora.commands import app
-from mentionforge.corpora.leakage import COLUMNS, KnownDocuments, check
+from mentionforge.corpora.leakage import COLUMNS, NgramIndex, check
 from mentionforge.corpora.settings import LeakageGuard
 from mentionforge.errors import UserError
 
@@ -60,7 +60,7 @@ def run(folder, finetuned_on="c", **settings):
 
 def test_shares_are_those_of_brute_force():
     settings = LeakageGuard(n=3)
-    known = KnownDocuments(TEST.items(), settings)
+    known = NgramIndex(TEST.items(), settings)
     found = 0
     for cut in range(0, 70, 5):
         text = " ".join(TEST["t3"].split()[cut : cut + 20]) + " " + prose(cut)
@@ -124,7 +124,7 @@ def test_real_corpora_share_no_documents(shared_data):
     }
     read = {name: [[(d.doc_id, d.text) for d in pubtator.read(shared_data / f, "MSH").documents] for f in pair] for name, pair in files.items()}
     for _, test in read.values():
-        known = KnownDocuments(test, LeakageGuard())
+        known = NgramIndex(test, LeakageGuard())
         for name, (train, _) in read.items():
             matches = [m for doc_id, text in train if (m := known.match("document", doc_id, text, doc_id))]
             assert matches, name

@@ -176,8 +176,8 @@ def test_relations_of_four_and_five_columns_are_skipped_with_their_rows(pubtator
     assert [len(d.annotations) for d in reading.documents] == [3, 0]
     wanted = {"relation Positive_Correlation": [7], "relation Association": [8], "relation drug-drug": [9], "relation CID": [10]}
     wanted |= {"entity type Chemical": [6], "entity type Modifier": [14]}
-    assert {kind: list(rows) for (kind, file), rows in reading.places.items()} == wanted
-    assert {file for _, file in reading.places} == {str(tmp_path / "corpus.txt")}
+    assert {kind: list(rows) for (kind, file), rows in reading.skipped_at.items()} == wanted
+    assert {file for _, file in reading.skipped_at} == {str(tmp_path / "corpus.txt")}
 
 
 def test_equal_text_is_no_repair(pubtator_of):

@@ -16,7 +16,7 @@ from mentionforge import tables
 from mentionforge.corpora import convert
 from mentionforge.corpora.commands import app
 from mentionforge.corpora.concept_ids import parse_id
-from mentionforge.corpora.documents import Annotation, Document, Reading, in_order, of_ids
+from mentionforge.corpora.documents import Annotation, Document, ReadResult, annotation_from_ids, sorted_annotations
 from mentionforge.corpora.formats import pubtator, registry
 from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
@@ -50,8 +50,8 @@ def mentions(draw, text, pieces=3, types="aZ_-", id_alphabet="aD1 :.-"):
         cuts = sorted(draw(st.sets(st.integers(0, len(text)), min_size=2, max_size=2 * pieces)))
         spans = [s for s in zip(cuts[::2], cuts[1::2], strict=False) if text[slice(*s)].strip()]
         if spans:
-            found.append(of_ids(spans, draw(st.text(types, min_size=1, max_size=4)), draw(ids(id_alphabet))))
-    return in_order(found)
+            found.append(annotation_from_ids(spans, draw(st.text(types, min_size=1, max_size=4)), draw(ids(id_alphabet))))
+    return sorted_annotations(found)
 
 
 @st.composite
@@ -108,14 +108,14 @@ def tokenized(draw):
                 n = draw(st.integers(0, 3))
                 if n:
                     last = min(i + n, len(spans)) - 1
-                    annotations.append(of_ids([(spans[i][0], spans[last][1])], draw(st.text("aZ_- ", max_size=4)), draw(ids("aD1:.-"))))
+                    annotations.append(annotation_from_ids([(spans[i][0], spans[last][1])], draw(st.text("aZ_- ", max_size=4)), draw(ids("aD1:.-"))))
                 i += max(n, 1)
-        found.append(Document(name, "\n".join(map(" ".join, sentences)), in_order(annotations), "made:1"))
+        found.append(Document(name, "\n".join(map(" ".join, sentences)), sorted_annotations(annotations), "made:1"))
     return found
 
 
-def read(form: str, path: Path, prefix="NONE") -> Reading:
-    reading = Reading()
+def read(form: str, path: Path, prefix="NONE") -> ReadResult:
+    reading = ReadResult()
     reading.documents.extend(READERS[form](path, prefix, (), reading))
     return reading
 
@@ -432,7 +432,7 @@ def test_export_wants_a_corpus(folder, tmp_path):
         convert.export(folder, "share", tmp_path / "out")
     tables.write(tables.DOCUMENTS, folder / "documents.parquet", [])
     with pytest.raises(UserError, match="mentions of no document"):
-        list(convert.built(folder, "train"))
+        list(convert.corpus_documents(folder, "train"))
 
 
 def test_convert_command(tmp_path, root):

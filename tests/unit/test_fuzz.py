@@ -34,7 +34,7 @@ from mentionforge.annotate.pipeline import Annotator
 from mentionforge.annotate.service import create
 from mentionforge.config import load_config
 from mentionforge.config_files import merge, read
-from mentionforge.corpora.documents import Reading
+from mentionforge.corpora.documents import ReadResult
 from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
 from mentionforge.generation.kinds import replay
@@ -114,7 +114,7 @@ def fuzz_readers(folder: Path, rng: random.Random, tally: Tally, n: int) -> None
         damaged.write_bytes(corpora.DAMAGES[kind](damaged.read_bytes(), rng))
 
         def one(layout: str = layout, path: Path = path, damaged: Path = damaged) -> bool:
-            reading_ = Reading()
+            reading_ = ReadResult()
             try:
                 reading_.documents.extend(READERS[corpora.LAYOUTS[layout]](path, "MSH", (), reading_))
             except UserError as error:
@@ -146,8 +146,8 @@ def fuzz_tables(folder: Path, rng: random.Random, tally: Tally, n: int) -> None:
         path.write_bytes(corpora.DAMAGES[kind](whole, rng))
 
         def one(path: Path = path, suffix: str = suffix) -> bool:
-            options, count = reading.Options(), reading.Read()
-            found = list(reading.items(reading.listed([str(path)], options), options, read=count))
+            options, count = reading.Options(), reading.ReadCounts()
+            found = list(reading.read_items(reading.list_files([str(path)], options), options, counts=count))
             assert count.documents == len(found)
             of_file = len(found) == 1 and found[0].error in ("empty", "unreadable table", "unreadable file")
             if not of_file:

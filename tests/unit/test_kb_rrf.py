@@ -24,7 +24,7 @@ from mentionforge.kb.extract import TABLES, extract
 from mentionforge.kb.rrf import read as rrf
 from mentionforge.kb.rrf.files import FORMATS
 from mentionforge.kb.rrf.release import CHUNK, open_release
-from mentionforge.kb.rrf.sieve import ByCui, Parts, _line_ends, sieve
+from mentionforge.kb.rrf.sieve import ByCui, RotatingFile, _line_ends, sieve
 from mentionforge.kb.semantics import GROUPS, NAMES
 from mentionforge.kb.settings import RrfKb, SemanticGroup
 from mentionforge.provenance import sha256_paths
@@ -340,7 +340,7 @@ atoms = st.builds(
         }
     ),
     packed=st.booleans(),
-    part=st.sampled_from([1, 200, Parts.SIZE]),
+    part=st.sampled_from([1, 200, RotatingFile.SIZE]),
 )
 def test_random_releases_equal_plain_reading(tmp_path, conso, types, defs, ranks, moved, more, packed, part):
     unique = {row[7]: row for row in conso}  # an atom has one row
@@ -353,7 +353,7 @@ def test_random_releases_equal_plain_reading(tmp_path, conso, types, defs, ranks
         MRCUI=[[old, "", rel, "", "", new, ""] for old, rel, new in moved],
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Parts, "SIZE", part)  # rows of MRCONSO are parsed in many files, or in one
+        patch.setattr(RotatingFile, "SIZE", part)  # rows of MRCONSO are parsed in many files, or in one
         found = read(pack(folder, tmp_path / "release.zip") if packed else folder, **more)
     assert as_python(found) == read_plainly(folder, **more)
     for name in ("MRCONSO", "MRDEF", "MRCUI"):
@@ -517,9 +517,9 @@ def test_parts_are_whole_rows_handed_on_in_order(tmp_path, monkeypatch):
     lines = [("|".join(atom(f"C000000{i % 3}", "x" * (i % 50))) + "|\n").encode() for i in range(60_000)]
     (tmp_path / "MRCONSO.RRF").write_bytes(b"".join(lines))
     member = open_release(tmp_path, ("MRCONSO",), tmp_path).members["MRCONSO"]
-    monkeypatch.setattr(Parts, "SIZE", 100_000)
+    monkeypatch.setattr(RotatingFile, "SIZE", 100_000)
     parts = []
-    found = sieve(member, 18, ByCui(np.array([1])), Parts(tmp_path / "part", lambda path: parts.append(path.read_bytes())))
+    found = sieve(member, 18, ByCui(np.array([1])), RotatingFile(tmp_path / "part", lambda path: parts.append(path.read_bytes())))
     assert b"".join(parts) == b"".join(lines[1::3])
     assert len(parts) > 2 and all(part.endswith(b"|\n") for part in parts) and all(len(part) >= 100_000 for part in parts[:-1])
     assert found == (60_000, 20_000, True)
@@ -547,7 +547,7 @@ def test_rows_are_chosen_as_a_plain_reading_chooses_them(tmp_path, starts, after
     expected = [line for line, keep, other in zip(lines, chosen, foreign, strict=True) if keep and not other]
     assert (tmp_path / "kept").read_bytes() == b"".join(line + b"\n" for line in expected)
     assert (found.rows, found.kept, wanted.foreign) == (len(lines), len(expected), sum(foreign))
-    assert wanted.odd == sum(m is None for m in regular)
+    assert wanted.irregular == sum(m is None for m in regular)
     assert set(np.flatnonzero(wanted.seen)) == {int(m[1][1:]) for m, keep in zip(regular, chosen, strict=True) if m and keep}
     assert found.sound == (content.count(b"|") == 3 * len(lines) and all(line.endswith(b"|") for line in lines))
 

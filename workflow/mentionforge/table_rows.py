@@ -1,8 +1,7 @@
-"""Rows of tables: each is a record, or an error of its own; a broken row costs no other.
+"""Read rows of CSV, TSV, JSON Lines and Parquet files; a broken row is an error of its own and affects no other row.
 
-CSV is read strictly (RFC 4180): a quotation mark that opens a field must close it, and each row has as many fields as the header. In tab-separated
-files as people write them, quotation marks are text; a field is quoted only if it begins and ends with one and those inside are doubled. After a
-broken row, reading goes on at the next line. Undecodable bytes cost the row that they stand in.
+In: a file. Out: a `Row` per row, with its record or an error. CSV is read strictly (RFC 4180); in TSV a field is quoted only if it begins and ends with
+a quotation mark and those inside are doubled. After a broken row, reading continues at the next line. Knows nothing of the meaning of columns.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ ENCODING = "wrong encoding"
 
 _BATCH = 64
 _HEAD = 65_536
-_MOST_LOST = 1_000_000
-"""Rows of a damaged Parquet file that are listed one by one; more are one error."""
+_MAX_LISTED = 1_000_000
+"""Maximum number of damaged Parquet rows that are listed one by one; more become one error."""
 
 _CLOSE = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
 _END = re.compile(r"\r?\n?\Z")
@@ -32,7 +31,7 @@ _BAD_BYTE = re.compile("[\udc80-\udcff]")
 
 @dataclass(frozen=True)
 class Row:
-    """A row's number (from 1, the header not counted), and its record or why there is none."""
+    """A row: its number (from 1, without the header), and its record, or an error with the reason."""
 
     number: int
     record: Any = None
@@ -40,78 +39,78 @@ class Row:
     why: str = ""
 
 
-class Twice(dict[str, Any]):
-    """A JSON object in which a key stands twice."""
+class RepeatedKeys(dict[str, Any]):
+    """A JSON object with a repeated key."""
 
 
-def _mark(error: UnicodeError) -> tuple[str, int]:
-    """Undecodable bytes as halves of surrogate pairs, which no text holds: the row that they stand in can be told from the others."""
+def _mark_undecodable(error: UnicodeError) -> tuple[str, int]:
+    """Codec error handler: decode an invalid byte as a lone surrogate, which occurs in no valid text, so that its row can be identified."""
     assert isinstance(error, UnicodeDecodeError)
     return "".join(chr(0xDC00 + byte if byte >= 0x80 else 0xDC80) for byte in error.object[error.start : error.end]), error.end
 
 
-codecs.register_error("mentionforge-mark", _mark)
+codecs.register_error("mentionforge-mark", _mark_undecodable)
 
 
 @dataclass
-class _Lines:
-    """Lines of a stream with their ends, each with whether it is whole: of a line longer than `most` only the beginning is kept."""
+class _LineReader:
+    """Reads lines of a stream, with their ends, as (line, complete); a line longer than `max_characters` is truncated."""
 
     handle: IO[str]
-    most: int
+    max_characters: int
     end: str = "\n"
     number: int = 0
-    waiting: deque[tuple[str, bool]] = field(default_factory=deque)
+    pushed_back: deque[tuple[str, bool]] = field(default_factory=deque)
 
     def next(self) -> tuple[str, bool] | None:
-        """The next line; none at the end."""
-        if self.waiting:
+        """The next line; None at the end."""
+        if self.pushed_back:
             self.number += 1
-            return self.waiting.popleft()
-        line = self.handle.readline(self.most)
+            return self.pushed_back.popleft()
+        line = self.handle.readline(self.max_characters)
         if not line:
             return None
         self.number += 1
-        rest, whole = line, len(line) < self.most or line.endswith(self.end)
+        rest, whole = line, len(line) < self.max_characters or line.endswith(self.end)
         while not whole and rest and not rest.endswith(self.end):
             rest = self.handle.readline(_HEAD)
         return (line, True) if whole else (line[:_HEAD], False)
 
-    def back(self, lines: Sequence[tuple[str, bool]]) -> None:
-        """Put lines back, to be read again."""
-        self.waiting.extendleft(reversed(lines))
+    def push_back(self, lines: Sequence[tuple[str, bool]]) -> None:
+        """Push lines back, to be read again."""
+        self.pushed_back.extendleft(reversed(lines))
         self.number -= len(lines)
 
 
-def lines(encoding: str, most: int) -> Iterator[Row]:
-    """Each line of standard input, without its end, as a record `{"text": …}`."""
+def lines(encoding: str, max_characters: int) -> Iterator[Row]:
+    """Yield each line of standard input, without its end, as a record `{"text": …}`."""
     import io
 
     handle = io.TextIOWrapper(sys.stdin.buffer, encoding, "mentionforge-mark", "\n")
-    for number, (line, whole) in enumerate(_all(_Lines(handle, most + 2)), 1):
+    for number, (line, whole) in enumerate(_iterate(_LineReader(handle, max_characters + 2)), 1):
         if not whole:
-            yield Row(number, None, "too large", f"more than {most:,} characters (--max-mb)")
+            yield Row(number, None, "too large", f"more than {max_characters:,} characters (--max-mb)")
         else:
-            yield _bad_bytes(number, line, encoding) or Row(number, {"text": _bare(line)})
+            yield _decoding_error(number, line, encoding) or Row(number, {"text": _without_line_end(line)})
 
 
-def json_lines(path: str, encoding: str, most: int) -> Iterator[Row]:
-    """Each line that is not blank, as JSON."""
+def json_lines(path: str, encoding: str, max_characters: int) -> Iterator[Row]:
+    """Yield each line that is not blank, parsed as JSON."""
     number = 0
-    with open(path, encoding=_without_mark(encoding), errors="mentionforge-mark", newline="\n") as handle:
-        source = _Lines(handle, 6 * most + _HEAD)
-        for line, whole in _all(source):
+    with open(path, encoding=_without_bom(encoding), errors="mentionforge-mark", newline="\n") as handle:
+        source = _LineReader(handle, 6 * max_characters + _HEAD)
+        for line, whole in _iterate(source):
             if not line.strip():
                 continue
             number += 1
             if not whole:
                 yield Row(number, None, "too large", f"line {source.number} is longer than any text allowed (--max-mb)")
                 continue
-            if bad := _bad_bytes(number, line, encoding):
+            if bad := _decoding_error(number, line, encoding):
                 yield bad
                 continue
             try:
-                yield Row(number, json.loads(line, object_pairs_hook=_pairs))
+                yield Row(number, json.loads(line, object_pairs_hook=_record))
             except json.JSONDecodeError as error:
                 yield Row(number, None, BROKEN, f"line {source.number} is no JSON: {error.msg} at character {error.pos + 1}")
             except (ValueError, RecursionError) as error:
@@ -119,30 +118,30 @@ def json_lines(path: str, encoding: str, most: int) -> Iterator[Row]:
                 yield Row(number, None, BROKEN, f"line {source.number}: {why}")
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
-    return record if len(record) == len(pairs) else Twice(record)
+    return record if len(record) == len(pairs) else RepeatedKeys(record)
 
 
-def delimited(path: str, encoding: str, most: int, delimiter: str) -> Iterator[Row]:
-    """Each row below the header, as a record by column.
+def delimited(path: str, encoding: str, max_characters: int, delimiter: str) -> Iterator[Row]:
+    """Yield each row below the header, as a record by column.
 
     Args:
-        path: File.
-        encoding: Of the file.
-        most: Characters of a field.
-        delimiter: A comma: strict CSV; a tab: quotation marks are text where they do not quote a whole field.
+        path: The file.
+        encoding: Its encoding.
+        max_characters: Maximum length of a field.
+        delimiter: A comma: strict CSV; a tab: quotation marks are text unless they quote a whole field.
 
     Raises:
-        ValueError: No header, or a broken one; the reason is its text.
+        ValueError: The header is broken or has a repeated column; the message is the reason.
     """
     end = _line_end(path, encoding)
-    with open(path, encoding=_without_mark(encoding), errors="mentionforge-mark", newline=end) as handle:
-        source = _Lines(handle, 2 * most + _HEAD, end)
+    with open(path, encoding=_without_bom(encoding), errors="mentionforge-mark", newline=end) as handle:
+        source = _LineReader(handle, 2 * max_characters + _HEAD, end)
         header: list[str] | None = None
         number = 0
-        for line, whole in _all(source):
-            if not _bare(line):
+        for line, whole in _iterate(source):
+            if not _without_line_end(line):
                 continue
             if header is None:
                 header = _header(line, source, delimiter)
@@ -153,7 +152,7 @@ def delimited(path: str, encoding: str, most: int, delimiter: str) -> Iterator[R
                 yield Row(number, None, "too large", f"line {at} is longer than any text allowed (--max-mb)")
                 continue
             fields, why = (_csv if delimiter == "," else _tsv)(line, source, len(header))
-            if bad := _bad_bytes(number, line if fields is None else "".join(fields), encoding):
+            if bad := _decoding_error(number, line if fields is None else "".join(fields), encoding):
                 yield bad
             elif fields is None:
                 yield Row(number, None, BROKEN, f"line {at}: {why}")
@@ -161,27 +160,27 @@ def delimited(path: str, encoding: str, most: int, delimiter: str) -> Iterator[R
                 yield Row(number, dict(zip(header, fields, strict=True)))
 
 
-def _header(line: str, source: _Lines, delimiter: str) -> list[str]:
-    fields, why, _ = _strict(line, source, delimiter)
+def _header(line: str, source: _LineReader, delimiter: str) -> list[str]:
+    fields, why, _ = _parse_fields(line, source, delimiter)
     if fields is None:
         raise ValueError(f"its header is broken: {why}")
     names = [name.strip() for name in fields]
-    if twice := sorted({name for name in names if name and names.count(name) > 1}):
-        raise ValueError(f"column {twice[0]} stands twice in its header")
+    if repeated := sorted({name for name in names if name and names.count(name) > 1}):
+        raise ValueError(f"column {repeated[0]} stands twice in its header")
     return names
 
 
-def _strict(line: str, source: _Lines, delimiter: str) -> tuple[list[str] | None, str, list[tuple[str, bool]]]:
-    """The fields of a row that begins with a line, or none and why; and the lines drawn besides, where a field goes on."""
+def _parse_fields(line: str, source: _LineReader, delimiter: str) -> tuple[list[str] | None, str, list[tuple[str, bool]]]:
+    """Parse a row: its fields, or None and the reason; and the further lines read for a field with line ends."""
     fields: list[str] = []
-    taken: list[tuple[str, bool]] = []
+    extra_lines: list[tuple[str, bool]] = []
     at = 0
     while True:
         if not line.startswith('"', at):
             end = line.find(delimiter, at)
-            fields.append(line[at:end] if end >= 0 else _bare(line[at:]))
+            fields.append(line[at:end] if end >= 0 else _without_line_end(line[at:]))
             if end < 0:
-                return fields, "", taken
+                return fields, "", extra_lines
             at = end + 1
             continue
         pieces: list[str] = []
@@ -189,43 +188,43 @@ def _strict(line: str, source: _Lines, delimiter: str) -> tuple[list[str] | None
         while (close := _CLOSE.match(line, start)) is None:
             pieces.append(line[start:])
             size += len(pieces[-1])
-            following = source.next() if size <= source.most else None
-            if following is None:
-                return None, "a quotation mark opens a field and none closes it", taken
-            taken.append(following)
-            line, start = following[0], 0
+            next_line = source.next() if size <= source.max_characters else None
+            if next_line is None:
+                return None, "a quotation mark opens a field and none closes it", extra_lines
+            extra_lines.append(next_line)
+            line, start = next_line[0], 0
         pieces.append(line[start : close.end() - 1])
         fields.append("".join(pieces).replace('""', '"'))
         at = close.end()
         if _END.match(line, at):
-            return fields, "", taken
+            return fields, "", extra_lines
         if not line.startswith(delimiter, at):
-            return None, "text follows the quotation mark that closes a field (those inside are doubled)", taken
+            return None, "text follows the quotation mark that closes a field (those inside are doubled)", extra_lines
         at += 1
 
 
-def _csv(line: str, source: _Lines, width: int) -> tuple[list[str] | None, str]:
-    """The fields of a row by RFC 4180, or none and why; then only its first line counts as read."""
-    fields, why, taken = _strict(line, source, ",")
+def _csv(line: str, source: _LineReader, width: int) -> tuple[list[str] | None, str]:
+    """The fields of a CSV row (RFC 4180), or None and the reason; after an unclosed quotation mark the further lines are pushed back."""
+    fields, why, extra_lines = _parse_fields(line, source, ",")
     if fields is None:
-        source.back(taken)
+        source.push_back(extra_lines)
     elif len(fields) != width:
         hint = "; a field that holds a comma must be quoted" if len(fields) > width else ""
         return None, f"{len(fields)} fields, {width} in the header{hint}"
     return fields, why
 
 
-def _tsv(line: str, source: _Lines, width: int) -> tuple[list[str] | None, str]:
-    """The fields of a row: as quoted ones if that fits the header, as they stand in the line otherwise.
+def _tsv(line: str, source: _LineReader, width: int) -> tuple[list[str] | None, str]:
+    """The fields of a TSV row: with quotation marks interpreted if the number of fields then fits the header, else taken literally.
 
-    A quoted field goes over several lines only if these lines are not rows by themselves.
+    A quoted field spans several lines only if these lines are not rows by themselves.
     """
-    fields, _, taken = _strict(line, source, "\t")
-    rows = width > 1 and all(t.count("\t") == width - 1 for t in (line, *(t for t, _ in taken)))
-    if fields is not None and len(fields) == width and not (taken and rows):
+    fields, _, extra_lines = _parse_fields(line, source, "\t")
+    are_rows = width > 1 and all(t.count("\t") == width - 1 for t in (line, *(t for t, _ in extra_lines)))
+    if fields is not None and len(fields) == width and not (extra_lines and are_rows):
         return fields, ""
-    source.back(taken)
-    literal = [_unquoted(f) for f in _bare(line).split("\t")]
+    source.push_back(extra_lines)
+    literal = [_unquoted(f) for f in _without_line_end(line).split("\t")]
     return (literal, "") if len(literal) == width else (None, f"{len(literal)} fields, {width} in the header")
 
 
@@ -234,43 +233,43 @@ def _unquoted(text: str) -> str:
     return text[1:-1].replace('""', '"') if whole and '"' not in text[1:-1].replace('""', "") else text
 
 
-def _all(source: _Lines) -> Iterator[tuple[str, bool]]:
+def _iterate(source: _LineReader) -> Iterator[tuple[str, bool]]:
     while (line := source.next()) is not None:
         yield line
 
 
-def _bare(line: str) -> str:
-    """A line without its end."""
+def _without_line_end(line: str) -> str:
+    """A line without its line end."""
     return line.removesuffix("\n").removesuffix("\r")
 
 
-def _bad_bytes(number: int, text: str, encoding: str) -> Row | None:
-    found = bad_byte(text)
-    return Row(number, None, ENCODING, f"not {encoding}: byte {found} in it (--encoding)") if found else None
+def _decoding_error(number: int, text: str, encoding: str) -> Row | None:
+    byte = bad_byte(text)
+    return Row(number, None, ENCODING, f"not {encoding}: byte {byte} in it (--encoding)") if byte else None
 
 
 def bad_byte(text: str) -> str:
-    """The first byte of a text that could not be decoded, in hexadecimal digits; empty if there is none."""
-    found = _BAD_BYTE.search(text)
-    return f"0x{ord(found[0]) - 0xDC00:02x}" if found else ""
+    """The first byte of a text that could not be decoded, in hexadecimal; empty if there is none."""
+    match = _BAD_BYTE.search(text)
+    return f"0x{ord(match[0]) - 0xDC00:02x}" if match else ""
 
 
-def _without_mark(encoding: str) -> str:
+def _without_bom(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
 def _line_end(path: str, encoding: str) -> str:
-    """The line feed, but for files of old that have carriage returns only."""
+    """The line end of a file: a line feed, or a carriage return if its beginning has only those."""
     with open(path, encoding=encoding, errors="replace", newline="") as handle:
         head = handle.read(_HEAD)
     return "\r" if "\r" in head and "\n" not in head else "\n"
 
 
 def parquet(path: str, columns: Sequence[str], encoding: str) -> Iterator[Row]:
-    """Each row, as a record of those of the columns that there are; rows of a damaged row group are errors of their own.
+    """Yield each row, as a record of the columns that exist; each row of a damaged row group is an error.
 
     Raises:
-        ValueError: The file is no Parquet file; the reason is its text.
+        ValueError: The file is not Parquet, or has a repeated column; the message is the reason.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -286,20 +285,20 @@ def parquet(path: str, columns: Sequence[str], encoding: str) -> Iterator[Row]:
         raise ValueError(failed(error)) from error
     with file:
         names = file.schema_arrow.names
-        if twice := [name for name in columns if names.count(name) > 1]:
-            raise ValueError(f"column {twice[0]} stands in it twice")
-        wanted = [name for name in dict.fromkeys(columns) if name in names]
+        if repeated := [name for name in columns if names.count(name) > 1]:
+            raise ValueError(f"column {repeated[0]} stands in it twice")
+        present = [name for name in dict.fromkeys(columns) if name in names]
         number = 0
         for group in range(file.num_row_groups):
             last = number + file.metadata.row_group(group).num_rows
             try:
-                for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group], columns=wanted):
-                    values = {name: _values(batch.column(name), encoding) for name in wanted}
+                for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group], columns=present):
+                    values = {name: _values(batch.column(name), encoding) for name in present}
                     for i in range(batch.num_rows):
                         number += 1
                         yield Row(number, {name: column[i] for name, column in values.items()})
             except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
-                if last - number > _MOST_LOST:
+                if last - number > _MAX_LISTED:
                     yield Row(number + 1, None, BROKEN, f"rows {number + 1} to {last}: {failed(error)}")
                 else:
                     yield from (Row(n, None, BROKEN, failed(error)) for n in range(number + 1, last + 1))
@@ -307,7 +306,7 @@ def parquet(path: str, columns: Sequence[str], encoding: str) -> Iterator[Row]:
 
 
 def _values(column: Any, encoding: str) -> list[Any]:
-    """A column's values; text is decoded here, since one bad byte must not cost the other rows."""
+    """The values of a column. Text is decoded here, so that an invalid byte affects only its own row."""
     import pyarrow as pa
     from pyarrow import types
 

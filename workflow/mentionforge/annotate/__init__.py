@@ -1,1 +1,1 @@
-"""Annotate: diseases in anybody's texts, recognized and linked by what an experiment trained. It stands above the stages and uses their steps."""
+"""Annotate new texts with the recognizer and linker of an experiment. It is above the stages, and uses their steps."""

@@ -1,16 +1,17 @@
-"""A bundle: all that annotating needs in one folder, or one .tar of it, that can be carried to where the notes are.
+"""Write and read bundles: folders, or .tar files of them, with all that annotation needs, to be carried to where the notes are.
 
-    bundle.json                 settings, thresholds, where it all comes from, and the SHA-256 of every other file
-    SHA256SUMS.txt              the SHA-256 of bundle.json (`sha256sum -c SHA256SUMS.txt`)
-    README.md                   a card for people
-    recognizer/                 weights (safetensors) and tokenizer; or dictionary.parquet
-    concepts.parquet            names and semantic types of the concepts in the index
-    linkers/N/                  encoder/ (weights and tokenizer), and of each source entries.parquet and vectors.npy; codes.parquet, weights.npy
-
-Nothing in it is a pickle or code. Of entries that are compared as vectors the strings are left out, and nothing names a document. A bundle
-that differs from its digests in one byte, lacks a file or holds another one is refused; so is one with licensed text, unless it is asked for.
-What its digests allow is checked besides: settings as the configuration's, and arrays that fit the tables and each other.
+In: the `Materials` of an annotator. Out: a bundle; and back. A bundle has no pickles and no code; reading checks every file against its digest, and
+settings and arrays against each other. Knows nothing of results folders (`cells`).
 """
+
+# Layout of a bundle:
+#     bundle.json         settings, thresholds, provenance, and the SHA-256 of every other file
+#     SHA256SUMS.txt      the SHA-256 of bundle.json (`sha256sum -c SHA256SUMS.txt`)
+#     README.md           a card for people
+#     recognizer/         weights (safetensors) and tokenizer; or dictionary.parquet
+#     concepts.parquet    names and semantic types of the concepts in the index
+#     linkers/N/          encoder/ (weights and tokenizer); for each source entries.parquet and vectors.npy; codes.parquet, weights.npy
+# Entries that are compared as vectors have no strings, and no file names a document.
 
 from __future__ import annotations
 
@@ -49,10 +50,10 @@ def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
     Args:
         materials: From `cells.find`.
         out: Folder, or a file that ends in .tar; it must not exist.
-        licensed_text: Write it although it holds licensed text.
+        licensed_text: Allow licensed text in it.
 
     Raises:
-        UserError: `out` is there, or the bundle would hold licensed text.
+        UserError: `out` exists, or the bundle would hold licensed text without permission.
     """
     if out.exists():
         raise UserError("bundle exists", str(out), "", "name another one, or remove it")
@@ -64,7 +65,7 @@ def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         folder = Path(scratch) / (out.stem if out.suffix == ".tar" else out.name)
         folder.mkdir()
-        manifest = _fill(materials, folder)
+        manifest = _write_files(materials, folder)
         (folder / "README.md").write_text(card(manifest), encoding="utf-8")
         manifest["files"] = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files_of(folder)}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -72,22 +73,22 @@ def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
         size = sum(p.stat().st_size for p in files_of(folder))
         if out.suffix == ".tar":
             with tarfile.open(Path(scratch) / "whole.tar", "w", format=tarfile.PAX_FORMAT) as archive:
-                archive.add(folder, folder.name, filter=_nobodys)
+                archive.add(folder, folder.name, filter=_without_owner)
             os.replace(Path(scratch) / "whole.tar", out)
         else:
             os.replace(folder, out)
     say(f"bundle of {size / 1e6:.0f} MB written to {out}")
 
 
-def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """A member without owner and time: equal bundles are equal bytes."""
+def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A member without owner and time, so that equal bundles are equal bytes."""
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     return member
 
 
-def _fill(materials: Materials, folder: Path) -> dict[str, Any]:
-    """Write the files; returns the manifest, without digests."""
+def _write_files(materials: Materials, folder: Path) -> dict[str, Any]:
+    """Write all files but the card and the manifest; return the manifest, without digests."""
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "mentionforge": __version__,
@@ -106,51 +107,51 @@ def _fill(materials: Materials, folder: Path) -> dict[str, Any]:
     else:
         assert materials.dictionary is not None
         names = pa.table({"name": pa.array(materials.dictionary["names"], pa.string())})
-        _parquet(names, folder / "recognizer" / "dictionary.parquet")
+        _write_parquet(names, folder / "recognizer" / "dictionary.parquet")
         manifest["dictionary"] = {k: materials.dictionary[k] for k in ("min_length", "stop")}
     cuis: set[str] = set()
-    for number, part in enumerate(materials.linkers):
-        place = folder / "linkers" / str(number)
+    for number, linker_part in enumerate(materials.linkers):
+        target = folder / "linkers" / str(number)
         manifest["linkers"].append(
             {
-                "linker": part.linker.model_dump(mode="json"),
-                "index": part.index.model_dump(mode="json"),
-                "sources": {name: len(table) for name, (table, _) in part.entries.items()},
+                "linker": linker_part.linker.model_dump(mode="json"),
+                "index": linker_part.index.model_dump(mode="json"),
+                "sources": {name: len(table) for name, (table, _) in linker_part.entries.items()},
             }
         )
-        if part.model is not None:
-            _copy(models.folder(part.model), place / "encoder")
-            reference = {"bundle": number, "lowercase": tokenization.case_of(part.model)}
-            (place / "fetched.json").write_text(json.dumps({"folder": "encoder", "reference": reference}) + "\n", encoding="utf-8")
-        for name, (table, inputs) in part.entries.items():
-            _entries(part, name, table, inputs, place / name)
+        if linker_part.model is not None:
+            _copy(models.folder(linker_part.model), target / "encoder")
+            reference = {"bundle": number, "lowercase": tokenization.case_of(linker_part.model)}
+            (target / "fetched.json").write_text(json.dumps({"folder": "encoder", "reference": reference}) + "\n", encoding="utf-8")
+        for name, (table, inputs) in linker_part.entries.items():
+            _write_entries(linker_part, name, table, inputs, target / name)
             cuis.update(table["cuis"].combine_chunks().flatten().unique().to_pylist())
-        if part.codes is not None:
-            _parquet(part.codes, place / "codes.parquet")
-        if part.weights is not None:
-            np.save(place / "weights.npy", part.weights)
+        if linker_part.codes is not None:
+            _write_parquet(linker_part.codes, target / "codes.parquet")
+        if linker_part.weights is not None:
+            np.save(target / "weights.npy", linker_part.weights)
     kept = materials.concepts.filter(pc.is_in(materials.concepts["cui"], value_set=pa.array(sorted(cuis), tables.STR)))
-    place = kept.schema.get_field_index("definition")
-    undefined = kept.set_column(place, "definition", pa.nulls(len(kept), tables.STR))
+    column = kept.schema.get_field_index("definition")
+    undefined = kept.set_column(column, "definition", pa.nulls(len(kept), tables.STR))
     tables.write(tables.CONCEPTS, folder / "concepts.parquet", undefined)
     manifest["concepts"] = len(kept)
     return manifest
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Weights, tokenizer and settings of a model folder: no pickles, no code."""
+    """Copy weights, tokenizer and settings of a model folder; skip pickles and code."""
     target.mkdir(parents=True)
     for path in sorted(source.iterdir()):
         if path.is_file() and path.suffix in _WEIGHTS:
             shutil.copyfile(path, target / path.name)
 
 
-def _entries(part: Part, name: str, table: pa.Table, inputs: Any, target: Path) -> None:
-    """Entries of an index: only inputs that are used, and strings only where they are compared."""
+def _write_entries(linker_part: Part, name: str, table: pa.Table, inputs: Any, target: Path) -> None:
+    """Write the entries of an index: only vectors that are used, and strings only if the linker compares strings."""
     rows, vector = np.unique(table["vector"].to_numpy(), return_inverse=True)
     none = pa.nulls(len(table), tables.STR)
-    dense = part.linker.embeds
-    small = pa.table(
+    dense = linker_part.linker.embeds
+    compact = pa.table(
         {
             "entry_id": pa.array([f"{name}|{i:08d}" for i in range(len(table))], tables.STR),
             "text": pa.array([""] * len(table), tables.STR) if dense else table["text"],
@@ -160,12 +161,12 @@ def _entries(part: Part, name: str, table: pa.Table, inputs: Any, target: Path) 
             "note_id": none,
         }
     )
-    tables.write(tables.EMBEDDED, target / "entries.parquet", small)
+    tables.write(tables.EMBEDDED, target / "entries.parquet", compact)
     if dense:
         np.save(target / "vectors.npy", np.ascontiguousarray(inputs[rows], np.float32))
 
 
-def _parquet(table: pa.Table, path: Path) -> None:
+def _write_parquet(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,17 +177,17 @@ def _parquet(table: pa.Table, path: Path) -> None:
 
 
 def read(path: Path, licensed_text: bool = False, scratch: Path | None = None) -> Materials:
-    """The materials of a bundle, checked.
+    """Read and check a bundle.
 
     Args:
         path: Folder or .tar; a .tar is unpacked to a folder that is removed at the end of the process.
-        licensed_text: Read it although it holds licensed text.
-        scratch: Where a .tar is unpacked; none: the system's folder for temporary files.
+        licensed_text: Allow licensed text in it.
+        scratch: Folder to unpack a .tar in; none: the system's temporary folder.
 
     Raises:
-        UserError: No bundle, of another format, not as its digests say, or with licensed text.
+        UserError: It is no bundle, has an unknown format, differs from its digests, or holds licensed text without permission.
     """
-    folder = _unpacked(path, scratch) if path.is_file() else path
+    folder = _unpack_archive(path, scratch) if path.is_file() else path
     manifest = check(folder)
     if manifest["licensed"] and not licensed_text:
         raise UserError("licensed text", str(path), f"the bundle holds text of: {', '.join(manifest['licensed'])}", "add --licensed-text if you may use it")
@@ -197,7 +198,7 @@ def read(path: Path, licensed_text: bool = False, scratch: Path | None = None) -
 
 
 def _check_models(folder: Path) -> None:
-    """Files of models can be opened; what they hold is for those that read them."""
+    """Check that the files of models can be opened; their contents are checked by those that load them."""
     from safetensors import SafetensorError, safe_open
 
     for path in files_of(folder):
@@ -216,28 +217,28 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
     parts = []
     concepts = tables.read(tables.CONCEPTS, folder / "concepts.parquet")
     for number, row in enumerate(manifest["linkers"]):
-        place = folder / "linkers" / str(number)
+        linker_folder = folder / "linkers" / str(number)
         linker, index = _LINKER.validate_python(row["linker"]), Index.model_validate(row["index"])
         if not linker.searches:
             raise damaged(folder, f"linker {number} is a {linker.kind} linker, which searches nothing by itself")
         entries: dict[str, tuple[pa.Table, Any]] = {}
         for name in ("train", "kb", "synthetic"):
             if name in row["sources"]:
-                entries[name] = _read_entries(linker, place / name)
+                entries[name] = _read_entries(linker, linker_folder / name)
                 if len(entries[name][0]) != row["sources"][name]:
                     raise damaged(folder, f"linkers/{number}/{name} has {len(entries[name][0]):,} entries, not the {row['sources'][name]:,} of {MANIFEST}")
-        codes = tables.read(tables.XREFS, place / "codes.parquet") if (place / "codes.parquet").is_file() else None
-        weights = np.load(place / "weights.npy", allow_pickle=False) if (place / "weights.npy").is_file() else None
-        model = place / "fetched.json"
+        codes = tables.read(tables.XREFS, linker_folder / "codes.parquet") if (linker_folder / "codes.parquet").is_file() else None
+        weights = np.load(linker_folder / "weights.npy", allow_pickle=False) if (linker_folder / "weights.npy").is_file() else None
+        model = linker_folder / "fetched.json"
         part = Part(linker, index, model if model.is_file() else None, entries, codes, weights)
         problem = unfit(part, concepts["cui"])
         if problem:
             raise damaged(folder, f"linkers/{number}: {problem}")
         parts.append(part)
     hybrid = HybridLinker.model_validate(manifest["hybrid"]) if manifest["hybrid"] else None
-    wanted = len(hybrid.linkers) if hybrid else 1
-    if len(parts) != wanted or (hybrid and len(manifest["weights"]) != wanted):
-        raise damaged(folder, f"{len(parts)} linkers with {len(manifest['weights'])} weights, where {wanted} are wanted")
+    expected = len(hybrid.linkers) if hybrid else 1
+    if len(parts) != expected or (hybrid and len(manifest["weights"]) != expected):
+        raise damaged(folder, f"{len(parts)} linkers with {len(manifest['weights'])} weights, where {expected} are wanted")
     dictionary = None
     if manifest.get("dictionary"):
         import pyarrow.parquet as pq
@@ -263,25 +264,25 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
     )
 
 
-def _read_entries(linker: Any, place: Path) -> tuple[pa.Table, Any]:
-    table = tables.read(tables.EMBEDDED, place / "entries.parquet")
+def _read_entries(linker: Any, folder: Path) -> tuple[pa.Table, Any]:
+    table = tables.read(tables.EMBEDDED, folder / "entries.parquet")
     if linker.embeds:
-        return table, np.load(place / "vectors.npy", mmap_mode="r", allow_pickle=False)
+        return table, np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
     rows = table["vector"].to_pylist()
-    most = max(rows, default=-1) + 1
-    if most > len(rows) or min(rows, default=0) < 0:
-        raise ValueError(f"{place.name}/entries.parquet names inputs that it does not have")
-    texts = [""] * most
+    size = max(rows, default=-1) + 1
+    if size > len(rows) or min(rows, default=0) < 0:
+        raise ValueError(f"{folder.name}/entries.parquet names inputs that it does not have")
+    texts = [""] * size
     for row, text in zip(rows, table["text"].to_pylist(), strict=True):
         texts[row] = text
     return table, texts
 
 
 _unpacked_folders: list[tempfile.TemporaryDirectory[str]] = []
-"""Kept until the process ends: their vectors are mapped."""
+"""Folders of unpacked bundles; kept until the process ends, because their vectors are memory-mapped."""
 
 
-def _unpacked(path: Path, scratch: Path | None) -> Path:
+def _unpack_archive(path: Path, scratch: Path | None) -> Path:
     holder = tempfile.TemporaryDirectory(dir=scratch, prefix="mentionforge-bundle-")
     _unpacked_folders.append(holder)
     try:
@@ -290,17 +291,17 @@ def _unpacked(path: Path, scratch: Path | None) -> Path:
                 _unpack(archive, member, Path(holder.name))
     except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, KeyError, IndexError) as error:
         raise UserError("no bundle", str(path), f"not readable as .tar ({type(error).__name__})", "fetch or write it again") from error
-    inside = sorted(Path(holder.name).iterdir())
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else Path(holder.name)
+    children = sorted(Path(holder.name).iterdir())
+    return children[0] if len(children) == 1 and children[0].is_dir() else Path(holder.name)
 
 
 def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    """Only plain files below the folder; Python before 3.11.4 has no extraction filters."""
-    inside = Path(member.name)
-    if inside.is_absolute() or ".." in inside.parts or not (member.isfile() or member.isdir()) or member.issparse():
+    """Extract a member if it is a plain file below the folder; Python before 3.11.4 has no extraction filters."""
+    path = Path(member.name)
+    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()) or member.issparse():
         raise UserError("no bundle", str(archive.name), f"{member.name} is no plain file inside it", "fetch or write it again")
     if member.isdir():
         return
-    (folder / inside).parent.mkdir(parents=True, exist_ok=True)
-    with cast(IO[bytes], archive.extractfile(member)) as source, (folder / inside).open("xb") as target:
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    with cast(IO[bytes], archive.extractfile(member)) as source, (folder / path).open("xb") as target:
         shutil.copyfileobj(source, target)

@@ -1,4 +1,4 @@
-"""The card of a bundle, for people: what it is made of, what was measured, and whose text and weights it holds.
+"""The card of a bundle: its contents, measured scores, and licences.
 
 In: the manifest. Out: the text of README.md. Reads and writes no file.
 """
@@ -11,8 +11,8 @@ from typing import Any
 
 def card(manifest: Mapping[str, Any]) -> str:
     """The text of README.md."""
-    about = manifest["card"]
-    kb, recognition, linking = about.get("kb", {}), about.get("recognition", {}), about.get("linking", {})
+    info = manifest["card"]
+    kb, recognition, linking = info.get("kb", {}), info.get("recognition", {}), info.get("linking", {})
     sources = [f"{n:,} of {name}" for row in manifest["linkers"] for name, n in row["sources"].items()]
     lines = [
         "# Disease mentions with concepts",
@@ -34,15 +34,15 @@ def card(manifest: Mapping[str, Any]) -> str:
         "On the test split of the corpora it was made from; expect less on other text.",
         "",
     ]
-    measured = about.get("measured", [])
+    measured = info.get("measured", [])
     if measured:
         lines += ["| task | corpus | mentions | metric | per cent | n |", "|---|---|---|---|---|---|"]
-        shown = [m for m in measured if m["value"] is not None]
-        lines += [f"| {m['task']} | {m['corpus']} | {m['bucket']} | {m['metric']} | {100 * m['value']:.1f} | {m['n']:,} |" for m in shown]
+        rows = [m for m in measured if m["value"] is not None]
+        lines += [f"| {m['task']} | {m['corpus']} | {m['bucket']} | {m['metric']} | {100 * m['value']:.1f} | {m['n']:,} |" for m in rows]
     else:
         lines += ["Nothing: the experiment did not score these cells."]
     licensed = ", ".join(manifest["licensed"]) or "none that the settings call licensed"
-    trained = [name for name, is_licensed in about.get("trained_on", {}).items() if is_licensed]
+    trained = [name for name, is_licensed in info.get("trained_on", {}).items() if is_licensed]
     lines += ["", "## Licence", "", f"Licensed text in it: {licensed}. Weights, names and corpora keep their own licences."]
     if trained:
         lines += [f"Weights were trained on {', '.join(trained)}, which {'are' if len(trained) > 1 else 'is'} under an agreement: it may reach them."]

@@ -1,4 +1,4 @@
-"""Commands of their own: annotate, bundle, serve."""
+"""Commands annotate, bundle and serve: arguments in, calls of the modules of this package out. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ TOP = typer.Option(5, min=1, max=100, help="Concepts per mention at most.")
 NIL = typer.Option(None, help="First concepts that score less are no answer; none: the threshold that was best on dev.")
 
 
-class Form(StrEnum):
-    """What can be written."""
+class OutputFormat(StrEnum):
+    """Formats that can be written."""
 
     brat = "brat"
     jsonl = "jsonl"
@@ -43,10 +43,10 @@ class Form(StrEnum):
 
 
 def materials(
-    given: Path | None, bundle: Path | None, recognizer: str | None, linker: str | None, kb: str | None, resources: Path | None, licensed: bool
+    source: Path | None, bundle: Path | None, recognizer: str | None, linker: str | None, kb: str | None, resources: Path | None, licensed: bool
 ) -> Materials:
-    """What --from or --bundle names."""
-    if (given is None) == (bundle is None):
+    """Load the materials that --from or --bundle names."""
+    if (source is None) == (bundle is None):
         raise UserError("which model?", "command line", "", "give either --from RESULTS or --bundle BUNDLE")
     if bundle is not None:
         if recognizer or linker or kb:
@@ -56,8 +56,8 @@ def materials(
         return bundles.read(bundle, licensed)
     from mentionforge.annotate import cells
 
-    assert given is not None
-    return cells.find(given, recognizer, linker, kb, resources)
+    assert source is not None
+    return cells.find(source, recognizer, linker, kb, resources)
 
 
 @app.command("annotate")
@@ -69,7 +69,7 @@ def annotate(
     linker: str = LINKER,
     kb: str = KB,
     resources: Path = RESOURCES,
-    to: Form = typer.Option(Form.jsonl, "--to", help="What to write."),
+    to: OutputFormat = typer.Option(OutputFormat.jsonl, "--to", help="What to write."),
     out: Path = typer.Option(None, help="Folder to write; none: JSON Lines to standard output."),
     top: int = TOP,
     nil_threshold: float = NIL,
@@ -87,31 +87,31 @@ def annotate(
     from mentionforge.annotate.pipeline import Annotator
     from mentionforge.progress import say
 
-    options = reading.Options(_known(encoding), max_mb, text_column, id_column, pattern, lines)
-    if out is None and to is not Form.jsonl:
+    options = reading.Options(_codec_name(encoding), max_mb, text_column, id_column, pattern, lines)
+    if out is None and to is not OutputFormat.jsonl:
         raise UserError("where to?", "command line", f"{to.value} is not written to standard output", "give --out FOLDER")
-    reading.listed(inputs, options)
-    found = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
-    annotator = Annotator(found, top, nil_threshold, _context(context))
+    reading.list_files(inputs, options)
+    model = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
+    annotator = Annotator(model, top, nil_threshold, _context(context))
     if out is None:
         summary = run.stream(inputs, annotator, options, sys.stdout)
     else:
-        settings = {"card": json.loads(json.dumps(found.card)), "context": context} | ({"contents": found.contents} if found.contents else {})
+        settings = {"card": json.loads(json.dumps(model.card)), "context": context} | ({"contents": model.contents} if model.contents else {})
         summary = run.annotate(inputs, annotator, to.value, out, options, settings)
-    say(summary.told() + (f"; see {out / 'errors.jsonl'}" if summary.errors and out is not None else ""))
+    say(summary.message() + (f"; see {out / 'errors.jsonl'}" if summary.errors and out is not None else ""))
     if summary.errors:
         raise typer.Exit(3)
 
 
-def _context(wanted: bool) -> Context | None:
-    if not wanted:
+def _context(enabled: bool) -> Context | None:
+    if not enabled:
         return None
     from mentionforge.annotate.context import Context
 
     return Context()
 
 
-def _known(encoding: str) -> str:
+def _codec_name(encoding: str) -> str:
     import codecs
 
     try:
@@ -165,16 +165,16 @@ def serve(
     from mentionforge.annotate.pipeline import Annotator
     from mentionforge.progress import say
 
-    found = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
-    annotator = Annotator(found, top, nil_threshold, _context(context))
-    own = host in ("127.0.0.1", "localhost", "::1")
-    names = ["127.0.0.1", "localhost", "[::1]", *([] if own else [host]), *allow_host]
-    if not own:
+    model = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
+    annotator = Annotator(model, top, nil_threshold, _context(context))
+    loopback = host in ("127.0.0.1", "localhost", "::1")
+    names = ["127.0.0.1", "localhost", "[::1]", *([] if loopback else [host]), *allow_host]
+    if not loopback:
         say(f"listening on {host}: whoever reaches this address can use the service, and texts cross the network unencrypted")
     try:
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise UserError("cannot listen", f"{host}:{port}", error.strerror or type(error).__name__, "choose another --port or --host") from error
-    say(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/ (stop with Ctrl-C)")
+    say(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/ (stop with Ctrl-C)")
     service = create(annotator, Limits(max_mb, max_documents, timeout_s), names)
-    uvicorn.Server(uvicorn.Config(service, log_level="warning", access_log=False, server_header=False)).run(sockets=[listening])
+    uvicorn.Server(uvicorn.Config(service, log_level="warning", access_log=False, server_header=False)).run(sockets=[listener])

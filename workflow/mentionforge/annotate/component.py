@@ -1,15 +1,9 @@
-"""A spaCy component: entities with the concept as `kb_id_`, in any pipeline.
+"""A spaCy pipeline component that adds disease entities, with their concept as `kb_id_`.
 
-    nlp = spacy.blank("en")
     nlp.add_pipe("mentionforge", config={"bundle": "my.bundle"})
-    for entity in nlp("Huntington disease runs in families.").ents:
-        print(entity.text, entity.kb_id_, entity._.mentionforge.concepts)
+    for entity in nlp("Huntington disease runs in families.").ents: print(entity.text, entity.kb_id_, entity._.mentionforge.concepts)
 
-Entities are widened to whole tokens, and take the place of entities that they overlap; `span._.mentionforge` is the mention as it was found. All of
-them are in `doc.spans["mentionforge"]` too. A mention without a concept has an empty `kb_id_`.
-
-What a document holds is plain data, so that it can be sent to other processes and saved with its user data; a process that only reads saved
-documents imports this module to have `span._.mentionforge`.
+In: a `Doc`. Out: the same with entities, `doc.spans["mentionforge"]` and `span._.mentionforge`. Knows nothing of results folders.
 """
 
 from __future__ import annotations
@@ -28,28 +22,28 @@ from spacy.util import filter_spans, minibatch
 from mentionforge.errors import UserError
 
 if TYPE_CHECKING:
-    from mentionforge.annotate.pipeline import Annotator, Mention
+    from mentionforge.annotate.pipeline import AnnotatedMention, Annotator
 
 LABEL = "Disease"
 KEY = "mentionforge"
 DATA = "mentionforge_data"
-WHERE = "bundle.json"
-"""File of a saved pipeline that says where its bundle is, seen from the pipeline's folder."""
+BUNDLE_FILE = "bundle.json"
+"""File of a saved pipeline with the path of its bundle, relative to the folder of the pipeline."""
 
 
-def _mention(span: Span) -> Mention | None:
+def _mention(span: Span) -> AnnotatedMention | None:
     """The mention of a span, from the data in its document."""
-    from mentionforge.annotate.pipeline import Concept, Mention
+    from mentionforge.annotate.pipeline import AnnotatedMention, LinkedConcept
 
     data: Mapping[str, Any] | None = span._.get(DATA)
     if data is None:
         return None
-    concepts = tuple(Concept(c["cui"], c["name"], tuple(c["semantic_types"]), c["score"]) for c in data["concepts"])
-    return Mention(**{**data, "concepts": concepts, "context": tuple(data["context"])})
+    concepts = tuple(LinkedConcept(c["cui"], c["name"], tuple(c["semantic_types"]), c["score"]) for c in data["concepts"])
+    return AnnotatedMention(**{**data, "concepts": concepts, "context": tuple(data["context"])})
 
 
-def _data(mention: Mention) -> dict[str, Any]:
-    """A mention as data that documents are saved with."""
+def _data(mention: AnnotatedMention) -> dict[str, Any]:
+    """A mention as plain data, which spaCy can serialize with the document."""
     concepts = [{**asdict(c), "semantic_types": list(c.semantic_types), "score": float(c.score)} for c in mention.concepts]
     return {**asdict(mention), "score": float(mention.score), "concepts": concepts, "context": list(mention.context)}
 
@@ -62,16 +56,20 @@ if not Span.has_extension(KEY):
 class Component:
     """Recognizes and links the diseases of a document.
 
+    Entities are widened to whole tokens and replace entities that they overlap; `span._.mentionforge` is the unchanged mention. A mention without a
+    concept has an empty `kb_id_`. Documents hold plain data, so they can be sent to other processes and saved with their user data; a process that
+    only reads saved documents imports this module to get `span._.mentionforge`.
+
     Args:
-        annotator: Recognizer and linker; or none, if the bundle is not where it is said to be.
+        annotator: Recognizer and linker; none: the bundle was not found at its configured path.
         bundle: Path of the bundle, as configured.
-        load: Makes the annotator from a bundle.
+        load: Creates the annotator from a bundle.
     """
 
     def __init__(self, annotator: Annotator | None, bundle: Path | None = None, load: Callable[[Path], Annotator] | None = None) -> None:
         self._annotator, self.bundle, self._load = annotator, bundle, load
-        self._place = None if bundle is None else bundle.absolute()
-        self._looked = [str(self._place)]
+        self._bundle_path = None if bundle is None else bundle.absolute()
+        self._searched = [str(self._bundle_path)]
 
     @property
     def annotator(self) -> Annotator:
@@ -81,7 +79,7 @@ class Component:
             UserError: The bundle has not been found.
         """
         if self._annotator is None:
-            raise UserError("no bundle", str(self.bundle), f"looked at {', '.join(self._looked)}", "put it there, or load with config={...bundle...}")
+            raise UserError("no bundle", str(self.bundle), f"looked at {', '.join(self._searched)}", "put it there, or load with config={...bundle...}")
         return self._annotator
 
     def __call__(self, doc: Doc) -> Doc:
@@ -96,38 +94,38 @@ class Component:
                 yield self._add(doc, mentions)
 
     def to_disk(self, path: str | Path, exclude: Sequence[str] = ()) -> None:
-        """Save where the bundle is, seen from the pipeline's folder; the bundle itself is not saved."""
-        if self._place is not None:
+        """Save the path of the bundle, relative to the folder of the pipeline; the bundle itself is not saved."""
+        if self._bundle_path is not None:
             folder = Path(path)
             folder.mkdir(parents=True, exist_ok=True)
-            place = Path(os.path.relpath(self._place.resolve(), folder.parent.resolve())).as_posix()
-            (folder / WHERE).write_text(json.dumps({"bundle": place}) + "\n", encoding="utf-8")
+            path_in_pipeline = Path(os.path.relpath(self._bundle_path.resolve(), folder.parent.resolve())).as_posix()
+            (folder / BUNDLE_FILE).write_text(json.dumps({"bundle": path_in_pipeline}) + "\n", encoding="utf-8")
 
     def from_disk(self, path: str | Path, exclude: Sequence[str] = ()) -> Component:
-        """Find the bundle, if it is not where the configuration says: as it lay to the pipeline's folder, in that folder, or beside it.
+        """Find the bundle if it is not at its configured path: at the saved relative path, in the folder of the pipeline, or beside that folder.
 
         Raises:
-            UserError: It is at none of these places; they are named.
+            UserError: It is at none of these paths; the message names them.
         """
         if self._annotator is not None or self.bundle is None or self._load is None:
             return self
-        home = Path(path).parent.absolute()
-        places = [home / self.bundle, home / self.bundle.name, home.parent / self.bundle.name]
-        if (Path(path) / WHERE).is_file():
+        parent = Path(path).parent.absolute()
+        candidates = [parent / self.bundle, parent / self.bundle.name, parent.parent / self.bundle.name]
+        if (Path(path) / BUNDLE_FILE).is_file():
             try:
-                places.insert(0, home / str(json.loads((Path(path) / WHERE).read_text(encoding="utf-8"))["bundle"]))
+                candidates.insert(0, parent / str(json.loads((Path(path) / BUNDLE_FILE).read_text(encoding="utf-8"))["bundle"]))
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError("broken pipeline", str(Path(path) / WHERE), "it does not say where the bundle is", "save the pipeline again") from error
-        for place in dict.fromkeys(Path(os.path.normpath(p)) for p in places):
-            self._looked.append(str(place))
-            if place.exists():
-                self._place, self._annotator = place, self._load(place)
+                raise UserError("broken pipeline", str(Path(path) / BUNDLE_FILE), "it does not say where the bundle is", "save the pipeline again") from error
+        for candidate in dict.fromkeys(Path(os.path.normpath(p)) for p in candidates):
+            self._searched.append(str(candidate))
+            if candidate.exists():
+                self._bundle_path, self._annotator = candidate, self._load(candidate)
                 return self
-        self._looked = list(dict.fromkeys(self._looked))
+        self._searched = list(dict.fromkeys(self._searched))
         _ = self.annotator
         return self
 
-    def _add(self, doc: Doc, mentions: Sequence[Mention]) -> Doc:
+    def _add(self, doc: Doc, mentions: Sequence[AnnotatedMention]) -> Doc:
         spans = []
         for m in mentions:
             span = doc.char_span(m.start, m.end, label=LABEL, kb_id=m.concept.cui if m.concept else "", alignment_mode="expand")
@@ -138,7 +136,7 @@ class Component:
         doc.spans[KEY] = spans
         taken = {i for span in spans for i in range(span.start, span.end)}
         others = [e for e in doc.ents if taken.isdisjoint(range(e.start, e.end))]
-        doc.ents = filter_spans([*spans, *others])  # two mentions within one token: the first stays
+        doc.ents = filter_spans([*spans, *others])  # of two mentions within one token the first is kept
         return doc
 
 
@@ -148,7 +146,7 @@ class Component:
     assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
 )
 def make(nlp: Language, name: str, bundle: str, licensed_text: bool, top: int, nil_threshold: float | None, context: bool) -> Any:
-    """The component, from a bundle; a saved pipeline may find its bundle elsewhere when it is loaded."""
+    """Create the component from a bundle; a saved pipeline may find its bundle at another path when it is loaded."""
     from mentionforge.annotate.bundle import read
     from mentionforge.annotate.context import Context
     from mentionforge.annotate.pipeline import Annotator
@@ -156,5 +154,5 @@ def make(nlp: Language, name: str, bundle: str, licensed_text: bool, top: int, n
     def load(path: Path) -> Annotator:
         return Annotator(read(path, licensed_text), top, nil_threshold, Context() if context else None)
 
-    place = Path(bundle)
-    return Component(load(place) if place.exists() else None, place, load)
+    path = Path(bundle)
+    return Component(load(path) if path.exists() else None, path, load)

@@ -1,24 +1,24 @@
-"""Phrases that negate a mention, place it in the family or make it hypothetical, as regular expressions, by kind of context.
+"""Trigger phrases of the contexts negated, family and hypothetical, as regular expressions by kind of context.
 
-Out: patterns that reach to mentions after a phrase (BEFORE) or before it (AFTER), that end such a reach (ENDS), or only look like one (PSEUDO).
-They are matched in text whose mentions are masked by MENTION. Knows nothing of lines, headings and sentences.
+Out: FORWARD_TRIGGERS (scope after the phrase), BACKWARD_TRIGGERS (scope before it), TERMINATORS (end a scope), PSEUDO_TRIGGERS (no triggers).
+All are matched in text whose mentions are masked by MENTION. Knows nothing of lines, headings and sentences.
 """
 
 from __future__ import annotations
 
 import re
 
-NEGATED, FAMILY, HYPOTHETICAL = NAMES = ("negated", "family", "hypothetical")
+NEGATED, FAMILY, HYPOTHETICAL = KINDS = ("negated", "family", "hypothetical")
 
 MENTION = "\ue000"
-"""Stands for each character of a mention, whose own words are not read."""
+"""Replaces each character of a mention, so that its words match no phrase."""
 
-AWAY = "\ue001"
-"""Stands for each character of a phrase that only looks like another one."""
+HIDDEN = "\ue001"
+"""Replaces each character of a pseudo-trigger."""
 
 
 def _any(*phrases: str) -> re.Pattern[str]:
-    """Any of some phrases, as whole words; a blank is any run of blanks."""
+    """A pattern of alternative phrases, as whole words; a space matches any white space."""
     return re.compile("|".join(rf"(?<!\w)(?:{p})(?!\w)".replace(" ?", r"\s*").replace(" ", r"\s+") for p in phrases), re.IGNORECASE)
 
 
@@ -34,7 +34,7 @@ EVIDENCE = (
     r"(?:evidence|signs?|symptoms?|history|hx|h/o|indications?|suggestion|suspicion|mention|diagnosis|findings?|features?|complaints?|findings? suggestive)"
 )
 
-PSEUDO = {
+PSEUDO_TRIGGERS = {
     NEGATED: _any(
         r"no (?:significant |definite |interval |suspicious |acute |further |major |other )*(?:change|increase|decrease|improvement|worsening|progression|growth)\w*",
         r"no (?:medication|medicine|med|drug|treatment|therapy|inhaler|insulin|flare|flares|exacerbation|attack|complication|limitation)s?",
@@ -64,9 +64,9 @@ PSEUDO = {
     ),
     HYPOTHETICAL: _any(r"(?:as|even|know|see|unsure|uncertain) if", r"if (?:negative|not already)", r"should be", r"risk[ -]free"),
 }
-"""Phrases that hold a trigger and are none."""
+"""Phrases that contain a trigger but are none."""
 
-BEFORE = {
+FORWARD_TRIGGERS = {
     NEGATED: _any(
         rf"(?:no|without|w/o|w/out|not|denies|denied|denying|deny|lacks?|lacking) (?:any |known |other |definite |convincing |clear |previous |prior |personal |"
         rf"current |acute |of )*(?:{EVIDENCE}(?:,? (?:or|and|/)? ?{EVIDENCE})* (?:of|for|that|suggestive of)|hx|h/o|history)",
@@ -114,48 +114,48 @@ BEFORE = {
         r"vaccin\w+ (?:against|for)|immuni[sz]\w+ (?:against|for)",
     ),
 }
-"""Phrases that reach to the mentions after them."""
+"""Triggers whose scope is the mentions after them."""
 _HAS = r"(?:has|have|had|is|was|are|were|takes|presents|presented|developed)"
-ENDS_OF_CLAUSE = (
+CLAUSE_BOUNDARIES = (
     r"but|however|although|though|except(?: for)?|apart from|aside from|other than|besides|nevertheless|yet|still|which",
     rf"(?:and|,) (?:he |she |they |the patient |patient |pt )?(?:now |currently |also )?{_HAS}",
     r"he|she|himself|herself|patients?|patient's|pt|pts",
 )
 
-ENDS = {
+TERMINATORS = {
     NEGATED: _any(
-        *ENDS_OF_CLAUSE[:2],
+        *CLAUSE_BOUNDARIES[:2],
         r"has|had|who|positive for|pos\.? for|\(\+\)|reports?|reported|endorses?|admits?|admitted|complain\w*|presents?|presented|presenting|now has|found to have",
         r"known|diagnosed with|treated for|due to|secondary to|because(?: of)?|since|given|in the setting of|on treatment for|after|following|despite|caused by",
         r"(?:in|with) (?:a |an |this )?(?:patients?|pt|man|woman|male|female|boy|girl) (?:with|who)",
         r"(?<=\s)[-\u2013\u2014](?=\s)",
         r"\[x\]|yes",
     ),
-    FAMILY: _any(*ENDS_OF_CLAUSE),
-    HYPOTHETICAL: _any(*ENDS_OF_CLAUSE[:2], r"because|since|then|admits|known|(?<=,\s)(?:start|give|take|treat|will|continue|use|he|she|patient|pt)"),
+    FAMILY: _any(*CLAUSE_BOUNDARIES),
+    HYPOTHETICAL: _any(*CLAUSE_BOUNDARIES[:2], r"because|since|then|admits|known|(?<=,\s)(?:start|give|take|treat|will|continue|use|he|she|patient|pt)"),
 }
-"""Phrases that end a reach."""
+"""Phrases that end the scope of a forward trigger."""
 
 PLUS = re.compile(rf"\(\+\)|\+\s?(?=[\w{MENTION}])|;|\u2611|\u2612|\u2713|\u2714|\[[xX]\]")
-"""Marks that end a negation."""
+"""Marks that end the scope of a negation."""
 GLUED_MINUS = re.compile(rf"(?:^|(?<=[\s,;]))[-\u2212](?=[\w{MENTION}])")
 EMPTY_BOX = re.compile(r"\[[ _]?\]|\([ _]\)|\u2610|\u25a1")
 ANY_BOX = re.compile(r"\[[ _xX]?\]|\([ _xX]\)|[\u2610\u25a1\u2611\u2612\u2713\u2714]")
 NEGATIVE = r"no(?:ne|pe)?|n|neg(?:ative)?\.?|denie[sd]|absent|never|nil|not (?:present|known|detected|found|applicable)|excluded|ruled out|false|unlikely|\(-\)"
 
 _NEXT = rf"\s(?-i:[A-Z{MENTION}])[\w{MENTION} ]{{0,40}}[:?]"
-"""The next question of a line."""
+"""The next question in a line."""
 _BOX_NO = r"(?:\[ ?\]|\u2610)\s*yes\s*(?:\[x\]|\u2611|\u2612)\s*no|yes\s*(?:\[ ?\]|\u2610)\s*no\s*(?:\[x\]|\u2611|\u2612)"
 
-ANSWER = re.compile(
+NEGATIVE_ANSWER = re.compile(
     rf"(?:\s*(?:[:?=|\t]|\.{{3,}}|\u2026)[\s:.|]*(?:a:\s*)?|\s+[-\u2013\u2014]\s+|[ \t]{{2,}})(?:{NEGATIVE})(?=\s*(?:$|[.,;|)\n\t]|[ ]{{2,}}|{_NEXT}))"
     rf"|\s*:?\s*(?:{_BOX_NO})",
     re.IGNORECASE,
 )
-"""A mention's answer, after what parts the two."""
-ANSWERED = re.compile(rf"(?<=[:?])\s*(?:{NEGATIVE}|yes|y)(?=\s*(?:$|[.,;|\n\t]|[ ]{{2,}}|{_NEXT}))", re.IGNORECASE)
+"""A separator and a negative answer, after a mention."""
+ANSWER_TEXT = re.compile(rf"(?<=[:?])\s*(?:{NEGATIVE}|yes|y)(?=\s*(?:$|[.,;|\n\t]|[ ]{{2,}}|{_NEXT}))", re.IGNORECASE)
 
-AFTER = {
+BACKWARD_TRIGGERS = {
     NEGATED: _any(
         r"(?:has|have|had|is|are|was|were|can be|could be|may be)? ?(?:been )?(?:ruled out|excluded|denied|absent|unlikely|negative)(?! (?:for|pressure|margins?))",
         rf"(?:is|are|was|were|has been|have been)? ?(?:not|never)(?: been)?(?: clearly)? {_SHOWN}",
@@ -172,13 +172,13 @@ AFTER = {
     ),
     HYPOTHETICAL: _any(r"prophyla\w+|precautions|screening|screen|vaccin\w*|immuni[sz]ation|shot|surveillance|prevention|risk"),
 }
-"""Phrases that reach back to the mentions before them."""
+"""Triggers whose scope is the mentions before them."""
 
-STOP = re.compile(
+BACKWARD_TERMINATORS = re.compile(
     r"[.;|\n]|(?<!\w)(?:is|was|are|were|has|have|had|on|but|which|however|although|treated|stable|controlled|seen|known|positive|given|for|no|without|denies|denied)(?!\w)",
     re.IGNORECASE,
 )
-"""What nothing reaches back across."""
+"""Words and marks that end the scope of a backward trigger."""
 IN_RELATIVE = re.compile(
     rf"\s*(?:\(|\[|:|,|[-\u2013\u2014])\s*(?:(?:his|her|the|in|on|maternal|paternal|older|younger|both|two|\d)\s+)*{RELATIVE}\b", re.IGNORECASE
 )

@@ -1,14 +1,9 @@
-"""From texts to mentions with concepts: recognition and linking as the experiment does them, over many documents at a time.
-
-Texts are read in sections that end at empty lines, where no sentence goes on, so a long text is read like a short one and memory holds a
-few sections, whatever the number and length of texts. Sentences of all documents at hand are recognized together, sorted by length; each
-distinct mention is linked once. Abbreviations are those of the whole document.
+"""Annotate texts with mentions and concepts: recognition and linking as in the experiment, over many documents at a time.
 
     annotator = Annotator(bundle.read(Path("my.bundle")))
-    for mentions in annotator.annotate(["Huntington disease (HD) runs in families. HD is rare."]):
-        ...
+    for mentions in annotator.annotate(["Huntington disease (HD) runs in families. HD is rare."]): ...
 
-Offsets are 0-based characters of the text given, end exclusive.
+In: texts. Out: mentions, with 0-based character offsets, end exclusive. Knows nothing of files and formats.
 """
 
 from __future__ import annotations
@@ -29,29 +24,29 @@ from mentionforge.normalization.loaded import Fused, Part, Ranks, Searcher
 from mentionforge.recognition.sentences import Document, document
 from mentionforge.text import Span
 
-SECTION = 20_000
-"""Characters of a section at least, if the text is longer and has empty lines."""
+MIN_SECTION = 20_000
+"""Characters after which a section ends at the next empty line."""
 
-LONGEST = 100_000
-"""Characters of a section at most: a paragraph longer than this is cut at a line end, a sentence's end or a blank."""
+MAX_SECTION = 100_000
+"""Maximum characters of a section; a longer paragraph is cut at a line end, the end of a sentence, or a space."""
 
-AT_A_TIME = 400_000
+BATCH_CHARACTERS = 400_000
 """Characters that are recognized and linked together."""
 
-KERNELS = 64
-"""Compiled kernels kept at most by each of the two caches below: one pass over a model needs a dozen."""
+MAX_KERNELS = 64
+"""Compiled kernels that each of the two caches below keeps; a pass over a model needs about a dozen."""
 
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-"""oneDNN's own cache, and that of torch's bridge to it. On a CPU in bfloat16 each shape of a batch has kernels of its own, a third of a MiB each, and by
-default each cache keeps 1,024: memory would grow by 600 MiB over some thousands of documents."""
+"""Environment variables of the cache of oneDNN and of torch's bridge to it. On a CPU in bfloat16 each batch shape has its own kernels, of 0.3 MiB
+each, and each cache keeps 1,024 by default: memory would grow by 600 MiB over some thousands of documents."""
 
-_GAP = re.compile(r"\n[ \t\r]*\n\s*")
+_EMPTY_LINES = re.compile(r"\n[ \t\r]*\n\s*")
 _BREAKS = (re.compile(r"\n"), re.compile(r"[.!?]\s"), re.compile(r"\s"))
 
 
 @dataclass(frozen=True)
-class Concept:
-    """A candidate: its CUI, preferred name, semantic types (T047, …), and how well it fits."""
+class LinkedConcept:
+    """A candidate concept: CUI, preferred name, semantic types (T047, …), and score; higher is better."""
 
     cui: str
     name: str
@@ -60,19 +55,19 @@ class Concept:
 
 
 @dataclass(frozen=True)
-class Mention:
-    """A disease in a text.
+class AnnotatedMention:
+    """A disease mention in a text.
 
     Attributes:
-        start: First character.
-        end: One past the last.
-        surface: The text between.
-        score: Of the recognizer: mean probability of the words' tags; 1 for a dictionary.
-        expanded: With the document's own abbreviations spelled out, where that changes it.
-        concepts: Ranked, best first; at most as many as asked for.
-        nil: Whether no concept is good enough: there is none, or the first one scores below the threshold.
-        ambiguous: Whether another concept fits the first one's name or mention as well.
-        context: What the text says about it: `negated`, `family`, `hypothetical`; empty if context is not asked for.
+        start: Offset of the first character.
+        end: Offset after the last character.
+        surface: The text of the mention.
+        score: Score of the recognizer: mean probability of the tags of its words; 1 for a dictionary.
+        expanded: The surface with abbreviations of the document spelled out; none: it has none.
+        concepts: Candidates, best first; at most `top`.
+        nil: There is no candidate, or the first one scores below the threshold.
+        ambiguous: Another concept has the same entry, or the same score, as the first candidate.
+        context: Any of `negated`, `family`, `hypothetical`; empty without a context reader.
     """
 
     start: int
@@ -80,34 +75,34 @@ class Mention:
     surface: str
     score: float
     expanded: str | None
-    concepts: tuple[Concept, ...]
+    concepts: tuple[LinkedConcept, ...]
     nil: bool
     ambiguous: bool
     context: tuple[str, ...] = ()
 
     @property
-    def concept(self) -> Concept | None:
-        """The concept decided for."""
+    def concept(self) -> LinkedConcept | None:
+        """The predicted concept: the first candidate, or None if `nil`."""
         return None if self.nil else self.concepts[0]
 
 
 @dataclass(frozen=True)
 class Materials:
-    """All that annotating needs, from a results folder or a bundle.
+    """The parts of an annotator, from a results folder or a bundle.
 
     Attributes:
-        recognizer: Folder of a trained recognizer, or none for a dictionary.
-        dtype: Type of its computation, as in its settings.
-        dictionary: Names that a dictionary searches, with the settings `min_length` and `stop`.
-        linkers: One, or those of a hybrid.
-        hybrid: Settings of a hybrid linker, if it is one.
-        weights: Its weights.
-        concepts: tables.CONCEPTS.
-        nil_threshold: First concepts that score less are no answer; none: every first concept is.
-        spell_out: Whether abbreviations are read at all.
-        card: Where it all comes from, as JSON data.
-        licensed: What in it is licensed text: `umls`, `corpus NAME`.
-        contents: Digest of what the linkers are made of, where the card has none of the whole; for the key of an unfinished run.
+        recognizer: Folder of a trained recognizer; none: a dictionary.
+        dtype: Data type of its computation, as in its settings.
+        dictionary: Names of a dictionary recognizer, with the settings `min_length` and `stop`.
+        linkers: One linker, or those of a hybrid.
+        hybrid: Settings of a hybrid linker; none: one linker.
+        weights: Weights of the linkers of a hybrid.
+        concepts: `tables.CONCEPTS`.
+        nil_threshold: Score below which the first candidate is rejected; none: never.
+        spell_out: Whether abbreviations are expanded.
+        card: Provenance and scores, as JSON data.
+        licensed: Sources of licensed text in it: `umls`, `corpus NAME`.
+        contents: Digest of the files of the linkers, to recognize an unfinished run; empty for a bundle, whose card has a digest of the whole.
     """
 
     recognizer: Path | None
@@ -125,21 +120,21 @@ class Materials:
 
 
 class Recognizer(Protocol):
-    """What finds mentions: word spans in each document, with scores, in order."""
+    """Interface of a recognizer: finds mentions in documents."""
 
     def recognize(self, documents: Sequence[Document]) -> Mapping[str, Sequence[tuple[Span, float]]]:
-        """By document id."""
+        """(word span, score) of the mentions of each document, ascending, by document id."""
 
 
 class ContextReader(Protocol):
-    """What tells the context of mentions in a section; see `mentionforge.annotate.context`."""
+    """Interface of a classifier of the context of mentions; see `mentionforge.annotate.context`."""
 
     def read(self, text: str, sentences: Sequence[Span], mentions: Sequence[Span]) -> list[tuple[str, ...]]:
-        """The context of each mention, in order."""
+        """The kinds of context of each mention, in order."""
 
 
-class _Names:
-    """The dictionary as a recognizer."""
+class _DictionaryRecognizer:
+    """A dictionary with the interface of a recognizer."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         from mentionforge.recognition.kinds.dictionary import Dictionary
@@ -151,30 +146,43 @@ class _Names:
 
 
 @dataclass
-class _Open:
-    """A text that is being read: its mentions so far, sections under way, and the abbreviations it defines."""
+class _TextInProgress:
+    """A text that is being annotated.
+
+    Attributes:
+        text: The text.
+        mentions: Mentions found so far.
+        pending_sections: Sections that are not annotated yet.
+        complete: All sections are in `pending_sections` or annotated.
+        long_forms: Abbreviations that the text defines; none: not yet extracted.
+    """
 
     text: str
-    found: list[Mention] = field(default_factory=list)
-    left: int = 0
-    whole: bool = False
+    mentions: list[AnnotatedMention] = field(default_factory=list)
+    pending_sections: int = 0
+    complete: bool = False
     long_forms: dict[str, str] | None = None
 
 
 class Annotator:
-    """Recognizer and linker, loaded once."""
+    """A recognizer and a linker, loaded once.
+
+    Texts are split into sections at empty lines, where no sentence continues, so memory is bounded whatever the number and length of texts. Sentences
+    of all sections in a batch are recognized together, sorted by length, and each distinct mention is linked once. Abbreviations are extracted from
+    the whole text.
+    """
 
     def __init__(self, materials: Materials, top: int = 5, nil_threshold: float | None = None, context: ContextReader | None = None) -> None:
-        """Load.
+        """Load recognizer and linker.
 
         Args:
             materials: From `bundle.read` or `cells.find`.
-            top: Concepts given per mention at most.
-            nil_threshold: Instead of that of the materials.
-            context: Reads negation and the like; none: not read.
+            top: Maximum number of candidates per mention.
+            nil_threshold: Replaces that of the materials; none: it does not.
+            context: Classifies negation and the like; none: `context` of mentions stays empty.
         """
-        for name in KERNEL_CACHES:  # read when torch first computes; what the user has set stays
-            os.environ.setdefault(name, str(KERNELS))
+        for name in KERNEL_CACHES:  # torch reads them at its first computation; values set by the user stay
+            os.environ.setdefault(name, str(MAX_KERNELS))
         self.materials, self.top, self.context = materials, top, context
         self.nil_threshold = materials.nil_threshold if nil_threshold is None else nil_threshold
         self.recognizer: Recognizer
@@ -184,7 +192,7 @@ class Annotator:
             self.recognizer = Tagger.load(materials.recognizer, dtype=materials.dtype)
         else:
             assert materials.dictionary is not None
-            self.recognizer = _Names(materials.dictionary)
+            self.recognizer = _DictionaryRecognizer(materials.dictionary)
         self.linker: Searcher | Fused
         if materials.hybrid is not None:
             self.linker = Fused(materials.linkers, materials.hybrid, materials.weights)
@@ -193,85 +201,85 @@ class Annotator:
         rows = materials.concepts.select(["cui", "preferred_name", "semantic_types"]).to_pylist()
         self._concepts = {row["cui"]: (row["preferred_name"], tuple(row["semantic_types"])) for row in rows}
 
-    def annotate(self, texts: Iterable[str], at_a_time: int = AT_A_TIME) -> Iterator[list[Mention]]:
-        """The mentions of each text, in order; texts are drawn as they are needed.
+    def annotate(self, texts: Iterable[str], batch_characters: int = BATCH_CHARACTERS) -> Iterator[list[AnnotatedMention]]:
+        """Yield the mentions of each text, in order; the iterable of texts is consumed lazily.
 
         Args:
             texts: Any number of texts of any length.
-            at_a_time: Characters that are recognized and linked together.
+            batch_characters: Characters that are recognized and linked together.
         """
-        waiting: list[_Open] = []
-        batch: list[tuple[_Open, int, str]] = []
+        in_progress: list[_TextInProgress] = []
+        batch: list[tuple[_TextInProgress, int, str]] = []
         size = 0
         for text in texts:
-            opened = _Open(text)
-            waiting.append(opened)
+            current = _TextInProgress(text)
+            in_progress.append(current)
             for start, end in sections(text):
-                opened.left += 1
-                batch.append((opened, start, text[start:end]))
+                current.pending_sections += 1
+                batch.append((current, start, text[start:end]))
                 size += end - start
-                if size >= at_a_time:
+                if size >= batch_characters:
                     self._read(batch)
                     batch, size = [], 0
-            opened.whole = True
-            while waiting and waiting[0].whole and not waiting[0].left:
-                yield waiting.pop(0).found
+            current.complete = True
+            while in_progress and in_progress[0].complete and not in_progress[0].pending_sections:
+                yield in_progress.pop(0).mentions
         self._read(batch)
-        for opened in waiting:
-            yield opened.found
+        for current in in_progress:
+            yield current.mentions
 
-    def _read(self, batch: Sequence[tuple[_Open, int, str]]) -> None:
-        """Recognize and link sections, and add their mentions to those of their texts."""
+    def _read(self, batch: Sequence[tuple[_TextInProgress, int, str]]) -> None:
+        """Recognize and link sections, (text, offset, text of the section), and add their mentions to their texts."""
         if not batch:
             return
-        split = list(units.sentences(text for _, _, text in batch))
-        documents = [document(str(i), text, [{"start": a, "end": b} for a, b in split[i]]) for i, (_, _, text) in enumerate(batch)]
+        sentences = list(units.sentences(text for _, _, text in batch))
+        documents = [document(str(i), text, [{"start": a, "end": b} for a, b in sentences[i]]) for i, (_, _, text) in enumerate(batch)]
         recognized = self.recognizer.recognize(documents)
-        places: list[tuple[int, tuple[int, int]]] = []
+        spans: list[tuple[int, tuple[int, int]]] = []
         scores: list[float] = []
         for i, doc in enumerate(documents):
             for (first, last), score in recognized[doc.doc_id]:
-                places.append((i, (doc.words[first][0], doc.words[last - 1][1])))
+                spans.append((i, (doc.words[first][0], doc.words[last - 1][1])))
                 scores.append(score)
-        surfaces = [batch[i][2][a:b] for i, (a, b) in places]
-        expanded = [self._expanded(batch[i][0], surface) for (i, _), surface in zip(places, surfaces, strict=True)]
-        ranks = self.linker.rank(surfaces, expanded, [text for _, _, text in batch], [(i, (span,)) for i, span in places]) if places else []
-        contexts = self._contexts(batch, split, places)
-        rows = zip(places, surfaces, scores, expanded, ranks, contexts, strict=True)
-        for (i, (start, end)), surface, score, long, found, context in rows:
-            opened, offset, _ = batch[i]
-            opened.found.append(self._mention(offset + start, offset + end, surface, score, long, found, context))
-        for opened, _, _ in batch:
-            opened.left -= 1
+        surfaces = [batch[i][2][a:b] for i, (a, b) in spans]
+        expanded = [self._expanded(batch[i][0], surface) for (i, _), surface in zip(spans, surfaces, strict=True)]
+        ranks = self.linker.rank(surfaces, expanded, [text for _, _, text in batch], [(i, (span,)) for i, span in spans]) if spans else []
+        contexts = self._contexts(batch, sentences, spans)
+        rows = zip(spans, surfaces, scores, expanded, ranks, contexts, strict=True)
+        for (i, (start, end)), surface, score, long_form, ranks_of, context in rows:
+            current, offset, _ = batch[i]
+            current.mentions.append(self._mention(offset + start, offset + end, surface, score, long_form, ranks_of, context))
+        for current, _, _ in batch:
+            current.pending_sections -= 1
 
-    def _expanded(self, opened: _Open, surface: str) -> str | None:
+    def _expanded(self, current: _TextInProgress, surface: str) -> str | None:
         if not self.materials.spell_out:
             return None
-        if opened.long_forms is None:
-            opened.long_forms = dict(abbreviations.long_forms(opened.text))
-        return abbreviations.expand(surface, opened.long_forms)
+        if current.long_forms is None:
+            current.long_forms = dict(abbreviations.long_forms(current.text))
+        return abbreviations.expand(surface, current.long_forms)
 
-    def _contexts(self, batch: Sequence[Any], split: Sequence[Sequence[Span]], places: Sequence[tuple[int, Span]]) -> list[tuple[str, ...]]:
+    def _contexts(self, batch: Sequence[Any], sentences: Sequence[Sequence[Span]], spans: Sequence[tuple[int, Span]]) -> list[tuple[str, ...]]:
         if self.context is None:
-            return [()] * len(places)
-        of: dict[int, list[Span]] = {}
-        for i, span in places:
-            of.setdefault(i, []).append(span)
-        return [c for i, spans in of.items() for c in self.context.read(batch[i][2], split[i], spans)]
+            return [()] * len(spans)
+        spans_of_section: dict[int, list[Span]] = {}
+        for i, span in spans:
+            spans_of_section.setdefault(i, []).append(span)
+        return [c for i, section_spans in spans_of_section.items() for c in self.context.read(batch[i][2], sentences[i], section_spans)]
 
-    def _mention(self, start: int, end: int, surface: str, score: float, long: str | None, ranks: Ranks, context: tuple[str, ...]) -> Mention:
+    def _mention(self, start: int, end: int, surface: str, score: float, long_form: str | None, ranks: Ranks, context: tuple[str, ...]) -> AnnotatedMention:
         nil = not ranks or (self.nil_threshold is not None and ranks[0].score < self.nil_threshold)
         ambiguous = bool(ranks) and (ranks[0].shared or (len(ranks) > 1 and ranks[1].score == ranks[0].score))
         unnamed: tuple[str, tuple[str, ...]] = ("", ())
-        concepts = tuple(Concept(c.cui, *self._concepts.get(c.cui, unnamed), c.score) for c in ranks[: self.top])
-        return Mention(start, end, surface, score, long, concepts, nil, ambiguous, context)
+        concepts = tuple(LinkedConcept(c.cui, *self._concepts.get(c.cui, unnamed), c.score) for c in ranks[: self.top])
+        return AnnotatedMention(start, end, surface, score, long_form, concepts, nil, ambiguous, context)
 
 
 def sections(text: str) -> Iterator[Span]:
-    """Stretches that together hold the text but for blanks between them: short ones up to an empty line, none longer than `LONGEST`."""
+    """Spans of sections, which cover the text except for white space between them. They end at empty lines, and none exceeds `MAX_SECTION`."""
     start = 0
-    for gap in _GAP.finditer(text) if len(text) > SECTION else ():
-        if gap.end() - start >= SECTION:
+    for gap in _EMPTY_LINES.finditer(text) if len(text) > MIN_SECTION else ():
+        if gap.end() - start >= MIN_SECTION:
             yield from _cut(text, start, gap.start())
             start = gap.end()
     if text[start:].strip():
@@ -279,10 +287,10 @@ def sections(text: str) -> Iterator[Span]:
 
 
 def _cut(text: str, start: int, end: int) -> Iterator[Span]:
-    """A stretch in pieces no longer than `LONGEST`, cut in its second half, where a cut does least harm."""
-    while end - start > LONGEST:
-        middle, last = start + LONGEST // 2, start + LONGEST
-        cut = next((found[-1].end() for at in _BREAKS if (found := list(at.finditer(text, middle, last)))), last)
+    """Cut a span into pieces of at most `MAX_SECTION` characters; each cut is in the second half of a piece, at the best break there (`_BREAKS`)."""
+    while end - start > MAX_SECTION:
+        middle, last = start + MAX_SECTION // 2, start + MAX_SECTION
+        cut = next((matches[-1].end() for pattern in _BREAKS if (matches := list(pattern.finditer(text, middle, last)))), last)
         yield start, cut
         start = cut
     yield start, end

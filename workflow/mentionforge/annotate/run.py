@@ -1,7 +1,8 @@
-"""Annotating many documents: in order, a few at a time, with what cannot be read listed, and going on where a killed run stopped.
+"""Annotate many documents, in batches, and resume an interrupted run.
 
-Finished documents lie in OUT/.annotate/part-N.jsonl, each part written under a temporary name and renamed; when all are done they become the
-format asked for, errors.jsonl (one line per input that could not be annotated) and annotate.json (counts and provenance).
+In: names of inputs, and an annotator. Out: a folder with annotations in one format, errors.jsonl (one line per input that could not be annotated)
+and annotate.json (counts and provenance); or JSON Lines on a stream. Unfinished runs keep their parts in OUT/.annotate/part-N.jsonl.
+Knows nothing of how inputs are read and formats written.
 """
 
 from __future__ import annotations
@@ -21,21 +22,33 @@ from typing import IO, Any
 
 from mentionforge import __version__
 from mentionforge.annotate import reading, writing
-from mentionforge.annotate.pipeline import AT_A_TIME, Annotator, Mention
-from mentionforge.annotate.reading import Entry, Item, Options, Read
+from mentionforge.annotate.pipeline import BATCH_CHARACTERS, AnnotatedMention, Annotator
+from mentionforge.annotate.reading import InputDocument, InputFile, Options, ReadCounts
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.provenance import git_revision
 
-DOCUMENTS = 500
-"""Documents of a part at most; a killed run loses one part's work at most."""
+PART_DOCUMENTS = 500
+"""Maximum number of documents per part; an interrupted run loses at most one part."""
 
-EVERY_S = 10.0
+REPORT_EVERY_S = 10.0
 
 
 @dataclass
 class Summary:
-    """What a run did: of the inputs (files, and rows of tables) `read`, `documents` are annotated and `errors` are not."""
+    """Counts of a run; inputs are files and table rows.
+
+    Attributes:
+        documents: Inputs annotated.
+        mentions: Mentions found.
+        errors: Inputs that could not be annotated.
+        characters: Characters annotated.
+        resumed: Inputs done by an earlier, interrupted run.
+        read: Inputs read: `documents` + `errors`.
+        rows: Of these, table rows.
+        renamed: Documents renamed because an earlier one had the same id.
+        losses: What the format could not represent, by kind.
+    """
 
     documents: int = 0
     mentions: int = 0
@@ -47,9 +60,9 @@ class Summary:
     renamed: int = 0
     losses: Mapping[str, int] = field(default_factory=dict)
 
-    def add(self, done: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Count records."""
-        for r in done:
+        for r in records:
             if "error" in r:
                 self.errors += 1
             else:
@@ -57,22 +70,22 @@ class Summary:
                 self.mentions += len(r["mentions"])
                 self.characters += len(r["text"])
 
-    def close(self, read: Read) -> None:
-        """Take over what reading has counted.
+    def close(self, read: ReadCounts) -> None:
+        """Take over the counts of reading.
 
         Raises:
-            AssertionError: An input is neither annotated nor an error; there is no such case that we know.
+            AssertionError: An input is neither annotated nor an error; this would be a bug.
         """
         self.read, self.rows, self.renamed = read.documents, read.rows, read.renamed
         if self.read != self.documents + self.errors:
             raise AssertionError(f"{self.read} inputs read, {self.documents} annotated, {self.errors} errors")
 
-    def told(self) -> str:
-        """The sum, in words."""
+    def message(self) -> str:
+        """The counts as a sentence."""
         kind = "rows" if self.rows == self.read else "documents" if not self.rows else "documents and rows"
-        told = f"{self.read:,} {kind} read = {self.documents:,} annotated + {self.errors:,} errors; {self.mentions:,} mentions"
+        message = f"{self.read:,} {kind} read = {self.documents:,} annotated + {self.errors:,} errors; {self.mentions:,} mentions"
         renamed = f"; ids given more than once: {self.renamed:,}, named ID-2 and so on" if self.renamed else ""
-        return told + renamed + "".join(f"; {kind}: {n:,}" for kind, n in self.losses.items())
+        return message + renamed + "".join(f"; {kind}: {n:,}" for kind, n in self.losses.items())
 
 
 def annotate(inputs: Sequence[str], annotator: Annotator, form: str, out: Path, options: Options, settings: Mapping[str, Any]) -> Summary:
@@ -82,45 +95,45 @@ def annotate(inputs: Sequence[str], annotator: Annotator, form: str, out: Path, 
         inputs: Files, folders, patterns, or `-`.
         annotator: Recognizer and linker.
         form: One of `writing.WRITERS`.
-        out: Folder to write; it must not exist, be empty, or hold an unfinished run of the same job.
-        options: How inputs are read.
-        settings: What else the result depends on: a run is gone on with only if it is the same.
+        out: Folder to write; it must be missing, empty, or hold an unfinished run of the same job.
+        options: Options of reading.
+        settings: Everything else that the result depends on; an unfinished run is resumed only if it is equal.
 
     Raises:
-        UserError: An input that is not there, or `out` holds something else.
+        UserError: An input does not exist, or `out` holds something else.
     """
-    entries = reading.listed(inputs, options)
-    if not entries:
+    files = reading.list_files(inputs, options)
+    if not files:
         raise UserError("no documents", " ".join(inputs), "no file in them", "name files, or check --pattern")
-    job = _job(entries, options, {**settings, "top": annotator.top, "nil_threshold": annotator.nil_threshold})
-    final, work = out / writing.NAMES[form], out / ".annotate"
+    job = _job(files, options, {**settings, "top": annotator.top, "nil_threshold": annotator.nil_threshold})
+    final, work = out / writing.OUTPUT_NAMES[form], out / ".annotate"
     summary = Summary()
     if _finished(out, job, form):
         say(f"{out} is finished already")
         return Summary(**json.loads((out / "annotate.json").read_text(encoding="utf-8"))["counts"])
-    _begin(out, work, job)
-    done = sorted(work.glob("part-*.jsonl"))
-    for part in done:
-        summary.add(list(_lines(part)))
+    _prepare(out, work, job)
+    finished_parts = sorted(work.glob("part-*.jsonl"))
+    for part in finished_parts:
+        summary.add(list(_read_part(part)))
     summary.resumed = summary.documents + summary.errors
     if summary.resumed:
         say(f"going on after {summary.resumed:,} inputs that are done")
-    begun = last = time.monotonic()
-    read = Read()
-    for number, chunk in enumerate(_chunks(reading.items(entries, options, summary.resumed, read)), len(done)):
-        records = annotated(chunk, annotator)
+    started = last = time.monotonic()
+    counts = ReadCounts()
+    for number, chunk in enumerate(_chunks(reading.read_items(files, options, summary.resumed, counts)), len(finished_parts)):
+        records = annotate_items(chunk, annotator)
         _write_part(work / f"part-{number:07d}.jsonl", records)
         summary.add(records)
-        _give_back()
-        if time.monotonic() - last >= EVERY_S:
+        _release_memory()
+        if time.monotonic() - last >= REPORT_EVERY_S:
             last = time.monotonic()
-            rate = (summary.documents + summary.errors - summary.resumed) / (last - begun)
+            rate = (summary.documents + summary.errors - summary.resumed) / (last - started)
             say(f"{summary.documents:,} documents, {summary.mentions:,} mentions, {summary.errors:,} errors; {rate:.1f} documents/s")
-    summary.close(read)
+    summary.close(counts)
     if final.is_dir():
         shutil.rmtree(final)
-    summary.losses = writing.write((r for r in _all(work) if "error" not in r), form, final)
-    _replace(out / "errors.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in _all(work) if "error" in r))
+    summary.losses = writing.write((r for r in _all_records(work) if "error" not in r), form, final)
+    _replace(out / "errors.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in _all_records(work) if "error" in r))
     report = {"mentionforge": __version__, "git_revision": git_revision(), "job": job, "form": form, "settings": dict(settings), "counts": asdict(summary)}
     _replace(out / "annotate.json", json.dumps(report, indent=1, sort_keys=True) + "\n")
     shutil.rmtree(work)
@@ -129,30 +142,30 @@ def annotate(inputs: Sequence[str], annotator: Annotator, form: str, out: Path, 
 
 def stream(inputs: Sequence[str], annotator: Annotator, options: Options, sink: IO[str], errors: IO[str] = sys.stderr) -> Summary:
     """Annotate all documents of the inputs as JSON Lines to `sink`, errors to `errors`."""
-    summary, read = Summary(), Read()
-    for chunk in _chunks(reading.items(reading.listed(inputs, options), options, read=read)):
-        records = annotated(chunk, annotator)
+    summary, counts = Summary(), ReadCounts()
+    for chunk in _chunks(reading.read_items(reading.list_files(inputs, options), options, counts=counts)):
+        records = annotate_items(chunk, annotator)
         for r in records:
             print(json.dumps(r, ensure_ascii=False), file=errors if "error" in r else sink)
         summary.add(records)
-        _give_back()
-    summary.close(read)
+        _release_memory()
+    summary.close(counts)
     return summary
 
 
-def annotated(items: Sequence[Item], annotator: Annotator) -> list[dict[str, Any]]:
-    """A record per item, in order: the annotated document, or its error."""
+def annotate_items(items: Sequence[InputDocument], annotator: Annotator) -> list[dict[str, Any]]:
+    """A record per document, in order: its annotations, or its error."""
     texts = [item.text for item in items if not item.error]
     try:
-        found: list[list[Mention] | str] = list(annotator.annotate(texts))
-    except Exception:  # one document must not cost the others their result
-        found = []
+        outcomes: list[list[AnnotatedMention] | str] = list(annotator.annotate(texts))
+    except Exception:  # annotate one by one, so that a failing document does not affect the others
+        outcomes = []
         for text in texts:
             try:
-                found += annotator.annotate([text])
+                outcomes += annotator.annotate([text])
             except Exception as error:
-                found.append(type(error).__name__)
-    results = iter(found)
+                outcomes.append(type(error).__name__)
+    results = iter(outcomes)
     records: list[dict[str, Any]] = []
     for item in items:
         result = "" if item.error else next(results)
@@ -165,36 +178,36 @@ def annotated(items: Sequence[Item], annotator: Annotator) -> list[dict[str, Any
     return records
 
 
-def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
-    """Some documents at a time, by number and length."""
-    chunk: list[Item] = []
+def _chunks(items: Iterator[InputDocument]) -> Iterator[list[InputDocument]]:
+    """Group documents by number and total length."""
+    chunk: list[InputDocument] = []
     size = 0
     for item in items:
         chunk.append(item)
         size += len(item.text)
-        if len(chunk) == DOCUMENTS or size >= AT_A_TIME:
+        if len(chunk) == PART_DOCUMENTS or size >= BATCH_CHARACTERS:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
 
 
-def _give_back() -> None:
-    """Freed memory to the system, where the C library is glibc: it would keep what batches of all shapes leave behind."""
+def _release_memory() -> None:
+    """Return freed memory to the system, if the C library is glibc, which would keep it after batches of varying shapes."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _job(entries: Sequence[Entry], options: Options, settings: Mapping[str, Any]) -> str:
-    """A digest of what the result depends on: which files, as they were last changed, and all settings."""
-    files = []
-    for entry in entries:
+def _job(files: Sequence[InputFile], options: Options, settings: Mapping[str, Any]) -> str:
+    """Digest of all that the result depends on: the files with size and modification time, and all settings."""
+    file_states = []
+    for file in files:
         size: list[int] = []
         with suppress(OSError):
-            stat = Path(entry.path).stat()
-            size = [] if Path(entry.path).is_dir() else [stat.st_size, stat.st_mtime_ns]
-        files.append([str(Path(entry.path).absolute()), entry.name, entry.error, *size])
-    text = json.dumps([files, asdict(options), settings, __version__], sort_keys=True)
+            stat = Path(file.path).stat()
+            size = [] if Path(file.path).is_dir() else [stat.st_size, stat.st_mtime_ns]
+        file_states.append([str(Path(file.path).absolute()), file.name, file.error, *size])
+    text = json.dumps([file_states, asdict(options), settings, __version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -203,11 +216,11 @@ def _finished(out: Path, job: str, form: str) -> bool:
         report = json.loads((out / "annotate.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(report["job"] == job and report["form"] == form and (out / writing.NAMES[form]).exists())
+    return bool(report["job"] == job and report["form"] == form and (out / writing.OUTPUT_NAMES[form]).exists())
 
 
-def _begin(out: Path, work: Path, job: str) -> None:
-    """Make the folder of the parts, or find that of the same job."""
+def _prepare(out: Path, work: Path, job: str) -> None:
+    """Create the folder of the parts, or check that an existing one is of the same job."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not (work / "job").is_file() or (work / "job").read_text(encoding="utf-8") != job:
             raise UserError("folder not empty", str(out), "it holds something else, or a run with other inputs or settings", "name another folder")
@@ -226,11 +239,11 @@ def _replace(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _lines(part: Path) -> Iterator[dict[str, Any]]:
+def _read_part(part: Path) -> Iterator[dict[str, Any]]:
     with open(part, encoding="utf-8", newline="\n") as handle:
         yield from map(json.loads, handle)
 
 
-def _all(work: Path) -> Iterator[dict[str, Any]]:
+def _all_records(work: Path) -> Iterator[dict[str, Any]]:
     for part in sorted(work.glob("part-*.jsonl")):
-        yield from _lines(part)
+        yield from _read_part(part)

@@ -1,7 +1,7 @@
-"""An HTTP service: documents in, mentions out, as JSON; and a page to paste a note.
+"""An HTTP service that annotates documents, and a page to paste a note.
 
-Requests that come at the same time are annotated together. What is too large, too many or too slow is refused with a status that says so. Texts are
-neither stored nor logged, and errors do not repeat them. There is no authentication: the service listens on the loopback address unless told otherwise.
+In: JSON requests with documents. Out: JSON with mentions, or a status for requests that are too large, too many or too slow. Concurrent requests are
+annotated together. Texts are never stored, logged or repeated in errors. There is no authentication. Knows nothing of how models are loaded.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mentionforge import __version__
-from mentionforge.annotate.pipeline import Annotator
-from mentionforge.annotate.pipeline import Mention as Found
+from mentionforge.annotate.pipeline import AnnotatedMention, Annotator
 from mentionforge.annotate.writing import mention_record
 
 log = logging.getLogger("mentionforge.serve")
@@ -38,7 +37,7 @@ SECURITY = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask for."""
+    """Limits of requests: size in MB, documents, seconds until an answer, and requests in the queue."""
 
     max_mb: float = 2.0
     max_documents: int = 100
@@ -53,7 +52,7 @@ class Strict(BaseModel):
 
 
 def _unicode(text: str) -> str:
-    """The text, if it is one: JSON can write lone surrogates, which are no characters and cannot be sent back."""
+    """Refuse lone surrogates, which JSON can contain but UTF-8 cannot encode."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -131,11 +130,11 @@ class Problem(BaseModel):
 
 
 class Batcher:
-    """Annotates the texts of all requests that wait, together, in one thread."""
+    """Annotates the texts of all queued requests together, in one thread."""
 
     def __init__(self, annotator: Annotator, limits: Limits) -> None:
         self.annotator, self.limits = annotator, limits
-        self.queue: asyncio.Queue[tuple[Sequence[str], asyncio.Future[list[list[Found]]]]] = asyncio.Queue(limits.waiting)
+        self.queue: asyncio.Queue[tuple[Sequence[str], asyncio.Future[list[list[AnnotatedMention]]]]] = asyncio.Queue(limits.waiting)
         self.thread = ThreadPoolExecutor(1, "annotate")
         self.batches = 0
 
@@ -148,54 +147,54 @@ class Batcher:
             while not self.queue.empty() and size < 400_000:
                 batch.append(self.queue.get_nowait())
                 size += sum(map(len, batch[-1][0]))
-            batch = [(texts, future) for texts, future in batch if not future.done()]  # whoever has given up is not worked for
+            batch = [(texts, future) for texts, future in batch if not future.done()]  # skip requests that have timed out
             if not batch:
                 continue
             self.batches += 1
             try:
-                found = await loop.run_in_executor(self.thread, self._annotate, [text for texts, _ in batch for text in texts])
-            except Exception:  # one of them cannot be annotated, which must not cost the others their answer
+                mentions = await loop.run_in_executor(self.thread, self._annotate, [text for texts, _ in batch for text in texts])
+            except Exception:  # annotate one by one, so that a failing request does not affect the others
                 for texts, future in batch:
-                    await self._alone(texts, future)
+                    await self._annotate_alone(texts, future)
                 continue
             for texts, future in batch:
-                mine, found = found[: len(texts)], found[len(texts) :]
+                own_mentions, mentions = mentions[: len(texts)], mentions[len(texts) :]
                 if not future.done():
-                    future.set_result(mine)
+                    future.set_result(own_mentions)
 
-    async def _alone(self, texts: Sequence[str], future: asyncio.Future[list[list[Found]]]) -> None:
+    async def _annotate_alone(self, texts: Sequence[str], future: asyncio.Future[list[list[AnnotatedMention]]]) -> None:
         if future.done():
             return
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self.thread, self._annotate, texts)
+            mentions = await asyncio.get_running_loop().run_in_executor(self.thread, self._annotate, texts)
         except Exception as error:
-            log.error("annotation failed: %s", type(error).__name__)  # never the message: it may hold text
+            log.error("annotation failed: %s", type(error).__name__)  # without the message, which may contain text
             if not future.done():
                 future.set_exception(RuntimeError(type(error).__name__))
         else:
             if not future.done():
-                future.set_result(found)
+                future.set_result(mentions)
 
-    def _annotate(self, texts: Sequence[str]) -> list[list[Found]]:
+    def _annotate(self, texts: Sequence[str]) -> list[list[AnnotatedMention]]:
         return list(self.annotator.annotate(texts))
 
-    async def ask(self, texts: Sequence[str]) -> list[list[Found]]:
+    async def submit(self, texts: Sequence[str]) -> list[list[AnnotatedMention]]:
         """The mentions of some texts.
 
         Raises:
             asyncio.QueueFull: Too many requests wait.
-            TimeoutError: It takes too long.
+            TimeoutError: The answer takes longer than `timeout_s`.
         """
-        future: asyncio.Future[list[list[Found]]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[list[AnnotatedMention]]] = asyncio.get_running_loop().create_future()
         self.queue.put_nowait((texts, future))
         return await asyncio.wait_for(future, self.limits.timeout_s)
 
 
 class KnownHosts(TrustedHostMiddleware):
-    """Refuses requests that call the service by an unknown name; but `/health` answers all: orchestrators call it by the address of the moment."""
+    """Refuses requests with an unknown host name, except for `/health`, which orchestrators call by a changing address."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """An ASGI application around another."""
+        """Handle a request (ASGI)."""
         if scope["type"] == "http" and scope["path"] == "/health":
             await self.app(scope, receive, send)
         else:
@@ -203,29 +202,29 @@ class KnownHosts(TrustedHostMiddleware):
 
 
 class BodyLimit:
-    """Refuses a request whose body is longer than allowed, whatever its header says, before it is read whole."""
+    """Refuses a request whose body exceeds the limit, whatever its header says, without reading all of it."""
 
-    def __init__(self, app: Any, most: int) -> None:
-        self.app, self.most = app, most
+    def __init__(self, app: Any, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """An ASGI application around another."""
+        """Handle a request (ASGI)."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         body = bytearray()
-        too_long = not declared.isdigit() or int(declared) > self.most
+        too_long = not declared.isdigit() or int(declared) > self.max_bytes
         while not too_long:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             body += message.get("body", b"")
-            too_long = len(body) > self.most
+            too_long = len(body) > self.max_bytes
             if not message.get("more_body"):
                 break
         if too_long:
-            await JSONResponse({"detail": f"the request is larger than {self.most / 1e6:g} MB"}, 413, SECURITY)(scope, receive, send)
+            await JSONResponse({"detail": f"the request is larger than {self.max_bytes / 1e6:g} MB"}, 413, SECURITY)(scope, receive, send)
             return
         whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
@@ -236,12 +235,12 @@ class BodyLimit:
 
 
 def create(annotator: Annotator, limits: Limits = Limits(), hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Args:
         annotator: Recognizer and linker.
-        limits: What a request may ask for.
-        hosts: Names by which it may be called; `*`: any.
+        limits: Limits of requests.
+        hosts: Host names that requests may use; `*`: any.
     """
     batcher = Batcher(annotator, limits)
 
@@ -252,7 +251,7 @@ def create(annotator: Annotator, limits: Limits = Limits(), hosts: Sequence[str]
         task.cancel()
         batcher.thread.shutdown(wait=False, cancel_futures=True)
 
-    # The interactive documentation would load its scripts from elsewhere; /openapi.json is enough for tools.
+    # No interactive documentation: it would load scripts from other servers. /openapi.json is enough for tools.
     app = FastAPI(title="mentionforge", version=__version__, docs_url=None, redoc_url=None, lifespan=life, description="Diseases in texts, with UMLS concepts.")
     app.state.batcher = batcher
 
@@ -262,14 +261,14 @@ def create(annotator: Annotator, limits: Limits = Limits(), hosts: Sequence[str]
         response.headers.update(SECURITY)
         return response
 
-    app.add_middleware(BodyLimit, most=int(limits.max_mb * 1_000_000))
+    app.add_middleware(BodyLimit, max_bytes=int(limits.max_mb * 1_000_000))
     app.add_middleware(KnownHosts, allowed_hosts=list(hosts))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         place = ".".join(str(part)[:40] for part in first["loc"]).encode("ascii", "backslashreplace").decode()
-        return JSONResponse({"detail": f"{place}: {first['msg']}"}, 422)  # not the input itself
+        return JSONResponse({"detail": f"{place}: {first['msg']}"}, 422)  # without the input itself
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
@@ -294,14 +293,14 @@ def create(annotator: Annotator, limits: Limits = Limits(), hosts: Sequence[str]
         if len(query.documents) > limits.max_documents:
             return JSONResponse({"detail": f"more than {limits.max_documents} documents"}, 413)
         try:
-            found = await batcher.ask([d.text for d in query.documents])
+            mentions_of = await batcher.submit([d.text for d in query.documents])
         except asyncio.QueueFull:
             return JSONResponse({"detail": "too many requests are waiting"}, 503, {"Retry-After": "5"})
         except TimeoutError:
             return JSONResponse({"detail": f"not done within {limits.timeout_s:g} s"}, 504)
         except RuntimeError as error:
             return JSONResponse({"detail": f"annotation failed: {error}"}, 500)
-        rows = zip(query.documents, found, strict=True)
+        rows = zip(query.documents, mentions_of, strict=True)
         return {"documents": [{"doc_id": d.doc_id, "mentions": [mention_record(m) for m in mentions]} for d, mentions in rows]}
 
     return app

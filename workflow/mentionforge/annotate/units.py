@@ -1,14 +1,15 @@
-"""Units of a clinical note that no phrase reaches across: lines of lists, sentences of prose, and the headings above them.
+"""Split a clinical note into units that no scope of a trigger crosses: list items and sentences, each with the context of its heading.
 
-In: a section, and the same with its mentions masked. Out: units in order, which together hold all of the text, each with what its heading says.
-Knows nothing of which phrases negate a mention within a unit.
-
-    Denies:                           a heading: both lines below it are units that it negates
-    - asthma
-    - gout
-    He has had asthma since           wrapped prose: one line, cut into sentences
-    he was a boy. No gout.
+In: a section, and the same with its mentions masked. Out: units in order, which cover all of the text.
+Knows nothing of the triggers within a unit.
 """
+
+# Examples:
+#     Denies:                           a heading: both lines below it are units that it negates
+#     - asthma
+#     - gout
+#     He has had asthma since           wrapped prose: the lines are joined, then split into sentences
+#     he was a boy. No gout.
 
 from __future__ import annotations
 
@@ -43,17 +44,17 @@ _HEADINGS = {
     ),
 }
 _BULLET = re.compile(r"[ \t]*(?:[-*\u2022\u00b7+\u2013\u25aa\u25cf]|\(?\d{1,2}[.)]|\(?[a-z][.)]|\[[ xX_]?\])(?=\s|[A-Za-z])[ \t]*")
-_DANGLING = re.compile(
+_INCOMPLETE = re.compile(
     r"(?:,|/|\b(?:and|or|of|for|with|no|to|the|a|an|in|by|from|denies|denied|without|w/o|not|is|was|has|had|have|on|at|any|known|history|evidence|nor|than|that))[ \t]*$",
     re.IGNORECASE,
 )
 
 _COLUMNS = re.compile(r"[^\s.!?:;,] {2,}\S|\t|\||[:?=\u2013-]\s*(?:no|not|any|known)\s*$", re.IGNORECASE)
-"""What a line has that is a row of a table, or ends in an answer."""
-_STARTS = re.compile(
+"""Marks of a line that is a table row, or ends in an answer."""
+_NEW_STATEMENT = re.compile(
     r"\s*(?:has|he|she|the patient|patient|pt|reports|admits|endorses|positive|known|presents|presented|is|was|currently|now|today)\b", re.IGNORECASE
 )
-_ABBREVIATED = re.compile(r"(?:^|[\s(/])(?:neg|pos|hx|fam|dr|mr|mrs|ms|st|vs|approx|pts?|hist|evid|incl|resp|dx|sx|e\.g|i\.e|[a-z]|\d{1,2})\.$", re.IGNORECASE)
+_ABBREVIATION = re.compile(r"(?:^|[\s(/])(?:neg|pos|hx|fam|dr|mr|mrs|ms|st|vs|approx|pts?|hist|evid|incl|resp|dx|sx|e\.g|i\.e|[a-z]|\d{1,2})\.$", re.IGNORECASE)
 _END = re.compile(rf"[.!?]+[\"')\]]*(?=\s)|(?<=[a-z)\d{MENTION}])\.(?=[A-Z][a-z]|{MENTION})|(?<=[a-z{MENTION}])\.(?=[A-Z])")
 _ANSWER_NEXT = re.compile(rf"\s*(?:a:\s*)?(?:{NEGATIVE}|yes|y)\b", re.IGNORECASE)
 _DOTS = re.compile(r"\.{3,}")
@@ -61,76 +62,76 @@ _DOTS = re.compile(r"\.{3,}")
 
 @dataclass(frozen=True)
 class Unit:
-    """A stretch that nothing reaches across, and what its heading says of all in it."""
+    """A span that no scope crosses, and the kind of context of its heading (empty: none)."""
 
     start: int
     end: int
     heading: str = ""
 
 
-def units(text: str, hidden: str) -> Iterator[Unit]:
-    """The units of a text, in order; together they hold all of it.
+def units(text: str, masked: str) -> Iterator[Unit]:
+    """Yield the units of a text, in order; they cover all of it.
 
     Args:
         text: A section.
-        hidden: The same with its mentions masked.
+        masked: The same with its mentions masked.
     """
-    carried, bulleted, fresh = "", False, False
+    heading, in_list, after_heading = "", False, False
     for start, end in lines(text):
-        line = hidden[start:end]
+        line = masked[start:end]
         if not line.strip():
-            carried = carried if fresh else ""
+            heading = heading if after_heading else ""
             yield Unit(start, end)
             continue
         bullet = _BULLET.match(text, start, end)
         title = _TITLE.match(line)
-        if carried and (
-            (title and MENTION not in title[1] and not _relative(title[1]))
-            or (bulleted and not bullet)
-            or (carried == NEGATED and not bullet and _STARTS.match(line))
+        if heading and (
+            (title and MENTION not in title[1] and not _is_relative(title[1]))
+            or (in_list and not bullet)
+            or (heading == NEGATED and not bullet and _NEW_STATEMENT.match(line))
         ):
-            carried = ""
+            heading = ""
         if title and not line[title.end() :].strip() and MENTION not in title[1]:
-            carried, bulleted, fresh = _kind(title[1]), False, True
+            heading, in_list, after_heading = _heading_kind(title[1]), False, True
             yield Unit(start, end)
             continue
-        if fresh:
-            bulleted, fresh = bool(bullet), False
-        yield from _sentences(hidden, start, end, carried)
+        if after_heading:
+            in_list, after_heading = bool(bullet), False
+        yield from _sentences(masked, start, end, heading)
 
 
-def _relative(title: str) -> bool:
+def _is_relative(title: str) -> bool:
     return re.fullmatch(rf"(?:(?:maternal|paternal|his|her|older|younger)\s+)*{RELATIVE}", title.strip(), re.IGNORECASE) is not None
 
 
-def _kind(title: str) -> str:
-    """What a heading says of the text below it, or behind it; empty if nothing."""
+def _heading_kind(title: str) -> str:
+    """The kind of context that a heading gives to the text below or after it; empty if none."""
     return next((kind for kind, form in _HEADINGS.items() if form.fullmatch(title.strip())), "")
 
 
-def _sentences(hidden: str, start: int, end: int, heading: str) -> Iterator[Unit]:
-    """The sentences of a line as units; a heading in a line holds up to the next one."""
+def _sentences(masked: str, start: int, end: int, heading: str) -> Iterator[Unit]:
+    """The sentences of a line as units; a heading within the line applies up to the next one."""
     at = start
-    line = hidden[start:end]
+    line = masked[start:end]
     for stop in [*(start + m.end() for m in _END.finditer(line) if _is_end(line, m)), end]:
-        if title := _TITLE.match(hidden, at, stop):
-            if kind := _kind(title[1]):
+        if title := _TITLE.match(masked, at, stop):
+            if kind := _heading_kind(title[1]):
                 heading = kind
-            elif at > start and MENTION not in title[1] and not _relative(title[1]):
+            elif at > start and MENTION not in title[1] and not _is_relative(title[1]):
                 heading = ""
         yield Unit(at, stop, heading)
         at = stop
 
 
-def _is_end(line: str, found: re.Match[str]) -> bool:
-    before, mark = line[max(found.start() - 12, 0) : found.start() + 1], found[0]
-    if _DOTS.match(mark) or (mark.startswith(".") and _ABBREVIATED.search(before)):
+def _is_end(line: str, end: re.Match[str]) -> bool:
+    before, mark = line[max(end.start() - 12, 0) : end.start() + 1], end[0]
+    if _DOTS.match(mark) or (mark.startswith(".") and _ABBREVIATION.search(before)):
         return False
-    return not (mark.startswith("?") and _ANSWER_NEXT.match(line, found.end()))
+    return not (mark.startswith("?") and _ANSWER_NEXT.match(line, end.end()))
 
 
 def lines(text: str) -> Iterator[Span]:
-    """Lines as their writer meant them: those of wrapped prose are one. Together they hold all of the text."""
+    """Yield logical lines: the lines of wrapped prose are joined. They cover all of the text."""
     physical: list[Span] = []
     at = 0
     for m in re.finditer(r"\r\n|\n|\r", text):
@@ -143,14 +144,14 @@ def lines(text: str) -> Iterator[Span]:
         if text[span[0] : span[1]].strip():
             block.append(span)
             continue
-        yield from _joined(text, block)
+        yield from _join_wrapped(text, block)
         block = []
         yield span
-    yield from _joined(text, block)
+    yield from _join_wrapped(text, block)
 
 
-def _joined(text: str, block: Sequence[Span]) -> Iterator[Span]:
-    """The lines of a block without empty ones, those of wrapped prose joined."""
+def _join_wrapped(text: str, block: Sequence[Span]) -> Iterator[Span]:
+    """The logical lines of a block of lines without empty ones."""
     if not block:
         return
     raw = [text[a:b].rstrip() for a, b in block]
@@ -158,18 +159,18 @@ def _joined(text: str, block: Sequence[Span]) -> Iterator[Span]:
     prose = any(len(a) >= 60 and b.lstrip()[:1].islower() and a[-1] not in ".!?:;" for a, b in pairwise(raw))
     start, first = block[0][0], raw[0]
     for i in range(1, len(block)):
-        if not _goes_on(first, raw[i - 1], raw[i], width, prose):
+        if not _continues(first, raw[i - 1], raw[i], width, prose):
             yield start, block[i - 1][1]
             start, first = block[i][0], raw[i]
     yield start, block[-1][1]
 
 
-def _goes_on(first: str, line: str, following: str, width: int, prose: bool) -> bool:
-    """Whether a line of text goes on in the next one: it breaks off, or the next word did not fit in it, or what follows is indented below a bullet."""
+def _continues(first: str, line: str, following: str, width: int, prose: bool) -> bool:
+    """Whether a line continues in the next one: it ends incomplete, the next word did not fit in it, or the next line is indented below a bullet."""
     bullet, indent = _BULLET.match(first), len(following) - len(following.lstrip())
     if _BULLET.match(following) or _TITLE.match(following) or line[-1] in ".!?:;" or _COLUMNS.search(line.strip()):
         return False
-    if _DANGLING.search(line) or re.match(r"\s*(?:and|or|nor)\b", following, re.IGNORECASE):
+    if _INCOMPLETE.search(line) or re.match(r"\s*(?:and|or|nor)\b", following, re.IGNORECASE):
         return True
     if bullet:
         return indent > len(bullet[0]) - len(bullet[0].lstrip()) and (indent >= 2)

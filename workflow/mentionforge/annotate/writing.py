@@ -1,6 +1,7 @@
-"""Annotated documents in the formats people want; every format holds every document, in order, and the text as it was read.
+"""Write annotated documents as JSON Lines, Parquet, BRAT, PubTator, BioC or HTML.
 
-A record is a document of `corpora.formats.records` (doc_id, text, mentions) with more keys, so JSON Lines and Parquet can be read back as a corpus.
+In: records, which have the keys of `corpora.formats.records` and more, so JSON Lines and Parquet can be read back as a corpus. Out: a file or folder
+with every document, in order, and losses by kind. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mentionforge.annotate.pipeline import Mention
-from mentionforge.corpora.documents import Document, of_ids
+from mentionforge.annotate.pipeline import AnnotatedMention
+from mentionforge.corpora.documents import Document, annotation_from_ids
 from mentionforge.corpora.formats import registry
 from mentionforge.corpora.spans import LINE_ENDS, without_line_ends
 from mentionforge.provenance import digest
@@ -27,12 +28,12 @@ CONTEXTS = ("negated", "family", "hypothetical")
 Record = Mapping[str, Any]
 
 
-def record(doc_id: str, source: str, text: str, mentions: Iterable[Mention]) -> dict[str, Any]:
+def record(doc_id: str, source: str, text: str, mentions: Iterable[AnnotatedMention]) -> dict[str, Any]:
     """A document as JSON data."""
     return {"doc_id": doc_id, "source": source, "text": text, "mentions": [mention_record(m) for m in mentions]}
 
 
-def mention_record(m: Mention) -> dict[str, Any]:
+def mention_record(m: AnnotatedMention) -> dict[str, Any]:
     """A mention as JSON data."""
     return {
         "spans": [{"start": m.start, "end": m.end}],
@@ -52,16 +53,16 @@ def mention_record(m: Mention) -> dict[str, Any]:
 
 
 def write(records: Iterable[Record], form: str, out: Path) -> Mapping[str, int]:
-    """Write records to `out` (a file, or a folder for brat and html); it appears when it is whole.
+    """Write records to `out` (a file, or a folder for brat and html), which appears when it is complete.
 
     Returns:
-        What the format could not hold, by kind.
+        Numbers of what the format could not represent, by kind.
     """
     return WRITERS[form](records, out)
 
 
 @contextmanager
-def _whole(out: Path) -> Iterator[Path]:
+def _renamed_when_complete(out: Path) -> Iterator[Path]:
     temporary = out.with_name(f".{out.name}.tmp")
     if temporary.is_dir():
         shutil.rmtree(temporary)
@@ -70,7 +71,7 @@ def _whole(out: Path) -> Iterator[Path]:
 
 
 def _jsonl(records: Iterable[Record], out: Path) -> Mapping[str, int]:
-    with _whole(out) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as sink:
+    with _renamed_when_complete(out) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as sink:
         sink.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
     return {}
 
@@ -100,34 +101,34 @@ def _parquet(records: Iterable[Record], out: Path) -> Mapping[str, int]:
         }
     )
     schema = pa.schema({"doc_id": text, "source": text, "text": text, "mentions": pa.list_(mention)})
-    with _whole(out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as sink:
-        for some in _batches(records, 256):
-            sink.write_table(pa.Table.from_pylist(some, schema))
+    with _renamed_when_complete(out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as sink:
+        for batch in _batches(records, 256):
+            sink.write_table(pa.Table.from_pylist(batch, schema))
     return {}
 
 
 def _batches(records: Iterable[Record], size: int) -> Iterator[list[dict[str, Any]]]:
-    some: list[dict[str, Any]] = []
+    batch: list[dict[str, Any]] = []
     for r in records:
-        some.append(dict(r))
-        if len(some) == size:
-            yield some
-            some = []
-    if some:
-        yield some
+        batch.append(dict(r))
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _pubtator(records: Iterable[Record], out: Path) -> Mapping[str, int]:
     def documents() -> Iterator[Document]:
         for r in records:
-            annotations = tuple(of_ids([(m["spans"][0]["start"], m["spans"][0]["end"])], TYPE, m["concept_ids"]) for m in r["mentions"])
+            annotations = tuple(annotation_from_ids([(m["spans"][0]["start"], m["spans"][0]["end"])], TYPE, m["concept_ids"]) for m in r["mentions"])
             yield Document(_plain_id(r["doc_id"], "|"), r["text"], annotations, r["source"])
 
     return registry.write(documents(), "pubtator", out, "count").losses
 
 
 def _plain_id(doc_id: str, forbidden: str) -> str:
-    """An id without line ends, tabs, blanks at its ends and forbidden characters."""
+    """An id with white space and forbidden characters replaced by _; a digest keeps changed ids unique."""
     plain = re.sub(rf"[\s\ufeff{re.escape(forbidden)}]+", "_", doc_id)
     return plain if plain == doc_id else f"{plain}-{digest(doc_id)[:6]}"
 
@@ -136,8 +137,8 @@ def _bioc(records: Iterable[Record], out: Path) -> Mapping[str, int]:
     import bioc
     from bioc.biocxml.encoder import BioCXMLDocumentWriter
 
-    lost: dict[str, int] = {}
-    with _whole(out) as temporary, open(temporary, "wb") as handle:
+    losses: dict[str, int] = {}
+    with _renamed_when_complete(out) as temporary, open(temporary, "wb") as handle:
         writer = BioCXMLDocumentWriter(handle, encoding="UTF-8")
         collection = bioc.BioCCollection()
         collection.source, collection.date, collection.key = "mentionforge", "", "docs/annotate.md"
@@ -145,7 +146,7 @@ def _bioc(records: Iterable[Record], out: Path) -> Mapping[str, int]:
         for r in records:
             text, n = _NOT_XML.subn("\ufffd", r["text"])
             if n:
-                lost[_REPLACED] = lost.get(_REPLACED, 0) + n
+                losses[_REPLACED] = losses.get(_REPLACED, 0) + n
             document, passage = bioc.BioCDocument(), bioc.BioCPassage()
             document.id = _NOT_XML.sub("\ufffd", r["doc_id"])
             passage.offset, passage.text = 0, text
@@ -154,7 +155,7 @@ def _bioc(records: Iterable[Record], out: Path) -> Mapping[str, int]:
             document.add_passage(passage)
             writer.write_document(document)
         writer.close()
-    return lost
+    return losses
 
 
 _REPLACED = "characters that XML does not allow: replaced"
@@ -182,13 +183,13 @@ def _bioc_annotation(bioc: Any, number: int, m: Record, text: str) -> Any:
 
 
 def _brat(records: Iterable[Record], out: Path) -> Mapping[str, int]:
-    """A .txt and a .ann per document, in the folders they came from, and the configuration that BRAT shows them with."""
-    with _whole(out) as folder:
+    """Write a .txt and a .ann per document, in the folders of the inputs, and annotation.conf for BRAT."""
+    with _renamed_when_complete(out) as folder:
         folder.mkdir()
         attributes = "".join(f"{c.capitalize()}\tArg:{TYPE}\n" for c in (*CONTEXTS, "ambiguous", "expanded"))
         (folder / "annotation.conf").write_text(f"[entities]\n{TYPE}\n\n[relations]\n\n[events]\n\n[attributes]\n{attributes}", encoding="utf-8")
-        for r, place in _placed(records, ".txt"):
-            path = folder / place
+        for r, relative in _with_paths(records, ".txt"):
+            path = folder / relative
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(r["text"], encoding="utf-8", newline="")
             path.with_suffix(".ann").write_text("".join(_ann(r["mentions"], r["text"])), encoding="utf-8", newline="")
@@ -196,11 +197,11 @@ def _brat(records: Iterable[Record], out: Path) -> Mapping[str, int]:
 
 
 def _ann(mentions: Iterable[Record], text: str) -> Iterator[str]:
-    """A T line per mention, in pieces where it crosses a line end; its concept as N, flags as A, and scores and further concepts as a note."""
+    """Lines of a .ann file: per mention a T line (in pieces if it crosses a line end), its concept as N line, flags as A lines, and scores as a note."""
     references = flags = 0
     for i, m in enumerate(mentions, 1):
         [span] = m["spans"]
-        spans = without_line_ends([(span["start"], span["end"])], text)  # BRAT takes no marked text with a line end in it
+        spans = without_line_ends([(span["start"], span["end"])], text)  # BRAT allows no line end in a marked text
         pieces, surface = ";".join(f"{start} {end}" for start, end in spans), " ".join(text[start:end] for start, end in spans)
         yield f"T{i}\t{TYPE} {pieces}\t{surface}\n"
         for concept_id in m["concept_ids"]:
@@ -209,28 +210,28 @@ def _ann(mentions: Iterable[Record], text: str) -> Iterator[str]:
         for flag in (*m["context"], *(["ambiguous"] if m["ambiguous"] else []), *(["expanded"] if m["expanded"] else [])):
             flags += 1
             yield f"A{flags}\t{flag.capitalize()} T{i}\n"
-        told = [f"score {m['score']:.3f}", *([f"read as {m['expanded']}"] if m["expanded"] else []), *(["no concept"] if m["nil"] else [])]
-        told += [f"{rank}. {c['cui']} {c['name']} ({', '.join(c['semantic_types'])}) {c['score']:.3f}" for rank, c in enumerate(m["concepts"], 1)]
-        yield f"#{i}\tAnnotatorNotes T{i}\t{'; '.join(told).translate(_BLANKS)}\n"
+        note = [f"score {m['score']:.3f}", *([f"read as {m['expanded']}"] if m["expanded"] else []), *(["no concept"] if m["nil"] else [])]
+        note += [f"{rank}. {c['cui']} {c['name']} ({', '.join(c['semantic_types'])}) {c['score']:.3f}" for rank, c in enumerate(m["concepts"], 1)]
+        yield f"#{i}\tAnnotatorNotes T{i}\t{'; '.join(note).translate(_BLANKS)}\n"
 
 
 _BLANKS = {**LINE_ENDS, ord("\t"): " "}
 
 
-def _placed(records: Iterable[Record], suffix: str) -> Iterator[tuple[Record, str]]:
-    """Each record with a relative path of its own that is safe to write."""
+def _with_paths(records: Iterable[Record], suffix: str) -> Iterator[tuple[Record, str]]:
+    """Yield each record with a unique relative path that is safe to write."""
     seen: set[str] = set()
     for r in records:
         parts = [p for p in r["doc_id"].replace("\\", "/").split("/") if p not in ("", ".", "..")]
         safe = "/".join(_safe(part) for part in parts) or "document"
         stem = safe if suffix == ".html" else safe.removesuffix(suffix)
-        place, n = f"{stem}{suffix}", 1
-        # Without case, because some file systems have none; and no document's folder is another one's file.
-        while place.lower() in seen or place in ("index.html",):
+        relative, n = f"{stem}{suffix}", 1
+        # Compared in lower case, because some file systems ignore case.
+        while relative.lower() in seen or relative in ("index.html",):
             n += 1
-            place = f"{stem}-{n}{suffix}"
-        seen.add(place.lower())
-        yield r, place
+            relative = f"{stem}-{n}{suffix}"
+        seen.add(relative.lower())
+        yield r, relative
 
 
 def _safe(name: str) -> str:
@@ -252,7 +253,7 @@ td,th{border-bottom:1px solid var(--rule);padding:.3rem .8rem .3rem 0;text-align
 
 
 def page(r: Record) -> str:
-    """A document as a page of its own: its text with mentions marked, and a table of them."""
+    """A document as an HTML page: its text with mentions marked, and a table of the mentions."""
     text, at, pieces = r["text"], 0, []
     for m in r["mentions"]:
         [span] = m["spans"]
@@ -281,16 +282,16 @@ def _html(title: str, body: str) -> str:
 
 
 def _pages(records: Iterable[Record], out: Path) -> Mapping[str, int]:
-    """A page per document, and index.html."""
-    with _whole(out) as folder:
+    """Write a page per document, and index.html."""
+    with _renamed_when_complete(out) as folder:
         folder.mkdir()
         with open(folder / "index.html", "w", encoding="utf-8") as index:
             index.write(_html("Annotated documents", "<ol>").removesuffix("</html>\n"))
-            for r, place in _placed(records, ".html"):
-                path = folder / place
+            for r, relative in _with_paths(records, ".html"):
+                path = folder / relative
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(page(r), encoding="utf-8", newline="")
-                address = "/".join(map(_quoted, place.split("/")))
+                address = "/".join(map(_quoted, relative.split("/")))
                 index.write(f'<li><a href="{address}">{html.escape(r["doc_id"])}</a>: {len(r["mentions"]):,} mentions</li>\n')
             index.write("</ol></html>\n")
     return {}
@@ -310,7 +311,7 @@ WRITERS: Mapping[str, Callable[[Iterable[Record], Path], Mapping[str, int]]] = {
     "parquet": _parquet,
     "html": _pages,
 }
-NAMES = {
+OUTPUT_NAMES = {
     "jsonl": "annotations.jsonl",
     "brat": "brat",
     "pubtator": "annotations.pubtator.txt",
@@ -318,4 +319,4 @@ NAMES = {
     "parquet": "annotations.parquet",
     "html": "html",
 }
-"""What each format's file or folder is called in the output folder."""
+"""Name of the file or folder of each format in the output folder."""

@@ -1,1 +1,1 @@
-"""Corpora: annotated text becomes documents and mentions with exact offsets, CUI sets and out-of-distribution buckets."""
+"""Corpora: documents and mentions with exact offsets, CUI sets and out-of-distribution buckets, built from annotated text."""

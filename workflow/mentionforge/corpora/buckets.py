@@ -1,4 +1,7 @@
-"""Buckets of a corpus' mentions (see `mentionforge.buckets`), and mentions that sentences cut."""
+"""Out-of-distribution buckets of mentions (from `mentionforge.buckets`), and the test for mentions that cross a sentence boundary.
+
+In: spans of mentions and sentences. Knows nothing of files and knowledge bases.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ __all__ = ["Buckets", "is_cut"]
 
 
 def is_cut(spans: Sequence[Span], sentences: Sequence[Span]) -> bool:
-    """Whether no sentence holds all pieces of a mention; `sentences` in rising order, not overlapping."""
+    """Whether no single sentence contains all pieces of a mention. `sentences` are ascending and do not overlap."""
     start, end = spans[0][0], spans[-1][1]
     i = bisect_right(sentences, start, key=lambda s: s[0]) - 1
     return i < 0 or end > sentences[i][1]

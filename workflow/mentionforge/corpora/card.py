@@ -1,4 +1,7 @@
-"""Cards: what a corpus holds, per split, and what it shares with the other corpora of the experiment and with its knowledge base. No text."""
+"""Write the card of a corpus: counts per split, and overlap with the other corpora of the experiment and with its knowledge base.
+
+In: folders of built corpora and their knowledge bases. Out: card.md in each folder, and overlap.csv. Neither contains text of a corpus.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ import pyarrow.compute as pc
 from mentionforge import tables
 from mentionforge.corpora.checked import SUSPICIOUS
 from mentionforge.corpora.concepts import REASONS
-from mentionforge.corpora.duplicates import NearIndex, Place, write_csv
+from mentionforge.corpora.duplicates import DocumentRef, NearDuplicateIndex, write_csv
 from mentionforge.corpora.settings import NearDuplicates
 from mentionforge.errors import UserError
 from mentionforge.progress import say
 from mentionforge.text import normalize_surface
 
 VERSION = 1
-"""Of the part corpora.cards: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part corpora.cards; raise it if earlier results would be wrong (mentionforge.versions)."""
 
 OVERLAP_COLUMNS = (
     "corpus",
@@ -40,15 +43,15 @@ OVERLAP_COLUMNS = (
     "mentions",
     "mentions_of_shared_concepts",
 )
-"""Columns of overlap.csv: of a split, how many documents, distinct CUIs, distinct normalized surfaces and mentions there are, and how many of
-them a split of another corpus has too; `alike`: near duplicates (word trigrams, Jaccard 0.9), equal texts included."""
+"""Columns of overlap.csv: numbers of documents, distinct CUIs, distinct normalized surfaces and mentions of a split, and how many of them a
+split of another corpus shares; `alike`: near duplicates (word trigrams, Jaccard 0.9), equal texts included."""
 
 _NEAR = NearDuplicates()
 
 
 @dataclass
-class Content:
-    """What is compared of one split."""
+class SplitContent:
+    """The data of one split that are compared between corpora."""
 
     doc_ids: set[str] = field(default_factory=set)
     cuis: set[str] = field(default_factory=set)
@@ -61,12 +64,12 @@ def write_cards(corpora: Sequence[Path], kbs: Sequence[Path], out: Path) -> None
     """Write card.md into the folder of every corpus, and overlap.csv.
 
     Args:
-        corpora: Folders of corpora that were read; a folder's name is the corpus' name.
-        kbs: Folder of the knowledge base of each.
-        out: Where overlap.csv goes.
+        corpora: Folders of built corpora, named after the corpora.
+        kbs: Folder of the knowledge base of each corpus, in the same order.
+        out: Path of overlap.csv.
 
     Raises:
-        UserError: Not as many knowledge bases as corpora, two corpora of one name, or a missing table.
+        UserError: Different numbers of knowledge bases and corpora, two corpora with the same name, or a missing table.
     """
     names = [folder.name for folder in corpora]
     if len(kbs) != len(corpora) or len(set(names)) != len(names):
@@ -86,26 +89,26 @@ def write_cards(corpora: Sequence[Path], kbs: Sequence[Path], out: Path) -> None
     say(f"{len(corpora)} cards written")
 
 
-def load(folder: Path) -> dict[str, Content]:
-    """What is compared of each split of a corpus."""
+def load(folder: Path) -> dict[str, SplitContent]:
+    """The data of each split of a corpus that are compared."""
     documents = tables.read(tables.DOCUMENTS, folder / "documents.parquet").select(["doc_id", "split"]).to_pylist()
     mentions = tables.read(tables.MENTIONS, folder / "mentions.parquet").select(["split", "surface", "cuis"]).to_pylist()
-    found: dict[str, Content] = defaultdict(Content)
+    content_of: dict[str, SplitContent] = defaultdict(SplitContent)
     for row in documents:
-        found[row["split"]].doc_ids.add(row["doc_id"])
+        content_of[row["split"]].doc_ids.add(row["doc_id"])
     for row in mentions:
-        content, surface = found[row["split"]], normalize_surface(row["surface"])
-        content.cuis.update(row["cuis"])
-        content.surfaces.add(surface)
-        content.mentions.append((surface, tuple(row["cuis"])))
-    return {split: found[split] for split in tables.SPLITS if split in found}
+        split_content, surface = content_of[row["split"]], normalize_surface(row["surface"])
+        split_content.cuis.update(row["cuis"])
+        split_content.surfaces.add(surface)
+        split_content.mentions.append((surface, tuple(row["cuis"])))
+    return {split: content_of[split] for split in tables.SPLITS if split in content_of}
 
 
-def _compare_texts(corpora: Sequence[Path], contents: Mapping[str, Mapping[str, Content]]) -> None:
-    """Count each split's documents that another corpus has too, nearly: one index for all, in which later documents find earlier ones."""
+def _compare_texts(corpora: Sequence[Path], contents: Mapping[str, Mapping[str, SplitContent]]) -> None:
+    """Count the documents of each split that have a near duplicate in another corpus. All corpora share one index."""
     if len(corpora) < 2:
         return
-    index = NearIndex(_NEAR)
+    index = NearDuplicateIndex(_NEAR)
     owners: list[str] = []
     pairs: set[tuple[tuple[str, str, str], str, str]] = set()
     for folder in corpora:
@@ -117,40 +120,40 @@ def _compare_texts(corpora: Sequence[Path], contents: Mapping[str, Mapping[str, 
                 if (name := owners[other.number]) != folder.name:
                     pairs.add(((folder.name, row["split"], row["doc_id"]), name, other.split))
                     pairs.add(((name, other.split, other.doc_id), folder.name, row["split"]))
-            index.add(grams, keys, Place(row["split"], len(owners), row["doc_id"]))
+            index.add(grams, keys, DocumentRef(row["split"], len(owners), row["doc_id"]))
             owners.append(folder.name)
     for (corpus, split, _), other_corpus, other_split in pairs:
         contents[corpus][split].alike[other_corpus, other_split] += 1
 
 
-def overlaps(contents: Mapping[str, Mapping[str, Content]]) -> Iterator[dict[str, Any]]:
-    """Rows of overlap.csv, each split with each split of each other corpus."""
+def overlaps(contents: Mapping[str, Mapping[str, SplitContent]]) -> Iterator[dict[str, Any]]:
+    """Rows of overlap.csv: each split with each split of each other corpus."""
     for corpus, splits in contents.items():
-        for split, own in splits.items():
+        for split, content in splits.items():
             for other, other_splits in contents.items():
                 if other == corpus:
                     continue
-                for other_split, theirs in other_splits.items():
+                for other_split, other_content in other_splits.items():
                     values = (
-                        len(own.doc_ids),
-                        len(own.doc_ids & theirs.doc_ids),
-                        own.alike.get((other, other_split), 0),
-                        len(own.cuis),
-                        len(own.cuis & theirs.cuis),
-                        len(own.surfaces),
-                        len(own.surfaces & theirs.surfaces),
-                        len(own.mentions),
-                        sum(not theirs.cuis.isdisjoint(cuis) for _, cuis in own.mentions),
+                        len(content.doc_ids),
+                        len(content.doc_ids & other_content.doc_ids),
+                        content.alike.get((other, other_split), 0),
+                        len(content.cuis),
+                        len(content.cuis & other_content.cuis),
+                        len(content.surfaces),
+                        len(content.surfaces & other_content.surfaces),
+                        len(content.mentions),
+                        sum(not other_content.cuis.isdisjoint(cuis) for _, cuis in content.mentions),
                     )
                     yield dict(zip(OVERLAP_COLUMNS, (corpus, split, other, other_split, *values), strict=True))
 
 
-def card(folder: Path, kb: Path, content: Mapping[str, Content], overlap: Sequence[Mapping[str, Any]]) -> str:
-    """The text of a corpus' card."""
+def card(folder: Path, kb: Path, content: Mapping[str, SplitContent], overlap: Sequence[Mapping[str, Any]]) -> str:
+    """The card of a corpus in Markdown."""
     stats = read_stats(folder)
     splits = list(content)
     of_split = stats["splits"]
-    names = kb_names(kb, {cui for own in content.values() for cui in own.cuis})
+    names = kb_names(kb, {cui for split_content in content.values() for cui in split_content.cuis})
     lines = [f"# {stats['corpus']}", "", "Made by `mentionforge corpora cards`; counts of what was written, after all policies. No text of the corpus."]
     lines += ["", f"Knowledge base: {stats['kb']}. Policies: {_policies(stats['policies'])}.", "", "## Size", ""]
     size = [("documents", "documents"), ("sentences", "sentences"), ("mentions", "mentions"), ("distinct concept ids", "unique_ids")]
@@ -180,9 +183,12 @@ def card(folder: Path, kb: Path, content: Mapping[str, Content], overlap: Sequen
     ambiguous += [("distinct surfaces of several concepts", [sum(len(c) > 1 for c in _meanings(content[s]).values()) for s in splits])]
     ambiguous += [("mentions with such a surface", [_of_ambiguous_surfaces(content[s]) for s in splits])]
     lines += _table(splits, ambiguous)
-    if odd := stats.get("ids_of_no_known_form"):
+    if id_forms := stats.get("ids_of_no_known_form"):
         lines += ["", "Ids that look like those of no known vocabulary, by form (9: digits, A and a: letters):", ""]
-        lines += [f"- `{form}`: {found['mentions']:,} mentions" for form, found in sorted(odd.items(), key=lambda item: (-item[1]["mentions"], item[0]))]
+        lines += [
+            f"- `{form}`: {form_counts['mentions']:,} mentions"
+            for form, form_counts in sorted(id_forms.items(), key=lambda item: (-item[1]["mentions"], item[0]))
+        ]
     lines += ["", "## Overlap with the knowledge base", ""]
     named = [("CUIs with a name in it", [len(content[s].cuis & names.keys()) for s in splits])]
     named += [("mentions whose surface is a name of their concept", [sum(any(x in names[c] for c in cuis) for x, cuis in content[s].mentions) for s in splits])]
@@ -202,8 +208,8 @@ def card(folder: Path, kb: Path, content: Mapping[str, Content], overlap: Sequen
         head = ["split", "other", "documents, same id", "documents, nearly same text", "CUIs", "surfaces", "mentions of shared CUIs"]
         lines += [_row(head), _row(["---"] * 2 + ["---:"] * 5)]
         for row in overlap:
-            shares = [_of(row["concepts_shared"], row["concepts"]), _of(row["surfaces_shared"], row["surfaces"])]
-            shares += [_of(row["mentions_of_shared_concepts"], row["mentions"])]
+            shares = [_n_of(row["concepts_shared"], row["concepts"]), _n_of(row["surfaces_shared"], row["surfaces"])]
+            shares += [_n_of(row["mentions_of_shared_concepts"], row["mentions"])]
             lines.append(_row([row["split"], f"{row['other']}, {row['other_split']}", f"{row['documents_same_id']:,}", f"{row['documents_alike']:,}", *shares]))
     return "\n".join(lines) + "\n"
 
@@ -222,25 +228,25 @@ def read_stats(folder: Path) -> dict[str, Any]:
 
 
 def kb_names(kb: Path, cuis: set[str]) -> dict[str, set[str]]:
-    """Normalized names of the given CUIs; those without a name are left out."""
+    """Normalized names by CUI; CUIs without a name are absent."""
     table = tables.read(tables.NAMES, kb / "names.parquet").select(["cui", "name"])
     table = table.filter(pc.is_in(table["cui"], value_set=pa.array(sorted(cuis), tables.STR)))
-    found: dict[str, set[str]] = {}
+    names_of: dict[str, set[str]] = {}
     for cui, name in zip(table["cui"].to_pylist(), table["name"].to_pylist(), strict=True):
-        found.setdefault(cui, set()).add(normalize_surface(name))
-    return found
+        names_of.setdefault(cui, set()).add(normalize_surface(name))
+    return names_of
 
 
-def _meanings(content: Content) -> dict[str, set[tuple[str, ...]]]:
-    """CUI sets of each surface; mentions without a CUI do not count."""
-    found: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+def _meanings(content: SplitContent) -> dict[str, set[tuple[str, ...]]]:
+    """Distinct CUI sets of each surface, from mentions with a CUI."""
+    cui_sets: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for surface, cuis in content.mentions:
         if cuis:
-            found[surface].add(cuis)
-    return found
+            cui_sets[surface].add(cuis)
+    return cui_sets
 
 
-def _of_ambiguous_surfaces(content: Content) -> int:
+def _of_ambiguous_surfaces(content: SplitContent) -> int:
     meanings = _meanings(content)
     return sum(len(meanings[surface]) > 1 for surface, cuis in content.mentions if cuis)
 
@@ -258,5 +264,5 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _of(part: int, whole: int) -> str:
+def _n_of(part: int, whole: int) -> str:
     return f"{part:,} of {whole:,}"

@@ -1,4 +1,4 @@
-"""Commands of the corpora stage."""
+"""Commands of the corpora stage: arguments in, calls of `build`, `convert`, `leakage`, `card` and `show` out. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 

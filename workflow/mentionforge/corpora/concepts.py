@@ -1,7 +1,7 @@
-"""Ids of a corpus become sets of CUIs, through the cross-references of a knowledge base.
+"""Map the concept ids of a corpus to sets of CUIs, through the cross-references of a knowledge base.
 
-An id may stand for several CUIs; by the policy `any_of_set` all are kept, by `kb_preferred` one, and the others are listed. An id that has
-none is never dropped: it is returned with the reason.
+In: ids as VOCABULARY:CODE. Out: their CUIs, or the reason why there are none; an id is never dropped. If an id maps to several CUIs, the policy
+`any_of_set` keeps all and `kb_preferred` keeps one and lists the others. Knows nothing of formats.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ ALIASES = {
     "ORPHA": "ORPHANET",
     "ORDO": "ORPHANET",
 }
-"""Prefixes as corpora write them, and the vocabulary (SAB) they stand for, besides those of the readers."""
+"""Vocabulary (SAB) by prefix, in addition to `concept_ids.VOCABULARIES`."""
 
 MAPS = ("cui", "mondo", "doid", "hpo", "sssom", "MRCONSO", "mesh-name")
-"""Order of preference of the maps (`via` of tables.XREFS); maps that are not named here, as of further ontologies, come before mesh-name."""
+"""Maps (`via` of `tables.XREFS`) in order of preference; maps that are not listed, such as those of further ontologies, rank just before mesh-name."""
 
 TERM_TYPES = ("MH", "NM", "PT", "HT", "PTCS", "FN")
-"""Term types of a vocabulary's own preferred names, in MRRANK's order: a CUI that has one of them is preferred to one with entry terms alone."""
+"""Term types of a vocabulary's preferred names, in the order of MRRANK: a CUI with one of them is preferred to a CUI with entry terms only."""
 
 RELATIONS = ("SY", "RN", "RB", "RO")
-"""Order of preference of a retired CUI's successors (MRCUI.REL)."""
+"""Relations (MRCUI.REL) of a retired CUI to its successors, in order of preference."""
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """What an id maps to.
+class MappedId:
+    """The CUIs of a concept id.
 
     Attributes:
         cuis: CUIs, sorted.
-        reason: Why there are none.
-        retired: If a retired CUI was replaced, how its successors relate to it (SY, RB, …, joined by +).
-        via: What gave the CUIs: `cui`, `retired`, or the maps of the cross-references (joined by +).
-        left_out: Further CUIs, which the policy `kb_preferred` leaves out.
+        reason: Why there are none: a key of `REASONS`.
+        retired: If a retired CUI was replaced, the relations of its successors (SY, RB, …, joined by +).
+        via: Source of the CUIs: `cui`, `retired`, or the maps of the cross-references (joined by +).
+        left_out: Further CUIs that the policy `kb_preferred` drops.
     """
 
     cuis: tuple[str, ...]
@@ -71,29 +71,29 @@ class Mapped:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether the knowledge base gives several CUIs."""
+        """Whether the knowledge base maps the id to several CUIs."""
         return len(self.cuis) + len(self.left_out) > 1
 
 
 class ConceptMap:
-    """Maps prefixed ids (MSH:D…, OMIM:…, CUI:…) to CUIs that the knowledge base names."""
+    """Maps prefixed ids (MSH:D…, OMIM:…, CUI:…) to CUIs of a knowledge base."""
 
     def __init__(
         self,
-        known: Iterable[str],
+        kb_cuis: Iterable[str],
         xrefs: Iterable[tuple[str, str, str, str]],
         retired: Iterable[tuple[str, str, str]] = (),
         names: Iterable[tuple[str, str, str, str, bool]] | None = None,
     ) -> None:
-        """Take the rows of a knowledge base.
+        """Index the rows of a knowledge base.
 
         Args:
-            known: CUIs with a name.
+            kb_cuis: CUIs with a name.
             xrefs: Source, code, CUI and map.
             retired: Old CUI, relation and CUI (empty: deleted).
-            names: CUI, name, source, term type and whether it is the preferred one; then one CUI is chosen for each id (`kb_preferred`).
+            names: CUI, name, source, term type and whether it is the preferred name; if given, one CUI is chosen for each id (`kb_preferred`).
         """
-        self._known = set(known)
+        self._kb_cuis = set(kb_cuis)
         self._codes: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for source, code, cui, via in xrefs:
             self._codes[source, code][cui].add(via)
@@ -101,17 +101,17 @@ class ConceptMap:
         for old, relation, cui in retired:
             self._retired[old][cui].add(relation)
         self._sources = {source for source, _ in self._codes}
-        self._choose = names is not None
+        self._prefer_one = names is not None
         self._names: dict[str, list[tuple[str, str, str, bool]]] = defaultdict(list)
-        several = {cui for found in self._codes.values() if len(found) > 1 for cui in found} if self._choose else set()
+        ambiguous_cuis = {cui for maps_of_cui in self._codes.values() if len(maps_of_cui) > 1 for cui in maps_of_cui} if self._prefer_one else set()
         for cui, name, source, term_type, preferred in names or ():
-            if cui in several:
+            if cui in ambiguous_cuis:
                 self._names[cui].append((_key(name), source, term_type, preferred))
-        self._links = Counter(cui for found in self._codes.values() for cui in found if cui in several)
+        self._links = Counter(cui for maps_of_cui in self._codes.values() for cui in maps_of_cui if cui in ambiguous_cuis)
 
     @classmethod
     def load(cls, kb: Path, ambiguity: str = "any_of_set") -> ConceptMap:
-        """From `names.parquet`, `xrefs.parquet` and `retired.parquet` of a knowledge base.
+        """Load `names.parquet`, `xrefs.parquet` and `retired.parquet` of a knowledge base.
 
         Raises:
             UserError: A table is missing or breaks its contract.
@@ -129,73 +129,77 @@ class ConceptMap:
         )
 
     def names(self, concept_id: str) -> bool:
-        """Whether the knowledge base has codes of the id's vocabulary, and no form of them is known: then the id may be one of them."""
+        """Whether the id may be a code of the knowledge base although `FORMS` has no pattern: the knowledge base has codes of its vocabulary."""
         vocabulary = concept_id.partition(":")[0]
         return ALIASES.get(vocabulary, vocabulary) in self._sources and vocabulary not in FORMS
 
-    def __call__(self, concept_id: str) -> Mapped:
-        """All CUIs of an id, or the preferred one; an empty id has none."""
+    def __call__(self, concept_id: str) -> MappedId:
+        """All CUIs of an id, or with `kb_preferred` one; an empty id has none."""
         if not concept_id:
-            return Mapped((), "no_id")
+            return MappedId((), "no_id")
         vocabulary, _, code = concept_id.partition(":")
         vocabulary = ALIASES.get(vocabulary, vocabulary)
         if vocabulary == "CUI":
             return self._cui(code)
-        found = self._codes.get((vocabulary, code)) or self._codes.get((vocabulary, code.upper())) or {}
-        if kept := sorted(set(found) & self._known):
-            headings = self._headings(kept, vocabulary) if self._choose and len(kept) > 1 else {}
-            cuis, left_out = self._chosen(kept, lambda cui: self._rank(cui, vocabulary, found[cui], headings))
-            return Mapped(cuis, via="+".join(sorted(set().union(*(found[cui] for cui in cuis)))), left_out=left_out)
-        if found:
-            return Mapped((), "concept_not_in_kb")
-        return Mapped((), "code_not_in_kb" if vocabulary in self._sources else "vocabulary_not_in_kb")
+        maps_of_cui = self._codes.get((vocabulary, code)) or self._codes.get((vocabulary, code.upper())) or {}
+        if candidates := sorted(set(maps_of_cui) & self._kb_cuis):
+            headings = self._headings(candidates, vocabulary) if self._prefer_one and len(candidates) > 1 else {}
+            cuis, left_out = self._select(candidates, lambda cui: self._rank(cui, vocabulary, maps_of_cui[cui], headings))
+            return MappedId(cuis, via="+".join(sorted(set().union(*(maps_of_cui[cui] for cui in cuis)))), left_out=left_out)
+        if maps_of_cui:
+            return MappedId((), "concept_not_in_kb")
+        return MappedId((), "code_not_in_kb" if vocabulary in self._sources else "vocabulary_not_in_kb")
 
-    def _cui(self, code: str) -> Mapped:
-        code = code if code in self._known or code in self._retired else code.upper()
-        if code in self._known:
-            return Mapped((code,), via="cui")
-        found = self._retired.get(code, {})
-        if kept := sorted(set(found) & self._known):
-            cuis, left_out = self._chosen(kept, lambda cui: min(_place(RELATIONS, relation) for relation in found[cui]))
-            return Mapped(cuis, retired="+".join(sorted(set().union(*(found[cui] for cui in cuis)))), via="retired", left_out=left_out)
-        return Mapped((), "cui_deleted" if "" in found else "cui_not_in_kb")
+    def _cui(self, code: str) -> MappedId:
+        code = code if code in self._kb_cuis or code in self._retired else code.upper()
+        if code in self._kb_cuis:
+            return MappedId((code,), via="cui")
+        relations_of_cui = self._retired.get(code, {})
+        if candidates := sorted(set(relations_of_cui) & self._kb_cuis):
+            cuis, left_out = self._select(candidates, lambda cui: min(_position(RELATIONS, relation) for relation in relations_of_cui[cui]))
+            return MappedId(cuis, retired="+".join(sorted(set().union(*(relations_of_cui[cui] for cui in cuis)))), via="retired", left_out=left_out)
+        return MappedId((), "cui_deleted" if "" in relations_of_cui else "cui_not_in_kb")
 
-    def _chosen(self, kept: list[str], rank: Callable[[str], Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        if not self._choose:
-            return tuple(kept), ()
-        best = min(kept, key=lambda cui: (rank(cui), cui))
-        return (best,), tuple(cui for cui in kept if cui != best)
+    def _select(self, candidates: list[str], rank: Callable[[str], Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if not self._prefer_one:
+            return tuple(candidates), ()
+        best = min(candidates, key=lambda cui: (rank(cui), cui))
+        return (best,), tuple(cui for cui in candidates if cui != best)
 
     def _headings(self, cuis: list[str], vocabulary: str) -> dict[str, int]:
-        """The vocabulary's own preferred names among those of the CUIs, and how many of the CUIs have each."""
+        """Preferred names of the vocabulary that the CUIs have, and how many of the CUIs have each."""
         return Counter(key for cui in cuis for key in {k for k, source, kind, _ in self._names[cui] if source == vocabulary and kind in TERM_TYPES})
 
-    def _rank(self, cui: str, vocabulary: str, ways: Iterable[str], headings: Mapping[str, int]) -> tuple[float, float, int, int]:
-        """By map; by term type of the vocabulary's names; by whether its heading is the CUI's preferred name, or one of its other names; by links."""
-        way = min(_place(MAPS, way, len(MAPS) - 1.5) for way in ways)
+    def _rank(self, cui: str, vocabulary: str, maps: Iterable[str], headings: Mapping[str, int]) -> tuple[float, float, int, int]:
+        """Sort key of a CUI of an id; the smallest is preferred.
+
+        Its items: the rank of its map (`MAPS`); the rank of its best term type of the vocabulary (`TERM_TYPES`); whether the vocabulary's heading
+        is the CUI's preferred name (0), another of its names (1), or none of them (2); its cross-references, negated.
+        """
+        map_rank = min(_position(MAPS, via, len(MAPS) - 1.5) for via in maps)
         names = self._names[cui]
-        kind = min((_place(TERM_TYPES, kind) for _, source, kind, _ in names if source == vocabulary), default=float(len(TERM_TYPES)))
+        kind = min((_position(TERM_TYPES, kind) for _, source, kind, _ in names if source == vocabulary), default=float(len(TERM_TYPES)))
         common = {key for key, n in headings.items() if n == max(headings.values())}
         agrees = min((0 if preferred else 1 for key, source, _, preferred in names if key in common and (preferred or source != vocabulary)), default=2)
-        return way, kind, agrees, -self._links[cui]
+        return map_rank, kind, agrees, -self._links[cui]
 
 
 def _key(name: str) -> str:
-    """Words of a name in alphabetical order, without a final s: "Arrhythmias, Cardiac" is "Cardiac arrhythmia"."""
+    """Words of a name in alphabetical order, each without a final s: "Arrhythmias, Cardiac" and "Cardiac arrhythmia" have the same key."""
     return " ".join(sorted(word.removesuffix("s") for word in normalize_surface(name).split()))
 
 
-def _place(order: tuple[str, ...], value: str, otherwise: float | None = None) -> float:
-    return order.index(value) if value in order else len(order) if otherwise is None else otherwise
+def _position(order: tuple[str, ...], value: str, default: float | None = None) -> float:
+    return order.index(value) if value in order else len(order) if default is None else default
 
 
 def read_id_map(path: Path, id_prefix: str) -> Mapping[str, tuple[str, ...]]:
-    """Replacements of merged and alternative ids: a CSV file with the columns id and replacement, which may be several joined by `|`.
+    """Read replacements of merged and alternative ids: a CSV file with the columns id and replacement; several replacements are joined by `|`.
 
     Raises:
-        UserError: No such file or columns, an empty cell, or an id given twice; names the row.
+        UserError: The file or a column is missing, a cell is empty, or an id occurs twice; the message names the row.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    replacements: dict[str, tuple[str, ...]] = {}
     try:
         with open(path, encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle)
@@ -205,9 +209,9 @@ def read_id_map(path: Path, id_prefix: str) -> Mapping[str, tuple[str, ...]]:
                 old, new = (parse_ids(cells[column] or "", id_prefix) for column in ("id", "replacement"))
                 if len(old) != 1 or not all(old + new):
                     raise UserError("bad replacement", f"{path}:{row}", "each row is one id and at least one replacement", "correct the row")
-                if old[0] in found:
+                if old[0] in replacements:
                     raise UserError("id replaced twice", f"{path}:{row}", old[0], "join the replacements with |")
-                found[old[0]] = new
+                replacements[old[0]] = new
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError("unreadable file", str(path), str(error), "correct id_map") from error
-    return found
+    return replacements

@@ -1,6 +1,6 @@
-"""What every reader yields: documents with annotations as published, offsets checked, and a count of whatever was not kept.
+"""The document model of all readers and writers: documents, annotations, and a tally of records skipped and repaired.
 
-Offsets are 0-based characters into `Document.text`, end exclusive. Knows no format, no file and no knowledge base.
+Offsets are 0-based characters into `Document.text`, end exclusive, and already checked. Knows nothing of formats, files and knowledge bases.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from mentionforge.text import Span
 
 @dataclass(frozen=True)
 class Annotation:
-    """One annotated mention: pieces in rising order, type as annotated, ids with prefix (an empty one is a concept without id).
+    """One annotated mention.
 
-    `composite` says that several ids were annotated, even if they are the same id twice.
+    Attributes:
+        spans: Pieces, ascending; several for a discontinuous mention.
+        entity_type: Type as annotated.
+        ids: Concept ids with prefix; "" is a concept without id.
+        composite: Several ids were annotated, even if they were the same id twice.
     """
 
     spans: tuple[Span, ...]
@@ -29,13 +33,13 @@ class Annotation:
     composite: bool = False
 
     def surface(self, text: str) -> str:
-        """The text of the pieces, joined by one blank."""
+        """The text of the pieces, joined by a space."""
         return " ".join(text[start:end] for start, end in self.spans)
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text with its annotations in rising order; `where` is its file and row."""
+    """One text with its annotations, ascending; `where` is its file and row, for messages."""
 
     doc_id: str
     text: str
@@ -49,7 +53,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Repair:
-    """An annotation whose span or mention text was put right while reading, and why; `used` may equal `published`."""
+    """An annotation whose spans or mention text a reader corrected, and why. If only the mention text differed, `used` equals `published`."""
 
     doc_id: str
     published: tuple[Span, ...]
@@ -59,44 +63,48 @@ class Repair:
 
 @dataclass
 class Tally:
-    """What a reader counts besides documents: records skipped by kind, oddities handled, and mentions repaired.
+    """Counts of a reader besides documents.
 
-    `places` lists the rows of skipped records, by kind and file; a number for each, so that millions fit into memory.
+    Attributes:
+        skipped: Records skipped, by kind.
+        handled: Irregularities handled, by kind.
+        repairs: Annotations corrected.
+        skipped_at: Row numbers of the skipped records, by kind and file; 0: no row. Arrays, so that millions fit into memory.
     """
 
     skipped: Counter[str] = field(default_factory=Counter)
     handled: Counter[str] = field(default_factory=Counter)
     repairs: list[Repair] = field(default_factory=list)
-    places: dict[tuple[str, str], array[int]] = field(default_factory=lambda: defaultdict(lambda: array("l")))
+    skipped_at: dict[tuple[str, str], array[int]] = field(default_factory=lambda: defaultdict(lambda: array("l")))
 
     def skip(self, kind: str, where: str, n: int = 1) -> None:
-        """Count a record that is left out, or several of one place, and list that place: FILE:ROW, or FILE."""
+        """Count `n` skipped records of a place, FILE:ROW or FILE, and list the place."""
         self.skipped[kind] += n
         file, _, row = where.rpartition(":")
         if re.fullmatch("[0-9]{1,12}", row):
-            self.places[kind, file].extend([int(row)] * n)
+            self.skipped_at[kind, file].extend([int(row)] * n)
         else:
-            self.places[kind, where].extend([0] * n)  # somewhere in the file
+            self.skipped_at[kind, where].extend([0] * n)  # somewhere in the file
 
     def add(self, other: Tally) -> None:
-        """Add what another has counted."""
+        """Add the counts of another tally."""
         self.skipped += other.skipped
         self.handled += other.handled
         self.repairs += other.repairs
-        for key, rows in other.places.items():
-            self.places[key].extend(rows)
+        for key, rows in other.skipped_at.items():
+            self.skipped_at[key].extend(rows)
 
     def clear(self) -> None:
-        """Count from nothing again."""
+        """Reset all counts."""
         self.skipped.clear()
         self.handled.clear()
         self.repairs = []
-        self.places.clear()
+        self.skipped_at.clear()
 
 
 @dataclass
-class Reading(Tally):
-    """All documents of one file or folder in its order, and what was counted."""
+class ReadResult(Tally):
+    """All documents of a file or folder, in its order, with the tally."""
 
     documents: list[Document] = field(default_factory=list)
 
@@ -105,8 +113,8 @@ NoteIds = Literal["auto", "all", "none"]
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a reader takes what a format leaves open; each reader looks at those that concern it.
+class ReaderOptions:
+    """How a reader resolves what a format leaves open; each reader uses the options that concern it.
 
     Attributes:
         text: The text policy (settings.Corpus.text). With `crlf_to_lf`, offsets may count CRLF as one character.
@@ -117,24 +125,24 @@ class Options:
     note_ids: NoteIds = "auto"
 
 
-AS_PUBLISHED = Options()
+AS_PUBLISHED = ReaderOptions()
 
 
-def annotation(spans: Sequence[Span], entity_type: str, published: str, prefix: str) -> Annotation:
-    """A mention from its concept column; see `parse_ids`."""
-    return of_ids(spans, entity_type, parse_ids(published, prefix))
+def annotation_from_column(spans: Sequence[Span], entity_type: str, published: str, prefix: str) -> Annotation:
+    """Create an annotation from its concept column; see `parse_ids`."""
+    return annotation_from_ids(spans, entity_type, parse_ids(published, prefix))
 
 
-def of_ids(spans: Sequence[Span], entity_type: str, ids: Sequence[str]) -> Annotation:
-    """A mention from its ids, with prefix, as often as they were annotated; none at all is a concept without id."""
+def annotation_from_ids(spans: Sequence[Span], entity_type: str, ids: Sequence[str]) -> Annotation:
+    """Create an annotation from its ids, with prefix, as often as annotated; no ids means a concept without id."""
     return Annotation(tuple(spans), entity_type, tuple(dict.fromkeys(ids)) or ("",), composite=len(ids) > 1)
 
 
 def is_kept(entity_type: str, entity_types: Collection[str]) -> bool:
-    """Whether a type, or one of several joined by commas, is asked for; if none is, all are."""
+    """Whether a type, or one of several types joined by commas, is among `entity_types`; an empty collection keeps all."""
     return not entity_types or entity_type in entity_types or any(part in entity_types for part in entity_type.split(","))
 
 
-def in_order(annotations: Sequence[Annotation]) -> tuple[Annotation, ...]:
-    """Annotations by spans, then ids and type: an order that does not depend on that of the file."""
+def sorted_annotations(annotations: Sequence[Annotation]) -> tuple[Annotation, ...]:
+    """Annotations sorted by spans, ids and type, independent of their order in the file."""
     return tuple(sorted(annotations, key=lambda a: (a.spans, a.ids, a.entity_type)))

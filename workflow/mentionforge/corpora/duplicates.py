@@ -1,9 +1,7 @@
-"""Documents that a corpus has twice, by id, by text or nearly, within a split and across splits: found in a first pass, without keeping texts.
+"""Find duplicate documents of a corpus, by id, by text, or as near duplicates, within and across splits.
 
-What is kept of a document is its id, digests of its content and text and, if near duplicates are looked for, hashes of its word n-grams (four
-bytes each). Near duplicates are proposed by MinHash (datasketch), in bands so chosen that a pair at the asked similarity is missed in less than
-one of a thousand cases, and are then verified by the Jaccard similarity of the n-grams. A document is compared with those before it that are
-no near duplicates themselves, so that k documents alike make k - 1 rows.
+In: documents, one by one. Out: rows of duplicates.csv, and the documents that a policy drops. No text is kept: only ids, digests, and 4-byte
+hashes of word n-grams. MinHash (datasketch) proposes near duplicates, and the Jaccard similarity of the n-grams verifies them.
 """
 
 from __future__ import annotations
@@ -26,16 +24,16 @@ from mentionforge.corpora.settings import Corpus, NearDuplicates
 from mentionforge.errors import UserError
 
 COLUMNS = ("kind", "doc_id", "split", "of_doc_id", "of_split", "similarity", "action")
-"""Columns of duplicates.csv. kind: `id`, `text` (another id) or `near`; action: what became of doc_id, `dropped` or `kept`."""
+"""Columns of duplicates.csv. kind: `id`, `text` (same text, another id) or `near`; action: doc_id was `dropped` or `kept`."""
 
 _LEAK = "a leak between splits makes results worthless; remove one, or see corpora.*.duplicates"
-_MISSED = 1e-3
-"""Greatest probability that MinHash does not propose a pair at the similarity asked for."""
+MISS_PROBABILITY = 1e-3
+"""Upper bound of the probability that MinHash misses a pair at the similarity threshold."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A document: its split, its number in the split as read, and its id."""
+class DocumentRef:
+    """Reference to a document: its split, its number in the split as read, and its id."""
 
     split: str
     number: int
@@ -43,39 +41,41 @@ class Place:
 
 
 @dataclass
-class Guard:
-    """Sees every document once, split by split; knows then which are dropped.
+class DuplicateFinder:
+    """Compares each document with those added before, and decides by the policies of a corpus which documents to drop.
+
+    A document is compared only with documents that are not near duplicates themselves, so k similar documents give k - 1 rows.
 
     Attributes:
         rows: Rows of duplicates.csv.
-        dropped: Split and number of the documents that a policy leaves out.
+        dropped: Split and number of the documents that a policy drops.
     """
 
     settings: Corpus
     rows: list[dict[str, Any]] = field(default_factory=list)
     dropped: set[tuple[str, int]] = field(default_factory=set)
-    _ids: dict[str, tuple[Place, bytes, str]] = field(default_factory=dict)
-    _texts: dict[bytes, tuple[Place, bytes, str]] = field(default_factory=dict)
-    _near: NearIndex | None = field(init=False)
+    _ids: dict[str, tuple[DocumentRef, bytes, str]] = field(default_factory=dict)
+    _texts: dict[bytes, tuple[DocumentRef, bytes, str]] = field(default_factory=dict)
+    _near: NearDuplicateIndex | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the index, if near duplicates are looked for."""
-        self._near = NearIndex(self.settings.near_duplicates) if self.settings.near_duplicates else None
+        """Create the index, if near duplicates are searched for."""
+        self._near = NearDuplicateIndex(self.settings.near_duplicates) if self.settings.near_duplicates else None
 
-    def see(self, document: Document, split: str, number: int) -> None:
-        """Compare a document with those seen before.
+    def add(self, document: Document, split: str, number: int) -> None:
+        """Compare a document with those added before.
 
         Raises:
-            UserError: A duplicate that the policies do not allow; names file and row.
+            UserError: A duplicate that the policies do not allow; the message names file and row.
         """
-        place = Place(split, number, document.doc_id)
+        place = DocumentRef(split, number, document.doc_id)
         if self._by_id(document, place) or self._by_text(document, place):
             return
         if self._near and document.text.strip():
             self._by_ngrams(document, place)
 
-    def _by_id(self, document: Document, place: Place) -> bool:
-        """Whether the document goes because its id is taken."""
+    def _by_id(self, document: Document, place: DocumentRef) -> bool:
+        """Apply the policy for equal ids; return whether the id is a duplicate."""
         content = _digest(document.text, document.annotations)
         known = self._ids.setdefault(document.doc_id, (place, content, document.where))
         first, first_content, first_where = known
@@ -93,10 +93,10 @@ class Guard:
         self._drop("id", first, place)
         self._ids[document.doc_id] = place, content, document.where
         self._texts[_digest(document.text)] = place, _digest(document.annotations), document.where
-        return True  # its text has been seen
+        return True  # its text is already registered
 
-    def _by_text(self, document: Document, place: Place) -> bool:
-        """Whether the document goes because its text is there under another id."""
+    def _by_text(self, document: Document, place: DocumentRef) -> bool:
+        """Apply the policy for equal texts under another id; return whether the text is a duplicate."""
         if not document.text.strip():
             return False
         key, gold = _digest(document.text), _digest(document.annotations)
@@ -105,7 +105,7 @@ class Guard:
             return False
         policy, across = self.settings.duplicates, first.split != place.split
         if policy == "keep":
-            self._note("text", place, first, 1.0, "kept")
+            self._record("text", place, first, 1.0, "kept")
             return True
         if across and policy != "drop_from_train":
             raise UserError("text in two splits", document.where, f"{place.doc_id} of {place.split} is {first.doc_id} of {first.split}", _LEAK)
@@ -120,7 +120,7 @@ class Guard:
         self._texts[key] = place, gold, document.where
         return self._drop("text", first, place)
 
-    def _by_ngrams(self, document: Document, place: Place) -> None:
+    def _by_ngrams(self, document: Document, place: DocumentRef) -> None:
         assert self._near and self.settings.near_duplicates
         action = self.settings.near_duplicates.action
         grams = self._near.grams(document.text)
@@ -134,7 +134,7 @@ class Guard:
             why = f"{place.doc_id} of {place.split} is nearly {first.doc_id} of {first.split} (similarity {similarity:.2f})"
             raise UserError("document nearly given twice", document.where, why, "remove one, or set near_duplicates.action")
         if action == "report":
-            self._note("near", place, first, similarity, "kept")
+            self._record("near", place, first, similarity, "kept")
             return
         if within := next(((s, other) for s, other in alike if other.split == place.split), None):
             self._drop("near", place, within[1], within[0])
@@ -143,18 +143,18 @@ class Guard:
             self._drop("near", other, place, similarity)
         self._near.add(grams, keys, place)
 
-    def _drop(self, kind: str, place: Place, of: Place, similarity: float = 1.0) -> bool:
+    def _drop(self, kind: str, place: DocumentRef, of: DocumentRef, similarity: float = 1.0) -> bool:
         self.dropped.add((place.split, place.number))
-        self._note(kind, place, of, similarity, "dropped")
+        self._record(kind, place, of, similarity, "dropped")
         return True
 
-    def _note(self, kind: str, place: Place, of: Place, similarity: float, action: str) -> None:
+    def _record(self, kind: str, place: DocumentRef, of: DocumentRef, similarity: float, action: str) -> None:
         values = (kind, place.doc_id, place.split, of.doc_id, of.split, round(similarity, 4), action)
         self.rows.append(dict(zip(COLUMNS, values, strict=True)))
 
 
-class NearIndex:
-    """Finds documents with many word n-grams in common."""
+class NearDuplicateIndex:
+    """Index of documents by their word n-grams, for finding near duplicates (MinHash with banding, then exact Jaccard similarity)."""
 
     def __init__(self, settings: NearDuplicates) -> None:
         from datasketch import MinHash
@@ -162,45 +162,47 @@ class NearIndex:
         self._settings = settings
         self._rows, self._bands = bands(settings.similarity)
         self._sketch = MinHash(num_perm=self._rows * self._bands, seed=1, hashfunc=lambda gram: gram)
-        self._tables: list[dict[int, int | list[int]]] = [{} for _ in range(self._bands)]  # a list only where several share a key
+        self._tables: list[dict[int, int | list[int]]] = [
+            {} for _ in range(self._bands)
+        ]  # key: document number, or a list where several documents share the key
         self._grams: list[np.ndarray] = []
-        self._places: list[Place] = []
+        self._places: list[DocumentRef] = []
 
     def grams(self, document: str) -> np.ndarray:
-        """Hashes of a text's distinct word n-grams, uint32, rising."""
+        """Hashes of the distinct word n-grams of a text: uint32 array, ascending."""
         return hashed_ngrams(document, self._settings.n)
 
     def keys(self, grams: np.ndarray) -> list[int]:
-        """One key per band; documents that share one are compared."""
+        """One key per band; documents that share a key are compared."""
         sketch = self._sketch.copy()
         sketch.update_batch(grams.tolist())
         return [zlib.crc32(band.tobytes()) for band in sketch.hashvalues.reshape(self._bands, self._rows)]
 
-    def alike(self, grams: np.ndarray, keys: list[int]) -> list[tuple[float, Place]]:
-        """Similarity and place of the documents added that are near duplicates, the most similar first, then in order."""
-        proposed = sorted({i for table, key in zip(self._tables, keys, strict=True) for i in _several(table.get(key, []))})
-        found = [(jaccard(grams, self._grams[i]), i) for i in proposed]
-        return [(s, self._places[i]) for s, i in sorted(found, key=lambda f: (-f[0], f[1])) if s >= self._settings.similarity]
+    def alike(self, grams: np.ndarray, keys: list[int]) -> list[tuple[float, DocumentRef]]:
+        """(Jaccard similarity, document) of the near duplicates in the index, most similar first, then in the order added."""
+        candidates = sorted({i for table, key in zip(self._tables, keys, strict=True) for i in _as_list(table.get(key, []))})
+        scored = [(jaccard(grams, self._grams[i]), i) for i in candidates]
+        return [(s, self._places[i]) for s, i in sorted(scored, key=lambda f: (-f[0], f[1])) if s >= self._settings.similarity]
 
-    def add(self, grams: np.ndarray, keys: list[int], place: Place) -> None:
-        """Remember a document."""
+    def add(self, grams: np.ndarray, keys: list[int], place: DocumentRef) -> None:
+        """Add a document to the index."""
         number = len(self._places)
         for table, key in zip(self._tables, keys, strict=True):
-            there = table.setdefault(key, number)
-            if isinstance(there, list):
-                there.append(number)
-            elif there != number:
-                table[key] = [there, number]
+            numbers = table.setdefault(key, number)
+            if isinstance(numbers, list):
+                numbers.append(number)
+            elif numbers != number:
+                table[key] = [numbers, number]
         self._grams.append(grams)
         self._places.append(place)
 
 
 def bands(similarity: float, most: int = 64) -> tuple[int, int]:
-    """Rows per band and bands of MinHash: as many rows as can be with at most `most` hash functions, if few pairs are to be missed."""
+    """(rows per band, bands) of MinHash: the most rows for which at most `most` hash functions keep the miss probability below `MISS_PROBABILITY`."""
     best = 1, most
     for rows in range(1, most + 1):
         hit = similarity**rows
-        needed = 1 if hit >= 1 else math.ceil(math.log(_MISSED) / math.log1p(-hit))
+        needed = 1 if hit >= 1 else math.ceil(math.log(MISS_PROBABILITY) / math.log1p(-hit))
         if rows * needed > most:
             break
         best = rows, needed
@@ -208,44 +210,44 @@ def bands(similarity: float, most: int = 64) -> tuple[int, int]:
 
 
 def hashed_ngrams(document: str, n: int) -> np.ndarray:
-    """Hashes (CRC-32) of the distinct word n-grams of a text, case folded, rising; a shorter text is one n-gram of all its words."""
+    """Hashes (CRC-32) of the distinct, case-folded word n-grams of a text, ascending. A text of fewer than n words is one n-gram."""
     words = text.normalize_surface(document).split()
     grams = {" ".join(words[i : i + n]) for i in range(max(1, len(words) - n + 1))}
     return np.unique(np.fromiter((zlib.crc32(gram.encode()) for gram in grams), np.uint32, len(grams)))
 
 
-def _several(found: int | list[int]) -> list[int]:
-    return [found] if isinstance(found, int) else found
+def _as_list(numbers: int | list[int]) -> list[int]:
+    return [numbers] if isinstance(numbers, int) else numbers
 
 
 def jaccard(left: np.ndarray, right: np.ndarray) -> float:
-    """Shared elements of two sets, given as arrays of distinct values, over all of theirs."""
+    """Jaccard similarity of two sets, given as arrays of distinct values."""
     shared = len(np.intersect1d(left, right, assume_unique=True))
     return shared / (len(left) + len(right) - shared) if shared else 0.0
 
 
-def counted(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """Rows of duplicates.csv by kind, and by whether both documents are in one split (`within TRAIN`) or not (`TEST and TRAIN`)."""
-    found: dict[str, dict[str, int]] = {}
+def counts_by_kind(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Numbers of rows of duplicates.csv by kind, then by place: both documents in one split (`within train`) or in two (`test and train`)."""
+    counts: dict[str, dict[str, int]] = {}
     for row in rows:
         where = f"within {row['split']}" if row["split"] == row["of_split"] else " and ".join(sorted((row["split"], row["of_split"])))
-        kind = found.setdefault(row["kind"], {})
+        kind = counts.setdefault(row["kind"], {})
         kind[where] = kind.get(where, 0) + 1
-    return found
+    return counts
 
 
-def told(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """One line for each kind of duplicate."""
+def messages(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Log messages, one for each kind of duplicate."""
     names = {"id": "documents with an id that is there already", "text": "documents with a text that is there already", "near": "near duplicates"}
     lines = []
-    for kind, by_place in counted(rows).items():
+    for kind, by_place in counts_by_kind(rows).items():
         action = "dropped" if any(r["action"] == "dropped" for r in rows if r["kind"] == kind) else "kept"
         lines.append(f"{names[kind]}, {action}: {', '.join(f'{n:,} {where}' for where, n in sorted(by_place.items()))}; see duplicates.csv")
     return lines
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as CSV (temporary name, then renamed)."""
+    """Write rows as CSV, under a temporary name that is then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(temporary, "w", encoding="utf-8", newline="") as handle:

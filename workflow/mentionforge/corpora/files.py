@@ -1,6 +1,6 @@
-"""Files of annotated text, read as bytes, text or lines, and written under a temporary name that is renamed when the file is whole.
+"""Read files of annotated text as bytes, text or lines, and write them under a temporary name that is renamed when complete.
 
-Files in gzip are read and written as such. A file that is damaged or not UTF-8 is an error that names the line. Knows nothing of formats.
+Handles gzip. A damaged file, or one that is not UTF-8, is a UserError with the line. Knows nothing of formats.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """The bytes of a file; one that ends in .gz or begins like one is decompressed.
+    """Open a file for reading bytes, decompressed if its name ends in .gz or it begins with the magic bytes of gzip.
 
     Raises:
-        UserError: No such file, or a folder.
+        UserError: The file does not exist or is a folder.
     """
     try:
         with open(path, "rb") as probe:
@@ -37,19 +37,19 @@ def open_binary(path: Path) -> BinaryIO:
 
 
 def damaged(path: Path, row: int, error: Exception) -> UserError:
-    """The error of a file that breaks off or cannot be decompressed after line `row`."""
+    """The error for a file that is truncated or cannot be decompressed at line `row`."""
     return UserError("damaged file", f"{path}:{row}", f"cannot be read on ({type(error).__name__})", "fetch it again")
 
 
 UNREADABLE = (OSError, EOFError, zlib.error)
-"""What reading a file may raise: gzip's own error is an OSError."""
+"""Exceptions that reading a file may raise; gzip.BadGzipFile is an OSError."""
 
 
 def decode(path: Path) -> str:
-    """The text of a file, with line ends as they are.
+    """The text of a file, with unchanged line ends.
 
     Raises:
-        UserError: No such file, or not UTF-8; names the line.
+        UserError: The file does not exist, is damaged or not UTF-8; the message names the line.
     """
     with open_binary(path) as handle:
         try:
@@ -63,16 +63,16 @@ def decode(path: Path) -> str:
 
 
 def lines(path: Path, handled: Counter[str]) -> Iterator[tuple[int, str]]:
-    r"""Row (1-based) and content of each line that is not blank, without byte order mark, \n and \r\n; both are counted in `handled`.
+    r"""(row number from 1, content) of each line that is not blank, without byte order mark and line end; marks and \r\n are counted in `handled`.
 
     Raises:
-        UserError: No such file, a damaged one, or not UTF-8; names the line.
+        UserError: The file does not exist, is damaged or not UTF-8; the message names the line.
     """
     return ((row, line) for row, line in all_lines(path, handled) if line.strip())
 
 
 def all_lines(path: Path, handled: Counter[str]) -> Iterator[tuple[int, str]]:
-    """As `lines`, with those that are blank."""
+    """Like `lines`, including blank lines."""
     row = 0
     with open_binary(path) as handle:
         while True:
@@ -105,7 +105,7 @@ def _not_utf8(path: Path, row: int, data: bytes, error: UnicodeDecodeError) -> U
 
 @contextmanager
 def renamed_when_whole(out: Path) -> Iterator[Path]:
-    """A temporary name beside `out`, renamed to it at the end; nothing stays of it after an error."""
+    """A temporary path beside `out` that is renamed to `out` at the end, and removed after an error."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -119,7 +119,7 @@ def renamed_when_whole(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_bytes(out: Path) -> Iterator[BinaryIO]:
-    """A file to write bytes to, compressed if its name ends in .gz."""
+    """Open a file for writing bytes, compressed if its name ends in .gz."""
     with renamed_when_whole(out) as temporary, open(temporary, "wb") as raw:
         if out.suffix == ".gz":
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
@@ -130,7 +130,7 @@ def writing_bytes(out: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def writing_lines(out: Path) -> Iterator[TextIO]:
-    """A file to write text to, in UTF-8 and with line ends as they are."""
+    """Open a file for writing UTF-8 text, with unchanged line ends."""
     with writing_bytes(out) as raw:
         handle = io.TextIOWrapper(raw, encoding="utf-8", newline="")
         yield handle

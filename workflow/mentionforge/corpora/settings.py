@@ -1,6 +1,6 @@
-"""Settings of corpora: which files are read and how, what counts as a duplicate, and what guards test documents.
+"""Settings of corpora: files, format and policies of a corpus, near duplicates, and the leakage guard of test documents.
 
-Knows the names of readers, and nothing of their code.
+Knows the names of formats, but nothing of their code.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class Corpus(Entry):
     @property
     def split_names(self) -> tuple[Split, ...]:
         """The splits there are, in the order train, dev, test."""
-        given = self.seeded_split.shares if self.seeded_split else self.splits
-        return tuple(split for split in get_args(Split) if split in given)
+        names = self.seeded_split.shares if self.seeded_split else self.splits
+        return tuple(split for split in get_args(Split) if split in names)
 
     def paths(self) -> dict[str, str]:
         """Every file and folder that is read, by role (`source.0`, `train.0` and so on)."""

@@ -1,4 +1,7 @@
-"""The counts of a corpus as a table for people: one column per split."""
+"""Show the counts of a corpus on the console.
+
+In: stats.json of a built corpus. Out: a table with one column per split.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from mentionforge.errors import UserError
 
 
 def stats_table(folder: Path) -> Table:
-    """The table of a corpus' stats.json, rows by name, nested counts as OUTER: INNER.
+    """A table of stats.json; rows are sorted by name, nested counts are called OUTER: INNER.
 
     Raises:
-        UserError: No readable stats.json in the folder.
+        UserError: The folder has no readable stats.json.
     """
     path = folder / "stats.json"
     try:

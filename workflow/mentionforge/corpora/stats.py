@@ -1,4 +1,8 @@
-"""Counts of a corpus, gathered mention by mention, so that no more than distinct ids, CUIs and surfaces is kept."""
+"""Count the documents and mentions of a corpus.
+
+In: mentions with their CUIs and buckets, one by one. Out: the counts of stats.json and the rows of unmapped.csv.
+Keeps only distinct ids, CUIs and surfaces in memory.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +13,23 @@ from typing import Any
 
 from mentionforge import tables, text
 from mentionforge.corpora.buckets import is_cut
-from mentionforge.corpora.concepts import Mapped
+from mentionforge.corpora.concepts import MappedId
 from mentionforge.corpora.documents import Annotation
 from mentionforge.text import Span
 
 LENGTHS = (1, 2, 3, 4, 5)
-"""Words of a mention; longer ones are counted together."""
+"""Lengths of mentions in words that are counted separately; longer ones are counted together."""
 
 SHOWN = 5
-"""Surfaces shown for a combination of unmapped ids, if the corpus is not licensed."""
+"""Surfaces listed for a combination of unmapped ids, unless the corpus is licensed."""
 
 UNMAPPED_COLUMNS = ("ids", "reason", *tables.SPLITS, "surfaces")
-"""Columns of unmapped.csv: ids as annotated, why they have no CUI, mentions per split, and the most frequent surfaces."""
+"""Columns of unmapped.csv: ids as annotated, the reason why they have no CUI, mentions per split, and the most frequent surfaces."""
 
 
 @dataclass(frozen=True)
-class Gold:
-    """One row of the mentions table."""
+class MentionRow:
+    """One row of `tables.MENTIONS`, before its ids are mapped."""
 
     doc_id: str
     mention_id: str
@@ -37,70 +41,70 @@ class Gold:
 
 @dataclass
 class Stats:
-    """Counts per split and over all; `add` in the order train, dev, test, because the others are compared with train."""
+    """Counts per split and overall. Splits must be added in the order train, dev, test, because the others are compared with train."""
 
-    mapped: Mapping[str, Mapped]
+    mapped: Mapping[str, MappedId]
     splits: dict[str, Counter[str]] = field(default_factory=dict)
     _unmapped: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _distinct: dict[str, dict[str, set[str]]] = field(default_factory=dict)
-    _mentions_of: Counter[str] = field(default_factory=Counter)
+    _mentions_by_id: Counter[str] = field(default_factory=Counter)
     _retired: Counter[str] = field(default_factory=Counter)
-    _ways: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    _listed: dict[tuple[tuple[str, ...], str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    _surfaces: dict[tuple[tuple[str, ...], str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    _mentions_by_map: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    _unmapped_by_split: dict[tuple[tuple[str, ...], str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    _unmapped_surfaces: dict[tuple[tuple[str, ...], str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def add_document(self, split: str, sentences: Sequence[Span]) -> None:
-        """Count a document that is written."""
+        """Count a document of the corpus."""
         self._split(split)["documents"] += 1
         self.splits[split]["sentences"] += len(sentences)
 
-    def add(self, g: Gold, cuis: Sequence[str], bucket: str, sentences: Sequence[Span]) -> None:
-        """Count a mention that is written."""
-        counts, ids = self._split(g.split), [i for i in g.annotation.ids if i]
-        mapped = [self.mapped[i] for i in g.annotation.ids]
+    def add(self, mention: MentionRow, cuis: Sequence[str], bucket: str, sentences: Sequence[Span]) -> None:
+        """Count a mention of the corpus."""
+        counts, ids = self._split(mention.split), [i for i in mention.annotation.ids if i]
+        mapped = [self.mapped[i] for i in mention.annotation.ids]
         counts["mentions"] += 1
         counts[f"bucket {bucket}"] += 1
         counts["partly_mapped"] += bool(cuis) and not all(m.cuis for m in mapped)
         counts["ambiguous"] += any(m.ambiguous for m in mapped)
-        counts["composite"] += g.annotation.composite
-        counts["discontinuous"] += len(g.annotation.spans) > 1
-        counts["abbreviations_expanded"] += g.expanded is not None
-        counts["cut_by_sentence_boundary"] += is_cut(g.annotation.spans, sentences)
-        length = len(text.words(g.surface))
+        counts["composite"] += mention.annotation.composite
+        counts["discontinuous"] += len(mention.annotation.spans) > 1
+        counts["abbreviations_expanded"] += mention.expanded is not None
+        counts["cut_by_sentence_boundary"] += is_cut(mention.annotation.spans, sentences)
+        length = len(text.words(mention.surface))
         counts["words"] += length
-        counts["characters"] += len(g.surface)
+        counts["characters"] += len(mention.surface)
         counts[f"length {min(length, LENGTHS[-1] + 1)}"] += 1
-        known, normalized = self._distinct.get("train", {}), text.normalize_surface(g.surface)
-        if g.split != "train":
-            counts["unseen_ids"] += bool(ids) and known.get("ids", set()).isdisjoint(ids)
-            counts["unseen_lower"] += g.surface.lower() not in known.get("lower", ())
-            counts["unseen_normalized"] += normalized not in known.get("normalized", ())
-        own = self._distinct[g.split]
-        own["ids"].update(ids)
-        own["cuis"].update(cuis)
-        own["surfaces"].add(g.surface)
-        own["lower"].add(g.surface.lower())
-        own["normalized"].add(normalized)
-        self._mentions_of.update(g.annotation.ids)
+        seen_in_train, normalized = self._distinct.get("train", {}), text.normalize_surface(mention.surface)
+        if mention.split != "train":
+            counts["unseen_ids"] += bool(ids) and seen_in_train.get("ids", set()).isdisjoint(ids)
+            counts["unseen_lower"] += mention.surface.lower() not in seen_in_train.get("lower", ())
+            counts["unseen_normalized"] += normalized not in seen_in_train.get("normalized", ())
+        distinct = self._distinct[mention.split]
+        distinct["ids"].update(ids)
+        distinct["cuis"].update(cuis)
+        distinct["surfaces"].add(mention.surface)
+        distinct["lower"].add(mention.surface.lower())
+        distinct["normalized"].add(normalized)
+        self._mentions_by_id.update(mention.annotation.ids)
         if not cuis:
-            reason = reason_of(g.annotation.ids, self.mapped)
-            self._unmapped[g.split][reason] += 1
-            self._listed[tuple(ids), reason][g.split] += 1
-            self._surfaces[tuple(ids), reason][normalized] += 1
-        if way := next((m.retired for m in mapped if m.retired), ""):
-            self._retired[way] += 1
-        if way := next((m.via for m in mapped if m.via), ""):
-            self._ways[g.split][way] += 1
+            reason = reason_of(mention.annotation.ids, self.mapped)
+            self._unmapped[mention.split][reason] += 1
+            self._unmapped_by_split[tuple(ids), reason][mention.split] += 1
+            self._unmapped_surfaces[tuple(ids), reason][normalized] += 1
+        if key := next((m.retired for m in mapped if m.retired), ""):
+            self._retired[key] += 1
+        if key := next((m.via for m in mapped if m.via), ""):
+            self._mentions_by_map[mention.split][key] += 1
 
     def per_split(self) -> dict[str, Any]:
         """Counts per split.
 
-        `unseen_ids` counts mentions with at least one id, none of which a training mention has: the out-of-distribution count by MeSH and
-        OMIM id. `cut_by_sentence_boundary`: mentions that no sentence holds wholly.
+        `unseen_ids` counts mentions with ids, none of which occurs in training: out-of-distribution mentions by MeSH and OMIM id.
+        `cut_by_sentence_boundary` counts mentions that no single sentence contains.
         """
         stats = {}
         for split, c in self.splits.items():
-            own, n = self._distinct[split], c["mentions"]
+            distinct, n = self._distinct[split], c["mentions"]
             stats[split] = {
                 "documents": c["documents"],
                 "sentences": c["sentences"],
@@ -120,9 +124,9 @@ class Stats:
                 },
                 "buckets": {bucket: c[f"bucket {bucket}"] for bucket in tables.BUCKETS},
                 "unseen_ids": c["unseen_ids"],
-                "unique_ids": len(own["ids"]),
-                "unique_cuis": len(own["cuis"]),
-                "unique_surfaces": len(own["surfaces"]),
+                "unique_ids": len(distinct["ids"]),
+                "unique_cuis": len(distinct["cuis"]),
+                "unique_surfaces": len(distinct["surfaces"]),
                 "surface_unseen_in_train": {
                     "lower_case": c["unseen_lower"],
                     "normalized": c["unseen_normalized"],
@@ -135,16 +139,16 @@ class Stats:
             }
         return stats
 
-    def of_mapping(self) -> dict[str, Any]:
-        """Which ids have no CUI and why, several CUIs, or a retired CUI, each with its number of mentions; and which map gave mentions their CUIs."""
-        listed: dict[str, dict[str, int]] = defaultdict(dict)
-        n = self._mentions_of
+    def mapping_stats(self) -> dict[str, Any]:
+        """Ids without a CUI by reason, with several CUIs, or with a retired CUI, each with its number of mentions; and mentions by map of their CUIs."""
+        ids_by_reason: dict[str, dict[str, int]] = defaultdict(dict)
+        n = self._mentions_by_id
         for i, m in sorted(self.mapped.items()):
             if m.reason and i:
-                listed[m.reason][i] = n[i]
+                ids_by_reason[m.reason][i] = n[i]
         return {
             "unmapped": dict(sum(self._unmapped.values(), Counter[str]())),
-            "unmapped_ids": dict(listed),
+            "unmapped_ids": dict(ids_by_reason),
             "ambiguous_ids": {
                 i: {"cuis": list(m.cuis), "mentions": n[i]} | ({"left_out": list(m.left_out)} if m.left_out else {})
                 for i, m in self.mapped.items()
@@ -152,18 +156,18 @@ class Stats:
             },
             "retired_ids": {i: {"cuis": list(m.cuis), "relation": m.retired, "mentions": n[i]} for i, m in self.mapped.items() if m.retired},
             "retired_mentions_by_relation": dict(sorted(self._retired.items())),
-            "mapped_mentions_by_map": {split: dict(sorted(self._ways[split].items())) for split in sorted(self.splits)},
+            "mapped_mentions_by_map": {split: dict(sorted(self._mentions_by_map[split].items())) for split in sorted(self.splits)},
         }
 
-    def mentions_of(self) -> list[tuple[str, int]]:
-        """Each id, and how many mentions have it."""
-        return sorted(self._mentions_of.items())
+    def mentions_by_id(self) -> list[tuple[str, int]]:
+        """(id, number of mentions), sorted by id."""
+        return sorted(self._mentions_by_id.items())
 
     def unmapped_rows(self, licensed: bool) -> list[dict[str, Any]]:
-        """Rows of unmapped.csv, the most frequent first; of a licensed corpus without surfaces."""
+        """Rows of unmapped.csv, most frequent first; without surfaces if the corpus is licensed."""
         rows = []
-        for key, counts in self._listed.items():
-            shown = [] if licensed else sorted(self._surfaces[key].items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
+        for key, counts in self._unmapped_by_split.items():
+            shown = [] if licensed else sorted(self._unmapped_surfaces[key].items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
             row = {"ids": "|".join(key[0]), "reason": key[1], "surfaces": "; ".join(surface for surface, _ in shown)}
             rows.append(row | {split: counts[split] for split in tables.SPLITS})
         return sorted(rows, key=lambda row: (-sum(row[s] for s in tables.SPLITS), row["ids"], row["reason"]))
@@ -175,8 +179,8 @@ class Stats:
         return self.splits[split]
 
 
-def reason_of(ids: Iterable[str], mapped: Mapping[str, Mapped]) -> str:
-    """Why a mention has no CUI: the reason of its first id, and `no_id` only if it has none at all."""
+def reason_of(ids: Iterable[str], mapped: Mapping[str, MappedId]) -> str:
+    """Why a mention has no CUI: the reason of its first id, or `no_id` if it has no id."""
     return next((mapped[i].reason for i in ids if i), "no_id")
 
 

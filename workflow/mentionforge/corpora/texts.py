@@ -1,4 +1,7 @@
-"""Policies that change a corpus' text while it is read; offsets move with it, exactly, and what changes is counted."""
+"""Apply the text policy of a corpus: Unicode normalization (NFC), or LF for CRLF.
+
+In: a document. Out: the document with changed text and exactly adjusted offsets; changes are counted in a `Tally`.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,17 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 
-from mentionforge.corpora.documents import Document, Repair, Tally, in_order
+from mentionforge.corpora.documents import Document, Repair, Tally, sorted_annotations
 from mentionforge.text import Span
 
 Edit = tuple[int, int, str]
-"""Characters start to end of the old text become these."""
+"""(start, end, replacement) in characters of the old text, end exclusive."""
 
 
 def normalized(document: Document, policy: str, tally: Tally) -> Document:
-    """The document with its text normalized by a policy of settings.Corpus.text.
+    """Normalize the text of a document by a policy of settings.Corpus.text.
 
-    A mention that begins or ends inside a changed stretch (between a letter and its combining accent) is widened to the whole of it: a repair.
+    A mention that begins or ends inside an edit (between a letter and its combining accent) is widened to the whole edit, and recorded as a repair.
     """
     if policy == "none":
         return document
@@ -35,7 +38,7 @@ def normalized(document: Document, policy: str, tally: Tally) -> Document:
         if " ".join(text[slice(*s)] for s in spans) != _plain(annotation.surface(document.text), policy):
             tally.repairs.append(Repair(document.doc_id, annotation.spans, spans, f"widened by {policy}"))
         moved.append(replace(annotation, spans=spans))
-    return replace(document, text=text, annotations=in_order(moved))
+    return replace(document, text=text, annotations=sorted_annotations(moved))
 
 
 def _plain(text: str, policy: str) -> str:
@@ -43,15 +46,15 @@ def _plain(text: str, policy: str) -> str:
 
 
 def _apply(text: str, edits: list[Edit]) -> tuple[str, Callable[[int], int], Callable[[int], int]]:
-    """The new text, and what the start and the end of a span become; inside of an edit, its beginning and its end."""
-    parts, shifts = [], []
+    """The new text, and functions that map the start and the end of a span to it; inside an edit, to its start and its end."""
+    pieces, shifts = [], []
     last = shift = 0
     for start, end, new in edits:
-        parts += [text[last:start], new]
+        pieces += [text[last:start], new]
         last = end
         shift += len(new) - (end - start)
         shifts.append(shift)
-    parts.append(text[last:])
+    pieces.append(text[last:])
     starts, ends = [e[0] for e in edits], [e[1] for e in edits]
 
     def start_of(offset: int) -> int:
@@ -66,30 +69,30 @@ def _apply(text: str, edits: list[Edit]) -> tuple[str, Callable[[int], int], Cal
             return ends[i] + shifts[i]
         return offset + (shifts[i] if i >= 0 else 0)
 
-    return "".join(parts), start_of, end_of
+    return "".join(pieces), start_of, end_of
 
 
 def _merged(spans: list[Span]) -> tuple[Span, ...]:
-    """Pieces in order, those that overlap after widening as one."""
-    found: list[Span] = []
+    """Sorted spans, with overlapping ones merged."""
+    merged: list[Span] = []
     for start, end in sorted(spans):
-        if found and start < found[-1][1]:
-            found[-1] = found[-1][0], max(end, found[-1][1])
+        if merged and start < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
         else:
-            found.append((start, end))
-    return tuple(found)
+            merged.append((start, end))
+    return tuple(merged)
 
 
 def _crlf(text: str) -> list[Edit]:
-    """Carriage returns before a line feed go; the line feed stays outside of the edit, so that a span may end between them."""
+    """Edits that delete the carriage return of each CRLF. The line feed is not part of the edit, so a span may end between the two."""
     return [(m.start(), m.start() + 1, "") for m in re.finditer("\r\n", text)]
 
 
 def _nfc(text: str) -> list[Edit]:
-    """The stretches that composition changes; a stretch begins with a character that never composes with what is before it."""
+    """Edits that compose characters. Each replaces a stretch that begins with a character that never composes with the one before it."""
     if unicodedata.is_normalized("NFC", text):
         return []
-    bounds = [i for i, c in enumerate(text) if i == 0 or _stands_alone(c)]
+    bounds = [i for i, c in enumerate(text) if i == 0 or _starts_stretch(c)]
     edits = []
     for start, end in zip(bounds, [*bounds[1:], len(text)], strict=True):
         new = unicodedata.normalize("NFC", text[start:end])
@@ -99,18 +102,18 @@ def _nfc(text: str) -> list[Edit]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _stands_alone(character: str) -> bool:
-    """Whether what it decomposes into begins with a character that composes with none before it."""
+def _starts_stretch(character: str) -> bool:
+    """Whether a character never composes with the one before it: its decomposition begins with a starter that never comes second in a composition."""
     first = unicodedata.normalize("NFD", character)[0]
-    return unicodedata.combining(first) == 0 and first not in _second()
+    return unicodedata.combining(first) == 0 and first not in _composing_characters()
 
 
 @functools.cache
-def _second() -> frozenset[str]:
-    """Characters that may compose with the one before: second parts of canonical decompositions, and Hangul's vowels and final consonants."""
-    found = {chr(i) for i in (*range(0x1161, 0x1176), *range(0x11A7, 0x11C3))}
+def _composing_characters() -> frozenset[str]:
+    """Characters that may compose with the one before: second parts of canonical decompositions, and vowels and final consonants of Hangul."""
+    characters = {chr(i) for i in (*range(0x1161, 0x1176), *range(0x11A7, 0x11C3))}
     for i in range(0x110000):
         parts = unicodedata.decomposition(chr(i)).split()
         if len(parts) == 2 and not parts[0].startswith("<"):
-            found.add(chr(int(parts[1], 16)))
-    return frozenset(found)
+            characters.add(chr(int(parts[1], 16)))
+    return frozenset(characters)

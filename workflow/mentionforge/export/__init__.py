@@ -1,1 +1,1 @@
-"""Export: what the stages made, in the layouts that others read. It stands above the stages: it reads their tables and uses their writers."""
+"""Export of results in layouts that other tools read. It is above the stages: it reads their tables and uses their writers."""

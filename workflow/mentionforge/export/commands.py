@@ -1,4 +1,4 @@
-"""Commands of the export."""
+"""Commands of the export stage: arguments in, calls of `synthetic` out. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 app = typer.Typer(help="Results in the layouts that others read.", no_args_is_help=True)
 
 
-class Layout(StrEnum):
-    """What can be written."""
+class ExportLayout(StrEnum):
+    """Layouts that can be written."""
 
     csv = "csv"
     jsonl = "jsonl"
@@ -29,7 +29,7 @@ def _root() -> None:
 @app.command("synthetic")
 def synthetic(
     folder: Path = typer.Argument(..., help="A generator's results: results/generation/GENERATOR."),
-    to: Layout = typer.Option(..., "--to", help="csv: the released layout (cui, matched_output); hf: a Hugging Face dataset folder."),
+    to: ExportLayout = typer.Option(..., "--to", help="csv: the released layout (cui, matched_output); hf: a Hugging Face dataset folder."),
     out: Path = typer.Option(..., help="Folder to write; it must not exist, or be empty."),
     specs: Path = typer.Option(None, help="Folder of the generator's settings; none: results/specs/generators/GENERATOR."),
 ) -> None:

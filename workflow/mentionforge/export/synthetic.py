@@ -1,7 +1,7 @@
-"""Synthetic notes for others: the released layout, JSON Lines, BRAT, PubTator, CoNLL, or a Hugging Face dataset.
+"""Export synthetic notes: the released CSV layout, JSON Lines, BRAT, PubTator, CoNLL, or a Hugging Face dataset.
 
-In: located, mentions and notes .parquet of a generator, funnel.json, and its settings. Out: a folder with the notes, README.md (a card that says
-what they are, how they were made and whose licences they touch), and SHA256SUMS. The same results give the same bytes.
+In: located.parquet, mentions.parquet, notes.parquet and funnel.json of a generator, and its settings. Out: a folder with the notes, README.md (a card
+on contents, origin and licences), and SHA256SUMS. Equal results give equal bytes. Knows nothing of how notes are generated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
-from mentionforge.corpora.documents import Document, of_ids
+from mentionforge.corpora.documents import Document, annotation_from_ids
 from mentionforge.corpora.formats import registry
 from mentionforge.errors import UserError
 from mentionforge.generation import markers
@@ -24,14 +24,14 @@ from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
 
 ENTITY_TYPE = "Disease"
-"""Type of a mention in formats that want one."""
+"""Entity type of the mentions, in formats that require one."""
 
 Note = Mapping[str, Any]
-"""note_id, cui, text, its mentions, and matched_output: the text with tags around them."""
+"""Keys: note_id, cui, text, mentions, matched_output (the text with tags around the mentions), finish_reason and seed."""
 
 
 def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> None:
-    """Write a generator's notes.
+    """Write the notes of a generator, a card and checksums.
 
     Args:
         folder: results/generation/GENERATOR.
@@ -40,19 +40,19 @@ def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> N
         specs: Folder of the generator's settings; none: results/specs/generators/GENERATOR.
 
     Raises:
-        UserError: Missing or unreadable results, or `out` is there and not empty.
+        UserError: Results are missing or unreadable, or `out` is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("folder not empty", str(out), "files of two exports would mix", "name another folder")
-    found = notes(folder)
+    note_list = notes(folder)
     settings = _settings(specs or folder.parent.parent / "specs" / "generators" / folder.resolve().name)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
-        lost = WRITERS[layout](found, temporary)
-        (temporary / "README.md").write_text(card(folder, layout, found, settings, lost), encoding="utf-8")
+        losses = WRITERS[layout](note_list, temporary)
+        (temporary / "README.md").write_text(card(folder, layout, note_list, settings, losses), encoding="utf-8")
         checksums(temporary)
         if out.exists():
             out.rmdir()
@@ -60,54 +60,54 @@ def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> N
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     say(
-        f"{len(found):,} notes with {sum(len(n['mentions']) for n in found):,} mentions written to {out}"
-        + "".join(f"; {kind}: {n:,}" for kind, n in lost.items())
+        f"{len(note_list):,} notes with {sum(len(n['mentions']) for n in note_list):,} mentions written to {out}"
+        + "".join(f"; {kind}: {n:,}" for kind, n in losses.items())
     )
 
 
 def notes(folder: Path) -> list[Note]:
-    """The notes that location and filters left, by id, with their mentions and the tagged text.
+    """The notes that passed location and filters, sorted by id, with their mentions and the tagged text.
 
     Raises:
-        UserError: A table is missing, or a mention is not where its table says.
+        UserError: A table is missing, or the text at the span of a mention is not its surface.
     """
-    of_note: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    mentions_of: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in tables.read(tables.SYNTHETIC_MENTIONS, folder / "mentions.parquet").to_pylist():
-        of_note[row.pop("note_id")].append(row)
-    written = {row["note_id"]: row for row in tables.read(tables.NOTES, folder / "notes.parquet").to_pylist()}
-    found: list[Note] = []
+        mentions_of[row.pop("note_id")].append(row)
+    note_rows = {row["note_id"]: row for row in tables.read(tables.NOTES, folder / "notes.parquet").to_pylist()}
+    result: list[Note] = []
     for row in tables.read(tables.LOCATED, folder / "located.parquet").to_pylist():
-        mentions = of_note.pop(row["note_id"], [])
+        mentions = mentions_of.pop(row["note_id"], [])
         for mention in mentions:
             if row["text"][mention["start"] : mention["end"]] != mention["surface"]:
                 raise UserError("misplaced mention", str(folder), row["note_id"], "the tables are of two runs; rerun the workflow")
         tagged = markers.wrap(row["text"], [(m["start"], m["end"]) for m in mentions])
-        more = {key: written[row["note_id"]][key] for key in ("finish_reason", "seed")}
-        found.append({"note_id": row["note_id"], "cui": row["cui"], "text": row["text"], "matched_output": tagged, "mentions": mentions, **more})
-    if of_note:
-        raise UserError("mentions of no note", str(folder), min(of_note), "the tables are of two runs; rerun the workflow")
-    return found
+        generation_fields = {key: note_rows[row["note_id"]][key] for key in ("finish_reason", "seed")}
+        result.append({"note_id": row["note_id"], "cui": row["cui"], "text": row["text"], "matched_output": tagged, "mentions": mentions, **generation_fields})
+    if mentions_of:
+        raise UserError("mentions of no note", str(folder), min(mentions_of), "the tables are of two runs; rerun the workflow")
+    return result
 
 
 # ------------------------------------------------------------------------------------------------------------- the layouts
 
 
-def _csv(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
-    """The layout of the corpus that the paper's authors released."""
+def _csv(note_list: Sequence[Note], folder: Path) -> Mapping[str, int]:
+    """Write the layout of the corpus that the authors of the paper released."""
     with open(folder / "SYNTHETIC_MENTIONS.csv", "w", newline="", encoding="utf-8") as sink:
         writer = csv.DictWriter(sink, ("cui", "matched_output"), extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(found)
+        writer.writerows(note_list)
     return {}
 
 
-def _jsonl(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
+def _jsonl(note_list: Sequence[Note], folder: Path) -> Mapping[str, int]:
     with open(folder / "notes.jsonl", "w", encoding="utf-8") as sink:
-        sink.writelines(json.dumps(note, ensure_ascii=False) + "\n" for note in found)
+        sink.writelines(json.dumps(note, ensure_ascii=False) + "\n" for note in note_list)
     return {}
 
 
-def _hf(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
+def _hf(note_list: Sequence[Note], folder: Path) -> Mapping[str, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -117,20 +117,20 @@ def _hf(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
     text = pa.string()
     schema = pa.schema({"note_id": text, "cui": text, "text": text, "matched_output": text, "mentions": spans, "finish_reason": text, "seed": pa.int64()})
     (folder / "data").mkdir()
-    pq.write_table(pa.Table.from_pylist(list(found), schema=schema), folder / "data" / "train-00000-of-00001.parquet", compression="zstd")
+    pq.write_table(pa.Table.from_pylist(list(note_list), schema=schema), folder / "data" / "train-00000-of-00001.parquet", compression="zstd")
     return {}
 
 
 def _annotated(form: str) -> Any:
-    def write(found: Sequence[Note], folder: Path) -> Mapping[str, int]:
-        return registry.write(_documents(found), form, folder / f"notes{registry.ENDINGS[form]}", "count").losses
+    def write(note_list: Sequence[Note], folder: Path) -> Mapping[str, int]:
+        return registry.write(_documents(note_list), form, folder / f"notes{registry.ENDINGS[form]}", "count").losses
 
     return write
 
 
-def _documents(found: Sequence[Note]) -> Iterator[Document]:
-    for note in found:
-        annotations = tuple(of_ids([(m["start"], m["end"])], ENTITY_TYPE, [f"CUI:{m['cui']}"]) for m in note["mentions"])
+def _documents(note_list: Sequence[Note]) -> Iterator[Document]:
+    for note in note_list:
+        annotations = tuple(annotation_from_ids([(m["start"], m["end"])], ENTITY_TYPE, [f"CUI:{m['cui']}"]) for m in note["mentions"])
         yield Document(note["note_id"], note["text"], annotations, f"note {note['note_id']}")
 
 
@@ -142,11 +142,11 @@ WRITERS: Mapping[str, Any] = {
     "pubtator": _annotated("pubtator"),
     "conll": _annotated("conll"),
 }
-"""Layouts by name; each writes the notes into a folder and says what it could not hold, by kind."""
+"""Writers by layout; each writes the notes into a folder and returns its losses, by kind."""
 
 
 def checksums(folder: Path) -> None:
-    """Write SHA256SUMS over all files of a folder, as `sha256sum --check` reads it."""
+    """Write SHA256SUMS of all files of a folder, for `sha256sum --check`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
     lines = [f"{sha256_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
@@ -156,23 +156,23 @@ def checksums(folder: Path) -> None:
 
 
 def _settings(specs: Path) -> dict[str, Any]:
-    """All settings of the generator, from the specs of its parts."""
-    found: dict[str, Any] = {}
+    """All settings of the generator, merged from its specs, without paths and addresses of servers."""
+    settings: dict[str, Any] = {}
     for path in sorted(specs.glob("*.json")):
-        found |= json.loads(path.read_text(encoding="utf-8"))["settings"]
-    found.pop("path", None)  # where things lie, and how servers are called, is nobody's business
+        settings |= json.loads(path.read_text(encoding="utf-8"))["settings"]
+    settings.pop("path", None)  # paths of the machine are not published
     for part in ("concepts", "backend"):
-        if part in found:
-            found[part] = {key: value for key, value in found[part].items() if key not in ("cuis", "base_url", "api_key_env")}
-    return found
+        if part in settings:
+            settings[part] = {key: value for key, value in settings[part].items() if key not in ("cuis", "base_url", "api_key_env")}
+    return settings
 
 
-def card(folder: Path, layout: str, found: Sequence[Note], settings: Mapping[str, Any], lost: Mapping[str, int]) -> str:
-    """The text of README.md: YAML that Hugging Face reads, then what people should know."""
-    made = tables.provenance(folder / "located.parquet")
+def card(folder: Path, layout: str, note_list: Sequence[Note], settings: Mapping[str, Any], losses: Mapping[str, int]) -> str:
+    """The text of README.md: YAML metadata for Hugging Face, then the card."""
+    stamp = tables.provenance(folder / "located.parquet")
     funnel = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
     name = folder.resolve().name
-    mentions = sum(len(note["mentions"]) for note in found)
+    mentions = sum(len(note["mentions"]) for note in note_list)
     head = ["---", "license: other", "language: en", "task_categories: [token-classification]", "tags: [synthetic, biomedical, entity-linking, umls]"]
     if layout == "hf":
         head += ["configs:", "- config_name: default", "  data_files: [{split: train, path: data/*.parquet}]"]
@@ -185,13 +185,13 @@ def card(folder: Path, layout: str, found: Sequence[Note], settings: Mapping[str
         "",
         "| | |",
         "|---|---|",
-        f"| notes | {len(found):,} of {funnel['generated']:,} written |",
-        f"| mentions | {mentions:,}, of {len({n['cui'] for n in found}):,} concepts |",
+        f"| notes | {len(note_list):,} of {funnel['generated']:,} written |",
+        f"| mentions | {mentions:,}, of {len({n['cui'] for n in note_list}):,} concepts |",
         f"| located by | {', '.join(f'{match} {n:,}' for match, n in funnel['mentions_by_match'].items())} |",
         f"| no name of the concept | {100 * funnel['unlisted_surface_share']:.1f} % of the mentions |",
-        f"| made with | mentionforge {made['mentionforge']}, revision {made['git_revision']} |",
+        f"| made with | mentionforge {stamp['mentionforge']}, revision {stamp['git_revision']} |",
         "",
-        *_columns(layout, lost),
+        *_columns(layout, losses),
         "## How they were made",
         "",
         *_making(settings, _base(folder)),
@@ -215,8 +215,8 @@ def card(folder: Path, layout: str, found: Sequence[Note], settings: Mapping[str
     return "\n".join(lines)
 
 
-def _columns(layout: str, lost: Mapping[str, int]) -> list[str]:
-    said = {
+def _columns(layout: str, losses: Mapping[str, int]) -> list[str]:
+    description = {
         "csv": "`SYNTHETIC_MENTIONS.csv`: `cui`, and `matched_output`, the note with `<1CUI> … </1CUI>` around its mentions.",
         "jsonl": "`notes.jsonl`: a note per line; offsets of `mentions` are characters of `text`, end exclusive.",
         "hf": "`data/`: a note per row; offsets of `mentions` are characters of `text`, end exclusive.",
@@ -224,12 +224,12 @@ def _columns(layout: str, lost: Mapping[str, int]) -> list[str]:
         "pubtator": "`notes.txt`: PubTator; the text is parted into title and abstract after its first sentence.",
         "conll": "`notes.tsv`: a token per line.",
     }[layout]
-    held = [f"What the format could not hold: {', '.join(f'{kind} ({n:,})' for kind, n in sorted(lost.items()))}.", ""] if lost else []
-    return [said, "", *held, "`SHA256SUMS` is checked with `sha256sum --check SHA256SUMS`.", ""]
+    loss_lines = [f"What the format could not hold: {', '.join(f'{kind} ({n:,})' for kind, n in sorted(losses.items()))}.", ""] if losses else []
+    return [description, "", *loss_lines, "`SHA256SUMS` is checked with `sha256sum --check SHA256SUMS`.", ""]
 
 
 def _base(folder: Path) -> str:
-    """The public name of the model below the adapter, where there is one."""
+    """The public name of the adapter's base model; empty without an adapter."""
     path = folder / "adapter" / "adapter_config.json"
     return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]) if path.is_file() else ""
 

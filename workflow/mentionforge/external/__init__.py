@@ -1,1 +1,1 @@
-"""Predictions that other systems made: read, checked against a corpus, and scored like those of the workflow itself."""
+"""Predictions of other systems: read, checked against a corpus, and scored like those of the workflow itself."""

@@ -1,4 +1,4 @@
-"""Commands of the stage external."""
+"""Commands of the external stage: arguments in, calls of `rankings`, `spans` and `questions` out. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The mentions that an external linker is asked about, as a table that another system can read."""
+"""Write the mentions that an external linker must rank concepts for.
+
+In: the mentions of a corpus. Out: a CSV file of dev and test mentions, without their concepts, for another system to read.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ HEADER = ("mention_id", "doc_id", "split", "start", "end", "surface")
 
 
 def write_questions(corpus: Path, out: Path) -> int:
-    """Write the mentions of dev and test as CSV, without their concepts; returns their number.
+    """Write the mentions of dev and test as CSV, without their concepts; return their number.
 
     Args:
         corpus: Folder with mentions.parquet.
         out: File to write.
 
     Raises:
-        UserError: The corpus has not been read yet, or the file cannot be written.
+        UserError: The corpus has not been built yet, or the file cannot be written.
     """
     mentions = corpus / "mentions.parquet"
     if not mentions.is_file():

@@ -1,14 +1,7 @@
-"""Rankings that another system made for the gold mentions of a corpus: checked, mapped to CUIs, and written as those of a linker.
+"""Read rankings of concepts that another system made for the gold mentions of a corpus, and write them as those of a linker.
 
-Every mention of the test split is answered once: by its mention_id, or by the span from its first to its last character. Gold mentions with the
-same span have the same answer (an answer that gives pieces goes to those with these pieces, if there are any). Answers for dev are read where they
-are given; those for train are counted and left out.
-
-A ranking keeps its order: by rank, else by score (equal ones in the order of the file). Ids are mapped to CUIs as the corpus' own are, and an id
-with several CUIs takes as many ranks, with one entry. An id that stands for no concept of the knowledge base keeps its rank: it is a wrong
-answer. "None", "-" and the like (`concept_ids.NO_ID`) say that the mention has no concept; then it has no rows, as with linkers that find nothing.
-A mention without an answer has one row in calibration.parquet if it is none of those scored, with no concept and an infinite score, so that it does
-not count as rightly called NIL.
+In: the spec and prediction files of an external linker, a corpus, and its knowledge base. Out: predictions of test mentions with a concept, and
+calibration.parquet with those of all other dev and test mentions (both `tables.LINKED`). Knows nothing of scores and of other linkers.
 """
 
 from __future__ import annotations
@@ -23,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import provenance, tables
-from mentionforge.corpora.build import Ids
+from mentionforge.corpora.build import MappedIds
 from mentionforge.corpora.concepts import ConceptMap, read_id_map
 from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
-from mentionforge.external.answers import Answer, Source, report_unknown, texts_of
+from mentionforge.external.answers import Prediction, PredictionFiles, report_unknown, texts_of
 from mentionforge.external.settings import TABLE
 from mentionforge.normalization.linkers.external import ExternalLinker
 from mentionforge.normalization.search import TOP
@@ -36,18 +29,18 @@ from mentionforge.specs import read_spec
 from mentionforge.text import Span
 
 VERSION = 1
-"""Of the part external.rankings: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part external.rankings; raise it if earlier results would be wrong (mentionforge.versions)."""
 
 CODE = re.compile(r"(?=.*\d)[\w.:/+-]{1,40}")
-"""What is shown of unknown ids: a code has a digit and no blank. A column of names holds texts, which may be licensed."""
+"""Unknown ids that messages may show: codes with a digit and no space. Anything else may be a name, which may be licensed text."""
 
 NIL = ("",)
-"""A candidate that says: no concept."""
+"""Ids of a candidate that means: no concept."""
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One row of a mention's ranking, as the file gives it."""
+class ExternalCandidate:
+    """One candidate of a mention's ranking, as published."""
 
     ids: tuple[str, ...]
     score: float | None
@@ -55,85 +48,94 @@ class Candidate:
 
 
 @dataclass
-class Given:
-    """What a file says about one mention: candidates by rank, candidates with scores alone, or one whole ranking."""
+class MentionPredictions:
+    """The predictions for one mention, of one kind only.
 
-    ranked: dict[int, Candidate] = field(default_factory=dict)
-    scored: dict[tuple[str, ...], Candidate] = field(default_factory=dict)
-    whole: list[Candidate] = field(default_factory=list)
+    Attributes:
+        ranked: Candidates by rank.
+        scored: Candidates with scores but no ranks, by ids.
+        whole: One whole ranking.
+    """
 
-    def add(self, answer: Answer) -> bool:
-        """Take an answer; False if the same was there before.
+    ranked: dict[int, ExternalCandidate] = field(default_factory=dict)
+    scored: dict[tuple[str, ...], ExternalCandidate] = field(default_factory=dict)
+    whole: list[ExternalCandidate] = field(default_factory=list)
+
+    def add(self, prediction: Prediction) -> bool:
+        """Add a prediction; return False if it repeats an earlier one.
 
         Raises:
-            UserError: Something else was there before.
+            UserError: It contradicts an earlier one.
         """
-        scores = answer.scores or (None,) * len(answer.ranking or ())
-        found = [Candidate(ids, score, answer.where) for ids, score in zip(answer.ranking or (), scores, strict=True)]
-        if answer.rank is not None:
-            self._keep_to(self.ranked, answer.where)
-            before = self.ranked.setdefault(answer.rank, found[0])
-        elif answer.scores is not None and len(found) == 1:
-            self._keep_to(self.scored, answer.where)
-            before = self.scored.setdefault(found[0].ids, found[0])
+        scores = prediction.scores or (None,) * len(prediction.ranking or ())
+        candidates = [ExternalCandidate(ids, score, prediction.where) for ids, score in zip(prediction.ranking or (), scores, strict=True)]
+        if prediction.rank is not None:
+            self._check_kind(self.ranked, prediction.where)
+            first = self.ranked.setdefault(prediction.rank, candidates[0])
+        elif prediction.scores is not None and len(candidates) == 1:
+            self._check_kind(self.scored, prediction.where)
+            first = self.scored.setdefault(candidates[0].ids, candidates[0])
         else:
-            self._keep_to(self.whole, answer.where)
+            self._check_kind(self.whole, prediction.where)
             if self.whole:
-                if [(c.ids, c.score) for c in self.whole] != [(c.ids, c.score) for c in found]:
-                    raise _twice(answer.where, self.whole[0].where, "; give several candidates of a mention a rank or a score")
+                if [(c.ids, c.score) for c in self.whole] != [(c.ids, c.score) for c in candidates]:
+                    raise _contradiction(prediction.where, self.whole[0].where, "; give several candidates of a mention a rank or a score")
                 return False
-            self.whole = found
+            self.whole = candidates
             return True
-        if (before.ids, before.score) != (found[0].ids, found[0].score):
-            raise _twice(answer.where, before.where, f" for rank {answer.rank}" if answer.rank is not None else "")
-        return before is found[0]
+        if (first.ids, first.score) != (candidates[0].ids, candidates[0].score):
+            raise _contradiction(prediction.where, first.where, f" for rank {prediction.rank}" if prediction.rank is not None else "")
+        return first is candidates[0]
 
-    def _keep_to(self, own: Any, where: str) -> None:
-        other = next((kind for kind in (self.ranked, self.scored, self.whole) if kind and kind is not own), None)
+    def _check_kind(self, candidates_of_kind: Any, where: str) -> None:
+        other = next((kind for kind in (self.ranked, self.scored, self.whole) if kind and kind is not candidates_of_kind), None)
         if other:
             first = other[0] if isinstance(other, list) else next(iter(other.values()))
-            raise _twice(where, first.where, "; give all of its candidates a rank, or a score, or neither")
+            raise _contradiction(where, first.where, "; give all of its candidates a rank, or a score, or neither")
 
-    def ranking(self) -> list[Candidate]:
-        """The candidates, the best first."""
+    def ranking(self) -> list[ExternalCandidate]:
+        """The candidates, best first: by rank, else by score; equal scores keep the order of the file."""
         if self.ranked:
             return [self.ranked[rank] for rank in sorted(self.ranked)]
         return self.whole or sorted(self.scored.values(), key=lambda c: -(c.score or 0.0))
 
 
-def _twice(where: str, before: str, more: str) -> UserError:
+def _contradiction(where: str, before: str, more: str) -> UserError:
     return UserError("mention answered twice", where, f"{before} says something else about the same mention{more}", "answer each mention once")
 
 
-class Questions:
-    """The gold mentions of a corpus, to be found by id and by span."""
+class GoldMentions:
+    """The gold mentions of a corpus, by id and by span."""
 
     def __init__(self, mentions: Iterable[Mapping[str, Any]]) -> None:
-        """Take rows of tables.MENTIONS."""
+        """`mentions`: rows of `tables.MENTIONS`."""
         self.rows = {row["mention_id"]: row for row in mentions}
-        self._at: dict[tuple[str, Span], list[str]] = defaultdict(list)
+        self._by_span: dict[tuple[str, Span], list[str]] = defaultdict(list)
         for mention_id, row in self.rows.items():
-            self._at[row["doc_id"], _hull(_pieces(row))].append(mention_id)
+            self._by_span[row["doc_id"], _hull(_pieces(row))].append(mention_id)
 
-    def asked(self, answer: Answer) -> list[str]:
-        """Ids of the mentions that an answer is for; none: the corpus has no such mention.
+    def mention_ids(self, prediction: Prediction) -> list[str]:
+        """Ids of the mentions that a prediction is for; empty: the corpus has no such mention.
+
+        Without a mention id these are all mentions with the same pieces, or else all with the same first and last character.
 
         Raises:
-            UserError: The answer names a mention and the place of another one.
+            UserError: The prediction has the id of one mention and the span of another.
         """
-        if answer.mention_id:
-            row = self.rows.get(answer.mention_id)
-            if row and answer.pieces and (row["doc_id"], _hull(_pieces(row))) != (answer.doc_id, _hull(answer.pieces)):
-                why = f"mention {answer.mention_id} is at {row['doc_id']} {_told(_pieces(row))}, not at {answer.doc_id} {_told(answer.pieces)}"
-                raise UserError("mention at another place", answer.where, why, "correct the id or the offsets")
-            return [answer.mention_id] if row else []
-        found = self._at.get((answer.doc_id, _hull(answer.pieces)), [])
-        return [m for m in found if _pieces(self.rows[m]) == answer.pieces] or found
+        if prediction.mention_id:
+            row = self.rows.get(prediction.mention_id)
+            if row and prediction.pieces and (row["doc_id"], _hull(_pieces(row))) != (prediction.doc_id, _hull(prediction.pieces)):
+                position = f"{row['doc_id']} {_format_spans(_pieces(row))}"
+                why = f"mention {prediction.mention_id} is at {position}, not at {prediction.doc_id} {_format_spans(prediction.pieces)}"
+                raise UserError("mention at another place", prediction.where, why, "correct the id or the offsets")
+            return [prediction.mention_id] if row else []
+        ids = self._by_span.get((prediction.doc_id, _hull(prediction.pieces)), [])
+        return [m for m in ids if _pieces(self.rows[m]) == prediction.pieces] or ids
 
     def surfaces(self) -> dict[tuple[str, Span], set[str]]:
-        """Surfaces of mentions in pieces, by document and the stretch around them."""
-        rows = {place: [self.rows[m] for m in found if len(self.rows[m]["spans"]) > 1] for place, found in self._at.items()}
-        return {place: {row["surface"] for row in own} for place, own in rows.items() if own}
+        """Surfaces of discontinuous mentions, by document and span from first to last character."""
+        split_mentions = {span: [self.rows[m] for m in ids if len(self.rows[m]["spans"]) > 1] for span, ids in self._by_span.items()}
+        return {span: {row["surface"] for row in rows_of_span} for span, rows_of_span in split_mentions.items() if rows_of_span}
 
 
 def _pieces(row: Mapping[str, Any]) -> tuple[Span, ...]:
@@ -144,110 +146,120 @@ def _hull(pieces: Sequence[Span]) -> Span:
     return pieces[0][0], pieces[-1][1]
 
 
-def _told(pieces: Sequence[Span]) -> str:
+def _format_spans(pieces: Sequence[Span]) -> str:
     return ",".join(f"{start}-{end}" for start, end in pieces)
 
 
 def read_rankings(spec: Path, path: Path, corpus: Path, corpus_spec: Path, kb: Path, out: Path, calibration: Path) -> dict[str, Any]:
-    """Read the answers of an external linker, check them, and write them as tables.LINKED.
+    """Read the rankings of an external linker, check them, and write them as `tables.LINKED`.
+
+    Each test mention needs one prediction, by mention_id or by span; those for dev are optional, and those for train are counted and dropped.
+    Ids are mapped to CUIs like the ids of the corpus. An id with several CUIs takes as many ranks, with one entry. An id without a concept in the
+    knowledge base keeps its rank, as a wrong answer. "None", "-" and the like (`concept_ids.NO_ID`) mean that the mention has no concept: it gets no
+    rows, like a mention for which a linker finds nothing. An unscored mention without a prediction gets one row in `calibration`, without a concept and
+    with an infinite score, so that it never counts as a correct NIL.
 
     Args:
         spec: Spec of the linker.
-        path: File or folder with its answers for this corpus.
+        path: File or folder with its predictions for this corpus.
         corpus: Folder with documents.parquet and mentions.parquet.
         corpus_spec: Spec of the corpus, for how ids are mapped.
         kb: Folder with names.parquet, xrefs.parquet and retired.parquet.
-        out: Predictions to write: mentions of the test split that have a concept.
-        calibration: The others to write: mentions of dev, and those of test without a concept.
+        out: File to write: predictions of test mentions that have a concept.
+        calibration: File to write: predictions of dev mentions, and of test mentions without a concept.
 
     Returns:
-        The counts, as in the files' provenance.
+        The counts, as in the provenance of the files.
 
     Raises:
-        UserError: See `Source.answers` and `Given.add`; a test mention without an answer, an answer for an unknown mention, a concept beside the
-            answer that there is none, or scores that rise along a ranking.
+        UserError: See `PredictionFiles.predictions` and `MentionPredictions.add`; a test mention without a prediction, a prediction for an unknown
+            mention, a concept beside "no concept" for the same mention, or scores that rise along a ranking.
     """
     settings, of_corpus = read_spec(spec, ExternalLinker), read_spec(corpus_spec, Corpus)
     if not isinstance(settings, ExternalLinker) or not isinstance(of_corpus, Corpus):
         raise UserError("wrong spec", str(spec), "it is not that of an external linker", "run `snakemake`, which writes it")
-    questions = Questions(tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist())
-    source = Source(settings, path, of_corpus, texts_of(corpus / "documents.parquet"), settings.id_prefix, questions.surfaces())
-    given, counts, unknown = _collect(source, questions)
-    counts["unknown"] = report_unknown(source, "mention" if settings.reader == TABLE else "mention or document", unknown, path)
-    wanted = {m: row for m, row in questions.rows.items() if row["split"] == "test"}
-    counts["test"] = _answered(wanted, given, settings, path)
-    counts["dev"] = _answered({m: row for m, row in questions.rows.items() if row["split"] == "dev"}, given, None, path)
-    ids = Ids(ConceptMap.load(kb, of_corpus.ambiguity), read_id_map(Path(of_corpus.id_map), of_corpus.id_prefix) if of_corpus.id_map else {})
+    gold = GoldMentions(tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist())
+    files = PredictionFiles(settings, path, of_corpus, texts_of(corpus / "documents.parquet"), settings.id_prefix, gold.surfaces())
+    predictions_of, counts, unknown = _collect(files, gold)
+    counts["unknown"] = report_unknown(files, "mention" if settings.reader == TABLE else "mention or document", unknown, path)
+    test_mentions = {m: row for m, row in gold.rows.items() if row["split"] == "test"}
+    counts["test"] = _count_answered(test_mentions, predictions_of, settings, path)
+    counts["dev"] = _count_answered({m: row for m, row in gold.rows.items() if row["split"] == "dev"}, predictions_of, None, path)
+    ids = MappedIds(ConceptMap.load(kb, of_corpus.ambiguity), read_id_map(Path(of_corpus.id_map), of_corpus.id_prefix) if of_corpus.id_map else {})
     predictions: list[dict[str, Any]] = []
-    others: list[dict[str, Any]] = []
+    calibration_rows: list[dict[str, Any]] = []
     ranked: Counter[str] = Counter(concepts=0, concepts_not_in_kb=0, ids_of_several_concepts=0, repeated_concepts=0, ranks_left_out=0)
-    strange: Counter[str] = Counter()
-    for mention_id, row in questions.rows.items():
+    unknown_ids: Counter[str] = Counter()
+    for mention_id, row in gold.rows.items():
         if row["split"] == "train":
             continue
         scored = row["split"] == "test" and row["cuis"]
-        if mention_id in given:
-            (predictions if scored else others).extend(_linked(mention_id, given[mention_id].ranking(), ids, ranked, strange))
+        if mention_id in predictions_of:
+            (predictions if scored else calibration_rows).extend(_linked_rows(mention_id, predictions_of[mention_id].ranking(), ids, ranked, unknown_ids))
         elif not scored:
-            others.append({"mention_id": mention_id, "rank": 1, "cui": "", "score": math.inf, "entry": ""})
+            calibration_rows.append({"mention_id": mention_id, "rank": 1, "cui": "", "score": math.inf, "entry": ""})
     counts |= dict(ranked)
-    codes = {concept: n for concept, n in strange.items() if CODE.fullmatch(concept)}
+    codes = {concept: n for concept, n in unknown_ids.items() if CODE.fullmatch(concept)}
     counts["examples_not_in_kb"] = [concept for concept, _ in sorted(codes.items(), key=lambda item: (-item[1], item[0]))[:5]]
     stamp = _stamp(spec, path, settings, corpus, corpus_spec, kb, counts, of_corpus)
-    tables.write(tables.LINKED, calibration, others, stamp)
+    tables.write(tables.LINKED, calibration, calibration_rows, stamp)
     tables.write(tables.LINKED, out, predictions, stamp)
     _say(counts)
     return counts
 
 
-def _collect(source: Source, questions: Questions) -> tuple[dict[str, Given], dict[str, Any], list[tuple[str, str]]]:
-    """What the files say about each mention of dev and test, counts, and places of answers for no mention of the corpus."""
-    given: dict[str, Given] = defaultdict(Given)
+def _collect(files: PredictionFiles, gold: GoldMentions) -> tuple[dict[str, MentionPredictions], dict[str, Any], list[tuple[str, str]]]:
+    """Predictions by mention of dev and test, counts, and places of predictions for unknown mentions."""
+    predictions_of: dict[str, MentionPredictions] = defaultdict(MentionPredictions)
     counts: dict[str, Any] = {"answers": 0, "repeated": 0, "of_train": 0}
     unknown: list[tuple[str, str]] = []
-    for answer in source.answers(("concept",)):
+    for prediction in files.predictions(("concept",)):
         counts["answers"] += 1
-        asked = questions.asked(answer)
-        if not asked:
-            unknown.append((answer.where, answer.mention_id or f"{answer.doc_id} {_told(answer.pieces)}"))
+        mention_ids = gold.mention_ids(prediction)
+        if not mention_ids:
+            unknown.append((prediction.where, prediction.mention_id or f"{prediction.doc_id} {_format_spans(prediction.pieces)}"))
             continue
-        if questions.rows[asked[0]]["split"] == "train":
+        if gold.rows[mention_ids[0]]["split"] == "train":
             counts["of_train"] += 1
             continue
-        new = [given[m].add(answer) for m in asked]
-        counts["repeated"] += not all(new)
-    return dict(given), counts, [*source.unknown, *unknown]
+        added = [predictions_of[m].add(prediction) for m in mention_ids]
+        counts["repeated"] += not all(added)
+    return dict(predictions_of), counts, [*files.unknown, *unknown]
 
 
-def _answered(wanted: Mapping[str, Mapping[str, Any]], given: Mapping[str, Given], settings: ExternalLinker | None, path: Path) -> dict[str, Any]:
-    """Counts of the answers to some mentions; `settings` say what becomes of those without, if that matters.
+def _count_answered(
+    mentions: Mapping[str, Mapping[str, Any]], predictions_of: Mapping[str, MentionPredictions], settings: ExternalLinker | None, path: Path
+) -> dict[str, Any]:
+    """Counts of mentions with and without predictions. `settings` hold the policy for mentions without; none: they are allowed.
 
     Raises:
-        UserError: A mention has no answer, and the policy is `error`.
+        UserError: A mention has no prediction, and the policy is `error`; or a mention has candidates beside "no concept".
     """
-    missing = [m for m in sorted(wanted) if m not in given]
+    missing = [m for m in sorted(mentions) if m not in predictions_of]
     if missing and settings and settings.missing == "error":
-        unmapped = sum(not wanted[m]["cuis"] for m in missing)
-        first = ", ".join(missing[:5])  # no surfaces: notes of patients are not for logs
-        why = f"{len(missing):,} of {len(wanted):,}, {unmapped:,} of them without a concept: {first}{' …' if len(missing) > 5 else ''}"
+        unmapped = sum(not mentions[m]["cuis"] for m in missing)
+        first = ", ".join(missing[:5])  # ids only: text of patients must not be logged
+        why = f"{len(missing):,} of {len(mentions):,}, {unmapped:,} of them without a concept: {first}{' …' if len(missing) > 5 else ''}"
         fix = "answer each once (None where the system finds no concept), or set missing: wrong, which counts them as wrong"
         raise UserError("test mentions without an answer", str(path), why, fix)
-    rankings = [given[m].ranking() for m in sorted(wanted) if m in given]
+    rankings = [predictions_of[m].ranking() for m in sorted(mentions) if m in predictions_of]
     for ranking in rankings:
         if len(ranking) > 1 and any(c.ids == NIL for c in ranking):
             where = next(c.where for c in ranking if c.ids == NIL)
             raise UserError("no concept, and others beside", where, "a mention is answered by a ranking, or by no concept", "leave this candidate out")
     nil = sum(ranking[0].ids == NIL for ranking in rankings)
-    return {"mentions": len(wanted), "answered": len(rankings), "no_concept": nil, "missing": len(missing), "first_missing": missing[:5]}
+    return {"mentions": len(mentions), "answered": len(rankings), "no_concept": nil, "missing": len(missing), "first_missing": missing[:5]}
 
 
-def _linked(mention_id: str, ranking: Sequence[Candidate], ids: Ids, counts: Counter[str], strange: Counter[str]) -> list[dict[str, Any]]:
-    """Rows of tables.LINKED for one mention; none where it has no concept."""
+def _linked_rows(
+    mention_id: str, ranking: Sequence[ExternalCandidate], ids: MappedIds, counts: Counter[str], unknown_ids: Counter[str]
+) -> list[dict[str, Any]]:
+    """Rows of `tables.LINKED` for one mention; empty for "no concept"."""
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     last = math.inf
-    for place, candidate in enumerate(ranking, 1):
-        score = candidate.score if candidate.score is not None else 1 / place
+    for rank, candidate in enumerate(ranking, 1):
+        score = candidate.score if candidate.score is not None else 1 / rank
         if score > last:
             raise UserError(
                 "scores rise along a ranking", candidate.where, f"{score:g} follows {last:g}", "higher is better: negate distances, or leave them out"
@@ -261,7 +273,7 @@ def _linked(mention_id: str, ranking: Sequence[Candidate], ids: Ids, counts: Cou
             counts["ids_of_several_concepts"] += len(mapped) > 1
             if not mapped:
                 counts["concepts_not_in_kb"] += 1
-                strange[concept] += 1
+                unknown_ids[concept] += 1
             for cui in mapped or (concept,):
                 counts["repeated_concepts"] += cui in seen
                 counts["ranks_left_out"] += len(seen) >= TOP and cui not in seen
@@ -288,19 +300,19 @@ def _say(counts: Mapping[str, Any]) -> None:
         f"{counts['dev']['answered']:,} of {counts['dev']['mentions']:,} dev mentions"
     )
     examples = f": {', '.join(counts['examples_not_in_kb'])}" if counts["examples_not_in_kb"] else ", and have not the form of codes"
-    strange = f"candidates that are no concept of the knowledge base, and so wrong{examples}"
+    description = f"candidates that are no concept of the knowledge base, and so wrong{examples}"
     if 2 * counts["concepts_not_in_kb"] > counts["concepts"]:
-        say(f"WARNING: {counts['concepts_not_in_kb']:,} {strange}; most are: check concept and id_prefix")
+        say(f"WARNING: {counts['concepts_not_in_kb']:,} {description}; most are: check concept and id_prefix")
     elif counts["concepts_not_in_kb"]:
-        say(f"{counts['concepts_not_in_kb']:,} {strange}")
-    for key, told in (
+        say(f"{counts['concepts_not_in_kb']:,} {description}")
+    for key, meaning in (
         ("repeated", "answers that repeat an earlier one word for word"),
         ("of_train", "answers for training mentions: left out"),
         ("repeated_concepts", "candidates that stand higher in the same ranking: left out"),
         ("ranks_left_out", f"candidates beyond rank {TOP}: left out"),
     ):
         if counts[key]:
-            say(f"{counts[key]:,} {told}")
+            say(f"{counts[key]:,} {meaning}")
     if counts["unknown"]["n"]:
         say(f"WARNING: {counts['unknown']['n']:,} answers for mentions that the corpus does not have: left out")
     if test["missing"]:

@@ -1,6 +1,6 @@
-"""Settings that all external entries share, and where their files lie.
+"""Settings shared by all external entries, and the paths of their files.
 
-In: an entry of the configuration. Out: its settings; paths of its files. Knows neither tasks nor other entries.
+In: an entry of the configuration. Out: its settings; paths of its files. Knows nothing of tasks and other entries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mentionforge.errors import UserError
 
 TABLE = "table"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-"""What files of the reader `table` end in."""
+"""Suffixes of the files of the reader `table`."""
 
 ColumnName = Literal["mention_id", "doc_id", "start", "end", "spans", "surface", "type", "concept", "rank", "score"]
 
@@ -49,21 +49,23 @@ class External(Entry):
     @field_validator("path")
     @classmethod
     def _one_placeholder(cls, value: str | dict[str, str]) -> str | dict[str, str]:
-        given = list(value.values()) if isinstance(value, dict) else [value]
-        if not given or not all(given):
+        paths = list(value.values()) if isinstance(value, dict) else [value]
+        if not paths or not all(paths):
             raise ValueError("name a file or a folder")
         allowed = {"{corpus}"} if isinstance(value, str) else set()
-        if any(set(re.findall(r"\{[^{}]*\}", path)) - allowed for path in given):
+        if any(set(re.findall(r"\{[^{}]*\}", path)) - allowed for path in paths):
             raise ValueError("{corpus} is the only placeholder, and a mapping has none")
         return value
 
     @model_validator(mode="after")
     def _fits_reader(self) -> External:
-        given = self.path.values() if isinstance(self.path, dict) else (self.path,)
+        paths = self.path.values() if isinstance(self.path, dict) else (self.path,)
         if self.reader != TABLE and (self.columns or self.end != "exclusive"):
             raise ValueError(f"columns and end are those of tables; the reader {self.reader} has its own")
-        if self.reader == TABLE and (odd := next((p for p in given if Path(p).suffix.lower() not in ("", *SUFFIXES)), None)):
-            raise ValueError(f"{odd} is no table ({', '.join(SUFFIXES)}, or a folder without ending); name the reader of its format: reader: brat, pubtator, …")
+        if self.reader == TABLE and (other := next((p for p in paths if Path(p).suffix.lower() not in ("", *SUFFIXES)), None)):
+            raise ValueError(
+                f"{other} is no table ({', '.join(SUFFIXES)}, or a folder without ending); name the reader of its format: reader: brat, pubtator, …"
+            )
         return self
 
     def path_for(self, corpus: str) -> str | None:
@@ -75,15 +77,15 @@ class External(Entry):
 
 
 def files_below(path: str | Path) -> list[str]:
-    """The file, or the files of a folder by name, without hidden ones."""
-    place = Path(path)
-    if not place.is_dir():
+    """The file itself, or the files of a folder, sorted by name, without hidden ones."""
+    folder = Path(path)
+    if not folder.is_dir():
         return [str(path)]
-    return sorted(str(p) for p in place.iterdir() if p.is_file() and not p.name.startswith("."))
+    return sorted(str(p) for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
 
 
 def refuse_new_text(kind: str, name: str) -> None:
-    """Say that an external entry annotates no new text.
+    """Refuse to annotate new text with an external entry.
 
     Raises:
         UserError: Always.

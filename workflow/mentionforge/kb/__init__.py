@@ -1,1 +1,1 @@
-"""Knowledge base: a UMLS release or open ontologies become concepts, names and cross-references."""
+"""Knowledge base: concepts, names and cross-references, extracted from a UMLS release or from open ontologies."""

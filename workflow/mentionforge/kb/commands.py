@@ -1,4 +1,4 @@
-"""Commands of the kb stage."""
+"""Commands of the kb stage: arguments in, calls of `extract`, `parents` and `show` out. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""From a kbs entry to the five tables of a knowledge base and their statistics.
+"""Write the five tables of a knowledge base, with provenance, and their statistics.
 
-The readers (`rrf.read`, `ontologies.merge`) hand over an `Extracted` (`extracted`); this module writes it, with provenance, and counts what is in it.
+In: the spec of a kbs entry. Out: concepts, names, definitions, xrefs and retired (Parquet), and stats.json.
+Knows nothing of source formats: `rrf.read` and `ontologies.merge` return the tables as an `Extracted`.
 """
 
 from __future__ import annotations
@@ -43,40 +44,45 @@ def extract(spec: Path, out: Path) -> dict[str, Any]:
     if isinstance(entry, RrfKb):
         from mentionforge.kb.rrf import read as rrf
 
-        found = rrf.read(entry)
+        extracted = rrf.read(entry)
     else:
         from mentionforge.kb.ontologies import merge
 
-        found = merge.read(entry)
-    if not len(found.concepts):
-        raise UserError("empty selection", str(spec), "no concept is left", f"see what the settings drop: {json.dumps(found.funnel, sort_keys=True)}")
-    # The tables themselves say which release they come from, under which settings, and how many rows went in and out.
-    counts = {"rows_out": {table.name: len(getattr(found, table.name)) for table in TABLES}}
-    provenance = stamp("kb extract", {"spec": spec, **found.inputs}, settings=entry.model_dump(mode="json", exclude={"path"}), funnel=found.funnel, **counts)
-    with ThreadPoolExecutor(2) as beside:  # all of it leaves the interpreter free; the longest tables first
-        counting = beside.submit(summary, found.concepts, found.names, found.definitions, found.xrefs, found.retired)
-        longest = sorted(TABLES, key=lambda table: -len(getattr(found, table.name)))
-        for written in [beside.submit(tables.write, table, out / f"{table.name}.parquet", getattr(found, table.name), provenance) for table in longest]:
-            written.result()
-    stats = {"kb": counting.result(), "funnel": found.funnel, "inputs": provenance["inputs"]}
+        extracted = merge.read(entry)
+    if not len(extracted.concepts):
+        raise UserError("empty selection", str(spec), "no concept is left", f"see what the settings drop: {json.dumps(extracted.funnel, sort_keys=True)}")
+    # Each table carries its release, settings and row counts as provenance.
+    counts = {"rows_out": {table.name: len(getattr(extracted, table.name)) for table in TABLES}}
+    provenance = stamp(
+        "kb extract", {"spec": spec, **extracted.inputs}, settings=entry.model_dump(mode="json", exclude={"path"}), funnel=extracted.funnel, **counts
+    )
+    with ThreadPoolExecutor(2) as pool:  # Arrow and DuckDB release the GIL; the largest tables are written first
+        pending_counts = pool.submit(summary, extracted.concepts, extracted.names, extracted.definitions, extracted.xrefs, extracted.retired)
+        largest_first = sorted(TABLES, key=lambda table: -len(getattr(extracted, table.name)))
+        for pending in [pool.submit(tables.write, table, out / f"{table.name}.parquet", getattr(extracted, table.name), provenance) for table in largest_first]:
+            pending.result()
+    stats = {"kb": pending_counts.result(), "funnel": extracted.funnel, "inputs": provenance["inputs"]}
     write_json(out / "stats.json", stats)
-    told = stats["kb"]
-    say(f"{told['concepts']:,} concepts, {told['with_definition']:,} with a definition, {told['names']:,} names, {told['xrefs']:,} cross-references")
+    kb_counts = stats["kb"]
+    say(
+        f"{kb_counts['concepts']:,} concepts, {kb_counts['with_definition']:,} with a definition, "
+        f"{kb_counts['names']:,} names, {kb_counts['xrefs']:,} cross-references"
+    )
     return stats
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write JSON with sorted keys: temporary name, then renamed."""
+    """Write JSON with sorted keys, under a temporary name that is then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
 def summary(concepts: pa.Table, names: pa.Table, definitions: pa.Table, xrefs: pa.Table, retired: pa.Table) -> dict[str, Any]:
-    """Counts of a knowledge base whose tables are sorted by their keys: rows, by source and semantic type, and what is ambiguous.
+    """Count the rows of a knowledge base by source and semantic type, and its ambiguous names and codes. The tables must be sorted by key.
 
-    `ambiguous_names` are distinct names, as written, that several CUIs bear; `ambiguous_codes`, by source, are codes that
-    stand for several CUIs.
+    `ambiguous_names` counts distinct names, as written, that belong to several CUIs; `ambiguous_codes` counts, by source, codes
+    that map to several CUIs.
     """
     import duckdb
 
@@ -85,47 +91,47 @@ def summary(concepts: pa.Table, names: pa.Table, definitions: pa.Table, xrefs: p
         for table, rows in zip(TABLES, (concepts, names, definitions, xrefs, retired), strict=True):
             db.register(table.name, rows)
 
-        def counted(sql: str) -> dict[str, int]:
+        def counts_by(sql: str) -> dict[str, int]:
             return dict(db.execute(sql).fetchall())
 
-        def one(sql: str) -> int:
+        def scalar(sql: str) -> int:
             return int(db.execute(sql).fetchall()[0][0])
 
-        # Rows of a code stand together (`tables.XREFS.key`), and its CUIs in order: it has several if the next row is of the same code and another CUI.
+        # xrefs are sorted by source, code and CUI (`tables.XREFS.key`): a code is ambiguous if the next row has the same code and another CUI.
         sources = xrefs["source"]
         same_code = _repeats(sources) & _repeats(xrefs["code"])
         first = ~same_code
-        other = np.flatnonzero(same_code & ~_repeats(xrefs["cui"]))
+        second_cui = np.flatnonzero(same_code & ~_repeats(xrefs["cui"]))
         ambiguous_codes = np.zeros(len(xrefs), bool)
-        ambiguous_codes[np.flatnonzero(first)[np.searchsorted(np.flatnonzero(first), other, side="right") - 1]] = True
+        ambiguous_codes[np.flatnonzero(first)[np.searchsorted(np.flatnonzero(first), second_cui, side="right") - 1]] = True
         distinct, ambiguous = db.execute(
             "SELECT count(*), count(*) FILTER (ambiguous) FROM (SELECT min(cui) <> max(cui) AS ambiguous FROM names GROUP BY name)"
         ).fetchall()[0]
         return {
             "concepts": len(concepts),
-            "with_definition": one("SELECT count(definition) FROM concepts"),
-            "concepts_by_semantic_type": counted("SELECT t, count(*) FROM (SELECT unnest(semantic_types) AS t FROM concepts) GROUP BY t"),
+            "with_definition": scalar("SELECT count(definition) FROM concepts"),
+            "concepts_by_semantic_type": counts_by("SELECT t, count(*) FROM (SELECT unnest(semantic_types) AS t FROM concepts) GROUP BY t"),
             "names": len(names),
             "distinct_names": int(distinct),
-            "names_by_source": counted("SELECT source, count(*) FROM names GROUP BY source"),
+            "names_by_source": counts_by("SELECT source, count(*) FROM names GROUP BY source"),
             "ambiguous_names": int(ambiguous),
-            "definitions_by_source": counted("SELECT source, count(*) FROM definitions GROUP BY source"),
-            "retired_by_relation": counted("SELECT relation, count(*) FROM retired GROUP BY relation"),
+            "definitions_by_source": counts_by("SELECT source, count(*) FROM definitions GROUP BY source"),
+            "retired_by_relation": counts_by("SELECT relation, count(*) FROM retired GROUP BY relation"),
             "xrefs": len(xrefs),
             "codes_by_source": _by_source(sources, first),
-            "xrefs_by_map": counted("SELECT source || ' ' || via, n FROM (SELECT source, via, count(*) AS n FROM xrefs GROUP BY source, via)"),
+            "xrefs_by_map": counts_by("SELECT source || ' ' || via, n FROM (SELECT source, via, count(*) AS n FROM xrefs GROUP BY source, via)"),
             "ambiguous_codes": _by_source(sources, ambiguous_codes),
         }
 
 
 def _repeats(column: pa.ChunkedArray) -> np.ndarray:
-    """Whether each value is the same as the one before."""
+    """Boolean per value: it equals the value before it."""
     if not len(column):
         return np.zeros(0, bool)
     return np.append(False, pc.equal(column[1:], column[:-1]).to_numpy())
 
 
-def _by_source(sources: pa.ChunkedArray, chosen: np.ndarray) -> dict[str, int]:
-    """Rows chosen, by their source."""
-    counts = pc.value_counts(sources.filter(pa.array(chosen)))
+def _by_source(sources: pa.ChunkedArray, mask: np.ndarray) -> dict[str, int]:
+    """Number of rows in the mask, by source."""
+    counts = pc.value_counts(sources.filter(pa.array(mask)))
     return {pair["values"]: pair["counts"] for pair in counts.to_pylist()}

@@ -1,4 +1,4 @@
-"""What a reader of a knowledge base hands over to `extract`: `rrf.read` and `ontologies.merge` make it."""
+"""The result of reading a knowledge base: `rrf.read` and `ontologies.merge` return it, `extract` writes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import pyarrow as pa
 
 
 class Extracted(NamedTuple):
-    """What a reader found: rows of the five tables, sorted by their keys, the files read by role, and what went in and was dropped."""
+    """The five tables of a knowledge base.
+
+    Attributes:
+        concepts, names, definitions, xrefs, retired: Tables of `mentionforge.tables`, sorted by key.
+        inputs: Files read, by role.
+        funnel: Counts of rows read and dropped, by reason.
+    """
 
     concepts: pa.Table
     names: pa.Table

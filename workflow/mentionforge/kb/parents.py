@@ -1,16 +1,7 @@
-"""The hierarchy of a knowledge base: which concept is directly below which, as its sources say.
+"""The hierarchy of a knowledge base: the direct parents of its concepts.
 
-Ontologies
-    MONDO, DOID, HPO and `others` give is_a, MeSH gives tree numbers (C and F03), and a supplementary record is below the headings that it is mapped
-    to. Ids become concepts through the cross-references of the knowledge base. A term without a concept is stepped over: its children
-    are below the nearest concepts above it, so a step between two concepts may be several in the ontology.
-UMLS release
-    MRREL, whose REL says what the second concept is to the first: PAR, the second is the parent; CHD, it is the child. Of other RELs a RELA of
-    `inverse_isa` and `isa` says the same. Suppressed rows and rows within one concept are dropped. Read are the rows whose first
-    concept is in the knowledge base (UMLS has each relation in both directions); a parent may lie outside it, and is then the end of a line.
-
-All sources are taken together. They need not agree, so that the graph may have cycles: they are counted, and a walk upwards must mind them.
-A release without MRREL, or with other columns, has no hierarchy: the table is empty, and its provenance says why.
+In: the spec of a kbs entry and its extracted tables. Out: parents.parquet (`tables.PARENTS`): concept, parent, source.
+Parents come from the ontologies (is_a, MeSH tree numbers) or from MRREL of a UMLS release. Sources may disagree, so the graph may have cycles.
 """
 
 from __future__ import annotations
@@ -35,14 +26,21 @@ from mentionforge.provenance import digesting, stamp
 from mentionforge.specs import read_spec
 
 VERSION = 1
-"""Of the part kb.parents: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part kb.parents; raise it if earlier results would be wrong (mentionforge.versions)."""
 
-NEEDED = ("CUI1", "REL", "CUI2", "SAB")
-"""Columns of MRREL without which there is no hierarchy; RELA and SUPPRESS may be missing."""
+REQUIRED_COLUMNS = ("CUI1", "REL", "CUI2", "SAB")
+"""Columns that MRREL must have; RELA and SUPPRESS are optional."""
 
 
-class Found(NamedTuple):
-    """What a reader found: rows of tables.PARENTS, the files read by role, counts, and why there is no hierarchy, if there is none."""
+class ParentTable(NamedTuple):
+    """Parents of concepts.
+
+    Attributes:
+        rows: Rows of `tables.PARENTS`.
+        inputs: Files read, by role.
+        funnel: Counts of rows read and dropped, by reason.
+        missing: Why there is no hierarchy; none: there is one.
+    """
 
     rows: pa.Table
     inputs: dict[str, Path]
@@ -50,13 +48,13 @@ class Found(NamedTuple):
     missing: str | None = None
 
 
-def extract(spec: Path, kb: Path, wanted: str, out: Path) -> None:
-    """Write tables.PARENTS of a knowledge base; empty where it has no hierarchy, with the reason in its provenance (`hierarchy.missing`).
+def extract(spec: Path, kb: Path, policy: str, out: Path) -> None:
+    """Write `tables.PARENTS` of a knowledge base. Without a hierarchy the table is empty, and its provenance gives the reason (`hierarchy.missing`).
 
     Args:
         spec: Spec file of the kbs entry.
         kb: Folder of its tables.
-        wanted: auto; required: a knowledge base without a hierarchy is an error; none: nothing is read.
+        policy: auto: read the hierarchy if there is one; required: fail if there is none; none: read nothing.
         out: File to write.
 
     Raises:
@@ -64,34 +62,34 @@ def extract(spec: Path, kb: Path, wanted: str, out: Path) -> None:
     """
     entry = read_spec(spec, Kb)
     with digesting() as digest:
-        if wanted == "none":
-            found = Found(tables.build(tables.PARENTS, []), {}, {}, "the setting `hierarchy` is none")
+        if policy == "none":
+            hierarchy = ParentTable(tables.build(tables.PARENTS, []), {}, {}, "the setting `hierarchy` is none")
         elif isinstance(entry, RrfKb):
-            found = of_release(entry, tables.read(tables.CONCEPTS, kb / "concepts.parquet")["cui"])
+            hierarchy = of_release(entry, tables.read(tables.CONCEPTS, kb / "concepts.parquet")["cui"])
         else:
-            found = of_ontologies(entry, tables.read(tables.XREFS, kb / "xrefs.parquet"))
-        digest(found.inputs.values())
-    rows, missing = found.rows, found.missing or (None if len(found.rows) else "no source gives a parent")
-    if missing and wanted == "required":
+            hierarchy = of_ontologies(entry, tables.read(tables.XREFS, kb / "xrefs.parquet"))
+        digest(hierarchy.inputs.values())
+    rows, missing = hierarchy.rows, hierarchy.missing or (None if len(hierarchy.rows) else "no source gives a parent")
+    if missing and policy == "required":
         raise UserError("no hierarchy", str(spec), missing, "set `hierarchy: auto`, or give the release with its MRREL.RRF")
     cyclic = cycles(rows)
-    told = {
+    summary = {
         "missing": missing,
         "pairs": len(rows),
         "by_source": {pair["values"]: pair["counts"] for pair in sorted(pc.value_counts(rows["source"]).to_pylist(), key=lambda p: p["values"])},
         "cycles": len(cyclic),
         "concepts_in_cycles": int(sum(cyclic)),
-        "funnel": found.funnel,
+        "funnel": hierarchy.funnel,
     }
-    tables.write(tables.PARENTS, out, rows, stamp("kb parents", {"spec": spec, **found.inputs}, hierarchy=told))
+    tables.write(tables.PARENTS, out, rows, stamp("kb parents", {"spec": spec, **hierarchy.inputs}, hierarchy=summary))
     if missing:
         say(f"no hierarchy: {missing}")
     else:
-        say(f"{len(rows):,} pairs of concept and parent, by source: {json.dumps(told['by_source'])}; {len(cyclic):,} cycles of {sum(cyclic):,} concepts")
+        say(f"{len(rows):,} pairs of concept and parent, by source: {json.dumps(summary['by_source'])}; {len(cyclic):,} cycles of {sum(cyclic):,} concepts")
 
 
 def cycles(rows: pa.Table) -> list[int]:
-    """Sizes of the sets of concepts that are all above one another."""
+    """Sizes of the cycles: strongly connected components of two or more concepts, ascending."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
@@ -108,8 +106,11 @@ def cycles(rows: pa.Table) -> list[int]:
 # --------------------------------------------------------------------------------------------------------------- ontologies
 
 
-def of_ontologies(entry: OntologyKb, xrefs: pa.Table) -> Found:
-    """Parents by the ontologies of an entry.
+def of_ontologies(entry: OntologyKb, xrefs: pa.Table) -> ParentTable:
+    """Parents from the ontologies of an entry.
+
+    Mondo, DOID, HPO and `others` give is_a. MeSH gives tree numbers (C and F03); a supplementary record is below the headings that it is mapped to.
+    Cross-references turn ids into CUIs. A term without a CUI is skipped: its children become children of the nearest concepts above it.
 
     Args:
         entry: The entry.
@@ -120,41 +121,41 @@ def of_ontologies(entry: OntologyKb, xrefs: pa.Table) -> Found:
     concepts: dict[Code, list[str]] = defaultdict(list)
     for source, code, cui in zip(*(xrefs[name].to_pylist() for name in ("source", "code", "cui")), strict=True):
         concepts[source, code].append(cui)
-    above: dict[str, dict[Code, list[Code]]] = {}
+    parents_by_source: dict[str, dict[Code, list[Code]]] = {}
     inputs: dict[str, Path] = {}
     for role, path in (("mondo", entry.mondo), ("doid", entry.doid), ("hpo", entry.hpo)):
         if path:
             inputs[role] = Path(path)
-            above[role.upper()] = {code_of(key): [code_of(p) for p in parents] for key, parents in _is_a(path)}
+            parents_by_source[role.upper()] = {code_of(key): [code_of(p) for p in parents] for key, parents in _is_a(path)}
     for name, other in entry.others.items():
         inputs[f"others_{name}"] = Path(other.path)
-        above[name] = {_own(name, key): [_own(name, p) for p in parents] for key, parents in _is_a(other.path)}
+        parents_by_source[name] = {_code_in(name, key): [_code_in(name, p) for p in parents] for key, parents in _is_a(other.path)}
     if entry.mesh_names:
         inputs |= {f"mesh_names_{i}": Path(path) for i, path in enumerate(entry.mesh_names)}
-        above["MSH"] = mesh_parents(mesh.mesh_rows(entry.mesh_names))
+        parents_by_source["MSH"] = mesh_parents(mesh.mesh_rows(entry.mesh_names))
     rows: set[tuple[str, str, str]] = set()
-    for source, parents in above.items():
+    for source, parents in parents_by_source.items():
         for code in parents:
             for cui in concepts.get(code, ()):
-                rows.update((cui, parent, source) for parent in nearest(code, parents, concepts) if parent != cui)
-    listed = [{"cui": cui, "parent": parent, "source": source} for cui, parent, source in rows]
-    return Found(tables.build(tables.PARENTS, listed), inputs, {"terms": {source: len(parents) for source, parents in above.items()}})
+                rows.update((cui, parent, source) for parent in nearest_concepts(code, parents, concepts) if parent != cui)
+    records = [{"cui": cui, "parent": parent, "source": source} for cui, parent, source in rows]
+    return ParentTable(tables.build(tables.PARENTS, records), inputs, {"terms": {source: len(parents) for source, parents in parents_by_source.items()}})
 
 
-def _own(name: str, key: str) -> Code:
+def _code_in(name: str, key: str) -> Code:
     return name, key.partition(":")[2] or key
 
 
 def _is_a(path: str) -> Iterator[tuple[str, Iterable[str]]]:
-    """Each live term of an ontology and its direct parents."""
+    """(term, direct parents) of the terms of an ontology that are not obsolete."""
     if not is_term_list(path):
         for term in read_terms(path):
             if not term.obsolete:
                 yield term.id, term.parents
         return
-    from mentionforge.kb.ontologies.shared import reading
+    from mentionforge.kb.ontologies.shared import open_text
 
-    with reading(path) as handle:
+    with open_text(path) as handle:
         data = json.load(handle)
         if isinstance(data, dict):  # Mondo: ancestors with their distance
             for key, term in data.items():
@@ -166,48 +167,52 @@ def _is_a(path: str) -> Iterator[tuple[str, Iterable[str]]]:
 
 
 def mesh_parents(rows: Mapping[str, tuple[str, str, str]]) -> dict[Code, list[Code]]:
-    """Parents of MeSH records: the heading of the tree number without its last part, or the headings that a supplementary record is mapped to.
+    """Parents of MeSH records. The parent of a heading has its tree number without the last part; those of a supplementary record are its mapped headings.
 
     Args:
-        rows: Name, synonyms, and tree numbers (`|`) or headings (`,`) of each record.
+        rows: From `mesh.mesh_rows`.
     """
     from mentionforge.kb.ontologies.mesh import MESH_DISEASES
 
-    at: dict[str, str] = {}
-    for code, (_, _, last) in rows.items():
+    heading_of: dict[str, str] = {}
+    for code, (_, _, placement) in rows.items():
         if code.startswith("D"):
-            at.update((number, code) for number in last.split("|") if MESH_DISEASES.match(number))
-    found: dict[Code, list[Code]] = defaultdict(list)
-    for number, code in at.items():
+            heading_of.update((number, code) for number in placement.split("|") if MESH_DISEASES.match(number))
+    parents: dict[Code, list[Code]] = defaultdict(list)
+    for number, code in heading_of.items():
         higher = number.rpartition(".")[0]
-        found["MSH", code] += [("MSH", at[higher])] if higher in at else []
-    for code, (_, _, last) in rows.items():
+        parents["MSH", code] += [("MSH", heading_of[higher])] if higher in heading_of else []
+    for code, (_, _, placement) in rows.items():
         if not code.startswith("D"):
-            found["MSH", code] += [("MSH", heading.strip("* ")) for heading in last.split(",") if heading.strip("* ")]
-    return found
+            parents["MSH", code] += [("MSH", heading.strip("* ")) for heading in placement.split(",") if heading.strip("* ")]
+    return parents
 
 
-def nearest(code: Code, parents: Mapping[Code, Iterable[Code]], concepts: Mapping[Code, Iterable[str]]) -> set[str]:
-    """The concepts nearest above a term: of its parents, or where a parent has none, of those above it."""
-    found: set[str] = set()
-    seen, waiting = {code}, list(parents.get(code, ()))
-    while waiting:
-        parent = waiting.pop()
+def nearest_concepts(code: Code, parents: Mapping[Code, Iterable[Code]], concepts: Mapping[Code, Iterable[str]]) -> set[str]:
+    """CUIs of a term's nearest ancestors that have one: of each parent, or else of the parents above it."""
+    ancestors: set[str] = set()
+    seen, pending = {code}, list(parents.get(code, ()))
+    while pending:
+        parent = pending.pop()
         if parent in seen:
             continue
         seen.add(parent)
-        if own := concepts.get(parent):
-            found.update(own)
+        if cuis := concepts.get(parent):
+            ancestors.update(cuis)
         else:
-            waiting.extend(parents.get(parent, ()))
-    return found
+            pending.extend(parents.get(parent, ()))
+    return ancestors
 
 
 # -------------------------------------------------------------------------------------------------------------- UMLS release
 
 
-def of_release(entry: RrfKb, cuis: pa.ChunkedArray) -> Found:
-    """Parents by MRREL of a release.
+def of_release(entry: RrfKb, cuis: pa.ChunkedArray) -> ParentTable:
+    """Parents from MRREL of a release.
+
+    REL says what the second concept is to the first: PAR is its parent, CHD its child. With any other REL, a RELA of `inverse_isa` or `isa` says the
+    same. Suppressed rows and rows within one concept are dropped. UMLS lists each relation in both directions, so only rows whose first concept is in
+    the knowledge base are read; a parent may lie outside it. A release without MRREL, or with other columns, has no hierarchy.
 
     Args:
         entry: The entry.
@@ -219,7 +224,7 @@ def of_release(entry: RrfKb, cuis: pa.ChunkedArray) -> Found:
     import duckdb
 
     from mentionforge.kb.rrf.files import INCOMPLETE, declared_columns, is_cui
-    from mentionforge.kb.rrf.passes import MEMORY, THREADS, literals, sieved
+    from mentionforge.kb.rrf.passes import MEMORY, THREADS, literals, sieved_sql
     from mentionforge.kb.rrf.release import open_release
     from mentionforge.kb.rrf.sieve import ByCui
 
@@ -228,19 +233,19 @@ def of_release(entry: RrfKb, cuis: pa.ChunkedArray) -> Found:
         scratch = Path(folder)
         release = open_release(Path(entry.path), ("MRCONSO", "MRFILES", "MRREL"), scratch)
         if "MRREL" not in release.members:
-            return Found(nothing, {}, {}, "MRREL.RRF is not in the release")
+            return ParentTable(nothing, {}, {}, "MRREL.RRF is not in the release")
         member = release.members["MRREL"]
         columns = declared_columns(release, "MRREL")
         first = next(member.lines(), b"")
-        if lacking := [column for column in NEEDED if column not in columns]:
-            return Found(nothing, {}, {}, f"MRREL.RRF has no column {', '.join(lacking)}")
+        if missing := [column for column in REQUIRED_COLUMNS if column not in columns]:
+            return ParentTable(nothing, {}, {}, f"MRREL.RRF has no column {', '.join(missing)}")
         if first and len(first.split(b"|")) - 1 != len(columns):
-            return Found(nothing, {}, {}, f"MRREL.RRF has {len(first.split(b'|')) - 1} columns, not {len(columns)}")
+            return ParentTable(nothing, {}, {}, f"MRREL.RRF has {len(first.split(b'|')) - 1} columns, not {len(columns)}")
         numbers = np.array([int(cui[1:]) for cui in cuis.to_pylist() if is_cui(cui)], np.int64)
-        rows: dict[str, int] = {}
+        row_counts: dict[str, int] = {}
         db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = {THREADS}; SET temp_directory = '{folder}/duckdb'; SET preserve_insertion_order = false")
         db.execute("SET enable_progress_bar = false")
-        file = sieved(release, "MRREL", ByCui(numbers) if columns[0] == "CUI1" else None, scratch, rows, columns)
+        file = sieved_sql(release, "MRREL", ByCui(numbers) if columns[0] == "CUI1" else None, scratch, row_counts, columns)
         db.register("concepts", pa.table({"cui": cuis}))
         optional = {name: name if name in columns else "NULL::VARCHAR" for name in ("RELA", "SUPPRESS")}
         try:
@@ -257,7 +262,7 @@ def of_release(entry: RrfKb, cuis: pa.ChunkedArray) -> Found:
             )
         except duckdb.InvalidInputException as error:
             raise UserError("unreadable row", member.where, "a row cannot be parsed", INCOMPLETE) from error
-        found = (
+        rows = (
             db.sql(
                 """
                 SELECT DISTINCT cui, parent, source FROM related SEMI JOIN concepts USING (cui) WHERE NOT suppressed AND cui <> parent
@@ -270,5 +275,5 @@ def of_release(entry: RrfKb, cuis: pa.ChunkedArray) -> Found:
         [(hierarchical, suppressed, same)] = db.execute(
             "SELECT count(*), count(*) FILTER (suppressed), count(*) FILTER (NOT suppressed AND cui = parent) FROM related"
         ).fetchall()
-        funnel = {"rows": rows["MRREL"], "hierarchical, of a concept": hierarchical, "suppressed": suppressed, "within one concept": same}
-        return Found(found, {role: path for role, path in release.inputs.items() if role in ("MRREL", "zip")}, funnel)
+        funnel = {"rows": row_counts["MRREL"], "hierarchical, of a concept": hierarchical, "suppressed": suppressed, "within one concept": same}
+        return ParentTable(rows, {role: path for role, path in release.inputs.items() if role in ("MRREL", "zip")}, funnel)

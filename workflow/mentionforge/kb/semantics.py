@@ -1,4 +1,4 @@
-"""The UMLS Semantic Network: its 15 groups and 127 types, by the names that the National Library of Medicine gives them."""
+"""The UMLS Semantic Network: its 15 groups and 127 types, named as by the National Library of Medicine."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Settings of a knowledge base: a UMLS release, or open ontologies. Each answers which files it is read from (`files`).
+"""Settings of a knowledge base: a UMLS release, or open ontologies; `files()` lists the files that it is read from.
 
-Pydantic alone; how they are read is in `rrf` and `ontologies`.
+Imports pydantic only. `rrf` and `ontologies` read the files.
 """
 
 from __future__ import annotations

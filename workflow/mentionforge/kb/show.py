@@ -1,4 +1,7 @@
-"""What a knowledge base holds, for people: the card of a concept, and the counts."""
+"""Print the card of a concept, or the counts of a knowledge base.
+
+In: a CUI or a name, and the folder of an extracted knowledge base. Out: text on the console.
+"""
 
 from __future__ import annotations
 
@@ -18,36 +21,36 @@ from mentionforge.text import normalize_surface
 
 
 def find(query: str, kb: Path) -> list[str]:
-    """CUIs that a CUI (also a retired one) or a name stands for; case and punctuation of a name do not matter.
+    """CUIs that match a query: a CUI, a retired CUI, or a name (compared without case and punctuation).
 
     Raises:
-        UserError: Nothing is found; the message lists names that look alike.
+        UserError: No concept matches; the message lists similar names.
     """
     import pyarrow.compute as pc
     from rapidfuzz import fuzz, process
 
     concepts, retired, names = (tables.read(t, kb / f"{t.name}.parquet") for t in (tables.CONCEPTS, tables.RETIRED, tables.NAMES))
-    wanted = query.strip().upper()
-    found = set(concepts.filter(pc.field("cui") == wanted)["cui"].to_pylist())
-    if not found:
-        found = set(retired.filter(pc.field("retired") == wanted)["cui"].to_pylist())
-    if found == {""}:
-        raise UserError("deleted concept", str(kb), f"{wanted} was deleted from UMLS, and nothing stands for it", "search by name")
-    if not found:
+    cui_query = query.strip().upper()
+    cuis = set(concepts.filter(pc.field("cui") == cui_query)["cui"].to_pylist())
+    if not cuis:
+        cuis = set(retired.filter(pc.field("retired") == cui_query)["cui"].to_pylist())
+    if cuis == {""}:
+        raise UserError("deleted concept", str(kb), f"{cui_query} was deleted from UMLS, and nothing stands for it", "search by name")
+    if not cuis:
         bearers: dict[str, set[str]] = defaultdict(set)
         for cui, name in zip(names["cui"].to_pylist(), names["name"].to_pylist(), strict=True):
             bearers[normalize_surface(name)].add(cui)
         surface = normalize_surface(query)
-        found = bearers.get(surface, set())
-        if not found:
-            near = process.extract(surface, sorted(bearers), scorer=fuzz.ratio, limit=5, score_cutoff=60)
-            listed = "; ".join(f"{name} ({', '.join(sorted(bearers[name])[:3])})" for name, _, _ in near)
+        cuis = bearers.get(surface, set())
+        if not cuis:
+            similar = process.extract(surface, sorted(bearers), scorer=fuzz.ratio, limit=5, score_cutoff=60)
+            listed = "; ".join(f"{name} ({', '.join(sorted(bearers[name])[:3])})" for name, _, _ in similar)
             raise UserError("unknown concept", str(kb), f"nothing is called {query!r}", f"near names: {listed}" if listed else "give a CUI or a name")
-    return sorted(found)
+    return sorted(cuis)
 
 
 def cards(cuis: list[str], kb: Path) -> list[dict[str, Any]]:
-    """All that the tables hold about each concept: its row of concepts, its names, definitions, cross-references, and the CUIs that it replaces."""
+    """For each concept its row of `concepts`, its names, definitions and cross-references, and the CUIs that it replaces."""
     import pyarrow.compute as pc
 
     read = {t.name: tables.read(t, kb / f"{t.name}.parquet").filter(pc.field("cui").isin(cuis)).to_pylist() for t in TABLES}
@@ -56,14 +59,14 @@ def cards(cuis: list[str], kb: Path) -> list[dict[str, Any]]:
 
 
 def show(query: str, kb: Path, console: Console | None = None) -> None:
-    """Print the cards of the concepts that a CUI or a name stands for."""
+    """Print the cards of the concepts that match a CUI or a name."""
     console = console or Console(highlight=False)
     for card in cards(find(query, kb), kb):
         sources: dict[str, list[str]] = defaultdict(list)
         for name in card["names"]:
             sources[name["name"]].append(f"{name['source']} {name['term_type']}".strip())
         ordered = sorted(sources.items(), key=lambda item: (item[0] != card["preferred_name"], item[0].casefold(), item[0]))
-        parts = {
+        fields = {
             "types": [f"{tui} {NAMES.get(tui, '')}".strip() for tui in card["semantic_types"]],
             "definition": [f"{d['definition']}  ({d['source']})" for d in card["definitions"]],
             "codes": [" ".join(f"{x['source']}:{x['code']}" for x in card["xrefs"])],
@@ -71,14 +74,14 @@ def show(query: str, kb: Path, console: Console | None = None) -> None:
             "names": [f"{name}  ({', '.join(where)})" for name, where in ordered],
         }
         body = Table.grid(padding=(0, 2))
-        for part, lines in parts.items():
+        for field, lines in fields.items():
             for i, line in enumerate(lines if any(lines) else ["none"]):
-                body.add_row("" if i else part, line)
+                body.add_row("" if i else field, line)
         console.print(Panel(body, title=f"{card['cui']}  {card['preferred_name']}", title_align="left"), markup=False)
 
 
 def stats(kb: Path, console: Console | None = None) -> None:
-    """Print the counts of a knowledge base, semantic types with their names."""
+    """Print the counts of a knowledge base."""
     console = console or Console(highlight=False)
     counts = summary(*(tables.read(t, kb / f"{t.name}.parquet") for t in TABLES))
     counts["concepts_by_semantic_type"] = {f"{tui} {NAMES.get(tui, '')}".strip(): n for tui, n in counts["concepts_by_semantic_type"].items()}

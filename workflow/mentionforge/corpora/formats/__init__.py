@@ -1,1 +1,1 @@
-"""Formats of annotated text, one file each: how it is read and, where it can be, written. `registry` names them."""
+"""Formats of annotated text, one file each: its reader and, for most, its writer. `registry` lists them."""

@@ -1,13 +1,7 @@
-"""BioC, XML and JSON: documents of passages (and sentences) with annotations whose offsets count from the beginning of the document.
+"""BioC XML and JSON: read both, write XML.
 
-A document's text is that of its passages at their offsets; what lies between two passages is filled with blanks. A mention's concept ids stand in
-its infon `identifier` (or `concept_id`), or in infons named after a vocabulary (`MESH`, `OMIM`, …); its type in the infon `type`. Relations are
-skipped and counted, as are the individual mentions of a composite one (BC5CDR's `CompositeRole`), which PubTator files do not list either.
-
-An annotation lies inside its passage. Some writers count its offset from the passage's (or sentence's) beginning: a collection in which all
-annotations do is read so, and counted; one in which only some do stops, because nobody can tell which ones.
-
-JSON is told by its first character; `bioc_xml` and `bioc_json` find the documents. Written is XML, one passage per document.
+In: a file; `bioc_xml` and `bioc_json` parse its passages, sentences and annotations. Out: documents whose text is that of the passages at their
+offsets, with spaces between them. The format: https://bioc.sourceforge.net/. Knows nothing of XML elements and JSON keys.
 """
 
 from __future__ import annotations
@@ -19,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge.corpora.concept_ids import parse_id, split_ids
-from mentionforge.corpora.documents import AS_PUBLISHED, Annotation, Document, Options, Tally, annotation, in_order, is_kept
+from mentionforge.corpora.documents import AS_PUBLISHED, Annotation, Document, ReaderOptions, Tally, annotation_from_column, is_kept, sorted_annotations
 from mentionforge.corpora.files import BYTE_ORDER_MARK, UNREADABLE, damaged, open_binary, writing_bytes
 from mentionforge.corpora.formats.bioc_documents import BiocAnnotation, BiocDocument
 from mentionforge.corpora.formats.bioc_json import read_json
@@ -31,23 +25,27 @@ from mentionforge.errors import UserError
 from mentionforge.text import Span
 
 ID_KEYS = ("identifier", "concept_id", "concept id")
-"""Infons that hold ids with a prefix; the first that is there counts."""
+"""Infons that hold ids with a prefix; the first one with an id is used."""
 
 ID_VOCABULARIES = ("MESH", "OMIM", "UMLS", "CUI", "SNOMEDCT_US", "ORPHANET", "DOID", "MONDO", "HPO")
-"""Infons that hold ids of the vocabulary they are named after."""
+"""Infons that hold ids of the vocabulary that they are named after."""
 
 COUNTS_FROM_PART = "annotations whose offsets count from their passage"
 
 
-def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
-    """The documents of a BioC file one by one.
+def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: ReaderOptions = AS_PUBLISHED) -> Iterator[Document]:
+    """Yield the documents of a BioC file.
+
+    The ids of a mention are in its infon `identifier` (or `concept_id`), or in infons named after a vocabulary (`MESH`, `OMIM`, …); its type is in the
+    infon `type`. Relations are skipped and counted, as are the individual mentions of a composite mention (`CompositeRole` in BC5CDR), which
+    PubTator files do not list either. The first character tells JSON from XML.
 
     Args:
         path: The file: XML in any encoding that it declares, or JSON in UTF-8; may be .gz.
         id_prefix: Vocabulary of ids without a prefix.
         entity_types: Types kept; empty: all. Annotations of other types are skipped and counted.
-        tally: Where to count.
-        options: Nothing of it concerns this format.
+        tally: Counts of what is skipped, handled and repaired; updated in place.
+        options: Not used by this format.
 
     Raises:
         UserError: With file and row: no well-formed XML or JSON, entities, a passage without offset, passages that overlap, an annotation outside of
@@ -60,36 +58,42 @@ def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tal
             start = handle.read(64).removeprefix(BYTE_ORDER_MARK.encode()).lstrip()
         except UNREADABLE as error:
             raise damaged(path, 1, error) from error
-    found = read_json(path, tally) if start[:1] in (b"{", b"[") else read_xml(path, tally)
-    placing = _Placing()
-    for document in found:
-        annotations = [_annotation(a, document, id_prefix, entity_types, tally, placing) for a in document.annotations]
-        yield Document(document.doc_id, document.text, in_order([a for a in annotations if a]), document.where)
+    bioc_documents = read_json(path, tally) if start[:1] in (b"{", b"[") else read_xml(path, tally)
+    origin = _OffsetOrigin()
+    for document in bioc_documents:
+        annotations = [_annotation(a, document, id_prefix, entity_types, tally, origin) for a in document.annotations]
+        yield Document(document.doc_id, document.text, sorted_annotations([a for a in annotations if a]), document.where)
 
 
 @dataclass
-class _Placing:
-    """What the offsets of a collection's annotations have counted from, as far as those read so far show it."""
+class _OffsetOrigin:
+    """Infers whether the offsets of a collection count from the beginning of the document or, as some writers do, of the passage or sentence.
+
+    A collection must count all offsets in the same way; otherwise reading fails, because the origin of the other offsets is unknown.
+
+    Attributes:
+        from_document: Place of the first annotation whose offsets must count from the document; empty: none yet.
+        from_part: Place of the first annotation whose offsets must count from its passage or sentence; empty: none yet.
+    """
 
     from_document: str = ""
     from_part: str = ""
 
     def __call__(self, a: BiocAnnotation, published: list[Span], text: str, tally: Tally) -> list[Span]:
-        """The pieces as offsets into the document.
+        """The spans of an annotation as offsets into the document.
 
         Raises:
-            UserError: The annotation lies outside of its passage, unless its text stands where its offsets lead from the part's beginning, and no other
-                annotation of the collection counts from the document's.
+            UserError: The annotation lies outside of its passage by both ways of counting, or it counts in another way than an earlier annotation.
         """
         if a.part.passage is None:
             return published
         low, high = a.part.passage
         inside = all(low <= start < end <= high for start, end in published)
         moved = [(start + a.part.start, end + a.part.start) for start, end in published]
-        if a.part.start and inside and not self.from_part and _says(text, published, a.text):
+        if a.part.start and inside and not self.from_part and _text_matches(text, published, a.text):
             self.from_document = self.from_document or a.where
             return published
-        if a.part.start and a.text is not None and all(low <= start < end <= high for start, end in moved) and _says(text, moved, a.text):
+        if a.part.start and a.text is not None and all(low <= start < end <= high for start, end in moved) and _text_matches(text, moved, a.text):
             if self.from_document:
                 why = f"it counts from its passage, that in {self.from_document} from the document"
                 raise UserError("offsets of two kinds", a.where, why, "make all offsets count from the document's beginning")
@@ -105,12 +109,14 @@ class _Placing:
         return published
 
 
-def _says(text: str, spans: list[Span], mention: str | None) -> bool:
-    """Whether a mention stands at these pieces; one whose text is not known may."""
+def _text_matches(text: str, spans: list[Span], mention: str | None) -> bool:
+    """Whether the text at the spans is the mention; true if the mention's text is unknown."""
     return mention is None or same_but_for_blanks(" ".join(text[start:end] for start, end in spans), mention)
 
 
-def _annotation(a: BiocAnnotation, document: BiocDocument, id_prefix: str, entity_types: Collection[str], tally: Tally, placing: _Placing) -> Annotation | None:
+def _annotation(
+    a: BiocAnnotation, document: BiocDocument, id_prefix: str, entity_types: Collection[str], tally: Tally, origin: _OffsetOrigin
+) -> Annotation | None:
     entity_type = a.infons.get("type", "")
     if a.infons.get("compositerole", "").lower() == "individualmention":
         tally.skip("individual mention of a composite one", a.where)
@@ -118,45 +124,45 @@ def _annotation(a: BiocAnnotation, document: BiocDocument, id_prefix: str, entit
     if not is_kept(entity_type, entity_types):
         tally.skip(f"entity type {entity_type}", a.where)
         return None
-    found = [(parse_offset(offset, a.where), parse_offset(length, a.where)) for offset, length in a.locations]
-    published = placing(a, [(start, start + length) for start, length in found], document.text, tally)
+    locations = [(parse_offset(offset, a.where), parse_offset(length, a.where)) for offset, length in a.locations]
+    published = origin(a, [(start, start + length) for start, length in locations], document.text, tally)
     spans = check_pieces(document.doc_id, published, document.text, a.where, tally)
     if a.text is not None:
         check_surface(document.doc_id, tuple(published), document.text, a.text, a.where, tally)
     ids, read = _ids(a.infons)
     for key in a.infons.keys() - read - {"type", "compositerole"}:
         tally.handled[f"infons {key}: not read"] += 1
-    return annotation(spans, entity_type, ids, id_prefix)
+    return annotation_from_column(spans, entity_type, ids, id_prefix)
 
 
 def _ids(infons: Mapping[str, str]) -> tuple[str, set[str]]:
-    """The concept column (ids joined by |, with prefix where the infon's name is one), and the infons it comes from."""
-    found = {key: infons[key] for key in ID_KEYS if key in infons}
-    for key, value in found.items():
+    """The ids joined by |, with a prefix where the name of their infon is a vocabulary; and the infons that they come from."""
+    values = {key: infons[key] for key in ID_KEYS if key in infons}
+    for key, value in values.items():
         if any(parse_id(i, "") for i in split_ids(value)):
             return value, {key}
-    parts = []
-    read = set(list(found)[:1])
+    ids = []
+    keys = set(list(values)[:1])
     for vocabulary in ID_VOCABULARIES:
         if value := infons.get(vocabulary.lower(), "").strip():
-            read.add(vocabulary.lower())
-            parts += [part if ":" in part or not parse_id(part, "") else f"{vocabulary}:{part}" for part in split_ids(value)]
-    return "|".join(parts) or next(iter(found.values()), ""), read
+            keys.add(vocabulary.lower())
+            ids += [part if ":" in part or not parse_id(part, "") else f"{vocabulary}:{part}" for part in split_ids(value)]
+    return "|".join(ids) or next(iter(values.values()), ""), keys
 
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write(documents: Iterable[Document], out: Path, losses: Losses) -> None:
-    """A collection whose documents have one passage each; ids stand in the infon `identifier`.
+    """Write a BioC XML collection with one passage per document; ids are in the infon `identifier`.
 
-    It cannot hold control characters, which XML does not allow.
+    The format cannot represent control characters that XML forbids.
     """
     import bioc
     from bioc.biocxml.encoder import BioCXMLDocumentWriter
 
     with writing_bytes(out) as handle:
-        # lxml knows the encoding by this name; "utf8", the library's default, would stand in the declaration.
+        # The library's default, "utf8", would be written into the XML declaration, and lxml does not know that name.
         writer = BioCXMLDocumentWriter(handle, encoding="UTF-8")
         try:
             collection = bioc.BioCCollection()
@@ -175,14 +181,14 @@ def _bioc_document(published: Document, losses: Losses) -> Any:
     if _NOT_XML.search(published.doc_id):
         raise UserError("bad document id", published.where, f"{published.doc_id!r} cannot stand in XML", "rename the document")
     document = with_replaced(published, _NOT_XML.pattern, "characters that XML does not allow", losses, "\ufffd")
-    written = bioc.BioCDocument()
-    written.id = document.doc_id
+    encoded = bioc.BioCDocument()
+    encoded.id = document.doc_id
     passage = bioc.BioCPassage()
     passage.offset, passage.text = 0, document.text
     for i, a in enumerate(document.annotations):
         passage.add_annotation(_bioc_annotation(i, a, document, losses))
-    written.add_passage(passage)
-    return written
+    encoded.add_passage(passage)
+    return encoded
 
 
 def _bioc_annotation(number: int, a: Annotation, document: Document, losses: Losses) -> Any:

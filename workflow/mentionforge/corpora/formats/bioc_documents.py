@@ -1,6 +1,6 @@
-"""What both XML and JSON say of a BioC document: its text, which grows as its passages come, and its annotations as published.
+"""The BioC document model that the parsers of XML and JSON share: text, assembled passage by passage, and annotations as published.
 
-Checks how passages follow each other. Knows nothing of XML or JSON, ids or types.
+Checks the order of passages. Knows nothing of XML or JSON, ids or types.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from mentionforge.text import Span
 FIX = "see the formats in docs/corpora.md"
 
 MAX_GAP = 100_000
-"""Most characters between two passages; more is a wrong offset."""
+"""Largest gap between two passages, in characters; a larger one is a wrong offset."""
 
 
 @dataclass(frozen=True)
 class BiocPart:
-    """Where a passage or sentence lies in the document's text: where offsets may count from, and what its annotations must lie in."""
+    """Position of a passage or sentence.
+
+    Attributes:
+        start: Its offset in the document, from which offsets of annotations may count.
+        passage: Span of the passage, which must contain the annotations; none: the annotation belongs to the document.
+    """
 
     start: int
     passage: Span | None
@@ -29,7 +34,7 @@ class BiocPart:
 
 @dataclass(frozen=True)
 class BiocAnnotation:
-    """An annotation as published: infons by name in lower case, offset and length of its pieces, and its text if it has one."""
+    """An annotation as published: infons by lower-cased name, (offset, length) of its pieces, and its text, if any."""
 
     infons: Mapping[str, str]
     locations: tuple[tuple[str, str], ...]
@@ -40,7 +45,7 @@ class BiocAnnotation:
 
 @dataclass
 class BiocDocument:
-    """A document as published; `text` grows as its passages come."""
+    """A document as published; `append` adds the text of a passage."""
 
     doc_id: str
     where: str
@@ -48,7 +53,11 @@ class BiocDocument:
     annotations: list[BiocAnnotation] = field(default_factory=list)
 
     def append(self, offset: str, content: str, where: str, tally: Tally) -> int:
-        """Add the text of a passage or sentence at its offset, which is returned."""
+        """Add the text of a passage or sentence at its offset, and return the offset.
+
+        Raises:
+            UserError: It overlaps the text before, or the gap exceeds `MAX_GAP`.
+        """
         at = parse_offset(offset.strip(), where)
         gap = at - len(self.text)
         if gap < 0:
@@ -64,7 +73,7 @@ class BiocDocument:
 
 
 def add_infon(infons: dict[str, str], key: str, value: str, where: str) -> None:
-    """Add an infon under its name in lower case; a name given twice is an error."""
+    """Add an infon under its lower-cased name; a name that occurs twice is a UserError."""
     key = key.strip()
     if key.lower() in infons:
         raise UserError("infon given twice", where, key, FIX)

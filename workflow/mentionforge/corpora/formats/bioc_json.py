@@ -1,6 +1,7 @@
-"""BioC JSON: a collection, a list of collections or documents, PubTator's `{"PubTator3": […]}`, or a document per line.
+"""Parse BioC JSON: a collection, a list of collections or documents, PubTator's `{"PubTator3": […]}`, or one document per line.
 
-The whole file is read into memory. In a message the row is that of the document's beginning. Offsets, ids and types are checked elsewhere.
+In: a file, read whole into memory. Out: `BiocDocument`s. Messages name the row where the document begins.
+Knows nothing of ids and types, and does not check offsets.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ _KEYS = {
     "sentence": ("offset", "infons", "text", "annotations", "relations"),
     "annotation": ("id", "infons", "text", "locations"),
 }
-"""Keys of each object; others are skipped and counted if they hold anything."""
+"""Keys of each object; other keys are skipped, and counted unless their value is empty."""
 
 
 def read_json(path: Path, tally: Tally) -> Iterator[BiocDocument]:
-    """The documents of a file in BioC JSON one by one."""
+    """Yield the documents of a BioC JSON file."""
     text = decode(path)
     walker = _Walker(text, int(text.startswith(BYTE_ORDER_MARK)))
-    row, counted, n = 1, 0, 0
+    row, counted_to, n = 1, 0, 0
     try:
         while not walker.at_end():
-            for begun, value in walker.documents(f"{path}:1", tally):
-                row, counted, n = row + text.count("\n", counted, begun), begun, n + 1
-                yield _of_json(value, f"{path}:{row}", tally)
+            for start, value in walker.documents(f"{path}:1", tally):
+                row, counted_to, n = row + text.count("\n", counted_to, start), start, n + 1
+                yield _bioc_document(value, f"{path}:{row}", tally)
     except (ValueError, RecursionError) as error:
         at = error.pos if isinstance(error, json.JSONDecodeError) else walker.at
         why = str(error) if isinstance(error, TwiceError) else "it breaks off" if at >= len(text.rstrip()) else type(error).__name__
@@ -50,7 +51,7 @@ def read_json(path: Path, tally: Tally) -> Iterator[BiocDocument]:
 
 
 class _Walker:
-    """Finds the documents in JSON one by one, each with the place where it begins; lists and collections around them are walked through."""
+    """Incremental JSON parser that yields documents with their start offset, and descends into the lists and collections around them."""
 
     _BLANK = re.compile("[ \t\r\n]*")
 
@@ -59,7 +60,7 @@ class _Walker:
         self._decoder = json.JSONDecoder(object_pairs_hook=unique)
 
     def at_end(self) -> bool:
-        """Whether nothing but blanks is left."""
+        """Skip white space; return whether the text ends there."""
         self.at = self._BLANK.match(self.text, self.at).end()  # type: ignore[union-attr]
         return self.at == len(self.text)
 
@@ -68,7 +69,7 @@ class _Walker:
         self.at += taken
         return taken
 
-    def _want(self, char: str) -> None:
+    def _expect(self, char: str) -> None:
         if not self._take(char):
             raise json.JSONDecodeError(f"no {char}", self.text, self.at)
 
@@ -78,49 +79,49 @@ class _Walker:
         return value
 
     def documents(self, where: str, tally: Tally) -> Iterator[tuple[int, Any]]:
-        """Those of the value that begins here."""
+        """Yield (start offset, object) of the documents in the value that begins at the current position."""
         self.at_end()
-        begun = self.at
+        start = self.at
         if self._take("["):
             more = not self._take("]")
             while more:
                 yield from self.documents(where, tally)
                 more = not self._take("]")
                 if more:
-                    self._want(",")
+                    self._expect(",")
             return
         if not self._take("{"):
-            yield begun, self._value()  # an error, which `_of_json` tells
+            yield start, self._value()  # not an object: `_bioc_document` raises the error
             return
-        found: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         more = not self._take("}")
         while more:
             key = self._value()
-            self._want(":")
-            if key in found:
+            self._expect(":")
+            if key in members:
                 raise TwiceError("an object has a key twice")
             if key in _WRAPPERS:
-                found[key] = None
+                members[key] = None
                 yield from self.documents(where, tally)
             else:
-                found[key] = self._value()
+                members[key] = self._value()
             more = not self._take("}")
             if more:
-                self._want(",")
-        if found.keys() & set(_WRAPPERS):
-            _count_others(found, "collection", where, tally)
+                self._expect(",")
+        if members.keys() & set(_WRAPPERS):
+            _count_others(members, "collection", where, tally)
         else:
-            yield begun, found
+            yield start, members
 
 
-def _of_json(value: Any, where: str, tally: Tally) -> BiocDocument:
+def _bioc_document(value: Any, where: str, tally: Tally) -> BiocDocument:
     document = _dict(value, "a document", where)
     _count_others(document, "document", where, tally)
     doc_id = _text(document, "id", where).strip()
     if not doc_id:
         raise UserError("document without id", where, "no id", FIX)
-    found = BiocDocument(doc_id, where)
-    marked: list[tuple[Any, BiocPart]] = [(a, BiocPart(0, None)) for a in _list(document, "annotations", where)]
+    bioc_document = BiocDocument(doc_id, where)
+    raw_annotations: list[tuple[Any, BiocPart]] = [(a, BiocPart(0, None)) for a in _list(document, "annotations", where)]
     relations = _list(document, "relations", where)
     for passage in (_dict(p, "a passage", where) for p in _list(document, "passages", where)):
         _count_others(passage, "passage", where, tally)
@@ -128,26 +129,26 @@ def _of_json(value: Any, where: str, tally: Tally) -> BiocDocument:
         sentences = [_dict(s, "a sentence", where) for s in _list(passage, "sentences", where)]
         if sentences and _text(passage, "text", where):
             raise UserError("passage with text twice", where, "it has a text and sentences", FIX)
-        starts = [found.append(_text(part, "offset", where), _text(part, "text", where), where, tally) for part in sentences or [passage]]
-        span = min(starts), len(found.text)
-        marked += [(a, BiocPart(span[0], span)) for a in _list(passage, "annotations", where)]
+        starts = [bioc_document.append(_text(part, "offset", where), _text(part, "text", where), where, tally) for part in sentences or [passage]]
+        span = min(starts), len(bioc_document.text)
+        raw_annotations += [(a, BiocPart(span[0], span)) for a in _list(passage, "annotations", where)]
         for part, start in zip(sentences, starts, strict=False):
             _count_others(part, "sentence", where, tally)
             relations += _list(part, "relations", where)
-            marked += [(a, BiocPart(start, span)) for a in _list(part, "annotations", where)]
+            raw_annotations += [(a, BiocPart(start, span)) for a in _list(part, "annotations", where)]
     for relation in (_dict(r, "a relation", where) for r in relations):
         infons = {key.lower(): value for key, value in _dict(relation.get("infons") or {}, "infons", where).items()}
         tally.skip(f"relation {infons.get('type') or infons.get('relation') or ''}".strip(), where)
-    found.annotations = [_of_object(_dict(a, "an annotation", where), part, where, tally) for a, part in marked]
-    return found
+    bioc_document.annotations = [_bioc_annotation(_dict(a, "an annotation", where), part, where, tally) for a, part in raw_annotations]
+    return bioc_document
 
 
-def _of_object(a: Mapping[str, Any], part: BiocPart, where: str, tally: Tally) -> BiocAnnotation:
+def _bioc_annotation(a: Mapping[str, Any], part: BiocPart, where: str, tally: Tally) -> BiocAnnotation:
     _count_others(a, "annotation", where, tally)
     infons: dict[str, str] = {}
     for key, value in _dict(a.get("infons") or {}, "infons", where).items():
-        several = value if isinstance(value, list) else [value]
-        add_infon(infons, key, "|".join("" if v is None else v if isinstance(v, str) else json.dumps(v) for v in several), where)
+        values = value if isinstance(value, list) else [value]
+        add_infon(infons, key, "|".join("" if v is None else v if isinstance(v, str) else json.dumps(v) for v in values), where)
     for key, value in infons.items():
         _text({key: value}, key, where)
     pairs = [_dict(location, "a location", where) for location in _list(a, "locations", where)]
@@ -155,28 +156,28 @@ def _of_object(a: Mapping[str, Any], part: BiocPart, where: str, tally: Tally) -
     return BiocAnnotation(infons, locations, _text(a, "text", where) if a.get("text") is not None else None, part, where)
 
 
-def _count_others(found: Mapping[str, Any], kind: str, where: str, tally: Tally) -> None:
-    for key, value in found.items():
+def _count_others(members: Mapping[str, Any], kind: str, where: str, tally: Tally) -> None:
+    for key, value in members.items():
         if key not in _KEYS[kind] and value not in (None, "", [], {}):
             tally.skip(f"key of {kind}s: {key}", where)
 
 
-def _dict(value: Any, what: str, where: str) -> dict[str, Any]:
+def _dict(value: Any, description: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UserError("bad value", where, f"{what} is no object", FIX)
+        raise UserError("bad value", where, f"{description} is no object", FIX)
     return value
 
 
-def _list(found: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    value = found.get(key)
+def _list(members: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    value = members.get(key)
     if value is not None and not isinstance(value, list):
         raise UserError("bad value", where, f"{key} is no list", FIX)
     return list(value or [])
 
 
-def _text(found: Mapping[str, Any], key: str, where: str) -> str:
-    """A text, or a number as text; empty if there is none."""
-    value = found.get(key)
+def _text(members: Mapping[str, Any], key: str, where: str) -> str:
+    """The string of a key, or its integer as a string; empty if the key is missing."""
+    value = members.get(key)
     value = str(value) if type(value) is int else "" if value is None else value
     if not isinstance(value, str):
         raise UserError("bad value", where, f"{key} is no text", FIX)

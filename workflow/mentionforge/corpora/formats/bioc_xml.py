@@ -1,6 +1,7 @@
-"""BioC XML, read document by document, and nothing outside of the file: no document type, no external entity.
+"""Parse BioC XML, document by document.
 
-A file that declares entities is refused, as is an element that stands where it would not be read. Offsets, ids and types are checked elsewhere.
+In: a file. Out: `BiocDocument`s. Reads nothing outside of the file: no DTD, no external entities. A file that declares entities is refused, and so
+is an element in a place where it would be ignored. Knows nothing of ids and types, and does not check offsets.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ PARENTS = {
     "node": ("relation",),
     "infon": ("collection", *_PARTS, "annotation", "relation"),
 }
-"""Where each element may stand: one that stands elsewhere would not be read."""
+"""Allowed parents of each element; elsewhere it would be ignored, so it is an error."""
 
 
 def read_xml(path: Path, tally: Tally) -> Iterator[BiocDocument]:
-    """The documents of a file in BioC XML one by one."""
+    """Yield the documents of a BioC XML file."""
     from lxml import etree
 
     row = 1
     with open_binary(path) as handle:
         try:
-            # huge_tree=False keeps libxml2's limits on depth and size of a text.
+            # huge_tree=False keeps the limits of libxml2 on depth and text size.
             events = etree.iterparse(
                 handle,
                 events=("start", "end"),
@@ -63,7 +64,7 @@ def read_xml(path: Path, tally: Tally) -> Iterator[BiocDocument]:
                 if event == "start":
                     _check_place(element, f"{path}:{row}")
                 if event == "end" and element.tag == "document":
-                    yield _document(element, path, tally)
+                    yield _bioc_document(element, path, tally)
                     element.clear()
                     while element.getprevious() is not None:
                         del root[0]
@@ -92,7 +93,7 @@ def _check_place(element: Any, where: str) -> None:
         raise UserError("element out of place", where, f"<{element.tag}> in <{parent.tag}>", "see the formats in docs/corpora.md")
 
 
-def _document(element: Any, path: Path, tally: Tally) -> BiocDocument:
+def _bioc_document(element: Any, path: Path, tally: Tally) -> BiocDocument:
     from lxml import etree
 
     where = f"{path}:{element.sourceline}"
@@ -101,8 +102,8 @@ def _document(element: Any, path: Path, tally: Tally) -> BiocDocument:
     doc_id = _string(element, "id", where).strip()
     if not doc_id:
         raise UserError("document without id", where, "no <id>", FIX)
-    found = BiocDocument(doc_id, where)
-    marked: list[tuple[Any, BiocPart]] = [(a, BiocPart(0, None)) for a in element.iterfind("annotation")]
+    bioc_document = BiocDocument(doc_id, where)
+    elements: list[tuple[Any, BiocPart]] = [(a, BiocPart(0, None)) for a in element.iterfind("annotation")]
     for passage in element.iterfind("passage"):
         sentences = passage.findall("sentence")
         if sentences and passage.find("text") is not None:
@@ -110,18 +111,18 @@ def _document(element: Any, path: Path, tally: Tally) -> BiocDocument:
         starts = {}
         for part in sentences or [passage]:
             at = f"{path}:{part.sourceline}"
-            starts[part] = found.append(_string(part, "offset", at), _string(part, "text", at), at, tally)
-        span = min(starts.values()), len(found.text)
+            starts[part] = bioc_document.append(_string(part, "offset", at), _string(part, "text", at), at, tally)
+        span = min(starts.values()), len(bioc_document.text)
         starts.setdefault(passage, span[0])
-        marked += [(a, BiocPart(start, span)) for part, start in starts.items() for a in part.iterfind("annotation")]
+        elements += [(a, BiocPart(start, span)) for part, start in starts.items() for a in part.iterfind("annotation")]
     for relation in element.iter("relation"):
         kinds = [infon.text for infon in relation.iterfind("infon") if (infon.get("key") or "").lower() in ("type", "relation")]
         tally.skip(f"relation {kinds[0] if kinds else ''}".strip(), f"{path}:{relation.sourceline}")
-    found.annotations = [_of_element(a, part, f"{path}:{a.sourceline}") for a, part in marked]
-    return found
+    bioc_document.annotations = [_bioc_annotation(a, part, f"{path}:{a.sourceline}") for a, part in elements]
+    return bioc_document
 
 
-def _of_element(element: Any, part: BiocPart, where: str) -> BiocAnnotation:
+def _bioc_annotation(element: Any, part: BiocPart, where: str) -> BiocAnnotation:
     infons: dict[str, str] = {}
     for infon in element.iterfind("infon"):
         add_infon(infons, infon.get("key") or "", infon.text or "", where)
@@ -130,8 +131,8 @@ def _of_element(element: Any, part: BiocPart, where: str) -> BiocAnnotation:
 
 
 def _string(element: Any, tag: str, where: str) -> str:
-    """The text of the child element `tag`; empty if there is none."""
-    found = element.findall(tag)
-    if len(found) > 1:
+    """The text of the child element `tag`; empty if there is no such element."""
+    children = element.findall(tag)
+    if len(children) > 1:
         raise UserError("element given twice", where, f"<{tag}>", FIX)
-    return (found[0].text or "") if found else ""
+    return (children[0].text or "") if children else ""

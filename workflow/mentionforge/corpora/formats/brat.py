@@ -1,11 +1,7 @@
 """BRAT standoff: a folder with NAME.txt and NAME.ann for every document.
 
-`T1<TAB>Type start end;start end<TAB>text` is a mention, `N1<TAB>Reference T1 SOURCE:CODE<TAB>name` its concept; several N lines make it
-composite, as do ids joined by `|` or `+`. A mention without N lines may have its ids in a note, `#1<TAB>AnnotatorNotes T1<TAB>C0011849`, as in
-QUAERO, Mantra and CANTEMIST (`Options.note_ids`). Relations, events, attributes, modifications, equivalences and other notes are skipped and
-counted by kind. BRAT marks a mention over a line end in pieces with nothing but the line end between them: those are one piece.
-Texts are kept to the last character, carriage returns included, because offsets count them. BRAT itself may have counted CRLF as one character:
-where the marked texts say so, the text policy `crlf_to_lf` reads the note that way, and any other one stops.
+`T1<TAB>Type start end;start end<TAB>text` is a mention, `N1<TAB>Reference T1 SOURCE:CODE<TAB>name` its concept.
+The format: https://brat.nlplab.org/standoff.html. Knows nothing of splits and knowledge bases.
 """
 
 from __future__ import annotations
@@ -16,16 +12,16 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from mentionforge.corpora.concept_ids import FORMS, looks_like_id, parse_ids, split_ids
-from mentionforge.corpora.documents import AS_PUBLISHED, Document, Options, Tally, annotation, in_order, is_kept
+from mentionforge.corpora.documents import AS_PUBLISHED, Document, ReaderOptions, Tally, annotation_from_column, is_kept, sorted_annotations
 from mentionforge.corpora.files import BYTE_ORDER_MARK, lines, renamed_when_whole
 from mentionforge.corpora.formats.contract import Format
-from mentionforge.corpora.formats.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS, counts_line_feeds, paired
-from mentionforge.corpora.formats.losses import DROPPED, TWICE, Losses, check_id, id_column, with_replaced
+from mentionforge.corpora.formats.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS, counts_line_feeds, note_pairs
+from mentionforge.corpora.formats.losses import DROPPED, DUPLICATE_DOCUMENTS, Losses, check_id, id_column, with_replaced
 from mentionforge.corpora.spans import check_pieces, check_surface, joined_at_line_ends, parse_offset, same_but_for_blanks, without_line_ends
 from mentionforge.errors import UserError
 
 CONFIGURATION = ("annotation.conf", "visual.conf", "tools.conf", "kb_shortcuts.conf", "README", "README.md", "LICENSE")
-"""What may lie beside the documents."""
+"""Files allowed beside the documents."""
 
 OTHERS = {"R": "relation", "E": "event", "A": "attribute", "M": "modification", "*": "equivalence", "#": "note"}
 READ_NOTES = "notes read as concept ids"
@@ -33,31 +29,39 @@ OTHER_NOTES = "notes that look like concept ids, but not of id_prefix: not read 
 _FIX = "the file may be cut off; fetch it again or correct the line"
 
 
-Marked = tuple[str, list[tuple[int, int]], str, str]
-"""Type, pieces, text and place of a T line."""
+TextBound = tuple[str, list[tuple[int, int]], str, str]
+"""Type, spans, text and place of a text-bound annotation (T line)."""
 
 
-def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
-    """The documents of a folder one by one, in the order of their names.
+def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: ReaderOptions = AS_PUBLISHED) -> Iterator[Document]:
+    """Yield the documents of a folder, in the order of their names.
+
+    Several N lines make a mention composite, as do ids joined by `|` or `+`. A mention without N lines may have its ids in a note,
+    `#1<TAB>AnnotatorNotes T1<TAB>C0011849`, as in QUAERO, Mantra and CANTEMIST (`ReaderOptions.note_ids`). Relations, events, attributes,
+    modifications, equivalences and other notes are skipped and counted by kind. BRAT splits a mention at a line end; such pieces are joined.
+    Texts keep their carriage returns, because offsets count them. If the marked texts show that offsets count CRLF as one character, the text
+    policy `crlf_to_lf` reads the document that way; any other policy fails.
 
     Args:
-        path: The folder; hidden files and BRAT's own settings are left out.
+        path: The folder; hidden files and BRAT's configuration files are ignored.
         id_prefix: Vocabulary of ids without a prefix.
         entity_types: Types kept; empty: all. Mentions of other types are skipped and counted.
-        tally: Where to count.
-        options: `text` and `note_ids` are looked at.
+        tally: Counts of what is skipped, handled and repaired; updated in place.
+        options: `text` and `note_ids` are used.
 
     Raises:
         UserError: With file and row: not UTF-8, a text without annotations or the reverse, a line of no known form, a truncated line, an id
             given twice, a concept of no mention, a span outside of the text, one whose text is not the mention, or offsets that count CRLF as one
             character without the text policy for it.
     """
-    for doc_id, text, text_path, ann_path in paired(path, (".txt",), ".ann", tally, CONFIGURATION):
+    for doc_id, text, text_path, ann_path in note_pairs(path, (".txt",), ".ann", tally, CONFIGURATION):
         yield _document(doc_id, text, text_path, ann_path, id_prefix, entity_types, tally, options)
 
 
-def _document(doc_id: str, text: str, text_path: Path, path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options) -> Document:
-    mentions: dict[str, Marked] = {}  # by T id
+def _document(
+    doc_id: str, text: str, text_path: Path, path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: ReaderOptions
+) -> Document:
+    mentions: dict[str, TextBound] = {}  # by T id
     concepts: dict[str, list[str]] = defaultdict(list)
     targets: dict[str, tuple[str, str]] = {}  # N id: T id, where
     notes: list[tuple[str, str, str]] = []  # T id, content, where
@@ -92,8 +96,8 @@ def _document(doc_id: str, text: str, text_path: Path, path: Path, id_prefix: st
         if target not in mentions:
             raise UserError("concept of no mention", where, f"{target} is not in the file", _FIX)
     _read_notes(notes, mentions, concepts, id_prefix, options, tally)
-    text = _counted_text(text, mentions, options, tally)
-    found = []
+    text = _text_of_offsets(text, mentions, options, tally)
+    annotations = []
     for key, (entity_type, published, mention, where) in mentions.items():
         if not is_kept(entity_type, entity_types):
             tally.skip(f"entity type {entity_type}", where)
@@ -103,20 +107,20 @@ def _document(doc_id: str, text: str, text_path: Path, path: Path, id_prefix: st
         spans = joined_at_line_ends(pieces, text)
         if len(spans) < len(pieces):
             tally.handled["mentions over a line end, marked in pieces: joined"] += 1
-        found.append(annotation(spans, entity_type, "|".join(concepts[key]), id_prefix))
-    return Document(doc_id, text, in_order(found), str(text_path))
+        annotations.append(annotation_from_column(spans, entity_type, "|".join(concepts[key]), id_prefix))
+    return Document(doc_id, text, sorted_annotations(annotations), str(text_path))
 
 
 def _read_notes(
-    notes: list[tuple[str, str, str]], mentions: dict[str, Marked], concepts: dict[str, list[str]], id_prefix: str, options: Options, tally: Tally
+    notes: list[tuple[str, str, str]], mentions: dict[str, TextBound], concepts: dict[str, list[str]], id_prefix: str, options: ReaderOptions, tally: Tally
 ) -> None:
-    """Add the ids that notes hold to the concepts of mentions without N lines; other notes are skipped and counted."""
+    """Add the ids in notes to the concepts of mentions without N lines; other notes are skipped and counted."""
     referenced = set(concepts)
     for target, content, where in notes:
         ids = parse_ids(content, id_prefix)
-        known = all(not i or looks_like_id(i) for i in ids)
-        wanted = options.note_ids == "all" or (options.note_ids == "auto" and known and any(ids))
-        if target in mentions and target not in referenced and wanted:
+        all_known_forms = all(not i or looks_like_id(i) for i in ids)
+        holds_ids = options.note_ids == "all" or (options.note_ids == "auto" and all_known_forms and any(ids))
+        if target in mentions and target not in referenced and holds_ids:
             concepts[target].append(content)
             tally.handled[READ_NOTES] += 1
             continue
@@ -129,14 +133,14 @@ def _looks_like_some_id(code: str) -> bool:
     return any(form.fullmatch(code.strip().upper()) for form in FORMS.values())
 
 
-def _counted_text(text: str, mentions: dict[str, Marked], options: Options, tally: Tally) -> str:
-    """The text that the offsets count: as it is, or with the other kind of line ends, if that alone makes all marked texts right."""
+def _text_of_offsets(text: str, mentions: dict[str, TextBound], options: ReaderOptions, tally: Tally) -> str:
+    """The text to which the offsets refer: as it is, or with the other kind of line ends if only then all marked texts match."""
     if "\n" not in text:
         return text
-    wrong = [where for _, spans, mention, where in mentions.values() if not _is_marked(text, spans, mention)]
+    wrong = [where for _, spans, mention, where in mentions.values() if not _all_match(text, spans, mention)]
     shorter = "\r\n" in text
     counted = text.replace("\r\n", "\n") if shorter else text.replace("\n", "\r\n")
-    if not wrong or not all(_is_marked(counted, spans, mention) for _, spans, mention, _ in mentions.values()):
+    if not wrong or not all(_all_match(counted, spans, mention) for _, spans, mention, _ in mentions.values()):
         return text
     if options.text != "crlf_to_lf":
         raise counts_line_feeds(wrong[0], shorter)
@@ -144,12 +148,12 @@ def _counted_text(text: str, mentions: dict[str, Marked], options: Options, tall
     return counted
 
 
-def _is_marked(text: str, spans: list[tuple[int, int]], mention: str) -> bool:
+def _all_match(text: str, spans: list[tuple[int, int]], mention: str) -> bool:
     return all(start < end <= len(text) for start, end in spans) and same_but_for_blanks(mention, " ".join(text[start:end] for start, end in spans))
 
 
 def _type_and_spans(column: str, where: str) -> tuple[str, list[tuple[int, int]]]:
-    """Type and pieces of `Type start end;start end`."""
+    """Parse `Type start end;start end` into type and spans."""
     entity_type, _, pieces = column.partition(" ")
     spans = []
     for piece in pieces.split(";"):
@@ -159,12 +163,12 @@ def _type_and_spans(column: str, where: str) -> tuple[str, list[tuple[int, int]]
 
 
 def write(documents: Iterable[Document], out: Path, losses: Losses) -> None:
-    """A folder with NAME.txt and NAME.ann for every document; a mention has an N line for each id.
+    """Write a folder with NAME.txt and NAME.ann for every document; a mention has one N line per id.
 
-    BRAT takes no marked text with a line end in it: a mention over a line end is written in pieces, and its text is theirs, joined by one blank.
+    BRAT allows no line end in a marked text: a mention across a line end is written in pieces, and its text is that of the pieces, joined by a space.
 
-    It cannot hold a document twice, blanks in types, a type that is empty, a text that begins with a byte order mark, a mention that begins or ends
-    with a line end, and one in pieces with nothing but a line end between them, which is a mention over a line end.
+    The format cannot represent two documents with the same id, an empty type or one with spaces, a byte order mark at the beginning of a text, a mention
+    that begins or ends with a line end, and pieces with only a line end between them (they are read as one).
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("folder not empty", str(out), "documents of two runs would mix", "name another folder")
@@ -176,7 +180,7 @@ def write(documents: Iterable[Document], out: Path, losses: Losses) -> None:
                 raise UserError("bad document id", published.where, f"{published.doc_id!r} cannot be a file's name", "rename the document")
             path = temporary / f"{published.doc_id}.txt"
             if path.exists():
-                losses(TWICE, published)
+                losses(DUPLICATE_DOCUMENTS, published)
                 losses(f"{DROPPED}: of documents given twice", published, n=len(published.annotations))
                 continue
             document = with_replaced(published, f"\\A{BYTE_ORDER_MARK}", "byte order marks", losses)

@@ -1,8 +1,7 @@
-"""CoNLL files: one token per line with its IOB2 tag, a blank line after each sentence.
+"""CoNLL files: one token per line with its IOB2 tag, and a blank line after each sentence.
 
-Columns are separated by tabs (blanks, in a line without a tab): `token tag`, `token tag ids`, or CoNLL-2003's `token pos chunk tag`. The third of
-three columns holds the mention's concept ids on its B line. Tags without a type (`B`, `I`, as in BioBERT's files) are of the type Entity. The format has no offsets, so the text is rebuilt: tokens joined by one blank,
-sentences by one line end. `-DOCSTART-` begins a document; `-DOCSTART-<TAB>ID` names it. In a file without, each sentence is a document, FILE.N.
+Columns, separated by tabs (or by spaces in a line without a tab): `token tag`, `token tag ids`, or `token pos chunk tag` as in CoNLL-2003.
+The format has no offsets, so the text is rebuilt: tokens joined by a space, sentences by a line feed. Knows nothing of splits and knowledge bases.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mentionforge import text as units
-from mentionforge.corpora.documents import AS_PUBLISHED, Annotation, Document, Options, Tally, annotation, in_order, is_kept
+from mentionforge.corpora.documents import AS_PUBLISHED, Annotation, Document, ReaderOptions, Tally, annotation_from_column, is_kept, sorted_annotations
 from mentionforge.corpora.files import BYTE_ORDER_MARK, all_lines, writing_lines
 from mentionforge.corpora.formats.contract import Format
 from mentionforge.corpora.formats.losses import DROPPED, Losses, check_id, id_column, type_column, with_replaced
@@ -23,14 +22,14 @@ from mentionforge.gold import flatten
 DOCSTART = "-DOCSTART-"
 NO_IDS = ("", "_")
 UNTYPED = "Entity"
-"""Type of mentions whose tags have none."""
+"""Type of mentions whose tags have no type."""
 
 _FIX = "the file may be cut off; fetch it again or correct the line"
 
 
 @dataclass
-class _Open:
-    """The document whose lines are being read; `sentence` and `mention` are those that go on."""
+class _ConllDocument:
+    """The document being read, with its unfinished sentence and mention; `start` and `length` count characters."""
 
     row: int
     doc_id: str
@@ -42,24 +41,27 @@ class _Open:
     mention: tuple[str, str, int, int, str] | None = None  # type, ids, start, end, where
 
 
-def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
-    """The documents of a CoNLL file one by one.
+def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: ReaderOptions = AS_PUBLISHED) -> Iterator[Document]:
+    """Yield the documents of a CoNLL file.
+
+    With three columns the third holds the concept ids of the mention, on its B line. Tags without a type (`B`, `I`, as in BioBERT's files) have the type
+    Entity. `-DOCSTART-` begins a document, and `-DOCSTART-<TAB>ID` names it. In a file without them each sentence is a document, FILE.N.
 
     Args:
         path: The file, UTF-8; may be .gz.
         id_prefix: Vocabulary of ids without a prefix.
         entity_types: Types kept; empty: all. Mentions of other types are skipped and counted.
-        tally: Where to count; an I tag that begins a mention is taken for a B and counted.
-        options: Nothing of it concerns this format.
+        tally: Counts of what is skipped, handled and repaired, updated in place; an I tag that begins a mention counts as handled.
+        options: Not used by this format.
 
     Raises:
-        UserError: With file and row: not UTF-8, a line of no known form, a tag that is not IOB2, a document without tokens before the next,
-            or a mention with differing ids.
+        UserError: With file and row: not UTF-8, an unknown kind of line, a tag that is not IOB2, -DOCSTART- after sentences without one, or a
+            mention with different ids.
     """
     if path.is_dir():
         raise UserError("folder where a file is needed", str(path), "the conll reader takes files", "name the file")
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    current: _Open | None = None
+    current: _ConllDocument | None = None
     named = False
     number = 0
     for row, line in all_lines(path, tally.handled):
@@ -79,11 +81,11 @@ def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tal
                 _end_sentence(current, id_prefix, entity_types, tally)
                 yield _finished(current, path)
             named, number = True, number + 1
-            current = _Open(row, _name(columns[1:]) or f"{stem}.{number}")
+            current = _ConllDocument(row, _name(columns[1:]) or f"{stem}.{number}")
             continue
         if current is None:
             number += 1
-            current = _Open(row, f"{stem}.{number}")
+            current = _ConllDocument(row, f"{stem}.{number}")
         _token(current, columns, where, id_prefix, entity_types, tally)
     if current:
         _end_sentence(current, id_prefix, entity_types, tally)
@@ -91,14 +93,14 @@ def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tal
 
 
 def _name(columns: list[str]) -> str:
-    """The id on a -DOCSTART- line; CoNLL-2003 has columns of -X- and O there instead."""
+    """The document id on a -DOCSTART- line; empty for the columns -X- and O of CoNLL-2003."""
     if len(columns) != 1 or columns[0].strip() in ("O", "-X-"):
         return ""
     name = columns[0]
     return name[1:-1] if name.startswith("(") and name.endswith(")") else name
 
 
-def _token(current: _Open, columns: list[str], where: str, id_prefix: str, entity_types: Collection[str], tally: Tally) -> None:
+def _token(current: _ConllDocument, columns: list[str], where: str, id_prefix: str, entity_types: Collection[str], tally: Tally) -> None:
     if len(columns) not in (2, 3, 4):
         raise UserError("truncated line" if len(columns) < 2 else "overlong line", where, f"{len(columns)} columns, not 2, 3 or 4", _FIX)
     token, tag = columns[0], columns[3] if len(columns) == 4 else columns[1]
@@ -117,10 +119,10 @@ def _token(current: _Open, columns: list[str], where: str, id_prefix: str, entit
     current.sentence.append(token)
     current.length = end
     if kind == "I" and current.mention and current.mention[0] == entity_type:
-        opened, had, first, _, at = current.mention
-        if ids not in (*NO_IDS, had):
+        mention_type, mention_ids, first, _, at = current.mention
+        if ids not in (*NO_IDS, mention_ids):
             raise UserError("mention with differing ids", where, "an I line has other ids than its B line", "correct the third column")
-        current.mention = opened, had, first, end, at
+        current.mention = mention_type, mention_ids, first, end, at
         return
     _end_mention(current, id_prefix, entity_types, tally)
     if tag == "O":
@@ -132,36 +134,36 @@ def _token(current: _Open, columns: list[str], where: str, id_prefix: str, entit
     current.mention = entity_type, ids, start, end, where
 
 
-def _end_mention(current: _Open, id_prefix: str, entity_types: Collection[str], tally: Tally) -> None:
+def _end_mention(current: _ConllDocument, id_prefix: str, entity_types: Collection[str], tally: Tally) -> None:
     if current.mention is None:
         return
     entity_type, ids, start, end, where = current.mention
     current.mention = None
     if is_kept(entity_type, entity_types):
-        current.annotations.append(annotation(((start, end),), entity_type, "" if ids in NO_IDS else ids, id_prefix))
+        current.annotations.append(annotation_from_column(((start, end),), entity_type, "" if ids in NO_IDS else ids, id_prefix))
     else:
         tally.skip(f"entity type {entity_type}", where)
 
 
-def _end_sentence(current: _Open, id_prefix: str, entity_types: Collection[str], tally: Tally) -> None:
-    """A blank line ends mention and sentence; more than one is like one."""
+def _end_sentence(current: _ConllDocument, id_prefix: str, entity_types: Collection[str], tally: Tally) -> None:
+    """End the current mention and sentence; repeated blank lines have no effect."""
     _end_mention(current, id_prefix, entity_types, tally)
     if current.sentence:
         current.sentences.append(" ".join(current.sentence))
         current.sentence = []
-        current.length += 1  # the line end, should another sentence follow
+        current.length += 1  # the line feed before the next sentence
 
 
-def _finished(current: _Open, path: Path) -> Document:
-    return Document(current.doc_id, "\n".join(current.sentences), in_order(current.annotations), f"{path}:{current.row}")
+def _finished(current: _ConllDocument, path: Path) -> Document:
+    return Document(current.doc_id, "\n".join(current.sentences), sorted_annotations(current.annotations), f"{path}:{current.row}")
 
 
 def write(documents: Iterable[Document], out: Path, losses: Losses) -> None:
-    """One token per line; tokens are what blanks separate, sentences what line ends do.
+    """Write one token per line; spaces separate tokens, and line feeds separate sentences.
 
-    It cannot hold other blanks, mentions that begin or end inside a token, overlap, come in pieces or cross a line end. A document with any of
-    them is written anew: tokens are words and punctuation marks, mentions are widened to whole tokens, of overlapping ones the longest stays,
-    of one in pieces its longest piece.
+    The format cannot represent other white space, nor mentions that begin or end inside a token, overlap, are discontinuous, or cross a line end. A
+    document with any of them is tokenized into words and punctuation marks: mentions are widened to whole tokens; of overlapping mentions the
+    longest is kept, and of a discontinuous mention its longest piece.
     """
     with writing_lines(out) as handle:
         for document in documents:
@@ -170,7 +172,7 @@ def write(documents: Iterable[Document], out: Path, losses: Losses) -> None:
                 raise UserError("bad document id", document.where, f"{document.doc_id!r} cannot stand in a CoNLL file", "rename the document")
             handle.write(f"{DOCSTART}\t{document.doc_id}\n\n")
             exact = _exact(document)
-            # A byte order mark could begin a line, where readers take it for one.
+            # At the beginning of a line a reader would take the character for a byte order mark, and drop it.
             held = document if exact else with_replaced(document, BYTE_ORDER_MARK, "byte order marks", losses)
             for line in _tagged(held, *(exact or _tokenized(held, losses)), losses):
                 handle.write(line)
@@ -182,7 +184,7 @@ Tokens = list[list[tuple[int, int]]]
 
 
 def _exact(document: Document) -> tuple[Tokens, list[tuple[int, int, Annotation]]] | None:
-    """Tokens and mentions of a text that the rebuilt one equals, or nothing."""
+    """Tokens and mentions, if the format can represent them exactly; else None."""
     tokens: Tokens = []
     at = 0
     for sentence in document.text.split("\n") if document.text else ():
@@ -206,7 +208,7 @@ def _exact(document: Document) -> tuple[Tokens, list[tuple[int, int, Annotation]
 
 
 def _tokenized(document: Document, losses: Losses) -> tuple[Tokens, list[tuple[int, int, Annotation]]]:
-    """Words of the text; sentences end at line ends outside of mentions."""
+    """Words as tokens, and mentions widened to them; sentences end at line ends outside of mentions."""
     losses("texts or mentions that are not tokens between single blanks: tokenized", document)
     words = units.words(document.text)
     flat = flatten(words, [a.spans for a in document.annotations], "longest")

@@ -1,8 +1,8 @@
-"""What a format must answer: its name, how it is read, and, if it can be, how it is written.
+"""The interface of a format: name, reader, and optional writer.
 
-A reader yields the documents of a file or folder one by one, in its order, so that a corpus of any size has flat memory, and counts in `tally` what
-it skipped, handled and repaired. A writer takes documents one by one, and reading back what it wrote gives the same documents, as far as the format
-can hold them. Neither looks at a knowledge base.
+A reader yields documents one by one, in the order of the file, so memory stays flat, and counts what it skips, handles and repairs in `tally`.
+A writer consumes documents one by one; reading its output back gives the same documents, as far as the format can represent them.
+Neither knows of a knowledge base.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mentionforge.corpora.documents import Document, Options, Tally
+from mentionforge.corpora.documents import Document, ReaderOptions, Tally
 from mentionforge.corpora.formats.losses import Losses
 
 
 class Reader(Protocol):
-    """Yields the documents of a file or folder one by one; see the module's docstring."""
+    """Yields the documents of a file or folder; see the module docstring."""
 
-    def __call__(self, path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = ..., /) -> Iterator[Document]:
-        """Read."""
+    def __call__(self, path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: ReaderOptions = ..., /) -> Iterator[Document]:
+        """Read `path`, keep mentions of `entity_types` (empty: all), and update `tally`; `id_prefix` is the vocabulary of ids without a prefix."""
 
 
 Writer = Callable[[Iterable[Document], Path, Losses], None]
-"""Writes documents to a file (or a folder), and says what the format cannot hold."""
+"""Writes documents to a file (or folder), and reports to `Losses` what the format cannot represent."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Format:
     """A format of annotated text.
 
     Attributes:
-        name: What the configuration and the commands call it.
+        name: Name in the configuration and on the command line.
         read: Its reader.
-        write: Its writer, if it can be written.
-        ending: What the name of a file that `export` writes ends in; empty for a folder.
-        id_prefix: Vocabulary of ids without a prefix, where `convert` is told none.
+        write: Its writer; none: the format can only be read.
+        ending: Suffix of the files that `export` writes; empty for a folder.
+        id_prefix: Default vocabulary of ids without a prefix in `convert`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""MedMentions: PubTator files whose ids without a prefix are CUIs; read as `pubtator` reads them."""
+"""MedMentions: PubTator files, read by `pubtator`, whose ids without a prefix are CUIs."""
 
 from __future__ import annotations
 

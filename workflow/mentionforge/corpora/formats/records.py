@@ -1,11 +1,9 @@
-"""JSON Lines and Parquet: the document model itself, one document per line or row.
+"""JSON Lines and Parquet: one document per line or row, with the fields of the document model.
 
-    {"doc_id": "1", "text": "Gout today", "mentions": [
-        {"spans": [[0, 4]], "surface": "Gout", "entity_type": "Disease", "concept_ids": ["MSH:D006073"], "composite": false}]}
+{"doc_id": "1", "text": "Gout today", "mentions": [
+    {"spans": [[0, 4]], "surface": "Gout", "entity_type": "Disease", "concept_ids": ["MSH:D006073"], "composite": false}]}
 
-`doc_id`, `text`, `mentions` and a mention's `spans` are required. Spans are pairs, or objects with `start` and `end`: characters, end exclusive.
-`surface` is compared with the text. `concept_ids` lists an id for each concept annotated, "" where there is none; `composite` says whether
-several were annotated, and follows from their number where it is missing. Other keys are skipped and counted.
+Knows nothing of splits and knowledge bases.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge.corpora.concept_ids import parse_id
-from mentionforge.corpora.documents import AS_PUBLISHED, Annotation, Document, Options, Tally, in_order, is_kept, of_ids
+from mentionforge.corpora.documents import AS_PUBLISHED, Annotation, Document, ReaderOptions, Tally, annotation_from_ids, is_kept, sorted_annotations
 from mentionforge.corpora.files import lines, renamed_when_whole, writing_lines
 from mentionforge.corpora.formats.contract import Format
 from mentionforge.corpora.formats.losses import Losses, repeated_ids
@@ -29,27 +27,31 @@ DOCUMENT_KEYS = ("doc_id", "text", "mentions")
 MENTION_KEYS = ("spans", "surface", "entity_type", "concept_ids", "composite")
 _FIX = "see the formats in docs/corpora.md"
 _ROWS = 64
-"""Rows of a Parquet file in memory at a time while it is read."""
+"""Rows of a Parquet file in memory at a time while reading."""
 
 _ROWS_WRITTEN = 512
-"""Documents of a Parquet file in memory at a time while it is written."""
+"""Documents in memory at a time while writing a Parquet file."""
 
 
-def stream_jsonl(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
-    """The documents of a JSON Lines file one by one.
+def stream_jsonl(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: ReaderOptions = AS_PUBLISHED) -> Iterator[Document]:
+    """Yield the documents of a JSON Lines file.
+
+    `doc_id`, `text`, `mentions` and the `spans` of a mention are required. Spans are pairs, or objects with `start` and `end`: characters, end
+    exclusive. `surface` is checked against the text. `concept_ids` lists one id per annotated concept, "" for a concept without id. `composite`
+    defaults to true for several ids. Other keys are skipped and counted.
 
     Args:
         path: The file, UTF-8; may be .gz.
         id_prefix: Vocabulary of ids without a prefix.
         entity_types: Types kept; empty: all. Mentions of other types are skipped and counted.
-        tally: Where to count.
-        options: Nothing of it concerns this format.
+        tally: Counts of what is skipped, handled and repaired; updated in place.
+        options: Not used by this format.
 
     Raises:
-        UserError: With file and row: not UTF-8, no JSON object, a key twice, missing or of a wrong type, a span outside of the text, or one
-            whose text is not the surface.
+        UserError: With file and row: not UTF-8, no JSON object, a key that is missing, repeated or of a wrong type, a span outside of the text, or
+            one whose text is not the surface.
     """
-    _want_file(path, "jsonl")
+    _require_file(path, "jsonl")
     for row, line in lines(path, tally.handled):
         where = f"{path}:{row}"
         try:
@@ -59,12 +61,12 @@ def stream_jsonl(path: Path, id_prefix: str, entity_types: Collection[str], tall
         yield _document(record, where, id_prefix, entity_types, tally)
 
 
-def stream_parquet(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: Options = AS_PUBLISHED) -> Iterator[Document]:
-    """The documents of a Parquet file one by one; see `stream_jsonl`, whose keys are its columns."""
+def stream_parquet(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: ReaderOptions = AS_PUBLISHED) -> Iterator[Document]:
+    """Yield the documents of a Parquet file, whose columns are the keys of `stream_jsonl`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    _want_file(path, "parquet")
+    _require_file(path, "parquet")
     row = 0
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -79,7 +81,7 @@ def stream_parquet(path: Path, id_prefix: str, entity_types: Collection[str], ta
         raise UserError("damaged file", f"{path}:{row + 1}", f"not readable as Parquet ({type(error).__name__})", "write it again") from error
 
 
-def _want_file(path: Path, reader: str) -> None:
+def _require_file(path: Path, reader: str) -> None:
     if path.is_dir():
         raise UserError("folder where a file is needed", str(path), f"the {reader} reader takes files", "name the file")
 
@@ -92,8 +94,8 @@ def _document(record: Any, where: str, id_prefix: str, entity_types: Collection[
     if not doc_id:
         raise UserError("document without id", where, "doc_id is empty", _FIX)
     mentions = _get(record, "mentions", list, where)
-    found = [_mention(m, doc_id, text, where, id_prefix, entity_types, tally) for m in mentions]
-    return Document(doc_id, text, in_order([a for a in found if a]), where)
+    annotations = [_mention(m, doc_id, text, where, id_prefix, entity_types, tally) for m in mentions]
+    return Document(doc_id, text, sorted_annotations([a for a in annotations if a]), where)
 
 
 def _mention(record: Any, doc_id: str, text: str, where: str, id_prefix: str, entity_types: Collection[str], tally: Tally) -> Annotation | None:
@@ -120,7 +122,7 @@ def _mention(record: Any, doc_id: str, text: str, where: str, id_prefix: str, en
     if several and not composite:
         raise UserError("bad value", where, "several concept_ids of a mention that is not composite", _FIX)
     parsed = [parse_id(i, id_prefix) for i in ids]
-    return of_ids(spans, entity_type, [*parsed, *(parsed or [""])] if composite and not several else parsed)
+    return annotation_from_ids(spans, entity_type, [*parsed, *(parsed or [""])] if composite and not several else parsed)
 
 
 def _count_others(record: Mapping[str, Any], known: tuple[str, ...], kind: str, where: str, tally: Tally) -> None:
@@ -129,11 +131,11 @@ def _count_others(record: Mapping[str, Any], known: tuple[str, ...], kind: str, 
             tally.skip(f"{kind} {key}", where)
 
 
-def _get(record: Mapping[str, Any], key: str, wanted: type, where: str) -> Any:
+def _get(record: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
     if key not in record:
         raise UserError("missing key", where, key, _FIX)
-    if not isinstance(record[key], wanted):
-        raise UserError("bad value", where, f"{key} is no {wanted.__name__}", _FIX)
+    if not isinstance(record[key], kind):
+        raise UserError("bad value", where, f"{key} is no {kind.__name__}", _FIX)
     return record[key]
 
 
@@ -144,7 +146,7 @@ def _text(record: Mapping[str, Any], key: str, where: str) -> str:
 
 
 def _check_encodable(value: str, key: str, where: str) -> None:
-    """JSON can spell half of a surrogate pair, which is no character."""
+    """Raise a UserError for half of a surrogate pair, which JSON can contain but UTF-8 cannot encode."""
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -160,7 +162,7 @@ def _span(span: Any, where: str) -> Span:
 
 
 def record(document: Document) -> dict[str, Any]:
-    """The document as an object of the formats jsonl and parquet."""
+    """A document as an object of the formats jsonl and parquet."""
     mentions = [
         {
             "spans": [{"start": start, "end": end} for start, end in a.spans],
@@ -175,14 +177,14 @@ def record(document: Document) -> dict[str, Any]:
 
 
 def write_jsonl(documents: Iterable[Document], out: Path, losses: Losses) -> None:
-    """One JSON object per document; it holds everything."""
+    """Write one JSON object per document; nothing is lost."""
     with writing_lines(out) as handle:
         for document in documents:
             handle.write(json.dumps(record(document), ensure_ascii=False) + "\n")
 
 
 def write_parquet(documents: Iterable[Document], out: Path, losses: Losses) -> None:
-    """One row per document, with checksums of its pages; it holds everything."""
+    """Write one row per document, with page checksums; nothing is lost."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

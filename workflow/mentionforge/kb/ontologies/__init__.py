@@ -1,1 +1,1 @@
-"""Open ontologies: `merge` makes the tables of a knowledge base of them; one module each, named in `registry`."""
+"""Open ontologies, one module each, listed in `registry`; `merge` turns them into the tables of a knowledge base."""

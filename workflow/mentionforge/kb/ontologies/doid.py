@@ -1,6 +1,6 @@
-"""The Human Disease Ontology: its terms as published or as a list, with its reports of cross-references and definitions.
+"""Read the Human Disease Ontology: its terms as published or as a JSON list, and its TSV reports of cross-references and definitions.
 
-In: an `ontologies` entry, and the CUIs of Mondo's terms. Out: terms. Where Mondo has an exact match of a term, Mondo's CUIs count, else the term's own.
+In: an `ontologies` entry, and the CUIs of Mondo's terms. Out: terms. A term has the CUIs of its exact match in Mondo, else those of its own xrefs.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ from collections.abc import Iterable, Mapping
 
 from mentionforge.kb.ontologies import mondo
 from mentionforge.kb.ontologies.published import Code, code_of, is_term_list, read_terms
-from mentionforge.kb.ontologies.shared import CUI, Term, lineages, read_tsv, reading, semantic_types_of, single_spaced, unique_names
+from mentionforge.kb.ontologies.shared import CUI, Term, lineages, open_text, read_tsv, semantic_types_of, single_spaced, unique_names
 from mentionforge.kb.settings import OntologyKb
 
 DOID_TYPES = {"DOID:14566": "T191", "DOID:150": "T048"}
 
 
 def files(entry: OntologyKb) -> dict[str, str | None]:
-    """The files that it is read from, by role."""
+    """Files that the ontology is read from, by role."""
     return {"doid": entry.doid, "doid_xrefs": entry.doid_xrefs, "doid_definitions": entry.doid_definitions}
 
 
 def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
-    """DOID's terms, as published or as [{id, name, synonyms?, relations?: {is_a}, xrefs?: [{namespace, id}]}]; TSV of xrefs, TSV of definitions."""
+    """Terms of the Human Disease Ontology.
+
+    A JSON list holds {id, name, synonyms?, relations?: {is_a}, xrefs?: [{namespace, id}]}; the reports are TSV.
+    """
     data: dict[str, list[tuple[str, str]]] = {}
     parents: dict[str, Iterable[str]] = {}
     labels: dict[str, str] = {}
@@ -40,7 +43,7 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
                 definitions[published.id] = published.definition
             xrefs[published.id] |= {code_of(x) for x in published.xrefs}
     elif entry.doid:
-        with reading(entry.doid) as handle:
+        with open_text(entry.doid) as handle:
             for term in json.load(handle):
                 data[term["id"]] = [(term["name"], "label"), *((s, "synonym") for s in term.get("synonyms", ()))]
                 parents[term["id"]] = term.get("relations", {}).get("is_a", [])
@@ -57,22 +60,22 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
     for mondo_id, code in mondo.matches(entry, "DOID"):
         through_mondo[f"DOID:{code}"] |= mondo_cuis.get(mondo_id, set())
     lines = lineages(parents)
-    found = []
+    diseases = []
     for key in {*data, *labels}:
-        own = {code for vocabulary, code in xrefs[key] if vocabulary == "UMLS" and CUI.fullmatch(code)}
-        known = through_mondo.get(key, set())
-        if known and own - known:
+        xref_cuis = {code for vocabulary, code in xrefs[key] if vocabulary == "UMLS" and CUI.fullmatch(code)}
+        mondo_term_cuis = through_mondo.get(key, set())
+        if mondo_term_cuis and xref_cuis - mondo_term_cuis:
             drops["DOID: term's own CUIs, other than Mondo's"] += 1
         current = [(labels[key], "label")] if key in labels else []
-        found.append(
+        diseases.append(
             Term(
                 id=code_of(key),
                 names=unique_names([*current, *data.get(key, ())]),
                 types=semantic_types_of(lines.get(key, {key}), DOID_TYPES, "T047"),
                 definition=single_spaced(definitions.get(key, "")),
-                cuis=set(known or own),
-                via="mondo" if known else "doid",
+                cuis=set(mondo_term_cuis or xref_cuis),
+                via="mondo" if mondo_term_cuis else "doid",
                 codes={code for code in xrefs[key] if code[0] in ("MSH", "OMIM")},
             )
         )
-    return {"doid": found}
+    return {"doid": diseases}

@@ -1,6 +1,6 @@
-"""The Human Phenotype Ontology: its phenotypic abnormalities.
+"""Read the phenotypic abnormalities of the Human Phenotype Ontology.
 
-In: an `ontologies` entry. Out: terms, with the CUIs of their own cross-references, and their exact and related names.
+In: an `ontologies` entry. Out: terms with the CUIs of their own cross-references, and their exact and related synonyms.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from mentionforge.kb.settings import OntologyKb
 HPO_TYPES = {"HP:0002664": "T191", "HP:0025142": "T184"}
 
 PHENOTYPES = "HP:0000118"
-"""Root of HPO's phenotypic abnormalities; its other branches are modifiers, onset, inheritance."""
+"""Root of the phenotypic abnormalities; the other branches of HPO are modifiers, onset, inheritance and the like."""
 
 
 def files(entry: OntologyKb) -> dict[str, str | None]:
-    """The files that it is read from, by role."""
+    """Files that the ontology is read from, by role."""
     return {"hpo": entry.hpo}
 
 
 def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
-    """HPO's phenotypic abnormalities."""
+    """Terms of the phenotypic abnormalities."""
     if not entry.hpo:
         return {"hpo": []}
     published = {t.id: t for t in read_terms(entry.hpo)}
     lines = lineages({key: t.parents for key, t in published.items()})
-    found = []
+    phenotypes = []
     for key, term in published.items():
         if term.obsolete or PHENOTYPES not in lines[key] or key == PHENOTYPES:
             drops["HPO: not a phenotypic abnormality"] += 1
             continue
-        found.append(
+        phenotypes.append(
             Term(
                 code_of(key),
                 exact_and_related_names(term, "HPO", drops),
@@ -44,4 +44,4 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
                 "hpo",
             )
         )
-    return {"hpo": found}
+    return {"hpo": phenotypes}

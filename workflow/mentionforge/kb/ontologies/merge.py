@@ -1,6 +1,6 @@
-"""Open ontologies become concepts, names, definitions and cross-references, merged by UMLS CUI.
+"""Merge open ontologies by UMLS CUI into concepts, names, definitions and cross-references.
 
-In: an `ontologies` entry. Out: its `Extracted`. Knows nothing of how an ontology is published: `registry` names the modules that read them.
+In: an `ontologies` entry. Out: its `Extracted`. Knows nothing of how an ontology is published: the modules in `registry` read them.
 """
 
 from __future__ import annotations
@@ -21,44 +21,45 @@ from mentionforge.kb.settings import OntologyKb
 from mentionforge.text import normalize_surface
 
 VERSION = 2
-"""Of the part kb.ontologies: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part kb.ontologies; raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 def read(entry: OntologyKb) -> Extracted:
     """Read and merge the ontologies of an entry.
 
-    Each ontology is read into terms; a term stands for the CUIs that a published map gives it. Mondo and the Disease Ontology are read as
-    published (OBO, OBO Graphs JSON, OWL) or from the lists of terms that Python packages ship; all others as published. Rules:
-        CUIs        Mondo by its exact matches (SSSOM), without them by its own UMLS cross-references. DOID through Mondo's exact match where there is one, else by
-                    its own UMLS cross-references; HPO by its own. So a disease that Mondo and DOID file under different CUIs is one
-                    concept, not two that bear the same names. A term without a CUI is dropped and counted.
-                    `others` by their own, in the order listed; a term without a CUI by an exact match of `sssom` files. Of several CUIs
-                    of a term `several_cuis` keeps all, or the lowest, or none, counted.
-        codes       A MeSH or OMIM code goes to the concepts that the first of the maps mondo, doid, others, sssom, mesh-name gives;
-                    within a map all its concepts are kept. The ontologies' own ids are codes as well.
-        mesh-name   A disease of MeSH (trees C and F03, and supplementary records of those headings) that no map knows goes to the
-                    concepts that bear its heading, else to those that bear one of its synonyms (`text.normalize_surface`).
-        names       Labels and synonyms of the terms (HPO and others: exact and related ones only), and the MeSH names of mapped MeSH ids.
-        preferred   The label from Mondo, else DOID, else HPO, else the first of the others; of several terms, of the one with the lowest id.
+    Each ontology is read into terms; published maps give a term its CUIs. Mondo and the Disease Ontology are read as published (OBO, OBO
+    Graphs JSON, OWL) or from the lists of terms that Python packages ship; all others as published. Rules:
+        CUIs        Mondo: its exact matches (SSSOM), or without such files its own UMLS cross-references. DOID: the CUIs of its exact match
+                    in Mondo, else its own cross-references. HPO and `others`: their own cross-references. So a disease with different CUIs in
+                    Mondo and DOID becomes one concept, not two with the same names. A term without a CUI takes that of an exact match in the
+                    `sssom` files, or is dropped and counted. Of several CUIs of a term, `several_cuis` keeps all, the lowest, or none, counted.
+        codes       A MeSH or OMIM code maps to concepts by the first map that has it: mondo, doid, others, sssom, mesh-name; all
+                    concepts of that map are kept. The ids of the ontologies are codes as well.
+        mesh-name   A MeSH disease (trees C and F03, and supplementary records of those headings) without a map is mapped to the
+                    concepts that have its heading as a name, else to those that have one of its synonyms (`text.normalize_surface`).
+        names       Labels and synonyms of the terms (HPO and others: only exact and related ones), and the names of mapped MeSH records.
+        preferred   The label from Mondo, else DOID, else HPO, else the first of the others; among several terms, from the lowest id.
         definitions In the same order; the first is the preferred one.
         types       No ontology gives UMLS semantic types. Mondo and DOID: T191 below neoplasm, T048 below psychiatric disorder,
                     T037 below injury, else T047. HPO: T191 below Neoplasm, T184 below Constitutional symptom, else T033. Others: the
-                    entry's `semantic_type`. HPO's type counts only where no disease ontology has the concept.
+                    entry's `semantic_type`. The type from HPO is used only for concepts that no disease ontology has.
 
     Raises:
-        UserError: A file is missing or malformed (with its row), or ontologies come without the maps that give them CUIs.
+        UserError: A file is missing or malformed (with its row), or the map that gives a list of terms its CUIs is missing.
     """
     drops: Counter[str] = Counter()
     mondo_cuis: dict[str, set[str]] = defaultdict(set)
     for mondo_id, cui in mondo.matches(entry, "UMLS"):
         mondo_cuis[mondo_id].add(cui)
-    by_ontology = [named for ontology in ONTOLOGIES for named in ontology.terms(entry, mondo_cuis, drops).items()]  # names of `others` may repeat "mondo"
+    by_ontology = [
+        named for ontology in ONTOLOGIES for named in ontology.terms(entry, mondo_cuis, drops).items()
+    ]  # pairs, not a dict: one of `others` may be called "mondo"
     matches = [
         (f"{path}:{number}", a, b)
         for path in entry.sssom
         for number, a, b in exact_matches(path, lambda _, predicate: drops.update([f"sssom: {predicate}, not an exact match"]))
     ]
-    kb = _Merger()
+    kb = _ConceptMerger()
     for _, terms in by_ontology:
         _match_cuis(terms, matches)
         for term in sorted(terms, key=lambda t: t.id):
@@ -87,8 +88,8 @@ def read(entry: OntologyKb) -> Extracted:
     )
 
 
-class _Merger:
-    """Concepts by CUI; terms are added in order of preference, and what came first stays."""
+class _ConceptMerger:
+    """Merges terms into concepts by CUI. Terms are added in order of preference: the first sets a concept's preferred name."""
 
     def __init__(self) -> None:
         self.names: dict[tuple[str, str, str, str], None] = {}
@@ -115,7 +116,7 @@ class _Merger:
             self._code(code, term.cuis, source.lower(), drops)
 
     def add_matches(self, matches: Iterable[tuple[str, Code, Code]], drops: Counter[str]) -> None:
-        """Give MeSH and OMIM codes the concepts that an exact match names, by CUI or by a term that has one."""
+        """Map MeSH and OMIM codes to the concepts of their exact matches: a CUI, or a term that has one."""
         for _, *pair in matches:
             for code, other in (pair, pair[::-1]):
                 if code[0] not in ("MSH", "OMIM"):
@@ -125,7 +126,7 @@ class _Merger:
                     self._code(code, set(cuis), "sssom", drops)
 
     def add_mesh(self, records: Mapping[str, mesh.MeshRecord], match: bool, drops: Counter[str]) -> None:
-        """Add the names of mapped MeSH ids, and map diseases without a map by name."""
+        """Map diseases of MeSH that have no map by their names, and add the names of all mapped MeSH records."""
         bearers: dict[str, set[str]] = defaultdict(set)
         for cui, name, _, _ in self.names:
             bearers[normalize_surface(name)].add(cui)
@@ -156,14 +157,19 @@ class _Merger:
 
     def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows of concepts, names, definitions and xrefs."""
-        told = {cui: list(self.definitions.get(cui, ())) for cui in self.preferred}
+        definitions_of = {cui: list(self.definitions.get(cui, ())) for cui in self.preferred}
         concepts = [
-            {"cui": cui, "preferred_name": name, "definition": told[cui][0][1] if told[cui] else None, "semantic_types": sorted(self.types[cui])}
+            {
+                "cui": cui,
+                "preferred_name": name,
+                "definition": definitions_of[cui][0][1] if definitions_of[cui] else None,
+                "semantic_types": sorted(self.types[cui]),
+            }
             for cui, name in self.preferred.items()
         ]
         definitions = [
             {"cui": cui, "rank": rank, "source": source, "definition": text}
-            for cui, texts in told.items()
+            for cui, texts in definitions_of.items()
             for rank, (source, text) in enumerate(texts, start=1)
         ]
         names = [
@@ -174,7 +180,7 @@ class _Merger:
 
 
 def _match_cuis(terms: Iterable[Term], matches: Iterable[tuple[str, Code, Code]]) -> None:
-    """Give terms without a CUI those of an exact match."""
+    """Give terms without a CUI the CUIs of their exact matches."""
     cuis: dict[Code, set[str]] = defaultdict(set)
     for where, *pair in matches:
         for code, other in (pair, pair[::-1]):

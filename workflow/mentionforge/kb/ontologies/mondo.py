@@ -1,6 +1,6 @@
-"""Mondo: its live diseases, and its exact matches to other vocabularies, which give it CUIs and codes.
+"""Read Mondo: its diseases that are not deprecated, and its exact matches to other vocabularies.
 
-In: an `ontologies` entry. Out: terms. Without exact matches to UMLS a term has the CUIs of its own cross-references.
+In: an `ontologies` entry. Out: terms with CUIs and codes of their exact matches, or without exact matches to UMLS with the CUIs of their own xrefs.
 """
 
 from __future__ import annotations
@@ -11,42 +11,45 @@ from collections.abc import Iterator, Mapping
 
 from mentionforge.errors import UserError
 from mentionforge.kb.ontologies.published import Code, code_of, exact_matches, is_term_list, read_terms
-from mentionforge.kb.ontologies.shared import Term, lineages, own_cuis, reading, semantic_types_of, single_spaced, unique_names
+from mentionforge.kb.ontologies.shared import Term, lineages, open_text, own_cuis, semantic_types_of, single_spaced, unique_names
 from mentionforge.kb.settings import OntologyKb
 
 MONDO_ROOTS = ("MONDO:0000001", "MONDO:0042489", "MONDO:0021178")
-"""Disease, disease susceptibility, injury: what is left out are the characteristics of diseases."""
+"""Disease, disease susceptibility and injury. Terms outside these branches, such as disease characteristics, are dropped."""
 
 MONDO_TYPES = {"MONDO:0045024": "T191", "MONDO:0005070": "T191", "MONDO:0002025": "T048", "MONDO:0021178": "T037"}
 
 
 def files(entry: OntologyKb) -> dict[str, str | None]:
-    """The files that it is read from, by role."""
+    """Files that the ontology is read from, by role."""
     return {"mondo": entry.mondo, **{f"sssom_{target}": path for target, path in entry.mondo_sssom.items()}}
 
 
 def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
-    """Mondo's live diseases, as published or as {id: {label, synonyms?, description?, deprecated, ancestors: {id: distance}}}."""
+    """Terms of the diseases that are not deprecated.
+
+    A JSON mapping holds {id: {label, synonyms?, description?, deprecated, ancestors: {id: distance}}}.
+    """
     if not entry.mondo:
         return {"mondo": []}
     codes: dict[str, set[Code]] = defaultdict(set)
     for target in ("MSH", "OMIM", "OMIMPS"):
         for mondo, code in matches(entry, target):
             codes[mondo].add(code_of(f"{target}:{code}"))
-    own: dict[str, set[str]] = defaultdict(set)
+    xref_cuis: dict[str, set[str]] = defaultdict(set)
     if not is_term_list(entry.mondo):
         published = {t.id: t for t in read_terms(entry.mondo)}
         lines = lineages({key: t.parents for key, t in published.items()})
         rows = [(key, t.obsolete, lines[key], t.name, [text for text, *_ in t.synonyms], t.definition) for key, t in published.items()]
         for key, term in published.items():
-            own[key] = own_cuis(term)
+            xref_cuis[key] = own_cuis(term)
     else:
         if not mondo_cuis:
             raise UserError("missing map", "config: mondo_sssom.UMLS", "Mondo as a list of terms has no CUIs", "give its exact matches to UMLS")
-        with reading(entry.mondo) as handle:
+        with open_text(entry.mondo) as handle:
             data = json.load(handle)
             rows = [(key, d["deprecated"], {key, *d["ancestors"]}, d["label"], d.get("synonyms", ()), d.get("description") or "") for key, d in data.items()]
-    found = []
+    diseases = []
     for key, obsolete, line, label, synonyms, definition in rows:
         if not key.startswith("MONDO:"):
             continue
@@ -56,13 +59,13 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
             drops["MONDO: not a disease"] += 1
         else:
             names = unique_names([(label, "label"), *((s, "synonym") for s in synonyms)])
-            cuis = mondo_cuis.get(key, set()) if mondo_cuis else own[key]
-            found.append(Term(code_of(key), names, semantic_types_of(line, MONDO_TYPES, "T047"), single_spaced(definition), set(cuis), "mondo", codes[key]))
-    return {"mondo": found}
+            cuis = mondo_cuis.get(key, set()) if mondo_cuis else xref_cuis[key]
+            diseases.append(Term(code_of(key), names, semantic_types_of(line, MONDO_TYPES, "T047"), single_spaced(definition), set(cuis), "mondo", codes[key]))
+    return {"mondo": diseases}
 
 
 def matches(entry: OntologyKb, target: str) -> Iterator[tuple[str, str]]:
-    """Pairs of Mondo id and code without prefix from a file of exact matches."""
+    """Exact matches of Mondo to a target vocabulary, as pairs of Mondo id and code without prefix."""
     path = dict(entry.mondo_sssom).get(target)  # type: ignore[call-overload]
     if path is None:
         return

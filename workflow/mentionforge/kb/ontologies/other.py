@@ -1,6 +1,6 @@
-"""Further ontologies, `others` of an entry: Orphanet's, or one of your own.
+"""Read further ontologies, `others` of an entry: Orphanet's, or one of your own.
 
-In: an `ontologies` entry. Out: the live terms below each one's roots, with the CUIs and codes of their own cross-references.
+In: an `ontologies` entry. Out: the terms below the roots that are not obsolete, with the CUIs and codes of their own cross-references.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from mentionforge.kb.ontologies.shared import Term, exact_and_related_names, lin
 from mentionforge.kb.settings import OntologyKb, OtherOntology
 
 CODED = ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM")
-"""Vocabularies whose codes an ontology's own cross-references give to its concepts."""
+"""Vocabularies whose codes are taken from the cross-references of a term."""
 
 
 def files(entry: OntologyKb) -> dict[str, str | None]:
-    """The files that it is read from, by role."""
+    """Files that the ontologies are read from, by role."""
     return {f"others_{name}": settings.path for name, settings in entry.others.items()}
 
 
 def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
-    """Terms of each of `others`, by its name."""
+    """Terms by name of the ontology."""
     return {name: _terms(name, settings, drops) for name, settings in entry.others.items()}
 
 
 def _terms(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term]:
-    """The live terms of another ontology, below its roots."""
+    """The terms of one ontology below its roots that are not obsolete."""
     published = {t.id: t for t in read_terms(settings.path)}
     lines = lineages({key: t.parents for key, t in published.items()})
     if missing := sorted(set(settings.roots) - set(published)):
@@ -41,10 +41,10 @@ def _terms(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term
             drops[f"{name}: not below the roots"] += 1
         else:
             codes = {code for code in map(code_of, term.xrefs) if code[0] in CODED}
-            own = (name, key.partition(":")[2] or key)
+            code = (name, key.partition(":")[2] or key)
             terms.append(
                 Term(
-                    own,
+                    code,
                     exact_and_related_names(term, name, drops),
                     {settings.semantic_type},
                     single_spaced(term.definition),

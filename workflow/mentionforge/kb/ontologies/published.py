@@ -1,6 +1,7 @@
-"""Terms of an ontology as published in OBO, OBO Graphs JSON or RDF/XML OWL, read with pronto; and SSSOM mappings between terms.
+"""Read terms of an ontology as published, and SSSOM mappings between terms.
 
-Files may be packed (.gz, .zst). What an ontology imports is not fetched.
+In: a file in OBO, OBO Graphs JSON or RDF/XML OWL (read with pronto), or SSSOM TSV; may be packed (.gz, .zst). Out: `PublishedTerm`s, or pairs of codes.
+Fetches no imports of an ontology. Knows nothing of any one ontology.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ VOCABULARIES = {
     "sctid": "SNOMEDCT_US",
     "icd10cm": "ICD10CM",
 }
-"""Prefixes as ontologies write them, in lower case, and the vocabulary they stand for; other prefixes stand for themselves."""
+"""Vocabulary by prefix in lower case; any other prefix is its own vocabulary."""
 
 
-class Published(NamedTuple):
-    """A term as its ontology publishes it; synonyms are (text, scope in lower case, type), sorted."""
+class PublishedTerm(NamedTuple):
+    """A term as published. Synonyms are (text, scope in lower case, type), sorted."""
 
     id: str
     name: str
@@ -53,14 +54,14 @@ class Published(NamedTuple):
 
 
 def code_of(curie: str) -> Code:
-    """Vocabulary and code of a prefixed id: `MIM:PS100` is ("OMIM", "PS100"); a series of OMIMPS gets its PS back."""
+    """Vocabulary and code of a prefixed id: `MIM:PS100` and `OMIMPS:100` are ("OMIM", "PS100")."""
     prefix, _, code = curie.partition(":")
     vocabulary = VOCABULARIES.get(prefix.lower(), prefix)
     return ("OMIM", f"PS{code.removeprefix('PS')}") if vocabulary == "OMIMPS" else (vocabulary, code)
 
 
 def open_binary(path: str) -> BinaryIO:
-    """Bytes of a file, unpacked if its name ends in .gz or .zst.
+    """Open a file for reading bytes, unpacked if its name ends in .gz or .zst.
 
     Raises:
         UserError: It does not exist.
@@ -74,21 +75,21 @@ def open_binary(path: str) -> BinaryIO:
     return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
 
-def read_terms(path: str) -> list[Published]:
-    """All terms of an ontology, obsolete ones too, sorted by id; terms without a name are left out.
+def read_terms(path: str) -> list[PublishedTerm]:
+    """All named terms of an ontology, obsolete ones too, sorted by id.
 
     Raises:
-        UserError: The file is none of the formats, or is malformed.
+        UserError: The file has none of the formats, or is malformed.
     """
     import pronto
 
-    with warnings.catch_warnings():  # about constructs that are not used here
+    with warnings.catch_warnings():  # pronto warns about constructs that are not used here
         warnings.simplefilter("ignore")
         try:
             with open_binary(path) as handle:
                 ontology = pronto.Ontology(handle, import_depth=0)
             terms = [
-                Published(
+                PublishedTerm(
                     str(term.id),
                     str(term.name),
                     tuple(sorted((s.description, (s.scope or "RELATED").lower(), s.type.id if s.type else "") for s in term.synonyms)),
@@ -102,7 +103,7 @@ def read_terms(path: str) -> list[Published]:
             ]
         except UserError:
             raise
-        except Exception as error:  # pronto and its parsers raise whatever they meet
+        except Exception as error:  # pronto and its parsers raise errors of any type
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError("unreadable ontology", path, why, "give OBO, OBO Graphs JSON or RDF/XML OWL, whole and unedited") from error
     if not terms:
@@ -120,12 +121,12 @@ def is_term_list(path: str) -> bool:
 
 
 def exact_matches(path: str, skipped: Callable[[int, str], None]) -> Iterator[tuple[int, Code, Code]]:
-    """Exact matches of an SSSOM file (TSV): row number, subject and object; calls `skipped` with row and predicate of all others.
+    """Exact matches of an SSSOM file (TSV) as (row number, subject, object); calls `skipped` with row number and predicate of any other mapping.
 
     Raises:
-        UserError: The columns subject_id, predicate_id, object_id are not there, a row is cut short, or the file is unreadable.
+        UserError: The column subject_id, predicate_id or object_id is missing, a row is cut short, or the file is unreadable.
     """
-    places: list[int] | None = None
+    indexes: list[int] | None = None
     width = 0
     try:
         with io.TextIOWrapper(open_binary(path), encoding="utf-8", newline="\n") as handle:
@@ -133,16 +134,16 @@ def exact_matches(path: str, skipped: Callable[[int, str], None]) -> Iterator[tu
                 cells = line.rstrip("\r\n").split("\t")
                 if not line.strip() or line.startswith("#"):
                     continue
-                if places is None:
+                if indexes is None:
                     columns = ("subject_id", "predicate_id", "object_id")
                     if missing := [c for c in columns if c not in cells]:
                         raise UserError("other columns", f"{path}:{number}", f"there is no {', '.join(missing)}", "give mappings in SSSOM's TSV form")
-                    places, width = [cells.index(c) for c in columns], len(cells)
+                    indexes, width = [cells.index(c) for c in columns], len(cells)
                 elif len(cells) != width:
                     raise UserError("truncated row", f"{path}:{number}", f"{len(cells)} columns, not {width}", "fetch the file again")
-                elif cells[places[1]] != "skos:exactMatch":
-                    skipped(number, cells[places[1]])
+                elif cells[indexes[1]] != "skos:exactMatch":
+                    skipped(number, cells[indexes[1]])
                 else:
-                    yield number, code_of(cells[places[0]]), code_of(cells[places[2]])
+                    yield number, code_of(cells[indexes[0]]), code_of(cells[indexes[2]])
     except (ValueError, EOFError, OSError) as error:
         raise UserError("unreadable ontology", path, f"{type(error).__name__}: {error}", "fetch the file again") from error

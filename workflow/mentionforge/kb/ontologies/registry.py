@@ -1,7 +1,7 @@
-"""The ontologies that terms are read from, in order of preference: a concept has its preferred name and definition from the first.
+"""The ontologies that give terms, in order of preference: the first with a concept sets its preferred name and definition.
 
-A new ontology that entries of `others` cannot describe: its module, as `Ontology` says, its settings in `OntologyKb`, and one member of `ONTOLOGIES`.
-MeSH is none of them: it gives names to concepts that the others know.
+To add an ontology that `others` cannot describe, write a module that implements `Ontology`, add its settings to `OntologyKb`, and list it in `ONTOLOGIES`.
+MeSH is not listed: it only adds names to concepts of the others.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mentionforge.kb.settings import OntologyKb
 
 
 class Ontology(Protocol):
-    """What a module of an ontology must offer."""
+    """Interface of a module that reads an ontology."""
 
     def files(self, entry: OntologyKb) -> dict[str, str | None]:
-        """The files that it is read from, by role; none: not given."""
+        """Files that the ontology is read from, by role; None where the setting is empty."""
 
     def terms(self, entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
-        """Terms by name of the ontology, none where the entry does not give it.
+        """Terms by name of the ontology; an empty list where the entry does not give it.
 
         Args:
-            entry: The entry.
-            mondo_cuis: CUIs by Mondo's exact matches, by Mondo's id.
-            drops: Where terms and synonyms that are left out are counted.
+            entry: The kbs entry.
+            mondo_cuis: CUIs of Mondo's exact matches, by Mondo id.
+            drops: Counts of terms and synonyms dropped, by reason; updated in place.
         """
 
 

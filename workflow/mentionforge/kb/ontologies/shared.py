@@ -1,6 +1,6 @@
-"""What the readers of all ontologies share: a term with its names, CUIs and codes, and the small steps that make one.
+"""Shared by the readers of ontologies: the class `Term`, and helpers that build its names, semantic types and CUIs.
 
-In: a term as published, or the lines of a table. Out: `Term` and its pieces, or a UserError with file and row.
+In: a term as published, or the lines of a TSV file. Out: parts of a `Term`, or a UserError with file and row.
 Knows nothing of any one ontology, nor of how terms are merged.
 """
 
@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from mentionforge.errors import UserError
-from mentionforge.kb.ontologies.published import Code, Published, code_of, open_binary
+from mentionforge.kb.ontologies.published import Code, PublishedTerm, code_of, open_binary
 
 CUI = re.compile(r"C\d{7}")
 
 
 @dataclass
 class Term:
-    """A term of an ontology and what its published maps say of it."""
+    """A term of an ontology, with the CUIs and codes that published maps give it."""
 
     id: Code
     names: list[tuple[str, str]]  # name and kind; the label first
@@ -34,13 +34,13 @@ class Term:
     codes: set[Code] = field(default_factory=set)
 
 
-def own_cuis(term: Published) -> set[str]:
+def own_cuis(term: PublishedTerm) -> set[str]:
     """The CUIs among a term's own cross-references."""
     return {code for vocabulary, code in map(code_of, term.xrefs) if vocabulary == "UMLS" and CUI.fullmatch(code)}
 
 
-def exact_and_related_names(term: Published, source: str, drops: Counter[str]) -> list[tuple[str, str]]:
-    """Label and the exact and related synonyms of a term; others are counted."""
+def exact_and_related_names(term: PublishedTerm, source: str, drops: Counter[str]) -> list[tuple[str, str]]:
+    """(name, kind) of the label and of the exact and related synonyms of a term; other synonyms are counted in `drops`."""
     names = [(term.name, "label")]
     for text, scope, kind in term.synonyms:
         if scope in ("narrow", "broad") or kind == "obsolete_synonym":
@@ -50,13 +50,13 @@ def exact_and_related_names(term: Published, source: str, drops: Counter[str]) -
     return unique_names(names)
 
 
-def semantic_types_of(line: Iterable[str], known: Mapping[str, str], default: str) -> set[str]:
-    """UMLS semantic types of a term, by those of its ancestors and itself that have one; without any, the default."""
-    return {known[key] for key in line if key in known} or {default}
+def semantic_types_of(lineage: Iterable[str], type_of: Mapping[str, str], default: str) -> set[str]:
+    """UMLS semantic types of a term: those that `type_of` gives to itself and its ancestors, else the default."""
+    return {type_of[key] for key in lineage if key in type_of} or {default}
 
 
 def unique_names(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Names without surrounding blanks, each once, in order; empty ones dropped."""
+    """Names with normalized spaces, each once, in order; empty names are dropped."""
     first: dict[str, str] = {}
     for name, kind in names:
         if text := single_spaced(name):
@@ -65,17 +65,17 @@ def unique_names(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def single_spaced(text: str) -> str | None:
-    """A text with single blanks between its words; none: it has no words."""
+    """Collapse white space to single spaces; None if nothing is left."""
     return " ".join(text.split()) or None
 
 
 def lineages(parents: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
-    """Each term with all its ancestors."""
+    """For each term the set of itself and all its ancestors."""
     done: dict[str, set[str]] = {}
 
     def line(key: str) -> set[str]:
         if key not in done:
-            done[key] = {key}  # before its parents, so that a cycle ends
+            done[key] = {key}  # before its parents, so that a cycle terminates
             done[key] = {key}.union(*(line(p) for p in parents.get(key, ())))
         return done[key]
 
@@ -85,8 +85,8 @@ def lineages(parents: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[TextIO]:
-    """Open a file; what goes wrong while it is read and taken apart becomes a UserError that names it."""
+def open_text(path: str) -> Iterator[TextIO]:
+    """Open a text file; errors while it is read or parsed become a UserError that names it."""
     from zstandard import ZstdError
 
     try:
@@ -99,18 +99,18 @@ def reading(path: str) -> Iterator[TextIO]:
 
 
 def read_tsv(path: str, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """The named columns of a TSV file, with row numbers (1-based); comment lines start with #, cells may be quoted (SPARQL's way)."""
-    with reading(path) as handle:
-        places: list[int] | None = None
+    """Rows of a TSV file as (row number from 1, cells of the named columns). Lines that start with # are comments; cells may be quoted, as in SPARQL output."""
+    with open_text(path) as handle:
+        indexes: list[int] | None = None
         for number, cells in enumerate(csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
             if not cells or cells[0].startswith("#"):
                 continue
-            if places is None:
+            if indexes is None:
                 missing = [c for c in columns if c not in cells]
                 if missing:
                     raise UserError("other columns", f"{path}:{number}", f"there is no {', '.join(missing)}", "give the file that the config describes")
-                places, width = [cells.index(c) for c in columns], len(cells)
+                indexes, width = [cells.index(c) for c in columns], len(cells)
             elif len(cells) != width:
                 raise UserError("truncated row", f"{path}:{number}", f"{len(cells)} columns, not {width}", "fetch the file again")
             else:
-                yield number, tuple(cells[p][1:-1] if cells[p].startswith('"') and cells[p].endswith('"') else cells[p] for p in places)
+                yield number, tuple(cells[p][1:-1] if cells[p].startswith('"') and cells[p].endswith('"') else cells[p] for p in indexes)

@@ -1,1 +1,1 @@
-"""A UMLS release in Rich Release Format: `read` makes the tables of a knowledge base of it."""
+"""A UMLS release in Rich Release Format: `read` turns it into the tables of a knowledge base."""

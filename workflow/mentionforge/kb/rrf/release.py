@@ -1,7 +1,7 @@
-"""The files of a UMLS release, wherever they lie: a META folder, or the zip as downloaded.
+"""Open the files of a UMLS release: a META folder, or the zip as downloaded.
 
-In: a path, and the files wanted. Out: a `Release`, whose members give their bytes or lines. Packed files are unpacked in memory, chunk by chunk, while
-they are read; only an archive within an archive is written to disk, to a temporary folder. Knows nothing of what the files hold.
+In: a path, and names of files. Out: a `Release`, whose members yield bytes or lines. Compressed files are unpacked in memory, chunk by chunk;
+only archives within an archive are written to a temporary folder. Knows nothing of the contents of the files.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import BinaryIO
 from mentionforge.errors import UserError
 from mentionforge.provenance import digested
 
-PACKED = 100
-"""No RRF file packs to less than a hundredth of its size (real ones: a fifth to a tenth); more is a zip bomb, and reading stops."""
+MAX_UNPACK_RATIO = 100
+"""Largest ratio of unpacked to packed size; beyond it a file is taken for a zip bomb. Real RRF files have ratios of 5 to 10."""
 
-GRACE = 1 << 26
-"""Bytes that any file may unpack to, whatever its packed size."""
+UNPACK_ALLOWANCE = 1 << 26
+"""Bytes that any file may unpack to, regardless of its packed size."""
 
 CHUNK = 1 << 21
 UNPACK = "unpack the release again, or download it again"
@@ -34,7 +34,7 @@ _MAGIC = {b"\x1f\x8b": ("gzip", ".gz"), b"PK": ("zip", ".zip"), b"\xfd7": ("xz",
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes of a file, or of one of its pieces: how to open them, and how large they are as packed."""
+    """A file, or a piece of a split file: how to open it, its packed size in bytes, and whether it is gzipped."""
 
     open: Callable[[], BinaryIO]
     packed: int
@@ -43,7 +43,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Member:
-    """A file of a release. `path` is set if it is a plain file on disk; `where` names it in messages."""
+    """A file of a release, in one or several pieces. `path`: the file on disk, if it is not packed; `where`: its name in messages."""
 
     name: str
     where: str
@@ -51,15 +51,15 @@ class Member:
     path: Path | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """The unpacked bytes, in order; a plain file read to its end is digested on the way (`provenance.digested`).
+        """The unpacked bytes, in order. A plain file that is read to its end is digested meanwhile (`provenance.digested`).
 
         Raises:
-            UserError: The packed data are broken, or unpack to far more than a text can.
+            UserError: The packed data are broken, or unpack to far more than text can.
         """
         return self._chunks() if self.path is None else digested(self.path, self._chunks())
 
     def _chunks(self) -> Iterator[bytes]:
-        limit = GRACE + PACKED * sum(piece.packed for piece in self.pieces)
+        limit = UNPACK_ALLOWANCE + MAX_UNPACK_RATIO * sum(piece.packed for piece in self.pieces)
         total = 0
         for piece in self.pieces:
             try:
@@ -67,13 +67,13 @@ class Member:
                     while chunk := handle.read(CHUNK):
                         total += len(chunk)
                         if total > limit and self.path is None:
-                            raise UserError("zip bomb", self.where, f"unpacks to more than {PACKED} times its packed size", "this is no UMLS release")
+                            raise UserError("zip bomb", self.where, f"unpacks to more than {MAX_UNPACK_RATIO} times its packed size", "this is no UMLS release")
                         yield chunk
             except (OSError, EOFError, zipfile.BadZipFile, ValueError, RuntimeError, NotImplementedError, zlib.error) as error:
                 raise UserError("unreadable file", self.where, f"{type(error).__name__}: {error}", UNPACK) from error
 
     def lines(self) -> Iterator[bytes]:
-        """Lines without their line feed; an empty last one is left out."""
+        """Lines without their line feed; without an empty last line."""
         rest = b""
         for chunk in self.chunks():
             *lines, rest = (rest + chunk).split(b"\n")
@@ -84,7 +84,14 @@ class Member:
 
 @dataclass
 class Release:
-    """Files by name (MRCONSO, …), what to digest as provenance (role: path), and the text of release.dat."""
+    """The files of a release.
+
+    Attributes:
+        members: Files by name (MRCONSO, …).
+        inputs: Paths to digest as provenance, by role.
+        note: Text of release.dat.
+        where: The folder or archive, for messages.
+    """
 
     members: dict[str, Member]
     inputs: dict[str, Path]
@@ -93,22 +100,22 @@ class Release:
 
 
 def open_release(path: Path, names: tuple[str, ...], scratch: Path) -> Release:
-    """Find the files of a release.
+    """Open a release.
 
-    A release comes as
-        a folder   MRCONSO.RRF and its sisters, each plain or as MRCONSO.RRF.gz; or a folder that holds such a META folder;
-        a zip      the same files as members (the Metathesaurus download, or a packed subset);
-        the full   a zip that holds `.nlm` archives (zips themselves), in which the files lie in pieces: MRCONSO.RRF.aa.gz,
+    Its form is one of
+        a folder   MRCONSO.RRF and the other files, each plain or as MRCONSO.RRF.gz; or a folder with such a META folder;
+        a zip      with the same files (the Metathesaurus download, or a packed subset);
+        the full   a zip of `.nlm` archives (zips themselves) with split files: MRCONSO.RRF.aa.gz,
         release    MRCONSO.RRF.ab.gz, …
 
     Args:
         path: META folder, a folder that holds one, or a zip.
-        names: The files wanted (MRCONSO, …); others are left alone.
-        scratch: Existing folder for what cannot be read in place (archives within an archive); the caller removes it.
+        names: Files to open (MRCONSO, …); others are ignored.
+        scratch: Existing folder for archives within an archive; the caller removes it.
 
     Raises:
-        UserError: Nothing is there; the zip is broken, encrypted, or has a member whose path climbs; a file is packed but named
-            .RRF; two releases lie in one zip.
+        UserError: The path does not exist; the zip is broken or encrypted, or has a member with a path outside of it; a compressed file is named
+            .RRF; one zip holds two releases.
     """
     if path.is_dir():
         return _folder(path, names)
@@ -154,8 +161,8 @@ def _check_magic(path: Path) -> None:
 
 
 def _archive(path: Path, names: tuple[str, ...], scratch: Path) -> Release:
-    """Members of a zip, and of the `.nlm` archives in it."""
-    found: dict[tuple[str, str], dict[str, Piece]] = defaultdict(dict)
+    """Open the files in a zip, and in the `.nlm` archives in it."""
+    pieces_by_file: dict[tuple[str, str], dict[str, Piece]] = defaultdict(dict)
     notes: dict[str, str] = {}
     pending = [(path, "")]
     while pending:
@@ -177,22 +184,22 @@ def _archive(path: Path, names: tuple[str, ...], scratch: Path) -> Release:
                         if info.flag_bits & 1:
                             raise UserError("encrypted member", str(path), inner, "unpack the zip with its password, and give the folder")
                         opener = _opener(file, info.filename)
-                        found[m["folder"] or "", m["name"]][m["piece"] or ""] = Piece(opener, info.compress_size, bool(m["gz"]))
+                        pieces_by_file[m["folder"] or "", m["name"]][m["piece"] or ""] = Piece(opener, info.compress_size, bool(m["gz"]))
         except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError) as error:
             raise UserError("unreadable archive", str(path), f"{type(error).__name__}: {error}", UNPACK) from error
-    folders = sorted({folder for folder, name in found if name == "MRCONSO"})
+    folders = sorted({folder for folder, name in pieces_by_file if name == "MRCONSO"})
     if len(folders) > 1:
         raise UserError(
             "mixed releases", str(path), f"MRCONSO lies in {' and in '.join(f or '.' for f in folders)}", "unpack the one that you want, and give its folder"
         )
     folder = folders[0] if folders else ""
     members = {}
-    for (own, name), pieces in sorted(found.items()):
-        if own == folder:
+    for (member_folder, name), pieces in sorted(pieces_by_file.items()):
+        if member_folder == folder:
             ordered = sorted(pieces)
             if ordered != [""] and ordered != [f"a{chr(ord('a') + i)}" for i in range(len(ordered))]:
                 raise UserError("missing file", str(path), f"{name}.RRF lies in pieces {', '.join(ordered)}", UNPACK)
-            members[name] = Member(name, f"{path}!{own}/{name}.RRF" if own else f"{path}!{name}.RRF", tuple(pieces[p] for p in ordered))
+            members[name] = Member(name, f"{path}!{member_folder}/{name}.RRF" if member_folder else f"{path}!{name}.RRF", tuple(pieces[p] for p in ordered))
     return Release(members, {}, notes.get(folder, ""), f"{path}!{folder}" if folder else str(path))
 
 

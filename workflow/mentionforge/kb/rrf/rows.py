@@ -1,7 +1,7 @@
-"""The rows of a release that a knowledge base is made of: types, ranks and atoms of the concepts with a wanted semantic type.
+"""Load the rows of a release into DuckDB: types, ranks and atoms of the concepts with a selected semantic type.
 
-In: the files of a release, and the settings. Out: DuckDB tables `types`, `ranks` and `atoms`, and the counts of what was left out before.
-Knows nothing of which names and definitions are chosen (`select`); it only marks why an atom gives no name.
+In: the files of a release, and the settings. Out: DuckDB tables `types`, `ranks` and `atoms`, and counts of the rows dropped before parsing.
+Knows nothing of how names and definitions are selected (`select`); it only marks why an atom gives no name.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import pyarrow as pa
 
 from mentionforge.errors import UserError
 from mentionforge.kb.rrf.files import COLUMNS, best_ranks
-from mentionforge.kb.rrf.passes import literal, literals, read_csv_sql, run_pass, scalar, sieved
+from mentionforge.kb.rrf.passes import literal, literals, read_csv_sql, run_pass, scalar, sieved_sql
 from mentionforge.kb.rrf.release import Release
-from mentionforge.kb.rrf.sieve import ByCui, ByTui, Parts
+from mentionforge.kb.rrf.sieve import ByCui, ByTui, RotatingFile
 from mentionforge.kb.semantics import GROUPS
 from mentionforge.kb.settings import RrfKb
 
 REGULAR = "regexp_full_match(cui, 'C[0-9]{7}')"
-"""SQL: a CUI as UMLS writes them."""
+"""SQL condition: `cui` is C and seven digits, as UMLS writes CUIs."""
 
 
-class Loaded(NamedTuple):
-    """What the passes over MRSTY, MRDEF and MRCONSO found beside the tables.
+class LoadedRows(NamedTuple):
+    """Results of the passes over MRSTY, MRDEF and MRCONSO, beside the tables.
 
     Attributes:
         definitions: SQL that reads the rows of MRDEF; none: there is no MRDEF.
-        foreign_rows: Rows of MRCONSO left out for their language before they were parsed.
-        concepts_without_rows: Concepts with a type but no row in MRCONSO, sorted.
-        bad_cui_rows: Rows by file that were left out because of their CUI.
+        foreign_rows: Rows of MRCONSO dropped for their language before they were parsed.
+        concepts_without_rows: CUIs in MRSTY but not in MRCONSO, sorted.
+        bad_cui_rows: Rows dropped for a bad CUI, by file.
     """
 
     definitions: str | None
@@ -43,67 +43,67 @@ class Loaded(NamedTuple):
     bad_cui_rows: dict[str, int]
 
 
-def load_rows(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> Loaded:
-    """Make the tables `types`, `ranks` and `atoms`: the rows of concepts with a wanted type, with the reason why a row gives no name.
+def load_rows(db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, scratch: Path, rows: dict[str, int]) -> LoadedRows:
+    """Create the tables `types`, `ranks` and `atoms` of concepts with a selected type; `atoms.outcome` says why a row gives no name.
 
-    Of rows in other languages, which give nothing but the language of a definition, those of concepts without any are only counted.
+    Rows in other languages only serve to tell the language of a definition: those of concepts without definitions are counted, not loaded.
     """
     types = entry.semantic_types or tuple(GROUPS[entry.semantic_group] if entry.semantic_group else ())
     db.execute("CREATE TABLE ranks (sab VARCHAR, tty VARCHAR, rank INTEGER)")
     if ranks := best_ranks(release):
         db.executemany("INSERT INTO ranks VALUES (?, ?, ?)", ranks)
-    with ThreadPoolExecutor(1) as beside:  # where DuckDB parses what a pass has kept so far
-        numbers, waiting = _types(db, release, scratch, types, rows, beside)
-        defined = ByCui(numbers)
-        definitions = sieved(release, "MRDEF", defined, scratch, rows) if "MRDEF" in release.members else None
-        chosen = ByCui(numbers, {"ENG", *entry.languages}, np.flatnonzero(defined.seen)) if types else None
+    with ThreadPoolExecutor(1) as pool:  # DuckDB parses rows that the pass has already kept
+        numbers, pending = _types(db, release, scratch, types, rows, pool)
+        definition_filter = ByCui(numbers)
+        definitions = sieved_sql(release, "MRDEF", definition_filter, scratch, rows) if "MRDEF" in release.members else None
+        atom_filter = ByCui(numbers, {"ENG", *entry.languages}, np.flatnonzero(definition_filter.seen)) if types else None
         insert = _atoms(db, entry)
-        if chosen is None:
-            insert(sieved(release, "MRCONSO", None, scratch, rows))
+        if atom_filter is None:
+            insert(sieved_sql(release, "MRCONSO", None, scratch, rows))
         else:
             run_pass(
                 release,
                 "MRCONSO",
-                chosen,
-                Parts(scratch / "MRCONSO", lambda part: waiting.append(beside.submit(insert, read_csv_sql(part, COLUMNS["MRCONSO"]), part))),
+                atom_filter,
+                RotatingFile(scratch / "MRCONSO", lambda part: pending.append(pool.submit(insert, read_csv_sql(part, COLUMNS["MRCONSO"]), part))),
                 rows,
             )
-        for done in waiting:
+        for done in pending:
             done.result()
     bad = {"MRSTY": scalar(db, "SELECT count(*) FROM types WHERE cui IS NULL"), "MRCONSO": 0, "MRDEF": 0}
     if bad["MRSTY"]:
         db.execute("DELETE FROM types WHERE cui IS NULL")
-    if chosen is None or chosen.odd:  # the sieve let only wanted CUIs through, and what is no CUI as UMLS writes them
+    if atom_filter is None or atom_filter.irregular:  # the sieve keeps selected CUIs and rows with an irregular CUI
         where = f"cui IS NULL OR (NOT {REGULAR} AND cui NOT IN (SELECT cui FROM types))"
         bad["MRCONSO"] = scalar(db, f"SELECT count(*) FROM atoms WHERE {where}")
         db.execute(f"DELETE FROM atoms WHERE {where}")
-    if definitions and defined.odd:
+    if definitions and definition_filter.irregular:
         bad["MRDEF"] = scalar(db, f"SELECT count(*) FROM {definitions} WHERE CUI IS NULL OR (NOT {REGULAR} AND CUI NOT IN (SELECT cui FROM types))")
-    irregular = "true" if chosen is None else f"NOT {REGULAR}"
-    lost = [] if chosen is None else [f"C{number:07}" for number in numbers[~chosen.seen[numbers]]]
+    irregular = "true" if atom_filter is None else f"NOT {REGULAR}"
+    without_rows = [] if atom_filter is None else [f"C{number:07}" for number in numbers[~atom_filter.seen[numbers]]]
     if scalar(db, f"SELECT count(*) FROM types WHERE {irregular}"):
-        lost += [cui for (cui,) in db.execute(f"SELECT cui FROM types ANTI JOIN atoms USING (cui) WHERE {irregular}").fetchall()]
-    return Loaded(definitions, chosen.foreign if chosen else 0, sorted(lost), bad)
+        without_rows += [cui for (cui,) in db.execute(f"SELECT cui FROM types ANTI JOIN atoms USING (cui) WHERE {irregular}").fetchall()]
+    return LoadedRows(definitions, atom_filter.foreign if atom_filter else 0, sorted(without_rows), bad)
 
 
 def _types(
-    db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, types: tuple[str, ...], rows: dict[str, int], beside: Executor
+    db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, types: tuple[str, ...], rows: dict[str, int], pool: Executor
 ) -> tuple[np.ndarray, list[Future[None]]]:
-    """Make the table `types` of the concepts with one of these types, or with any; returns their CUIs' numbers, and what `beside` still does for it.
+    """Create the table `types` of the concepts with one of these types, or with any; return the numbers of their CUIs and the tasks pending in `pool`.
 
     Raises:
-        UserError: There is no such concept.
+        UserError: No concept has one of these types.
     """
     by_tui = ByTui(types, len(COLUMNS["MRSTY"])) if types else None
     if by_tui:
         run_pass(release, "MRSTY", by_tui, None, rows)
         pairs = _distinct(by_tui.pairs())
         if by_tui.regular and len(pairs):
-            return _distinct(pairs >> 10), [beside.submit(_insert_types, db.cursor(), pairs)]
-    file = sieved(release, "MRSTY", by_tui, scratch, rows)
-    wanted = "true" if not types else "list_contains($types, TUI)"
+            return _distinct(pairs >> 10), [pool.submit(_insert_types, db.cursor(), pairs)]
+    file = sieved_sql(release, "MRSTY", by_tui, scratch, rows)
+    has_type = "true" if not types else "list_contains($types, TUI)"
     db.execute(
-        f"CREATE TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {file} WHERE {wanted} GROUP BY CUI",
+        f"CREATE TABLE types AS SELECT CUI AS cui, list_sort(list_distinct(list(TUI))) AS semantic_types FROM {file} WHERE {has_type} GROUP BY CUI",
         {"types": list(types)} if types else {},
     )
     if not scalar(db, "SELECT count(*) FROM types"):
@@ -112,13 +112,13 @@ def _types(
 
 
 def _distinct(numbers: np.ndarray) -> np.ndarray:
-    """The distinct numbers, sorted; they lie nearly in order, so this is many times faster than to find them by hashing."""
+    """The distinct numbers, sorted. They are nearly sorted already, so sorting is many times faster than hashing."""
     numbers = np.sort(numbers)
     return numbers[np.append(True, numbers[1:] != numbers[:-1])] if len(numbers) else numbers
 
 
 def _insert_types(db: duckdb.DuckDBPyConnection, pairs: np.ndarray) -> None:
-    """Make the table `types`, with a concept's types sorted, from the sorted, distinct numbers of both (`ByTui.pairs`)."""
+    """Create the table `types`, the types of a concept sorted, from sorted, distinct pairs of CUI and TUI numbers (`ByTui.pairs`)."""
     owners = pairs >> 10
     first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
     lists = pa.ListArray.from_arrays(pa.array(np.append(first, len(pairs)), pa.int32()), _codes(pairs & 1023, "T", 3))
@@ -128,7 +128,7 @@ def _insert_types(db: duckdb.DuckDBPyConnection, pairs: np.ndarray) -> None:
 
 
 def _codes(numbers: np.ndarray, letter: str, digits: int) -> pa.StringArray:
-    """Numbers as a letter and so many digits."""
+    """Numbers as codes: a letter and zero-padded digits."""
     # [numbers, 1 + digits] characters
     text = np.empty((len(numbers), 1 + digits), np.uint8)
     text[:, 0] = ord(letter)
@@ -139,8 +139,8 @@ def _codes(numbers: np.ndarray, letter: str, digits: int) -> pa.StringArray:
 
 
 def _atoms(db: duckdb.DuckDBPyConnection, entry: RrfKb) -> Callable[..., None]:
-    """Make the table `atoms`; returns what adds rows of MRCONSO to it, given SQL that reads them, and removes the file that they are in, if it is given one."""
-    # Literals, not parameters: DuckDB compares with them several times faster, and there are millions of atoms.
+    """Create the table `atoms`; return a function that inserts the rows of MRCONSO that an SQL source reads, and then deletes their file, if given."""
+    # Literals instead of parameters: DuckDB compares with literals several times faster, and there are millions of atoms.
     language = " ".join(f"WHEN {literal(code)} THEN {place}" for place, code in enumerate(entry.languages, start=1))
     sources = [f"c.SAB IN ({literals(entry.exclude_sources)})"] if entry.exclude_sources else []
     sources += [f"c.SAB NOT IN ({literals(entry.include_sources)})"] if entry.include_sources else []

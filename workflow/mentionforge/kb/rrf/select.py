@@ -1,7 +1,7 @@
-"""From the rows of a release to the five tables of a knowledge base: which names, definitions, codes and retired CUIs are kept.
+"""Select the names, definitions, codes and retired CUIs of a knowledge base from the rows of a release; `read.read` states the rules.
 
 In: DuckDB tables `types`, `ranks` and `atoms` (`rows`), and the settings. Out: Arrow tables sorted by key, and drops by file and reason.
-Knows nothing of how files are packed and checked. The rules are those of `read`.
+Knows nothing of how files are packed and checked.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import pyarrow.compute as pc
 
 from mentionforge import tables
 from mentionforge.kb.rrf.files import is_cui
-from mentionforge.kb.rrf.passes import count_by, literals, scalar, sieved
+from mentionforge.kb.rrf.passes import count_by, literals, scalar, sieved_sql
 from mentionforge.kb.rrf.release import Release
-from mentionforge.kb.rrf.rows import REGULAR, Loaded
+from mentionforge.kb.rrf.rows import REGULAR, LoadedRows
 from mentionforge.kb.settings import RrfKb
 
 PREFERENCE = "language, rank, ts, stt, ispref, str"
-"""Order of a concept's atoms, the best first: rank is MRRANK's with its sign turned (1: none), booleans are true for what is not preferred."""
+"""Sort order of a concept's atoms, best first: `rank` is the negated rank of MRRANK (1: none); the booleans are true where the atom is not preferred."""
 
 
 def select_tables(
-    db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, loaded: Loaded, scratch: Path, rows: dict[str, int]
+    db: duckdb.DuckDBPyConnection, entry: RrfKb, release: Release, loaded: LoadedRows, scratch: Path, rows: dict[str, int]
 ) -> tuple[dict[str, pa.Table], dict[str, dict[str, int]]]:
-    """The five tables of a knowledge base, sorted by key, and the drops of each file by reason, which sum to its rows."""
+    """The five tables of a knowledge base, sorted by key, and the drops by file and reason; a file's drops and kept rows add up to its rows."""
     db.execute(
         """
         CREATE TABLE preferred AS
@@ -39,14 +39,14 @@ def select_tables(
     drops["MRSTY"]["concepts without a name"] = drops["MRSTY"]["concepts"] - scalar(db, "SELECT count(*) FROM preferred")
     if bad := loaded.bad_cui_rows["MRSTY"] + sum(not is_cui(cui) for cui in loaded.concepts_without_rows):
         drops["MRSTY"]["bad CUI"] = bad
-    with ThreadPoolExecutor(3) as beside:  # much of a query is done by one thread of DuckDB's, so that several at a time fill both cores
-        defining = beside.submit(_definitions, db.cursor(), entry, loaded, rows)
+    with ThreadPoolExecutor(3) as pool:  # DuckDB runs much of a query in one thread, so concurrent queries use both cores
+        defining = pool.submit(_definitions, db.cursor(), entry, loaded, rows)
         if entry.require_definition:
             defining.result()
             drops["MRSTY"]["concepts without a definition"] = scalar(db, "SELECT count(*) FROM preferred ANTI JOIN definitions USING (cui)")
             db.execute("DELETE FROM preferred WHERE cui NOT IN (SELECT cui FROM definitions)")
-        naming = beside.submit(_names, db.cursor(), entry, loaded, rows)
-        retiring = beside.submit(_retired, db.cursor(), release, scratch, rows)
+        naming = pool.submit(_names, db.cursor(), entry, loaded, rows)
+        retiring = pool.submit(_retired, db.cursor(), release, scratch, rows)
         xrefs = _sorted(
             db,
             tables.XREFS,
@@ -70,26 +70,26 @@ def select_tables(
         drops["MRCUI"] = retiring.result()
         retired = _sorted(db, tables.RETIRED, "FROM retired")
         names, drops["MRCONSO"] = naming.result()
-    found = {"concepts": concepts, "names": names, "definitions": definitions, "xrefs": xrefs, "retired": retired}
-    return found, {file: of for file, of in drops.items() if of}
+    kb_tables = {"concepts": concepts, "names": names, "definitions": definitions, "xrefs": xrefs, "retired": retired}
+    return kb_tables, {file: reasons for file, reasons in drops.items() if reasons}
 
 
 def _sorted(db: duckdb.DuckDBPyConnection, table: tables.Table, query: str) -> pa.Table:
-    """The distinct rows of a query in the columns and the order of a table.
+    """The distinct rows of a query, in the columns and order of a table.
 
-    Repeated rows stand together once they are sorted; to find them there is far cheaper than to group by texts first. A column of few
-    texts may be an ENUM in code point order: that is sorted faster.
+    Duplicates are adjacent after sorting, and far cheaper to remove there than by DISTINCT on text. A column of few values may be an
+    ENUM in code point order, which sorts faster.
     """
     schema = pa.schema([pa.field(c.name, c.type) for c in table.columns])
-    found = db.sql(f"SELECT * FROM ({query}) ORDER BY {', '.join(table.key)}").to_arrow_table().select(schema.names).cast(schema)
-    same = functools.reduce(pc.and_, (pc.equal(found[name][1:], found[name][:-1]) for name in table.key))
+    rows = db.sql(f"SELECT * FROM ({query}) ORDER BY {', '.join(table.key)}").to_arrow_table().select(schema.names).cast(schema)
+    same = functools.reduce(pc.and_, (pc.equal(rows[name][1:], rows[name][:-1]) for name in table.key))
     if not pc.any(same).as_py():
-        return found
-    return found.filter(pa.chunked_array([pa.array([True]), *pc.invert(same).chunks]))
+        return rows
+    return rows.filter(pa.chunked_array([pa.array([True]), *pc.invert(same).chunks]))
 
 
-def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: Loaded, rows: dict[str, int]) -> tuple[pa.Table, dict[str, int]]:
-    """The table `names`, and the drops of MRCONSO."""
+def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: LoadedRows, rows: dict[str, int]) -> tuple[pa.Table, dict[str, int]]:
+    """The table `names`, and the drops of MRCONSO by reason."""
     limited = ""
     if entry.max_names_per_concept:
         db.execute(
@@ -114,7 +114,7 @@ def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: Loaded, rows: di
     outcomes = count_by(db, "SELECT outcome::VARCHAR, count(*) FROM atoms GROUP BY outcome")
     if loaded.foreign_rows:
         outcomes["language"] = outcomes.get("language", 0) + loaded.foreign_rows
-    candidates = outcomes.get("name", 0)  # a concept with a name is preferred, unless it must have a definition too
+    candidates = outcomes.get("name", 0)  # every concept with a name is in `preferred`, unless it must have a definition too
     if entry.require_definition:
         candidates = scalar(db, "SELECT count(*) FROM atoms SEMI JOIN preferred USING (cui) WHERE outcome = 'name'")
     within = candidates if not limited else scalar(db, f"SELECT count(*) FROM atoms AS a {limited} WHERE outcome = 'name'")
@@ -128,16 +128,16 @@ def _names(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: Loaded, rows: di
     return names, {**drops, "same name, source and term type": within - len(names), "names": len(names)}
 
 
-def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: Loaded, rows: dict[str, int]) -> dict[str, int]:
-    """Make the table `definitions`; returns the drops of MRDEF, none if the release has no such file."""
+def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: LoadedRows, rows: dict[str, int]) -> dict[str, int]:
+    """Create the table `definitions`; return the drops of MRDEF by reason, empty if the release lacks the file."""
     file, bad = loaded.definitions, loaded.bad_cui_rows["MRDEF"]
     if not file:
         db.execute("CREATE TABLE definitions (cui VARCHAR, rank BIGINT, source VARCHAR, definition VARCHAR)")
         return {}
-    # An atom's language is its definition's; MRDEF itself has none. An atom that MRCONSO lacks says nothing, so the definition stays.
+    # MRDEF has no language: a definition has that of its atom. A definition whose atom is not in MRCONSO is kept.
     db.execute(
         f"""
-        CREATE TABLE told AS
+        CREATE TABLE definition_outcomes AS
         SELECT d.CUI AS cui, CASE WHEN list_contains($suppress, SUPPRESS) THEN 'suppressed'
                                   WHEN (d.AUI, d.CUI) IN (SELECT (aui, cui) FROM atoms WHERE language = 0) THEN 'language'
                                   WHEN DEF IS NULL THEN 'empty definition'
@@ -150,14 +150,15 @@ def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: Loaded, ro
         """
         CREATE TABLE definitions AS
         WITH sources AS (SELECT sab, max(rank) AS best FROM ranks GROUP BY sab),
-        once AS (SELECT cui, sab, definition, min(atui) AS atui FROM told WHERE outcome = 'definition' GROUP BY cui, sab, definition)
+        once AS (SELECT cui, sab, definition, min(atui) AS atui FROM definition_outcomes
+                  WHERE outcome = 'definition' GROUP BY cui, sab, definition)
         SELECT cui, row_number() OVER (PARTITION BY cui ORDER BY nullif(coalesce(list_position($first, sab), 0), 0) NULLS LAST,
                                        best DESC NULLS LAST, sab, atui, definition) AS rank, coalesce(sab, '') AS source, definition
         FROM once LEFT JOIN sources USING (sab)
         """,
         {"first": list(entry.definition_sources)},
     )
-    outcomes = count_by(db, "SELECT outcome, count(*) FROM told GROUP BY outcome")
+    outcomes = count_by(db, "SELECT outcome, count(*) FROM definition_outcomes GROUP BY outcome")
     written = scalar(db, "SELECT count(*) FROM definitions")
     return {
         "other concept": rows["MRDEF"] - sum(outcomes.values()) - bad,
@@ -169,7 +170,7 @@ def _definitions(db: duckdb.DuckDBPyConnection, entry: RrfKb, loaded: Loaded, ro
 
 
 def _retired(db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, rows: dict[str, int]) -> dict[str, int]:
-    """Make the table `retired`; returns the drops of MRCUI, none if the release has no such file."""
+    """Create the table `retired`; return the drops of MRCUI by reason, empty if the release lacks the file."""
     db.execute("CREATE TABLE retired (retired VARCHAR, relation VARCHAR, cui VARCHAR)")
     if "MRCUI" not in release.members:
         return {}
@@ -178,7 +179,7 @@ def _retired(db: duckdb.DuckDBPyConnection, release: Release, scratch: Path, row
         CREATE TABLE moved AS
         SELECT CUI1, coalesce(CUI2, '') AS cui2, coalesce(REL, '') AS rel, CUI1 IN (SELECT cui FROM preferred) AS current,
                coalesce(CUI2 IN (SELECT cui FROM preferred), false) AS known, coalesce(REL = 'DEL' AND CUI2 IS NULL, false) AS deleted
-        FROM {sieved(release, "MRCUI", None, scratch, rows)} WHERE CUI1 IS NOT NULL;
+        FROM {sieved_sql(release, "MRCUI", None, scratch, rows)} WHERE CUI1 IS NOT NULL;
         INSERT INTO retired
         SELECT DISTINCT CUI1, rel, cui2 FROM moved WHERE known AND NOT current
         QUALIFY rel = 'SY' OR NOT bool_or(rel = 'SY') OVER (PARTITION BY CUI1);
