@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from checkout import ROOT
 from hub import serve
 from mentionforge import downloads, models, prepared_weights, wheels
-from mentionforge.config import load_config, located
+from mentionforge.config import load_config, resolve_input_paths
 from mentionforge.config_files import merge
 from mentionforge.download_settings import Download
 from mentionforge.errors import UserError
@@ -224,7 +224,7 @@ def test_inputs_are_found_from_another_folder(tmp_path: Path) -> None:
         "models": {"m": {"hub": "org/model"}, "n": {"path": f"{checkout}/org/model"}},
         "corpora": {"c": {"splits": {"train": [f"{checkout}/data/a.txt", "data/b.txt", "resources/downloads/c.txt", "/data/a.txt", "data/gone.txt"]}}},
     }
-    assert located(raw, root, checkout) == moved and located(raw, checkout, checkout) == raw
+    assert resolve_input_paths(raw, root, checkout) == moved and resolve_input_paths(raw, checkout, checkout) == raw
 
 
 # ----------------------------------------------------------------------------------------------------------- local folders
