@@ -52,7 +52,7 @@ def definitions(text: str) -> list[Definition]:
     found = _definitions(normalized.text)
     if normalized.starts is None:
         return found
-    return [Definition(d.short, d.long, normalized.outside(*d.short_span), normalized.outside(*d.long_span)) for d in found]
+    return [Definition(d.short, d.long, normalized.to_original(*d.short_span), normalized.to_original(*d.long_span)) for d in found]
 
 
 def _definitions(text: str) -> list[Definition]:

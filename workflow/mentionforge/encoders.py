@@ -220,7 +220,7 @@ class Encoder:
             for i, text in enumerate(chunk):
                 pieces = _Pieces(encodings["input_ids"][i], encodings["offset_mapping"][i], encodings.word_ids(i) if self.markers else [])
                 for index in by_text[text]:
-                    spans = [views[i].inside(*span) for span in mentions[index][1]]
+                    spans = [views[i].to_view(*span) for span in mentions[index][1]]
                     inputs[index] = self._marked(views[i].text, pieces, spans) if self.markers else self._unmarked(pieces, spans)
         return [w for w in inputs if w is not None]
 

@@ -21,7 +21,7 @@ Discontinuous = Literal["longest", "hull", "drop"]
 
 
 @dataclass(frozen=True)
-class Flat:
+class FlatMentions:
     """Mentions of one document that fit into a sequence of tags.
 
     Attributes:
@@ -36,7 +36,7 @@ class Flat:
     counts: Counter[str]
 
 
-def one_span(pieces: Sequence[Span], policy: Discontinuous) -> Span | None:
+def contiguous_span(pieces: Sequence[Span], policy: Discontinuous) -> Span | None:
     """The single span of a discontinuous mention, by the policy: its longest piece (the first of equals), the hull of all pieces, or none."""
     if len(pieces) == 1:
         return pieces[0]
@@ -59,7 +59,7 @@ def covering(words: Sequence[Span], span: Span) -> Span:
     return first, max(first, last)
 
 
-def flatten(words: Sequence[Span], mentions: Sequence[Sequence[Span]], policy: Discontinuous) -> Flat:
+def flatten(words: Sequence[Span], mentions: Sequence[Sequence[Span]], policy: Discontinuous) -> FlatMentions:
     """Reduce a document's mentions to word spans that do not overlap.
 
     A discontinuous mention is reduced by `policy`. A mention that begins or ends inside a word is widened to the whole word. Of mentions that then
@@ -74,7 +74,7 @@ def flatten(words: Sequence[Span], mentions: Sequence[Sequence[Span]], policy: D
     candidates: list[tuple[int, Span, bool]] = []
     for source, pieces in enumerate(mentions):
         counts["discontinuous"] += len(pieces) > 1
-        span = one_span(pieces, policy)
+        span = contiguous_span(pieces, policy)
         if span is None:
             counts["dropped_discontinuous"] += 1
             continue
@@ -94,7 +94,7 @@ def flatten(words: Sequence[Span], mentions: Sequence[Sequence[Span]], policy: D
             counts["dropped_overlap"] += 1
     kept.sort()
     counts["kept"] = len(kept)
-    return Flat(tuple(span for span, _ in kept), tuple(source for _, source in kept), counts)
+    return FlatMentions(tuple(span for span, _ in kept), tuple(source for _, source in kept), counts)
 
 
 def tags(length: int, spans: Iterable[Span]) -> list[str]:

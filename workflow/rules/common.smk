@@ -17,7 +17,7 @@ from mentionforge.entries import NAME_PATTERN, NONE, UNTRAINED
 from mentionforge.entries import EXTERNAL
 from mentionforge.layout import TRAINED_ON
 from mentionforge.leftovers import recorded_outputs
-from mentionforge.models import refuse_other
+from mentionforge.models import refuse_other_source
 from snakemake.settings.types import DeploymentMethod
 
 with one_line_errors():
@@ -48,7 +48,7 @@ CACHING = workflow.workflow_settings.cache is not None
 if workflow.is_main_process:
     with one_line_errors():
         for name in EXPERIMENT.models:
-            refuse_other(name, CONFIG.models[name], Path(RESOURCES) / "models" / name, lambda: recorded_outputs(Path(".snakemake/metadata")))
+            refuse_other_source(name, CONFIG.models[name], Path(RESOURCES) / "models" / name, lambda: recorded_outputs(Path(".snakemake/metadata")))
 
 
 def image():

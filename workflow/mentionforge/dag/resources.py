@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mentionforge.config import spec_text
 from mentionforge.dag.shared import StageInputs, Wildcards
-from mentionforge.models import watched
+from mentionforge.models import files_state
 
 
 class ResourceInputs(StageInputs):
@@ -20,7 +20,7 @@ class ResourceInputs(StageInputs):
         """Source of a model's weights, as JSON. For a local folder also a text that changes with its files, so that changed files are fetched again."""
         model = self.config.models[wildcards.model]
         text = model.model_dump_json(exclude_none=True, exclude_defaults=True)
-        return [text, "--seen", watched(model, Path(self.resources.model(wildcards.model)).parent)] if model.path else text
+        return [text, "--seen", files_state(model, Path(self.resources.model(wildcards.model)).parent)] if model.path else text
 
     def download_settings(self, wildcards: Wildcards) -> str:
         """Source of a published file, as JSON."""

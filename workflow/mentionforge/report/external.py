@@ -75,7 +75,7 @@ def _listed(left_out: Mapping[str, int]) -> str:
     return "; ".join(f"{n:,} {reason}" for reason, n in left_out.items() if n) or "nothing"
 
 
-def section(predictions: Sequence[Path]) -> str:
+def external_section(predictions: Sequence[Path]) -> str:
     """The external systems as Markdown; empty if there are none."""
     if not predictions:
         return ""

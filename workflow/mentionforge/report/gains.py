@@ -39,12 +39,14 @@ SWEPT = re.compile(r"~(notes_per_concept|notes_per_mention)=([0-9.]+)(?=~|$)")
 DOSES = {"notes_per_concept": "notes per concept", "notes_per_mention": "notes per training mention"}
 
 
-def forest(data: str, frame: pd.DataFrame, y: str, y_title: str, colour: str, where: str, parameters: dict[str, str], order: list[str] | None = None) -> Any:
+def forest_plot(
+    data: str, frame: pd.DataFrame, y: str, y_title: str, colour: str, where: str, parameters: dict[str, str], order: list[str] | None = None
+) -> Any:
     """A forest plot: differences in points with their intervals, one row per `y`, one colour per `colour`, pale where mentions are few.
 
     Args:
         data: Name of the data set.
-        frame: Its rows, from `in_points`.
+        frame: Its rows, from `in_percentage_points`.
         y: Column of the rows.
         y_title: Title of that axis.
         colour: Column of the colours.
@@ -78,7 +80,7 @@ def forest(data: str, frame: pd.DataFrame, y: str, y_title: str, colour: str, wh
     return chart.add_params(*(alt.param(name=name, value=value) for name, value in parameters.items()))
 
 
-def in_points(comparisons: pd.DataFrame) -> pd.DataFrame:
+def in_percentage_points(comparisons: pd.DataFrame) -> pd.DataFrame:
     """Comparisons for figures: differences in percentage points, and labels instead of codes."""
     frame = comparisons[comparisons["metric"].isin(ranked("recognition", "normalization"))].copy()
     frame = frame[~((frame["metric"] == OF_GROUPS["recognition"]) & (frame["slice"] == "all"))]
@@ -96,7 +98,7 @@ def in_points(comparisons: pd.DataFrame) -> pd.DataFrame:
 
 def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
     """Gains of normalization over the baseline, over controls and dictionary, by group and by dose; gains of recognition over the baseline."""
-    frame = in_points(comparisons)
+    frame = in_percentage_points(comparisons)
     figures = []
     linking = frame[frame["task"] == "normalization"]
     indexes = sorted(linking["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v))
@@ -122,7 +124,7 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
         panels = []
         for index in [i for i in indexes if i in set(rows["variant"])]:
             where = f"datum.variant == '{index}' && {selection} && datum.mentions == mentions{extra}"
-            panels.append((f"index {index}", forest(name, rows, "strategy", "strategy", colour, where, values)))
+            panels.append((f"index {index}", forest_plot(name, rows, "strategy", "strategy", colour, where, values)))
         caption = protocol
         if name == "gains":
             caption += " With the index train (the paper's), unseen concepts cannot be found without synthetic text: that baseline is 0 by construction."
@@ -141,7 +143,7 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
         panels = [
             (
                 c,
-                forest(
+                forest_plot(
                     "recognition",
                     tagging,
                     "strategy",
@@ -182,7 +184,7 @@ def _group_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str
     for slice_, title, label in slices:
         where = f"datum.slice == '{slice_}' && datum.corpus == corpus && datum.system == system && datum.variant == variant && datum.strategy == strategy"
         order = [g for g in ORDER if g in set(rows["group"])] if slice_ != "semantic_type" else None
-        panels.append((title, forest("groups", rows, "mentions", label, "generator", where, values, order)))
+        panels.append((title, forest_plot("groups", rows, "mentions", label, "generator", where, values, order)))
     note = "Groups by the mention's concept: how often the training split has it, how many names the knowledge base has for it, its UMLS semantic type. Exploratory."
     return [
         Figure(
@@ -208,7 +210,7 @@ def _dose_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str]
     panels = []
     for strategy in sorted(rows["strategy"].unique(), key=lambda s: (s != "supplemental", s)):
         where = f"datum.strategy == '{strategy}' && datum.corpus == corpus && datum.system == system && datum.variant == variant"
-        panels.append((strategy, forest("dose", rows, "mentions", "synthetic notes of the concept", "generator", where, values, order)))
+        panels.append((strategy, forest_plot("dose", rows, "mentions", "synthetic notes of the concept", "generator", where, values, order)))
     note = "Mentions by the number of synthetic notes that their concept has in the cell, one panel per strategy. Differences to none. Exploratory."
     return [Figure("dose", "Dose and response", f"{protocol} {note}", rows, panels, selectors, legend_of(colour_domain(rows["generator"])))]
 

@@ -17,7 +17,7 @@ from mentionforge.report import external
 from mentionforge.report.comparable import SUBSETS_NOTE, hierarchy_tables, subset_table
 from mentionforge.report.confidence import family_table
 from mentionforge.report.formatting import FEW, ReportTable, counted, interval
-from mentionforge.report.tidy import CELL, folded, seed_scores
+from mentionforge.report.tidy import CELL, seed_scores, seeds_as_column
 
 BUCKETS = {"seen_mention": "seen mention", "seen_concept": "seen concept", "unseen_concept": "unseen concept"}
 
@@ -34,7 +34,10 @@ def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str 
         & (metrics["split"] == "test")
     ]
     cells = (
-        folded(cells).groupby(["corpus", "system", "generator", "strategy", "bucket"], sort=False).agg(value=("value", "mean"), n=("n", "max")).reset_index()
+        seeds_as_column(cells)
+        .groupby(["corpus", "system", "generator", "strategy", "bucket"], sort=False)
+        .agg(value=("value", "mean"), n=("n", "max"))
+        .reset_index()
     )
     differences = comparisons[
         (comparisons["against"] == "baseline")
@@ -61,7 +64,7 @@ def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str 
 
 def recognition_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     """Strict F1 and recall on unseen concepts in per cent, mean over seeds, with the gain over `real_only` and its interval."""
-    cells = folded(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & ~metrics["variant"].str.contains(TRAINED_ON)])
+    cells = seeds_as_column(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & ~metrics["variant"].str.contains(TRAINED_ON)])
     labels = {("all", measures.MAIN["recognition"]): "F1", ("unseen_concept", measures.OF_GROUPS["recognition"]): "recall, unseen"}
     differences = comparisons[(comparisons["against"] == "baseline") & comparisons["slice"].isin(["all", "bucket"])]
     gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.variant, g.group, g.metric): g for g in differences.itertuples()}
@@ -89,7 +92,9 @@ def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: boo
         errors: `error_counts`.
         crossed: Whether to show the cells whose model was trained on another corpus, instead of the others.
     """
-    cells = folded(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & (metrics["variant"].str.contains(TRAINED_ON) == crossed)])
+    cells = seeds_as_column(
+        metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & (metrics["variant"].str.contains(TRAINED_ON) == crossed)]
+    )
     columns = {
         **{f"{s.level}, F1": ("all", s.name) for s in measures.of_task("recognition") if s.ratio is measures.F1},
         **{f"{column}, {r.short}": (bucket, f"strict_{r.name}") for bucket, column in BUCKETS.items() for r in (measures.RECALL, measures.F1)},
@@ -115,7 +120,7 @@ def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: boo
 
 def end_to_end_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """Precision, recall and F1 of span and concept together, and recall per bucket: per cent, mean over seeds."""
-    cells = folded(metrics[(metrics["task"] == "end_to_end") & (metrics["split"] == "test")])
+    cells = seeds_as_column(metrics[(metrics["task"] == "end_to_end") & (metrics["split"] == "test")])
     columns = {
         **{f"all, {r.short}": ("all", f"span_concept_{r.name}") for r in (measures.PRECISION, measures.RECALL, measures.F1)},
         "with threshold, F1": ("all", "span_concept_nil_f1"),

@@ -18,10 +18,10 @@ from mentionforge.errors import UserError
 from mentionforge.layout import TRAINED_ON, Results
 from mentionforge.provenance import git_revision, sha256_file, versions
 from mentionforge.report.comparable import subset_table
-from mentionforge.report.external import section
+from mentionforge.report.external import external_section
 from mentionforge.report.formatting import FEW
 from mentionforge.report.layouts import end_to_end_table, recognition_scores
-from mentionforge.report.tidy import error_counts, folded
+from mentionforge.report.tidy import error_counts, seeds_as_column
 
 VERSION = 1
 """Of the part report.summary: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -171,7 +171,7 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
                 note = "Per cent, mean over seeds; R recall. Errors: mean number per seed. "
             sections += [f"## {title}\n\n{note}n: gold mentions, {FEW} below 30.\n\n" + table.fillna("").to_markdown(index=False, disable_numparse=True)]
     if external:
-        sections.append(section(external))
+        sections.append(external_section(external))
     if not generation.empty:
         sections += ["## Generation: from prompts to located mentions\n\n" + generation_table(generation)]
     return "\n\n".join(sections)
@@ -195,7 +195,7 @@ def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
 
 def recognition_table(frame: pd.DataFrame) -> str:
     """Precision, recall, F1 and recall per bucket in per cent, one row per cell; several seeds as mean ± standard deviation."""
-    scores = folded(frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)])
+    scores = seeds_as_column(frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)])
     columns = {
         **{s.ratio.short: ("all", s.name) for s in measures.of_level("strict") if s.ratio},
         "R seen mention": ("seen_mention", "strict_recall"),

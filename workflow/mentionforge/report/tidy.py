@@ -151,7 +151,7 @@ MEASURES = measures.shown()
 """Scores that tables show by seed: labels by task, bucket and metric."""
 
 
-def folded(metrics: pd.DataFrame) -> pd.DataFrame:
+def seeds_as_column(metrics: pd.DataFrame) -> pd.DataFrame:
     """The metrics with the swept seed moved from the generator's name to the column `seed`, before the seed of the training: 2+1."""
     frame = metrics.copy()
     generator_seed = frame["generator"].str.extract(SEED)[0]
@@ -169,7 +169,7 @@ def seed_scores(metrics: pd.DataFrame) -> pd.DataFrame:
     frame = metrics[metrics["split"] == "test"].copy()
     frame["measure"] = [MEASURES.get(key, "") for key in zip(frame["task"], frame["bucket"], frame["metric"], strict=True)]
     frame = frame[(frame["measure"] != "") & frame["value"].notna()].copy()
-    frame = folded(frame)
+    frame = seeds_as_column(frame)
     frame["percent"] = 100 * frame["value"]
     keys = [*CELL, "measure"]
     grouped = frame.groupby(keys)["percent"]
@@ -190,7 +190,7 @@ def error_counts(errors: Sequence[Path]) -> pd.DataFrame:
         frame = frame[frame["split"] == "test"]
         if frame.empty:
             continue
-        frame = folded(frame.assign(task="recognition"))
+        frame = seeds_as_column(frame.assign(task="recognition"))
         seeds = frame.groupby(cell).agg(seeds=("seed", "nunique"))
         counts = frame.groupby([*cell, "error"]).size().unstack("error", fill_value=0).reindex(columns=list(tables.ERRORS), fill_value=0)
         rows = counts.stack().rename("total").reset_index().join(seeds, on=cell)

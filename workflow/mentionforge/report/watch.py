@@ -124,7 +124,7 @@ def newest_log(folder: Path) -> Path:
     return logs[-1]
 
 
-def working(results: Path) -> list[tuple[str, str]]:
+def progress_lines(results: Path) -> list[tuple[str, str]]:
     """Name and last progress line of each job log that was written in the last `RECENT` seconds, by name."""
     progress = []
     for path in sorted((results / "logs").rglob("*.log")):
@@ -141,7 +141,7 @@ def working(results: Path) -> list[tuple[str, str]]:
     return progress
 
 
-def spell(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A duration as text: 40 s, 12 min, 3 h 05 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -160,10 +160,10 @@ def view(run: Run, results: Path, now: datetime) -> RenderableType:
     summary = f"{run.done:,} of {run.total:,} jobs done, {len(run.running):,} running, {waiting:,} left"
     summary += f", [bold red]{len(run.failed):,} failed[/]" if run.failed else ""
     if run.begun:
-        summary += f"; {spell(((run.last or now) if run.over else now).timestamp() - run.begun.timestamp())} so far"
+        summary += f"; {duration_text(((run.last or now) if run.over else now).timestamp() - run.begun.timestamp())} so far"
     estimate = run.seconds_left()
     if not run.over and estimate is not None:
-        summary += f", about {spell(estimate)} left at this pace"
+        summary += f", about {duration_text(estimate)} left at this pace"
         if unseen := run.unseen():
             summary += f" without {unseen:,} jobs of rules of which none has ended yet"
     header: list[RenderableType] = [ProgressBar(total=max(run.total, 1), completed=run.done, width=60), summary]
@@ -171,8 +171,8 @@ def view(run: Run, results: Path, now: datetime) -> RenderableType:
     for _ in range(3):
         table.add_column(overflow="fold")
     for message, start in sorted(run.running.values(), key=lambda r: r[1]):
-        table.add_row("running", spell(max((now - start).total_seconds(), 0)), escape(message))
-    for name, line in working(results) if run.running else ():
+        table.add_row("running", duration_text(max((now - start).total_seconds(), 0)), escape(message))
+    for name, line in progress_lines(results) if run.running else ():
         table.add_row("", "", escape(f"{name}: {line}"))
     for message in run.failed:
         table.add_row("[red]failed[/]", "", escape(message))
