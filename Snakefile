@@ -13,13 +13,13 @@ min_version("9.0")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
-from mentionforge.config_files import ending, read
+from mentionforge.config_files import one_line_errors, read
 
 # That of the folder of the run, if it has one: snakemake --directory.
 BASE = "config.yaml" if Path("config.yaml").is_file() else Path(workflow.basedir) / "config.yaml"
 # Read here too, and strictly: Snakemake lets pass what YAML makes of `no:` or of a key given twice, and names no row.
-with ending():
-    WRITTEN = read([BASE, *workflow.config_settings.configfiles], workflow.config_settings.config)
+with one_line_errors():
+    CONFIG_FILES = read([BASE, *workflow.config_settings.configfiles], workflow.config_settings.config)
 
 
 configfile: BASE

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from checkout import ROOT
 from mentionforge.config import Config, cross_cells, load_config, normalization_cells, recognition_cells, spec_text, swept_settings, unfold_sweeps
-from mentionforge.config_files import check_command_line, merge, place_of, read, read_one
+from mentionforge.config_files import check_command_line, merge, position_of, read, read_file
 from mentionforge.errors import UserError
 from mentionforge.generation.kinds import Generator, LlmGenerator
 from mentionforge.kb.settings import OntologyKb, RrfKb
@@ -311,7 +311,7 @@ def test_a_broken_file_is_one_line_with_its_row(case: str, tmp_path: Path) -> No
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     begun = time.process_time()
     with pytest.raises(UserError) as raised:
-        read_one(path)
+        read_file(path)
     assert time.process_time() - begun < 10
     said = str(raised.value)
     assert message in said and "\n" not in said and len(said) < 400 + len(str(path))
@@ -322,18 +322,18 @@ def test_a_broken_file_is_one_line_with_its_row(case: str, tmp_path: Path) -> No
 
 def test_a_file_that_is_not_there_or_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing file in .*gone\.yaml"):
-        read_one(tmp_path / "gone.yaml")
+        read_file(tmp_path / "gone.yaml")
     with pytest.raises(UserError, match="unreadable file"):
-        read_one(tmp_path)
+        read_file(tmp_path)
     with pytest.raises(UserError, match="unreadable file"):
-        read_one("a" * 300)
+        read_file("a" * 300)
 
 
 @pytest.mark.parametrize(
     "name", sorted(p.relative_to(ROOT).as_posix() for p in [ROOT / "config.yaml", *(ROOT / "config").glob("*"), *(ROOT / "tests").glob("*.yaml")])
 )
 def test_what_is_plain_reads_as_yaml_does(name: str) -> None:
-    data, places = read_one(ROOT / name)
+    data, places = read_file(ROOT / name)
     assert data == yaml.safe_load((ROOT / name).read_text())
     rows = (ROOT / name).read_text().splitlines()
     for key, place in places.items():
@@ -354,14 +354,14 @@ f: |
 """
     path = tmp_path / "a.yaml"
     path.write_text(text, newline="")
-    found, _ = read_one(path)
+    found, _ = read_file(path)
     wanted_list = [1, -2, 16, 1000, 0, 1.5, 1e-5, True, False, None, None, "no", "1.10", "1e3", "12:3x", 0.5, "10", "5", 3]
     wanted = {"a": wanted_list, "b": {"x": 1, "y": {"z": 2}}, "c": {"x": 3, "y": {"z": 2}}, "d": {"z": 2}, "e": None, "f": "two\nlines\n", "<<": "quoted"}
     assert found == wanted
     path.write_text('{"a":\t[1, "b", null]}')
-    assert read_one(path)[0] == {"a": [1, "b", None]}
+    assert read_file(path)[0] == {"a": [1, "b", None]}
     path.write_text(text.replace("\n", "\r\n"), newline="")
-    assert read_one(path)[0] == wanted
+    assert read_file(path)[0] == wanted
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_a_value_that_yaml_makes_something_else_of_is_shown_as_written(value: st
         overlay.write_text(rows)
         written = read([ROOT / "config.yaml", overlay])
         with pytest.raises(UserError) as raised:
-            load_config(written.data, places=written.places)
+            load_config(written.data, positions=written.positions)
         assert said in str(raised.value) and str(raised.value).endswith(f"({overlay}:2)")
 
 
@@ -398,7 +398,7 @@ def test_errors_name_the_file_and_row_that_count(tmp_path: Path) -> None:
     def said(*files: Path) -> str:
         written = read([ROOT / "config.yaml", *files])
         with pytest.raises(UserError) as raised:
-            load_config(written.data, places=written.places)
+            load_config(written.data, positions=written.positions)
         return str(raised.value)
 
     assert said(first, second).endswith(f"({second}:4)")
@@ -412,9 +412,9 @@ def test_errors_name_the_file_and_row_that_count(tmp_path: Path) -> None:
     one, two = tmp_path / "3.yaml", tmp_path / "4.yaml"
     one.write_text("experiment:\n  recognition:\n  - corpora: [demo_ncbi]\n    recognizers: [minilm]\n")
     two.write_text("experiment: {recognition: [{corpora: [demo_ncbi]}]}\n")
-    places = read([one, two]).places
-    assert place_of(places, "experiment.recognition.0.recognizers").file == str(two)  # type: ignore[union-attr]
-    assert place_of(places, "nothing.of.the.kind") is None
+    places = read([one, two]).positions
+    assert position_of(places, "experiment.recognition.0.recognizers").file == str(two)  # type: ignore[union-attr]
+    assert position_of(places, "nothing.of.the.kind") is None
 
 
 def test_values_of_the_command_line_stand_in_no_file(tmp_path: Path) -> None:
@@ -427,11 +427,11 @@ def test_values_of_the_command_line_stand_in_no_file(tmp_path: Path) -> None:
         written = read([ROOT / "config.yaml"], settings)
         data = merge(written.data, settings)
         with pytest.raises(UserError) as raised:
-            load_config(data, places=written.places)
+            load_config(data, positions=written.positions)
         assert str(raised.value).endswith(end)
     with pytest.raises(UserError, match=r"config\.yaml:[0-9]+\)$"):
         written = read([ROOT / "config.yaml"], {"report": {}})
-        load_config(merge(written.data, {"results": "x"}) | {"strategies": {}}, places=written.places)
+        load_config(merge(written.data, {"results": "x"}) | {"strategies": {}}, positions=written.positions)
 
 
 @pytest.mark.parametrize(

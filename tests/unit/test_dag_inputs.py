@@ -127,11 +127,11 @@ def test_linking(config: Any) -> None:
     linking = NormalizationInputs(config)
     cell = {"corpus": "demo_ncbi", "generator": "none", "strategy": "none"}
     first = next(name for name, index in config.indexes.items() if "kb" in index.sources)
-    assert linking.found_names(w(**cell, linker="tfidf", index="again")) == f"results/retrieval/demo_ncbi/tfidf/{first}/found.parquet"
-    assert linking.found_names(w(**cell, linker="tfidf", index="coded")) == []
+    assert linking.candidate_names(w(**cell, linker="tfidf", index="again")) == f"results/retrieval/demo_ncbi/tfidf/{first}/found.parquet"
+    assert linking.candidate_names(w(**cell, linker="tfidf", index="coded")) == []
     assert linking.preferred_codes(w(**cell, linker="tfidf", index="coded")) == "results/kb/demo/xrefs.parquet"
     assert linking.ngram_weights(w(**cell, linker="mention", index="kb")) == []
-    assert linking.of_parts("calibration")(w(**cell, linker="fused", index="kb")) == [
+    assert linking.of_read_linkers("calibration")(w(**cell, linker="fused", index="kb")) == [
         "results/normalization/demo_ncbi/none/none/mention/kb/calibration.parquet",
         "results/normalization/demo_ncbi/none/none/tfidf/kb/calibration.parquet",
     ]

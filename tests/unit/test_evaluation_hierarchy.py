@@ -13,7 +13,7 @@ from mentionforge import tables
 from mentionforge.corpora.settings import Corpus
 from mentionforge.evaluation.hierarchy import Hierarchy, Judge, Relation, first_wrong
 from mentionforge.evaluation.normalization import evaluate
-from mentionforge.report.comparable import hierarchy_counts, hierarchy_layouts
+from mentionforge.report.comparable import hierarchy_counts, hierarchy_tables
 from mentionforge.report.writers import latex
 
 
@@ -179,7 +179,7 @@ def test_no_hierarchy_is_said_and_nothing_else_changes(cell, tmp_path: Path, cap
     assert errors == [] and bare == {k: v for k, v in full.items() if not k[1].startswith("error_")}
     assert "knowledge base k has no hierarchy, so errors are not told by it: MRREL.RRF is not in the release" in capsys.readouterr().err
     counts = hierarchy_counts([tmp_path / "evaluation/c.errors.parquet"], tidy(tmp_path))
-    [table, without] = hierarchy_layouts(counts)
+    [table, without] = hierarchy_tables(counts)
     assert table.frame.empty and without.frame.values.tolist() == [["c", "k", "MRREL.RRF is not in the release"]]
 
 
@@ -193,7 +193,7 @@ def test_the_report_counts_kinds_and_steps(cell, tmp_path: Path) -> None:
     rows = {(r.relation, None if pd.isna(r.distance) else int(r.distance)): (r.count, r.n, r.share) for r in counts.itertuples(index=False)}
     expected = {("ancestor", 1): 1, ("ancestor", 2): 1, ("descendant", 1): 1, ("missing", None): 2}
     assert {k: v[1:] for k, v in rows.items()} == {k: (6, n / 6) for k, n in expected.items()}
-    [table, without] = hierarchy_layouts(counts)
+    [table, without] = hierarchy_tables(counts)
     assert without.frame.empty
     row = table.frame.iloc[0].to_dict()
     assert [row[f"error, {c}"] for c in ("all", "parent", "higher", "child", "lower", "sibling", "none ranked")] == [

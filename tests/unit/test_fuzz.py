@@ -254,7 +254,7 @@ def fuzz_config(folder: Path, rng: random.Random, tally: Tally, n: int) -> None:
         def one(path: Path = path) -> bool:
             written = read([path])
             assert written.data == yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-            load_config(merge(copy.deepcopy(base), written.data), root=ROOT, places=written.places)
+            load_config(merge(copy.deepcopy(base), written.data), root=ROOT, positions=written.positions)
             return True
 
         tally.count(f"{kind} {path.read_bytes()!r:.2000}", one)

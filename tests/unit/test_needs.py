@@ -8,7 +8,7 @@ import pytest
 
 from checkout import ROOT
 from mentionforge.generation.kinds.llm import LlmGenerator
-from mentionforge.needs import NEEDS, Weights, Work, assumed_weights, devices, disk_mb, gpus, memory_mb, minutes, size_mb, weights_at, work_of
+from mentionforge.needs import NEEDS, JobLoad, Weights, assumed_weights, devices, disk_mb, gpus, load_of, memory_mb, minutes, size_mb, weights_at
 
 LLAMA_13B = Weights(26_030, 9_950)
 """LLaMA-2-13B as published: three files, bfloat16."""
@@ -31,53 +31,53 @@ def test_every_rule_that_may_be_sent_away_has_figures_and_says_so() -> None:
 
 @pytest.mark.parametrize("rule", sorted(NEEDS))
 def test_all_figures_grow_with_each_attempt_and_with_what_is_read(rule: str) -> None:
-    work, more = Work(100, BERT), Work(5000, BERT)
+    work, more = JobLoad(100, BERT), JobLoad(5000, BERT)
     for figure in (memory_mb, disk_mb, minutes):
         assert figure(rule, work, 1) * 2 - 2 <= figure(rule, work, 2) <= figure(rule, work, 1) * 2
         assert figure(rule, work, 3) >= figure(rule, work, 1) * 3 - 3
         assert figure(rule, more) > figure(rule, work)
-    assert memory_mb(rule, Work()) >= 2000 and minutes(rule, Work()) >= 5
+    assert memory_mb(rule, JobLoad()) >= 2000 and minutes(rule, JobLoad()) >= 5
 
 
 @pytest.mark.parametrize("rule", ["finetune", "sample", "sample_vllm"])
 def test_weights_of_13b_can_be_loaded(rule: str) -> None:
-    assert memory_mb(rule, Work(1, LLAMA_13B)) > 26_030 + 4_000
-    assert memory_mb(rule, Work(1, LLAMA_13B)) < 48_000, "and a node with 48 GB will do"
+    assert memory_mb(rule, JobLoad(1, LLAMA_13B)) > 26_030 + 4_000
+    assert memory_mb(rule, JobLoad(1, LLAMA_13B)) < 48_000, "and a node with 48 GB will do"
 
 
 def test_each_process_of_a_fine_tuning_has_its_memory() -> None:
-    one, four = (memory_mb("finetune", Work(0, LLAMA_13B, devices=n)) for n in (1, 4))
+    one, four = (memory_mb("finetune", JobLoad(0, LLAMA_13B, devices=n)) for n in (1, 4))
     assert one == 6000 + 31_236 and four == 4 * 6000 + 31_236 + 3 * 11_940
-    assert minutes("finetune", Work(0, LLAMA_13B, devices=4)) < minutes("finetune", Work(0, LLAMA_13B)) / 2
+    assert minutes("finetune", JobLoad(0, LLAMA_13B, devices=4)) < minutes("finetune", JobLoad(0, LLAMA_13B)) / 2
 
 
 def test_a_merge_needs_the_weights_twice_in_memory_and_once_on_disk() -> None:
     lora, merged = (
-        work_of("sample_vllm", 0, LLAMA_13B, generator(finetune={"corpus": "c"}, backend={"kind": "vllm", "adapter": way})) for way in ("lora", "merged")
+        load_of("sample_vllm", 0, LLAMA_13B, generator(finetune={"corpus": "c"}, backend={"kind": "vllm", "adapter": way})) for way in ("lora", "merged")
     )
     assert memory_mb("sample_vllm", merged) - memory_mb("sample_vllm", lora) == 31_236
     assert disk_mb("sample_vllm", merged) - disk_mb("sample_vllm", lora) == pytest.approx(28_633, abs=1)
-    assert not work_of("sample_vllm", 0, LLAMA_13B, generator(backend={"kind": "vllm", "adapter": "merged"})).merges, "there is no adapter"
+    assert not load_of("sample_vllm", 0, LLAMA_13B, generator(backend={"kind": "vllm", "adapter": "merged"})).merges, "there is no adapter"
 
 
 def test_float32_doubles_the_weights() -> None:
-    short, long = (memory_mb("sample", work_of("sample", 0, LLAMA_13B, generator(dtype=dtype))) for dtype in ("auto", "float32"))
+    short, long = (memory_mb("sample", load_of("sample", 0, LLAMA_13B, generator(dtype=dtype))) for dtype in ("auto", "float32"))
     assert long - short == 31_236
 
 
 def test_a_shard_has_its_part_of_the_time() -> None:
-    one, eight = (minutes("sample", work_of("sample", 8, BERT, generator(shards=n))) for n in (1, 8))
+    one, eight = (minutes("sample", load_of("sample", 8, BERT, generator(shards=n))) for n in (1, 8))
     assert one - eight == 600 * 7
 
 
 def test_gpus_follow_the_devices_of_the_settings() -> None:
     tuned = generator(finetune={"corpus": "c", "devices": 4}, backend={"kind": "vllm", "tensor_parallel": 2})
     assert [devices(rule, tuned) for rule in ("finetune", "sample_vllm", "sample", "locate")] == [4, 2, 1, 1]
-    assert [gpus(rule, work_of(rule, 0, LLAMA_13B, tuned)) for rule in ("finetune", "sample_vllm", "sample")] == [4, 2, 1]
-    assert gpus("sample", work_of("sample", 0, Weights(), tuned)) == 0, "a server has the weights"
-    assert gpus("finetune", work_of("finetune", 0, LLAMA_13B, tuned), "none") == 0
-    assert gpus("finetune", work_of("finetune", 0, LLAMA_13B, tuned), "a100") == 4
-    assert gpus("summary", Work(1, BERT)) == 0
+    assert [gpus(rule, load_of(rule, 0, LLAMA_13B, tuned)) for rule in ("finetune", "sample_vllm", "sample")] == [4, 2, 1]
+    assert gpus("sample", load_of("sample", 0, Weights(), tuned)) == 0, "a server has the weights"
+    assert gpus("finetune", load_of("finetune", 0, LLAMA_13B, tuned), "none") == 0
+    assert gpus("finetune", load_of("finetune", 0, LLAMA_13B, tuned), "a100") == 4
+    assert gpus("summary", JobLoad(1, BERT)) == 0
 
 
 def test_weights_are_measured_where_the_stamp_says(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_flatten_counts_every_mention_once_and_covers_what_it_keeps(string, data
         assert len(pairs) == flat.counts["mentions"] == flat.counts["kept"] + left_out and len(flat.spans) == flat.counts["kept"]
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(flat.spans)) and all(a < b for a, b in flat.spans)
         for (first, last), source in zip(flat.spans, flat.sources, strict=True):
-            start, end = gold.one_span(pairs[source], policy)
+            start, end = gold.contiguous_span(pairs[source], policy)
             touched = [i for i, (a, b) in enumerate(words) if a < end and b > start]
             assert touched == list(range(first, last))
         assert spans_of(tags(len(words), flat.spans)) == list(flat.spans)

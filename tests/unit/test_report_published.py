@@ -10,7 +10,7 @@ import pytest
 from mentionforge.config import load_config
 from mentionforge.config_files import merge
 from mentionforge.errors import UserError
-from mentionforge.report.published import CELLS, COLUMNS, CORPORA, OURS, measured, table, write_page
+from mentionforge.report.published import CELLS, COLUMNS, CORPORA, OURS, our_scores_of, table, write_page
 
 
 def rows_of(text: str) -> list[list[str]]:
@@ -70,7 +70,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_rows_of_a_run(results: Path) -> None:
-    found = measured(pd.read_csv(results / "summary/metrics.csv"))
+    found = our_scores_of(pd.read_csv(results / "summary/metrics.csv"))
     split = found[found["protocol"] == "D split"]
     assert split[["system", "measure", "value", "n"]].values.tolist() == [["here: TF-IDF, `tfidf_abbr`", "acc@1", 30.0, 946]]
     found = found.drop(split.index)

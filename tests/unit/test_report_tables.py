@@ -117,7 +117,7 @@ def test_groups_of_the_gains_carry_interval_and_n() -> None:
     assert layouts.group_table(found, "semantic_type").empty
 
 
-NASTY = formatting.Layout(
+NASTY = formatting.ReportTable(
     "Cells & shares: 50 %, a_b~c^d",
     pd.DataFrame({"who": ["#1 {x}", r"a\b $5 < 6 > 2"], "all, R": ["50.0 +1.2 [-0.4, 2.0]", "3.1 ± 0.2"], "notes, 0": ["-1.0 [-2.0, 0.5] n=12†", ""]}),
     "A caption with † and 95 % – done…",
@@ -134,7 +134,7 @@ def test_the_check_of_latex_finds_faults() -> None:
 
 def test_latex_compiles(tmp_path: Path) -> None:
     """Where pdflatex is at hand it sets the table; the syntax is checked in any case."""
-    wide = formatting.Layout("Wide", pd.DataFrame({f"c{i}, R": ["1.0 +2.0 [1.0, 3.0]"] for i in range(12)}), "Wide.", "tab:wide")
+    wide = formatting.ReportTable("Wide", pd.DataFrame({f"c{i}, R": ["1.0 +2.0 [1.0, 3.0]"] for i in range(12)}), "Wide.", "tab:wide")
     assert faults(writers.latex(NASTY)) == [] and faults(writers.latex(wide)) == []
     if shutil.which("pdflatex"):
         compile_latex("\n\n".join(map(writers.latex, (NASTY, wide))), tmp_path)

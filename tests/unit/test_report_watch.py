@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mentionforge.errors import UserError
-from mentionforge.report.watch import newest_log, read_log, spell, view, watch, working
+from mentionforge.report.watch import duration_text, newest_log, progress_lines, read_log, view, watch
 
 LOG = """\
 Building DAG of jobs...
@@ -87,7 +87,7 @@ def test_view_names_what_runs_and_its_own_estimate(folder: Path, capsys) -> None
     text = shown(folder, capsys)
     assert "2 of 6 jobs done, 1 running, 2 left, 1 failed" in text and "write notes, shard 1" in text and "link other" in text
     assert "generation/llm/shards/1: notes: 40 of 120 in 30 s, about 60 s left" in text and "99 s" not in text
-    assert [name for name, _ in working(folder / "results")] == ["generation/llm/shards/1"]
+    assert [name for name, _ in progress_lines(folder / "results")] == ["generation/llm/shards/1"]
 
 
 def test_a_finished_run_says_where_the_report_lies(folder: Path, capsys) -> None:
@@ -108,7 +108,7 @@ def test_no_run_is_one_line(tmp_path: Path) -> None:
 
 
 def test_durations() -> None:
-    assert [spell(s) for s in (4, 89, 95, 3600, 5460)] == ["4 s", "89 s", "2 min", "60 min", "1 h 31 min"]
+    assert [duration_text(s) for s in (4, 89, 95, 3600, 5460)] == ["4 s", "89 s", "2 min", "60 min", "1 h 31 min"]
 
 
 def test_broken_log_is_no_traceback(folder: Path, capsys) -> None:

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from checkout import ROOT
 from hub import serve
 from mentionforge import downloads, models, prepared_weights, wheels
-from mentionforge.config import load_config, located
+from mentionforge.config import load_config, resolve_input_paths
 from mentionforge.config_files import merge
 from mentionforge.download_settings import Download
 from mentionforge.errors import UserError
@@ -224,7 +224,7 @@ def test_inputs_are_found_from_another_folder(tmp_path: Path) -> None:
         "models": {"m": {"hub": "org/model"}, "n": {"path": f"{checkout}/org/model"}},
         "corpora": {"c": {"splits": {"train": [f"{checkout}/data/a.txt", "data/b.txt", "resources/downloads/c.txt", "/data/a.txt", "data/gone.txt"]}}},
     }
-    assert located(raw, root, checkout) == moved and located(raw, checkout, checkout) == raw
+    assert resolve_input_paths(raw, root, checkout) == moved and resolve_input_paths(raw, checkout, checkout) == raw
 
 
 # ----------------------------------------------------------------------------------------------------------- local folders
@@ -406,34 +406,34 @@ def test_what_is_watched_follows_content_and_not_times(small: Path, tmp_path: Pa
     source, target = tmp_path / "source", tmp_path / "m"
     shutil.copytree(small / "sapbert", source)
     model = Model(path=str(source))
-    first = models.watched(model, target)
+    first = models.files_state(model, target)
     fetched(source, target)
-    assert models.watched(model, target) == first
+    assert models.files_state(model, target) == first
     (source / "model.safetensors").touch()
     (source / "README.md").write_text("not part of the model\n")
-    assert models.watched(model, target) == first == models.watched(model, target)
+    assert models.files_state(model, target) == first == models.files_state(model, target)
     # Written anew, and fetched by hand as the error for a missing folder says.
     shutil.rmtree(source)
-    assert models.watched(model, target) == "missing"
+    assert models.files_state(model, target) == "missing"
     shutil.copytree(small / "sapbert", source)
     fetched(source, target)
-    assert models.watched(model, target) == first
+    assert models.files_state(model, target) == first
     file = source / "model.safetensors"
     whole, times = file.read_bytes(), file.stat()
     other = tmp_path / "other"
     other.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     os.utime(other, ns=(0, 0))
     other.replace(file)
-    second = models.watched(model, target)
+    second = models.files_state(model, target)
     assert second != first
     before = json.loads((target / "fetched.json").read_text())
-    assert json.loads(fetched(source, target).read_text())["sha256"] != before["sha256"] and models.watched(model, target) == second
+    assert json.loads(fetched(source, target).read_text())["sha256"] != before["sha256"] and models.files_state(model, target) == second
     other.write_bytes(whole)
     os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
     other.replace(file)
-    assert models.watched(model, target) != second
+    assert models.files_state(model, target) != second
     assert json.loads(fetched(source, target).read_text()) == before
-    assert models.watched(Model(hub="a/b"), target) == ""
+    assert models.files_state(Model(hub="a/b"), target) == ""
 
 
 # -------------------------------------------------------------------------------------------------- killed, full, too large

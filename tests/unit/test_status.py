@@ -68,8 +68,8 @@ def settings(guess: estimates.Arithmetic, kind: str, entry: str) -> str:
     return ran.settings_digest(spec_text(guess.config, kind, entry))
 
 
-def stage(jobs: list[Job], folder: Path, guess: estimates.Arithmetic) -> status.Stage:
-    (found,) = status.stages(jobs, folder, guess)
+def stage(jobs: list[Job], folder: Path, guess: estimates.Arithmetic) -> status.RuleState:
+    (found,) = status.rule_states(jobs, folder, guess)
     return found
 
 
@@ -84,7 +84,7 @@ def test_estimates_are_a_jobs_own_time_or_the_mean_of_its_rule(tmp_path: Path) -
         Job("spec", ("results/specs/x.json",), pending=True, missing=("results/specs/x.json",)),
         Job("all", (), pending=True),
     ]
-    found = {stage.rule: stage for stage in status.stages(jobs, tmp_path)}
+    found = {stage.rule: stage for stage in status.rule_states(jobs, tmp_path)}
     assert (found["sample"].done, found["sample"].stale, found["sample"].missing) == (1, 1, 1)
     assert found["sample"].seconds == pytest.approx(15 + (15 + 45) / 2) and found["sample"].gpu
     assert found["notes"].seconds is None and not found["notes"].gpu and found["spec"].seconds == 0 and "all" not in found

@@ -51,7 +51,7 @@ def test_values_are_compared_on_the_same_cells() -> None:
 
 def test_the_page_names_the_failed_cell_and_every_setting(tmp_path: Path) -> None:
     effects = {setting: sweeps.effect_of(frame(), setting, SETTINGS) for setting in SETTINGS}
-    text = sweeps.page(frame(), effects)
+    text = sweeps.summary_page(frame(), effects)
     assert "5 done, 1 failed" in text and "c/g/naive~notes_per_concept=2/mention~max_tokens=25/train" in text and "error: it broke   badly" in text
     assert "| 2 | 1 | 1 | 78.0 (78.0 to 78.0) |" in text
     sweeps.draw(effects, tmp_path)

@@ -147,9 +147,9 @@ def test_a_view_is_the_normalized_text_and_knows_its_places(text: str) -> None:
     assert {i for a, b in zip(shown.starts, shown.ends, strict=True) for i in range(a, b)} >= set(places), "every character is in it"
     for a in range(len(shown.text)):
         for b in range(a + 1, len(shown.text) + 1):
-            start, end = shown.outside(a, b)
-            low, high = shown.inside(start, end)
-            assert low <= a and b <= high and shown.outside(low, high) == (start, end)
+            start, end = shown.to_original(a, b)
+            low, high = shown.to_view(start, end)
+            assert low <= a and b <= high and shown.to_original(low, high) == (start, end)
             assert seen(text[start:end]) == shown.text[low:high], "whole characters: what stands there alone reads as it does in the text"
 
 
@@ -195,7 +195,7 @@ def test_what_a_view_shows(text: str, expected: str) -> None:
 @pytest.mark.parametrize("text", ["Sjögren, β-thalassaemia", "10⁵ … ½", "हिन्दी", "±–’“”°é", ""])
 def test_a_normalized_text_is_its_own_view(text: str) -> None:
     shown = units.view(text)
-    assert shown.text is text and shown.starts is None and shown.outside(1, 2) == shown.inside(1, 2) == (1, 2)
+    assert shown.text is text and shown.starts is None and shown.to_original(1, 2) == shown.to_view(1, 2) == (1, 2)
 
 
 def test_accents_that_cannot_be_composed_stay_with_their_word() -> None:

@@ -18,7 +18,7 @@ from mentionforge.config import cross_cells, json_schema, load_config, normaliza
 from mentionforge.config_files import merge
 from mentionforge.entries import UNTRAINED
 from mentionforge.envs import conda_environment, vllm_environment
-from mentionforge.report.rulegraph import picture
+from mentionforge.report.rulegraph import flowchart
 
 ON_TOP = {f"config/{name}.yaml": "config/open.yaml" for name in ("schedules", "schedules-one-seed", "comparison")}
 ON_TOP |= {f"config/{name}.yaml": "config/paper.yaml" for name in ("paper-lite", "paper-chat")}
@@ -148,7 +148,7 @@ def test_vllm_environment_is_generated() -> None:
 
 def test_readme_shows_the_rule_graph() -> None:
     graph = snakemake(ROOT, "--rulegraph", "mermaid-js", "--nocolor").stdout
-    assert picture(graph, ROOT / "workflow/rules") in (ROOT / "README.md").read_text(), "run `make generated`"
+    assert flowchart(graph, ROOT / "workflow/rules") in (ROOT / "README.md").read_text(), "run `make generated`"
 
 
 # ----------------------------------------------------------------------------------------------------------------- style

@@ -78,8 +78,8 @@ def test_files_are_found_in_the_checkout_from_another_folder(checkout: Path, tmp
     for file in ("config.yaml", "tests/mini.yaml"):
         merge(raw, yaml.safe_load((ROOT / file).read_text()))
     merge(raw, yaml.safe_load((checkout / "peer.yaml").read_text()))
-    from mentionforge.config import located
+    from mentionforge.config import resolve_input_paths
 
-    config = load_config(located(raw, tmp_path, checkout), root=tmp_path)
+    config = load_config(resolve_input_paths(raw, tmp_path, checkout), root=tmp_path)
     assert config.linkers["peer"].path_for("demo_ncbi") == str(checkout / "peer/ncbi.csv")
     assert config.recognizers["found"].path_for("demo_ncbi") == str(checkout / "peer/spans.demo_ncbi.jsonl")

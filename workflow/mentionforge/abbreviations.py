@@ -1,10 +1,7 @@
-"""Abbreviations that a document defines itself, and mentions with them spelled out.
+"""Abbreviations that a document defines, and mentions with their abbreviations spelled out.
 
-The rules are those of Schwartz and Hearst (2003, Pac Symp Biocomput 8:451-462): a short form stands in brackets behind its long form, or
-before brackets that hold it; its letters and digits are found in the long form from right to left, the first at the begin of a word. Added
-here: initials in any order, as in "myotonic dystrophy (DM)"; square brackets; brackets that are never closed; plural short forms; and short
-forms that are words of a longer mention. A definition is looked for within its sentence, and counts for the whole document; of several the
-first one does.
+In: a text, as "a case of myotonic dystrophy (DM)". Out: definitions with spans; a mention "DM" as "myotonic dystrophy". Knows nothing of corpora.
+The algorithm is that of Schwartz and Hearst, with extensions; see the comment below.
 """
 
 from __future__ import annotations
@@ -15,18 +12,24 @@ from dataclasses import dataclass
 
 from mentionforge.text import Span, plain, view
 
+# Schwartz and Hearst (2003, Pac Symp Biocomput 8:451-462): a short form follows its long form in brackets, "heparin-induced thrombocytopenia (HIT)",
+# or precedes brackets with the long form. Letters and digits of the short form are matched in the text before the bracket from right to left; the
+# first letter must begin a word. For (HIT): t in thrombocytopenia, i in -induced, h at the begin of "heparin".
+# Extensions: initials in any order, "myotonic dystrophy (DM)"; square brackets; short forms up to ; or , in a bracket; plural short forms; short
+# forms that are words of a longer mention. A definition is searched within its sentence and holds for the whole document; the first one counts.
+
 MAX_SHORT = 10
-"""Characters of the longest short form (Schwartz and Hearst)."""
+"""Most characters of a short form (Schwartz and Hearst)."""
 
 REACH = 1_000
-"""Characters before a bracket that are searched: a long form has fifteen words at most. Else a table without sentences would take time by its square."""
+"""Characters before a bracket that are searched; a long form has at most fifteen words. Without the limit, time is quadratic in texts without sentences."""
 
 _OPEN = {"(": ")", "[": "]"}
 _CUT = re.compile(r"[;,:]\s|\s[(\[]|\s(?:or|and)\s|\s?=\s")
-"""Where a short form in brackets ends, if more follows: (DMD; MIM 310200)."""
+"""The end of a short form in brackets if more follows: (DMD; MIM 310200)."""
 _SENTENCE = re.compile(r"[.!?][)\]\"']*\s+(?=[^\sa-z])|\n[ \t\r]*\n")
 _LIST = re.compile(r"[)\]]\s*(?:,|;|and\b|or\b)")
-"""A long form does not reach over an item of a list: anterior (ANT-MI) and inferior infarction."""
+"""A long form does not contain an item of a list: anterior (ANT-MI) and inferior infarction."""
 _RELATION = re.compile(r"[<>=≤≥]")
 _PLURAL = re.compile(r"[A-Z0-9]s$")
 _BRACKET = re.compile(r"[(\[]")
@@ -35,7 +38,7 @@ _QUOTES = "\"'`“”‘’"
 
 @dataclass(frozen=True)
 class Definition:
-    """A short form and its long form, with the characters they stand at."""
+    """A short form and its long form, with their character spans."""
 
     short: str
     long: str
@@ -44,12 +47,12 @@ class Definition:
 
 
 def definitions(text: str) -> list[Definition]:
-    """Every definition of a text, in order of the brackets; found in its `text.view`, with spans of the text as it is."""
-    seen = view(text)
-    found = _definitions(seen.text)
-    if seen.starts is None:
+    """All definitions in a text, in order of the brackets. They are searched in its `text.view`; spans are those of the original text."""
+    normalized = view(text)
+    found = _definitions(normalized.text)
+    if normalized.starts is None:
         return found
-    return [Definition(d.short, d.long, seen.outside(*d.short_span), seen.outside(*d.long_span)) for d in found]
+    return [Definition(d.short, d.long, normalized.to_original(*d.short_span), normalized.to_original(*d.long_span)) for d in found]
 
 
 def _definitions(text: str) -> list[Definition]:
@@ -71,61 +74,61 @@ def _definitions(text: str) -> list[Definition]:
 
 
 def long_forms(text: str) -> dict[str, str]:
-    """Long form of each short form that a text defines; other short forms in it are spelled out too, blanks are single."""
-    own: dict[str, str] = {}
+    """Long form of each short form that a text defines. Other short forms within a long form are spelled out, too; blanks are single."""
+    first_definitions: dict[str, str] = {}
     for definition in definitions(text):
-        own.setdefault(definition.short, " ".join(definition.long.split()))
-    full = {}
-    for short, long in own.items():
-        others = {s: expansion for s, expansion in own.items() if singular(s) != singular(short)}
-        full[short] = expand(long, others) or long
-    return full
+        first_definitions.setdefault(definition.short, " ".join(definition.long.split()))
+    expanded = {}
+    for short, long in first_definitions.items():
+        other_forms = {s: expansion for s, expansion in first_definitions.items() if singular(s) != singular(short)}
+        expanded[short] = expand(long, other_forms) or long
+    return expanded
 
 
-def expand(surface: str, known: Mapping[str, str]) -> str | None:
-    """A mention with its short forms spelled out, by its `text.view`, or None if it has none.
+def expand(surface: str, abbreviations: Mapping[str, str]) -> str | None:
+    """A mention with its short forms spelled out; None if it has none. The text is that of its `text.view`.
 
-    A short form counts as a word of its own, in its own case, also in the plural (DMDs). One in brackets behind its long form goes away.
+    A short form is matched as a whole word with equal case, also in the plural (DMDs). A short form in brackets after its long form is removed.
 
     Args:
         surface: Text of the mention.
-        known: Of its document, by `long_forms`.
+        abbreviations: Long forms by short form in the mention's document, from `long_forms`.
     """
-    if not known:
+    if not abbreviations:
         return None
-    whole = shorter = " ".join(plain(surface).split())
-    for short, long in known.items():
-        if short in shorter:
-            shorter = re.sub(rf"({re.escape(long)})\s*[(\[]\s*{re.escape(short)}\s*[)\]]", r"\1", shorter, flags=re.IGNORECASE)
-    expanded = " ".join(_replace(shorter, known).split())
-    return None if expanded == whole else expanded
+    original = without_brackets = " ".join(plain(surface).split())
+    for short, long in abbreviations.items():
+        if short in without_brackets:
+            without_brackets = re.sub(rf"({re.escape(long)})\s*[(\[]\s*{re.escape(short)}\s*[)\]]", r"\1", without_brackets, flags=re.IGNORECASE)
+    expanded = " ".join(_replace(without_brackets, abbreviations).split())
+    return None if expanded == original else expanded
 
 
 def singular(short: str) -> str:
-    """A plural short form without its s; others as they are."""
+    """A plural short form without its s; other short forms unchanged."""
     return short[:-1] if _PLURAL.search(short) else short
 
 
-def _replace(text: str, known: Mapping[str, str]) -> str:
-    """The text with each short form that is a word of it replaced, the longest first."""
-    if not any(singular(short) in text for short in known):
+def _replace(text: str, abbreviations: Mapping[str, str]) -> str:
+    """The text with each short form that is a whole word replaced, the longest short form first."""
+    if not any(singular(short) in text for short in abbreviations):
         return text
-    forms = {form: long for short, long in known.items() for form in (singular(short), f"{singular(short)}s")} | dict(known)
-    either = "|".join(re.escape(form) for form in sorted(forms, key=lambda f: (-len(f), f)))
-    return re.sub(rf"(?<!\w)(?:{either})(?!\w)", lambda m: _without_tail(forms[m.group()], text[m.end() :]), text)
+    forms = {form: long for short, long in abbreviations.items() for form in (singular(short), f"{singular(short)}s")} | dict(abbreviations)
+    pattern = "|".join(re.escape(form) for form in sorted(forms, key=lambda f: (-len(f), f)))
+    return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", lambda m: _without_tail(forms[m.group()], text[m.end() :]), text)
 
 
-def _without_tail(long: str, rest: str) -> str:
-    """A long form without its last words if they follow: "HIT type II", where HIT is heparin-induced thrombocytopenia type II."""
-    words, following = long.split(), rest.lower().split()
+def _without_tail(long: str, following_text: str) -> str:
+    """A long form without its last words if the text repeats them: in "HIT type II", where HIT is heparin-induced thrombocytopenia type II."""
+    words, following = long.split(), following_text.lower().split()
     for k in range(len(words) - 1, 0, -1):
-        if rest[:1].isspace() and [w.lower() for w in words[-k:]] == following[:k]:
+        if following_text[:1].isspace() and [w.lower() for w in words[-k:]] == following[:k]:
             return " ".join(words[:-k])
     return long
 
 
 def _near(text: str, begin: int, at: int) -> int:
-    """Where the search before a bracket begins: at its sentence, or in a longer one at the first blank within `REACH`."""
+    """Start of the search before a bracket: the begin of its sentence, or in a longer sentence the first blank within `REACH`."""
     if at - begin <= REACH:
         return begin
     blank = re.compile(r"\s").search(text, at - REACH, at)
@@ -133,7 +136,7 @@ def _near(text: str, begin: int, at: int) -> int:
 
 
 def _closing(text: str, at: int) -> int | None:
-    """Where the bracket that opens at `at` closes; None if it does not within 200 characters."""
+    """Position of the bracket that closes the one at `at`; None if it is not within 200 characters."""
     depth = 0
     for i in range(at, min(len(text), at + 200)):
         depth += (text[i] == text[at]) - (text[i] == _OPEN[text[at]])
@@ -143,7 +146,7 @@ def _closing(text: str, at: int) -> int | None:
 
 
 def _inside(text: str, begin: int, at: int, end: int) -> Definition | None:
-    """Long form (short form)."""
+    """The definition in `long form (short form)`, if there is one."""
     cut = _CUT.search(text, at + 1, end)
     start, stop = _trim(text, at + 1, cut.start() if cut else end)
     before = _trim(text, begin, at)
@@ -158,7 +161,7 @@ def _inside(text: str, begin: int, at: int, end: int) -> Definition | None:
 
 
 def _outside(text: str, begin: int, at: int, end: int) -> Definition | None:
-    """Short form (long form)."""
+    """The definition in `short form (long form)`, if there is one."""
     cut = re.compile(r"[;,:]\s").search(text, at + 1, end)
     inside = _trim(text, at + 1, cut.start() if cut else end)
     word = re.search(r"[^\s()\[\]]+\s*$", text[begin:at])
@@ -172,14 +175,18 @@ def _outside(text: str, begin: int, at: int, end: int) -> Definition | None:
 
 
 def is_short_form(short: str) -> bool:
-    """Two to ten characters in at most two words, the first a letter or digit, two of them, one an upper-case letter; no relation (P < .01)."""
+    """Whether a text can be a short form.
+
+    It has two to ten characters in at most two words; the first is a letter or digit; at least two are letters or digits, and one is an upper-case
+    letter. Relations (P < .01) are none.
+    """
     if not 2 <= len(short) <= MAX_SHORT or len(short.split()) > 2 or not short[0].isalnum() or _RELATION.search(short):
         return False
     return sum(map(str.isalnum, short)) > 1 and any(map(str.isupper, short))
 
 
 def _initials(short: str, text: str, begin: int, end: int) -> Span | None:
-    """The last words up to `end`, one for each letter of a short form in capitals, if these are their initials in some order."""
+    """Span of the last words up to `end`, one per letter of a short form in capitals, if the letters are their initials in any order."""
     if not (short.isalpha() and short.isupper()):
         return None
     words = list(re.finditer(r"\w+", text[begin:end]))[-len(short) :]
@@ -190,7 +197,7 @@ def _initials(short: str, text: str, begin: int, end: int) -> Span | None:
 
 
 def _long_form(short: str, text: str, begin: int, end: int) -> Span | None:
-    """The shortest stretch up to `end` that spells the short form; None if there is none, or it is too long or holds the short form."""
+    """The shortest span up to `end` that spells the short form; None if there is none, or if it is too long or contains the short form."""
     at = end
     letters = [c for c in short.lower() if c.isalnum()]
     for k, letter in zip(range(len(letters) - 1, -1, -1), reversed(letters), strict=True):

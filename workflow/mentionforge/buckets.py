@@ -1,4 +1,4 @@
-"""Out-of-distribution buckets of mentions against the training split (paper, section on out-of-distribution concepts)."""
+"""Out-of-distribution buckets of mentions, by surface and concepts of the training split (paper, out-of-distribution concepts)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 
 class Buckets:
-    """Gives mentions their bucket, those of the training split first."""
+    """Assigns buckets to mentions; those of the training split must come first."""
 
     def __init__(self) -> None:
         self._pairs: set[tuple[str, str]] = set()
@@ -23,7 +23,7 @@ class Buckets:
         Args:
             surface: Normalized surface form (`text.normalize_surface`).
             cuis: Its CUIs; any of a composite's or ambiguous id's CUIs counts.
-            train: Whether it belongs to the training split; all of those come before others.
+            train: Whether the mention belongs to the training split.
 
         Returns:
             `unmapped` without a CUI; `unseen_concept` if no training mention has any of its CUIs; `seen_mention` if a training mention has

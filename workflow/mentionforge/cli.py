@@ -111,7 +111,7 @@ def check(files: list[Path] = typer.Argument(..., help="config.yaml, then overla
     from mentionforge.config_files import read
 
     written = read(files)
-    config = load_config(written.data, root=Path.cwd(), places=written.places)
+    config = load_config(written.data, root=Path.cwd(), positions=written.positions)
     typer.echo(f"valid: {len(recognition_cells(config))} recognition runs, {len(normalization_cells(config))} normalization cells, results in {config.results}")
 
 
@@ -231,23 +231,23 @@ def clean(
     jobs = plan(_planned(configfile, setting, []))
     spec = next(path for job in jobs for path in job.outputs if job.rule == "spec")
     results = Path(spec.rpartition("/specs/")[0])
-    found = leftovers.leftovers(jobs, results, Path(".snakemake/metadata"))
-    for path in found:
+    files = leftovers.leftovers(jobs, results, Path(".snakemake/metadata"))
+    for path in files:
         typer.echo(str(path))
-    size = sum(map(leftovers.size_of, found))
+    size = sum(map(leftovers.size_of, files))
     if yes:
-        typer.echo(f"{len(found):,} files deleted, {state.human(leftovers.clean(found, results))}")
+        typer.echo(f"{len(files):,} files deleted, {state.human(leftovers.clean(files, results))}")
     else:
-        typer.echo(f"{len(found):,} files, {state.human(size)}, that nothing in this configuration asks for; --yes deletes them")
+        typer.echo(f"{len(files):,} files, {state.human(size)}, that nothing in this configuration asks for; --yes deletes them")
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on standard error and exit code 2, never a traceback."""
-    wanted = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
-    own = ("resources", "config", "results", "dev", "status", "clean")
-    if wanted in PLAIN or wanted not in (*STAGES, *own):
+    """Entry point. A `UserError` becomes one line on standard error and exit code 2, without a traceback."""
+    command = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
+    plain_commands = ("resources", "config", "results", "dev", "status", "clean")
+    if command in PLAIN or command not in (*STAGES, *plain_commands):
         app.registered_commands += importlib.import_module("mentionforge.annotate.commands").app.registered_commands
-    for stage in (wanted,) if wanted in STAGES else STAGES if wanted not in (*own, *PLAIN) else ():
+    for stage in (command,) if command in STAGES else STAGES if command not in (*plain_commands, *PLAIN) else ():
         app.add_typer(importlib.import_module(f"mentionforge.{stage}.commands").app, name=stage)
     try:
         app()
@@ -255,13 +255,13 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
     except SystemExit as end:
-        if not end.code and wanted in STAGES:
+        if not end.code and command in STAGES:
             _record(sys.argv[1:])
         raise
 
 
 def _record(arguments: list[str]) -> None:
-    """Leave in the log of a job on which device it ran, with which model and settings: what its time can stand for."""
+    """Write device, model size and settings to the log of a job; estimates of run times need them."""
     from mentionforge import ran
     from mentionforge.progress import say
 

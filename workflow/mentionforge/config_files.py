@@ -1,8 +1,8 @@
-"""Files of the configuration, read strictly: what is not plain YAML of one mapping is one error with file and row.
+"""Files of the configuration, read strictly: anything but one mapping in plain YAML is an error with file and row.
 
-In: paths of a base file and its overlays. Out: one mapping, laid over each other in order, and where each value is written. Knows nothing of settings.
-YAML 1.1 turns much into something else without a word: `no` into false, `12:30` into 750, `010` into 8, a second `linkers:` into the only one.
-Here each of these is an error that says what to write (`mentionforge.strict_yaml`).
+In: paths of a base file and its overlays. Out: one merged mapping, and the position of each value. Knows nothing of settings.
+YAML 1.1 silently changes values: `no` becomes false, `12:30` becomes 750, `010` becomes 8, a second `linkers:` replaces the first one.
+Here each of these is an error that says what to write instead (`mentionforge.strict_yaml`).
 """
 
 from __future__ import annotations
@@ -20,101 +20,101 @@ from typing import Any
 import yaml
 
 from mentionforge.errors import UserError
-from mentionforge.strict_yaml import MOST_VALUES, Key, Place, StrictReader
-from mentionforge.strict_yaml import Places as Places
+from mentionforge.strict_yaml import MOST_VALUES, Key, Position, StrictReader
+from mentionforge.strict_yaml import Positions as Positions
 
 MOST_BYTES = 4_000_000
-"""A configuration is some kilobytes; whatever is larger is another file, given by mistake."""
+"""Largest file that is read. A configuration has some kilobytes; a larger file is another one, given by mistake."""
 
 
 @dataclass
-class Written:
-    """What files say, laid over each other, and where each value stands."""
+class MergedConfig:
+    """The mapping that files and their overlays give together, and the position of each value."""
 
     data: dict[str, Any] = field(default_factory=dict)
-    places: Places = field(default_factory=dict)
+    positions: Positions = field(default_factory=dict)
 
 
-def read(paths: Iterable[str | Path], given: Mapping[str, Any] | None = None) -> Written:
+def read(paths: Iterable[str | Path], overrides: Mapping[str, Any] | None = None) -> MergedConfig:
     """Read a base file and its overlays in order.
 
     Args:
         paths: The files.
-        given: Values of the command line (`snakemake --config`), which go over those of the files; they are not checked.
+        overrides: Values of the command line (`snakemake --config`), which Snakemake lays over those of the files: only their positions count.
 
     Raises:
-        UserError: A file that is not there, no UTF-8, no YAML, or not plain; with file and row.
+        UserError: A file that does not exist, is no UTF-8, no YAML, or not plain; with file and row.
     """
-    whole = Written()
+    merged = MergedConfig()
     for path in paths:
-        data, places = read_one(path)
-        merge(whole.data, data)
-        _overlay_places(whole.places, places, data)
-    if given:
-        _overlay_places(whole.places, dict(_command_line_places(given, ())), given)
-    return whole
+        data, positions = read_file(path)
+        merge(merged.data, data)
+        _overlay_positions(merged.positions, positions, data)
+    if overrides:
+        _overlay_positions(merged.positions, dict(_command_line_positions(overrides, ())), overrides)
+    return merged
 
 
-def _overlay_places(under: Places, places: Places, data: Any) -> None:
-    """Overlay places on others, in place. A value that is no mapping removes the places below its key."""
-    for key in [key for key in under if key in places and not isinstance(_value_at(data, key), Mapping)]:
-        for below in [k for k in under if k[: len(key)] == key]:
-            del under[below]
-    under.update(places)
+def _overlay_positions(positions: Positions, overlay_positions: Positions, data: Any) -> None:
+    """Overlay positions in place. A value that is no mapping replaces what was below its key, so those positions go."""
+    for key in [key for key in positions if key in overlay_positions and not isinstance(_value_at(data, key), Mapping)]:
+        for nested in [k for k in positions if k[: len(key)] == key]:
+            del positions[nested]
+    positions.update(overlay_positions)
 
 
-def _command_line_places(data: Mapping[str, Any], above: Key) -> Iterator[tuple[Key, Place]]:
+def _command_line_positions(data: Mapping[str, Any], parent_key: Key) -> Iterator[tuple[Key, Position]]:
     for key, value in data.items():
         if not isinstance(key, str):
             continue
-        yield (*above, key), Place("--config", 0)
+        yield (*parent_key, key), Position("--config", 0)
         if isinstance(value, Mapping):
-            yield from _command_line_places(value, (*above, key))
+            yield from _command_line_positions(value, (*parent_key, key))
 
 
 def _value_at(data: Any, key: Key) -> Any:
-    for part in key:
-        data = data[int(part)] if isinstance(data, list) else data[part]
+    for step in key:
+        data = data[int(step)] if isinstance(data, list) else data[step]
     return data
 
 
-def place_of(places: Places, key: str) -> Place | None:
-    """The place of a dotted key, or of its nearest parent that a file holds. Variants of a sweep have the place of their entry."""
-    written = {".".join(parts): place for parts, place in places.items() if parts}
-    entry, variant, values = key.partition("~")
-    # Values in a variant's name may hold dots, so that any of them may end it.
-    keys = [key, *(entry + values[dot.start() :] for dot in re.finditer(r"\.", values)), *([entry] if variant else [])]
-    found = ""
+def position_of(positions: Positions, key: str) -> Position | None:
+    """The position of a dotted key, or of its nearest parent that a file holds. Variants of a sweep have the position of their entry."""
+    by_key = {".".join(path): position for path, position in positions.items() if path}
+    entry, variant, labels = key.partition("~")
+    # A variant's name (mention~max_tokens=0.5) may hold dots, so it may end at any of them.
+    keys = [key, *(entry + labels[dot.start() :] for dot in re.finditer(r"\.", labels)), *([entry] if variant else [])]
+    longest = ""
     for name in keys:
-        while name and name not in written:
+        while name and name not in by_key:
             name = name.rpartition(".")[0]
-        found = max(found, name, key=len)
-    return written.get(found)
+        longest = max(longest, name, key=len)
+    return by_key.get(longest)
 
 
 def check_command_line(arguments: Sequence[str] | None = None) -> None:
-    """End with one line if a file of --configfile is broken: Snakemake reads them before the Snakefile, and names neither file nor row.
+    """Exit with a one-line error if a file of --configfile is broken: Snakemake reads these before the Snakefile, and names neither file nor row.
 
     Args:
-        arguments: Of Snakemake; none: those of this process.
+        arguments: Arguments of Snakemake; none: those of this process.
     """
     files: list[str] = []
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    taking = False
-    for argument in given:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    after_configfile = False
+    for argument in words:
         if argument.startswith("-"):
-            name, joined, value = argument.partition("=")
-            taking = name in ("--configfile", "--configfiles")
-            files += [value] if taking and joined else []
-        elif taking:
+            name, equals, value = argument.partition("=")
+            after_configfile = name in ("--configfile", "--configfiles")
+            files += [value] if after_configfile and equals else []
+        elif after_configfile:
             files.append(argument)
-    with ending():
+    with one_line_errors():
         read(files)
 
 
 @contextmanager
-def ending() -> Iterator[None]:
-    """A mistake in the configuration ends Snakemake with its line, not with the rows of a Snakefile around it."""
+def one_line_errors() -> Iterator[None]:
+    """Print a `UserError` as one line and exit with code 2, so that Snakemake shows no traceback of the Snakefile."""
     try:
         yield
     except UserError as error:
@@ -132,19 +132,19 @@ def merge(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
     return base
 
 
-def read_one(path: str | Path) -> tuple[dict[str, Any], Places]:
+def read_file(path: str | Path) -> tuple[dict[str, Any], Positions]:
     """Read one file; see `read`.
 
     Returns:
-        Its mapping as plain JSON data, and the place of each value.
+        Its mapping as plain JSON data, and the position of each value.
     """
-    file = shown(path)
+    file = display_path(path)
     text = _decoded(Path(path), file)
     if text.lstrip("\ufeff \t\r\n").startswith("{"):
         try:
-            return _from_json(text, file), _places_of_json(text, file)
+            return _from_json(text, file), _positions_in_json(text, file)
         except (ValueError, RecursionError):
-            pass  # a mapping in YAML's braces
+            pass  # no JSON, but perhaps a YAML mapping in braces
     reader = StrictReader(file)
     try:
         data = reader.whole(text)
@@ -156,17 +156,17 @@ def read_one(path: str | Path) -> tuple[dict[str, Any], Places]:
         raise _no_yaml(file, text, mark.line + 1 if mark else 1, error.problem or error.context or "broken") from error
     except yaml.YAMLError as error:
         raise UserError("no YAML", f"{file}:1", str(error), "correct it") from error
-    return data, reader.places
+    return data, reader.positions
 
 
 def _code_point(character: Any) -> int:
     return character if isinstance(character, int) else ord(character) if isinstance(character, str) and len(character) == 1 else 0
 
 
-def shown(path: str | Path) -> str:
-    """A path as messages name it: relative to the working folder if it is below that."""
-    whole = Path(path)
-    return str(whole.relative_to(Path.cwd()) if whole.is_absolute() and whole.is_relative_to(Path.cwd()) else whole)
+def display_path(path: str | Path) -> str:
+    """A path for messages: relative to the working folder if it lies below it."""
+    absolute = Path(path)
+    return str(absolute.relative_to(Path.cwd()) if absolute.is_absolute() and absolute.is_relative_to(Path.cwd()) else absolute)
 
 
 def _decoded(path: Path, file: str) -> str:
@@ -193,18 +193,18 @@ def _decoded(path: Path, file: str) -> str:
 
 def _no_yaml(file: str, text: str, row: int, problem: str) -> UserError:
     lines = text.split("\n")
-    # The parser may notice a tab only on the line after it.
-    for near in (row, row - 1):
-        if 0 < near <= len(lines) and re.match(r" *\t", lines[near - 1]):
-            return UserError("no YAML", f"{file}:{near}", "the line begins with a tab", "indent with blanks")
+    # The parser may report a tab only on the following line.
+    for candidate in (row, row - 1):
+        if 0 < candidate <= len(lines) and re.match(r" *\t", lines[candidate - 1]):
+            return UserError("no YAML", f"{file}:{candidate}", "the line begins with a tab", "indent with blanks")
     fix = "put words with : # [ ] { } , & * ! | > ' \" % @ into quotes, close what is open, and indent with blanks"
     return UserError("no YAML", f"{file}:{row}", problem, fix)
 
 
 def _from_json(text: str, file: str) -> dict[str, Any]:
-    """The mapping of a JSON file. ValueError: none, and perhaps YAML."""
+    """The mapping of a JSON file. Raises ValueError if the text is no JSON; it may be YAML."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         for key in keys:
             if keys.count(key) > 1:
@@ -212,43 +212,43 @@ def _from_json(text: str, file: str) -> dict[str, Any]:
                 raise UserError("key given twice", f"{file}:{text.count(chr(10), 0, row[-1]) + 1 if row else 1}", f"{key!r}", "keep one of them")
         return dict(pairs)
 
-    def finite(written: str) -> float:
-        value = float(written)
+    def finite_number(literal: str) -> float:
+        value = float(literal)
         if not math.isfinite(value):
-            raise UserError("no number", f"{file}:{text.count(chr(10), 0, text.index(written)) + 1}", f"{written} is not finite", "give a finite one")
+            raise UserError("no number", f"{file}:{text.count(chr(10), 0, text.index(literal)) + 1}", f"{literal} is not finite", "give a finite one")
         return value
 
-    data: dict[str, Any] = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=once, parse_constant=finite, parse_float=finite)
-    problem = odd(data)
+    data: dict[str, Any] = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=unique_keys, parse_constant=finite_number, parse_float=finite_number)
+    problem = json_problem(data)
     if problem:
         raise UserError("odd text", f"{file}:1", problem, "correct it")
     return data
 
 
-def _places_of_json(text: str, file: str) -> Places:
-    """Where values of a JSON file stand, if it is YAML too; tabs between its values are none."""
+def _positions_in_json(text: str, file: str) -> Positions:
+    """Positions of the values of a JSON file; empty if it is no YAML, as with tabs between values."""
     reader = StrictReader(file)
     try:
         reader.whole(text)
     except (UserError, yaml.YAMLError):
         return {}
-    return reader.places
+    return reader.positions
 
 
-def odd(data: Any) -> str:
-    """What makes plain data unfit for JSON and files: a character that no text holds, a value of another kind; none: empty."""
-    todo, seen = [data], 0
-    while todo:
-        value, seen = todo.pop(), seen + 1
-        if seen > MOST_VALUES:
+def json_problem(data: Any) -> str:
+    """Why data cannot be written as JSON: a character that no text holds, or a value of another type; empty if it can."""
+    pending, count = [data], 0
+    while pending:
+        value, count = pending.pop(), count + 1
+        if count > MOST_VALUES:
             return f"more than {MOST_VALUES:,} values"
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
                     return f"the key {key!r} is no text; quote it"
-            todo += [*value.keys(), *value.values()]
+            pending += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple):
-            todo += value
+            pending += value
         elif isinstance(value, str):
             if re.search("[\ud800-\udfff\0]", value):
                 return f"{value!r:.60} holds a character that no text has"

@@ -1,8 +1,7 @@
-"""A GPU of its own for each command, on a machine with several.
+"""Assignment of GPUs to the commands on a machine with several GPUs.
 
-Snakemake counts GPUs, and does not say which: every job sees all of them, and takes the first. So a command that computes on a GPU
-claims one before torch is loaded, by a lock on a file that the kernel lets go of when the command ends, however it ends. A machine
-with one GPU, or a scheduler that gives a job one, needs no claim.
+In: the number of GPUs that a command needs. Out: CUDA_VISIBLE_DEVICES of this process. Snakemake limits the number of GPUs but assigns none, so all jobs
+would take the first one. A command therefore locks a file per GPU before torch is loaded; the kernel frees the lock when the command ends.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from mentionforge.errors import UserError
 from mentionforge.progress import say
 
 WAIT_S = 0.5
-_held: list[IO[str]] = []
-"""Locks of this process."""
+_locks: list[IO[str]] = []
+"""Lock files that this process holds."""
 
 
 def visible(environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> list[str]:
-    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none where there is no NVIDIA driver.
+    """GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES; empty without an NVIDIA driver.
 
-    As CUDA reads the variable, a name that is none (-1, or Slurm's NoDevFiles) ends the list.
+    As in CUDA, an invalid name (-1, or Slurm's NoDevFiles) ends the list.
     """
     if "CUDA_VISIBLE_DEVICES" in environment:
         names = environment["CUDA_VISIBLE_DEVICES"].split(",")
@@ -38,54 +37,54 @@ def visible(environment: Mapping[str, str] = os.environ, devices: Path = Path("/
 
 
 def claim(count: int = 1) -> None:
-    """Take GPUs that no other command here has taken, and hide the others from this process; wait for them if need be.
+    """Claim free GPUs for this process and hide all others from it; wait until enough are free.
 
-    Commands take turns: the one whose turn it is gathers its GPUs, and the others wait behind it. So two commands never hold half of what
-    each of them needs, and one that needs several is not passed for ever by those that need one.
+    Only the command that holds the turn lock collects GPUs; others wait for that lock. So two commands never block each other with half of the GPUs
+    that each needs, and commands that need one GPU do not overtake one that needs several.
 
-    Nothing happens where this process sees no GPU, or the only one, or is one of several that share a training (torchrun).
+    Nothing is claimed if this process sees at most one GPU, or is one of several processes of a training (torchrun).
 
     Args:
-        count: How many; 0: no GPU is needed.
+        count: Number of GPUs; 0: none is needed.
 
     Raises:
-        UserError: There are GPUs, but fewer than that.
+        UserError: The machine has GPUs, but fewer than `count`.
     """
     names = visible()
-    if not count or not names or "LOCAL_RANK" in os.environ or _held:
+    if not count or not names or "LOCAL_RANK" in os.environ or _locks:
         return
     if len(names) < count:
         fix = "lower finetune.devices or backend.tensor_parallel, or run where there are more"
         raise UserError("too few GPUs", "CUDA_VISIBLE_DEVICES", f"{count} asked for, {len(names)} there", fix)
     if len(names) == 1:
         return
-    # Within a job of a scheduler the same name may stand for another GPU than in the job beside it.
+    # In jobs of a scheduler, equal names may mean different GPUs, so each job has its own locks.
     job = next((os.environ[key] for key in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID") if os.environ.get(key)), "machine")
     folder = Path(tempfile.gettempdir()) / f"mentionforge-gpus-{os.getuid()}-{re.sub('[^A-Za-z0-9]', '_', job)}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    taken: dict[str, IO[str]] = {}
-    turn: IO[str] | None = None
-    waits = False
-    while len(taken) < count:
-        turn = turn or _lock(folder / "turn.lock")
-        for name in names if turn else ():
-            if name not in taken and len(taken) < count and (handle := _lock(folder / f"{re.sub('[^A-Za-z0-9-]', '_', name.strip())}.lock")):
-                taken[name] = handle
-        if len(taken) < count:
-            if not waits:
+    claimed: dict[str, IO[str]] = {}
+    turn_lock: IO[str] | None = None
+    waiting = False
+    while len(claimed) < count:
+        turn_lock = turn_lock or _lock(folder / "turn.lock")
+        for name in names if turn_lock else ():
+            if name not in claimed and len(claimed) < count and (handle := _lock(folder / f"{re.sub('[^A-Za-z0-9-]', '_', name.strip())}.lock")):
+                claimed[name] = handle
+        if len(claimed) < count:
+            if not waiting:
                 say(f"all {len(names)} GPUs are taken; waiting for {count} of them")
-                waits = True
+                waiting = True
             time.sleep(WAIT_S)
-    assert turn
-    turn.close()
-    _held.extend(taken.values())
-    chosen = [name for name in names if name in taken]
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
-    say(f"on GPU {', '.join(chosen)} of {', '.join(names)}")
+    assert turn_lock
+    turn_lock.close()
+    _locks.extend(claimed.values())
+    claimed_names = [name for name in names if name in claimed]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(claimed_names)
+    say(f"on GPU {', '.join(claimed_names)} of {', '.join(names)}")
 
 
 def _lock(path: Path) -> IO[str] | None:
-    """An open file that this process has locked; none if another one has."""
+    """An open file with a lock of this process; None if another process holds the lock."""
     handle: IO[str] = open(path, "w", encoding="utf-8")  # noqa: SIM115
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
 """Settings of an entry of `downloads`: where a published file comes from, and its digest.
 
-Light: imports pydantic and the base of all entries. What is done with them: `mentionforge.downloads`.
+Imports only pydantic and the base of all settings. `mentionforge.downloads` uses them.
 """
 
 from __future__ import annotations

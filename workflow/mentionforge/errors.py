@@ -18,6 +18,6 @@ class UserError(Exception):
         text = f"{what} in {where}" if where else what
         text += f": {why}" if why else ""
         text += f"; {fix}" if fix else ""
-        # What a file gives may hold anything, half a surrogate pair and a terminal's commands too.
+        # Values from files may hold any character, as half a surrogate pair or escape codes of a terminal.
         line = " ".join(text.split())
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line))

@@ -1,8 +1,7 @@
-"""Gold mentions as flat spans over words: what recognition learns and what evaluation scores, so that both mean the same.
+"""Gold mentions as flat word spans, for training and evaluation of recognizers alike.
 
-Annotated mentions may come in pieces, begin inside a word, overlap or repeat. A sequence of IOB2 tags can hold none of
-that, so `flatten` reduces them by a stated policy and counts every mention that it changes or leaves out. Words are
-those of `mentionforge.text.words`; a word span (first, last) is end exclusive.
+In: mentions in characters, which may be discontinuous, begin inside a word, overlap or repeat; words of `mentionforge.text.words`. Out: word spans
+(first, last), end exclusive, that fit into IOB2 tags, and counts of every mention that was changed or left out. Knows nothing of concepts.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from typing import Literal
 from mentionforge.text import Span
 
 TAGS = ("O", "B-Disease", "I-Disease")
-"""IOB2: every mention begins with B, so that adjacent mentions stay apart."""
+"""IOB2: every mention begins with B, so adjacent mentions stay separate."""
 
 Discontinuous = Literal["longest", "hull", "drop"]
 
 
 @dataclass(frozen=True)
-class Flat:
+class FlatMentions:
     """Mentions of one document that fit into a sequence of tags.
 
     Attributes:
-        spans: Word spans, in order, none empty, no two overlapping.
+        spans: Word spans, in order; none is empty, and no two overlap.
         sources: For each span, the position of its mention in the input of `flatten`.
         counts: `mentions` in the input = `kept` + `dropped_discontinuous` + `dropped_overlap` + `dropped_empty`; and, among all,
             how many were `discontinuous`, and among those kept, how many were `widened` to whole words.
@@ -37,8 +36,8 @@ class Flat:
     counts: Counter[str]
 
 
-def one_span(pieces: Sequence[Span], policy: Discontinuous) -> Span | None:
-    """The stretch of text that stands for a mention: its longest piece (the first of equals), the hull of all pieces, or nothing."""
+def contiguous_span(pieces: Sequence[Span], policy: Discontinuous) -> Span | None:
+    """The single span of a discontinuous mention, by the policy: its longest piece (the first of equals), the hull of all pieces, or none."""
     if len(pieces) == 1:
         return pieces[0]
     if policy == "drop":
@@ -60,22 +59,22 @@ def covering(words: Sequence[Span], span: Span) -> Span:
     return first, max(first, last)
 
 
-def flatten(words: Sequence[Span], mentions: Sequence[Sequence[Span]], policy: Discontinuous) -> Flat:
+def flatten(words: Sequence[Span], mentions: Sequence[Sequence[Span]], policy: Discontinuous) -> FlatMentions:
     """Reduce a document's mentions to word spans that do not overlap.
 
-    A mention in pieces follows `policy`; one that begins or ends inside a word is widened to the whole word; of
-    mentions that then share a word the longest is kept (the first of equals), the others are left out.
+    A discontinuous mention is reduced by `policy`. A mention that begins or ends inside a word is widened to the whole word. Of mentions that then
+    share a word, only the longest is kept (the first of equals).
 
     Args:
         words: Character spans of the document's words, in order.
-        mentions: For each mention, its pieces in characters.
-        policy: What a mention in pieces becomes.
+        mentions: The pieces of each mention, in characters.
+        policy: How a discontinuous mention is reduced.
     """
     counts = Counter(mentions=len(mentions))
-    found: list[tuple[int, Span, bool]] = []
+    candidates: list[tuple[int, Span, bool]] = []
     for source, pieces in enumerate(mentions):
         counts["discontinuous"] += len(pieces) > 1
-        span = one_span(pieces, policy)
+        span = contiguous_span(pieces, policy)
         if span is None:
             counts["dropped_discontinuous"] += 1
             continue
@@ -83,19 +82,19 @@ def flatten(words: Sequence[Span], mentions: Sequence[Sequence[Span]], policy: D
         if first == last:
             counts["dropped_empty"] += 1
             continue
-        found.append((source, (first, last), words[first][0] < span[0] or words[last - 1][1] > span[1]))
-    taken: set[int] = set()
+        candidates.append((source, (first, last), words[first][0] < span[0] or words[last - 1][1] > span[1]))
+    tagged: set[int] = set()
     kept = []
-    for source, (first, last), widened in sorted(found, key=lambda f: (words[f[1][0]][0] - words[f[1][1] - 1][1], f[1][0], f[0])):
-        if taken.isdisjoint(range(first, last)):
-            taken.update(range(first, last))
+    for source, (first, last), widened in sorted(candidates, key=lambda f: (words[f[1][0]][0] - words[f[1][1] - 1][1], f[1][0], f[0])):
+        if tagged.isdisjoint(range(first, last)):
+            tagged.update(range(first, last))
             kept.append(((first, last), source))
             counts["widened"] += widened
         else:
             counts["dropped_overlap"] += 1
     kept.sort()
     counts["kept"] = len(kept)
-    return Flat(tuple(span for span, _ in kept), tuple(source for _, source in kept), counts)
+    return FlatMentions(tuple(span for span, _ in kept), tuple(source for _, source in kept), counts)
 
 
 def tags(length: int, spans: Iterable[Span]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Download a model from the Hugging Face hub: resolve the commit, choose the files that are needed, and verify them against the hub's digests.
+"""Download of a model from the Hugging Face hub: the commit, the files needed, and their digests.
 
-In: ORG/NAME and a revision. Out: a folder in the hub client's cache (HF_HOME), which other programs share. Without a network, or with HF_HUB_OFFLINE=1,
-only the cache is used. Each refusal of the hub becomes one line that says what to do. Knows nothing of stamps and conversions.
+In: ORG/NAME and a revision. Out: a folder in the hub client's cache (HF_HOME), which other programs share; or a `UserError` that says what to do.
+Without a network, or with HF_HUB_OFFLINE=1, only the cache is used. Knows nothing of stamps and conversions.
 """
 
 from __future__ import annotations
@@ -34,120 +34,123 @@ class ListedFile:
 
 
 def commit_of(repository: str, revision: str | None, key: str) -> str:
-    """The commit that a branch or tag points to now (None: the main branch); from the cache if the hub cannot be reached.
+    """The commit to which a branch or tag points now (None: the main branch); from the cache if the hub cannot be reached.
 
     Raises:
-        UserError: The hub refuses, or it cannot be reached and the cache does not hold the commit.
+        UserError: The hub refuses the request; or it cannot be reached, and the cache does not hold the commit.
     """
     from huggingface_hub import HfApi
 
     try:
         return str(HfApi().resolve_revision(repository, revision=revision).resolved)
     except Exception as error:
-        raise refusal(error, repository, revision, key) from error
+        raise user_error_of(error, repository, revision, key) from error
 
 
 def download(repository: str, revision: str | None, commit: str, key: str) -> Path:
     """Download the files of a model that are needed into the hub client's cache.
 
-    Safetensors come before .bin, one file before shards; nothing else of the repository is downloaded.
+    Safetensors are preferred to .bin, and one file to shards. Other files of the repository are not downloaded.
 
     Args:
         repository: ORG/NAME.
-        revision: What the user asked for, for errors.
+        revision: Revision in the settings, for errors.
         commit: Full commit.
         key: Key of the config, for errors.
 
     Returns:
-        The folder of this commit in the cache. It may hold files that other programs asked for.
+        The folder of this commit in the cache. It may hold files that other programs downloaded.
 
     Raises:
-        UserError: No usable model, a refusal of the hub, a cut-off or changed file, no space.
+        UserError: The repository holds no usable model, the hub refuses the request, a file is cut off or changed, or the disk is full.
     """
     from huggingface_hub import snapshot_download
 
     where = f"{repository}@{commit[:12]}"
     try:
-        listed = _listed(repository, commit)
-        names = set(listed) if listed is not None else _cached(repository, commit)
+        hub_files = _listed(repository, commit)
+        names = set(hub_files) if hub_files is not None else _cached(repository, commit)
         if not names:
             raise UserError("missing model", key, f"{where} is not in the hub's cache, and the hub cannot be reached", ELSEWHERE)
-        if listed is None:
+        if hub_files is None:
             where = f"the cached copy of {where}"
-        fix = CHOOSE if listed is not None else ELSEWHERE
-        wanted = modelfiles.needed(names, key, where, fix)
-        files = [*wanted.beside, wanted.weights]
-        if wanted.sharded:
-            index = snapshot_download(repository, revision=commit, allow_patterns=[glob.escape(wanted.weights)])
-            files += modelfiles.shards(Path(index) / wanted.weights, names, key, where)
-        _refuse_full_disk(repository, commit, listed or {}, files, key)
+        fix = CHOOSE if hub_files is not None else ELSEWHERE
+        needed = modelfiles.needed(names, key, where, fix)
+        files = [*needed.beside, needed.weights]
+        if needed.sharded:
+            index = snapshot_download(repository, revision=commit, allow_patterns=[glob.escape(needed.weights)])
+            files += modelfiles.shards(Path(index) / needed.weights, names, key, where)
+        _refuse_full_disk(repository, commit, hub_files or {}, files, key)
         for attempt in (1, 2):
             folder = Path(snapshot_download(repository, revision=commit, allow_patterns=[glob.escape(name) for name in files]))
-            wrong = next(_mismatches(folder, files, listed or {}), None)
-            if wrong is None:
+            mismatch = next(_mismatches(folder, files, hub_files or {}), None)
+            if mismatch is None:
                 return folder
-            path, why = wrong
-            if attempt == 2 or listed is None:
-                fix = ELSEWHERE if listed is None else "the hub or something between sends it so; try again later"
-                raise UserError("damaged download", key, f"{where}: {path.name} {why}", fix)
-            say(f"{path.name} in the cache {why}; downloading it again")
+            path, reason = mismatch
+            if attempt == 2 or hub_files is None:
+                fix = ELSEWHERE if hub_files is None else "the hub or something between sends it so; try again later"
+                raise UserError("damaged download", key, f"{where}: {path.name} {reason}", fix)
+            say(f"{path.name} in the cache {reason}; downloading it again")
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
         raise AssertionError
     except UserError:
         raise
     except Exception as error:
-        raise refusal(error, repository, revision, key) from error
+        raise user_error_of(error, repository, revision, key) from error
 
 
-def refusal(error: Exception, repository: str, revision: str | None, key: str) -> UserError:
-    """The error for the user that stands for an error of the hub client: what it means, and what can be done about it."""
+def user_error_of(error: Exception, repository: str, revision: str | None, key: str) -> UserError:
+    """A `UserError` for an error of the hub client: what it means, and what the user can do."""
     import httpx2
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 
     chain = list(_causes(error))
 
-    def among(*kinds: type[BaseException]) -> Any:
+    def first_of(*kinds: type[BaseException]) -> Any:
         return next((e for e in chain if isinstance(e, kinds)), None)
 
-    asked = f"{repository}@{revision}" if revision else repository
+    requested = f"{repository}@{revision}" if revision else repository
     page = f"{constants.ENDPOINT}/{repository}"
     if any(map(modelfiles.disk_full, chain)):
-        return UserError("no space", constants.HF_HUB_CACHE, f"{asked} does not fit", "free some, or set HF_HOME to a larger disk")
-    if denied := among(PermissionError):
+        return UserError("no space", constants.HF_HUB_CACHE, f"{requested} does not fit", "free some, or set HF_HOME to a larger disk")
+    if denied := first_of(PermissionError):
         return UserError(
             "no permission", str(denied.filename or constants.HF_HUB_CACHE), denied.strerror or "", "set HF_HOME to a folder that you may write to"
         )
-    if among(OfflineModeIsEnabled):
-        return UserError("missing model", key, f"{asked} is not in the hub's cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set", ELSEWHERE)
-    if among(HFValidationError):
+    if first_of(OfflineModeIsEnabled):
+        return UserError("missing model", key, f"{requested} is not in the hub's cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set", ELSEWHERE)
+    if first_of(HFValidationError):
         return UserError("bad value", key, f"{repository} is no name of a repository", "write ORG/NAME or ORG/NAME@REVISION")
-    if among(RevisionNotFoundError):
+    if first_of(RevisionNotFoundError):
         return UserError("unknown revision", key, f"{repository} has no revision {revision}", f"give a branch, a tag or a whole commit from {page}/commits")
-    answer = among(HfHubHTTPError)
+    answer = first_of(HfHubHTTPError)
     status = answer.response.status_code if answer else None
-    said = (answer.response.headers.get("X-Error-Message") or "") if answer else ""
-    if status == 401 and "credentials" in said.lower():
+    message = (answer.response.headers.get("X-Error-Message") or "") if answer else ""
+    if status == 401 and "credentials" in message.lower():
         place = "HF_TOKEN" if os.environ.get("HF_TOKEN") else str(constants.HF_TOKEN_PATH)
-        return UserError("refused token", place, f"the hub says: {said}", f"make one at {constants.ENDPOINT}/settings/tokens, or unset it")
-    if among(GatedRepoError):
+        return UserError("refused token", place, f"the hub says: {message}", f"make one at {constants.ENDPOINT}/settings/tokens, or unset it")
+    if first_of(GatedRepoError):
         if not get_token():
             fix = f"accept it on {page}, then set HF_TOKEN or run `hf auth login`"
             return UserError("gated model", key, f"{repository} asks for its licence to be accepted, and you are not logged in", fix)
         fix = f"accept its licence on {page}, and wait until its authors agree"
-        return UserError("gated model", key, f"your account has no access to {repository}" + (f" (the hub says: {said})" if said else ""), fix)
-    if among(RepositoryNotFoundError) or status == 401:  # to nobody in particular, the hub does not say whether a repository exists
+        return UserError("gated model", key, f"your account has no access to {repository}" + (f" (the hub says: {message})" if message else ""), fix)
+    if first_of(RepositoryNotFoundError) or status == 401:  # without a login, the hub does not tell whether a repository exists
         fix = "correct the name" + ("" if get_token() else "; if it is private, set HF_TOKEN or run `hf auth login`")
         return UserError("unknown model", key, f"the hub has no {repository} for you", fix)
     if status is not None and status < 500:
         return UserError(
-            "refused model", key, f"{asked}: the hub answers {status}" + (f" ({said})" if said else ""), "see what the answer says, or try again later"
+            "refused model",
+            key,
+            f"{requested}: the hub answers {status}" + (f" ({message})" if message else ""),
+            "see what the answer says, or try again later",
         )
-    if status is None and (among(httpx2.RemoteProtocolError, httpx2.ReadError) or any("Consistency check" in str(e) for e in chain)):
-        return UserError("cut-off download", key, f"{asked} ended before its end", "run it again; whole files are kept")
+    if status is None and (first_of(httpx2.RemoteProtocolError, httpx2.ReadError) or any("Consistency check" in str(e) for e in chain)):
+        return UserError("cut-off download", key, f"{requested} ended before its end", "run it again; whole files are kept")
     reason = f"the hub answers {status}" if status else type(chain[-1]).__name__
-    return UserError("unreachable model", key, f"{asked} could not be downloaded from {constants.ENDPOINT} ({reason})", ELSEWHERE)
+    return UserError("unreachable model", key, f"{requested} could not be downloaded from {constants.ENDPOINT} ({reason})", ELSEWHERE)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -163,10 +166,12 @@ def _listed(repository: str, commit: str) -> dict[str, ListedFile] | None:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
-        # The list is asked for again and again for half a minute where nothing answers; this is asked once.
+        # Unlike list_repo_tree, this request is not repeated for half a minute if the hub does not answer.
         HfApi().model_info(repository, revision=commit)
-        found = HfApi().list_repo_tree(repository, revision=commit)
-        return {f.path: ListedFile(f.lfs.size, f.lfs.sha256, None) if f.lfs else ListedFile(f.size, None, f.blob_id) for f in found if isinstance(f, RepoFile)}
+        entries = HfApi().list_repo_tree(repository, revision=commit)
+        return {
+            f.path: ListedFile(f.lfs.size, f.lfs.sha256, None) if f.lfs else ListedFile(f.size, None, f.blob_id) for f in entries if isinstance(f, RepoFile)
+        }
     except (httpx2.TransportError, OfflineModeIsEnabled):
         if not _cached(repository, commit):
             raise
@@ -184,32 +189,34 @@ def _snapshot(repository: str, commit: str) -> Path:
 
 
 def _cached(repository: str, commit: str) -> set[str]:
-    """Names of the files of a commit that are in the cache."""
+    """Names of the files of a commit in the cache."""
     folder = _snapshot(repository, commit)
     return {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
 
 
-def _refuse_full_disk(repository: str, commit: str, listed: dict[str, ListedFile], files: Collection[str], key: str) -> None:
-    held = _cached(repository, commit)
-    ask = sum(listed[name].size for name in files if name in listed and name not in held)
-    place = next(path for path in _snapshot(repository, commit).parents if path.exists())
-    free = shutil.disk_usage(place).free
-    if ask > free:
-        raise UserError("no space", str(place), f"{key} needs {ask / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free", "free some, or set HF_HOME to a larger disk")
+def _refuse_full_disk(repository: str, commit: str, hub_files: dict[str, ListedFile], files: Collection[str], key: str) -> None:
+    cached = _cached(repository, commit)
+    missing_bytes = sum(hub_files[name].size for name in files if name in hub_files and name not in cached)
+    disk = next(path for path in _snapshot(repository, commit).parents if path.exists())
+    free = shutil.disk_usage(disk).free
+    if missing_bytes > free:
+        raise UserError(
+            "no space", str(disk), f"{key} needs {missing_bytes / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free", "free some, or set HF_HOME to a larger disk"
+        )
 
 
-def _mismatches(folder: Path, files: Collection[str], listed: dict[str, ListedFile]) -> Iterator[tuple[Path, str]]:
-    """Files that differ from the hub's list, each with the reason. Without a list, they are compared with their names in the cache: a SHA-256 or a git id."""
+def _mismatches(folder: Path, files: Collection[str], hub_files: dict[str, ListedFile]) -> Iterator[tuple[Path, str]]:
+    """Files that differ from the hub's list, with the reason. Files that are not listed are compared with their names in the cache: a SHA-256 or a git id."""
     for name in sorted(files):
         path = folder / name
         if not path.exists():
             yield path, "is not there"
             continue
         size = path.stat().st_size
-        entry = listed.get(name)
+        entry = hub_files.get(name)
         if entry is None:
-            called = path.resolve().name if path.is_symlink() else ""
-            entry = ListedFile(size, called if len(called) == 64 else None, called if len(called) == 40 else None)
+            cache_name = path.resolve().name if path.is_symlink() else ""
+            entry = ListedFile(size, cache_name if len(cache_name) == 64 else None, cache_name if len(cache_name) == 40 else None)
         if size != entry.size:
             yield path, f"has {size:,} bytes, not {entry.size:,}"
         elif entry.sha256 and sha256_file(path) != entry.sha256:

@@ -1,4 +1,4 @@
-"""JSON objects read strictly: `json.loads(text, object_pairs_hook=unique)` refuses a key that stands twice."""
+"""Strict reading of JSON objects: `json.loads(text, object_pairs_hook=unique)` raises an error for a repeated key."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 
 class TwiceError(ValueError):
-    """A key that an object has twice: one of them would be lost."""
+    """A key is repeated in an object; one of its values would be lost."""
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these pairs.
+    """The object with these pairs of key and value.
 
     Raises:
-        TwiceError: A key stands twice.
+        TwiceError: A key is repeated.
     """
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         raise TwiceError("an object has a key twice")
-    return found
+    return result

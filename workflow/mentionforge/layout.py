@@ -1,4 +1,4 @@
-"""The layout of a results folder and of the resources folder: every path once, and a path read back.
+"""The layout of the results folder and of the resources folder: builds every path, and reads the cell from a path.
 
 In: names of entries, or Snakemake's wildcards ("{corpus}") in their place. Out: paths as text; from a path, the cell that it names.
 Knows nothing about the configuration, about which files exist, or about what they hold.
@@ -15,7 +15,7 @@ from typing import Self
 from mentionforge.entries import NAME_PATTERN
 
 TRAINED_ON = "~train="
-"""Joins a schedule and the corpus of the training where another corpus is tested: real_only~train=ncbi_disease."""
+"""Joins schedule and training corpus in cells that test another corpus: real_only~train=ncbi_disease."""
 
 PREDICTIONS = "predictions.parquet"
 
@@ -23,7 +23,7 @@ OWNED = (
     "alignment", "augmentation", "benchmarks", "corpora", "embeddings", "end_to_end", "evaluation", "generation", "kb", "leakage", "logs", "missing",
     "normalization", "recognition", "report", "reranking", "retrieval", "specs", "statistics", "sweeps", "summary",
 )  # fmt: skip
-"""Folders of a results folder that the workflow writes; whatever lies elsewhere is somebody else's."""
+"""Folders of a results folder that the workflow writes. It never deletes files elsewhere."""
 
 
 # --------------------------------------------------------------------------------------------------------------- cells
@@ -42,12 +42,12 @@ class RecognitionCell:
 
     @property
     def path(self) -> str:
-        """Where the cell lies below results/recognition/ and results/end_to_end/."""
+        """Path of the cell below results/recognition/ and results/end_to_end/."""
         return "/".join([self.corpus, self.generator, self.strategy, self.recognizer, self.schedule, f"seed{self.seed}"])
 
     @classmethod
     def of(cls, levels: Sequence[str]) -> Self | None:
-        """The cell that these path levels name; none: they name none."""
+        """The cell with these path levels; None if they are no cell."""
         if len(levels) != len(fields(cls)):
             return None
         corpus, generator, strategy, recognizer, schedule, last = levels
@@ -58,7 +58,7 @@ class RecognitionCell:
 
     @property
     def trained_on(self) -> str:
-        """The other corpus that the model was trained on; empty: the cell's own."""
+        """The other corpus that the model was trained on; empty if it was trained on the cell's own corpus."""
         return self.schedule.partition(TRAINED_ON)[2]
 
 
@@ -74,12 +74,12 @@ class NormalizationCell:
 
     @property
     def path(self) -> str:
-        """Where the cell lies below results/normalization/."""
+        """Path of the cell below results/normalization/."""
         return "/".join(astuple(self))
 
     @classmethod
     def of(cls, levels: Sequence[str]) -> Self | None:
-        """The cell that these path levels name; none: they name none."""
+        """The cell with these path levels; None if they are no cell."""
         return cls(*levels) if len(levels) == len(fields(cls)) else None
 
 
@@ -93,7 +93,7 @@ def levels_below(path: Path, base: Path) -> tuple[str, ...]:
 
 
 def end_to_end_cell(path: Path, base: Path) -> EndToEndCell | None:
-    """The cell whose rankings lie at this path below results/end_to_end/; none: the path names none."""
+    """The cell whose rankings are at this path below results/end_to_end/; None if the path is none of a cell."""
     *levels, linker, index = levels_below(path, base) or ("", "")
     cell = RecognitionCell.of(levels)
     if cell is None or path.name != "linked.parquet" or not all(re.fullmatch(NAME_PATTERN, name) for name in (linker, index)):
@@ -115,7 +115,7 @@ class Results:
         return f"{self.root}/specs/{kind}/{entry}.json"
 
     def missing(self, kind: str, name: str) -> str:
-        """Stands for a licensed input that is not there; no job writes it."""
+        """Stands for a missing licensed input; no job can write it."""
         return f"{self.root}/missing/{kind}/{name}"
 
     def kb(self, name: str, file: str) -> str:
@@ -123,11 +123,11 @@ class Results:
         return f"{self.root}/kb/{name}/{file}"
 
     def corpus(self, name: str, file: str) -> str:
-        """A file of a corpus that was read."""
+        """A file of a corpus after reading."""
         return f"{self.root}/corpora/{name}/{file}"
 
     def leakage(self, corpus: str, generator: str) -> str:
-        """What a generator's texts share with the test documents of a corpus."""
+        """Overlap of a generator's texts with the test documents of a corpus."""
         return f"{self.root}/leakage/{corpus}/{generator}.csv"
 
     def generation(self, generator: str, file: str) -> str:
@@ -155,7 +155,7 @@ class Results:
         return f"{self.root}/embeddings/{encoder}/{kind}.{name}/entries.parquet"
 
     def retrieval(self, corpus: str, linker: str, index: str) -> str:
-        """Candidates among the names of a knowledge base, for every mention of a corpus."""
+        """Candidate names of a knowledge base for every mention of a corpus."""
         return f"{self.root}/retrieval/{corpus}/{linker}/{index}/found.parquet"
 
     def normalization(self, cell: NormalizationCell, file: str = PREDICTIONS) -> str:
@@ -163,11 +163,11 @@ class Results:
         return f"{self.root}/normalization/{cell.path}/{file}"
 
     def linked(self, cell: RecognitionCell, linker: str, index: str) -> str:
-        """Concepts ranked for the mentions that a recognizer found."""
+        """Concepts ranked for predicted mentions."""
         return f"{self.root}/end_to_end/{cell.path}/{linker}/{index}/linked.parquet"
 
     def scores(self, task: str, corpus: str) -> str:
-        """Metrics of a task (recognition, normalization, end_to_end) on a corpus; of `nil` the curves of thresholds."""
+        """Metrics of a task (recognition, normalization, end_to_end) on a corpus; for `nil` the curves of thresholds."""
         return f"{self.root}/evaluation/{task}/{corpus}.parquet"
 
     def errors(self, task: str, corpus: str) -> str:
@@ -175,7 +175,7 @@ class Results:
         return f"{self.root}/evaluation/{task}/{corpus}.errors.parquet"
 
     def statistics(self, task: str, corpus: str, table: str) -> str:
-        """Comparisons of a task's cells on a corpus, or the changes of their mentions."""
+        """Comparisons of a task's cells on a corpus, or their changed mentions (`table`: comparisons, changes)."""
         return f"{self.root}/statistics/{task}/{corpus}/{table}.parquet"
 
     def summary(self, file: str) -> str:
@@ -187,7 +187,7 @@ class Results:
         return f"{self.root}/sweeps/{file}"
 
     def log(self, path: str) -> str:
-        """Log of the job of a path, which is given below the results folder and without its suffix."""
+        """Log of a job; `path` is the path of its output below the results folder, without suffix."""
         return f"{self.root}/logs/{path}.log"
 
 

@@ -1,12 +1,7 @@
-"""Every score: its name, task and label, which way is better, how it is computed, and where it is shown.
+"""All scores: name, task and label, which way is better, how they are computed, and where they are shown.
 
-Evaluation, comparisons, tables, figures and the page loop over `SCORES`; a further score is one more entry. Knows nothing of files and tables.
-A score is a share, 0 to 1, in Parquet and CSV files, and is shown in per cent. It is computed in one of four ways:
-
-    of_rank    mean over mentions of a value of each one's rank:   acc@5 = mean(rank <= 5),  mrr = mean(1 / rank)
-    ratio      of three counts, as `right` / `predicted`:          strict_precision, of the level `strict`
-    of_nil     a column of the row of the chosen threshold:        nil_recall (evaluation.normalization.nil_curve)
-    relation   share of mentions whose first wrong concept is so:  error_sibling (evaluation.hierarchy)
+In: ranks or counts. Out: shares from 0 to 1; people see per cent. Evaluation, comparisons, tables, figures and the page loop over `SCORES`, so a new
+score is one more entry. Knows nothing of files and tables.
 """
 
 from __future__ import annotations
@@ -15,18 +10,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+# A score is computed in one of four ways:
+#
+#     of_rank    mean of a value of each mention's rank:                 acc@5 = mean(rank <= 5), mrr = mean(1 / rank)
+#     ratio      a ratio of the counts right, gold and predicted:        strict_precision = right / predicted, at the level `strict`
+#     of_nil     a column of nil_curve in the row of the threshold:      nil_recall (evaluation.normalization.nil_curve)
+#     relation   share of mentions whose first wrong concept has it:     error_sibling (evaluation.hierarchy)
+
 Task = Literal["recognition", "normalization", "end_to_end"]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A quotient of counts: of what is right, gold and predicted; the counts may be arrays.
+    """A ratio of the counts right, gold and predicted; counts may be arrays.
 
     Attributes:
-        name: As in the names of scores.
-        short: As in the heads of tables.
-        of: Numerator and denominator of (right, gold, predicted).
-        rests_on: The count that is its `n`; the quotient has no value where that is 0.
+        name: Suffix in names of scores.
+        short: Label in heads of tables.
+        of: Numerator and denominator from (right, gold, predicted).
+        rests_on: The count that is the `n` of the ratio; the ratio has no value if it is 0.
     """
 
     name: str
@@ -45,21 +47,21 @@ class Score:
     """A score of a task.
 
     Attributes:
-        name: In the column `metric`.
-        task: What is scored.
-        label: In tables and figures.
-        of_rank: Value of a mention of this rank (normalization); ranks are an array, infinite where the mention is not answered.
-        entries: `of_rank` takes ranks of distinct entries (names with all their concepts) in place of concepts.
-        ratio: Quotient of counts (recognition, end to end).
-        level: What counts as right: strict, partial or token; end to end, span_concept with or without the threshold.
+        name: Value in the column `metric`.
+        task: The task.
+        label: Name in tables and figures.
+        of_rank: Value of a mention by its rank (normalization); ranks are an array, infinite for mentions without the concept in their ranking.
+        entries: Whether `of_rank` takes ranks of distinct entries (names with all their concepts) instead of concepts.
+        ratio: Ratio of counts (recognition, end to end).
+        level: Which predictions are right: strict, partial or token; end to end, span_concept with or without the threshold.
         of_nil: Columns of value and n in the row of the chosen threshold.
-        relation: What the first wrong concept is to the mention's.
+        relation: Relation of the first wrong concept to the mention's concept.
         better: Which way is better.
-        groups: Groups of mentions that it is given for, besides all: out-of-distribution buckets, subsets that others score.
-        compared: Groupings of the mentions for which cells are compared by it (tables.SLICES).
-        shown: Buckets in which it is one of the scores that people read first: tables of seeds and of external systems.
-        on_page: Whether the report page lists it; metrics.csv lists all.
-        on_card: Whether the card of a bundle tells it.
+        groups: Groups of mentions with this score, besides all mentions: out-of-distribution buckets, subsets of other papers.
+        compared: Groupings of mentions on which cells are compared by this score (tables.SLICES).
+        shown: Buckets in which tables of seeds and of external systems show this score.
+        on_page: Whether the report page lists it; metrics.csv lists all scores.
+        on_card: Whether the card of a bundle states it.
     """
 
     name: str
@@ -79,7 +81,7 @@ class Score:
     on_card: bool = False
 
     def counted(self, right: int, gold: int, predicted: int) -> tuple[float | None, int]:
-        """Value and n of a score that is a ratio; the value is None where n is 0."""
+        """Value and n of a score that is a ratio; the value is None if n is 0."""
         assert self.ratio
         numerator, denominator = self.ratio.of(right, gold, predicted)
         n = predicted if self.ratio.rests_on == "predicted" else gold
@@ -126,16 +128,16 @@ SCORES: tuple[Score, ...] = (
     _level("span_concept", F1, "end_to_end", "span + concept F1", shown=("all",)),
     *(_level("span_concept_nil", ratio, "end_to_end", f"span + concept {ratio.short} with threshold") for ratio in (PRECISION, RECALL, F1)),
 )
-"""All scores, by task, in the order in which they are told."""
+"""All scores by task, in the order of tables."""
 
 MAIN: dict[str, str] = {"normalization": "acc@1", "recognition": "strict_f1", "end_to_end": "span_concept_f1"}
-"""The score of all mentions that a task is judged by."""
+"""The main score of each task, over all mentions."""
 
 OF_GROUPS: dict[str, str] = {"normalization": "acc@1", "recognition": "strict_recall", "end_to_end": "span_concept_recall"}
-"""The score of a group of gold mentions; its n is their number."""
+"""The score of each task on groups of gold mentions; its n is their number."""
 
 WORDS = {"all": "all mentions", "seen_mention": "seen mentions", "seen_concept": "seen concepts", "unseen_concept": "unseen concepts"}
-"""Buckets behind the label of a score."""
+"""Names of buckets after the label of a score."""
 
 BY_NAME: dict[str, Score] = {score.name: score for score in SCORES}
 
@@ -146,12 +148,12 @@ def of_task(task: str) -> list[Score]:
 
 
 def of_level(level: str, group: str = "all") -> list[Score]:
-    """The ratios of a level that are given for all mentions, or for groups of a kind."""
+    """The ratios of a level on all mentions, or on groups of a kind."""
     return [score for score in SCORES if score.level == level and (group == "all" or group in score.groups)]
 
 
 def of_ranks(group: str = "all", entries: bool = False) -> list[Score]:
-    """The scores of ranks that are given for all mentions, or for groups of a kind."""
+    """The scores of ranks on all mentions, or on groups of a kind."""
     return [score for score in SCORES if score.of_rank and score.entries == entries and (group == "all" or group in score.groups)]
 
 
@@ -161,10 +163,10 @@ def compared(task: str, slice_: str) -> list[Score]:
 
 
 def ranked(*tasks: str) -> tuple[str, ...]:
-    """Names of the scores by which cells of some tasks are ranked: of all mentions, and of groups."""
+    """Names of the scores by which cells of these tasks are compared: on all mentions, and on groups."""
     return tuple(dict.fromkeys(by[task] for task in tasks for by in (MAIN, OF_GROUPS)))
 
 
 def shown() -> dict[tuple[str, str, str], str]:
-    """The scores that people read first: label, by task, bucket and name."""
+    """Labels of the main scores by task, bucket and name of the score."""
     return {(score.task, bucket, score.name): f"{score.label}, {WORDS[bucket]}" for score in SCORES for bucket in score.shown}

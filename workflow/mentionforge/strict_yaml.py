@@ -1,7 +1,7 @@
-"""One YAML document as plain data, and the place of each value; whatever YAML 1.1 silently reads as something else is an error with its row.
+"""One YAML document as plain data, with the position of each value; a value that YAML 1.1 silently changes is an error with its row.
 
-In: the text of a file, and its name for messages. Out: a mapping, and `Places`. Aliases are unfolded while they are counted; no tag but those of plain
-values is known, nothing is run. Knows nothing of settings, overlays or the disk. Errors of YAML itself are PyYAML's.
+In: the text of a file, and its name for messages. Out: a mapping, and `Positions`. Aliases are unfolded up to a limit, and only tags of plain values
+are known. Errors of YAML itself are PyYAML's. Knows nothing of settings, overlays or the disk.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import yaml
 from mentionforge.errors import UserError
 
 MOST_VALUES = 200_000
-"""Most values that a file may have, with its aliases unfolded."""
+"""Most values of a file, with its aliases unfolded."""
 
 DEEPEST = 60
-"""Most levels of mappings and lists that a file may have; the deepest setting has eight."""
+"""Most levels of mappings and lists in a file; the deepest setting has eight."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))
 _MERGE = "tag:yaml.org,2002:merge"
@@ -30,20 +30,20 @@ Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a value is written: file, row (from 1; 0: of the command line), and its text, if it is a plain scalar."""
+class Position:
+    """Where a value is written: file, row (1-based; 0: the command line), and its text if it is a scalar without quotes."""
 
     file: str
     row: int
     written: str | None = None
 
     def __str__(self) -> str:
-        """The place as messages name it."""
+        """The position as messages show it: FILE:ROW."""
         return f"{self.file}:{self.row}" if self.row else self.file
 
 
-Places = dict[Key, Place]
-"""Places of values by their keys; of items of a list by their number, as text."""
+Positions = dict[Key, Position]
+"""Positions of values by their path of keys; an item of a list has its number, as text, for a key."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Collection:
 
 
 class StrictReader:
-    """Builds plain data from the parser's events. It recurses only after the depth was counted, so that no file exhausts the stack."""
+    """Builds plain data from PyYAML's events. It checks the depth before it recurses, so that no file exhausts the stack."""
 
     def __init__(self, file: str) -> None:
-        self.file, self.places, self.values = file, Places(), 0
+        self.file, self.positions, self.values = file, Positions(), 0
         self.resolver = yaml.SafeLoader("")
 
     def error(self, what: str, row: int, why: str, fix: str) -> UserError:
@@ -83,16 +83,16 @@ class StrictReader:
         if root is None or (isinstance(root, Scalar) and root.plain and not root.text):
             raise self.error("no configuration", 1, "there is nothing in it", "give keys, as `results: results`, or leave the file out")
         if not isinstance(root, Collection) or root.kind != "map":
-            found = "a list" if isinstance(root, Collection) else "a single value"
-            raise self.error("no configuration", root.row, f"{found} stands where keys are wanted", "give keys at the top, as `linkers:`")
+            kind = "a list" if isinstance(root, Collection) else "a single value"
+            raise self.error("no configuration", root.row, f"{kind} stands where keys are wanted", "give keys at the top, as `linkers:`")
         data = self.value(root, ())
         assert isinstance(data, dict)
         return data
 
     def tree(self, text: str) -> Scalar | Collection | None:
-        """The nodes of the document; an alias is the same node as its anchor."""
+        """The root node of the document; an alias is the same object as its anchor."""
         anchors: dict[str, Scalar | Collection] = {}
-        open_: list[Collection] = []
+        open_collections: list[Collection] = []
         root: Scalar | Collection | None = None
         documents = 0
         for event in self.events(text):
@@ -116,19 +116,19 @@ class StrictReader:
                 if event.tag and event.tag not in ("!", f"tag:yaml.org,2002:{node.kind}"):
                     raise self.error("no YAML", row, f"{_short(event.tag)} stands before a collection", "remove the tag")
             elif isinstance(event, yaml.CollectionEndEvent):
-                open_.pop().open = False
+                open_collections.pop().open = False
                 continue
             else:
                 continue
-            if open_:
-                open_[-1].items.append(node)
+            if open_collections:
+                open_collections[-1].items.append(node)
             elif root is None:
                 root = node
             if isinstance(event, yaml.NodeEvent) and event.anchor and not isinstance(event, yaml.AliasEvent):
                 anchors[event.anchor] = node
             if isinstance(event, yaml.CollectionStartEvent):
-                open_.append(node)  # type: ignore[arg-type]
-                if len(open_) > DEEPEST:
+                open_collections.append(node)  # type: ignore[arg-type]
+                if len(open_collections) > DEEPEST:
                     raise self.error("no configuration", row, f"nested more than {DEEPEST} levels deep", "no setting lies that deep")
         return root
 
@@ -143,7 +143,7 @@ class StrictReader:
             loader.dispose()
 
     def tag(self, tag: str | None, row: int, implicit: tuple[bool, bool]) -> str | None:
-        """The tag that a node is written with; only those of plain values are allowed."""
+        """The explicit tag of a node, if any; only tags of plain values are allowed."""
         if tag is None or tag == "!" or (tag not in _PLAIN and any(implicit) and tag == _MERGE):
             return None if tag != "!" else _PLAIN[0]
         if tag not in _PLAIN:
@@ -151,43 +151,43 @@ class StrictReader:
         return tag
 
     def value(self, node: Scalar | Collection, path: Key) -> Any:
-        """Plain data of a node. The depth of the recursion is counted, aliases included."""
+        """Plain data of a node, with aliases unfolded. Number of values and depth are limited."""
         self.values += 1
         if self.values > MOST_VALUES:
             raise self.error("no configuration", node.row, f"with its aliases unfolded it has more than {MOST_VALUES:,} values", "use fewer aliases")
         if len(path) > DEEPEST:
             raise self.error("no configuration", node.row, f"with its aliases unfolded it is nested more than {DEEPEST} levels deep", "use fewer aliases")
         if isinstance(node, Scalar):
-            self.places[path] = Place(self.file, node.row, node.text if node.plain else None)
+            self.positions[path] = Position(self.file, node.row, node.text if node.plain else None)
             return self.scalar(node)
-        self.places[path] = Place(self.file, node.row)
+        self.positions[path] = Position(self.file, node.row)
         if node.kind == "seq":
             return [self.value(item, (*path, str(i))) for i, item in enumerate(node.items)]
-        found: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         rows: dict[str, int] = {}
         merged: list[Collection] = []
         for key, value in zip(node.items[::2], node.items[1::2], strict=True):
             if isinstance(key, Scalar) and key.plain and key.text == "<<":
                 merged += self.merged(value, key.row)
                 continue
-            name = self.key(key, node)
-            if name in rows:
-                raise self.error("key given twice", key.row, f"{name!r:.60} stands in row {rows[name]} too", "keep one of them")
-            rows[name] = key.row
-            found[name] = self.value(value, (*path, name))
-            self.places[(*path, name)] = Place(self.file, key.row, self.places[(*path, name)].written)
-        for other in merged:
-            for name, value in self.value(other, path).items():
-                found.setdefault(name, value)
-        return found
+            text = self.key(key, node)
+            if text in rows:
+                raise self.error("key given twice", key.row, f"{text!r:.60} stands in row {rows[text]} too", "keep one of them")
+            rows[text] = key.row
+            mapping[text] = self.value(value, (*path, text))
+            self.positions[(*path, text)] = Position(self.file, key.row, self.positions[(*path, text)].written)
+        for source in merged:
+            for text, value in self.value(source, path).items():
+                mapping.setdefault(text, value)
+        return mapping
 
     def merged(self, node: Scalar | Collection, row: int) -> list[Collection]:
-        """The mappings that `<<` merges in, by falling precedence."""
+        """The mappings that `<<` merges in, highest precedence first."""
         nodes = node.items if isinstance(node, Collection) and node.kind == "seq" else [node]
-        found = [n for n in nodes if isinstance(n, Collection) and n.kind == "map"]
-        if len(found) < len(nodes):
+        mappings = [n for n in nodes if isinstance(n, Collection) and n.kind == "map"]
+        if len(mappings) < len(nodes):
             raise self.error("no YAML", row, "<< takes a mapping, or a list of them", "name one by its alias, as `<<: *name`")
-        return found
+        return mappings
 
     def key(self, node: Scalar | Collection, holder: Collection) -> str:
         """The text of a key."""
@@ -202,7 +202,7 @@ class StrictReader:
         return value
 
     def scalar(self, node: Scalar) -> Any:
-        """The value that YAML 1.1 gives a scalar, unless it is one that nobody means."""
+        """The value of a scalar in YAML 1.1; an error for values that nobody means, as 750 for 12:30."""
         tag = node.tag or (self.resolver.resolve(yaml.ScalarNode, node.text, (True, False)) if node.plain else _PLAIN[0])
         try:
             value = self.resolver.construct_object(yaml.ScalarNode(tag, node.text))

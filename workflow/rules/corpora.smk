@@ -7,7 +7,7 @@ OUTPUTS
     {results}/corpora/{corpus}/{documents,mentions}.parquet, split.csv, unmapped.csv, duplicates.csv, skipped.csv,
     stats.json
     {results}/corpora/{corpus}/card.md of all corpora, {results}/corpora/overlap.csv
-    {results}/leakage/{corpus}/{generator}.csv, without which no strategy chooses notes
+    {results}/leakage/{corpus}/{generator}.csv, which every strategy needs
 """
 
 from mentionforge.dag.corpora import CorpusInputs
@@ -22,13 +22,13 @@ rule corpus_read:
         files=CORPUS.files,
         kb=kb_tables("corpora", "names", "xrefs", "retired"),
     output:
-        documents=f"{R}/corpora/{{corpus}}/documents.parquet",
-        mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",
-        split=f"{R}/corpora/{{corpus}}/split.csv",
-        unmapped=f"{R}/corpora/{{corpus}}/unmapped.csv",
-        duplicates=f"{R}/corpora/{{corpus}}/duplicates.csv",
-        skipped=f"{R}/corpora/{{corpus}}/skipped.csv",
-        stats=f"{R}/corpora/{{corpus}}/stats.json",
+        documents=RESULTS.corpus("{corpus}", "documents.parquet"),
+        mentions=RESULTS.corpus("{corpus}", "mentions.parquet"),
+        split=RESULTS.corpus("{corpus}", "split.csv"),
+        unmapped=RESULTS.corpus("{corpus}", "unmapped.csv"),
+        duplicates=RESULTS.corpus("{corpus}", "duplicates.csv"),
+        skipped=RESULTS.corpus("{corpus}", "skipped.csv"),
+        stats=RESULTS.corpus("{corpus}", "stats.json"),
     log:
         f"{R}/logs/corpora/{{corpus}}.log",
     benchmark:
@@ -49,13 +49,13 @@ rule corpus_read:
 rule leakage:
     """Compare a generator's notes, and what it was fine-tuned on, with the test documents of a corpus; a leak stops the workflow."""
     input:
-        corpus=f"{R}/corpora/{{corpus}}/documents.parquet",
-        notes=f"{R}/generation/{{generator}}/located.parquet",
+        corpus=RESULTS.corpus("{corpus}", "documents.parquet"),
+        notes=RESULTS.generation("{generator}", "located.parquet"),
         pairs=CORPUS.finetune_pairs,
         finetuned_on=CORPUS.finetune_documents,
         versions=raised("corpora.leakage"),
     output:
-        f"{R}/leakage/{{corpus}}/{{generator}}.csv",
+        RESULTS.leakage("{corpus}", "{generator}"),
     log:
         f"{R}/logs/leakage/{{corpus}}/{{generator}}.log",
     benchmark:
@@ -77,10 +77,10 @@ rule leakage:
 
 
 rule corpus_cards:
-    """A card of every corpus: counts per split, overlap with the other corpora and with the knowledge base; no text."""
+    """Write a card of every corpus: counts per split, overlap with other corpora and with the knowledge base; no text."""
     input:
-        corpora=[f"{R}/corpora/{corpus}/{file}" for corpus in EXPERIMENT.corpora for file in ("documents.parquet", "mentions.parquet", "stats.json")],
-        names=[f"{R}/kb/{kb}/names.parquet" for kb in EXPERIMENT.kbs],
+        corpora=[RESULTS.corpus(corpus, file) for corpus in EXPERIMENT.corpora for file in ("documents.parquet", "mentions.parquet", "stats.json")],
+        names=[RESULTS.kb(kb, "names.parquet") for kb in EXPERIMENT.kbs],
         versions=raised("corpora.cards"),
     output:
         overlap=f"{R}/corpora/overlap.csv",

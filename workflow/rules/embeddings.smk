@@ -15,7 +15,7 @@ rule embed_kb:
     input:
         spec=LINKING.encoder_spec,
         model=LINKING.encoder_weights,
-        names=f"{R}/kb/{{kb}}/names.parquet",
+        names=RESULTS.kb("{kb}", "names.parquet"),
         versions=raised("normalization.embed"),
     output:
         entries=f"{R}/embeddings/{{encoder}}/kb.{{kb}}/entries.parquet",

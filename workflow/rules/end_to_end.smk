@@ -1,4 +1,4 @@
-"""End to end: mentions that a recognizer found are linked, and scored by span and concept.
+"""End to end: predicted mentions are linked, and scored by span and concept.
 
 REQUIRED INPUTS
     {results}/recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}/predictions.parquet
@@ -10,25 +10,26 @@ OUTPUTS
 """
 
 from mentionforge.dag.end_to_end import EndToEndInputs
+from mentionforge.layout import RecognitionCell
 
 END_TO_END = EndToEndInputs(CONFIG)
-FOUND_IN = "{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}"
+RUN = RecognitionCell("{corpus}", "{generator}", "{strategy}", "{recognizer}", "{schedule}", "{seed}")
 
 
 rule predicted_mentions:
-    """The mentions that a recognizer found, as those of a corpus."""
+    """Write the mentions that a recognizer predicted in the tables of a corpus."""
     input:
-        predictions=f"{R}/recognition/{FOUND_IN}/predictions.parquet",
+        predictions=RESULTS.recognition(RUN),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
         versions=raised("recognition.found"),
     output:
-        documents=f"{R}/end_to_end/{FOUND_IN}/documents.parquet",
-        mentions=f"{R}/end_to_end/{FOUND_IN}/mentions.parquet",
+        documents=f"{R}/end_to_end/{RUN.path}/documents.parquet",
+        mentions=f"{R}/end_to_end/{RUN.path}/mentions.parquet",
     log:
-        f"{R}/logs/end_to_end/{FOUND_IN}.log",
+        f"{R}/logs/end_to_end/{RUN.path}.log",
     benchmark:
-        f"{R}/benchmarks/end_to_end/{FOUND_IN}.tsv"
+        f"{R}/benchmarks/end_to_end/{RUN.path}.tsv"
     wildcard_constraints:
         generator=one_of([NONE, *CONFIG.generators]),
         strategy=one_of(CONFIG.strategies),
@@ -48,11 +49,11 @@ rule predicted_mentions:
 
 
 rule link_predicted:
-    """Rank concepts for every mention that a recognizer found, with the strategy's synthetic mentions in the index."""
+    """Rank concepts for every predicted mention, with the strategy's synthetic mentions in the index."""
     input:
         spec=spec_of("linkers", "{linker}"),
         index=spec_of("indexes", "{index}"),
-        corpus=[f"{R}/end_to_end/{FOUND_IN}/{table}.parquet" for table in ("documents", "mentions")],
+        corpus=[f"{R}/end_to_end/{RUN.path}/{table}.parquet" for table in ("documents", "mentions")],
         model=END_TO_END.linker_weights,
         kb=END_TO_END.names_or_weights,
         names=END_TO_END.searched_names("names"),
@@ -61,11 +62,11 @@ rule link_predicted:
         chosen=END_TO_END.chosen_of_cell,
         versions=raised("normalization.embed", "normalization.link"),
     output:
-        f"{R}/end_to_end/{FOUND_IN}/{{linker}}/{{index}}/linked.parquet",
+        RESULTS.linked(RUN, "{linker}", "{index}"),
     log:
-        f"{R}/logs/end_to_end/{FOUND_IN}/{{linker}}/{{index}}.log",
+        f"{R}/logs/end_to_end/{RUN.path}/{{linker}}/{{index}}.log",
     benchmark:
-        f"{R}/benchmarks/end_to_end/{FOUND_IN}/{{linker}}/{{index}}.tsv"
+        f"{R}/benchmarks/end_to_end/{RUN.path}/{{linker}}/{{index}}.tsv"
     wildcard_constraints:
         linker=one_of(END_TO_END.searching),
         generator=one_of([NONE, *CONFIG.generators]),
@@ -87,13 +88,13 @@ rule link_predicted:
 
 
 rule evaluate_end_to_end:
-    """Precision, recall and F1 of span and concept together, as SemEval scored them."""
+    """Score span and concept together by precision, recall and F1, as SemEval did."""
     input:
         spec=spec_of("evaluation", "end_to_end"),
-        corpus=f"{R}/corpora/{{corpus}}/mentions.parquet",
+        corpus=RESULTS.corpus("{corpus}", "mentions.parquet"),
         linked=END_TO_END.linked_predictions,
     output:
-        f"{R}/evaluation/end_to_end/{{corpus}}.parquet",
+        RESULTS.scores("end_to_end", "{corpus}"),
     log:
         f"{R}/logs/evaluation/end_to_end/{{corpus}}.log",
     benchmark:

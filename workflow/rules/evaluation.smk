@@ -15,7 +15,7 @@ EVALUATION = EvaluationInputs(CONFIG)
 
 
 rule evaluate_recognition:
-    """Strict, partial and token precision, recall and F1, strict ones per OOD bucket too, and every error with its offsets."""
+    """Score recognition: strict, partial and token precision, recall and F1, strict ones also per OOD bucket; list every error with its offsets."""
     input:
         spec=spec_of("evaluation", "recognition"),
         corpus=CORPUS_TABLES,
@@ -24,8 +24,8 @@ rule evaluate_recognition:
         cross=EVALUATION.cross_predictions,
         sources=EVALUATION.cross_sources,
     output:
-        metrics=f"{R}/evaluation/recognition/{{corpus}}.parquet",
-        errors=f"{R}/evaluation/recognition/{{corpus}}.errors.parquet",
+        metrics=RESULTS.scores("recognition", "{corpus}"),
+        errors=RESULTS.errors("recognition", "{corpus}"),
     log:
         f"{R}/logs/evaluation/recognition/{{corpus}}.log",
     benchmark:
@@ -46,7 +46,7 @@ rule evaluate_recognition:
 
 
 rule evaluate_normalization:
-    """Accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per OOD bucket; wrong concepts by their place in the hierarchy."""
+    """Score normalization: accuracy at 1, 5, 10, 50, 100 and mean reciprocal rank, overall and per OOD bucket; wrong concepts by hierarchy."""
     input:
         spec=spec_of("evaluation", "normalization"),
         corpus=CORPUS_TABLES,
@@ -55,9 +55,9 @@ rule evaluate_normalization:
         calibrations=EVALUATION.normalization_calibrations,
         parents=kb_tables("corpora", "parents"),
     output:
-        metrics=f"{R}/evaluation/normalization/{{corpus}}.parquet",
-        errors=f"{R}/evaluation/normalization/{{corpus}}.errors.parquet",
-        nil=f"{R}/evaluation/nil/{{corpus}}.parquet",
+        metrics=RESULTS.scores("normalization", "{corpus}"),
+        errors=RESULTS.errors("normalization", "{corpus}"),
+        nil=RESULTS.scores("nil", "{corpus}"),
     log:
         f"{R}/logs/evaluation/normalization/{{corpus}}.log",
     benchmark:
@@ -77,7 +77,7 @@ rule evaluate_normalization:
 
 
 rule compare:
-    """Differences between cells with intervals, p values and their correction over families; the mentions that each strategy fixes and breaks."""
+    """Compare cells: differences with intervals and p values, corrected over families; mentions that each strategy fixes and breaks."""
     input:
         spec=spec_of("statistics", "compare"),
         corpus=CORPUS_TABLES,
@@ -86,8 +86,8 @@ rule compare:
         chosen=EVALUATION.chosen_notes,
         predictions=branch(EVALUATION.is_recognition, then=EVALUATION.recognition_predictions, otherwise=EVALUATION.normalization_predictions),
     output:
-        comparisons=f"{R}/statistics/{{task}}/{{corpus}}/comparisons.parquet",
-        changes=f"{R}/statistics/{{task}}/{{corpus}}/changes.parquet",
+        comparisons=RESULTS.statistics("{task}", "{corpus}", "comparisons"),
+        changes=RESULTS.statistics("{task}", "{corpus}", "changes"),
     log:
         f"{R}/logs/statistics/{{task}}/{{corpus}}.log",
     benchmark:

@@ -1,4 +1,4 @@
-"""External predictions: rankings and mentions that other systems made for a corpus, checked and written as those of the workflow's own.
+"""External predictions: rankings and mentions that other systems predicted for a corpus, checked and written in the workflow's tables.
 
 REQUIRED INPUTS
     the files that linkers.{linker}.path and recognizers.{recognizer}.path name for {corpus}
@@ -14,7 +14,7 @@ EXTERNAL_SYSTEMS = ExternalInputs(CONFIG)
 
 
 rule external_rankings:
-    """Read the rankings of another system for the gold mentions of a corpus, each test mention answered once."""
+    """Read the rankings of another system for the gold mentions of a corpus; each test mention has one answer."""
     input:
         spec=spec_of("linkers", "{linker}"),
         files=EXTERNAL_SYSTEMS.files("linkers"),

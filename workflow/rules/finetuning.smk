@@ -14,13 +14,13 @@ FINETUNING = GenerationInputs(CONFIG)
 
 
 rule pairs:
-    """Fine-tuning pairs: prompt and tagged sentences, from the training split alone."""
+    """Write fine-tuning pairs of prompt and tagged sentences, from the training split only."""
     input:
         spec=spec_of("generators", "{generator}/finetune"),
         kb=kb_tables("generators", "concepts", "names"),
         corpus=FINETUNING.finetune_corpus,
     output:
-        f"{R}/generation/{{generator}}/pairs.parquet",
+        RESULTS.generation("{generator}", "pairs.parquet"),
     log:
         f"{R}/logs/generation/{{generator}}/pairs.log",
     benchmark:
@@ -39,16 +39,16 @@ rule pairs:
 
 
 rule finetune:
-    """QLoRA: a low-rank adapter on the 4-bit model, trained on the pairs."""
+    """Train a low-rank adapter on the 4-bit model with the pairs (QLoRA)."""
     input:
         spec=spec_of("generators", "{generator}/finetune"),
         model=model_of("generators"),
-        pairs=f"{R}/generation/{{generator}}/pairs.parquet",
+        pairs=RESULTS.generation("{generator}", "pairs.parquet"),
         versions=raised("generation.finetune"),
     output:
-        adapter=directory(f"{R}/generation/{{generator}}/adapter"),
-        training=f"{R}/generation/{{generator}}/training.csv",
-        curve=f"{R}/generation/{{generator}}/training.svg",
+        adapter=directory(RESULTS.generation("{generator}", "adapter")),
+        training=RESULTS.generation("{generator}", "training.csv"),
+        curve=RESULTS.generation("{generator}", "training.svg"),
     log:
         f"{R}/logs/generation/{{generator}}/finetune.log",
     benchmark:

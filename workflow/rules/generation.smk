@@ -1,8 +1,8 @@
-"""Generation: concepts become prompts, notes and located mentions; and the controls without a language model.
+"""Generation: concepts become prompts, notes and located mentions; controls write notes without a language model.
 
 REQUIRED INPUTS
     {results}/kb/{kb}/{concepts,names}.parquet
-    {results}/corpora/{corpus}/{documents,mentions}.parquet of corpora by which concepts are chosen or that notes are compared with
+    {results}/corpora/{corpus}/{documents,mentions}.parquet of the corpora that choose the concepts, or with which notes are compared
     {results}/generation/{generator}/adapter/
     {resources}/models/{model}/fetched.json
 OUTPUTS
@@ -17,7 +17,7 @@ G = f"{R}/generation/{{generator}}"
 
 
 rule prompts:
-    """One prompt per note to write, with or without a definition."""
+    """Write one prompt per note, with or without a definition."""
     input:
         spec=spec_of("generators", "{generator}/prompts"),
         kb=kb_tables("generators", "concepts", "names", "xrefs"),
@@ -45,7 +45,7 @@ rule prompts:
 
 
 rule sample:
-    """Write the notes of one shard of the prompts; a shard that was killed goes on where it stopped. Backend openai asks a server."""
+    """Write the notes of one shard of the prompts; a killed shard continues where it stopped. The backend openai sends requests to a server."""
     input:
         spec=spec_of("generators", "{generator}/sampling"),
         model=GENERATION.weights,
@@ -87,7 +87,7 @@ use rule sample as sample_vllm with:
 
 
 rule notes:
-    """All shards' notes in one table; every prompt has its note."""
+    """Gather the notes of all shards in one table; every prompt has its note."""
     input:
         prompts=f"{G}/prompts.parquet",
         shards=GENERATION.shards,
@@ -111,7 +111,7 @@ rule notes:
 
 
 rule control:
-    """Notes without a language model at hand: fixed sentences, bare names, or notes written elsewhere."""
+    """Write the notes of a control, without a language model: fixed sentences, bare names, or notes written elsewhere."""
     input:
         spec=spec_of("generators", "{generator}/prompts"),
         kb=kb_tables("generators", "concepts", "names"),
@@ -140,7 +140,7 @@ rule control:
 
 
 rule locate:
-    """Find the mentions in the notes: the model's tags, then exact, synonym and fuzzy matches; count what is dropped."""
+    """Locate the mentions in the notes by the model's tags, then by exact, synonym and fuzzy matches; count the notes dropped."""
     input:
         spec=spec_of("generators", "{generator}/locate"),
         kb=kb_tables("generators", "concepts", "names"),
@@ -172,7 +172,7 @@ rule locate:
 
 
 rule filter:
-    """The chain of quality filters: what it keeps, what it drops and why, the funnel, and how varied the mentions are."""
+    """Apply the chain of quality filters; write notes kept, notes rejected with the reason, the funnel, and the diversity of the mentions."""
     input:
         spec=spec_of("generators", "{generator}/filter"),
         kb=kb_tables("generators", "concepts", "names"),

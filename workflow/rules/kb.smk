@@ -17,12 +17,12 @@ rule kb_extract:
         spec=spec_of("kbs", "{kb}"),
         files=KB.files,
     output:
-        concepts=f"{R}/kb/{{kb}}/concepts.parquet",
-        names=f"{R}/kb/{{kb}}/names.parquet",
-        definitions=f"{R}/kb/{{kb}}/definitions.parquet",
-        xrefs=f"{R}/kb/{{kb}}/xrefs.parquet",
-        retired=f"{R}/kb/{{kb}}/retired.parquet",
-        stats=f"{R}/kb/{{kb}}/stats.json",
+        concepts=RESULTS.kb("{kb}", "concepts.parquet"),
+        names=RESULTS.kb("{kb}", "names.parquet"),
+        definitions=RESULTS.kb("{kb}", "definitions.parquet"),
+        xrefs=RESULTS.kb("{kb}", "xrefs.parquet"),
+        retired=RESULTS.kb("{kb}", "retired.parquet"),
+        stats=RESULTS.kb("{kb}", "stats.json"),
     log:
         f"{R}/logs/kb/{{kb}}.log",
     benchmark:
@@ -42,14 +42,14 @@ rule kb_extract:
 
 
 rule kb_parents:
-    """Direct parents of concepts: is_a of the ontologies, MeSH's trees, or MRREL of a release."""
+    """Read the direct parents of concepts: is_a of ontologies, trees of MeSH, or MRREL of a UMLS release."""
     input:
         spec=spec_of("kbs", "{kb}"),
         files=KB.files,
-        kb=[f"{R}/kb/{{kb}}/{table}.parquet" for table in ("concepts", "xrefs")],
+        kb=[RESULTS.kb("{kb}", f"{table}.parquet") for table in ("concepts", "xrefs")],
         versions=raised("kb.parents"),
     output:
-        parents=f"{R}/kb/{{kb}}/parents.parquet",
+        parents=RESULTS.kb("{kb}", "parents.parquet"),
     log:
         f"{R}/logs/kb/{{kb}}.parents.log",
     benchmark:

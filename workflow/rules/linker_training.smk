@@ -10,15 +10,15 @@ OUTPUTS
 
 
 rule align:
-    """Train a mention encoder on synonyms and, if asked, on training and synthetic mentions; dev says when to stop."""
+    """Train a mention encoder on synonyms and, by the settings, on training and synthetic mentions; stop by the dev split."""
     input:
         spec=spec_of("linkers", "{linker}"),
         model=model_of("linkers"),
         kb=kb_tables("corpora", "names", "xrefs"),
-        mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",
+        mentions=RESULTS.corpus("{corpus}", "mentions.parquet"),
         synthetic=LINKING.aligned_synthetic,
     output:
-        f"{R}/alignment/{{linker}}/{{corpus}}/fetched.json",
+        RESULTS.encoder("{linker}", "{corpus}"),
     log:
         f"{R}/logs/alignment/{{linker}}/{{corpus}}.log",
     benchmark:
@@ -49,7 +49,7 @@ rule rerank_train:
         kb=kb_tables("corpora", "concepts"),
         corpus=CORPUS_TABLES,
         embedded=LINKING.first_stage(LINKING.embedded_corpus),
-        found=LINKING.first_stage(LINKING.found_names),
+        found=LINKING.first_stage(LINKING.candidate_names),
     output:
         f"{R}/reranking/{{linker}}/{{corpus}}/fetched.json",
     log:

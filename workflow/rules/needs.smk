@@ -1,8 +1,8 @@
-"""Resources of jobs: `resources: **NEEDS`, by the figures in mentionforge/needs.py; a profile or the command line replaces any of them.
+"""Resources of jobs: `resources: **NEEDS`, by the figures in mentionforge/needs.py; a profile or the command line may replace them.
 
-mem_mb, disk_mb, runtime: of every job, by what it reads, the weights it loads, and the attempt.
-gpu: how many; gpu_model (MENTIONFORGE_GPU), nodes, and what Kubernetes wants (gpu_manufacturer, scale) only beside it.
-lanes: one for each job that is submitted; so many jobs of a group run side by side.
+mem_mb, disk_mb, runtime: for every job, by the size of its inputs and weights, and the attempt.
+gpu: number of GPUs. Only jobs with a GPU have gpu_model (MENTIONFORGE_GPU), nodes, and gpu_manufacturer and scale for Kubernetes.
+lanes: one for each submitted job; their total limits how many jobs of a group run side by side.
 """
 
 from mentionforge import needs
@@ -13,52 +13,52 @@ resource_scopes:
 
 
 if workflow.resource_settings.nodes is not None and "lanes" not in workflow.global_resources:
-    # Jobs are submitted. A group is as wide as this; a limit of its memory would be one of every other job too.
+    # Jobs are submitted. At most four jobs of a group run side by side; a limit on the memory of groups would also limit all other jobs.
     workflow.register_resource("lanes", 4)
 
 
 def weights_of_job(rulename, input):
-    """Sizes of the weights that a job loads; of those that are not there yet, assumed ones."""
-    found = needs.Weights()
+    """Sizes of the weights that a job loads; assumed sizes for weights that do not exist yet."""
+    weights = needs.Weights()
     for role in needs.WEIGHTS:
         for path in map(Path, as_list(input.get(role, []))):
             fetched = path.name == "fetched.json" and CONFIG.models.get(path.parent.name)
-            found += needs.weights_at(str(path)) or needs.assumed_weights(rulename, role, fetched.model_dump() if fetched else {})
-    return found
+            weights += needs.weights_at(str(path)) or needs.assumed_weights(rulename, role, fetched.model_dump() if fetched else {})
+    return weights
 
 
-def work(wildcards, input, rulename):
-    """What a job has to do. Raises FileNotFoundError where an input is not there yet, which Snakemake shows as <TBD>."""
+def job_load(wildcards, input, rulename):
+    """The load of a job. Raises FileNotFoundError if an input does not exist yet; Snakemake then shows <TBD>."""
     weights = {str(path) for role in needs.WEIGHTS for path in as_list(input.get(role, []))}
     read = [path for path in input if str(path) not in weights]
     stored = any(getattr(path, "is_storage", False) for path in read)  # in a bucket, where only Snakemake can look
     size = input.size / 1e6 if stored else needs.size_mb(map(str, read))
-    return needs.work_of(rulename, size, weights_of_job(rulename, input), CONFIG.generators.get(wildcards.get("generator")))
+    return needs.load_of(rulename, size, weights_of_job(rulename, input), CONFIG.generators.get(wildcards.get("generator")))
 
 
 def memory(wildcards, input, attempt, rulename):
     """Memory in MB."""
-    return needs.memory_mb(rulename, work(wildcards, input, rulename), attempt)
+    return needs.memory_mb(rulename, job_load(wildcards, input, rulename), attempt)
 
 
 def scratch(wildcards, input, attempt, rulename):
     """Local disk in MB."""
-    return needs.disk_mb(rulename, work(wildcards, input, rulename), attempt)
+    return needs.disk_mb(rulename, job_load(wildcards, input, rulename), attempt)
 
 
 def longest(wildcards, input, attempt, rulename):
     """Time in minutes."""
-    return needs.minutes(rulename, work(wildcards, input, rulename), attempt)
+    return needs.minutes(rulename, job_load(wildcards, input, rulename), attempt)
 
 
 def own_gpus(wildcards, input, rulename):
-    """GPUs by the settings; none where the user asks for them in Slurm's own way (gres), or the whole run may have none."""
+    """GPUs by the settings; 0 if the user requests them through Slurm's gres, or if the run is limited to gpu=0."""
     resources = workflow.get_rule(rulename).resources
     if "gpu" in str(resources.get("gres").raw) or workflow.global_resources.get("gpu").value == 0:
         return 0
     settings = CONFIG.generators.get(wildcards.get("generator"))
-    asked = needs.work_of(rulename, 0, weights_of_job(rulename, input), settings)
-    return needs.gpus(rulename, asked, os.environ.get("MENTIONFORGE_GPU"))
+    load = needs.load_of(rulename, 0, weights_of_job(rulename, input), settings)
+    return needs.gpus(rulename, load, os.environ.get("MENTIONFORGE_GPU"))
 
 
 def on_kubernetes():
@@ -67,18 +67,18 @@ def on_kubernetes():
 
 
 def gpus(wildcards, input, rulename):
-    """How many GPUs. Kubernetes wants no word of them where there are none; a submit command may want the number 0."""
+    """Number of GPUs. Without any, None on Kubernetes, which must not get the resource, and 0 elsewhere, since submit commands may use the number."""
     count = own_gpus(wildcards, input, rulename)
     return None if not count and on_kubernetes() else count
 
 
 def with_gpu(value):
-    """Resource function: a value beside the number of GPUs, where a job asks for some or a profile says how many, be it 0."""
+    """Resource function: a value computed from the number of GPUs, if the job has GPUs or a profile sets their number, even to 0."""
 
     def resource(wildcards, input, rulename):
-        given = workflow.get_rule(rulename).resources["gpu"]
-        if not given.is_evaluable():
-            return value(given.value)
+        profile_value = workflow.get_rule(rulename).resources["gpu"]
+        if not profile_value.is_evaluable():
+            return value(profile_value.value)
         count = own_gpus(wildcards, input, rulename)
         return value(count) if count else None
 
@@ -86,12 +86,12 @@ def with_gpu(value):
 
 
 def cores(wildcards, rulename):
-    """Cores of a job: two for each process on a device of its own."""
+    """Cores of a job: two per device."""
     return 2 * needs.devices(rulename, CONFIG.generators.get(wildcards.get("generator")))
 
 
 def lane(wildcards):
-    """A place in a group, where jobs are submitted."""
+    """One lane per job, if jobs are submitted."""
     return 1 if "lanes" in workflow.global_resources else None
 
 
@@ -102,7 +102,7 @@ NEEDS = {
     "gpu": gpus,
     "gpu_model": with_gpu(lambda count: (os.environ.get("MENTIONFORGE_GPU") or None) if count else None),
     "gpu_manufacturer": with_gpu(lambda count: "nvidia" if on_kubernetes() else None),
-    # Its executor then sets limits besides requests, without which Kubernetes refuses to give a GPU.
+    # scale=0 makes Snakemake's executor set limits besides requests; without limits Kubernetes gives no GPU.
     "scale": with_gpu(lambda count: 0 if on_kubernetes() else None),
     "nodes": with_gpu(lambda count: 1 if count > 1 else None),
     "lanes": lane,

@@ -1,4 +1,4 @@
-"""Normalization: names searched once per corpus, then ranked concepts of every mention.
+"""Normalization: names are searched once per corpus, then concepts are ranked for every mention.
 
 REQUIRED INPUTS
     {results}/embeddings/{encoder}/{kb,corpus,generator}.{name}/entries.parquet
@@ -8,6 +8,11 @@ OUTPUTS
     {results}/retrieval/{corpus}/{linker}/{index}/found.parquet
     {results}/normalization/{corpus}/{generator}/{strategy}/{linker}/{index}/{predictions,calibration}.parquet
 """
+
+from mentionforge.layout import NormalizationCell
+
+BASELINE_CELL = NormalizationCell("{corpus}", NONE, NONE, "{linker}", "{index}")
+CELL = NormalizationCell("{corpus}", "{generator}", "{strategy}", "{linker}", "{index}")
 
 
 rule search_names:
@@ -20,7 +25,7 @@ rule search_names:
         tables=kb_tables("corpora", "names", "xrefs"),
         versions=raised("normalization.link"),
     output:
-        f"{R}/retrieval/{{corpus}}/{{linker}}/{{index}}/found.parquet",
+        RESULTS.retrieval("{corpus}", "{linker}", "{index}"),
     log:
         f"{R}/logs/retrieval/{{corpus}}/{{linker}}/{{index}}.log",
     benchmark:
@@ -44,16 +49,16 @@ rule link_baseline:
         index=spec_of("indexes", "{index}"),
         corpus=LINKING.embedded_corpus,
         kb=LINKING.ngram_weights,
-        found=LINKING.found_names,
+        found=LINKING.candidate_names,
         xrefs=LINKING.preferred_codes,
         versions=raised("normalization.link"),
     output:
-        predictions=f"{R}/normalization/{{corpus}}/none/none/{{linker}}/{{index}}/predictions.parquet",
-        calibration=f"{R}/normalization/{{corpus}}/none/none/{{linker}}/{{index}}/calibration.parquet",
+        predictions=RESULTS.normalization(BASELINE_CELL),
+        calibration=RESULTS.normalization(BASELINE_CELL, "calibration.parquet"),
     log:
-        f"{R}/logs/normalization/{{corpus}}/none/none/{{linker}}/{{index}}.log",
+        f"{R}/logs/normalization/{BASELINE_CELL.path}.log",
     benchmark:
-        f"{R}/benchmarks/normalization/{{corpus}}/none/none/{{linker}}/{{index}}.tsv"
+        f"{R}/benchmarks/normalization/{BASELINE_CELL.path}.tsv"
     wildcard_constraints:
         linker=one_of(LINKING.searching),
     conda:
@@ -76,18 +81,18 @@ rule link_augmented:
         index=spec_of("indexes", "{index}"),
         corpus=LINKING.embedded_corpus,
         kb=LINKING.ngram_weights,
-        found=LINKING.found_names,
+        found=LINKING.candidate_names,
         xrefs=LINKING.preferred_codes,
         synthetic=LINKING.embedded_generator,
-        chosen=f"{R}/augmentation/{{corpus}}/{{generator}}/{{strategy}}/notes.parquet",
+        chosen=RESULTS.chosen("{corpus}", "{generator}", "{strategy}"),
         versions=raised("normalization.link"),
     output:
-        predictions=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/predictions.parquet",
-        calibration=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/calibration.parquet",
+        predictions=RESULTS.normalization(CELL),
+        calibration=RESULTS.normalization(CELL, "calibration.parquet"),
     log:
-        f"{R}/logs/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.log",
+        f"{R}/logs/normalization/{CELL.path}.log",
     benchmark:
-        f"{R}/benchmarks/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.tsv"
+        f"{R}/benchmarks/normalization/{CELL.path}.tsv"
     wildcard_constraints:
         linker=one_of(LINKING.searching),
     conda:
@@ -108,16 +113,16 @@ rule fuse:
     """Fuse the rankings of several linkers on the same cell."""
     input:
         spec=spec_of("linkers", "{linker}"),
-        predictions=LINKING.of_parts("predictions"),
-        calibrations=LINKING.of_parts("calibration"),
-        mentions=f"{R}/corpora/{{corpus}}/mentions.parquet",
+        predictions=LINKING.of_read_linkers("predictions"),
+        calibrations=LINKING.of_read_linkers("calibration"),
+        mentions=RESULTS.corpus("{corpus}", "mentions.parquet"),
     output:
-        predictions=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/predictions.parquet",
-        calibration=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/calibration.parquet",
+        predictions=RESULTS.normalization(CELL),
+        calibration=RESULTS.normalization(CELL, "calibration.parquet"),
     log:
-        f"{R}/logs/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.log",
+        f"{R}/logs/normalization/{CELL.path}.log",
     benchmark:
-        f"{R}/benchmarks/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.tsv"
+        f"{R}/benchmarks/normalization/{CELL.path}.tsv"
     wildcard_constraints:
         linker=one_of(LINKING.hybrids),
         generator=one_of([NONE, *CONFIG.generators]),
@@ -136,21 +141,21 @@ rule fuse:
 
 
 rule rerank:
-    """Order the first concepts of a linker's rankings anew, on the same cell."""
+    """Rerank the first concepts of another linker's rankings on the same cell."""
     input:
         spec=spec_of("linkers", "{linker}"),
         model=f"{R}/reranking/{{linker}}/{{corpus}}/fetched.json",
         kb=kb_tables("corpora", "concepts"),
         corpus=CORPUS_TABLES,
-        predictions=LINKING.of_parts("predictions"),
-        calibrations=LINKING.of_parts("calibration"),
+        predictions=LINKING.of_read_linkers("predictions"),
+        calibrations=LINKING.of_read_linkers("calibration"),
     output:
-        predictions=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/predictions.parquet",
-        calibration=f"{R}/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}/calibration.parquet",
+        predictions=RESULTS.normalization(CELL),
+        calibration=RESULTS.normalization(CELL, "calibration.parquet"),
     log:
-        f"{R}/logs/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.log",
+        f"{R}/logs/normalization/{CELL.path}.log",
     benchmark:
-        f"{R}/benchmarks/normalization/{{corpus}}/{{generator}}/{{strategy}}/{{linker}}/{{index}}.tsv"
+        f"{R}/benchmarks/normalization/{CELL.path}.tsv"
     wildcard_constraints:
         linker=one_of(LINKING.rerankers),
         generator=one_of([NONE, *CONFIG.generators]),

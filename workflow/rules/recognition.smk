@@ -4,7 +4,7 @@ REQUIRED INPUTS
     {results}/corpora/{corpus}/{documents,mentions}.parquet
     {results}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet
     {results}/generation/{generator}/{located,mentions}.parquet
-    {results}/recognition/{corpus}/none/none/{recognizer}/real_only/seed{seed}/model/ for schedules that ask the real-only model
+    {results}/recognition/{corpus}/none/none/{recognizer}/real_only/seed{seed}/model/ for schedules with a teacher
     {resources}/models/{model}/fetched.json
 OUTPUTS
     {results}/recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}/predictions.parquet, model/, history.csv
@@ -13,9 +13,11 @@ OUTPUTS
 """
 
 from mentionforge.dag.recognition import RecognitionInputs
+from mentionforge.layout import RecognitionCell
 
 RECOGNITION = RecognitionInputs(CONFIG)
-REC = "{recognizer}/{schedule}/seed{seed}"
+REAL_RUN = RecognitionCell("{corpus}", NONE, NONE, "{recognizer}", "{schedule}", "{seed}")
+AUGMENTED_RUN = RecognitionCell("{corpus}", "{generator}", "{strategy}", "{recognizer}", "{schedule}", "{seed}")
 
 
 rule recognize_real:
@@ -27,13 +29,13 @@ rule recognize_real:
         corpus_spec=spec_of("corpora", "{corpus}"),
         versions=raised("schedule.{schedule}"),
     output:
-        predictions=f"{R}/recognition/{{corpus}}/none/none/{REC}/predictions.parquet",
-        model=directory(f"{R}/recognition/{{corpus}}/none/none/{REC}/model"),
-        history=f"{R}/recognition/{{corpus}}/none/none/{REC}/history.csv",
+        predictions=RESULTS.recognition(REAL_RUN),
+        model=directory(RESULTS.recognition(REAL_RUN, "model")),
+        history=RESULTS.recognition(REAL_RUN, "history.csv"),
     log:
-        f"{R}/logs/recognition/{{corpus}}/none/none/{REC}.log",
+        f"{R}/logs/recognition/{REAL_RUN.path}.log",
     benchmark:
-        f"{R}/benchmarks/recognition/{{corpus}}/none/none/{REC}.tsv"
+        f"{R}/benchmarks/recognition/{REAL_RUN.path}.tsv"
     wildcard_constraints:
         schedule="real_only",
     conda:
@@ -58,18 +60,18 @@ rule recognize_augmented:
         model=model_of("recognizers"),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
-        chosen=f"{R}/augmentation/{{corpus}}/{{generator}}/{{strategy}}/notes.parquet",
+        chosen=RESULTS.chosen("{corpus}", "{generator}", "{strategy}"),
         synthetic=SYNTHETIC_TABLES,
         teacher=RECOGNITION.teacher,
         versions=raised("schedule.{schedule}"),
     output:
-        predictions=f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/predictions.parquet",
-        model=directory(f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/model"),
-        history=f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}/history.csv",
+        predictions=RESULTS.recognition(AUGMENTED_RUN),
+        model=directory(RESULTS.recognition(AUGMENTED_RUN, "model")),
+        history=RESULTS.recognition(AUGMENTED_RUN, "history.csv"),
     log:
-        f"{R}/logs/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}.log",
+        f"{R}/logs/recognition/{AUGMENTED_RUN.path}.log",
     benchmark:
-        f"{R}/benchmarks/recognition/{{corpus}}/{{generator}}/{{strategy}}/{REC}.tsv"
+        f"{R}/benchmarks/recognition/{AUGMENTED_RUN.path}.tsv"
     wildcard_constraints:
         schedule=one_of(set(get_args(Schedule)) - {"real_only"}),
     conda:
@@ -120,7 +122,7 @@ rule recognize_cross:
 
 
 rule recognize_dictionary:
-    """Find the names of a dictionary in dev and test: the baseline without training."""
+    """Predict dev and test by the names of a dictionary: the baseline without training."""
     input:
         spec=spec_of("recognizers", "{recognizer}"),
         corpus=CORPUS_TABLES,

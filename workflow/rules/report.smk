@@ -15,7 +15,7 @@ REPORT = ReportInputs(CONFIG)
 
 
 rule summary:
-    """Every cell of the experiment in tidy CSV files, and the tables that people read."""
+    """Write CSV files with a row per cell, and the tables of summary.md."""
     input:
         spec=spec_of("report", "summary"),
         metrics=REPORT.metrics,
@@ -26,11 +26,11 @@ rule summary:
         external=REPORT.external_predictions,
         models=REPORT.fetched_models,
     output:
-        recognition=f"{R}/summary/recognition.csv",
-        normalization=f"{R}/summary/normalization.csv",
-        end_to_end=f"{R}/summary/end_to_end.csv",
-        generation=f"{R}/summary/generation.csv",
-        markdown=f"{R}/summary/summary.md",
+        recognition=RESULTS.summary("recognition.csv"),
+        normalization=RESULTS.summary("normalization.csv"),
+        end_to_end=RESULTS.summary("end_to_end.csv"),
+        generation=RESULTS.summary("generation.csv"),
+        markdown=RESULTS.summary("summary.md"),
     log:
         f"{R}/logs/report/summary.log",
     benchmark:
@@ -49,7 +49,7 @@ rule summary:
 
 
 rule tidy:
-    """One row per cell and metric, per comparison and per job, with provenance; the tables in the paper's layout."""
+    """Write CSV files with a row per cell and metric, per comparison and per job, with provenance; and the tables in the paper's layout."""
     input:
         spec=spec_of("report", "tidy"),
         metrics=REPORT.metrics,
@@ -58,14 +58,14 @@ rule tidy:
         wrong=REPORT.normalization_errors,
         models=REPORT.fetched_models,
     output:
-        metrics=report(f"{R}/summary/metrics.csv", caption="../report/metrics.rst", category="Tables"),
-        comparisons=report(f"{R}/summary/comparisons.csv", caption="../report/comparisons.rst", category="Tables"),
-        seeds=report(f"{R}/summary/seeds.csv", caption="../report/seeds.rst", category="Tables"),
-        errors=report(f"{R}/summary/errors.csv", caption="../report/errors.rst", category="Tables"),
-        hierarchy=report(f"{R}/summary/hierarchy.csv", caption="../report/hierarchy.rst", category="Tables"),
-        runtime=report(f"{R}/summary/runtime.csv", caption="../report/runtime.rst", category="Tables"),
-        markdown=report(f"{R}/summary/tables.md", caption="../report/tables.rst", category="Tables"),
-        latex=f"{R}/summary/tables.tex",
+        metrics=report(RESULTS.summary("metrics.csv"), caption="../report/metrics.rst", category="Tables"),
+        comparisons=report(RESULTS.summary("comparisons.csv"), caption="../report/comparisons.rst", category="Tables"),
+        seeds=report(RESULTS.summary("seeds.csv"), caption="../report/seeds.rst", category="Tables"),
+        errors=report(RESULTS.summary("errors.csv"), caption="../report/errors.rst", category="Tables"),
+        hierarchy=report(RESULTS.summary("hierarchy.csv"), caption="../report/hierarchy.rst", category="Tables"),
+        runtime=report(RESULTS.summary("runtime.csv"), caption="../report/runtime.rst", category="Tables"),
+        markdown=report(RESULTS.summary("tables.md"), caption="../report/tables.rst", category="Tables"),
+        latex=RESULTS.summary("tables.tex"),
     log:
         f"{R}/logs/report/tidy.log",
     conda:
@@ -83,7 +83,7 @@ rule tidy:
 
 
 rule page:
-    """The report: one HTML file that opens offline, and its figures as SVG and PDF."""
+    """Write the report page, one HTML file that opens offline, and its figures as SVG and PDF."""
     input:
         spec=spec_of("report", "page"),
         metrics=REPORT.metrics,
@@ -96,7 +96,7 @@ rule page:
         generation=[path for path in REPORT.generation if path.endswith(("located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json"))],
     output:
         page=report(f"{R}/report/index.html", caption="../report/page.rst", category="Report"),
-        figures=report(directory(f"{R}/summary/figures"), patterns=["{name}.svg"], caption="../report/figures.rst", category="Figures"),
+        figures=report(directory(RESULTS.summary("figures")), patterns=["{name}.svg"], caption="../report/figures.rst", category="Figures"),
     log:
         f"{R}/logs/report/page.log",
     benchmark:
@@ -119,13 +119,13 @@ rule page:
 
 
 rule sweeps:
-    """Every cell of a sweep with its state, and what each varied setting gives."""
+    """Summarize a sweep: every cell with its state, and the scores by each swept setting."""
     input:
         spec=spec_of("report", "sweeps"),
         metrics=REPORT.evaluated,
     output:
-        csv=f"{R}/sweeps/sweeps.csv",
-        markdown=f"{R}/sweeps/sweeps.md",
+        csv=RESULTS.sweeps("sweeps.csv"),
+        markdown=RESULTS.sweeps("sweeps.md"),
     log:
         f"{R}/logs/report/sweeps.log",
     benchmark:

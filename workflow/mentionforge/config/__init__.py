@@ -1,4 +1,4 @@
-"""The whole configuration: its sections, how it is read and checked, and what it asks for. Each stage declares its own settings."""
+"""The whole configuration: its sections, loading and checks, sweeps, and the cells of the experiment. Each stage declares its own settings."""
 
 from mentionforge.config.cells import all_parts_of as all_parts_of
 from mentionforge.config.cells import cross_cells as cross_cells
@@ -11,8 +11,8 @@ from mentionforge.config.experiment import Experiment as Experiment
 from mentionforge.config.experiment import NormalizationGrid as NormalizationGrid
 from mentionforge.config.experiment import RecognitionGrid as RecognitionGrid
 from mentionforge.config.load import load_config as load_config
-from mentionforge.config.raw import located as located
 from mentionforge.config.raw import plain as plain
+from mentionforge.config.raw import resolve_input_paths as resolve_input_paths
 from mentionforge.config.schema import KINDS as KINDS
 from mentionforge.config.schema import Config as Config
 from mentionforge.config.schema import json_schema as json_schema

@@ -1,4 +1,7 @@
-"""The cells of an experiment: every recognition run and every normalization cell that its grids ask for."""
+"""The cells of an experiment.
+
+In: a validated configuration. Out: each cell of its grids once, sorted. Knows nothing of files.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +17,29 @@ from mentionforge.normalization.settings import Index
 
 
 def all_parts_of(config: Config, name: str) -> list[str]:
-    """Names of the linkers whose predictions the named linker reads, directly or through others."""
+    """Names of the linkers whose rankings this linker reads, directly or through other linkers."""
     direct = config.linkers[name].parts()
     return sorted({*direct, *(below for part in direct for below in all_parts_of(config, part))})
 
 
-def same_names(one: Index, other: Index) -> bool:
-    """Whether two indexes admit the same names of the knowledge base, searched in the same way."""
-    concern = {"preferred_only", "name_sources", "require_xrefs", "search"}
-    return one.model_dump(include=concern) == other.model_dump(include=concern)
+def same_names(index: Index, other: Index) -> bool:
+    """Whether two indexes admit the same names of the knowledge base and search them in the same way."""
+    settings = {"preferred_only", "name_sources", "require_xrefs", "search"}
+    return index.model_dump(include=settings) == other.model_dump(include=settings)
 
 
 def recognition_cells(config: Config) -> list[RecognitionCell]:
-    """All recognition runs of the experiment, once each, sorted.
+    """All recognition cells of the experiment.
 
-    The strategy `none` has no generator and only the schedule real_only; other strategies have all other schedules. A
-    recognizer that is not trained has one cell per corpus, whatever the strategies: its schedule is `untrained`, or `external`.
+    The strategy `none` has no generator and only the schedule real_only; other strategies have all other schedules. A recognizer that is not
+    trained has one cell per corpus, with the schedule `untrained` or `external`.
     """
     cells = set()
     for grid in config.experiment.recognition:
         for corpus, recognizer, seed in itertools.product(grid.corpora, grid.recognizers, grid.seeds):
-            entry = config.recognizers[recognizer]
-            if not entry.trains:
-                cells |= {RecognitionCell(corpus, NONE, NONE, recognizer, entry.schedule, 0)} if entry.covers(corpus) else set()
+            settings = config.recognizers[recognizer]
+            if not settings.trains:
+                cells |= {RecognitionCell(corpus, NONE, NONE, recognizer, settings.schedule, 0)} if settings.covers(corpus) else set()
                 continue
             for strategy, schedule in itertools.product(grid.strategies, grid.schedules):
                 if (strategy == NONE) != (schedule == "real_only"):
@@ -47,35 +50,35 @@ def recognition_cells(config: Config) -> list[RecognitionCell]:
 
 
 def cross_cells(config: Config) -> list[RecognitionCell]:
-    """Predictions on `test_corpora` by models trained on another corpus, sorted; the schedule is SCHEDULE~train=CORPUS."""
+    """Cells whose model was trained on another corpus than the tested one (`test_corpora`); their schedule is SCHEDULE~train=CORPUS."""
     cells = set()
     for grid in config.experiment.recognition:
-        alone = config.model_copy(update={"experiment": Experiment(recognition=(grid,))})
-        for cell, corpus in itertools.product(recognition_cells(alone), grid.test_corpora):
+        of_grid = config.model_copy(update={"experiment": Experiment(recognition=(grid,))})
+        for cell, corpus in itertools.product(recognition_cells(of_grid), grid.test_corpora):
             if corpus != cell.corpus and cell.schedule not in (UNTRAINED, EXTERNAL):
                 cells.add(replace(cell, corpus=corpus, schedule=f"{cell.schedule}{TRAINED_ON}{cell.corpus}"))
     return sorted(cells)
 
 
 def end_to_end_cells(config: Config) -> list[tuple[RecognitionCell, str, str]]:
-    """Recognition runs whose mentions are linked, each with a linker and an index, sorted."""
+    """Recognition cells whose predicted mentions are linked, each with a linker and an index."""
     cells: set[tuple[RecognitionCell, str, str]] = set()
     for grid in config.experiment.recognition:
-        alone = config.model_copy(update={"experiment": Experiment(recognition=(grid,))})
-        cells.update(itertools.product(recognition_cells(alone), grid.linkers, grid.indexes))
+        of_grid = config.model_copy(update={"experiment": Experiment(recognition=(grid,))})
+        cells.update(itertools.product(recognition_cells(of_grid), grid.linkers, grid.indexes))
     return sorted(cells)
 
 
 def normalization_cells(config: Config) -> list[NormalizationCell]:
-    """All normalization cells of the experiment, once each, sorted; the strategy `none` has no generator.
+    """All normalization cells of the experiment; the strategy `none` has no generator.
 
-    An external linker has one cell per corpus, whatever the strategies and indexes: its index is `external`.
+    An external linker has one cell per corpus, with the index `external`.
     """
     cells = set()
     for grid in config.experiment.normalization:
-        read: dict[str, Any] = {name: entry for name in grid.linkers if (entry := config.linkers[name]).imported}
-        cells |= {NormalizationCell(c, NONE, NONE, name, EXTERNAL) for c in grid.corpora for name, entry in read.items() if entry.path_for(c)}
-        searching = [name for name in grid.linkers if name not in read]
+        external: dict[str, Any] = {name: entry for name in grid.linkers if (entry := config.linkers[name]).imported}
+        cells |= {NormalizationCell(c, NONE, NONE, name, EXTERNAL) for c in grid.corpora for name, entry in external.items() if entry.path_for(c)}
+        searching = [name for name in grid.linkers if name not in external]
         for corpus, strategy, linker, index in itertools.product(grid.corpora, grid.strategies, searching, grid.indexes):
             for generator in (NONE,) if strategy == NONE else grid.generators:
                 cells.add(NormalizationCell(corpus, generator, strategy, linker, index))

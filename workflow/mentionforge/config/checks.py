@@ -1,4 +1,7 @@
-"""Checks across sections: names, references, settings that only make sense together, missing files."""
+"""Checks across sections: names, references between entries, settings that depend on each other, missing files.
+
+In: the validated configuration. Out: nothing, or the first `UserError`, which names the key. Knows nothing of the contents of files.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from pathlib import Path
 from mentionforge import splitting
 from mentionforge.config.experiment import NormalizationGrid, RecognitionGrid
 from mentionforge.config.messages import nearest
-from mentionforge.config.raw import is_there
+from mentionforge.config.raw import path_exists
 from mentionforge.config.schema import KINDS, Config
 from mentionforge.entries import NAME_PATTERN, NONE
 from mentionforge.errors import UserError
 
 
 def check_names(config: Config) -> None:
-    """Names of entries can be folders, and the reserved ones mean what they stand for."""
+    """Names of entries can be names of folders, and reserved names have their meaning."""
     for kind in KINDS:
         for name in getattr(config, kind):
             if not re.fullmatch(NAME_PATTERN, name):
@@ -31,7 +34,7 @@ def check_names(config: Config) -> None:
 
 
 def _references(config: Config) -> Iterator[tuple[str, str, str]]:
-    """Every (key, kind, name) by which one part of the config names another."""
+    """Every reference to an entry: the key that holds it, and kind and name of the entry."""
     for name, corpus in config.corpora.items():
         yield f"corpora.{name}.kb", "kbs", corpus.kb
     for name, generator in config.generators.items():
@@ -58,23 +61,23 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
             for name in getattr(grid, "test_corpora", ()):
                 yield f"experiment.{task}.{i}.test_corpora", "corpora", name
     for name in config.statistics.confirmatory.strategies:
-        if not any(strategy.startswith(f"{name}~") for strategy in config.strategies):  # a strategy that a sweep unfolded is no entry any more
+        if not any(strategy.startswith(f"{name}~") for strategy in config.strategies):  # a swept strategy has been replaced by its variants
             yield "statistics.confirmatory.strategies", "strategies", name
 
 
 def check_references(config: Config) -> None:
-    """Every entry that is named exists."""
+    """Every reference names an existing entry."""
     for key, kind, name in _references(config):
-        known = getattr(config, kind)
-        if name not in known:
-            near = nearest(name, list(known))
-            hint = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
-            one = {"corpora": "corpus", "strategies": "strategy", "indexes": "index"}.get(kind, kind[:-1])
-            raise UserError(f"unknown {one} {name!r}", f"config: {key}", "", hint)
+        entries = getattr(config, kind)
+        if name not in entries:
+            suggestion = nearest(name, list(entries))
+            hint = f"did you mean {suggestion!r}?" if suggestion else f"known: {', '.join(sorted(entries)) or 'none'}"
+            singular = {"corpora": "corpus", "strategies": "strategy", "indexes": "index"}.get(kind, kind[:-1])
+            raise UserError(f"unknown {singular} {name!r}", f"config: {key}", "", hint)
 
 
 def check_end_to_end(config: Config) -> None:
-    """Linkers that read the rankings of others have none of predicted mentions to read; and a linker needs an index."""
+    """Linkers of predicted mentions search by themselves (no rankings of other linkers exist there), and stand with an index."""
     for i, grid in enumerate(config.experiment.recognition):
         key = f"config: experiment.recognition.{i}"
         for name in grid.linkers:
@@ -86,7 +89,7 @@ def check_end_to_end(config: Config) -> None:
 
 
 def check_generators(config: Config) -> None:
-    """Settings of a generator that only make sense together; specs of its parts hold some of them only, so this is no validator."""
+    """Settings of a generator that depend on each other. This is no validator of the model, since a spec holds only some of the settings."""
     for name, generator in config.generators.items():
         key = f"config: generators.{name}"
         if generator.encoder is None and (generator.filters.agreement or generator.locate.tag_similarity is not None):
@@ -97,13 +100,13 @@ def check_generators(config: Config) -> None:
 
 
 def check_linkers(config: Config) -> None:
-    """What a linker reads from others: no hybrid of hybrids, no reranker below another linker, each part once."""
+    """Linkers that read rankings of others: no hybrid of hybrids, no reranker below another linker, each linker once."""
     for name, linker in config.linkers.items():
-        for part in linker.parts():
-            below = config.linkers[part]
-            if not linker.may_read(below):
-                why = f"{part} is {_article(below.kind)} {below.kind} linker"
-                raise UserError("wrong part", f"config: linkers.{name}", why, "name linkers that search by themselves")
+        for read_linker in linker.parts():
+            read_settings = config.linkers[read_linker]
+            if not linker.may_read(read_settings):
+                reason = f"{read_linker} is {_article(read_settings.kind)} {read_settings.kind} linker"
+                raise UserError("wrong part", f"config: linkers.{name}", reason, "name linkers that search by themselves")
         index = linker.index_of_negatives
         if index is not None and "kb" not in config.indexes[index].sources:
             raise UserError("wrong index", f"config: linkers.{name}.index", f"{index} has no names of the knowledge base", "name one that has the source kb")
@@ -112,30 +115,30 @@ def check_linkers(config: Config) -> None:
 
 
 def check_files(config: Config, root: Path) -> None:
-    """Files and folders that the experiment reads exist, but for licensed ones and downloads."""
+    """Files and folders that the experiment reads exist, unless they are licensed or downloads."""
     downloads = {config.download_path(name) for name in config.downloads}
     for kind in ("kbs", "corpora"):
         for name, entry in getattr(config, kind).items():
             if not in_use(config, kind, name) or getattr(entry, "licensed", None):
                 continue
             for path in config.files(kind, name):
-                if path in downloads or is_there(root / path):
+                if path in downloads or path_exists(root / path):
                     continue
-                fetched = path.startswith(f"{config.resources}/downloads/")
-                fix = f"declare it under downloads.{Path(path).name}" if fetched else "correct the path, or put the file there"
+                is_download = path.startswith(f"{config.resources}/downloads/")
+                fix = f"declare it under downloads.{Path(path).name}" if is_download else "correct the path, or put the file there"
                 raise UserError("missing file", f"config: {kind}.{name}", f"{path} does not exist", fix)
     for name, corpus in config.corpora.items():
-        lists = [str(root / p) for paths in corpus.splits.values() for p in paths]
-        if corpus.source and in_use(config, "corpora", name) and all(is_there(p, os.path.isfile) for p in lists):
+        split_lists = [str(root / p) for paths in corpus.splits.values() for p in paths]
+        if corpus.source and in_use(config, "corpora", name) and all(path_exists(p, os.path.isfile) for p in split_lists):
             splitting.read_lists({split: [root / p for p in paths] for split, paths in corpus.splits.items()})
     for name, generator in config.generators.items():
-        listed = generator.concepts.cuis
-        if listed and not is_there(root / listed, os.path.isfile):
-            raise UserError("missing file", f"config: generators.{name}.concepts.cuis", f"{listed} does not exist", "correct the path, or put the file there")
+        cui_list = generator.concepts.cuis
+        if cui_list and not path_exists(root / cui_list, os.path.isfile):
+            raise UserError("missing file", f"config: generators.{name}.concepts.cuis", f"{cui_list} does not exist", "correct the path, or put the file there")
     grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
     for name in sorted({g for grid in grids for g in grid.generators}):
         generator = config.generators[name]
-        if generator.source and not generator.obtained and not is_there(root / generator.source):
+        if generator.source and not generator.obtained and not path_exists(root / generator.source):
             raise UserError("missing file", f"config: generators.{name}.path", f"{generator.source} does not exist", "correct the path, or put the file there")
 
 
@@ -144,7 +147,7 @@ def _article(kind: str) -> str:
 
 
 def in_use(config: Config, kind: str, name: str) -> bool:
-    """Whether the experiment needs the named corpus or kb, directly or through a generator."""
+    """Whether the experiment uses a corpus or kb, directly or through a generator."""
     grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
     generators = {g for grid in grids for g in grid.generators}
     corpora = {c for grid in grids for c in (*grid.corpora, *getattr(grid, "test_corpora", ()))}

@@ -1,4 +1,4 @@
-"""What an experiment crosses with what: grids of recognition and of normalization."""
+"""Settings of an experiment: grids of entries, whose combinations are the cells of recognition and normalization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What pydantic finds wrong, in one line for users: the key as it is written, the reason, the fix."""
+"""Errors of pydantic as one line for users.
+
+In: a `ValidationError`. Out: a `UserError` with the key as written in the file, the reason and the fix. Knows nothing of checks across sections.
+"""
 
 from __future__ import annotations
 
@@ -9,66 +12,66 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from mentionforge.config.schema import Config
-from mentionforge.config_files import Places, place_of
+from mentionforge.config_files import Positions, position_of
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
 from mentionforge.generation.backends import Backend
 
 
-def as_user_error(error: ValidationError, places: Places) -> UserError:
-    """The first error, by the key as it stands in the file, with the number of further ones.
+def as_user_error(error: ValidationError, positions: Positions) -> UserError:
+    """The first error, with its key as written in the file and the number of further errors.
 
     Args:
-        error: What pydantic raised.
-        places: Where values are written, so that a number that YAML read can be shown as it was typed.
+        error: The error that pydantic raised.
+        positions: Positions of the values, so that a number can be shown as it was typed.
     """
     first = error.errors()[0]
     loc = [str(part) for part in first["loc"]]
-    # Pydantic puts the kind of a member of a union into the location (kbs.demo.rrf.path); it is no key of the file.
+    # Pydantic adds the kind of a union's member to the location (kbs.demo.rrf.path); it is no key of the file.
     kinds_of_section, backends = _kinds(loc[0]) if loc else set(), _kinds_in(Backend)
     loc = [part for i, part in enumerate(loc) if not (i == 2 and part in kinds_of_section) and not (i > 2 and loc[i - 1] == "backend" and part in backends)]
     key = ".".join(loc) or "config"
     if first["type"] == "extra_forbidden":
-        near = nearest(loc[-1], _known_keys(loc[:-1]))
+        suggestion = nearest(loc[-1], _known_keys(loc[:-1]))
         return UserError(
             "unknown key",
             f"config: {key}",
             "",
-            f"did you mean {near!r}?" if near else "remove it, or see workflow/schemas/config.schema.json for the keys there are",
+            f"did you mean {suggestion!r}?" if suggestion else "remove it, or see workflow/schemas/config.schema.json for the keys there are",
         )
     if first["type"] == "missing":
         return UserError("missing key", f"config: {key}", "", "add it")
     if first["type"] == "union_tag_not_found":
-        told_by = str(first.get("ctx", {}).get("discriminator", "kind")).strip("'")
+        discriminator = str(first.get("ctx", {}).get("discriminator", "kind")).strip("'")
         fix = "add it; if this file is an overlay, give the file that it lies over before it"
-        return UserError("missing key", f"config: {key}.{told_by}", "it says what sort of entry this is", fix)
-    # A key of several types (a number or a word) has an error for each of them, with the type at the end of its place.
-    kinds = [other for other in error.errors() if len(other["loc"]) == len(first["loc"]) and other["loc"][:-1] == first["loc"][:-1]]
-    if len(kinds) > 1 and all(re.fullmatch(r"constrained-\w+|literal\[.*\]|int|str|float", str(other["loc"][-1])) for other in kinds):
-        key, first = key.rpartition(".")[0], {**first, "msg": ", or ".join(other["msg"] for other in kinds)}
+        return UserError("missing key", f"config: {key}.{discriminator}", "it says what sort of entry this is", fix)
+    # A key of several types (a number or a word) has one error per type, whose location ends with the type.
+    alternatives = [further for further in error.errors() if len(further["loc"]) == len(first["loc"]) and further["loc"][:-1] == first["loc"][:-1]]
+    if len(alternatives) > 1 and all(re.fullmatch(r"constrained-\w+|literal\[.*\]|int|str|float", str(further["loc"][-1])) for further in alternatives):
+        key, first = key.rpartition(".")[0], {**first, "msg": ", or ".join(further["msg"] for further in alternatives)}
     else:
-        kinds = [error.errors()[0]]
-    more = len(error.errors()) - len(kinds)
-    after = f" ({more} more after this)" if more else ""
+        alternatives = [error.errors()[0]]
+    remaining = len(error.errors()) - len(alternatives)
+    suffix = f" ({remaining} more after this)" if remaining else ""
     if first["input"] is None or isinstance(first["input"], bool | int | float):
-        # YAML has made something else of a text: 1.10 is the number 1.1, and no is false.
-        place = place_of(places, key)
+        # YAML reads some words as other values: 1.10 as the number 1.1, no as false.
+        position = position_of(positions, key)
         read_as = json.dumps(first["input"])
-        written = place.written if place and place.written else read_as
+        written = position.written if position and position.written else read_as
         if written != read_as or first["type"] in ("string_type", "literal_error"):
             why = f"{first['msg']}, and YAML reads {written} as {'the number ' if type(first['input']) in (int, float) else ''}{read_as}"
-            return UserError("bad value", f"config: {key}", why, f'quote it: "{written}"{after}')
-    return UserError("bad value", f"config: {key}", f"{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})", f"correct it{after}")
+            return UserError("bad value", f"config: {key}", why, f'quote it: "{written}"{suffix}')
+    return UserError("bad value", f"config: {key}", f"{first['msg'].removeprefix('Value error, ')} (got {first['input']!r:.80})", f"correct it{suffix}")
 
 
 def _kinds(section: str) -> set[str]:
-    """Values that tell the kinds of a section's entries apart."""
+    """Values of `kind` (or `source`) that entries of a section may have."""
     field = Config.model_fields.get(section)
     return _kinds_in(field.annotation) if field else set()
 
 
 def _kinds_in(annotation: Any) -> set[str]:
-    """Those of the members of a union of settings."""
+    """Values of `kind` (or `source`) of the members of a union of settings."""
     members = [inner for inner in get_args(annotation) if inner is not annotation]
     if isinstance(annotation, type) and issubclass(annotation, Entry):
         fields = [annotation.model_fields[name].annotation for name in ("kind", "source") if name in annotation.model_fields]
@@ -77,7 +80,7 @@ def _kinds_in(annotation: Any) -> set[str]:
 
 
 def _known_keys(loc: list[str]) -> list[str]:
-    """Keys that settings at a place of the file may have."""
+    """Keys that the section of this location may have, at any depth."""
     if not loc:
         return list(Config.model_fields)
     keys: set[str] = set()
@@ -97,7 +100,7 @@ def _known_keys(loc: list[str]) -> list[str]:
 
 
 def nearest(word: str, known: list[str]) -> str | None:
-    """The known word that is most like another one, if one is like it."""
+    """The known word most similar to a word, if any is similar."""
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)

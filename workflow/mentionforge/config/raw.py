@@ -1,4 +1,7 @@
-"""A configuration before it is validated: plain values, and where its input files lie."""
+"""A configuration before validation: a plain copy, and absolute paths of input files.
+
+In: a raw mapping. Out: another one. Knows nothing of settings but the names of sections that hold paths.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mentionforge.config_files import odd
+from mentionforge.config_files import json_problem
 from mentionforge.errors import UserError
 
 
@@ -20,15 +23,15 @@ def plain(raw: Any) -> dict[str, Any]:
     """
     if not isinstance(raw, Mapping):
         raise UserError("no configuration", "config", f"a {type(raw).__name__} stands where keys are wanted", "give keys at the top, as `linkers:`")
-    problem = odd(raw)
+    problem = json_problem(raw)
     if problem:
         raise UserError("bad value", "config", problem, "correct it")
-    copied: dict[str, Any] = json.loads(json.dumps(raw))
-    return copied
+    copy: dict[str, Any] = json.loads(json.dumps(raw))
+    return copy
 
 
-def located(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any]:
-    """A raw config for a run in another folder than the checkout (`snakemake --directory`): input files are looked for there, then in the checkout.
+def resolve_input_paths(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any]:
+    """Make paths of input files absolute for a run in another folder (`snakemake --directory`): files are looked for there, then in the checkout.
 
     Args:
         raw: The mapping of config.yaml and overlays.
@@ -36,28 +39,28 @@ def located(raw: Mapping[str, Any], root: Path, checkout: Path) -> dict[str, Any
         checkout: The folder of the workflow.
 
     Returns:
-        The same with those relative paths absolute that exist in the checkout and not below `root`. What the run itself writes (results,
-        fetched weights and files) stays relative.
+        A copy in which relative paths are absolute if they exist in the checkout but not below `root`. Paths that the run writes (results, fetched
+        weights and files) stay relative.
     """
-    data = plain(raw)
+    copied = plain(raw)
     if root.resolve() == checkout.resolve():
-        return dict(data)
-    fetched = tuple(f"{data.get('resources') or 'resources'}/{kind}/" for kind in ("downloads", "models"))
+        return dict(copied)
+    fetched = tuple(f"{copied.get('resources') or 'resources'}/{kind}/" for kind in ("downloads", "models"))
 
-    def moved(value: Any) -> Any:
+    def resolved(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: inner if key in ("hub", "wheel", "file") else moved(inner) for key, inner in value.items()}
+            return {key: inner if key in ("hub", "wheel", "file") else resolved(inner) for key, inner in value.items()}
         if isinstance(value, list):
-            return [moved(inner) for inner in value]
+            return [resolved(inner) for inner in value]
         if not isinstance(value, str) or "/" not in value or len(value) > 1000 or value.startswith(fetched):
             return value
-        fixed = value.partition("{")[0].rpartition("/")[0] if "{" in value else value  # of a pattern, the folder before it
-        return str(checkout / value) if not is_there(root / fixed) and is_there(checkout / fixed) else value
+        prefix = value.partition("{")[0].rpartition("/")[0] if "{" in value else value  # of a pattern with {corpus}, its folder
+        return str(checkout / value) if not path_exists(root / prefix) and path_exists(checkout / prefix) else value
 
-    parts = ("models", "kbs", "corpora", "generators", "recognizers", "linkers", "mirror")
-    return {key: moved(value) if key in parts else value for key, value in data.items()}
+    sections = ("models", "kbs", "corpora", "generators", "recognizers", "linkers", "mirror")
+    return {key: resolved(value) if key in sections else value for key, value in copied.items()}
 
 
-def is_there(path: str | Path, kind: Callable[[str], bool] = os.path.exists) -> bool:
-    """Whether a file is there; no error for what can be no path, as a name too long, which pathlib raises."""
+def path_exists(path: str | Path, kind: Callable[[str], bool] = os.path.exists) -> bool:
+    """Whether a path exists; false where pathlib raises an error, as for a name that is too long."""
     return kind(str(path))

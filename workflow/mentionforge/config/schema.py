@@ -1,4 +1,4 @@
-"""The configuration: one field per section, put together from the settings of the stages."""
+"""The configuration as a pydantic model: one field per section, with the settings that the stages declare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Spec files: the resolved settings of an entry, as jobs read them from results/specs."""
+"""The content of spec files in results/specs, from which jobs read the resolved settings of an entry.
+
+In: the validated configuration and the name of an entry. Out: the JSON text. Writes no file.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from mentionforge.generation.settings import PARTS
 def spec(config: Config, kind: str, name: str, part: str | None = None) -> dict[str, Any]:
     """Resolved settings of an entry, as plain JSON data: `{kind, name, part, stage_version, settings}`.
 
-    Settings that name a model or a kb hold the name only; what that name means is a spec of its own.
+    A setting that refers to a model or kb holds its name only; the entry of that name has a spec of its own.
 
     Args:
         config: The validated config.
@@ -22,9 +25,15 @@ def spec(config: Config, kind: str, name: str, part: str | None = None) -> dict[
         part: For generators, one of `PARTS`: only the settings that this part of the stage reads.
     """
     if kind == "parts" or kind in versions.OWN_SPECS:
-        read = {"statistics.compare": config.statistics, "report.page": config.report}.get(f"{kind}.{name}")
+        stage_settings = {"statistics.compare": config.statistics, "report.page": config.report}.get(f"{kind}.{name}")
         version = versions.number(name if kind == "parts" else f"{kind}.{name}")
-        return {"kind": kind, "name": name, "part": None, "stage_version": version, "settings": read.model_dump(mode="json") if read else {}}
+        return {
+            "kind": kind,
+            "name": name,
+            "part": None,
+            "stage_version": version,
+            "settings": stage_settings.model_dump(mode="json") if stage_settings else {},
+        }
     entry = getattr(config, kind)[name]
     include = set(PARTS[part]) if part else None
     settings = json.loads(entry.model_dump_json(include=include))

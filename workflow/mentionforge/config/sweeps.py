@@ -1,4 +1,8 @@
-"""Sweeps: entries in which `{sweep: [a, b]}` or `{zip: [a, b]}` stands for a value unfold into named variants."""
+"""Sweeps: an entry with `{sweep: [a, b]}` or `{zip: [a, b]}` in place of a value unfolds into named variants.
+
+In: a raw configuration. Out: one without sweeps, and the swept settings of each variant. Knows nothing of what settings mean.
+Example: `mention: {top_k: {sweep: [1, 5]}}` becomes the entries `mention~top_k=1` and `mention~top_k=5`.
+"""
 
 from __future__ import annotations
 
@@ -16,51 +20,50 @@ from mentionforge.entries import NAME_PATTERN
 from mentionforge.errors import UserError
 
 MOST_VARIANTS = 10_000
-"""Variants of one entry; more is a mistake, and would fill the memory."""
+"""Most variants of one entry; more would be a mistake and fill the memory."""
 
 SWEEPABLE = ("corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
 
 
 def unfold_sweeps(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Unfold sweeps of named entries into variants named NAME~KEY=VALUE, and grids that name them.
+    """Unfold sweeps of named entries into variants named NAME~KEY=VALUE, and grids that name these entries into grids of the variants.
 
-    `{sweep: [a, b]}` stands where a value would; several sweeps in one entry give their product. All `{zip: [a, b]}` of an entry
-    advance together. In both, a mapping `{sweep: {label: value}}` gives names to values that have none, as lists. Where two keys of
-    an entry have the same last part, the variants' names have as much of the path as tells them apart. A grid that lists NAME gets all
-    variants, in the order of the lists.
+    Several sweeps in one entry give their product; all `{zip: [a, b]}` of an entry advance together. A mapping `{sweep: {label: value}}` gives
+    names to values that have none, as lists. If two swept keys of an entry end alike, names of variants hold as much of the path as tells them
+    apart. A grid that lists NAME gets all variants, in the order of the values.
 
     Raises:
-        UserError: A sweep where there can be none (kbs, models), an empty one, zipped lists of different lengths, a variant's name
-            with characters that no folder has.
+        UserError: A sweep in a section that has none (kbs, models), an empty sweep, zipped lists of different lengths, or a name of a variant
+            that no folder can have.
     """
-    data = plain(raw)
+    unfolded_config = plain(raw)
     variants: dict[tuple[str, str], list[str]] = {}
-    for kind in data:
-        entries = data[kind] or {}
+    for kind in unfolded_config:
+        entries = unfolded_config[kind] or {}
         if kind not in (*KINDS, "models", "downloads") or not isinstance(entries, dict):
             continue
         unfolded: dict[str, Any] = {}
         for name, entry in entries.items():
-            found = list(_sweeps_of(entry, ()))
-            if any(not sweep.path for sweep in found):
+            sweeps = list(_sweeps_of(entry, ()))
+            if any(not sweep.path for sweep in sweeps):
                 raise UserError("sweep not possible", f"config: {kind}.{name}", "it stands in the place of the whole entry", "put it where a value stands")
-            if found and kind not in SWEEPABLE:
+            if sweeps and kind not in SWEEPABLE:
                 raise UserError(
                     "sweep not possible",
-                    f"config: {kind}.{name}.{'.'.join(found[0].path)}",
+                    f"config: {kind}.{name}.{'.'.join(sweeps[0].path)}",
                     f"only {', '.join(SWEEPABLE)} can be swept",
                     "write two named entries",
                 )
-            for label, variant in _variants(kind, name, entry, found):
+            for label, variant in _variants(kind, name, entry, sweeps):
                 if label in unfolded or (label != name and label in entries):
                     raise UserError(
                         "name given twice", f"config: {kind}.{name}", f"two variants or entries are called {label}", "use labels: {sweep: {label: value}}"
                     )
                 unfolded[label] = variant
-                if found:
+                if sweeps:
                     variants.setdefault((kind, name), []).append(label)
-        data[kind] = unfolded
-    experiment = data.get("experiment")
+        unfolded_config[kind] = unfolded
+    experiment = unfolded_config.get("experiment")
     for task in ("recognition", "normalization"):
         grids = experiment.get(task) if isinstance(experiment, dict) else None
         for grid in grids if isinstance(grids, list) else ():
@@ -68,12 +71,12 @@ def unfold_sweeps(raw: Mapping[str, Any]) -> dict[str, Any]:
                 kind = "corpora" if key == "test_corpora" else key
                 if isinstance(names, list):
                     grid[key] = [v for name in names for v in variants.get((kind, name) if isinstance(name, str) else ("", ""), [name])]
-    return data
+    return unfolded_config
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A swept setting of an entry: where it is, its labels and values, and whether it advances together with the others of its kind."""
+    """A swept setting of an entry: its path of keys, labels and values, and whether it advances together with other zipped settings."""
 
     path: tuple[str, ...]
     labels: tuple[str, ...]
@@ -82,58 +85,58 @@ class Sweep:
 
 
 def swept_settings(raw: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, str]]:
-    """What varies in each variant: the label of each swept setting (`linkers.mention.max_tokens`), by kind and name of the variant."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    """The label of each swept setting (`linkers.mention.max_tokens`), by kind and name of the variant."""
+    labels_of: dict[tuple[str, str], dict[str, str]] = {}
     for kind in SWEEPABLE:
         for name, entry in (raw.get(kind) or {}).items():
             sweeps = list(_sweeps_of(entry, ()))
             keys = _distinct_endings([sweep.path for sweep in sweeps])
             for label, _ in _variants(kind, name, entry, sweeps) if sweeps else ():
-                # A label may hold no "~KEY=" of another sweep: names are built from left to right.
-                rest, values = label[len(name) :], {}
+                # The name is NAME~KEY=LABEL~KEY=LABEL; no label holds the "~KEY=" of another sweep.
+                suffix, values = label[len(name) :], {}
                 for i, (key, sweep) in enumerate(zip(keys, sweeps, strict=True)):
-                    value = rest.removeprefix(f"~{key}=")
+                    value = suffix.removeprefix(f"~{key}=")
                     if i + 1 < len(keys):
                         value = value[: value.index(f"~{keys[i + 1]}=")]
-                    rest = rest[len(f"~{key}=") + len(value) :]
+                    suffix = suffix[len(f"~{key}=") + len(value) :]
                     values[".".join((kind, name, *sweep.path))] = value
-                found[kind, label] = values
-    return found
+                labels_of[kind, label] = values
+    return labels_of
 
 
-def _variants(kind: str, name: str, entry: Any, found: list[Sweep]) -> Iterator[tuple[str, Any]]:
-    """Names and settings of an entry's variants; the entry itself if nothing in it is swept."""
-    for sweep in found:
+def _variants(kind: str, name: str, entry: Any, sweeps: list[Sweep]) -> Iterator[tuple[str, Any]]:
+    """Names and settings of an entry's variants; the entry itself if it has no sweep."""
+    for sweep in sweeps:
         if not sweep.values:
             raise UserError("empty sweep", f"config: {kind}.{name}.{'.'.join(sweep.path)}", "", "list at least one value")
-    together = [sweep for sweep in found if sweep.zipped]
-    if len({len(sweep.values) for sweep in together}) > 1:
-        lengths = ", ".join(f"{'.'.join(sweep.path)} has {len(sweep.values)}" for sweep in together)
+    zipped = [sweep for sweep in sweeps if sweep.zipped]
+    if len({len(sweep.values) for sweep in zipped}) > 1:
+        lengths = ", ".join(f"{'.'.join(sweep.path)} has {len(sweep.values)}" for sweep in zipped)
         raise UserError("zipped lists of different lengths", f"config: {kind}.{name}", lengths, "give each the same number of values")
-    if math.prod(len(sweep.values) for sweep in found if not sweep.zipped) > MOST_VARIANTS:
+    if math.prod(len(sweep.values) for sweep in sweeps if not sweep.zipped) > MOST_VARIANTS:
         raise UserError(
             "too many variants", f"config: {kind}.{name}", f"its sweeps have more than {MOST_VARIANTS:,} combinations", "sweep fewer values, or zip"
         )
-    keys = _distinct_endings([sweep.path for sweep in found])
-    # One axis for each sweep, and one for all zipped lists, in the place of the first of them.
-    axes = [[sweep] for sweep in found if not sweep.zipped]
-    if together:
-        axes.insert(sum(not sweep.zipped for sweep in found[: found.index(together[0])]), together)
-    for choice in itertools.product(*(range(len(axis[0].values)) for axis in axes)):
-        chosen = {id(sweep): i for axis, i in zip(axes, choice, strict=True) for sweep in axis}
-        variant = json.loads(json.dumps(entry)) if found else entry
+    keys = _distinct_endings([sweep.path for sweep in sweeps])
+    # One axis per sweep, and one axis for all zipped lists, at the position of the first of them.
+    axes = [[sweep] for sweep in sweeps if not sweep.zipped]
+    if zipped:
+        axes.insert(sum(not sweep.zipped for sweep in sweeps[: sweeps.index(zipped[0])]), zipped)
+    for choices in itertools.product(*(range(len(axis[0].values)) for axis in axes)):
+        position = {id(sweep): i for axis, i in zip(axes, choices, strict=True) for sweep in axis}
+        variant = json.loads(json.dumps(entry)) if sweeps else entry
         labels = [name]
-        for key, sweep in zip(keys, found, strict=True):
-            _set(variant, sweep.path, sweep.values[chosen[id(sweep)]])
-            labels.append(f"{key}={sweep.labels[chosen[id(sweep)]]}")
+        for key, sweep in zip(keys, sweeps, strict=True):
+            _set(variant, sweep.path, sweep.values[position[id(sweep)]])
+            labels.append(f"{key}={sweep.labels[position[id(sweep)]]}")
         label = "~".join(labels)
-        if found and not re.fullmatch(NAME_PATTERN, label):
+        if sweeps and not re.fullmatch(NAME_PATTERN, label):
             raise UserError("bad name", f"config: {kind}.{name}", f"the variant would be called {label!r}", "give its value a label: {sweep: {label: value}}")
         yield label, variant
 
 
 def _distinct_endings(paths: Sequence[tuple[str, ...]]) -> list[str]:
-    """The shortest ends of paths that tell them apart, joined by dots."""
+    """The shortest endings that distinguish the paths, joined by dots."""
     length = 1
     while len({path[-length:] for path in paths}) < len(paths):
         length += 1
@@ -143,20 +146,20 @@ def _distinct_endings(paths: Sequence[tuple[str, ...]]) -> list[str]:
 def _sweeps_of(node: Any, path: tuple[str, ...]) -> Iterator[Sweep]:
     if not isinstance(node, dict):
         return
-    for word in ("sweep", "zip"):
-        if set(node) == {word} and isinstance(node[word], list | dict):
-            given = node[word]
-            named = given if isinstance(given, dict) else {_label(value): value for value in given}
-            if len(named) < len(given):
-                raise UserError("value given twice", f"config: {'.'.join(path)}", f"{given}"[:80], "list each once, or give labels: {sweep: {label: value}}")
-            yield Sweep(path, tuple(map(str, named)), tuple(named.values()), word == "zip")
+    for keyword in ("sweep", "zip"):
+        if set(node) == {keyword} and isinstance(node[keyword], list | dict):
+            swept = node[keyword]
+            labelled = swept if isinstance(swept, dict) else {_label(value): value for value in swept}
+            if len(labelled) < len(swept):
+                raise UserError("value given twice", f"config: {'.'.join(path)}", f"{swept}"[:80], "list each once, or give labels: {sweep: {label: value}}")
+            yield Sweep(path, tuple(map(str, labelled)), tuple(labelled.values()), keyword == "zip")
             return
     for key, value in node.items():
         yield from _sweeps_of(value, (*path, key))
 
 
 def _label(value: Any) -> str:
-    """What a swept value is called in a variant's name: as in YAML."""
+    """The label of a swept value in a variant's name: as it is written in YAML."""
     return json.dumps(value) if isinstance(value, bool) or value is None else str(value)
 
 

@@ -1,4 +1,4 @@
-"""What the rules ask that link the mentions of a recognizer."""
+"""Inputs of the rules that link predicted mentions."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from mentionforge.entries import NONE
 
 
 class EndToEndInputs(NormalizationInputs):
-    """Inputs of linking without a cell of normalization: the job embeds and searches by itself."""
+    """Inputs of linking predicted mentions. They are in no cell of normalization, so the job itself embeds them and searches the index."""
 
     def __init__(self, config: Config) -> None:
-        """List the cells."""
+        """List the end-to-end cells."""
         super().__init__(config)
         self.linked_cells = end_to_end_cells(config)
 
     def linker_weights(self, wildcards: Wildcards) -> Paths:
-        """Weights of a linker's encoder for the corpus in the wildcards, if it has one."""
+        """Weights of the linker's encoder for the corpus; none for a linker without an encoder."""
         return self.weights(wildcards.linker, wildcards.corpus if wildcards.linker in self.aligned else "")
 
     def names_or_weights(self, wildcards: Wildcards) -> Paths:
-        """The embedded names, where the index searches them or a tfidf linker takes its weights from them."""
+        """The embedded names, if the index searches them or a tfidf linker takes its weights from them."""
         return self.embedded_kb(wildcards) if "kb" in self.settings_of_index(wildcards).sources else self.ngram_weights(wildcards)
 
     def searched_names(self, table: str) -> InputFunction:
-        """Input function: a table of the corpus' knowledge base, where the index searches its names or prefers some of its codes."""
+        """Input function: a table of the corpus' knowledge base, if the index searches its names or prefers some of its codes."""
 
         def path(wildcards: Wildcards) -> Paths:
             index = self.settings_of_index(wildcards)
-            needed = "kb" in index.sources or (table == "xrefs" and index.prefer_xrefs)
-            return self.results.kb(self.kb_of(wildcards), f"{table}.parquet") if needed else []
+            searched = "kb" in index.sources or (table == "xrefs" and index.prefer_xrefs)
+            return self.results.kb(self.kb_of(wildcards), f"{table}.parquet") if searched else []
 
         return path
 

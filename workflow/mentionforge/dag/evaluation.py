@@ -1,17 +1,17 @@
-"""What the rules of evaluation ask: predictions of all cells of a corpus."""
+"""Inputs of the rules that score and compare cells: the predictions of all cells of a corpus."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 
-from mentionforge.dag.experiment import Experiment
+from mentionforge.dag.experiment import ExperimentFiles
 from mentionforge.dag.shared import Wildcards
 from mentionforge.entries import NONE
 from mentionforge.layout import NormalizationCell, RecognitionCell
 
 
-class EvaluationInputs(Experiment):
+class EvaluationInputs(ExperimentFiles):
     """Inputs of scoring and comparing the cells of the corpus in the wildcards."""
 
     def recognition_predictions(self, wildcards: Wildcards) -> list[str]:
@@ -23,7 +23,7 @@ class EvaluationInputs(Experiment):
         return [self.results.recognition(c) for c in self.cross if c.corpus == wildcards.corpus]
 
     def cross_sources(self, wildcards: Wildcards) -> list[str]:
-        """Mentions of the corpora that these models were trained on: what they saw makes their buckets."""
+        """Mentions of the corpora that these models were trained on; buckets are against their training splits."""
         sources = sorted({c.trained_on for c in self.cross if c.corpus == wildcards.corpus})
         return [self.results.corpus(source, "mentions.parquet") for source in sources]
 
@@ -48,7 +48,7 @@ class EvaluationInputs(Experiment):
         return [self.results.chosen(wildcards.corpus, generator, strategy) for generator, strategy in sorted(augmented)]
 
     def reference_flags(self, wildcards: Wildcards) -> str:
-        """What cells are compared with besides the baseline: the controls, and for an index without the knowledge base the one with it."""
+        """Flags for the references of comparisons besides the baseline: controls, and for each index without the kb the one with it."""
         sources = {name: set(index.sources) for name, index in self.config.indexes.items()}
         pairs = [f"{a}={b}" for a in sorted(sources) for b in sorted(sources) if "kb" not in sources[a] and sources[b] == sources[a] | {"kb"}]
         controls = [g for g in self.controls if not self.config.generators[g].source]

@@ -1,18 +1,18 @@
-"""The experiment as files: its cells, the entries they use, and what `rule all` asks for."""
+"""The files of an experiment: its cells, the entries that they use, and the targets of `rule all`."""
 
 from __future__ import annotations
 
 from mentionforge.config import Config, all_parts_of, cross_cells, end_to_end_cells, normalization_cells, recognition_cells
-from mentionforge.dag.shared import Stage
+from mentionforge.dag.shared import StageInputs
 from mentionforge.entries import NONE
 from mentionforge.layout import NormalizationCell, RecognitionCell
 
 
-class Experiment(Stage):
-    """Cells of the experiment, entries that they use, and files that they make."""
+class ExperimentFiles(StageInputs):
+    """Cells of the experiment, the entries that they use, and the files that they give."""
 
     def __init__(self, config: Config) -> None:
-        """List the cells, and what they use."""
+        """List the cells and the entries that they use."""
         super().__init__(config)
         self.recognition = recognition_cells(config)
         self.cross = cross_cells(config)
@@ -29,12 +29,12 @@ class Experiment(Stage):
 
     @property
     def cells(self) -> list[RecognitionCell | NormalizationCell]:
-        """Cells of both tasks, without those that test on another corpus."""
+        """Cells of recognition and normalization, without those whose model was trained on another corpus."""
         return [*self.recognition, *self.normalization]
 
     @property
     def models(self) -> list[str]:
-        """Models that the experiment computes with."""
+        """Models whose weights the experiment needs."""
         recognizers = [self.config.recognizers[c.recognizer] for c in self.recognition]
         of_linkers = {self.config.linkers[name].weights for name in self.linkers}
         of_generators = {getattr(self.config.generators[g], "model", None) for g in self.generators if g in self.llms}
@@ -60,11 +60,11 @@ class Experiment(Stage):
 
     @property
     def scored_end_to_end(self) -> list[str]:
-        """Metrics of both tasks together."""
+        """Metrics of recognition and normalization end to end."""
         return sorted({self.results.scores("end_to_end", c.corpus) for c, _, _ in self.end_to_end})
 
     def compared(self, *tables: str) -> list[str]:
-        """Tables of the comparisons of both tasks: comparisons, changes."""
+        """Tables of statistics of both tasks, by name: comparisons, changes."""
         corpora = {("recognition", c.corpus) for c in self.recognition} | {("normalization", c.corpus) for c in self.normalization}
         return sorted(self.results.statistics(task, corpus, table) for task, corpus in corpora for table in tables)
 
@@ -76,7 +76,7 @@ class Experiment(Stage):
 
     @property
     def chosen(self) -> list[str]:
-        """Notes that the strategies chose."""
+        """Tables of the notes that each strategy chose."""
         return sorted({self.results.chosen(c.corpus, c.generator, c.strategy) for c in self.cells if c.strategy != NONE})
 
     @property

@@ -1,27 +1,27 @@
-"""What the rules of other systems' predictions ask."""
+"""Inputs of the rules that read predictions of external systems."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from mentionforge.dag.shared import Paths, Stage, Wildcards
+from mentionforge.dag.shared import Paths, StageInputs, Wildcards
 from mentionforge.external.settings import files_below
 
 
-class ExternalInputs(Stage):
-    """Where the predictions of external linkers and recognizers lie."""
+class ExternalInputs(StageInputs):
+    """Files with the predictions of external linkers and recognizers."""
 
     def path(self, kind: str) -> Callable[[Wildcards], str]:
         """Params function: the file or folder of an external entry for the corpus in the wildcards."""
 
         def path(wildcards: Wildcards) -> str:
-            found: str = getattr(self.config, kind)[getattr(wildcards, kind[:-1])].path_for(wildcards.corpus)
-            return found
+            file: str = getattr(self.config, kind)[getattr(wildcards, kind[:-1])].path_for(wildcards.corpus)
+            return file
 
         return path
 
     def files(self, kind: str) -> Callable[[Wildcards], list[str]]:
-        """Input function: that file, or the files of that folder."""
+        """Input function: the file of an external entry, or all files of its folder."""
 
         def files(wildcards: Wildcards) -> list[str]:
             return files_below(self.path(kind)(wildcards))
@@ -29,5 +29,5 @@ class ExternalInputs(Stage):
         return files
 
     def id_map(self, wildcards: Wildcards) -> Paths:
-        """The corpus' replacements of ids, if it has some."""
+        """The file of the corpus that maps old ids to new ones, if it has one."""
         return self.config.corpora[wildcards.corpus].id_map or []

@@ -1,4 +1,4 @@
-"""What the rules of generation ask: prompts, fine-tuning, sampling, controls, location and filters."""
+"""Inputs of the rules of generation: prompts, fine-tuning, sampling, controls, location and filters."""
 
 from __future__ import annotations
 
@@ -7,89 +7,89 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mentionforge.dag.shared import InputFunction, Paths, Stage, Wildcards
+from mentionforge.dag.shared import InputFunction, Paths, StageInputs, Wildcards
 
 
 def from_checkout(checkout: Path) -> Callable[[Wildcards], str]:
-    """Params function: the program run from this checkout, in an environment that pins other libraries and so cannot install it."""
+    """Params function: the command that runs the program from this checkout, for environments whose pins do not let it be installed."""
     return lambda wildcards: f"PYTHONPATH={shlex.quote(str(checkout / 'workflow'))} python -m mentionforge.cli"
 
 
-class GenerationInputs(Stage):
-    """Inputs of the generator in the wildcards, as far as its settings ask for them."""
+class GenerationInputs(StageInputs):
+    """Inputs of the generator in the wildcards, by its settings."""
 
-    def _of(self, wildcards: Wildcards) -> Any:
+    def _settings(self, wildcards: Wildcards) -> Any:
         """Settings of the generator."""
         return self.config.generators[wildcards.generator]
 
     @property
     def vllms(self) -> list[str]:
-        """Generators whose notes vLLM writes, in an environment of its own."""
+        """Generators whose backend, vLLM, needs an environment of its own."""
         generators: dict[str, Any] = dict(self.config.generators)
         return [name for name, g in generators.items() if g.samples and g.backend.own_environment]
 
     # ----------------------------------------------------------------------------------------------- prompts and fine-tuning
 
     def concepts_corpus(self, wildcards: Wildcards) -> Paths:
-        """Mentions of the corpus by whose training split a generator chooses its concepts, if it does."""
-        corpus = self._of(wildcards).concepts.corpus
+        """Mentions of the corpus whose training split chooses the concepts of the generator, if the settings name one."""
+        corpus = self._settings(wildcards).concepts.corpus
         return self.results.corpus(corpus, "mentions.parquet") if corpus else []
 
     def concepts_list(self, wildcards: Wildcards) -> Paths:
         """The file that lists a generator's concepts, if there is one."""
-        return self._of(wildcards).concepts.cuis or []
+        return self._settings(wildcards).concepts.cuis or []
 
     def replayed(self, wildcards: Wildcards) -> Paths:
-        """The file of a replayed corpus: as it is, or a job that says how to obtain it."""
-        g = self._of(wildcards)
+        """The file of a replayed corpus; if it must be obtained first, the target of a job that fails and says how."""
+        g = self._settings(wildcards)
         if not g.source:
             return []
         return self.results.missing("generators", wildcards.generator) if g.obtained and not Path(g.source).exists() else str(g.source)
 
     def finetune_corpus(self, wildcards: Wildcards) -> list[str]:
         """Tables of the corpus whose training split a generator is fine-tuned on."""
-        return self.corpus_tables(self._of(wildcards).finetune.corpus)
+        return self.corpus_tables(self._settings(wildcards).finetune.corpus)
 
     # ----------------------------------------------------------------------------------------------------------- notes
 
     def weights(self, wildcards: Wildcards) -> Paths:
         """The fetched weights of a generator, unless a server writes its notes."""
-        weights = self._of(wildcards).weights
+        weights = self._settings(wildcards).weights
         return self.resources.model(weights) if weights else []
 
     def adapter(self, wildcards: Wildcards) -> Paths:
-        """The adapter, for a generator that is fine-tuned."""
-        return self.results.generation(wildcards.generator, "adapter") if self._of(wildcards).finetune else []
+        """The adapter of a fine-tuned generator; none for others."""
+        return self.results.generation(wildcards.generator, "adapter") if self._settings(wildcards).finetune else []
 
     def shards(self, wildcards: Wildcards) -> list[str]:
         """All shards of a generator."""
-        count = self._of(wildcards).shards
+        count = self._settings(wildcards).shards
         return [self.results.shard(wildcards.generator, i, count) for i in range(count)]
 
     # ------------------------------------------------------------------------------------------------- location and filters
 
     def encoder_of(self, part: str) -> InputFunction:
-        """Input function: weights of the encoder, where this part of the generator's settings (locate, filter) needs one."""
+        """Input function: weights of the note encoder, if this part of the generator's settings (locate, filter) needs it."""
 
         def stamp(wildcards: Wildcards) -> Paths:
-            g = self._of(wildcards)
-            needed = g.filters.agreement if part == "filter" else g.locate.tag_similarity is not None
-            return self.resources.model(g.encoder.model) if needed else []
+            g = self._settings(wildcards)
+            compares = g.filters.agreement if part == "filter" else g.locate.tag_similarity is not None
+            return self.resources.model(g.encoder.model) if compares else []
 
         return stamp
 
     def pairs(self, wildcards: Wildcards) -> Paths:
-        """The fine-tuning pairs, for a generator whose notes are compared with them."""
-        return self.results.generation(wildcards.generator, "pairs.parquet") if self._of(wildcards).filters.memorization else []
+        """The fine-tuning pairs, if a filter compares the notes with them."""
+        return self.results.generation(wildcards.generator, "pairs.parquet") if self._settings(wildcards).filters.memorization else []
 
     def leakage_corpora(self, wildcards: Wildcards) -> list[str]:
-        """Documents of the corpora whose test split the notes are compared with."""
-        leakage = self._of(wildcards).filters.leakage
+        """Documents of the corpora with whose test split a filter compares the notes."""
+        leakage = self._settings(wildcards).filters.leakage
         return [self.results.corpus(corpus, "documents.parquet") for corpus in (leakage.corpora if leakage else ())]
 
     def licensed_flag(self, wildcards: Wildcards) -> str:
-        """A flag that keeps texts out of the examples, where one of a generator's inputs is licensed."""
-        g = self._of(wildcards)
+        """The flag that keeps texts out of the examples, if an input of the generator is licensed."""
+        g = self._settings(wildcards)
         finetune = getattr(g, "finetune", None)
         corpora = {*(g.filters.leakage.corpora if g.filters.leakage else ()), *({finetune.corpus} if finetune else ())}
         licensed = self.licensed_text(wildcards.generator) or any(self.is_licensed("corpora", corpus) for corpus in corpora)
@@ -98,18 +98,18 @@ class GenerationInputs(Stage):
     # ------------------------------------------------------------------------------------------------- versions of the code
 
     def raised_of_chain(self, wildcards: Wildcards) -> list[str]:
-        """As `raised`, for the filters of a generator's chain."""
-        return self.raised(*(f"filter.{name}" for name, _ in self._of(wildcards).filters.chain()))(wildcards)
+        """`raised` for the filters of the generator's chain."""
+        return self.raised(*(f"filter.{name}" for name, _ in self._settings(wildcards).filters.chain()))(wildcards)
 
     def raised_of_backend(self, wildcards: Wildcards) -> list[str]:
-        """As `raised`, for what writes a generator's notes."""
-        return self.raised(self._of(wildcards).backend.part)(wildcards)
+        """`raised` for the backend that writes the generator's notes."""
+        return self.raised(self._settings(wildcards).backend.part)(wildcards)
 
     def raised_of_control(self, wildcards: Wildcards) -> list[str]:
-        """As `raised`, for how the notes of a control are made."""
-        return self.raised(self._of(wildcards).notes_part)(wildcards)
+        """`raised` for the code that makes the notes of a control."""
+        return self.raised(self._settings(wildcards).notes_part)(wildcards)
 
     def raised_of_replay(self, wildcards: Wildcards) -> list[str]:
-        """As `raised`, for prompts that are read from the notes to replay."""
-        g = self._of(wildcards)
+        """`raised` for the code that reads prompts from replayed notes."""
+        g = self._settings(wildcards)
         return self.raised(g.prompts_part)(wildcards) if g.source else []

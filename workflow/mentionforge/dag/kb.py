@@ -1,11 +1,11 @@
-"""What the rules of knowledge bases ask."""
+"""Inputs of the rules of knowledge bases."""
 
 from __future__ import annotations
 
-from mentionforge.dag.shared import Stage, Wildcards
+from mentionforge.dag.shared import StageInputs, Wildcards
 
 
-class KbInputs(Stage):
+class KbInputs(StageInputs):
     """Inputs of an extraction."""
 
     def files(self, wildcards: Wildcards) -> list[str]:

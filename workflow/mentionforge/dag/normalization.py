@@ -1,4 +1,4 @@
-"""What the rules of embedding, search, linking and the training of linkers ask.
+"""Inputs of the rules that embed, search, link and train linkers.
 
 An encoder is a linker's name, or LINKER@CORPUS for one that is trained here on that corpus.
 """
@@ -10,16 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from mentionforge.config import Config, same_names
-from mentionforge.dag.shared import InputFunction, Paths, Stage, Wildcards
+from mentionforge.dag.shared import InputFunction, Paths, StageInputs, Wildcards
 from mentionforge.layout import NormalizationCell
 from mentionforge.normalization.linkers.contract import LinkerSettings
 
 
-class NormalizationInputs(Stage):
-    """Inputs of the linker, index and corpus in the wildcards, and the linkers of each rule."""
+class NormalizationInputs(StageInputs):
+    """Inputs for the linker, index and corpus in the wildcards, and the linkers that each rule handles."""
 
     def __init__(self, config: Config) -> None:
-        """Group the linkers by the rule that ranks with them."""
+        """Group the linkers by the rules that handle them."""
         super().__init__(config)
         self.searching = self._linkers(lambda entry: entry.searches)
         self.aligned = self._linkers(lambda entry: entry.trains and entry.searches)
@@ -42,11 +42,11 @@ class NormalizationInputs(Stage):
 
     @property
     def encoders(self) -> list[str]:
-        """Names of all encoders that there may be."""
+        """Names of all encoders that the configuration allows."""
         return [*set(self.searching).difference(self.aligned), *(f"{linker}@{corpus}" for linker in self.aligned for corpus in self.config.corpora)]
 
     def encoder_name(self, linker: str, corpus: str) -> str:
-        """The encoder of a linker: one that is trained here is another one for each corpus."""
+        """The encoder of a linker for a corpus; an encoder that is trained here is another one for each corpus."""
         return f"{linker}@{corpus}" if linker in self.aligned else linker
 
     def shared_encoder(self, linker: str, corpus: str) -> str:
@@ -56,16 +56,16 @@ class NormalizationInputs(Stage):
         """
         if linker in self.aligned:
             return self.encoder_name(linker, corpus)
-        aside = {"expand_abbreviations", "steps"}
-        settings = self.config.linkers[linker].model_dump(exclude=aside)
-        return next(name for name, entry in self.config.linkers.items() if entry.model_dump(exclude=aside) == settings)
+        irrelevant = {"expand_abbreviations", "steps"}
+        settings = self.config.linkers[linker].model_dump(exclude=irrelevant)
+        return next(name for name, entry in self.config.linkers.items() if entry.model_dump(exclude=irrelevant) == settings)
 
     def encoder_spec(self, wildcards: Wildcards) -> str:
         """Spec of the linker that an encoder belongs to."""
         return self.spec("linkers", wildcards.encoder.partition("@")[0])
 
     def encoder_weights(self, wildcards: Wildcards) -> Paths:
-        """Weights of an encoder: fetched, trained here, or none for a linker without an encoder."""
+        """Weights of the encoder in the wildcards: fetched, trained here, or none for a linker without an encoder."""
         linker, _, corpus = wildcards.encoder.partition("@")
         return self.weights(linker, corpus)
 
@@ -91,11 +91,11 @@ class NormalizationInputs(Stage):
     # ----------------------------------------------------------------------------------------------------------- linking
 
     def ngram_weights(self, wildcards: Wildcards) -> Paths:
-        """The embedded names, for a linker that weighs them."""
+        """The embedded names, for a linker that computes n-gram weights from them."""
         return self.embedded_kb(wildcards) if self.config.linkers[wildcards.linker].weighs_names else []
 
-    def found_names(self, wildcards: Wildcards) -> Paths:
-        """Candidates among the names, where the index searches them: indexes that admit the same names share one search."""
+    def candidate_names(self, wildcards: Wildcards) -> Paths:
+        """Candidates among the names, if the index searches names. Indexes that admit the same names share the search of the first of them."""
         index = self.settings_of_index(wildcards)
         if "kb" not in index.sources:
             return []
@@ -103,23 +103,23 @@ class NormalizationInputs(Stage):
         return self.results.retrieval(wildcards.corpus, wildcards.linker, first)
 
     def preferred_codes(self, wildcards: Wildcards) -> Paths:
-        """Codes of the corpus' knowledge base, where the index prefers some."""
+        """Codes of the corpus' knowledge base, if the index prefers some of them."""
         return self.results.kb(self.kb_of(wildcards), "xrefs.parquet") if self.settings_of_index(wildcards).prefer_xrefs else []
 
-    def of_parts(self, file: str) -> InputFunction:
-        """Input function: this file of each linker that a linker reads, on the same cell."""
+    def of_read_linkers(self, file: str) -> InputFunction:
+        """Input function: the named file of each linker that the linker in the wildcards reads, on the same cell."""
 
         def paths(wildcards: Wildcards) -> list[str]:
             w = wildcards
             parts = self.config.linkers[w.linker].parts()
-            return [self.results.normalization(NormalizationCell(w.corpus, w.generator, w.strategy, part, w.index), f"{file}.parquet") for part in parts]
+            return [self.results.normalization(NormalizationCell(w.corpus, w.generator, w.strategy, linker, w.index), f"{file}.parquet") for linker in parts]
 
         return paths
 
     # ---------------------------------------------------------------------------------------------------------- training
 
     def aligned_synthetic(self, wildcards: Wildcards) -> list[str]:
-        """Tables of the generator whose mentions an encoder is trained on, if there is one."""
+        """Tables of the generator on whose mentions the encoder is trained, if the settings name one."""
         linker: Any = self.config.linkers[wildcards.linker]
         return self.synthetic_tables(linker.train.synthetic) if linker.train.synthetic else []
 

@@ -1,25 +1,25 @@
-"""What the rules of recognition ask."""
+"""Inputs of the rules of recognition."""
 
 from __future__ import annotations
 
-from mentionforge.dag.shared import Paths, Stage, Wildcards
+from mentionforge.dag.shared import Paths, StageInputs, Wildcards
 from mentionforge.entries import NONE
 from mentionforge.layout import RecognitionCell
 from mentionforge.recognition.settings import TAUGHT
 
 
-class RecognitionInputs(Stage):
-    """Inputs of training a recognizer, and of a dictionary."""
+class RecognitionInputs(StageInputs):
+    """Inputs of training recognizers and of dictionaries."""
 
     def teacher(self, wildcards: Wildcards) -> Paths:
-        """The real-only model of the same corpus, recognizer and seed, for schedules that read synthetic notes with it."""
+        """The model trained on real text only, with the same corpus, recognizer and seed; for schedules with a teacher."""
         w = wildcards
         if w.schedule not in TAUGHT:
             return []
         return self.results.recognition(RecognitionCell(w.corpus, NONE, NONE, w.recognizer, "real_only", int(w.seed)), "model")
 
     def dictionary_names(self, wildcards: Wildcards) -> Paths:
-        """Names of the corpus' knowledge base, where a dictionary reads them."""
+        """Names of the corpus' knowledge base, for a dictionary that reads them."""
         kb = self.config.corpora[wildcards.corpus].kb
         sources = getattr(self.config.recognizers[wildcards.recognizer], "sources", ())
         return self.results.kb(kb, "names.parquet") if "kb" in sources else []

@@ -1,22 +1,22 @@
-"""What the rules of the report ask."""
+"""Inputs of the rules of the report."""
 
 from __future__ import annotations
 
 import json
 import shlex
 
-from mentionforge.dag.experiment import Experiment
+from mentionforge.dag.experiment import ExperimentFiles
 from mentionforge.dag.shared import Wildcards
 from mentionforge.entries import EXTERNAL
 from mentionforge.provenance import digest
 
 
-class ReportInputs(Experiment):
+class ReportInputs(ExperimentFiles):
     """Inputs of the tables and of the page."""
 
     @property
     def config_digest(self) -> str:
-        """Digest of what the results depend on."""
+        """Digest of the settings on which results depend."""
         settings = self.config.model_dump(mode="json", exclude={"results", "resources", "mirror", "report"})
         return digest(json.dumps(settings, sort_keys=True))
 
@@ -27,7 +27,7 @@ class ReportInputs(Experiment):
 
     @property
     def funnels(self) -> list[str]:
-        """What became of each generator's prompts."""
+        """Funnel of each generator: counts from prompts to kept notes."""
         return [self.results.generation(g, "funnel.json") for g in self.generators]
 
     @property
@@ -42,17 +42,17 @@ class ReportInputs(Experiment):
 
     @property
     def external_predictions(self) -> list[str]:
-        """Predictions of other systems."""
+        """Predictions of external systems."""
         return [path for path in self.predictions if f"/{EXTERNAL}/" in path]
 
     @property
     def fetched_models(self) -> list[str]:
-        """Stamps of the weights that the experiment computes with."""
+        """Stamps of the weights that the experiment needs."""
         return [self.resources.model(m) for m in self.models]
 
     def licensed_entries(self, wildcards: Wildcards) -> str:
-        """Command-line flags that name the licensed entries, whose texts the page leaves out, and whether it is private."""
-        found = [f"kbs/{kb}" for kb in self.kbs if self.is_licensed("kbs", kb)] + [f"corpora/{c}" for c in self.corpora if self.is_licensed("corpora", c)]
-        found += [f"generators/{g}" for g in self.generators if self.licensed_text(g)]
+        """Flags for the page: the licensed entries, whose texts it leaves out, and whether it is private."""
+        entries = [f"kbs/{kb}" for kb in self.kbs if self.is_licensed("kbs", kb)] + [f"corpora/{c}" for c in self.corpora if self.is_licensed("corpora", c)]
+        entries += [f"generators/{g}" for g in self.generators if self.licensed_text(g)]
         private = ["--private"] if self.config.report.private else []
-        return shlex.join([*(part for entry in found for part in ("--licensed", entry)), *private])
+        return shlex.join([*(part for entry in entries for part in ("--licensed", entry)), *private])

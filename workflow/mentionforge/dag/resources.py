@@ -1,32 +1,32 @@
-"""What the rules of specs, weights, downloads and missing inputs ask."""
+"""Inputs of the rules of specs, weights, downloads and missing licensed inputs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from mentionforge.config import spec_text
-from mentionforge.dag.shared import Stage, Wildcards
-from mentionforge.models import watched
+from mentionforge.dag.shared import StageInputs, Wildcards
+from mentionforge.models import files_state
 
 
-class ResourceInputs(Stage):
-    """Texts of specs, and where weights and files come from."""
+class ResourceInputs(StageInputs):
+    """Texts of spec files, and sources of weights and files."""
 
     def spec_content(self, wildcards: Wildcards) -> str:
         """Text of the spec file that the wildcards name."""
         return spec_text(self.config, wildcards.kind, wildcards.entry)
 
     def model_settings(self, wildcards: Wildcards) -> str | list[str]:
-        """Where the weights of a model come from, as JSON; of a local folder also what changes with its files, which makes the fetch run again."""
+        """Source of a model's weights, as JSON. For a local folder also a text that changes with its files, so that changed files are fetched again."""
         model = self.config.models[wildcards.model]
         text = model.model_dump_json(exclude_none=True, exclude_defaults=True)
-        return [text, "--seen", watched(model, Path(self.resources.model(wildcards.model)).parent)] if model.path else text
+        return [text, "--seen", files_state(model, Path(self.resources.model(wildcards.model)).parent)] if model.path else text
 
     def download_settings(self, wildcards: Wildcards) -> str:
-        """Where a published file comes from, as JSON."""
+        """Source of a published file, as JSON."""
         return self.config.downloads[wildcards.download].model_dump_json(exclude_none=True)
 
     def licensed_hint(self, wildcards: Wildcards) -> str:
-        """What to do to obtain a licensed input."""
+        """Instructions for obtaining a licensed input."""
         hint: str = getattr(self.config, wildcards.kind)[wildcards.name].licensed
         return hint

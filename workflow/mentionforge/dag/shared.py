@@ -1,4 +1,4 @@
-"""What several rules files use: flags of commands, spec files, tables of knowledge bases, fetched weights, and which texts are licensed."""
+"""Inputs that several rules files share: flags of commands, spec files, tables of knowledge bases, fetched weights, and which texts are licensed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mentionforge.layout import Resources, Results
 
 
 class Wildcards(Protocol):
-    """The wildcards of a job: an attribute for each."""
+    """The wildcards of a job, as attributes."""
 
     def __getattr__(self, name: str) -> str:
         """The value of a wildcard."""
@@ -39,12 +39,12 @@ ParamsFunction = Callable[[Wildcards, Inputs], str]
 
 
 def as_list(value: Any) -> list[Any]:
-    """A single path as a list of one."""
+    """Paths as a list; a single path becomes a list of one."""
     return [value] if isinstance(value, str) else list(value)
 
 
 def one_of(names: Iterable[str]) -> str:
-    """Wildcard constraint that admits exactly the given names."""
+    """Regular expression for a wildcard that admits exactly these names."""
     return "|".join(map(re.escape, sorted(names))) or "(?!)"
 
 
@@ -88,11 +88,11 @@ def parent_of(role: str) -> ParamsFunction:
 # --------------------------------------------------------------------------------------------------------------- inputs
 
 
-class Stage:
-    """Base of the objects that rules ask: the configuration, the layout, and inputs that several stages have."""
+class StageInputs:
+    """Base of the input objects: the configuration, the layout, and inputs that several stages need."""
 
     def __init__(self, config: Config) -> None:
-        """Keep the validated configuration, and where its results and resources lie."""
+        """Keep the validated configuration, and the layout of its results and resources."""
         self.config = config
         self.results = Results(config.results)
         self.resources = Resources(config.resources)
@@ -102,7 +102,10 @@ class Stage:
         return self.results.spec(kind, entry)
 
     def raised(self, *parts: str) -> Callable[[Wildcards], list[str]]:
-        """Input function: spec files of parts of the code whose version is above their first and stands in no entry's spec; names may hold wildcards."""
+        """Input function: version specs of those parts of the code whose version was raised above the first; names of parts may hold wildcards.
+
+        Only for parts whose version is in no spec of an entry.
+        """
 
         def specs(wildcards: Any) -> list[str]:
             return [self.spec("parts", name) for name in (part.format(**dict(wildcards.items())) for part in parts) if versions.raised(name)]
@@ -118,7 +121,7 @@ class Stage:
         return [self.results.generation(generator, f"{table}.parquet") for table in ("located", "mentions")]
 
     def kb_tables(self, kind: str, *tables: str) -> InputFunction:
-        """Input function: tables of the knowledge base that the corpus or generator (`kind`: corpora, generators) in the wildcards names."""
+        """Input function: tables of the knowledge base of the corpus or generator (`kind`: corpora, generators) in the wildcards."""
 
         def paths(wildcards: Wildcards) -> list[str]:
             name = wildcards.corpus if kind == "corpora" else wildcards.generator
@@ -136,7 +139,7 @@ class Stage:
         return stamp
 
     def input_files(self, kind: str, name: str) -> list[str]:
-        """Files of a kb or corpus: those that exist or can be fetched; else, for licensed input, a job that says how to get it."""
+        """Input files of a kb or corpus. If a licensed file is missing: the target of a job that fails and says how to obtain it."""
         entry = getattr(self.config, kind)[name]
         files: list[str] = []
         for path in map(Path, self.config.files(kind, name)):
@@ -153,13 +156,13 @@ class Stage:
     # ----------------------------------------------------------------------------------------------------- licensed text
 
     def is_licensed(self, kind: str, name: str) -> bool:
-        """Whether the texts of a kb or corpus are not for everybody: said to be licensed, or neither the repository's own nor a published download."""
-        shown = (f"{self.resources.root}/demo/", self.resources.download(""), "resources/demo/")
+        """Whether the texts of a kb or corpus are licensed: the settings say so, or a file is neither from the repository nor a published download."""
+        public_folders = (f"{self.resources.root}/demo/", self.resources.download(""), "resources/demo/")
         entry = getattr(self.config, kind)[name]
-        return bool(getattr(entry, "licensed", None)) or not all(str(Path(path)).startswith(shown) for path in self.config.files(kind, name))
+        return bool(getattr(entry, "licensed", None)) or not all(str(Path(path)).startswith(public_folders) for path in self.config.files(kind, name))
 
     def licensed_text(self, generator: str) -> bool:
-        """Whether a generator's notes may hold licensed text: its own, its knowledge base's, or that of the corpus it was fine-tuned on."""
+        """Whether notes of a generator may hold licensed text: of its source, its knowledge base, or its fine-tuning corpus."""
         g = self.config.generators[generator]
         finetune = getattr(g, "finetune", None)
         return bool(getattr(g, "licensed", None)) or self.is_licensed("kbs", g.kb) or (finetune is not None and self.is_licensed("corpora", finetune.corpus))

@@ -1,6 +1,6 @@
-"""Files of a results folder that no job of the plan writes any more: found, listed and deleted.
+"""Files in a results folder that no job of the plan writes any more.
 
-In: the plan of everything that uses the folder, and Snakemake's records. Out: paths; bytes freed. Knows nothing of costs and of the configuration.
+In: the plan of everything that uses the folder, and Snakemake's records. Out: paths; number of bytes freed. Knows nothing of costs and configuration.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ def size_of(path: Path) -> int:
 def leftovers(jobs: Iterable[Job], results: Path, metadata: Path, folder: Path = Path()) -> list[Path]:
     """Files of a results folder that no job of the plan writes any more, sorted.
 
-    A file is left over if Snakemake has recorded it as an output (then it is the output of a job that is no longer asked for), or if
-    it lies in a folder in which no job of the plan writes. Files that jobs write beside their outputs stay with these; so do partial
-    files of interrupted jobs.
+    A file is left over if Snakemake has recorded it as an output, but no job of the plan writes it; or if it is in a folder in which no job of the
+    plan writes. Files that jobs write beside their outputs are kept with these outputs, and so are partial files of interrupted jobs.
 
     Args:
         jobs: The plan of everything that uses the folder.
         results: The results folder, relative to `folder`.
         metadata: Snakemake's records, `.snakemake/metadata`.
-        folder: What the paths of the plan refer to.
+        folder: Folder that paths of the plan are relative to.
     """
     files: set[str] = set()
     folders: set[str] = set()
@@ -46,7 +45,7 @@ def leftovers(jobs: Iterable[Job], results: Path, metadata: Path, folder: Path =
         folders.update(job.folders)
     written_folders = {str(Path(path).parent) for path in files | folders}
     recorded = recorded_outputs(metadata)
-    found = []
+    left_over = []
     for top in OWNED:
         for path in sorted((folder / results / top).rglob("*")):
             name = str(path.relative_to(folder))
@@ -55,46 +54,50 @@ def leftovers(jobs: Iterable[Job], results: Path, metadata: Path, folder: Path =
             parents = [str(parent) for parent in Path(name).parents]
             if any(parent in folders for parent in parents):
                 continue
-            if name in recorded or any(parent in recorded for parent in parents) or not any(place in written_folders for place in _folders_of(name, parents)):
-                found.append(path)
-    return found
+            if (
+                name in recorded
+                or any(parent in recorded for parent in parents)
+                or not any(parent_folder in written_folders for parent_folder in _folders_of(name, parents))
+            ):
+                left_over.append(path)
+    return left_over
 
 
 def _folders_of(name: str, parents: Sequence[str]) -> list[str]:
-    """Folders whose outputs a file belongs to: its own folder; for a file in NAME.checkpoints/ or NAME.merged/, also the folder of NAME."""
+    """Folders with whose outputs a file is kept: its own folder; for a file in NAME.checkpoints/ or NAME.merged/, also the folder of NAME."""
     return [parents[0], *(str(Path(parent).parent) for parent in parents if parent.endswith((".checkpoints", ".merged")))]
 
 
 def recorded_outputs(metadata: Path) -> set[str]:
-    """Paths that Snakemake has recorded as outputs. Its records are files named by the path in Base64; long names are cut into folders."""
-    found = set()
+    """Paths that Snakemake has recorded as outputs. A record is a file whose name is the path in Base64; long names are split into folders."""
+    outputs = set()
     for record in metadata.rglob("*") if metadata.is_dir() else ():
         if not record.is_file():
             continue
         text = "".join(part.removeprefix("@") for part in record.relative_to(metadata).parts)
         try:
-            found.add(base64.b64decode(text, altchars=b"-_").decode())
+            outputs.add(base64.b64decode(text, altchars=b"-_").decode())
         except ValueError:
             continue
-    return found
+    return outputs
 
 
 def clean(paths: Iterable[Path], results: Path) -> int:
-    """Delete files, and the folders that this leaves empty; returns the bytes freed."""
+    """Delete files and folders that become empty; return the number of bytes freed."""
     freed = 0
-    above: set[Path] = set()
+    parents: set[Path] = set()
     for path in paths:
         freed += size_of(path)
         path.unlink(missing_ok=True)
-        above.update(parent for parent in path.parents if results in parent.parents)
-    for parent in sorted(above, key=lambda p: -len(p.parts)):
+        parents.update(parent for parent in path.parents if results in parent.parents)
+    for parent in sorted(parents, key=lambda p: -len(p.parts)):
         if parent.is_dir() and not any(parent.iterdir()):
             parent.rmdir()
     return freed
 
 
 def refuse_while_locked(folder: Path) -> None:
-    """Stop if a workflow is running in this folder.
+    """Raise an error if a workflow is running in this folder.
 
     Raises:
         UserError: Snakemake holds a lock: a workflow is running, or was killed.

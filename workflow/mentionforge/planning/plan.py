@@ -1,7 +1,7 @@
-"""Snakemake's plan of a configuration, job by job, as data.
+"""Snakemake's plan of a configuration as data.
 
 In: arguments of Snakemake. Out: a `Job` for each job of the DAG, and the merged configuration. `plan` starts `python -m mentionforge.planning`, which is
-Snakemake with a --summary that prints one JSON object per job. Runs nothing, locks nothing, and knows nothing of what the jobs compute.
+Snakemake with a --summary that prints one JSON object per job. Runs no job, takes no lock, and knows nothing of what jobs compute.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 from mentionforge.errors import UserError
 
 MARK = "job\t"
-"""Prefix of a line that describes a job; Snakemake prints other lines between them."""
+"""Prefix of lines that describe a job; Snakemake prints other lines, too."""
 
 CONFIGURED = "config\t"
-"""Prefix of the line with the configuration: config.yaml and its overlays, as Snakemake has merged them."""
+"""Prefix of the line with the configuration: config.yaml and its overlays, as merged by Snakemake."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Job:
     Attributes:
         rule: Name of the rule.
         outputs: Files and folders that it writes.
-        folders: Those of them that are folders.
+        folders: Outputs that are folders.
         log: Log files.
         benchmark: File with its times, if the rule has one.
         pending: Whether a run would start it.
         reasons: Why a run would start it, in Snakemake's words; empty if it only follows other jobs.
         missing: Outputs that do not exist.
         incomplete: Outputs of a job that was interrupted.
-        changed: Inputs that changed and that no pending job makes.
-        resources: Its resources; those that depend on files that do not exist yet are left out.
+        changed: Inputs that changed and that no pending job writes.
+        resources: Its resources, without those that depend on files that do not exist yet.
         wildcards: Values of its wildcards.
     """
 
@@ -57,7 +57,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """`done`, `missing` (an output does not exist), or `stale` (all exist, but a run would make them again)."""
+        """`done`, `missing` (an output does not exist), or `stale` (all outputs exist, but a run would write them again)."""
         return "done" if not self.pending else "missing" if self.missing else "stale"
 
 
@@ -71,24 +71,24 @@ def plan(arguments: Sequence[str] = (), folder: Path | None = None) -> list[Job]
 
 
 def plan_and_config(arguments: Sequence[str] = (), folder: Path | None = None) -> tuple[list[Job], dict[str, Any]]:
-    """All jobs of the DAG, in Snakemake's order, and the raw configuration that they were planned from.
+    """All jobs of the DAG, in Snakemake's order, and the raw configuration of the plan.
 
     Args:
-        arguments: Of Snakemake: targets, --configfile, --config and the like.
+        arguments: Arguments of Snakemake: targets, --configfile, --config and the like.
         folder: The checkout; none: the working folder.
 
     Raises:
-        UserError: There is no Snakefile, or Snakemake fails; with its own message.
+        UserError: There is no Snakefile; or Snakemake fails, with its own message.
     """
     if not ((folder or Path.cwd()) / "Snakefile").is_file():
         raise UserError("no workflow", str(folder or Path.cwd()), "there is no Snakefile", "start it in the folder of the workflow")
     command = [sys.executable, "-m", "mentionforge.planning", *arguments, "--summary", "--nocolor"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        own = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-        raise UserError("no plan", "snakemake", own[0] if own else said[-1] if said else "it ended without a word", "see `snakemake -n`")
-    lines = done.stdout.splitlines()
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if process.returncode:
+        output = [line for line in (process.stdout + process.stderr).splitlines() if line.strip()]
+        errors = [line.removeprefix("error: ") for line in output if line.startswith("error: ")]
+        raise UserError("no plan", "snakemake", errors[0] if errors else output[-1] if output else "it ended without a word", "see `snakemake -n`")
+    lines = process.stdout.splitlines()
     jobs = [_as_job(json.loads(line.removeprefix(MARK))) for line in lines if line.startswith(MARK)]
     raw: dict[str, Any] = next((json.loads(line.removeprefix(CONFIGURED)) for line in lines if line.startswith(CONFIGURED)), {})
     return jobs, raw
@@ -100,7 +100,7 @@ def _as_job(data: dict[str, Any]) -> Job:
 
 
 async def _lines(dag: Any, detailed: bool = False) -> AsyncIterator[str]:
-    """Replaces Snakemake's own summary: one line per job. `detailed` is part of Snakemake's signature and ignored."""
+    """Replace Snakemake's own summary by one line per job. `detailed` is part of Snakemake's signature, and ignored."""
     yield CONFIGURED + json.dumps(dag.workflow.globals["config"])
     for job in dag.jobs:
         reason = dag.reason(job)
@@ -124,7 +124,7 @@ async def _lines(dag: Any, detailed: bool = False) -> AsyncIterator[str]:
 
 
 def main() -> None:
-    """Snakemake's command line, with a summary of its own."""
+    """Snakemake's command line with another summary."""
     from snakemake import cli
     from snakemake.dag import DAG
 

@@ -1,7 +1,7 @@
-"""The state of a results folder against a configuration: what is done, stale and why, missing, and what a run would cost.
+"""The state of a results folder: jobs that are done, stale (and why) or missing, and the cost of a run.
 
-In: the plan, job by job, and what estimates are made with. Out: a `Stage` for each rule; the report of `mentionforge status` as text and as data.
-Reads sizes of outputs; the seconds come from `mentionforge.planning.estimates`.
+In: the plan, and the formulas of costs. Out: a `RuleState` for each rule; the report of `mentionforge status` as text and as data. Reads sizes of
+outputs; seconds come from `mentionforge.planning.estimates`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from mentionforge.planning.plan import Job
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Jobs of one rule: how many in each state, bytes of the outputs, and estimated seconds of the pending jobs.
+class RuleState:
+    """The jobs of one rule: their number by state, bytes of their outputs, and estimated seconds of pending jobs.
 
     Attributes:
         rule: Name of the rule.
-        done: Jobs whose outputs are up to date.
-        stale: Jobs whose outputs exist and would be made again.
-        missing: Jobs with an output that does not exist.
-        size: Bytes of the outputs that exist.
-        seconds: Estimated from times of earlier jobs; None if no earlier job is comparable.
+        done: Number of jobs whose outputs are up to date.
+        stale: Number of jobs whose outputs exist, but would be written again.
+        missing: Number of jobs with a missing output.
+        size: Bytes of existing outputs.
+        seconds: Estimate from times of earlier jobs; None if no earlier job is comparable.
         gpu: Whether the rule computes on a GPU if there is one.
-        parts: Costs by formula, by part of the experiment, of the jobs without a comparable earlier job.
-        unknown: Jobs with neither a comparable earlier job nor a formula.
-        scaled: Jobs whose seconds are those of other jobs, scaled by the ratio of the two formulas.
-        devices: Devices on which the earlier jobs ran whose times are used.
-        unused: Earlier times that are not used, by reason: `no record` of device and model, or `another` model or settings.
+        parts: Costs by formula, for jobs without a comparable earlier job, by part of the experiment.
+        unknown: Number of jobs with neither a comparable earlier job nor a formula.
+        scaled: Number of jobs whose seconds are those of other jobs, scaled by the ratio of their formulas.
+        devices: Devices of the earlier jobs whose times are used.
+        unused: Number of earlier times that are not used, by reason: `no record` of device and model, or `another` model or settings.
     """
 
     rule: str
@@ -57,13 +57,13 @@ class Stage:
         return sum(part.seconds for part in self.parts.values())
 
 
-def stages(jobs: Iterable[Job], folder: Path = Path(), arithmetic: Arithmetic | None = None) -> list[Stage]:
+def rule_states(jobs: Iterable[Job], folder: Path = Path(), arithmetic: Arithmetic | None = None) -> list[RuleState]:
     """The jobs of a plan by rule, in the order in which rules occur in the plan.
 
     Args:
         jobs: The plan.
-        folder: What the paths of the plan refer to.
-        arithmetic: Formulas for jobs without a comparable earlier job; None: such jobs have no estimate.
+        folder: Folder that paths of the plan are relative to.
+        arithmetic: Formulas for jobs without a comparable earlier job; None: no estimate for such jobs.
     """
     by_rule: defaultdict[str, list[Job]] = defaultdict(list)
     for job in jobs:
@@ -75,23 +75,23 @@ def stages(jobs: Iterable[Job], folder: Path = Path(), arithmetic: Arithmetic | 
         states = Counter(job.state for job in jobs_of_rule)
         size = sum(size_of(folder / path) for job in jobs_of_rule for path in job.outputs)
         estimate = estimated(jobs_of_rule, folder, arithmetic)
-        result.append(Stage(rule, states["done"], states["stale"], states["missing"], size, gpu=rule in gpu, **estimate))
+        result.append(RuleState(rule, states["done"], states["stale"], states["missing"], size, gpu=rule in gpu, **estimate))
     return result
 
 
 def causes(jobs: Iterable[Job]) -> list[tuple[str, int, list[str]]]:
-    """Why finished work is stale: each cause, the number of jobs that it concerns directly, and their outputs.
+    """Why finished jobs are stale: each cause with the number of jobs that it concerns directly, and their outputs.
 
-    Jobs that are stale only because an earlier job is stale are not listed. Nor are jobs without any output yet, unless finished jobs
-    have to run again because of them.
+    Jobs that are stale only because an earlier job is stale are left out. So are jobs without any output yet, unless finished jobs must run again
+    because of them.
     """
     by_cause: defaultdict[str, list[str]] = defaultdict(list)
     jobs = list(jobs)
-    again = any(job.pending and job.outputs and not job.missing for job in jobs)
+    reruns = any(job.pending and job.outputs and not job.missing for job in jobs)
     for job in jobs:
         if not job.pending or not job.outputs:
             continue
-        if job.rule == "spec" and "/specs/parts/" in job.outputs[0] and again:
+        if job.rule == "spec" and "/specs/parts/" in job.outputs[0] and reruns:
             by_cause["our code corrected: its version was raised"].append(job.outputs[0])
         elif job.incomplete:
             by_cause["interrupted while it was written"].append(job.incomplete[0])
@@ -105,7 +105,7 @@ def causes(jobs: Iterable[Job]) -> list[tuple[str, int, list[str]]]:
             for reason in job.reasons:
                 if not (reason == "updated input files" and job.changed):
                     by_cause[reason].append(job.outputs[0])
-    return sorted((why, len(paths), sorted(paths)) for why, paths in by_cause.items())
+    return sorted((cause, len(paths), sorted(paths)) for cause, paths in by_cause.items())
 
 
 def human(size: float) -> str:
@@ -123,30 +123,36 @@ def hours(seconds: float) -> str:
 
 
 def show(jobs: Sequence[Job], folder: Path = Path(), examples: int = 3, arithmetic: Arithmetic | None = None) -> str:
-    """The report that `mentionforge status` prints."""
-    rows = stages(jobs, folder, arithmetic)
+    """The report of `mentionforge status` as text."""
+    rows = rule_states(jobs, folder, arithmetic)
     lines = [f"{'rule':24}{'done':>7}{'stale':>7}{'missing':>9}{'size':>10}{'to do':>12}{'by arithmetic':>15}"]
     for row in sorted(rows, key=lambda r: r.rule):
-        left = row.stale + row.missing
+        remaining = row.stale + row.missing
         times = (
-            "" if not left else "?" if row.seconds is None and not row.arithmetic else hours(row.seconds) + (" GPU" if row.gpu else "") if row.seconds else ""
+            ""
+            if not remaining
+            else "?"
+            if row.seconds is None and not row.arithmetic
+            else hours(row.seconds) + (" GPU" if row.gpu else "")
+            if row.seconds
+            else ""
         )
         guess = hours(row.arithmetic) if row.arithmetic else ""
         lines.append(f"{row.rule:24}{row.done:>7,}{row.stale:>7,}{row.missing:>9,}{human(row.size):>10}{times:>12}{guess:>15}".rstrip())
-    left = sum(row.stale + row.missing for row in rows)
-    lines += ["", f"{sum(row.done for row in rows):,} jobs done, {left:,} to do; {human(sum(row.size for row in rows))} of results"]
+    remaining = sum(row.stale + row.missing for row in rows)
+    lines += ["", f"{sum(row.done for row in rows):,} jobs done, {remaining:,} to do; {human(sum(row.size for row in rows))} of results"]
     lines += _costs(rows, arithmetic)
-    why = causes(jobs)
-    if why:
+    stale_causes = causes(jobs)
+    if stale_causes:
         lines += ["", "Why finished work would be made anew (what follows from it is not listed):"]
-        for cause, n, paths in why:
-            more = f", and {n - examples:,} more" if n > examples else ""
-            lines.append(f"  {cause}: {', '.join(paths[:examples])}{more}")
+        for cause, n, paths in stale_causes:
+            rest = f", and {n - examples:,} more" if n > examples else ""
+            lines.append(f"  {cause}: {', '.join(paths[:examples])}{rest}")
     return "\n".join(lines)
 
 
-def _costs(rows: Sequence[Stage], arithmetic: Arithmetic | None) -> list[str]:
-    """Lines of the report on hours: from earlier times, by formula, and what each estimate is based on."""
+def _costs(rows: Sequence[RuleState], arithmetic: Arithmetic | None) -> list[str]:
+    """Lines of the report about hours: estimates from earlier times and by formula, and what each is based on."""
     lines = []
     timed = [row for row in rows if row.seconds]
     if timed:
@@ -161,29 +167,31 @@ def _costs(rows: Sequence[Stage], arithmetic: Arithmetic | None) -> list[str]:
             lines.append(f"  scaled by arithmetic from another corpus, schedule or number of notes: the times of {scaled:,} of these jobs")
     parts = cost.joined(row.parts for row in rows)
     if parts and arithmetic:
-        on = arithmetic.device
+        device = arithmetic.device
         total, gpu = (sum(part.seconds for part in parts.values() if part.gpu or not only_gpu) for only_gpu in (False, True))
-        of_gpu = f", {hours(gpu)} of them of a GPU" if on.gpu else ""
-        lines.append(f"about {hours(total)}{' more' if timed else ''} by arithmetic on {on.name}{of_gpu}: not measured, right within a factor of two or three")
+        of_gpu = f", {hours(gpu)} of them of a GPU" if device.gpu else ""
+        lines.append(
+            f"about {hours(total)}{' more' if timed else ''} by arithmetic on {device.name}{of_gpu}: not measured, right within a factor of two or three"
+        )
         lines += [f"  {name:34}{part.jobs:>6,} jobs {hours(part.seconds):>12}" for name, part in sorted(parts.items(), key=lambda p: -p[1].seconds)]
-        lines.append(f"  {on.assumed}; --device names another: {', '.join(reference_devices.DEVICES)}")
+        lines.append(f"  {device.assumed}; --device names another: {', '.join(reference_devices.DEVICES)}")
         lines += [f"  assumed: {words}" for words in arithmetic.sizes.assumed] + ["  --concepts N: for N concepts"] * bool(arithmetic.sizes.assumed)
-    dropped = sum((Counter(row.unused) for row in rows), Counter[str]())
+    unused = sum((Counter(row.unused) for row in rows), Counter[str]())
     for reason, words in (("no record", "an unknown device and model (their logs do not say)"), ("another", "another model or other settings")):
-        if dropped[reason]:
+        if unused[reason]:
             rules = sorted(row.rule for row in rows if row.unused.get(reason))
-            lines.append(f"not used, since of {words}: {dropped[reason]:,} of the times of earlier jobs ({', '.join(rules)})")
+            lines.append(f"not used, since of {words}: {unused[reason]:,} of the times of earlier jobs ({', '.join(rules)})")
     if unknown := sorted(f"{row.rule}{' (GPU)' if row.gpu else ''}" for row in rows if row.unknown):
         lines.append(f"not in it, since they have never run here, and nothing tells their size: {', '.join(unknown)}")
     return lines
 
 
 def as_data(jobs: Sequence[Job], folder: Path = Path(), arithmetic: Arithmetic | None = None) -> dict[str, Any]:
-    """The report as data, for scripts."""
-    rows = stages(jobs, folder, arithmetic)
+    """The report of `mentionforge status` as data, for scripts."""
+    rows = rule_states(jobs, folder, arithmetic)
     data: dict[str, Any] = {
         "rules": [vars(row) | {"parts": {name: vars(part) for name, part in row.parts.items()}, "arithmetic": row.arithmetic} for row in rows],
-        "causes": [{"why": why, "jobs": n, "outputs": paths} for why, n, paths in causes(jobs)],
+        "causes": [{"why": cause, "jobs": n, "outputs": paths} for cause, n, paths in causes(jobs)],
     }
     if arithmetic:
         parts = cost.joined(row.parts for row in rows)

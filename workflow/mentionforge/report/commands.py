@@ -1,4 +1,4 @@
-"""Commands of the report stage."""
+"""Commands of the report stage; each calls one function of this package."""
 
 from __future__ import annotations
 
@@ -134,10 +134,10 @@ def rulegraph(
     """Turn `snakemake --rulegraph mermaid-js` (standard input) into the README's picture."""
     import sys
 
-    from mentionforge.report.rulegraph import picture, put_into
+    from mentionforge.report.rulegraph import flowchart, insert_flowchart
 
-    text = picture(sys.stdin.read(), rules)
+    text = flowchart(sys.stdin.read(), rules)
     if readme:
-        put_into(readme, text)
+        insert_flowchart(readme, text)
     else:
         typer.echo(text)

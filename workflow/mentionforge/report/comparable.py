@@ -1,6 +1,7 @@
-"""Tables that others report too: scores by the subsets that they take, and wrong concepts by their place in the hierarchy.
+"""Tables that compare with other papers: scores on the subsets that they report, and wrong concepts by their place in the hierarchy.
 
-Rows are the cells without synthetic text and those of one strategy, `supplemental` if there is one; metrics.csv and hierarchy.csv hold all of them.
+In: metrics and tables of errors. Out: frames whose rows are the cells without synthetic text and those of one strategy, `supplemental` if there is one.
+metrics.csv and hierarchy.csv hold all cells.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mentionforge import tables
 from mentionforge.entries import NONE
 from mentionforge.layout import TRAINED_ON
 from mentionforge.measures import MAIN, OF_GROUPS
-from mentionforge.report.formatting import Layout, counted
+from mentionforge.report.formatting import ReportTable, counted
 from mentionforge.tables import SUBSETS
 
 NAMES = {
@@ -26,7 +27,7 @@ NAMES = {
     "distinct": "distinct",
     "distinct_new_surface": "distinct, new surface",
 }
-"""Subsets as tables name them."""
+"""Names of the subsets in tables."""
 
 ROWS = {
     "normalization": {"system": "linker", "variant": "index"},
@@ -42,12 +43,12 @@ SUBSETS_NOTE = (
 
 def chosen_strategies(frame: pd.DataFrame) -> pd.DataFrame:
     """The cells without synthetic text, and those of `supplemental`, or of the first other strategy."""
-    others = sorted(set(frame["strategy"]) - {NONE}, key=lambda s: (s != "supplemental", s))
-    return frame[frame["strategy"].isin([NONE, *others[:1]])]
+    other_strategies = sorted(set(frame["strategy"]) - {NONE}, key=lambda s: (s != "supplemental", s))
+    return frame[frame["strategy"].isin([NONE, *other_strategies[:1]])]
 
 
 def subset_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
-    """acc@1 (normalization) or strict recall (recognition) by subset in per cent with n, mean over seeds; rows cells.
+    """acc@1 (normalization) or strict recall (recognition) by subset: per cent with n, mean over seeds, one row per cell.
 
     Args:
         metrics: Rows of tables.METRICS.
@@ -57,14 +58,14 @@ def subset_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
     cells = metrics[(metrics["task"] == task) & (metrics["split"] == "test") & (metrics["metric"] == metric)]
     cells = chosen_strategies(cells[~cells["variant"].str.contains(TRAINED_ON, regex=False) & cells["bucket"].isin(["all", *SUBSETS])])
     rows = []
-    for key, part in cells.groupby(["corpus", "system", "variant", "generator", "strategy"], sort=False):
+    for key, cell_rows in cells.groupby(["corpus", "system", "variant", "generator", "strategy"], sort=False):
         corpus, system, variant, generator, strategy = key
         row: dict[str, Any] = {"corpus": corpus, ROWS[task]["system"]: system, ROWS[task]["variant"]: variant, "generator": generator, "strategy": strategy}
-        for bucket, name in {"all": "all", **NAMES}.items():
-            values = part[part["bucket"] == bucket]
+        for bucket, label in {"all": "all", **NAMES}.items():
+            values = cell_rows[cell_rows["bucket"] == bucket]
             if len(values):
                 score = values["value"].mean()
-                row[f"subset, {name}"] = ("–" if pd.isna(score) else f"{100 * score:.1f}") + f" n={counted(values['n'].max())}"
+                row[f"subset, {label}"] = ("–" if pd.isna(score) else f"{100 * score:.1f}") + f" n={counted(values['n'].max())}"
         rows.append(row)
     order = ("corpus", ROWS[task]["system"], ROWS[task]["variant"])
     rows.sort(key=lambda r: (*(r[c] for c in order), r["generator"] != NONE, r["generator"], r["strategy"]))
@@ -86,7 +87,7 @@ KINDS = {
     "not in the hierarchy": ("unplaced", None),
     "none ranked": ("missing", None),
 }
-"""Columns of the table: relation, and whether it is one step away."""
+"""Columns of the table: the relation, and whether it is one step away (true), further away (false) or at any distance (none)."""
 
 HIERARCHY_NOTE = (
     "The first wrong concept of each test mention that is wrong at rank 1, by its place in the hierarchy of the knowledge base, in per cent of all test "
@@ -97,7 +98,7 @@ NO_HIERARCHY = "Their errors are not told by hierarchy."
 
 
 def hierarchy_counts(errors: Sequence[Path], metrics: pd.DataFrame) -> pd.DataFrame:
-    """Errors by corpus, cell, relation and distance, with their share of the test mentions; one row with a note for a corpus whose kb has no hierarchy.
+    """Errors by corpus, cell, relation and distance, with their share of the test mentions. A corpus whose kb has no hierarchy has one row, with a note.
 
     Args:
         errors: tables.NORMALIZATION_ERRORS, at …/CORPUS.errors.parquet.
@@ -106,44 +107,44 @@ def hierarchy_counts(errors: Sequence[Path], metrics: pd.DataFrame) -> pd.DataFr
     cells = metrics[
         (metrics["task"] == "normalization") & (metrics["bucket"] == "all") & (metrics["metric"] == MAIN["normalization"]) & (metrics["split"] == "test")
     ]
-    parts = []
+    frames = []
     for path in sorted(errors):
         hierarchy_info = tables.provenance(path).get("hierarchy", {})
-        named = {"corpus": path.name.removesuffix(".errors.parquet"), "kb": hierarchy_info.get("kb", "")}
+        corpus_columns = {"corpus": path.name.removesuffix(".errors.parquet"), "kb": hierarchy_info.get("kb", "")}
         if hierarchy_info.get("missing"):
-            parts.append(pd.DataFrame([named | {"note": hierarchy_info["missing"]}]))
+            frames.append(pd.DataFrame([corpus_columns | {"note": hierarchy_info["missing"]}]))
             continue
         frame = tables.read(tables.NORMALIZATION_ERRORS, path).to_pandas()
         frame["distance"] = frame["distance"].astype("Int64")
         error_rows = frame.groupby([*CELL, "relation", "distance"], dropna=False).size().rename("count").reset_index()
-        sizes = cells.loc[cells["corpus"] == named["corpus"], [*CELL, "n"]]
-        error_rows = error_rows.merge(sizes, on=CELL, how="left").assign(**named, note="")
+        sizes = cells.loc[cells["corpus"] == corpus_columns["corpus"], [*CELL, "n"]]
+        error_rows = error_rows.merge(sizes, on=CELL, how="left").assign(**corpus_columns, note="")
         error_rows["share"] = error_rows["count"] / error_rows["n"]
-        parts.append(error_rows)
-    merged = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        frames.append(error_rows)
+    merged = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     return merged.reindex(columns=HIERARCHY)
 
 
 def hierarchy_table(counts: pd.DataFrame) -> pd.DataFrame:
-    """Shares of the relations in per cent, rows cells; of `hierarchy_counts`."""
-    shown = chosen_strategies(counts[counts["relation"].notna()])
+    """Share of each relation in per cent, one row per cell, from `hierarchy_counts`."""
+    cells = chosen_strategies(counts[counts["relation"].notna()])
     rows = []
-    for key, part in shown.groupby(["corpus", "system", "variant", "generator", "strategy"], sort=False):
+    for key, part in cells.groupby(["corpus", "system", "variant", "generator", "strategy"], sort=False):
         row: dict[str, Any] = dict(zip(("corpus", "linker", "index", "generator", "strategy"), key, strict=True))
         row["error, all"] = f"{100 * part['share'].sum():.1f} n={int(part['count'].sum()):,}"
-        for name, (relation, near) in KINDS.items():
-            own = part[part["relation"] == relation]
-            own = own if near is None else own[(own["distance"] == 1) == near]
-            row[f"error, {name}"] = f"{100 * own['share'].sum():.1f}"
+        for name, (relation, direct) in KINDS.items():
+            errors = part[part["relation"] == relation]
+            errors = errors if direct is None else errors[(errors["distance"] == 1) == direct]
+            row[f"error, {name}"] = f"{100 * errors['share'].sum():.1f}"
         rows.append(row)
     rows.sort(key=lambda r: (r["corpus"], r["linker"], r["index"], r["generator"] != NONE, r["generator"], r["strategy"]))
     return pd.DataFrame(rows)
 
 
-def hierarchy_layouts(counts: pd.DataFrame) -> list[Layout]:
-    """The table of errors by hierarchy, and one that names the knowledge bases that have none."""
+def hierarchy_tables(counts: pd.DataFrame) -> list[ReportTable]:
+    """The table of errors by hierarchy, and the table of knowledge bases without a hierarchy."""
     without = counts.loc[counts["relation"].isna(), ["corpus", "kb", "note"]].rename(columns={"kb": "knowledge base", "note": "why"})
     return [
-        Layout("Normalization, wrong concepts by hierarchy", hierarchy_table(counts), HIERARCHY_NOTE, "tab:hierarchy"),
-        Layout("Knowledge bases without a hierarchy", without, NO_HIERARCHY, "tab:no-hierarchy"),
+        ReportTable("Normalization, wrong concepts by hierarchy", hierarchy_table(counts), HIERARCHY_NOTE, "tab:hierarchy"),
+        ReportTable("Knowledge bases without a hierarchy", without, NO_HIERARCHY, "tab:no-hierarchy"),
     ]

@@ -1,4 +1,7 @@
-"""What intervals and p values of a run hold, in words: documents and seeds, families of comparisons, and where nothing could be significant."""
+"""Which sources of chance the intervals and p values of a run cover, in words: documents, seeds, and families of comparisons.
+
+In: the comparisons of `tidy.tidy_comparisons`. Out: sentences, and a frame of families. Computes no interval or p value.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from mentionforge.entries import UNTRAINED
 from mentionforge.measures import MAIN
 
 MOST_NAMED = 5
-"""Most families that are named in a sentence."""
+"""Most families that a sentence names."""
 
 
 def not_covered(task: str, variant: str, covers: str) -> list[str]:
-    """What an interval leaves out, each as the end of a sentence.
+    """The sources of chance that an interval leaves out, each as the end of a sentence.
 
     Args:
         task: recognition or normalization.
@@ -36,17 +39,17 @@ def join_words(words: Sequence[str]) -> str:
 
 
 def coverage_text(row: Any) -> str:
-    """What the interval of one comparison holds and leaves out, in words."""
+    """The sources of chance that the interval of one comparison covers and leaves out, in words."""
     kinds = {"generator seeds": row["generator_seeds"], "training seeds": row["training_seeds"]}
-    held = ["documents", *(f"{int(n)} {words}" for words, n in kinds.items() if words in row["covers"])]
+    covered = ["documents", *(f"{int(n)} {words}" for words, n in kinds.items() if words in row["covers"])]
     missing = not_covered(row["task"], row["variant"], row["covers"])
-    return f"over {join_words(held)}" + (f", without {' or '.join(missing)}" if missing else "")
+    return f"over {join_words(covered)}" + (f", without {' or '.join(missing)}" if missing else "")
 
 
 def corrected_p_text(row: Any) -> str:
     """The p value of one comparison after correction, in words."""
-    how = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[row["adjustment"]]
-    text = f"{how} p {row['p_adjusted']:.2g} in a family of {int(row['family_size'])}"
+    correction = {"holm": "Holm", "bh": "Benjamini-Hochberg"}[row["adjustment"]]
+    text = f"{correction} p {row['p_adjusted']:.2g} in a family of {int(row['family_size'])}"
     return text if row["reachable"] else f"{text}, in which nothing could be significant"
 
 
@@ -56,23 +59,23 @@ def _overall(comparisons: pd.DataFrame) -> pd.DataFrame:
 
 
 def intervals(comparisons: pd.DataFrame) -> list[str]:
-    """For each task a sentence on what its intervals hold, and one on what they leave out.
+    """For each task and coverage a sentence on what the intervals cover, and one on what they leave out.
 
     Args:
         comparisons: `tidy_comparisons`.
     """
     sentences = []
-    for task, part in _overall(comparisons).groupby("task", sort=True):
-        for covers, own in part.groupby("covers", sort=True):
+    for task, cells in _overall(comparisons).groupby("task", sort=True):
+        for covers, same_coverage in cells.groupby("covers", sort=True):
             words = join_words([f"test {covers}".split(", ")[0], *str(covers).split(", ")[1:]])
-            text = f"{str(task).capitalize()}: intervals and p values of {len(own):,} of {len(part):,} cells hold the choice of {words}."
-            missing = list(dict.fromkeys(m for variant in own["variant"] for m in not_covered(str(task), variant, str(covers))))
+            text = f"{str(task).capitalize()}: intervals and p values of {len(same_coverage):,} of {len(cells):,} cells hold the choice of {words}."
+            missing = list(dict.fromkeys(m for variant in same_coverage["variant"] for m in not_covered(str(task), variant, str(covers))))
             sentences.append(text + (f" They leave out {join_words(missing)}: these cells have one seed of that kind." if missing else ""))
     return sentences
 
 
 def unreachable(comparisons: pd.DataFrame) -> list[str]:
-    """A sentence on the confirmatory families in which no outcome could have been significant; none if there are none."""
+    """A sentence on the confirmatory families in which no outcome could have been significant; empty without such a family."""
     families = comparisons[comparisons["role"] == "confirmatory"].groupby(["task", "corpus", "family"], sort=True).agg(reachable=("reachable", "any"))
     none: Any = families.index[~families["reachable"]]
     if not len(none):
@@ -97,16 +100,19 @@ def roles(comparisons: pd.DataFrame) -> list[str]:
 
 
 def statements(comparisons: pd.DataFrame) -> list[str]:
-    """What the page says of its intervals and p values."""
+    """What the page says about its intervals and p values."""
     return [*intervals(comparisons), *roles(comparisons), *unreachable(comparisons)]
 
 
 def family_table(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """One row per family: how many comparisons, how they are corrected, the smallest adjusted p value, and whether anything could be significant."""
+    """One row per family: number of comparisons, correction, smallest adjusted p value, and whether any comparison could be significant."""
     rows = []
-    for key, part in comparisons.groupby(["task", "corpus", "role", "family"], sort=True):
+    for key, family in comparisons.groupby(["task", "corpus", "role", "family"], sort=True):
         row: dict[str, Any] = dict(zip(["task", "corpus", "role", "family"], key, strict=True))
-        row |= {"correction": part["adjustment"].iloc[0], "comparisons, n": f"{len(part):,}", "randomizations, most": f"{part['resamples'].max():,}"}
-        row |= {"adjusted p, smallest": f"{part['p_adjusted'].min():.2g}", "could be significant": "yes" if part["reachable"].any() else "no, nothing could"}
+        row |= {"correction": family["adjustment"].iloc[0], "comparisons, n": f"{len(family):,}", "randomizations, most": f"{family['resamples'].max():,}"}
+        row |= {
+            "adjusted p, smallest": f"{family['p_adjusted'].min():.2g}",
+            "could be significant": "yes" if family["reachable"].any() else "no, nothing could",
+        }
         rows.append(row)
     return pd.DataFrame(rows)

@@ -1,4 +1,7 @@
-"""What differs between two results folders: cells whose scores changed, and the settings, weights and code that may be why."""
+"""The differences between two results folders: cells whose scores changed, and settings, weights and code that may explain them.
+
+In: specs and metrics.csv of both folders. Out: frames, and text on the terminal. Knows nothing of intervals.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mentionforge.errors import UserError
+from mentionforge.layout import Results
 from mentionforge.measures import ranked
 
 KEY = ["task", "corpus", "generator", "strategy", "system", "variant", "seed", "bucket", "metric"]
@@ -16,14 +20,14 @@ SHOWN = ranked("recognition", "normalization")
 
 
 def settings(results: Path) -> dict[str, Any]:
-    """Every setting of results/specs as `kind/name: key.key` and its value."""
-    found = {}
+    """Every setting in results/specs, as `kind/name: key.key`, with its value."""
+    flat = {}
     for path in sorted((results / "specs").rglob("*.json")):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        version = f"stage_version of {data['part']}" if data.get("part") else "stage_version"  # each part of a generator has its own
-        for key, value in {**data["settings"], version: data["stage_version"]}.items():
-            found.update(_flat(f"{data['kind']}/{data['name']}: {key}", value))
-    return found
+        spec = json.loads(path.read_text(encoding="utf-8"))
+        version = f"stage_version of {spec['part']}" if spec.get("part") else "stage_version"  # each part of a generator has its own
+        for key, value in {**spec["settings"], version: spec["stage_version"]}.items():
+            flat.update(_flat(f"{spec['kind']}/{spec['name']}: {key}", value))
+    return flat
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:
@@ -33,12 +37,12 @@ def _flat(key: str, value: Any) -> dict[str, Any]:
 
 
 def folder_of(name: str) -> Path:
-    """A results folder, or the one below results whose tables carry a git revision that begins so.
+    """The results folder of this name; or the first folder results*/… whose metrics.csv has a git revision that begins with the name.
 
     Raises:
-        UserError: There is no such folder or revision.
+        UserError: There is neither.
     """
-    if (Path(name) / "summary" / "metrics.csv").is_file():
+    if Path(Results(name).summary("metrics.csv")).is_file():
         return Path(name)
     for path in sorted(Path().glob("results*/**/summary/metrics.csv")):
         revision = pd.read_csv(path, usecols=["git_revision"], nrows=1, dtype=str)["git_revision"].iloc[0]  # hexadecimal, not a number
@@ -49,16 +53,17 @@ def folder_of(name: str) -> Path:
 
 def changed_settings(a: Path, b: Path) -> list[tuple[str, Any, Any]]:
     """Settings that differ in entries that both folders have: key, value in `a`, value in `b`."""
-    one, two = settings(a), settings(b)
-    both = {k.split(":")[0] for k in one} & {k.split(":")[0] for k in two}
-    return [(k, one.get(k), two.get(k)) for k in sorted(one.keys() | two.keys()) if k.split(":")[0] in both and one.get(k) != two.get(k)]
+    settings_a, settings_b = settings(a), settings(b)
+    both = {k.split(":")[0] for k in settings_a} & {k.split(":")[0] for k in settings_b}
+    keys = sorted(k for k in settings_a.keys() | settings_b.keys() if k.split(":")[0] in both)
+    return [(k, settings_a.get(k), settings_b.get(k)) for k in keys if settings_a.get(k) != settings_b.get(k)]
 
 
 def changed_cells(a: Path, b: Path) -> pd.DataFrame:
-    """Test scores over all mentions that differ, with the difference `b` minus `a`, largest first; `origin` names digests that differ, too."""
+    """Test scores that differ, with the difference `b` minus `a`, largest first; `origin` names the digests and revisions that differ, too."""
     origins = ("corpus_digest", "kb_digest", "model_revision", "git_revision")
     text = dict.fromkeys(origins, str)
-    frames = [pd.read_csv(f / "summary" / "metrics.csv", keep_default_na=False, na_values=[""], dtype=text) for f in (a, b)]
+    frames = [pd.read_csv(Results(str(f)).summary("metrics.csv"), keep_default_na=False, na_values=[""], dtype=text) for f in (a, b)]
     frames = [f[(f["split"] == "test") & f["metric"].isin(SHOWN)] for f in frames]
     merged = frames[0].merge(frames[1], on=KEY, suffixes=("_a", "_b"))
     merged["difference"] = merged["value_b"] - merged["value_a"]
@@ -72,15 +77,16 @@ def compare_results(a: Path, b: Path, limit: int = 30) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    reasons, cells = changed_settings(a, b), changed_cells(a, b)
-    console.print(f"{len(cells):,} scores differ between {a} and {b}; {len(reasons):,} settings do.", markup=False)
-    for key, one, two in reasons:
-        console.print(f"  {key}: {one} -> {two}", markup=False)
-    entries = {key.split(":")[0].split("/", 1)[1] for key, _, _ in reasons}
+    setting_changes, cells = changed_settings(a, b), changed_cells(a, b)
+    console.print(f"{len(cells):,} scores differ between {a} and {b}; {len(setting_changes):,} settings do.", markup=False)
+    for key, before, after in setting_changes:
+        console.print(f"  {key}: {before} -> {after}", markup=False)
+    entries = {key.split(":")[0].split("/", 1)[1] for key, _, _ in setting_changes}
     for _, row in cells.head(limit).iterrows():
-        own = sorted(entries & {str(row[k]) for k in ("corpus", "generator", "strategy", "system", "variant", "kb_a")})
-        why = f"settings of {', '.join(own)}" if own else (str(row["origin"]) or "nothing in its own entries: see what they read")
-        name = " ".join(str(row[k]) for k in KEY if k not in ("task", "seed"))
+        changed_entries = sorted(entries & {str(row[k]) for k in ("corpus", "generator", "strategy", "system", "variant", "kb_a")})
+        reason = f"settings of {', '.join(changed_entries)}" if changed_entries else (str(row["origin"]) or "nothing in its own entries: see what they read")
+        cell_name = " ".join(str(row[k]) for k in KEY if k not in ("task", "seed"))
         console.print(
-            f"  {name}: {100 * row['value_a']:.1f} -> {100 * row['value_b']:.1f} ({100 * row['difference']:+.1f}, n={row['n_b']:,}); {why}", markup=False
+            f"  {cell_name}: {100 * row['value_a']:.1f} -> {100 * row['value_b']:.1f} ({100 * row['difference']:+.1f}, n={row['n_b']:,}); {reason}",
+            markup=False,
         )

@@ -1,4 +1,7 @@
-"""A page about a finished run: commands, settings, versions, wall times and tables, written from its results folder."""
+"""A page about a finished run: commands, settings, versions, wall times and tables.
+
+In: a results folder and the configuration files of the run. Out: Markdown. Computes no score.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pandas as pd
 
 from mentionforge.entries import EXTERNAL, NONE, UNTRAINED
 from mentionforge.errors import UserError
-from mentionforge.layout import TRAINED_ON
+from mentionforge.layout import TRAINED_ON, RecognitionCell, Results
 from mentionforge.provenance import sha256_file, versions
 from mentionforge.report.confidence import statements
 from mentionforge.report.layouts import recognition_table
@@ -22,26 +25,27 @@ from mentionforge.report.tidy import benchmarks
 
 
 def write_document(results: Path, configs: Sequence[Path], interpretation: Path | None, out: Path) -> None:
-    """Write the page.
+    """Write the page about a run.
 
     Args:
         results: Results folder of a finished run.
-        configs: config.yaml, then the overlays of the run in order; named in the command, and digested.
-        interpretation: Markdown put under the title.
+        configs: config.yaml, then the overlays of the run in order; the page names them in the command and states their digests.
+        interpretation: Markdown to put under the title.
         out: Markdown file.
 
     Raises:
         UserError: The run is not finished.
     """
-    page = results / "summary" / "summary.md"
+    paths = Results(str(results))
+    page = Path(paths.summary("summary.md"))
     if not page.is_file():
         raise UserError("no summary", str(page), "the workflow has not finished", "run snakemake")
     overlays = " ".join(str(c) for c in configs[1:])
     command = "snakemake" + (f" --configfile {overlays}" if overlays else "")
-    normalization = pd.read_csv(results / "summary" / "normalization.csv", keep_default_na=False, na_values=[""])
-    recognition = pd.read_csv(results / "summary" / "recognition.csv", keep_default_na=False, na_values=[""])
+    normalization = pd.read_csv(paths.summary("normalization.csv"), keep_default_na=False, na_values=[""])
+    recognition = pd.read_csv(paths.summary("recognition.csv"), keep_default_na=False, na_values=[""])
     jobs = benchmarks(results)
-    parts = [
+    sections = [
         f"# Results of `{configs[-1]}`",
         "*Written from the results folder by* "
         f"`mentionforge report document {results} {' '.join(f'--config {c}' for c in configs)}"
@@ -49,39 +53,41 @@ def write_document(results: Path, configs: Sequence[Path], interpretation: Path 
         + f" --out {out}`.",
     ]
     if interpretation:
-        parts.append(interpretation.read_text(encoding="utf-8").strip())
-    parts += [
+        sections.append(interpretation.read_text(encoding="utf-8").strip())
+    sections += [
         "## What was run",
         f"    {command}",
         settings_table(results, configs),
     ]
     if len(normalization):
-        parts.append("## What the synthetic mentions add over the controls\n\n" + contrast_table(normalization))
+        sections.append("## What the synthetic mentions add over the controls\n\n" + contrast_table(normalization))
     if len(recognition):
-        parts.append(recognition_over_seeds(results))
-    parts += [
+        sections.append(recognition_over_seeds(results))
+    sections += [
         page.read_text(encoding="utf-8").replace("\n## ", "\n### ").replace("# Summary", "## All tables", 1).strip(),
         "## Wall times\n\n" + wall_times(jobs),
     ]
     if len(runs := training_runs(recognition, jobs)):
         table = runs.to_markdown(index=False, disable_numparse=True)
-        parts.append(
+        sections.append(
             f"### Each training of a recognizer\n\nStrict scores on test in per cent.\n\n<details><summary>{len(runs)} runs</summary>\n\n{table}\n\n</details>"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    out.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
 def recognition_over_seeds(results: Path) -> str:
-    """Strict scores of recognition, mean over the seeds of the run, with the difference to real text alone and its interval, and what that holds.
+    """Strict scores of recognition, mean over seeds, with the difference to real text alone, its interval, and what the interval covers.
 
     Raises:
         UserError: The summary is of an older version.
     """
-    path = results / "summary" / "comparisons.csv"
-    metrics, compared = (pd.read_csv(results / "summary" / f"{name}.csv", keep_default_na=False, na_values=[""]) for name in ("metrics", "comparisons"))
+    paths = Results(str(results))
+    metrics, compared = (pd.read_csv(paths.summary(file), keep_default_na=False, na_values=[""]) for file in ("metrics.csv", "comparisons.csv"))
     if "covers" not in compared:
-        raise UserError("summary of another version", str(path), "it does not say what its intervals hold", "run snakemake again")
+        raise UserError(
+            "summary of another version", str(Path(paths.summary("comparisons.csv"))), "it does not say what its intervals hold", "run snakemake again"
+        )
     compared = compared[compared["task"] == "recognition"]
     table = recognition_table(metrics, compared).fillna("").to_markdown(index=False, disable_numparse=True)
     head = "Strict F1 and recall on test in per cent, mean over seeds; behind each the difference to real text alone in points with its interval."
@@ -89,7 +95,7 @@ def recognition_over_seeds(results: Path) -> str:
 
 
 def settings_table(results: Path, configs: Sequence[Path]) -> str:
-    """Machine, versions, digests of the configuration files, and the settings of every entry that was used."""
+    """Machine, versions, digests of the configuration files, and the settings of every entry in use."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     lines = [
         f"- Machine: {os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, no GPU used."
@@ -116,22 +122,22 @@ def _cuda() -> bool:
 
 def contrast_table(frame: pd.DataFrame) -> str:
     """acc@1 in per cent per corpus, linker and strategy: index with and without each generator, and the differences in points."""
-    shown = [b for b in ("all", "unseen_concept") if f"test.{b}.acc@1" in frame]
+    buckets = [b for b in ("all", "unseen_concept") if f"test.{b}.acc@1" in frame]
     generators = sorted(set(frame["generator"]) - {NONE}, key=lambda g: (g in ("template", "names"), g))
     rows: list[dict[str, Any]] = []
     for (corpus, linker, index), cells in frame.groupby(["corpus", "linker", "index"], sort=True):
         base = cells[cells["strategy"] == NONE]
         for strategy in [s for s in ("naive", "ideal", "supplemental", "ablation") if s in set(cells["strategy"])]:
-            part = cells[cells["strategy"] == strategy].set_index("generator")
+            by_generator = cells[cells["strategy"] == strategy].set_index("generator")
             row = {"corpus": corpus, "linker": linker, "index": index, "strategy": strategy}
             for name in (NONE, *generators):
-                source = base.set_index("generator") if name == NONE else part
-                row[name] = " / ".join(percent(source[f"test.{b}.acc@1"].get(name)) for b in shown)
+                source = base.set_index("generator") if name == NONE else by_generator
+                row[name] = " / ".join(percent(source[f"test.{b}.acc@1"].get(name)) for b in buckets)
             rows.append(row)
     counts = []
     for corpus, cells in frame.groupby("corpus", sort=True):
-        counts.append(f"{corpus!s}: " + ", ".join(f"n={int(cells[f'test.{b}.n'].max())} {b.replace('_', ' ')}" for b in shown))
-    head = "acc@1 in per cent, " + " / ".join(b.replace("_", " ") for b in shown) + ". " + "; ".join(counts) + "."
+        counts.append(f"{corpus!s}: " + ", ".join(f"n={int(cells[f'test.{b}.n'].max())} {b.replace('_', ' ')}" for b in buckets))
+    head = "acc@1 in per cent, " + " / ".join(b.replace("_", " ") for b in buckets) + ". " + "; ".join(counts) + "."
     return head + "\n\n" + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
@@ -140,17 +146,18 @@ def training_runs(recognition: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame
 
     Args:
         recognition: Summary of recognition, as in recognition.csv.
-        jobs: `tidy.benchmarks`; a training without a job there has no costs.
+        jobs: `tidy.benchmarks`; a training without a job in it has no times.
     """
-    shown = {"F1": "test.all.strict_f1", "unseen concept, R": "test.unseen_concept.strict_recall"}
+    score_columns = {"F1": "test.all.strict_f1", "unseen concept, R": "test.unseen_concept.strict_recall"}
     costs = jobs.set_index("job").to_dict("index")
     rows = []
     for run in recognition.to_dict("records"):
         if run["schedule"] in (UNTRAINED, EXTERNAL) or TRAINED_ON in run["schedule"]:
             continue
-        cost = costs.get("recognition/{corpus}/{generator}/{strategy}/{recognizer}/{schedule}/seed{seed}".format_map(run), {})
+        cell = RecognitionCell(*(run[name] for name in ("corpus", "generator", "strategy", "recognizer", "schedule", "seed")))
+        cost = costs.get(f"recognition/{cell.path}", {})
         rows.append({name: run[name] for name in ("corpus", "recognizer", "generator", "strategy", "schedule", "seed")})
-        rows[-1] |= {name: percent(run.get(column)) for name, column in shown.items()}
+        rows[-1] |= {name: percent(run.get(column)) for name, column in score_columns.items()}
         rows[-1] |= {name: _count(cost.get(column)) for name, column in (("wall s", "wall_s"), ("CPU s", "cpu_s"), ("peak MiB", "peak_mib"))}
     rows.sort(key=lambda row: (row["corpus"], row["recognizer"], row["generator"] != NONE, row["generator"], row["strategy"], row["schedule"], row["seed"]))
     return pd.DataFrame(rows)
@@ -161,16 +168,16 @@ def _count(value: float | None) -> str:
 
 
 def wall_times(jobs: pd.DataFrame) -> str:
-    """Jobs, wall seconds and peak memory per rule, of `tidy.benchmarks`."""
+    """Number of jobs, wall seconds and peak memory of each rule, from `tidy.benchmarks`."""
     rows = []
     for job in jobs.to_dict("records"):
-        parts = job["job"].split("/")
-        if parts[0] == "generation":
-            stage = f"generation: {'sample' if 'shards' in parts else parts[-1]} ({parts[1]})"
-        elif parts[0] in ("kb", "corpora", "report"):
-            stage = f"{parts[0]}: {parts[-1]}"
+        levels = job["job"].split("/")
+        if levels[0] == "generation":
+            stage = f"generation: {'sample' if 'shards' in levels else levels[-1]} ({levels[1]})"
+        elif levels[0] in ("kb", "corpora", "report"):
+            stage = f"{levels[0]}: {levels[-1]}"
         else:
-            stage = f"{parts[0]}: {parts[1]}"
+            stage = f"{levels[0]}: {levels[1]}"
         rows.append({"stage": stage, "seconds": job["wall_s"], "memory": job["peak_mib"]})
     table = (
         pd.DataFrame(rows)

@@ -1,4 +1,7 @@
-"""External systems in the report: what was read of each, and how the cells of the experiment compare with it."""
+"""External systems in the report: what was read from their files, and how the cells of the experiment compare with them.
+
+In: predictions with their provenance; the comparisons of `tidy.tidy_comparisons`. Out: Markdown and frames. Computes no score.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +23,23 @@ CAPTION = (
 
 
 def systems(predictions: Sequence[Path]) -> list[dict[str, str]]:
-    """A row for each external system and corpus: its file with the first digits of its digest, what was read and left out, and how to cite it.
+    """A row for each external system and corpus: its file with the first digits of the digest, what was read and left out, and how to cite it.
 
     Args:
-        predictions: Their predictions, at {recognition,normalization}/CORPUS/none/none/SYSTEM/external/….
+        predictions: Paths {recognition,normalization}/CORPUS/none/none/SYSTEM/external/….
     """
     rows = []
     for path in sorted(predictions):
-        made = tables.provenance(path)
-        external, counts = made["external"], made["counts"]
-        parts = path.parts[: len(path.parts) - 1 - path.parts[::-1].index(EXTERNAL)]
+        provenance = tables.provenance(path)
+        external, counts = provenance["external"], provenance["counts"]
+        levels = path.parts[: len(path.parts) - 1 - path.parts[::-1].index(EXTERNAL)]
         row = {
             "system": external["system"],
-            "task": parts[-5],
-            "corpus": parts[-4],
-            "file": f"{external['path']} (sha256 {made['inputs']['predictions'][:12]})",
+            "task": levels[-5],
+            "corpus": levels[-4],
+            "file": f"{external['path']} (sha256 {provenance['inputs']['predictions'][:12]})",
         }
-        row["answers"], row["left out or wrong"] = (_spans if made["stage"] == "external spans" else _rankings)(counts)
+        row["answers"], row["left out or wrong"] = (_spans if provenance["stage"] == "external spans" else _rankings)(counts)
         rows.append({**row, "cite": external["cite"] or "–"})
     return rows
 
@@ -69,11 +72,11 @@ def _spans(counts: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _listed(left_out: Mapping[str, int]) -> str:
-    return "; ".join(f"{n:,} {what}" for what, n in left_out.items() if n) or "nothing"
+    return "; ".join(f"{n:,} {reason}" for reason, n in left_out.items() if n) or "nothing"
 
 
-def section(predictions: Sequence[Path]) -> str:
-    """The systems as Markdown; empty without any."""
+def external_section(predictions: Sequence[Path]) -> str:
+    """The external systems as Markdown; empty if there are none."""
     if not predictions:
         return ""
     text = "Predictions that other systems made, read from files and scored as those of this workflow (docs/external.md)."
@@ -81,21 +84,21 @@ def section(predictions: Sequence[Path]) -> str:
 
 
 def against_table(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Every cell beside every external system of its corpus: all mentions, and those of unseen concepts.
+    """Every cell compared with every external system on its corpus: all mentions, and mentions of unseen concepts.
 
     Args:
         comparisons: `tidy.tidy_comparisons`.
     """
     differences = comparisons[comparisons["against"] == "external"]
-    wanted = {(bucket, name): bucket.removesuffix("_concept") for _, bucket, name in measures.shown()}
+    labels = {(bucket, metric): bucket.removesuffix("_concept") for _, bucket, metric in measures.shown()}
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    shown: Any = differences.itertuples()
-    for c in shown:
-        if (c.group, c.metric) in wanted:
-            name = wanted[c.group, c.metric]
+    records: Any = differences.itertuples()
+    for c in records:
+        if (c.group, c.metric) in labels:
+            label = labels[c.group, c.metric]
             key = (c.task, c.corpus, c.reference_system, c.system, c.variant, c.generator, c.strategy)
             text = f"{100 * c.value:.1f}{interval(c.difference, c.low, c.high)} (n={counted(c.n)})"
-            rows.setdefault(key, {})[f"{name}, score and difference"] = text
+            rows.setdefault(key, {})[f"{label}, score and difference"] = text
     names = ("task", "corpus", "external system", "system", "index or schedule", "generator", "strategy")
     columns = ["all, score and difference", "unseen, score and difference"]
     return pd.DataFrame([{**dict(zip(names, key, strict=True)), **{c: rows[key].get(c, "") for c in columns}} for key in sorted(rows)])

@@ -1,6 +1,6 @@
 """Figures of scores by seed, recognition errors, accuracy by index, the funnel of generation, and run time.
 
-In: frames of `tidy` and the funnels. Out: `vega.Figure` objects. Differences between cells are in `gains`.
+In: frames of `tidy` and the funnels. Out: `vega.Figure` objects. Knows nothing of files and pages. Figures of differences between cells: `gains`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ERRORS = {"missed": "missed", "boundary": "wrong boundary", "spurious": "spuriou
 
 
 def seed_figures(seeds: pd.DataFrame) -> list[Figure]:
-    """Each seed's score, and mean and standard deviation over seeds, for each task that has cells with several.
+    """Score of each seed, with mean and standard deviation: one figure per task that has cells with several seeds.
 
     Args:
         seeds: `tidy.seed_scores`.
@@ -62,7 +62,7 @@ def seed_figures(seeds: pd.DataFrame) -> list[Figure]:
 
 
 def error_figure(errors: pd.DataFrame) -> list[Figure]:
-    """What recognizers get wrong: gold mentions missed or found with another boundary, and spurious predictions.
+    """Errors of recognizers: gold mentions missed or found with another boundary, and spurious predictions.
 
     Args:
         errors: `tidy.error_counts`.
@@ -98,7 +98,7 @@ def index_figure(metrics: pd.DataFrame) -> list[Figure]:
     if frame.empty:
         return []
     frame = frame.assign(percent=(100 * frame["value"]).round(3), mentions=frame["bucket"].map(BUCKETS))
-    # The baseline belongs to every strategy, so that it stands in each choice.
+    # The baseline is repeated under every strategy, so that each choice of a strategy shows it.
     strategies = sorted(set(frame["strategy"]) - {NONE}, key=lambda s: (s != "supplemental", s)) or [NONE]
     base = frame[frame["strategy"] == NONE]
     frame = pd.concat([frame[frame["strategy"] != NONE], *(base.assign(strategy=s) for s in strategies)])
@@ -128,7 +128,7 @@ def index_figure(metrics: pd.DataFrame) -> list[Figure]:
 
 
 def funnel_figure(generation: pd.DataFrame) -> list[Figure]:
-    """From prompts to kept mentions, and why notes were dropped."""
+    """Notes at each step from prompts to kept mentions, and the reasons for which notes were dropped."""
     import altair as alt
 
     if generation.empty:
@@ -151,12 +151,12 @@ def funnel_figure(generation: pd.DataFrame) -> list[Figure]:
     names = colour_domain(frame["generator"])
     panels = []
     for panel, title in (("steps", "from prompts to mentions"), ("reasons", "why notes were dropped")):
-        part = frame[frame["panel"] == panel]
-        if part.empty:
+        panel_rows = frame[frame["panel"] == panel]
+        if panel_rows.empty:
             continue
         chart = alt.Chart(alt.NamedData(name="funnel")).transform_filter(f"datum.panel == '{panel}'")
         bars = chart.mark_bar().encode(
-            y=alt.Y("step:N", title=None, sort=list(dict.fromkeys(part["step"]))),
+            y=alt.Y("step:N", title=None, sort=list(dict.fromkeys(panel_rows["step"]))),
             yOffset=alt.YOffset("generator:N", scale=alt.Scale(domain=names)),
             x=alt.X("notes:Q", title="notes" if panel == "reasons" else "notes (concepts in the last row)", axis=alt.Axis(tickCount=5)),
             color=alt.Color("generator:N", scale=alt.Scale(domain=names, range=list(PALETTE)), title=None),

@@ -1,6 +1,6 @@
-"""Tables for people: a titled table, and how its cells show counts, differences and intervals.
+"""Tables of the report: a titled table, and the text of its counts, differences and intervals.
 
-In: numbers. Out: text, in points and per cent. Knows nothing of metrics files, tasks or pages.
+In: numbers. Out: text, in percentage points and per cent. Knows nothing of metrics files, tasks or pages.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import pandas as pd
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A table as people read it: for Markdown, LaTeX and the page."""
+class ReportTable:
+    """A table with its title, caption and LaTeX label, for Markdown, LaTeX and the page."""
 
     title: str
     frame: pd.DataFrame
@@ -22,21 +22,21 @@ class Layout:
 
 
 FEW = "†"
-"""Marks a number that rests on few mentions."""
+"""Marks a count of few mentions."""
 
 
 def counted(n: Any, few: int = 30) -> str:
-    """A number of mentions, marked where there are few."""
+    """A number of mentions, marked if it is below `few`."""
     return f"{int(n):,}" + (FEW if n < few else "")
 
 
 def interval(difference: float, low: float, high: float) -> str:
-    """A difference in points with its interval, `+1.2 [0.4, 2.0]`, led by a blank."""
+    """A difference (a share) in points with its interval, after a blank: ` +1.2 [0.4, 2.0]`."""
     if pd.isna(low):
         return f" {100 * difference:+.1f}"
     return f" {100 * difference:+.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def numeric(column: str) -> bool:
-    """Whether a column of a layout holds numbers: such names have a comma, as `corpus, all`, or are counts."""
+    """Whether a column of a `ReportTable` holds numbers: its name has a comma, as `corpus, all`, or is that of a count."""
     return "," in column or column in ("seeds", "n")

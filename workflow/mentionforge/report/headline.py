@@ -1,4 +1,4 @@
-"""The main results in words: highest score and largest gain of each task, and the gains beside the paper's claims.
+"""The main results in words: highest score and largest gain of each task, and the gains compared with the paper's claims.
 
 In: the comparisons of `tidy.tidy_comparisons` or comparisons.csv. Out: sentences, and a frame. Knows nothing of HTML.
 """
@@ -13,6 +13,7 @@ import pandas as pd
 
 from mentionforge import measures
 from mentionforge.errors import UserError
+from mentionforge.layout import Results
 from mentionforge.report import confidence
 
 CLAIMS = (
@@ -23,7 +24,7 @@ CLAIMS = (
 
 
 def baselines(comparisons: pd.DataFrame, task: str) -> pd.DataFrame:
-    """Comparisons of cells with the baseline, over all mentions."""
+    """Comparisons of cells with the baseline on all mentions."""
     return comparisons[
         (comparisons["task"] == task)
         & (comparisons["against"] == "baseline")
@@ -33,20 +34,20 @@ def baselines(comparisons: pd.DataFrame, task: str) -> pd.DataFrame:
 
 
 def best(comparisons: pd.DataFrame, task: str = "normalization") -> Any:
-    """The comparison whose cell has the highest score; of equals the largest gain."""
-    part = baselines(comparisons, task)
+    """The comparison whose cell has the best score; among equal scores the one with the largest gain."""
+    rows = baselines(comparisons, task)
     lowest = measures.BY_NAME[measures.MAIN[task]].better == "lower"
-    return None if part.empty else part.sort_values(["value", "difference"], ascending=lowest).iloc[0]
+    return None if rows.empty else rows.sort_values(["value", "difference"], ascending=lowest).iloc[0]
 
 
 def largest(comparisons: pd.DataFrame, task: str = "normalization") -> Any:
-    """The comparison with the largest gain over the baseline; those on few mentions only if there is no other."""
-    part = baselines(comparisons, task)
-    return None if part.empty else part.sort_values(["few", "difference", "value"], ascending=[True, False, False]).iloc[0]
+    """The comparison with the largest gain over the baseline; one on few mentions only if there is no other."""
+    rows = baselines(comparisons, task)
+    return None if rows.empty else rows.sort_values(["few", "difference", "value"], ascending=[True, False, False]).iloc[0]
 
 
 def signed(share: float) -> str:
-    """A difference in points with its sign; a minus as long as a plus."""
+    """A difference (a share) in points with its sign, a true minus sign where it is negative."""
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
@@ -57,7 +58,7 @@ def score_of(row: Any) -> str:
 
 
 def gain_of(row: Any) -> str:
-    """The gain of a comparison with its interval and what it rests on, in words."""
+    """The gain of a comparison in words, with its interval, its mentions and documents."""
     limits = "" if pd.isna(row["low"]) else f" (95 % interval {signed(row['low'])} to {signed(row['high'])}; {confidence.corrected_p_text(row)})"
     marked = ", few" if row["few"] else ""
     return (
@@ -67,7 +68,7 @@ def gain_of(row: Any) -> str:
 
 
 def headline_of(comparisons: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """What the first screen says: for each task the highest score and the largest gain, as (label, score, gain)."""
+    """For each task the highest score and the largest gain, as (label, score, gain)."""
     items = []
     for task in ("normalization", "recognition"):
         top, gain = best(comparisons, task), largest(comparisons, task)
@@ -81,7 +82,7 @@ def headline_of(comparisons: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 
 def claims(comparisons: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame:
-    """The paper's claims beside the gains here: smallest to largest over corpora, systems and strategies; text of a model, index train."""
+    """The paper's claims and our gains, smallest and largest over corpora, systems and strategies: text of a model, index train."""
     rows = []
     for task, group, metric, published in (
         ("normalization", "all", "acc@1", "+3 to +9"),
@@ -112,7 +113,7 @@ def print_headline(results: Path) -> None:
     """
     from rich.console import Console
 
-    path = results / "summary" / "comparisons.csv"
+    path = Path(Results(str(results)).summary("comparisons.csv"))
     if not path.is_file():
         return
     comparisons = pd.read_csv(path, keep_default_na=False, na_values=[""])

@@ -1,7 +1,7 @@
-"""Tables in the layout of the paper, of all scores of a run.
+"""Tables of all scores of a run, laid out as in the paper.
 
-In: frames of `tidy` and `comparable`. Out: formatted tables, those with rows only, the paper's first. Knows nothing of files, Markdown, LaTeX
-or HTML.
+In: frames of `tidy` and `comparable`. Out: a `ReportTable` for each table that has rows, the paper's first. Knows nothing of files, Markdown,
+LaTeX or HTML.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from mentionforge import measures, tables
 from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.layout import TRAINED_ON
 from mentionforge.report import external
-from mentionforge.report.comparable import SUBSETS_NOTE, hierarchy_layouts, subset_table
+from mentionforge.report.comparable import SUBSETS_NOTE, hierarchy_tables, subset_table
 from mentionforge.report.confidence import family_table
-from mentionforge.report.formatting import FEW, Layout, counted, interval
-from mentionforge.report.tidy import CELL, folded, seed_scores
+from mentionforge.report.formatting import FEW, ReportTable, counted, interval
+from mentionforge.report.tidy import CELL, seed_scores, seeds_as_column
 
 BUCKETS = {"seen_mention": "seen mention", "seen_concept": "seen concept", "unseen_concept": "unseen concept"}
 
 
 def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = "train") -> pd.DataFrame:
-    """acc@1 in per cent, all and unseen concepts, rows linker, generator, strategy, columns corpora, with the gain over `none` and its interval.
+    """acc@1 in per cent on all mentions and on unseen concepts, with the gain over `none` and its interval.
 
-    The paper's table has one index, that of training mentions.
+    One row per linker, generator and strategy; two columns per corpus. The paper's table has one index, that of training mentions.
     """
     cells = metrics[
         (metrics["task"] == "normalization")
@@ -34,7 +34,10 @@ def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str 
         & (metrics["split"] == "test")
     ]
     cells = (
-        folded(cells).groupby(["corpus", "system", "generator", "strategy", "bucket"], sort=False).agg(value=("value", "mean"), n=("n", "max")).reset_index()
+        seeds_as_column(cells)
+        .groupby(["corpus", "system", "generator", "strategy", "bucket"], sort=False)
+        .agg(value=("value", "mean"), n=("n", "max"))
+        .reset_index()
     )
     differences = comparisons[
         (comparisons["against"] == "baseline")
@@ -44,8 +47,8 @@ def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str 
     ]
     gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.group): g for g in differences.itertuples()}
     rows: dict[Any, dict[str, str]] = {}
-    shown: Any = cells[cells["bucket"].isin(["all", "unseen_concept"])].itertuples()
-    for row in shown:
+    records: Any = cells[cells["bucket"].isin(["all", "unseen_concept"])].itertuples()
+    for row in records:
         text = "" if pd.isna(row.value) else f"{100 * row.value:.1f}"
         key = (row.corpus, row.system, row.generator, row.strategy, row.bucket)
         if key in gains:
@@ -60,53 +63,55 @@ def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str 
 
 
 def recognition_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Strict F1, and recall on unseen concepts, in per cent, mean over seeds, with the gain over `real_only` and its interval."""
-    cells = folded(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & ~metrics["variant"].str.contains(TRAINED_ON)])
-    wanted = {("all", measures.MAIN["recognition"]): "F1", ("unseen_concept", measures.OF_GROUPS["recognition"]): "recall, unseen"}
+    """Strict F1 and recall on unseen concepts in per cent, mean over seeds, with the gain over `real_only` and its interval."""
+    cells = seeds_as_column(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & ~metrics["variant"].str.contains(TRAINED_ON)])
+    labels = {("all", measures.MAIN["recognition"]): "F1", ("unseen_concept", measures.OF_GROUPS["recognition"]): "recall, unseen"}
     differences = comparisons[(comparisons["against"] == "baseline") & comparisons["slice"].isin(["all", "bucket"])]
     gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.variant, g.group, g.metric): g for g in differences.itertuples()}
     rows: list[dict[str, Any]] = []
-    for key, part in cells.groupby(["system", "generator", "strategy", "variant"], sort=False):
+    for key, cell_rows in cells.groupby(["system", "generator", "strategy", "variant"], sort=False):
         row: dict[str, Any] = dict(zip(["recognizer", "generator", "strategy", "schedule"], key, strict=True))
-        for corpus, of_corpus in part.groupby("corpus"):
-            for (bucket, metric), name in wanted.items():
-                values = of_corpus[(of_corpus["bucket"] == bucket) & (of_corpus["metric"] == metric)]
+        for corpus, corpus_rows in cell_rows.groupby("corpus"):
+            for (bucket, metric), label in labels.items():
+                values = corpus_rows[(corpus_rows["bucket"] == bucket) & (corpus_rows["metric"] == metric)]
                 if values["value"].notna().any():
                     gain = gains.get((corpus, *key, bucket, metric))
-                    column = f"{corpus}, {name} (n={counted(values['n'].max())})"
+                    column = f"{corpus}, {label} (n={counted(values['n'].max())})"
                     row[column] = f"{100 * values['value'].mean():.1f}" + ("" if gain is None else interval(gain.difference, gain.low, gain.high))
-        row["seeds"] = part["seed"].nunique()
+        row["seeds"] = cell_rows["seed"].nunique()
         rows.append(row)
     rows.sort(key=lambda r: (r["recognizer"], r["generator"] != NONE, r["generator"], r["strategy"], r["schedule"]))
     return pd.DataFrame(rows)
 
 
 def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: bool = False) -> pd.DataFrame:
-    """Partial and token F1, strict recall and F1 per bucket in per cent, mean over seeds, and errors of each kind, of every recognition cell.
+    """For every recognition cell: partial and token F1, strict recall and F1 per bucket (per cent, mean over seeds), and errors of each kind.
 
     Args:
         metrics: `tidy_metrics`.
         errors: `error_counts`.
-        crossed: Cells whose model was trained on another corpus, in place of those trained on their own.
+        crossed: Whether to show the cells whose model was trained on another corpus, instead of the others.
     """
-    cells = folded(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & (metrics["variant"].str.contains(TRAINED_ON) == crossed)])
-    wanted = {
+    cells = seeds_as_column(
+        metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & (metrics["variant"].str.contains(TRAINED_ON) == crossed)]
+    )
+    columns = {
         **{f"{s.level}, F1": ("all", s.name) for s in measures.of_task("recognition") if s.ratio is measures.F1},
-        **{f"{name}, {r.short}": (bucket, f"strict_{r.name}") for bucket, name in BUCKETS.items() for r in (measures.RECALL, measures.F1)},
+        **{f"{column}, {r.short}": (bucket, f"strict_{r.name}") for bucket, column in BUCKETS.items() for r in (measures.RECALL, measures.F1)},
     }
     rows = []
-    for key, part in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):
+    for key, cell_rows in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):
         schedule, _, source = str(key[4]).partition(TRAINED_ON)
         row: dict[str, Any] = {"corpus": key[0], **({"trained on": source} if crossed else {})}
         row |= {"recognizer": key[1], "generator": key[2], "strategy": key[3], "schedule": schedule}
-        means = part.groupby(["bucket", "metric"])["value"].mean()
-        for name, place in wanted.items():
-            row[name] = "" if pd.isna(means.get(place)) else f"{100 * means[place]:.1f}"
-        own = errors[(errors[["corpus", "system", "generator", "strategy", "variant"]] == list(key)).all(axis=1)].set_index("error")["count"]
-        row |= {f"{kind}, n": f"{own.get(kind, 0):,.1f}".removesuffix(".0") for kind in tables.ERRORS} if len(own) else {}
+        means = cell_rows.groupby(["bucket", "metric"])["value"].mean()
+        for column, score_key in columns.items():
+            row[column] = "" if pd.isna(means.get(score_key)) else f"{100 * means[score_key]:.1f}"
+        error_counts = errors[(errors[["corpus", "system", "generator", "strategy", "variant"]] == list(key)).all(axis=1)].set_index("error")["count"]
+        row |= {f"{kind}, n": f"{error_counts.get(kind, 0):,.1f}".removesuffix(".0") for kind in tables.ERRORS} if len(error_counts) else {}
         row |= {
-            "n": counted(part.loc[part["metric"] == measures.OF_GROUPS["recognition"]].groupby("bucket")["n"].max().get("all", 0)),
-            "seeds": part["seed"].nunique(),
+            "n": counted(cell_rows.loc[cell_rows["metric"] == measures.OF_GROUPS["recognition"]].groupby("bucket")["n"].max().get("all", 0)),
+            "seeds": cell_rows["seed"].nunique(),
         }
         rows.append(row)
     rows.sort(key=lambda r: (r["corpus"], r.get("trained on", ""), r["recognizer"], r["generator"] != NONE, r["generator"], r["strategy"], r["schedule"]))
@@ -114,36 +119,39 @@ def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: boo
 
 
 def end_to_end_table(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Precision, recall and F1 of span and concept together, and recall per bucket, in per cent, mean over seeds."""
-    cells = folded(metrics[(metrics["task"] == "end_to_end") & (metrics["split"] == "test")])
-    wanted = {
+    """Precision, recall and F1 of span and concept together, and recall per bucket: per cent, mean over seeds."""
+    cells = seeds_as_column(metrics[(metrics["task"] == "end_to_end") & (metrics["split"] == "test")])
+    columns = {
         **{f"all, {r.short}": ("all", f"span_concept_{r.name}") for r in (measures.PRECISION, measures.RECALL, measures.F1)},
         "with threshold, F1": ("all", "span_concept_nil_f1"),
-        **{f"{name}, R": (bucket, measures.OF_GROUPS["end_to_end"]) for bucket, name in BUCKETS.items()},
+        **{f"{column}, R": (bucket, measures.OF_GROUPS["end_to_end"]) for bucket, column in BUCKETS.items()},
     }
     rows = []
-    for key, part in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):
+    for key, cell_rows in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):
         (recognizer, linker), (schedule, index) = str(key[1]).split("/"), str(key[4]).split("/")
         row: dict[str, Any] = {"corpus": key[0], "recognizer": recognizer, "linker": linker, "index": index}
         row |= {"generator": key[2], "strategy": key[3], "schedule": schedule}
-        means = part.groupby(["bucket", "metric"])["value"].mean()
-        for name, place in wanted.items():
-            row[name] = "" if pd.isna(means.get(place)) else f"{100 * means[place]:.1f}"
-        row |= {"n": counted(part.loc[(part["metric"] == "span_concept_recall") & (part["bucket"] == "all"), "n"].max()), "seeds": part["seed"].nunique()}
+        means = cell_rows.groupby(["bucket", "metric"])["value"].mean()
+        for column, score_key in columns.items():
+            row[column] = "" if pd.isna(means.get(score_key)) else f"{100 * means[score_key]:.1f}"
+        row |= {
+            "n": counted(cell_rows.loc[(cell_rows["metric"] == "span_concept_recall") & (cell_rows["bucket"] == "all"), "n"].max()),
+            "seeds": cell_rows["seed"].nunique(),
+        }
         rows.append(row)
     rows.sort(key=lambda r: [str(r[k]) for k in ("corpus", "recognizer", "linker", "index", "strategy", "generator", "schedule")])
     return pd.DataFrame(rows)
 
 
 def seeds_table(seeds: pd.DataFrame) -> pd.DataFrame:
-    """Each seed's score, mean and standard deviation in per cent, of `seed_scores`; one row per cell and measure."""
+    """Score of each seed, mean and standard deviation in per cent, from `seed_scores`; one row per cell and measure."""
     rows = []
-    for key, part in seeds.groupby([*CELL, "measure"], sort=False):
-        named = dict(zip([*CELL, "measure"], key, strict=True))
-        row = {"corpus": named["corpus"], "system": named["system"], "generator": named["generator"], "strategy": named["strategy"]}
-        row |= {"variant": named["variant"], "measure": named["measure"]}
-        row |= {"mean, sd": f"{part['mean'].iloc[0]:.1f} ± {part['sd'].iloc[0]:.1f}"}
-        row |= {"by seed, each": "; ".join(f"{r.seed}: {r.percent:.1f}" for r in part.itertuples()), "n": counted(part["n"].max())}
+    for key, seed_rows in seeds.groupby([*CELL, "measure"], sort=False):
+        cell = dict(zip([*CELL, "measure"], key, strict=True))
+        row = {"corpus": cell["corpus"], "system": cell["system"], "generator": cell["generator"], "strategy": cell["strategy"]}
+        row |= {"variant": cell["variant"], "measure": cell["measure"]}
+        row |= {"mean, sd": f"{seed_rows['mean'].iloc[0]:.1f} ± {seed_rows['sd'].iloc[0]:.1f}"}
+        row |= {"by seed, each": "; ".join(f"{r.seed}: {r.percent:.1f}" for r in seed_rows.itertuples()), "n": counted(seed_rows["n"].max())}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -157,9 +165,10 @@ SLICES = {
 
 
 def group_table(comparisons: pd.DataFrame, slice_: str) -> pd.DataFrame:
-    """Gains in acc@1 over `none` by group of mentions, in points with interval and n; index of training mentions, or the first there is.
+    """Gains in acc@1 over `none` by group of mentions, in points with interval and n, one row per corpus, linker, generator and strategy.
 
-    Rows: corpus, linker, generator, strategy. For the dose all strategies, for the other slices `supplemental`, or the first one there is.
+    The index is that of training mentions, or the first in the alphabet if the run has none. The dose has all strategies, other slices only
+    `supplemental`, or the first in the alphabet.
     """
     differences = comparisons[
         (comparisons["task"] == "normalization") & (comparisons["against"] == "baseline") & (comparisons["metric"] == measures.OF_GROUPS["normalization"])
@@ -173,8 +182,8 @@ def group_table(comparisons: pd.DataFrame, slice_: str) -> pd.DataFrame:
         differences = differences[differences["strategy"] == min(differences["strategy"].unique(), key=lambda s: (s != "supplemental", s))]
     order = {"0": 0, "1": 1, "2-5": 2, "6-20": 3, "21+": 4}
     rows: dict[Any, dict[str, str]] = {}
-    shown: Any = differences.itertuples()
-    for row in shown:
+    records: Any = differences.itertuples()
+    for row in records:
         text = interval(row.difference, row.low, row.high).strip() + f" n={counted(row.n)}"
         rows.setdefault((row.corpus, row.system, row.generator, row.strategy), {})[row.group] = text
     groups = sorted(set(differences["group"]), key=lambda g: (order.get(g, 9), g))
@@ -194,58 +203,62 @@ TABLES_NOTE = (
 )
 
 
-def layout(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFrame, few: int = 30, hierarchy: pd.DataFrame | None = None) -> list[Layout]:
+def report_tables(
+    metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFrame, few: int = 30, hierarchy: pd.DataFrame | None = None
+) -> list[ReportTable]:
     """All tables that have rows, the paper's first.
 
     Args:
         metrics: `tidy_metrics`.
         comparisons: `tidy_comparisons`.
         errors: `error_counts`.
-        few: n below which a number is marked.
+        few: Smallest n that is not marked as few.
         hierarchy: `comparable.hierarchy_counts`.
     """
     linking = comparisons[comparisons["task"] == "normalization"]
-    mark = f" {FEW}: n below {few}."
-    parts = []
+    few_note = f" {FEW}: n below {few}."
+    collected = []
     for index in sorted(metrics.loc[metrics["task"] == "normalization", "variant"].unique(), key=lambda v: (v != "train", v)):
-        parts.append(
-            Layout(
+        collected.append(
+            ReportTable(
                 f"Normalization, acc@1, {'external systems' if index == EXTERNAL else f'index {index}'}",
                 accuracy_table(metrics, linking, index),
-                TABLES_NOTE + mark,
+                TABLES_NOTE + few_note,
                 f"tab:den-{index.replace('+', '-')}",
             )
         )
     recognized = recognition_table(metrics, comparisons[comparisons["task"] == "recognition"])
-    strict = (
+    strict_caption = (
         "Strict entity scores on the test split in per cent, mean over seeds; behind each the difference to real text alone in points with its 95 % interval, "
         "over documents and, with several seeds, over seeds."
     )
-    parts.append(Layout("Recognition, strict entity scores", recognized, strict + mark, "tab:der"))
-    more = (
+    collected.append(ReportTable("Recognition, strict entity scores", recognized, strict_caption + few_note, "tab:der"))
+    other_scores_caption = (
         "Test split, per cent, mean over seeds. Partial: a prediction that shares a word with a gold mention; token: single words; by bucket strict recall (R) and "
         "F1; then errors, mean number per seed: gold mentions missed, found with another boundary, and spurious predictions. n: gold mentions."
     )
-    parts.append(Layout("Recognition, other scores and errors", recognition_scores(metrics, errors), more + mark, "tab:der-more"))
-    crossed = "Models read the test split of a corpus that they were not trained on; buckets are against the corpus trained on. " + more
-    parts.append(Layout("Recognition across corpora", recognition_scores(metrics, errors, crossed=True), crossed + mark, "tab:der-cross"))
-    both = (
+    collected.append(ReportTable("Recognition, other scores and errors", recognition_scores(metrics, errors), other_scores_caption + few_note, "tab:der-more"))
+    cross_caption = "Models read the test split of a corpus that they were not trained on; buckets are against the corpus trained on. " + other_scores_caption
+    collected.append(ReportTable("Recognition across corpora", recognition_scores(metrics, errors, crossed=True), cross_caption + few_note, "tab:der-cross"))
+    end_to_end_caption = (
         "Predicted mentions, linked: right are span and concept together, per cent, mean over seeds, test split. With threshold: first concepts that score below "
         "one chosen on dev are taken back. n: gold mentions."
     )
-    parts.append(Layout("End to end, recognition into normalization", end_to_end_table(metrics), both + mark, "tab:end-to-end"))
+    collected.append(ReportTable("End to end, recognition into normalization", end_to_end_table(metrics), end_to_end_caption + few_note, "tab:end-to-end"))
     for task, title in (("normalization", "Normalization, acc@1 by subset"), ("recognition", "Recognition, strict recall by subset")):
-        parts.append(Layout(title, subset_table(metrics, task), SUBSETS_NOTE + mark, f"tab:subsets-{task}"))
-    parts += hierarchy_layouts(hierarchy) if hierarchy is not None else []
+        collected.append(ReportTable(title, subset_table(metrics, task), SUBSETS_NOTE + few_note, f"tab:subsets-{task}"))
+    collected += hierarchy_tables(hierarchy) if hierarchy is not None else []
     for slice_, words in SLICES.items():
         caption = f"Difference to none in acc@1, points with 95 % interval (paired bootstrap by document) and n mentions of the group, {words}."
         caption += " Exploratory: p values of these are corrected after Benjamini and Hochberg (comparisons.csv)."
-        parts.append(Layout(f"Gains {words}", group_table(comparisons, slice_), caption + mark, f"tab:by-{slice_.replace('_', '-')}"))
-    parts.append(Layout(external.TITLE, external.against_table(comparisons), external.CAPTION + mark, "tab:external"))
-    parts.append(Layout("Seeds", seeds_table(seed_scores(metrics)), "Score in per cent on the test split, mean ± standard deviation (n - 1).", "tab:seeds"))
-    corrected = (
+        collected.append(ReportTable(f"Gains {words}", group_table(comparisons, slice_), caption + few_note, f"tab:by-{slice_.replace('_', '-')}"))
+    collected.append(ReportTable(external.TITLE, external.against_table(comparisons), external.CAPTION + few_note, "tab:external"))
+    collected.append(
+        ReportTable("Seeds", seeds_table(seed_scores(metrics)), "Score in per cent on the test split, mean ± standard deviation (n - 1).", "tab:seeds")
+    )
+    families_caption = (
         "Comparisons that are corrected together. Confirmatory: declared before the run, Holm's correction (holm). Exploratory: all others, Benjamini and Hochberg's "
         "(bh). Nothing could be significant where the test documents or the randomizations are too few for the size of the family."
     )
-    parts.append(Layout("Families of comparisons", family_table(comparisons), corrected, "tab:families"))
-    return [part for part in parts if len(part.frame)]
+    collected.append(ReportTable("Families of comparisons", family_table(comparisons), families_caption, "tab:families"))
+    return [table for table in collected if len(table.frame)]

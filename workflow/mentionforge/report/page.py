@@ -16,6 +16,7 @@ import pandas as pd
 
 from mentionforge import __version__, measures, tables
 from mentionforge.entries import EXTERNAL, NONE
+from mentionforge.layout import PREDICTIONS, Results
 from mentionforge.provenance import git_revision, versions
 from mentionforge.report import confidence, figures, formatting, gains, layouts, tidy, vega
 from mentionforge.report.browser import concept_browser
@@ -53,7 +54,7 @@ def write_page(
         models: Stamps (fetched.json) of the weights used.
         config_digest: Digest of the resolved configuration.
         licensed: Licensed entries, as KIND/NAME (kbs/umls); their texts are left out unless `private`.
-        private: Whether the page stays with people who may read them.
+        private: Whether only people with these licences will read the page.
         concepts: Most concepts in the mention browser.
         out: index.html.
         hierarchy: tables.NORMALIZATION_ERRORS of each corpus.
@@ -62,10 +63,11 @@ def write_page(
 
     scores = tidy.tidy_metrics(metrics, results, models, config_digest)
     comparison_rows = tidy.tidy_comparisons(comparisons, config_digest)
-    used = sorted(set(scores["generator"]) - {NONE})
-    generation = funnel_frame([results / "generation" / g / "funnel.json" for g in used])
+    generators = sorted(set(scores["generator"]) - {NONE})
+    paths = Results(str(results))
+    generation = funnel_frame([Path(paths.generation(g, "funnel.json")) for g in generators])
     error_rows = tidy.error_counts(errors)
-    shown = [
+    all_figures = [
         *gains.difference_figures(comparison_rows),
         *figures.error_figure(error_rows),
         *figures.index_figure(scores),
@@ -73,18 +75,18 @@ def write_page(
         *figures.funnel_figure(generation),
         *figures.runtime_figure(tidy.benchmarks(results)),
     ]
-    vega.save(shown, results / "summary" / "figures")
+    vega.save(all_figures, Path(paths.summary("figures")))
     hidden = set() if private else set(licensed)
-    browser = concept_browser(results, scores, comparisons, used, hidden, concepts)
-    data = {
-        "figures": {f.name: vega.records(f.data) for f in shown},
+    browser = concept_browser(results, scores, comparisons, generators, hidden, concepts)
+    page_data = {
+        "figures": {f.name: vega.records(f.data) for f in all_figures},
         "specs": [
             {
                 "name": f.name,
                 "panels": [{"spec": chart.to_dict(validate=False)} for _, chart in f.panels],
                 "selectors": {k: v for k, (_, v) in f.selectors.items()},
             }
-            for f in shown
+            for f in all_figures
         ],
         "config": {
             name: {**look, "legend": {"disable": True}} for name, look in (("light", vega.config()), ("dark", vega.config("#e4e6e7", "#363d43", "#7b858e")))
@@ -95,10 +97,10 @@ def write_page(
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
     template = environment.from_string((FOLDER / "page.html.jinja").read_text(encoding="utf-8"))
     raw = _libraries() | {name: (FOLDER / file).read_text(encoding="utf-8") for name, file in (("css", "page.css"), ("js", "page.js"))}
-    raw["data"] = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
+    raw["data"] = json.dumps(page_data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("</", "<\\/").replace("<!--", "<\\!--")
     page = template.render(
         **{name: _safe(text) for name, text in raw.items()},
-        **_template_values(results, scores, comparison_rows, error_rows, hierarchy_counts(hierarchy, scores), shown, hidden, config_digest, used),
+        **_template_values(results, scores, comparison_rows, error_rows, hierarchy_counts(hierarchy, scores), all_figures, hidden, config_digest, generators),
         has_browser=bool(browser),
         version=__version__,
         itables=versions("itables")["itables"],
@@ -128,9 +130,9 @@ def _libraries() -> dict[str, str]:
         raise AssertionError("itables' bundle exports nothing; it has changed its form")
     table = next(pair.split(" as ")[0].strip() for pair in exported[1].split(",") if pair.strip().endswith(" as default"))
     bundle = bundle.replace(exported[0], f"const DataTable={table}")
-    bundle_of: Any = vl_convert.javascript_bundle  # its snippet is optional, though its types say otherwise
+    bundle_of: Any = vl_convert.javascript_bundle  # its argument is optional, contrary to its type hints
     vega = str(bundle_of())
-    # An inline script ends at the first closing tag, also inside a string.
+    # Browsers end an inline script at the first closing tag, even inside a string.
     return {
         "vega": vega.replace("</script", "<\\/script"),
         "tables_js": bundle.replace("</script", "<\\/script"),
@@ -144,21 +146,21 @@ def _template_values(
     comparison_rows: pd.DataFrame,
     error_rows: pd.DataFrame,
     hierarchy: pd.DataFrame,
-    shown: Sequence[vega.Figure],
+    all_figures: Sequence[vega.Figure],
     hidden: set[str],
     config_digest: str,
-    used: Sequence[str],
+    generators: Sequence[str],
 ) -> dict[str, Any]:
-    """What the template shows besides the libraries and the data."""
+    """Values of the template's variables, besides the libraries and the data."""
     cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
     entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
     controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in ("names", "template")]
-    papers = [_html_table(table) for table in layouts.layout(scores, comparison_rows, error_rows, hierarchy=hierarchy)]
-    compared = claims(comparison_rows, controls)
-    beside = [_html_table(formatting.Layout("Published and here", compared, CLAIMS, ""))] if len(compared) else []
+    score_tables = [_html_table(table) for table in layouts.report_tables(scores, comparison_rows, error_rows, hierarchy=hierarchy)]
+    gains_and_claims = claims(comparison_rows, controls)
+    claims_table = [_html_table(formatting.ReportTable("Published and here", gains_and_claims, CLAIMS, ""))] if len(gains_and_claims) else []
     current = {
         "corpora": set(scores["corpus"]),
-        "generators": set(used),
+        "generators": set(generators),
         "strategies": set(scores["strategy"]),
         "linkers": set(scores.loc[scores["task"] == "normalization", "system"]),
         "recognizers": set(scores.loc[scores["task"] == "recognition", "system"]),
@@ -167,8 +169,8 @@ def _template_values(
     }
     specs = [
         (f"{kind}/{name}", json.dumps(settings, indent=1, sort_keys=True, ensure_ascii=False))
-        for kind, named in entries.items()
-        for name, settings in sorted(named.items())
+        for kind, entries_of_kind in entries.items()
+        for name, settings in sorted(entries_of_kind.items())
         if name in current[kind]
     ]
     sources: Any = scores.drop_duplicates(["corpus", "kb"])[["corpus", "corpus_digest", "kb", "kb_release", "kb_digest"]]
@@ -184,33 +186,38 @@ def _template_values(
             ],
         },
     ]
-    outside = sorted(p for task in ("normalization", "recognition") for p in (results / task).glob(f"*/none/none/*/{EXTERNAL}/**/predictions.parquet"))
-    read = [row for row in systems(outside) if row["system"] in current["linkers"] | current["recognizers"] and row["corpus"] in current["corpora"]]
-    if read:
+    external_predictions = sorted(
+        p for task in ("normalization", "recognition") for p in (results / task).glob(f"*/{NONE}/{NONE}/*/{EXTERNAL}/**/{PREDICTIONS}")
+    )
+    systems_read = [
+        row for row in systems(external_predictions) if row["system"] in current["linkers"] | current["recognizers"] and row["corpus"] in current["corpora"]
+    ]
+    if systems_read:
         external_rows = [
-            (f"{r['system']}, {r['corpus']}", f"{r['answers']}; left out or wrong: {r['left out or wrong']}. {r['file']}. Cite: {r['cite']}") for r in read
+            (f"{r['system']}, {r['corpus']}", f"{r['answers']}; left out or wrong: {r['left out or wrong']}. {r['file']}. Cite: {r['cite']}")
+            for r in systems_read
         ]
         run.append({"title": "External systems", "rows": external_rows})
     jobs = tidy.benchmarks(results)
-    left_out = " Texts of licensed inputs are left out: " + ", ".join(sorted(hidden)) + "." if hidden else ""
+    licensed_note = " Texts of licensed inputs are left out: " + ", ".join(sorted(hidden)) + "." if hidden else ""
     return {
         "title": "Synthetic disease mentions: what they buy",
         "lead": "Differences between cells of one experiment, each with the interval that its documents allow. Everything shown is in the results folder.",
         "facts": [
             ("cells", f"{cells:,}"),
             ("corpora", ", ".join(sorted(current["corpora"]))),
-            ("generators", ", ".join(used) or "none"),
+            ("generators", ", ".join(generators) or "none"),
             ("job time", f"{jobs['wall_s'].sum() / 60:,.0f} min in {len(jobs):,} jobs"),
             ("revision", git_revision()),
             ("configuration", config_digest),
         ],
         "headline": headline_of(comparison_rows),
         "statements": confidence.statements(comparison_rows),
-        "paper": [*papers[:1], *beside, *papers[1:]],
-        "open_tables": 1 + len(beside),
-        "figures": shown,
+        "paper": [*score_tables[:1], *claims_table, *score_tables[1:]],
+        "open_tables": 1 + len(claims_table),
+        "figures": all_figures,
         "browser_note": "Search a concept by name or CUI; choose a row to see its names, its synthetic notes with the mention marked, how each was found or why it was dropped, "
-        "and the test mentions that it fixed or broke." + left_out,
+        "and the test mentions that it fixed or broke." + licensed_note,
         "tables": [
             (
                 "comparisons",
@@ -228,8 +235,8 @@ def _template_values(
     }
 
 
-def _html_table(table: formatting.Layout) -> dict[str, Any]:
-    """Cells as the template shows them: a number, and what stands behind it in small; names that repeat those above are left out."""
+def _html_table(table: formatting.ReportTable) -> dict[str, Any]:
+    """A table for the template: each cell has its number (`main`) and what follows it (`small`); a name equal to the one above is left out."""
     columns = [{"name": str(c), "num": formatting.numeric(str(c)) or str(c).startswith("here")} for c in table.frame.columns]
     rows: list[list[dict[str, Any]]] = []
     above: list[str] = []
@@ -254,14 +261,27 @@ def data_tables(scores: pd.DataFrame, comparison_rows: pd.DataFrame, jobs: pd.Da
     ].copy()
     for name, column in (("points", "difference"), ("from", "low"), ("to", "high"), ("score", "value")):
         compared[name] = (100 * compared[column]).round(4)
-    names = ["task", "corpus", "system", "variant", "generator", "strategy", "against", "reference_system", "reference_generator", "slice", "group", "metric"]
-    counts = ["n", "documents", "runs", "covers", "fixed", "broken"]
-    # What is asked first stands first: all mentions, against the baseline.
-    first = {"confirmatory": -1, "all": 0, "bucket": 1, "baseline": 0}
-    compared = compared.sort_values(["role", "slice", "against"], key=lambda c: c.map(first).fillna(9), kind="stable")
-    compared = compared[[*names, "score", "points", "from", "to", "p", "p_adjusted", "role", "family", "family_size", "reachable", *counts]]
+    key_columns = [
+        "task",
+        "corpus",
+        "system",
+        "variant",
+        "generator",
+        "strategy",
+        "against",
+        "reference_system",
+        "reference_generator",
+        "slice",
+        "group",
+        "metric",
+    ]
+    count_columns = ["n", "documents", "runs", "covers", "fixed", "broken"]
+    # The most important rows come first: confirmatory ones, then all mentions against the baseline.
+    sort_rank = {"confirmatory": -1, "all": 0, "bucket": 1, "baseline": 0}
+    compared = compared.sort_values(["role", "slice", "against"], key=lambda c: c.map(sort_rank).fillna(9), kind="stable")
+    compared = compared[[*key_columns, "score", "points", "from", "to", "p", "p_adjusted", "role", "family", "family_size", "reachable", *count_columns]]
     cells = scores[(scores["split"] == "test") & ~scores["metric"].isin([s.name for s in measures.SCORES if not s.on_page])].copy()
-    # A page is opened in a browser: of subsets the first score, of kinds of errors those of all mentions; metrics.csv has the rest.
+    # Keeps the page small: of subsets only the first score, of kinds of errors only those of all mentions; metrics.csv has all rows.
     cells = cells[~cells["bucket"].isin(list(tables.SUBSETS)) | cells["metric"].isin(list(measures.OF_GROUPS.values()))]
     cells = cells[~cells["metric"].str.startswith("error_") | (cells["bucket"] == "all")].copy()
     cells["percent"] = (100 * cells["value"]).round(4)

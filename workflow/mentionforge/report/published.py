@@ -1,8 +1,7 @@
 """The page docs/comparison.md: published scores and ours side by side, a table per task and corpus.
 
-Published scores, and those of ours that other pages tell, lie in a CSV file, a row per score with its protocol and source. Our rows under
-the same protocol come from the metrics.csv of a run of config/comparison.yaml. The tables stand in the page between
-`<!-- TASK, CORPUS -->` and `<!-- end -->`; what is around them is written by hand.
+In: a CSV file with one published score per row, its protocol and source; metrics.csv of a run of config/comparison.yaml. Out: the page, whose tables
+between `<!-- TASK, CORPUS -->` and `<!-- end -->` are replaced. Text around the tables is written by hand.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from typing import Any
 import pandas as pd
 
 from mentionforge.errors import UserError
+from mentionforge.layout import Results
 
 COLUMNS = {
     "normalization": ("acc@1", "relaxed", "acc@5", "one concept", "distinct", "distinct, new surface", "new surface and concept"),
     "recognition": ("strict F1", "recall, known surface", "recall, new surface, known concept", "recall, new surface and concept"),
 }
-"""Columns of the tables, as `measure` names them."""
+"""Columns of the tables: values of `measure` in the CSV file."""
 
 OURS = {
     "normalization": {
@@ -33,7 +33,7 @@ OURS = {
     },
     "recognition": {"strict F1": ("all", "strict_f1"), "recall, new surface and concept": ("new_surface_concept", "strict_recall")},
 }
-"""Bucket and metric of our score in each column that we have."""
+"""Bucket and metric of our score for each column that we can fill."""
 
 CORPORA = {
     "ncbi_all": ("NCBI Disease", ""),
@@ -41,7 +41,7 @@ CORPORA = {
     "bc5cdr_all": ("BC5CDR diseases", ""),
     "bc5cdr_split": ("BC5CDR diseases", " split"),
 }
-"""Corpora of the preset: name in the tables, and what their policy for composites adds to the protocol."""
+"""Corpora of config/comparison.yaml: name in the tables, and the suffix that their policy for composites adds to the protocol."""
 
 CELLS = {
     ("normalization", "exact_abbr", "train+medic"): ("here: equal strings, `exact_abbr`", "D"),
@@ -53,43 +53,43 @@ CELLS = {
     ("recognition", "minilm", "real_only"): ("here: MiniLM", "G"),
     ("recognition", "dictionary", "untrained"): ("here: names of the knowledge base and of train", "G"),
 }
-"""Our cells that stand in the tables: system and variant, and the name and protocol there."""
+"""Our cells in the tables: task, system and variant; label and protocol."""
 
 TABLE = re.compile(r"<!-- (?P<task>\w+), (?P<corpus>[^>]+?) -->\n.*?<!-- end -->", re.S)
 
 
-def measured(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Rows of our cells as the CSV file has them: the test split's scores in per cent, mean over seeds."""
+def our_scores_of(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Our cells as rows of the CSV file: scores on the test split in per cent, mean over seeds."""
     cells = metrics[(metrics["split"] == "test") & (metrics["strategy"] == "none") & metrics["corpus"].isin(list(CORPORA))]
     rows: list[dict[str, Any]] = []
-    for (task, system, variant), (name, protocol) in CELLS.items():
-        own = cells[(cells["task"] == task) & (cells["system"] == system) & (cells["variant"] == variant)]
+    for (task, system, variant), (label, protocol) in CELLS.items():
+        cell_scores = cells[(cells["task"] == task) & (cells["system"] == system) & (cells["variant"] == variant)]
         for measure, (bucket, metric) in OURS[task].items():
-            matching = own[(own["bucket"] == bucket) & (own["metric"] == metric)]
-            for key, part in matching.groupby("corpus"):
+            matching = cell_scores[(cell_scores["bucket"] == bucket) & (cell_scores["metric"] == metric)]
+            for key, corpus_scores in matching.groupby("corpus"):
                 corpus, policy = CORPORA[str(key)]
-                row = {"task": task, "corpus": corpus, "system": name, "protocol": protocol + policy, "measure": measure}
-                rows.append(row | {"value": round(100 * part["value"].mean(), 1), "n": int(part["n"].max()), "source": "`make comparison`"})
+                row = {"task": task, "corpus": corpus, "system": label, "protocol": protocol + policy, "measure": measure}
+                rows.append(row | {"value": round(100 * corpus_scores["value"].mean(), 1), "n": int(corpus_scores["n"].max()), "source": "`make comparison`"})
     return pd.DataFrame(rows)
 
 
 def table(scores: pd.DataFrame, task: str, corpus: str) -> str:
-    """Markdown of one table, protocol by protocol, the best score of each first; n stands behind the first score of a row, and behind others that rest on other mentions."""
-    own = scores[(scores["task"] == task) & (scores["corpus"] == corpus)]
-    columns = [c for c in COLUMNS[task] if c in set(own["measure"])]
+    """Markdown of one table, by protocol, best score first. n follows the first score of a row, and each score on another number of mentions."""
+    corpus_scores = scores[(scores["task"] == task) & (scores["corpus"] == corpus)]
+    columns = [c for c in COLUMNS[task] if c in set(corpus_scores["measure"])]
     rows = []
-    for (system, protocol), part in own.groupby(["system", "protocol"], sort=False):
+    for (system, protocol), system_scores in corpus_scores.groupby(["system", "protocol"], sort=False):
         row: dict[str, Any] = {"protocol": protocol, "system": system}
-        shown = None
+        first_n = None
         for column in columns:
-            matching = part[part["measure"] == column]
+            matching = system_scores[system_scores["measure"] == column]
             if matching.empty:
                 row[column] = ""
                 continue
             value, n = matching["value"].iloc[0], matching["n"].iloc[0]
-            row[column] = f"{value:.1f}" + ("" if pd.isna(n) or n == shown else f" ({int(n):,})")
-            shown = n if shown is None else shown
-        rows.append(row | {"source": part["source"].iloc[0]})
+            row[column] = f"{value:.1f}" + ("" if pd.isna(n) or n == first_n else f" ({int(n):,})")
+            first_n = n if first_n is None else first_n
+        rows.append(row | {"source": system_scores["source"].iloc[0]})
     rows.sort(key=lambda r: (r["protocol"], -float(r[columns[0]].split(" ")[0] or 0)))
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
@@ -99,20 +99,20 @@ def write_page(csv: Path, page: Path, results: Path | None) -> None:
 
     Args:
         csv: Published scores.
-        page: Markdown with the places of the tables.
-        results: Folder of a finished run of config/comparison.yaml; none: without the rows that come from it.
+        page: Markdown with the marks of the tables.
+        results: Folder of a finished run of config/comparison.yaml; none: published scores only.
 
     Raises:
-        UserError: The run has no metrics.csv, or the page no place for a table.
+        UserError: The run has no metrics.csv, or the page has no marks.
     """
     scores = pd.read_csv(csv)
     text = page.read_text(encoding="utf-8")
     if results:
-        metrics = results / "summary" / "metrics.csv"
+        metrics = Path(Results(str(results)).summary("metrics.csv"))
         if not metrics.is_file():
             raise UserError("no metrics", str(metrics), "the workflow has not finished", "run make comparison")
-        ours = measured(pd.read_csv(metrics, keep_default_na=False, na_values=[""]))
-        scores = pd.concat([scores, ours], ignore_index=True)
+        our_scores = our_scores_of(pd.read_csv(metrics, keep_default_na=False, na_values=[""]))
+        scores = pd.concat([scores, our_scores], ignore_index=True)
     if not TABLE.search(text):
         raise UserError("no place for a table", str(page), "there is no <!-- TASK, CORPUS --> with its <!-- end -->", "put them where the tables are to stand")
     filled = TABLE.sub(lambda m: f"<!-- {m['task']}, {m['corpus']} -->\n{table(scores, m['task'], m['corpus'])}\n<!-- end -->", text)

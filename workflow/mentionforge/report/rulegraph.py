@@ -1,4 +1,7 @@
-"""The picture of the rule graph in the README, made from Snakemake's own rule graph."""
+"""The flowchart of the rules in the README.
+
+In: Snakemake's rule graph as Mermaid, and the folder of the rules. Out: a shorter Mermaid flowchart. Knows nothing of what the rules do.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from mentionforge.errors import UserError
 
 BEGIN, END = "<!-- rule graph: begin -->", "<!-- rule graph: end -->"
 HIDDEN = {"all", "spec"}
-"""Left out of the picture: the target, and the settings files that every job reads."""
+"""Rules left out of the flowchart: the target, and the spec files that every job reads."""
 
 
-def picture(mermaid: str, rules: Path) -> str:
+def flowchart(mermaid: str, rules: Path) -> str:
     """A readable Mermaid flowchart of a rule graph: transitive edges removed, rules grouped by the file that holds them.
 
     Args:
@@ -33,8 +36,8 @@ def picture(mermaid: str, rules: Path) -> str:
     return "\n".join(lines)
 
 
-def put_into(readme: Path, text: str) -> None:
-    """Replace what stands between the two marks of the README by the picture.
+def insert_flowchart(readme: Path, text: str) -> None:
+    """Replace the text between the two marks of the README by the flowchart.
 
     Raises:
         UserError: The marks are not there.
@@ -42,5 +45,5 @@ def put_into(readme: Path, text: str) -> None:
     content = readme.read_text(encoding="utf-8")
     if BEGIN not in content or END not in content:
         raise UserError("no place for the rule graph", str(readme), f"{BEGIN} and {END} are not there", "add the two lines")
-    head, rest = content.split(BEGIN, 1)
-    readme.write_text(f"{head}{BEGIN}\n```mermaid\n{text}\n```\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+    head, tail = content.split(BEGIN, 1)
+    readme.write_text(f"{head}{BEGIN}\n```mermaid\n{text}\n```\n{END}{tail.split(END, 1)[1]}", encoding="utf-8")

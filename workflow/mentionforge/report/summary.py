@@ -1,6 +1,6 @@
-"""Every cell of the experiment in tidy CSV files, and the Markdown tables that people read.
+"""The summary of an experiment: one CSV file per task with a row per cell, and the tables of summary.md.
 
-Accuracies and F1 are shares (0 to 1) in the CSV files and per cent in the Markdown.
+In: metrics, funnels, counts and stamps of a results folder. Out: the files. Scores are shares (0 to 1) in CSV files and per cent in Markdown.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import pandas as pd
 from mentionforge import __version__, measures, tables
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
-from mentionforge.layout import TRAINED_ON
+from mentionforge.layout import TRAINED_ON, Results
 from mentionforge.provenance import git_revision, sha256_file, versions
 from mentionforge.report.comparable import subset_table
-from mentionforge.report.external import section
+from mentionforge.report.external import external_section
 from mentionforge.report.formatting import FEW
 from mentionforge.report.layouts import end_to_end_table, recognition_scores
-from mentionforge.report.tidy import error_counts, folded
+from mentionforge.report.tidy import error_counts, seeds_as_column
 
 VERSION = 1
 """Of the part report.summary: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -51,7 +51,7 @@ FUNNEL = (
     "unlisted_surface_share",
     "notes_by_mentions",
 )
-"""Order in which the counts of a funnel are shown."""
+"""Order of the counts of a funnel in tables."""
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "faiss-cpu", "seqeval", "snakemake")
 
@@ -104,12 +104,12 @@ def summarize(
 def wide(frame: pd.DataFrame, task: str) -> pd.DataFrame:
     """One row per cell: columns `SPLIT.BUCKET.METRIC`, and `SPLIT.BUCKET.n` (gold mentions of the bucket)."""
     cell = NORMALIZATION_CELL if task == "normalization" else RECOGNITION_CELL
-    part = frame[frame["task"] == task]
-    if part.empty:
+    rows = frame[frame["task"] == task]
+    if rows.empty:
         return pd.DataFrame(columns=[NAMES[task].get(c, c) for c in cell])
-    keys = part["split"] + "." + part["bucket"]
-    values = part.assign(column=keys + "." + part["metric"]).pivot(index=cell, columns="column", values="value")
-    gold = part[part["metric"].isin(list(measures.OF_GROUPS.values()))]
+    keys = rows["split"] + "." + rows["bucket"]
+    values = rows.assign(column=keys + "." + rows["metric"]).pivot(index=cell, columns="column", values="value")
+    gold = rows[rows["metric"].isin(list(measures.OF_GROUPS.values()))]
     counts = gold.assign(column=gold["split"] + "." + gold["bucket"] + ".n").pivot(index=cell, columns="column", values="n")
     joined = values.join(counts.fillna(0).astype("int64"))
     columns: list[str] = [str(c) for c in joined.columns]
@@ -136,13 +136,13 @@ def funnel_frame(funnels: Sequence[Path]) -> pd.DataFrame:
 
 
 def percent(value: Any) -> str:
-    """A share as per cent with one decimal; a dash where there is none."""
+    """A share in per cent with one decimal; a dash for a missing value."""
     return "–" if value is None or pd.isna(value) else f"{100 * float(value):.1f}"
 
 
 def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, str], errors: pd.DataFrame, external: Sequence[Path] = ()) -> str:
-    """The whole summary page."""
-    parts = [
+    """The text of summary.md."""
+    sections = [
         "# Summary",
         f"mentionforge {common['mentionforge']}, revision {common['git_revision']}; "
         + ", ".join(f"{name} {version}" for name, version in versions(*PACKAGES).items())
@@ -152,41 +152,41 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
         "is 0 by construction.",
     ]
     for corpus in sorted(frame.loc[frame["task"] == "normalization", "corpus"].unique()):
-        parts += ["\n".join([f"## Normalization, {corpus}: acc@1 in per cent", "", normalization_table(frame, corpus)])]
+        sections += ["\n".join([f"## Normalization, {corpus}: acc@1 in per cent", "", normalization_table(frame, corpus)])]
     if (frame["task"] == "recognition").any():
-        parts += ["## Recognition: strict entity scores in per cent\n\n" + recognition_table(frame)]
-    more = (
+        sections += ["## Recognition: strict entity scores in per cent\n\n" + recognition_table(frame)]
+    further_tables = (
         ("Recognition: partial and token F1, scores by bucket, errors", recognition_scores(frame, errors)),
         ("Recognition across corpora", recognition_scores(frame, errors, crossed=True)),
         ("Normalization: acc@1 by subset that others score", subset_table(frame, "normalization")),
         ("Recognition: strict recall by subset that others score", subset_table(frame, "recognition")),
         ("End to end: predicted mentions, linked; span and concept together", end_to_end_table(frame)),
     )
-    for title, table in more:
+    for title, table in further_tables:
         if len(table):
             note = "Per cent, mean over seeds. "
             if "by subset" in title:
                 note += "New: not in train or dev; distinct: each pair of surface and concepts once. "
             elif title.startswith("Recognition"):
                 note = "Per cent, mean over seeds; R recall. Errors: mean number per seed. "
-            parts += [f"## {title}\n\n{note}n: gold mentions, {FEW} below 30.\n\n" + table.fillna("").to_markdown(index=False, disable_numparse=True)]
+            sections += [f"## {title}\n\n{note}n: gold mentions, {FEW} below 30.\n\n" + table.fillna("").to_markdown(index=False, disable_numparse=True)]
     if external:
-        parts.append(section(external))
+        sections.append(external_section(external))
     if not generation.empty:
-        parts += ["## Generation: from prompts to located mentions\n\n" + generation_table(generation)]
-    return "\n\n".join(parts)
+        sections += ["## Generation: from prompts to located mentions\n\n" + generation_table(generation)]
+    return "\n\n".join(sections)
 
 
 def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
-    """Rows: linker, generator, strategy; columns: index, each overall / seen concept / unseen concept, with n in the header."""
-    part = frame[(frame["task"] == "normalization") & (frame["corpus"] == corpus) & (frame["metric"] == "acc@1")]
-    shown = ("all", "seen_concept", "unseen_concept")
-    n = {bucket: int(part.loc[part["bucket"] == bucket, "n"].max()) for bucket in shown if (part["bucket"] == bucket).any()}
-    values = {(row.system, row.generator, row.strategy, row.variant, row.bucket): row.value for row in part.itertuples()}
+    """acc@1 in per cent: one row per linker, generator and strategy, one column per index with overall / seen concept / unseen concept."""
+    scores = frame[(frame["task"] == "normalization") & (frame["corpus"] == corpus) & (frame["metric"] == "acc@1")]
+    buckets = ("all", "seen_concept", "unseen_concept")
+    n = {bucket: int(scores.loc[scores["bucket"] == bucket, "n"].max()) for bucket in buckets if (scores["bucket"] == bucket).any()}
+    values = {(row.system, row.generator, row.strategy, row.variant, row.bucket): row.value for row in scores.itertuples()}
     rows = []
     for system, generator, strategy in sorted({key[:3] for key in values}, key=lambda k: (k[0], k[1] != NONE, k[2], k[1])):
         row = {"linker": system, "strategy": strategy, "generator": generator}
-        for index in sorted(part["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v)):
+        for index in sorted(scores["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v)):
             row[f"index {index}"] = " / ".join(percent(values.get((system, generator, strategy, index, bucket))) for bucket in n)
         rows.append(row)
     head = "Each cell: " + " / ".join(f"{bucket.replace('_', ' ')} (n={count})" for bucket, count in n.items()) + "."
@@ -194,8 +194,8 @@ def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
 
 
 def recognition_table(frame: pd.DataFrame) -> str:
-    """Rows: runs; columns: precision, recall, F1, and recall per bucket; several seeds as mean ± standard deviation."""
-    part = folded(frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)])
+    """Precision, recall, F1 and recall per bucket in per cent, one row per cell; several seeds as mean ± standard deviation."""
+    scores = seeds_as_column(frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)])
     columns = {
         **{s.ratio.short: ("all", s.name) for s in measures.of_level("strict") if s.ratio},
         "R seen mention": ("seen_mention", "strict_recall"),
@@ -203,7 +203,7 @@ def recognition_table(frame: pd.DataFrame) -> str:
         "R unseen concept": ("unseen_concept", "strict_recall"),
     }
     rows = []
-    for key, cells in part.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=True):
+    for key, cells in scores.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=True):
         row = dict(zip(["corpus", "recognizer", "generator", "strategy", "schedule"], key, strict=True))
         row["seeds"] = str(cells["seed"].nunique())
         for name, (bucket, metric) in columns.items():
@@ -218,17 +218,17 @@ def recognition_table(frame: pd.DataFrame) -> str:
 
 
 def generation_table(generation: pd.DataFrame) -> str:
-    """The funnel, one column per generator."""
+    """Counts of the funnel, one column per generator."""
     hidden = {"mentionforge", "git_revision", "models"}
     columns = [c for c in generation.columns if c not in hidden]
     ordered = sorted(columns, key=lambda c: FUNNEL.index(c.split(".")[0]) if c.split(".")[0] in FUNNEL else len(FUNNEL))
-    shown = generation[ordered].set_index("generator").T
-    shown = shown.map(lambda v: "–" if pd.isna(v) else f"{v:,.0f}" if float(v).is_integer() else f"{v:.3f}")
-    return shown.rename_axis("count").reset_index().to_markdown(index=False, disable_numparse=True)
+    table = generation[ordered].set_index("generator").T
+    table = table.map(lambda v: "–" if pd.isna(v) else f"{v:,.0f}" if float(v).is_integer() else f"{v:.3f}")
+    return table.rename_axis("count").reset_index().to_markdown(index=False, disable_numparse=True)
 
 
 def show(results: Path) -> None:
-    """Print the summary of a results folder on the terminal, and say where the files lie.
+    """Print the summary of a results folder on the terminal, and the paths of its files.
 
     Raises:
         UserError: There is no summary yet.
@@ -236,11 +236,11 @@ def show(results: Path) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    page = results / "summary" / "summary.md"
+    page = Path(Results(str(results)).summary("summary.md"))
     if not page.is_file():
         raise UserError("no summary", str(page), "the workflow has not finished", "run snakemake")
     console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width of its own, and 80 columns would cut every name
+    if not console.is_terminal:  # the default of 80 columns for files and pipes would cut every name
         console.width = 140
     console.print(Markdown(page.read_text(encoding="utf-8")))
     console.print(f"\nTables: {results}/summary/*.csv, {page}")

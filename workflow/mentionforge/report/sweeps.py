@@ -1,7 +1,8 @@
-"""The sweep summary: every cell with what varies in it and how it ended, and per varied setting what its values give.
+"""The summary of a sweep: every cell with its swept values, state and scores, and the effect of each swept setting.
 
-A cell is `done`, `failed` (its log is there, its predictions are not; with the last line of the log that says why) or `not run`.
-Where a corpus has cells without predictions, its scores are made here from those that are there, so that one failed cell hides no other.
+In: the raw configuration and a results folder, in which files may be missing. Out: sweeps.csv, sweeps.md, and a picture per swept setting.
+A cell is `done`, `failed` (it has a log but no predictions) or `not run`. A failed cell hides no other: if predictions are missing, the evaluation has
+not run, and the cells that have predictions are scored here.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ VERSION = 1
 """Of the part report.sweeps: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 SCORES = {task: (("all", MAIN[task]), ("seen_concept", OF_GROUPS[task]), ("unseen_concept", OF_GROUPS[task])) for task in ("normalization", "recognition")}
-"""Buckets and metrics of the test split that are shown, by task."""
+"""Buckets and metrics of the test split in the summary, by task."""
 
 CELL = ("task", "corpus", "generator", "strategy", "system", "variant", "seed")
-PARTS = {"corpus": "corpora", "generator": "generators", "strategy": "strategies"}
+ENTRY_KINDS = {"corpus": "corpora", "generator": "generators", "strategy": "strategies"}
 
 
 def write_sweeps(results: Path, raw: Mapping[str, Any], out: Path) -> None:
@@ -48,41 +49,43 @@ def write_sweeps(results: Path, raw: Mapping[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(out / "sweeps.csv", index=False)
     effects = {setting: effect_of(frame, setting, settings) for setting in settings}
-    (out / "sweeps.md").write_text(page(frame, effects), encoding="utf-8")
+    (out / "sweeps.md").write_text(summary_page(frame, effects), encoding="utf-8")
     draw(effects, out)
     count = frame["state"].value_counts()
     say(", ".join(f"{n:,} cells {state}" for state, n in count.items()) + f"; {len(settings)} varied settings: {out / 'sweeps.md'}")
 
 
 def cells(config: Config, results: Path, swept: Mapping[tuple[str, str], Mapping[str, str]]) -> pd.DataFrame:
-    """One row per cell: its parts, state and last words, the values of what varies (empty where it does not concern the cell), scores."""
+    """One row per cell: its names, state, error, swept values (empty for settings that its entries do not have) and scores."""
     rows = []
     paths = Results(str(results))
-    collected: dict[str, list[tuple[Any, Path, Path]]] = {"normalization": [], "recognition": []}
+    cells_by_task: dict[str, list[tuple[Any, Path, Path]]] = {"normalization": [], "recognition": []}
     for cell in normalization_cells(config):
-        collected["normalization"].append((cell, Path(paths.normalization(cell)), Path(paths.log(f"normalization/{cell.path}"))))
+        cells_by_task["normalization"].append((cell, Path(paths.normalization(cell)), Path(paths.log(f"normalization/{cell.path}"))))
     for run in recognition_cells(config):
-        collected["recognition"].append((run, Path(paths.recognition(run)), Path(paths.log(f"recognition/{run.path}"))))
-    for task, some in collected.items():
+        cells_by_task["recognition"].append((run, Path(paths.recognition(run)), Path(paths.log(f"recognition/{run.path}"))))
+    for task, cells_of_task in cells_by_task.items():
         scores = {
-            corpus: test_scores(results, task, corpus, [path for cell, path, _ in some if cell.corpus == corpus])
-            for corpus in sorted({c.corpus for c, _, _ in some})
+            corpus: test_scores(results, task, corpus, [path for cell, path, _ in cells_of_task if cell.corpus == corpus])
+            for corpus in sorted({c.corpus for c, _, _ in cells_of_task})
         }
-        for cell, predictions, log in some:
-            state, words = state_of(predictions, log)
+        for cell, predictions, log in cells_of_task:
+            state, message = state_of(predictions, log)
             row = {"task": task, **_cell_columns(cell)}
             values = scores[cell.corpus].get(tuple(row[part] for part in CELL[2:]), {}) if state == "done" else {}
             varied = {key: value for kind, name in _entries_of(cell) for key, value in swept.get((kind, name), {}).items()}
             rows.append(
-                {**row, "state": state, "error": words, **varied, **{f"{bucket} {metric}": values.get((bucket, metric)) for bucket, metric in SCORES[task]}}
+                {**row, "state": state, "error": message, **varied, **{f"{bucket} {metric}": values.get((bucket, metric)) for bucket, metric in SCORES[task]}}
             )
     frame = pd.DataFrame(rows)
-    first = [*CELL, "state", "error"]
-    return frame[[*first, *sorted(c for c in frame.columns if c not in first and "." in c), *(c for c in frame.columns if c not in first and "." not in c)]]
+    leading = [*CELL, "state", "error"]
+    return frame[
+        [*leading, *sorted(c for c in frame.columns if c not in leading and "." in c), *(c for c in frame.columns if c not in leading and "." not in c)]
+    ]
 
 
 def _cell_columns(cell: NormalizationCell | RecognitionCell) -> dict[str, Any]:
-    """A cell's columns, as the metrics have them."""
+    """A cell's values in the columns of tables.METRICS."""
     fields = dataclasses.asdict(cell)
     if isinstance(cell, NormalizationCell):
         return {"corpus": cell.corpus, "generator": cell.generator, "strategy": cell.strategy, "system": cell.linker, "variant": cell.index, "seed": 0}
@@ -97,13 +100,13 @@ def _cell_columns(cell: NormalizationCell | RecognitionCell) -> dict[str, Any]:
 
 
 def _entries_of(cell: NormalizationCell | RecognitionCell) -> list[tuple[str, str]]:
-    """Kinds and names of the entries of a cell."""
-    common = [(kind, getattr(cell, part)) for part, kind in PARTS.items()]
+    """Kinds and names of the entries that a cell combines."""
+    common = [(kind, getattr(cell, part)) for part, kind in ENTRY_KINDS.items()]
     return [*common, *([("linkers", cell.linker), ("indexes", cell.index)] if isinstance(cell, NormalizationCell) else [("recognizers", cell.recognizer)])]
 
 
 def state_of(predictions: Path, log: Path) -> tuple[str, str]:
-    """How a cell ended, and what it said last if it failed."""
+    """The state of a cell: done, failed or not run; of a failed one also its error or the last line of its log."""
     if predictions.is_file():
         return "done", ""
     if not log.is_file():
@@ -114,17 +117,18 @@ def state_of(predictions: Path, log: Path) -> tuple[str, str]:
 
 
 def test_scores(results: Path, task: str, corpus: str, predictions: Sequence[Path]) -> dict[tuple[Any, ...], dict[tuple[str, str], float]]:
-    """Scores of the test split, by cell, bucket and metric; those of the evaluation, or made anew where a cell has failed."""
-    there = [path for path in predictions if path.is_file()]
-    table = results / "evaluation" / task / f"{corpus}.parquet"
-    if table.is_file() and len(there) == len(predictions) and all(path.stat().st_mtime <= table.stat().st_mtime for path in there):
+    """Scores of the test split by cell, bucket and metric: read from the evaluation, or computed from the existing predictions if some are missing."""
+    existing = [path for path in predictions if path.is_file()]
+    paths = Results(str(results))
+    table = Path(paths.scores(task, corpus))
+    if table.is_file() and len(existing) == len(predictions) and all(path.stat().st_mtime <= table.stat().st_mtime for path in existing):
         return _scores_by_cell(table)
-    if not there:
+    if not existing:
         return {}
-    say(f"{corpus}: {len(there):,} of {len(predictions):,} {task} cells have predictions; scoring these")
+    say(f"{corpus}: {len(existing):,} of {len(predictions):,} {task} cells have predictions; scoring these")
     with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch) / "metrics.parquet"
-        folder, spec = results / "corpora" / corpus, results / "specs/corpora" / f"{corpus}.json"
+        metrics = Path(scratch) / "metrics.parquet"
+        folder, spec = Path(paths.corpus(corpus, "stats.json")).parent, paths.spec("corpora", corpus)
         command = [
             sys.executable,
             "-m",
@@ -138,13 +142,13 @@ def test_scores(results: Path, task: str, corpus: str, predictions: Sequence[Pat
             "--base",
             results / task,
             "--out",
-            made,
+            metrics,
         ]
-        done = subprocess.run([str(part) for part in [*command, *there]], capture_output=True, text=True, check=False)
-        if done.returncode:
-            say(f"warning: {corpus}: not scored: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        process = subprocess.run([str(part) for part in [*command, *existing]], capture_output=True, text=True, check=False)
+        if process.returncode:
+            say(f"warning: {corpus}: not scored: {(process.stderr.strip().splitlines() or ['?'])[-1]}")
             return {}
-        return _scores_by_cell(made)
+        return _scores_by_cell(metrics)
 
 
 def _scores_by_cell(table: Path) -> dict[tuple[Any, ...], dict[tuple[str, str], float]]:
@@ -157,44 +161,53 @@ def _scores_by_cell(table: Path) -> dict[tuple[Any, ...], dict[tuple[str, str], 
 
 
 def effect_of(frame: pd.DataFrame, setting: str, settings: Sequence[str]) -> pd.DataFrame:
-    """What the values of a setting give: mean, least and greatest score over the cells that differ in nothing else.
+    """Mean, least and greatest score of each value of a swept setting, with all other settings equal.
 
-    Only groups of cells that are done for every value count, so that all values are compared on the same cells; `groups` is their
-    number, and `failed` the failed cells of the value.
+    Cells that differ only in this setting form a group. Only groups that are done for every value count, so that all values are compared on
+    the same cells. `groups` is their number, and `failed` the number of failed cells with this value.
     """
-    concerned = frame[frame[setting].notna()].copy()
-    for part, kind in {**PARTS, "system": "linkers", "variant": "indexes"}.items():
-        # The variant's name holds the value: what is left without it names the group.
+    cells = frame[frame[setting].notna()].copy()
+    for part, kind in {**ENTRY_KINDS, "system": "linkers", "variant": "indexes"}.items():
+        # The name of a variant holds its value, so it cannot be a key of the group.
         if setting.startswith(f"{kind}.") or (part == "system" and setting.startswith("recognizers.")):
-            concerned[part] = setting
-    others = [column for column in (*CELL, *settings) if column != setting and not _varies_with(concerned, setting, column)]
-    values = list(dict.fromkeys(concerned[setting]))
+            cells[part] = setting
+    grouping = [column for column in (*CELL, *settings) if column != setting and not _varies_with(cells, setting, column)]
+    values = list(dict.fromkeys(cells[setting]))
     rows = []
-    for task, some in concerned.groupby("task", sort=False):
-        keys = some[others].astype(object).fillna("").astype(str).agg("|".join, axis=1)
-        whole = some.assign(key=keys)[some["state"] == "done"].groupby("key")[setting].nunique()
-        kept = some[keys.isin(whole[whole == len(values)].index)]
+    for task, task_rows in cells.groupby("task", sort=False):
+        groups = task_rows[grouping].astype(object).fillna("").astype(str).agg("|".join, axis=1)
+        values_done = task_rows.assign(key=groups)[task_rows["state"] == "done"].groupby("key")[setting].nunique()
+        complete = task_rows[groups.isin(values_done[values_done == len(values)].index)]
         for value in values:
-            mine = kept[kept[setting] == value]
-            failed = int(((some[setting] == value) & (some["state"] == "failed")).sum())
+            value_rows = complete[complete[setting] == value]
+            failed = int(((task_rows[setting] == value) & (task_rows["state"] == "failed")).sum())
             for bucket, metric in SCORES[str(task)]:
-                score = mine[f"{bucket} {metric}"].astype(float)
+                score = value_rows[f"{bucket} {metric}"].astype(float)
                 low, mean, high = (score.min(), score.mean(), score.max()) if len(score.dropna()) else (None, None, None)
                 rows.append(
-                    {"task": task, "value": value, "score": f"{bucket} {metric}", "mean": mean, "min": low, "max": high, "groups": len(mine), "failed": failed}
+                    {
+                        "task": task,
+                        "value": value,
+                        "score": f"{bucket} {metric}",
+                        "mean": mean,
+                        "min": low,
+                        "max": high,
+                        "groups": len(value_rows),
+                        "failed": failed,
+                    }
                 )
     return pd.DataFrame(rows)
 
 
-def _varies_with(concerned: pd.DataFrame, setting: str, other: str) -> bool:
-    """Whether another setting was zipped with this one, so that each value of one goes with one value of the other."""
+def _varies_with(cells: pd.DataFrame, setting: str, other: str) -> bool:
+    """Whether another setting was zipped with this one: each value of one goes with one value of the other."""
     if "." not in other:
         return False
-    pairs = concerned[[setting, other]].drop_duplicates()
+    pairs = cells[[setting, other]].drop_duplicates()
     return bool(len(pairs) > 1 and pairs[other].notna().all() and pairs[setting].is_unique and pairs[other].is_unique)
 
 
-def page(frame: pd.DataFrame, effects: Mapping[str, pd.DataFrame]) -> str:
+def summary_page(frame: pd.DataFrame, effects: Mapping[str, pd.DataFrame]) -> str:
     """The summary as Markdown."""
     lines = [
         "# Sweep",
@@ -214,12 +227,12 @@ def page(frame: pd.DataFrame, effects: Mapping[str, pd.DataFrame]) -> str:
         ]
     for setting, effect in effects.items():
         lines += ["", f"## {setting}", ""]
-        for task, some in effect.groupby("task", sort=False) if len(effect) else ():
-            scores = list(dict.fromkeys(some["score"]))
+        for task, task_effects in effect.groupby("task", sort=False) if len(effect) else ():
+            scores = list(dict.fromkeys(task_effects["score"]))
             lines += ["", f"| {task} | groups | failed | " + " | ".join(s.replace("_", " ") for s in scores) + " |", "|---" * (3 + len(scores)) + "|"]
-            for value, rows in some.groupby("value", sort=False):
-                shown = [_cell(rows[rows["score"] == score].iloc[0]) for score in scores]
-                lines.append(f"| {value} | {rows['groups'].iloc[0]} | {rows['failed'].iloc[0]} | " + " | ".join(shown) + " |")
+            for value, rows in task_effects.groupby("value", sort=False):
+                texts = [_cell(rows[rows["score"] == score].iloc[0]) for score in scores]
+                lines.append(f"| {value} | {rows['groups'].iloc[0]} | {rows['failed'].iloc[0]} | " + " | ".join(texts) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -228,19 +241,19 @@ def _cell(row: pd.Series) -> str:
 
 
 def draw(effects: Mapping[str, pd.DataFrame], out: Path) -> None:
-    """A picture per varied setting: its values against the mean scores, with the range over the groups."""
+    """Write a picture per swept setting: mean scores against its values, with the range over the groups."""
     import altair as alt
     import vl_convert
 
     from mentionforge.report.vega import config
 
     for setting, effect in effects.items():
-        shown = effect.dropna(subset=["mean"]) if len(effect) else effect
-        if not len(shown):
+        scored = effect.dropna(subset=["mean"]) if len(effect) else effect
+        if not len(scored):
             continue
-        data = json.loads(shown.assign(**{part: 100 * shown[part].astype(float) for part in ("mean", "min", "max")}).to_json(orient="records"))
-        base = alt.Chart(alt.Data(values=data)).encode(
-            x=alt.X("value:N", title=setting, sort=list(dict.fromkeys(map(str, shown["value"])))), color=alt.Color("score:N", title=None)
+        records = json.loads(scored.assign(**{part: 100 * scored[part].astype(float) for part in ("mean", "min", "max")}).to_json(orient="records"))
+        base = alt.Chart(alt.Data(values=records)).encode(
+            x=alt.X("value:N", title=setting, sort=list(dict.fromkeys(map(str, scored["value"])))), color=alt.Color("score:N", title=None)
         )
         line = base.mark_line(point=True).encode(y=alt.Y("mean:Q", title="per cent", scale=alt.Scale(zero=False)), detail="task:N")
         band = base.mark_rule(opacity=0.4).encode(y="min:Q", y2="max:Q")
@@ -250,5 +263,5 @@ def draw(effects: Mapping[str, pd.DataFrame], out: Path) -> None:
 
 
 def file_name(setting: str) -> str:
-    """The name of a setting's picture: generators.llm.sampling.temperature."""
+    """File name of a setting's picture, without suffix: generators.llm.sampling.temperature."""
     return setting.replace("/", "-")

@@ -17,7 +17,7 @@ import pandas as pd
 
 from mentionforge import measures, tables
 from mentionforge.entries import NONE
-from mentionforge.layout import RecognitionCell
+from mentionforge.layout import RecognitionCell, Results
 from mentionforge.provenance import git_revision, sha256_file
 
 VERSION = 1
@@ -27,37 +27,37 @@ CELL = ["task", "corpus", "generator", "strategy", "system", "variant"]
 
 
 def specs(results: Path, kind: str) -> dict[str, dict[str, Any]]:
-    """Settings of every entry of a kind, from results/specs; parts of a generator's settings are put together."""
+    """Settings of every entry of a kind, from results/specs; the specs of a generator are merged into one."""
     entries: dict[str, dict[str, Any]] = {}
     for path in sorted((results / "specs" / kind).rglob("*.json")):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        entries.setdefault(data["name"], {}).update(data["settings"])
+        spec = json.loads(path.read_text(encoding="utf-8"))
+        entries.setdefault(spec["name"], {}).update(spec["settings"])
     return entries
 
 
 def benchmarks(results: Path) -> pd.DataFrame:
-    """One row per job, from Snakemake's benchmark files: job (path), rule-like stage, wall_s, cpu_s, peak_mib."""
+    """One row per job from Snakemake's benchmark files: job (path), stage, of (entry or corpus), wall_s, cpu_s, peak_mib."""
     base = results / "benchmarks"
     rows = []
     for path in sorted(base.rglob("*.tsv")):
         frame = pd.read_csv(path, sep="\t")
-        parts = path.relative_to(base).with_suffix("").parts
-        number = {name: float(pd.to_numeric(frame[name], errors="coerce").iloc[-1]) for name in ("s", "cpu_time", "max_rss") if name in frame}
-        stage, name = parts[0], parts[1]
-        if parts[0] == "generation":
-            stage, name = f"generation: {'sample' if 'shards' in parts else parts[-1]}", parts[1]
-        elif parts[0] == "evaluation" or parts[0] == "statistics":
-            stage, name = f"{parts[0]}: {parts[1]}", parts[-1]
-        elif parts[0] == "report":
-            stage, name = f"report: {parts[-1]}", ""
+        levels = path.relative_to(base).with_suffix("").parts
+        measurements = {name: float(pd.to_numeric(frame[name], errors="coerce").iloc[-1]) for name in ("s", "cpu_time", "max_rss") if name in frame}
+        stage, name = levels[0], levels[1]
+        if levels[0] == "generation":
+            stage, name = f"generation: {'sample' if 'shards' in levels else levels[-1]}", levels[1]
+        elif levels[0] == "evaluation" or levels[0] == "statistics":
+            stage, name = f"{levels[0]}: {levels[1]}", levels[-1]
+        elif levels[0] == "report":
+            stage, name = f"report: {levels[-1]}", ""
         rows.append(
             {
-                "job": "/".join(parts),
+                "job": "/".join(levels),
                 "stage": stage,
                 "of": name,
-                "wall_s": number.get("s"),
-                "cpu_s": number.get("cpu_time"),
-                "peak_mib": number.get("max_rss"),
+                "wall_s": measurements.get("s"),
+                "cpu_s": measurements.get("cpu_time"),
+                "peak_mib": measurements.get("max_rss"),
             }
         )
     return pd.DataFrame(rows, columns=["job", "stage", "of", "wall_s", "cpu_s", "peak_mib"])
@@ -73,9 +73,10 @@ def provenance_columns(results: Path, models: Sequence[Path], config_digest: str
     """
     revisions = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))["revision"] for path in models}
     corpora, recognizers, linkers, generators = (specs(results, kind) for kind in ("corpora", "recognizers", "linkers", "generators"))
+    paths = Results(str(results))
     rows = []
     for corpus, settings in corpora.items():
-        stats, kb_stats = results / "corpora" / corpus / "stats.json", results / "kb" / settings["kb"] / "stats.json"
+        stats, kb_stats = Path(paths.corpus(corpus, "stats.json")), Path(paths.kb(settings["kb"], "stats.json"))
         if not (stats.is_file() and kb_stats.is_file()):
             continue
         kb = {"kb": settings["kb"], "kb_release": release(kb_stats), "kb_digest": sha256_file(kb_stats)[:12]}
@@ -84,18 +85,18 @@ def provenance_columns(results: Path, models: Sequence[Path], config_digest: str
                 rows.append({"task": task, "corpus": corpus, "system": system, **kb, "corpus_digest": sha256_file(stats)[:12]})
                 rows[-1]["model_revision"] = " ".join(f"{m}={revisions[m]}" for m in models_of(system, systems) if m in revisions)
         for recognizer, linker in itertools.product(recognizers, linkers):
-            used = sorted({*models_of(recognizer, recognizers), *models_of(linker, linkers)} & set(revisions))
+            models_used = sorted({*models_of(recognizer, recognizers), *models_of(linker, linkers)} & set(revisions))
             rows.append({"task": "end_to_end", "corpus": corpus, "system": f"{recognizer}/{linker}", **kb, "corpus_digest": sha256_file(stats)[:12]})
-            rows[-1]["model_revision"] = " ".join(f"{m}={revisions[m]}" for m in used)
+            rows[-1]["model_revision"] = " ".join(f"{m}={revisions[m]}" for m in models_used)
     frame = pd.DataFrame(rows)
     frame["git_revision"], frame["config_digest"] = git_revision(), config_digest
-    written = {g: s["model"] for g, s in generators.items() if s.get("model")}
-    frame.attrs["generator_models"] = {g: f"{m}={revisions[m]}" for g, m in written.items() if m in revisions}
+    model_of_generator = {g: s["model"] for g, s in generators.items() if s.get("model")}
+    frame.attrs["generator_models"] = {g: f"{m}={revisions[m]}" for g, m in model_of_generator.items() if m in revisions}
     return frame
 
 
 def models_of(system: str, systems: dict[str, dict[str, Any]]) -> list[str]:
-    """Models entries that a recognizer or linker uses, those of the linkers it builds on included."""
+    """Entries of `models` that a recognizer or linker uses, directly or through the linkers that it reads."""
     settings = systems.get(system, {})
     models = [settings["model"]] if settings.get("model") else []
     for name in [*(settings.get("linkers") or ()), *([settings["linker"]] if settings.get("linker") else ())]:
@@ -104,7 +105,7 @@ def models_of(system: str, systems: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def release(kb_stats: Path) -> str:
-    """Release of a knowledge base: the versions of its sources, as far as its files say, joined by blanks."""
+    """Release of a knowledge base: the versions that its source files state, joined by blanks."""
     sources = json.loads(kb_stats.read_text(encoding="utf-8")).get("funnel", {}).get("release", {})
     if isinstance(sources, dict):
         versions = sources.get("sources", sources)
@@ -113,7 +114,7 @@ def release(kb_stats: Path) -> str:
 
 
 def tidy_metrics(metrics: Sequence[Path], results: Path, models: Sequence[Path], config_digest: str) -> pd.DataFrame:
-    """tables.METRICS of all tasks and corpora with provenance, wall time and memory of each cell's last job."""
+    """tables.METRICS of all tasks and corpora, with provenance, wall time and memory of each cell's last job."""
     frame = pd.concat([tables.read(tables.METRICS, path).to_pandas() for path in metrics], ignore_index=True)
     sources = provenance_columns(results, models, config_digest)
     merged = frame.merge(sources, on=["task", "corpus", "system"], how="left")
@@ -132,69 +133,69 @@ def tidy_metrics(metrics: Sequence[Path], results: Path, models: Sequence[Path],
 
 def tidy_comparisons(comparisons: Sequence[Path], config_digest: str) -> pd.DataFrame:
     """tables.COMPARISONS of all tasks and corpora; a path is …/TASK/CORPUS/comparisons.parquet."""
-    parts = []
+    frames = []
     for path in comparisons:
         frame = tables.read(tables.COMPARISONS, path).to_pandas()
         frame.insert(0, "task", path.parts[-3])
         frame.insert(1, "corpus", path.parts[-2])
-        parts.append(frame)
-    merged = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["task", "corpus", *(c.name for c in tables.COMPARISONS.columns)])
+        frames.append(frame)
+    merged = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["task", "corpus", *(c.name for c in tables.COMPARISONS.columns)])
     merged["git_revision"], merged["config_digest"] = git_revision(), config_digest
     return merged
 
 
 SEED = re.compile(r"~seed=(\d+)(?=~|$)")
-"""A generator that a sweep over seeds unfolded, as evaluation compare reads it."""
+"""The seed in the name of a generator that a sweep over seeds unfolded; evaluation compare reads it alike."""
 
 MEASURES = measures.shown()
-"""Scores that are shown by seed: task, bucket and metric, and their names."""
+"""Scores that tables show by seed: labels by task, bucket and metric."""
 
 
-def folded(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The metrics with generators named without their seed, which stands in the column `seed`, before that of the training: 2+1."""
+def seeds_as_column(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The metrics with the swept seed moved from the generator's name to the column `seed`, before the seed of the training: 2+1."""
     frame = metrics.copy()
-    swept = frame["generator"].str.extract(SEED)[0]
-    own = frame["seed"].astype(str).where(frame["task"].isin(["recognition", "end_to_end"]), "")
-    frame["seed"] = swept.fillna("").str.cat(own, sep="+").str.strip("+")
+    generator_seed = frame["generator"].str.extract(SEED)[0]
+    training_seed = frame["seed"].astype(str).where(frame["task"].isin(["recognition", "end_to_end"]), "")
+    frame["seed"] = generator_seed.fillna("").str.cat(training_seed, sep="+").str.strip("+")
     frame["generator"] = frame["generator"].str.replace(SEED, "", regex=True)
     return frame
 
 
 def seed_scores(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Scores of each seed, in per cent, of cells with several, with mean, standard deviation (n - 1) and mean -/+ deviation.
+    """Score of each seed in per cent, for cells with several seeds, with mean, standard deviation (n - 1), and mean -/+ deviation (low, high).
 
-    Seeds are those of training, and of generators that a sweep over `seed` unfolded.
+    Seeds are those of the training, and those of generators that a sweep over `seed` unfolded.
     """
     frame = metrics[metrics["split"] == "test"].copy()
     frame["measure"] = [MEASURES.get(key, "") for key in zip(frame["task"], frame["bucket"], frame["metric"], strict=True)]
     frame = frame[(frame["measure"] != "") & frame["value"].notna()].copy()
-    frame = folded(frame)
+    frame = seeds_as_column(frame)
     frame["percent"] = 100 * frame["value"]
-    by = [*CELL, "measure"]
-    grouped = frame.groupby(by)["percent"]
+    keys = [*CELL, "measure"]
+    grouped = frame.groupby(keys)["percent"]
     frame["mean"], frame["sd"], frame["seeds"] = grouped.transform("mean"), grouped.transform("std"), grouped.transform("size")
     frame = frame[frame["seeds"] > 1].copy()
     frame["low"], frame["high"] = frame["mean"] - frame["sd"], frame["mean"] + frame["sd"]
     frame["cell"] = frame["strategy"].where(frame["strategy"] != NONE, "no synthetic text") + " | " + frame["variant"]
-    columns = [*by, "cell", "seed", "seeds", "percent", "mean", "sd", "low", "high", "n"]
-    return frame[columns].sort_values([*by, "seed"]).round(4).reset_index(drop=True)
+    columns = [*keys, "cell", "seed", "seeds", "percent", "mean", "sd", "low", "high", "n"]
+    return frame[columns].sort_values([*keys, "seed"]).round(4).reset_index(drop=True)
 
 
 def error_counts(errors: Sequence[Path]) -> pd.DataFrame:
     """Errors on the test split by corpus, cell and kind, mean over seeds; a path is …/CORPUS.errors.parquet."""
     cell = ["generator", "strategy", "system", "variant"]
-    parts = []
+    frames = []
     for path in sorted(errors):
         frame: Any = tables.read(tables.RECOGNITION_ERRORS, path).to_pandas()
         frame = frame[frame["split"] == "test"]
         if frame.empty:
             continue
-        frame = folded(frame.assign(task="recognition"))
+        frame = seeds_as_column(frame.assign(task="recognition"))
         seeds = frame.groupby(cell).agg(seeds=("seed", "nunique"))
-        counted = frame.groupby([*cell, "error"]).size().unstack("error", fill_value=0).reindex(columns=list(tables.ERRORS), fill_value=0)
-        long = counted.stack().rename("total").reset_index().join(seeds, on=cell)
-        long.insert(0, "corpus", path.name.removesuffix(".errors.parquet"))
-        long["count"] = long["total"] / long["seeds"]
-        long["rank"] = long["error"].map({e: i for i, e in enumerate(tables.ERRORS)})
-        parts.append(long)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["corpus", *cell, "error", "total", "seeds", "count", "rank"])
+        counts = frame.groupby([*cell, "error"]).size().unstack("error", fill_value=0).reindex(columns=list(tables.ERRORS), fill_value=0)
+        rows = counts.stack().rename("total").reset_index().join(seeds, on=cell)
+        rows.insert(0, "corpus", path.name.removesuffix(".errors.parquet"))
+        rows["count"] = rows["total"] / rows["seeds"]
+        rows["rank"] = rows["error"].map({e: i for i, e in enumerate(tables.ERRORS)})
+        frames.append(rows)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["corpus", *cell, "error", "total", "seeds", "count", "rank"])

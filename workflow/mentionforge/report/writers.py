@@ -1,4 +1,4 @@
-"""Files of results/summary that other programs and papers read: tidy CSV files, and the tables as Markdown and LaTeX.
+"""Files of results/summary for other programs and for papers: tidy CSV files, and the tables as Markdown and LaTeX.
 
 In: paths of a results folder. Out: metrics.csv, comparisons.csv, seeds.csv, errors.csv, hierarchy.csv, runtime.csv, tables.md, tables.tex.
 Computes no score of its own.
@@ -13,13 +13,13 @@ from pathlib import Path
 import pandas as pd
 
 from mentionforge.report.comparable import hierarchy_counts
-from mentionforge.report.formatting import FEW, Layout, numeric
-from mentionforge.report.layouts import layout
+from mentionforge.report.formatting import FEW, ReportTable, numeric
+from mentionforge.report.layouts import report_tables
 from mentionforge.report.tidy import benchmarks, error_counts, seed_scores, tidy_comparisons, tidy_metrics
 
 
-def latex(table: Layout) -> str:
-    """A table for LaTeX with booktabs; intervals stand behind the numbers in a smaller size, and wide tables are scaled to the text's width."""
+def latex(table: ReportTable) -> str:
+    """A table in LaTeX with booktabs: intervals are smaller than the numbers before them, and wide tables are scaled to the width of the text."""
     text = table.frame.fillna("")
     head = [str(c) for c in text.columns]
     wide = len(head) > 6
@@ -37,9 +37,9 @@ def latex(table: Layout) -> str:
     for row in text.itertuples(index=False):
         cells = []
         for value, name in zip(row, head, strict=True):
-            number, _, rest = str(value).partition(" ") if numeric(name) else (str(value), "", "")
-            small = rest.startswith(("+", "-", "[", "n="))
-            cells.append(_escape(number) + (rf" {{\footnotesize {_escape(rest)}}}" if small else _escape(f" {rest}" if rest else "")))
+            number, _, suffix = str(value).partition(" ") if numeric(name) else (str(value), "", "")
+            small = suffix.startswith(("+", "-", "[", "n="))
+            cells.append(_escape(number) + (rf" {{\footnotesize {_escape(suffix)}}}" if small else _escape(f" {suffix}" if suffix else "")))
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}" + ("%" if wide else ""), *(["}"] if wide else []), r"\end{table}"]
     return "\n".join(lines)
@@ -59,17 +59,17 @@ ESCAPES = {c: "\\" + c for c in "&%$#_{}"} | {
 
 
 def _escape(text: str) -> str:
-    """Text as LaTeX sets it, minus signs in math."""
+    """Text with LaTeX's special characters escaped, minus signs in math mode."""
     return re.sub(r"(?<![\w.)])-(?=\d)", "$-$", "".join(ESCAPES.get(c, c) for c in text))
 
 
 def write_tables(metrics: pd.DataFrame, comparisons: pd.DataFrame, errors: pd.DataFrame, out: Path, hierarchy: pd.DataFrame | None = None) -> None:
     """Write tables.md and tables.tex: the paper's layout, other scores, groups of mentions, and seeds."""
-    parts = layout(metrics, comparisons, errors, hierarchy=hierarchy)
-    markdown = [f"## {t.title}\n\n{t.frame.fillna('').to_markdown(index=False, disable_numparse=True)}\n\n{t.caption}" for t in parts]
+    collected = report_tables(metrics, comparisons, errors, hierarchy=hierarchy)
+    markdown = [f"## {t.title}\n\n{t.frame.fillna('').to_markdown(index=False, disable_numparse=True)}\n\n{t.caption}" for t in collected]
     (out / "tables.md").write_text("# Tables\n\n" + "\n\n".join(markdown) + "\n", encoding="utf-8")
     head = "% needs \\usepackage{booktabs,graphicx,textcomp}\n"
-    (out / "tables.tex").write_text(head + "\n\n".join(map(latex, parts)) + "\n", encoding="utf-8")
+    (out / "tables.tex").write_text(head + "\n\n".join(map(latex, collected)) + "\n", encoding="utf-8")
 
 
 def write_tidy(

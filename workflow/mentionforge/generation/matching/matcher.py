@@ -100,9 +100,9 @@ class Matcher:
             alike: Tagged surfaces that are to be accepted although no name, and their score; see `doubtful`.
         """
         if not text.isascii() and (shown := view(text)).starts is not None:
-            inner = [markers.Tagged(*shown.inside(t.start, t.end), t.closed) for t in tagged]
+            inner = [markers.Tagged(*shown.to_view(t.start, t.end), t.closed) for t in tagged]
             found = self.find(shown.text, [t for t in inner if t.start < t.end], {plain(surface): score for surface, score in alike.items()})
-            return [Mention(*shown.outside(m.start, m.end), m.match, m.score) for m in found]
+            return [Mention(*shown.to_original(m.start, m.end), m.match, m.score) for m in found]
         folded = fold_case(text)
         choice, hits = self._searched_in(folded)
         if choice is NO_CHOICE and not tagged:  # nearly every note without a mention
