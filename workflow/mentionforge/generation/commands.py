@@ -1,4 +1,4 @@
-"""Commands of the generation stage."""
+"""Command line of the generation stage. Parses options and claims GPUs; the work is in the modules that each command imports."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def merge(
     from mentionforge.generation import merging
 
     if parent is not None:
-        merging.end_with(parent)
+        merging.exit_with_parent(parent)
     merging.merge(model, adapter, merging.dtype_of(dtype), out)
 
 

@@ -26,7 +26,7 @@ from mentionforge.specs import read_spec
 from mentionforge.versions import number
 
 VERSION = 1
-"""Of the part generation.finetune: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part generation.finetune: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens")
 """Columns of training.csv; `num_tokens` is the number of tokens seen so far, prompts included; `eval_loss` stands at some updates only."""
@@ -68,7 +68,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
         why = f"{settings.devices} asked for, {world} started"
         raise UserError("not started on all devices", "config: finetune.devices", why, "run the command without a launcher")
     if LAUNCHED in os.environ:
-        _end_with(int(os.environ[LAUNCHED]))
+        _exit_with_launcher(int(os.environ[LAUNCHED]))
     first = os.environ.get("RANK", "0") == "0"
     weights.quiet()
     tokenizer = weights.tokenizer(model, generator.prompt_style)
@@ -96,7 +96,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     checkpoints = adapter.with_name(f"{adapter.name}.checkpoints")
     language_model = weights.load_for_training(model, settings.quantization, dtype, settings.double_quantization)
     trainer = make_trainer(language_model, tokenizer, sets[0], settings, str(checkpoints), sets[1])
-    last = _agreed(lambda: _resume_point(checkpoints, _job(spec, model, pairs, dtype, language_model.device.type)))
+    last = _decided_by_first_process(lambda: _resume_point(checkpoints, _job(spec, model, pairs, dtype, language_model.device.type)))
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except RuntimeError as error:
@@ -122,7 +122,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
         shutil.rmtree(checkpoints, ignore_errors=True)
         ending = f", {measured[max(measured)]:.2f} on the held-out pairs" if measured else ""
         say(f"adapter after {trainer.state.global_step:,} updates; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at last{ending}")
-    _leave_together()
+    _finish_together()
 
 
 def _launch(devices: int, *paths: Path) -> None:
@@ -145,7 +145,7 @@ def _launch(devices: int, *paths: Path) -> None:
         raise UserError("fine-tuning failed", f"{devices} processes", f"exit status {done.returncode}", "see the lines above")
 
 
-def _end_with(launcher: int) -> None:
+def _exit_with_launcher(launcher: int) -> None:
     """End this process when the one that started all of them is gone: killed, it cannot end them, and a second start must not meet them."""
     import threading
     import time
@@ -174,7 +174,7 @@ def _job(spec: Path, model: Path, pairs: Path, dtype: Any, device: str) -> str:
     return digest(sha256_paths([spec]) + sha256_paths([model]) + sha256_paths([pairs]) + json.dumps([used, str(dtype), device, number("generation.finetune")]))
 
 
-def _agreed(decide: Callable[[], Path | None]) -> Path | None:
+def _decided_by_first_process(decide: Callable[[], Path | None]) -> Path | None:
     """What the first process decides, in every process; the others wait for it, so that none looks at a folder that is being cleared."""
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
@@ -202,7 +202,7 @@ def _resume_point(checkpoints: Path, job: str) -> Path | None:
     return whole[-1] if whole else None
 
 
-def _leave_together() -> None:
+def _finish_together() -> None:
     """Wait until the first process has written everything: one that ends before, or with connections open, may end the others."""
     import torch.distributed
     from accelerate import PartialState

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Form = Literal["float32", "bfloat16", "float16", "nf4", "nf4_double"]
+WeightFormat = Literal["float32", "bfloat16", "float16", "nf4", "nf4_double"]
 """How weights are held; `nf4_double`: with double quantization."""
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.5 + 4 / 64, "nf4_double": 0.5 + 1 / 64 + 4 / (64 * 256)}
@@ -25,12 +25,12 @@ PROMPT_TOKENS = 512
 ALLOWANCE = int(1.5 * 2**30)
 """What the GPU's libraries and the fragments of the allocator take."""
 
-SHARE = 0.92
+USABLE_SHARE = 0.92
 """Part of a device's memory that is reckoned with."""
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderShape:
     """Sizes of a Llama-like decoder, by the names of its config.json."""
 
     hidden: int
@@ -59,11 +59,11 @@ class Shape:
         return self.linear + self.other
 
 
-def shape_of(config: Mapping[str, Any]) -> Shape | None:
+def shape_of(config: Mapping[str, Any]) -> DecoderShape | None:
     """Shape from the content of a config.json; none for a model that is not built like a Llama (Mistral and Qwen are, but for small terms)."""
     try:
         heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-        return Shape(
+        return DecoderShape(
             hidden=hidden,
             intermediate=int(config["intermediate_size"]),
             layers=int(config["num_hidden_layers"]),
@@ -77,24 +77,24 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
         return None
 
 
-def weight_bytes(shape: Shape, form: Form, rest: Form = "bfloat16") -> int:
+def weight_bytes(shape: DecoderShape, form: WeightFormat, rest: WeightFormat = "bfloat16") -> int:
     """Bytes of the weights; with NF4, embeddings, output and norms have the type `rest`."""
     if form.startswith("nf4"):
         return int(shape.linear * BYTES[form] + shape.other * BYTES[rest])
     return int(shape.parameters * BYTES[form])
 
 
-def cache_bytes(shape: Shape, rows: int, tokens: int, form: Form = "bfloat16") -> int:
+def cache_bytes(shape: DecoderShape, rows: int, tokens: int, form: WeightFormat = "bfloat16") -> int:
     """Bytes of the keys and values of a batch."""
     return int(2 * shape.layers * shape.kv_heads * shape.head_size * rows * tokens * BYTES[form])
 
 
-def sampling_bytes(shape: Shape, form: Form, rows: int, tokens: int, rest: Form = "bfloat16") -> int:
+def sampling_bytes(shape: DecoderShape, form: WeightFormat, rows: int, tokens: int, rest: WeightFormat = "bfloat16") -> int:
     """Bytes of sampling: weights, cache, and the scores of a step in float32, thrice."""
     return weight_bytes(shape, form, rest) + cache_bytes(shape, rows, tokens, rest) + 3 * 4 * rows * shape.vocabulary
 
 
-def training_bytes(shape: Shape, batch: int, tokens: int, rank: int = 64, form: Form = "nf4") -> int:
+def training_bytes(shape: DecoderShape, batch: int, tokens: int, rank: int = 64, form: WeightFormat = "nf4") -> int:
     """Bytes of QLoRA with gradient checkpointing on the attention's four matrices.
 
     Weights; the adapter in float32 with gradient and two moments; the input of every layer; one layer at work (ten vectors of the hidden
@@ -112,7 +112,7 @@ def training_bytes(shape: Shape, batch: int, tokens: int, rank: int = 64, form: 
 # ---------------------------------------------------------------------------------------------------------- what is at hand
 
 
-def needed(folder: Path, form: Form, rest: Form = "bfloat16", rows: int = 0, tokens: int = 0) -> int:
+def required_bytes(folder: Path, form: WeightFormat, rest: WeightFormat = "bfloat16", rows: int = 0, tokens: int = 0) -> int:
     """Bytes that a model in a folder needs to be loaded and, with rows, to be sampled from; a model of unknown build counts by its files."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     shape = shape_of(config)
@@ -122,7 +122,7 @@ def needed(folder: Path, form: Form, rest: Form = "bfloat16", rows: int = 0, tok
     return int(sum(path.stat().st_size for path in folder.glob("*.safetensors")) / stored * BYTES[form])
 
 
-def at_hand(free: bool = False) -> int:
+def available_bytes(free: bool = False) -> int:
     """Bytes of the GPU's memory, or of this machine's where there is none (or of its container's limit).
 
     Args:
@@ -144,9 +144,9 @@ def at_hand(free: bool = False) -> int:
 # ------------------------------------------------------------------------------------------------------------------ the table
 
 MODELS = {
-    "Llama-2 7B": Shape(4096, 11008, 32, 32, 32, 32000, 128),
-    "Llama-2 13B": Shape(5120, 13824, 40, 40, 40, 32000, 128),
-    "Llama-2 70B": Shape(8192, 28672, 80, 64, 8, 32000, 128),
+    "Llama-2 7B": DecoderShape(4096, 11008, 32, 32, 32, 32000, 128),
+    "Llama-2 13B": DecoderShape(5120, 13824, 40, 40, 40, 32000, 128),
+    "Llama-2 70B": DecoderShape(8192, 28672, 80, 64, 8, 32000, 128),
 }
 CARDS = (24, 40, 80)
 GPUS = (1, 2, 4)
@@ -166,8 +166,8 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def _largest(shape: Shape, what: str, form: Form, gpus: int, card: int) -> str:
-    room = card * 2**30 * SHARE - ALLOWANCE
+def _largest(shape: DecoderShape, what: str, form: WeightFormat, gpus: int, card: int) -> str:
+    room = card * 2**30 * USABLE_SHARE - ALLOWANCE
     for batch in BATCHES:
         if what.startswith("fine-tuning"):
             need = training_bytes(shape, batch, TRAINED_TOKENS, form=form)  # each GPU holds the whole model

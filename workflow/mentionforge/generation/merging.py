@@ -85,7 +85,7 @@ def merge(model: Path, adapter: Path, dtype: Dtype, out: Path) -> Path:
     """
     source = folder(model)
     job = _job(model, source, adapter, dtype)
-    if is_whole(out, job):
+    if is_merge_of(out, job):
         say(f"{out} holds the merged weights already")
         return out
     if out.exists() and not is_merged(out):
@@ -124,7 +124,7 @@ def dtype_of(name: str) -> Dtype:
     return cast(Dtype, name)
 
 
-def in_own_process(model: Path, adapter: Path, dtype: Dtype, out: Path) -> Path:
+def merge_in_subprocess(model: Path, adapter: Path, dtype: Dtype, out: Path) -> Path:
     """`merge` in a process of its own, which leaves no memory behind, and which ends when this one does.
 
     Raises:
@@ -155,7 +155,7 @@ def in_own_process(model: Path, adapter: Path, dtype: Dtype, out: Path) -> Path:
     return out
 
 
-def end_with(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """End this process, by a thread beside, as soon as that parent is gone: nobody would want what it makes."""
 
     def watch() -> None:
@@ -172,7 +172,7 @@ def remove(out: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def is_whole(out: Path, job: str) -> bool:
+def is_merge_of(out: Path, job: str) -> bool:
     """Whether a folder holds what that merge makes."""
     with suppress(OSError, ValueError):
         return bool(json.loads((out / STAMP).read_text(encoding="utf-8"))["job"] == job)

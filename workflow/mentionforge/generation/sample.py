@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.generation import backends, funnel, weights
-from mentionforge.generation.backends.contract import NoteWriter, Request, Written
+from mentionforge.generation.backends.contract import NoteWriter, Request, WrittenNote
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.prompts import seed_of
 from mentionforge.progress import say, track
@@ -32,7 +32,7 @@ from mentionforge.specs import read_spec
 from mentionforge.versions import number, raised
 
 VERSION = 2
-"""Of the part generation.sample: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part generation.sample: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 THROUGHPUT = (
     "shard",
@@ -77,7 +77,7 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     measured = throughput([], 0.0)
     used = versions(*generator.backend.libraries)
     writer, chosen = _writer(described, model, adapter), _chosen(json.dumps(described["settings"], sort_keys=True), model)
-    known, earlier = notes_at_hand(out, rows, writer)
+    known, earlier = existing_notes(out, rows, writer)
     with finished_notes(partial, _job(described, model, adapter, rows), used, earlier) as (done, keep):
         if known := [note for note in known if note.note_id not in done]:
             keep(known)
@@ -150,7 +150,7 @@ def _job(described: Mapping[str, Any], model: Path | None, adapter: Path | None,
     return digest(json.dumps([_writer(described, model, adapter), rows], sort_keys=True))
 
 
-def notes_at_hand(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) -> tuple[list[Written], list[dict[str, str]]]:
+def existing_notes(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) -> tuple[list[WrittenNote], list[dict[str, str]]]:
     """Notes of these prompts that the same writer has written before, and the versions of the libraries that wrote them.
 
     They are in other shards beside `out`, finished for the same or for fewer prompts, and in notes.parquet one folder up, which the
@@ -162,7 +162,7 @@ def notes_at_hand(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) -> 
         writer: What wrote them, as in the tables' provenance.
     """
     asked = {row["note_id"]: (row["prompt"], row["seed"]) for row in rows}
-    found: dict[str, Written] = {}
+    found: dict[str, WrittenNote] = {}
     earlier: list[dict[str, str]] = []
     for path in [*sorted(out.parent.glob("*-of-*.parquet")), out.parent.parent / "notes.parquet"] if out.parent.name == "shards" else []:
         try:
@@ -175,7 +175,7 @@ def notes_at_hand(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) -> 
         before = len(found)
         for row in table.filter(pc.is_in(table["note_id"], value_set=pa.array(sorted(set(asked) - set(found)), pa.string()))).to_pylist():
             if asked[row["note_id"]] == (row["prompt"], row["seed"]):
-                found[row["note_id"]] = Written(row["note_id"], row["text"], row["finish_reason"], row["tokens"])
+                found[row["note_id"]] = WrittenNote(row["note_id"], row["text"], row["finish_reason"], row["tokens"])
         if len(found) > before:
             earlier += [v for v in [stamped.get("versions", {}), *stamped.get("earlier_versions", [])] if v and v not in earlier]
     return list(found.values()), earlier
@@ -184,7 +184,7 @@ def notes_at_hand(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) -> 
 @contextmanager
 def finished_notes(
     partial: Path, job: str, used: Mapping[str, str] | None = None, earlier: list[dict[str, str]] | None = None
-) -> Iterator[tuple[dict[str, Written], Callable[[Sequence[Written]], None]]]:
+) -> Iterator[tuple[dict[str, WrittenNote], Callable[[Sequence[WrittenNote]], None]]]:
     """The notes that an earlier run of the same job finished, by id, and a function that appends more to the file.
 
     The file holds one JSON object per line, first a header that names the job and the versions of the libraries that wrote the notes.
@@ -198,7 +198,7 @@ def finished_notes(
     """
     partial.parent.mkdir(parents=True, exist_ok=True)
     earlier = [] if earlier is None else earlier
-    done: dict[str, Written] = {}
+    done: dict[str, WrittenNote] = {}
     if partial.is_file():
         first, *lines = partial.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) or [""]
         before = _header(first)
@@ -206,7 +206,7 @@ def finished_notes(
             say(f"{partial.name} is of another job (settings, prompts or adapter have changed); starting anew")
         else:
             whole = [line for line in lines if line.endswith("\n")]
-            done = {note.note_id: note for note in (Written(**json.loads(line)) for line in whole)}
+            done = {note.note_id: note for note in (WrittenNote(**json.loads(line)) for line in whole)}
             say(f"going on after {len(done):,} finished notes")
             earlier += [v for v in before.get("versions", []) if v not in earlier]
     header = json.dumps({"job": job, "versions": [*earlier, *([dict(used)] if used and used not in earlier else [])]})
@@ -215,7 +215,7 @@ def finished_notes(
     os.replace(temporary, partial)
     with open(partial, "a", encoding="utf-8") as sink:
 
-        def keep(notes: Sequence[Written]) -> None:
+        def keep(notes: Sequence[WrittenNote]) -> None:
             sink.write("".join(f"{_line(note)}\n" for note in notes))
             sink.flush()
             os.fsync(sink.fileno())
@@ -233,18 +233,20 @@ def _header(line: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _line(note: Written) -> str:
+def _line(note: WrittenNote) -> str:
     return json.dumps(vars(note))
 
 
-def write_all(requests: Sequence[Request], writing: NoteWriter, done: Mapping[str, Written], keep: Callable[[Sequence[Written]], None]) -> dict[str, Any]:
+def write_all(
+    requests: Sequence[Request], writing: NoteWriter, done: Mapping[str, WrittenNote], keep: Callable[[Sequence[WrittenNote]], None]
+) -> dict[str, Any]:
     """Have a backend write every note that is not done, keep notes as they are finished, and measure.
 
     Returns:
         Notes and tokens of this run with its seconds (see `throughput`); what an earlier run wrote is not counted.
     """
     begun = time.monotonic()
-    fresh: list[Written] = []
+    fresh: list[WrittenNote] = []
     tokens = 0
     with track("notes", sum(r.note_id not in done for r in requests)) as tick:
         for notes in writing(requests, done):
@@ -258,7 +260,7 @@ def write_all(requests: Sequence[Request], writing: NoteWriter, done: Mapping[st
     return throughput(fresh, time.monotonic() - begun)
 
 
-def throughput(notes: Sequence[Written], seconds: float) -> dict[str, Any]:
+def throughput(notes: Sequence[WrittenNote], seconds: float) -> dict[str, Any]:
     """Speed of a run, and the lengths of prompts and notes in tokens."""
     found: dict[str, Any] = {"notes": len(notes), "seconds": round(seconds, 2), "finished_by_length": sum(n.finish_reason == "length" for n in notes)}
     for what, lengths in (("prompt", sorted(n.prompt_tokens for n in notes)), ("note", sorted(n.tokens for n in notes))):

@@ -162,10 +162,10 @@ def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: 
     nf4 = quantization == "nf4"
     plain: Any = str(dtype).removeprefix("torch.")
     form: Any = ("nf4_double" if double_quantization else "nf4") if nf4 else plain
-    need, free = memory.needed(folder(stamp), form, plain), memory.at_hand(free=True)
+    need, free = memory.required_bytes(folder(stamp), form, plain), memory.available_bytes(free=True)
     ways = ("" if nf4 else "set finetune.quantization: nf4", "use a larger GPU or a smaller model")
     if need > free:
-        raise too_large(stamp, need, free, ways)
+        raise model_too_large(stamp, need, free, ways)
     quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantization, bnb_4bit_compute_dtype=dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -179,7 +179,7 @@ def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: 
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        raise too_large(stamp, need, free, ways) from error
+        raise model_too_large(stamp, need, free, ways) from error
     keep_as_loaded(model)  # gradients are wrong after a pass in eval mode otherwise
     return model
 
@@ -205,14 +205,14 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any, quantizatio
     where = folder(stamp)
     plain: Any = str(dtype).removeprefix("torch.")
     form: Any = ("nf4_double" if double_quantization else "nf4") if nf4 else plain
-    need, free = memory.needed(where, form, plain), memory.at_hand(free=True)
+    need, free = memory.required_bytes(where, form, plain), memory.available_bytes(free=True)
     ways = (
         "" if nf4 else "set sampling.quantization: nf4",
         "set backend.kind: vllm with tensor_parallel, or openai with a server",
         "use a larger GPU or a smaller model",
     )
     if need > free:
-        raise too_large(stamp, need, free, ways)
+        raise model_too_large(stamp, need, free, ways)
     quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantization, bnb_4bit_compute_dtype=dtype)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -230,7 +230,7 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any, quantizatio
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        raise too_large(stamp, need, free, ways) from error
+        raise model_too_large(stamp, need, free, ways) from error
     old = model.generation_config
     model.generation_config = GenerationConfig(eos_token_id=old.eos_token_id, bos_token_id=old.bos_token_id, pad_token_id=old.pad_token_id)
     return model.eval()
@@ -263,7 +263,7 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def too_large(stamp: Path, need: int, free: int, ways: Sequence[str]) -> UserError:
+def model_too_large(stamp: Path, need: int, free: int, ways: Sequence[str]) -> UserError:
     """The error for a model that does not fit, with the ways out."""
     why = f"its weights need {need / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free on the {'GPU' if device().type == 'cuda' else 'CPU'}"
     return UserError("model too large", str(stamp), why, ", or ".join(way for way in ways if way))
@@ -309,8 +309,8 @@ def sampling_quantization(stamp: Path, dtype: Any, wanted: Literal["auto", "nf4"
     if wanted != "auto":
         return wanted
     plain: Any = str(dtype).removeprefix("torch.")
-    need = memory.needed(folder(stamp), plain, plain, rows, memory.PROMPT_TOKENS + new_tokens) + memory.ALLOWANCE
-    room = int(memory.at_hand() * memory.SHARE)
+    need = memory.required_bytes(folder(stamp), plain, plain, rows, memory.PROMPT_TOKENS + new_tokens) + memory.ALLOWANCE
+    room = int(memory.available_bytes() * memory.USABLE_SHARE)
     chosen: Literal["nf4", "none"] = "none" if need <= room else "nf4"
     say(f"sampling.quantization: {chosen} ({rows} notes at a time need {need / 1e9:,.1f} GB in {plain}; {room / 1e9:,.1f} GB are at hand)")
     return chosen

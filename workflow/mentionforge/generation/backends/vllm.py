@@ -24,12 +24,12 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, refuse_nf4, require_weights
+from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, WrittenNote, refuse_nf4, require_weights
 from mentionforge.generation.settings import Sampling
 from mentionforge.provenance import digest
 
 VERSION = 1
-"""Of the part backend.vllm: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part backend.vllm: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 class VllmBackend(Entry):
@@ -116,9 +116,9 @@ def make(settings: VllmBackend, sampling: Sampling, model: Path, adapter: Path |
     try:
         merged = None
         if adapter and settings.adapter == "merged":
-            merged = place_for_merged(settings, scratch)
+            merged = folder_for_merged(settings, scratch)
             held.callback(merging.remove, merged)
-            merging.in_own_process(model, adapter, merging.dtype_of(dtype), merged)
+            merging.merge_in_subprocess(model, adapter, merging.dtype_of(dtype), merged)
         arguments = engine_arguments(settings, merged or folder(model), None if merged else adapter, dtype)
         try:
             engine = LLM(**arguments)
@@ -131,7 +131,7 @@ def make(settings: VllmBackend, sampling: Sampling, model: Path, adapter: Path |
     lora = LoRARequest("adapter", 1, str(adapter)) if adapter and not merged else None
     tokenizer = engine.get_tokenizer()
 
-    def write(requests: Sequence[Request], done: Mapping[str, Written]) -> Iterator[list[Written]]:
+    def write(requests: Sequence[Request], done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
         waiting = [r for r in sorted(requests, key=lambda r: r.note_id) if r.note_id not in done]
         with held:
             check_lengths(waiting, sampling.max_new_tokens, int(engine.llm_engine.model_config.max_model_len))
@@ -142,7 +142,7 @@ def make(settings: VllmBackend, sampling: Sampling, model: Path, adapter: Path |
                 try:
                     outputs = engine.generate(prompts, chosen, lora_request=lora, use_tqdm=False)
                 except Exception as error:
-                    fix = f"{way_out(str(error))}; finished notes are kept: run the job again and it goes on"
+                    fix = f"{suggested_fix(str(error))}; finished notes are kept: run the job again and it goes on"
                     raise UserError("the engine does not write", "backend vllm", _first_line(error), fix) from error
                 yield [read(request, output, tokenizer) for request, output in zip(chunk, outputs, strict=True)]
 
@@ -175,7 +175,7 @@ def _shut_down(engine: Any) -> None:
         cleanup_dist_env_and_memory()
 
 
-def place_for_merged(settings: VllmBackend, scratch: Path) -> Path:
+def folder_for_merged(settings: VllmBackend, scratch: Path) -> Path:
     """The folder for merged weights: a name of this job's own in `settings.scratch`, or `scratch`.
 
     Raises:
@@ -247,10 +247,10 @@ def check_lengths(requests: Sequence[Request], new: int, limit: int) -> None:
 
 def start_error(error: Exception) -> UserError:
     """One line for an engine that does not start, with the ways out."""
-    return UserError("the engine does not start", "backend vllm", _first_line(error), way_out(str(error)))
+    return UserError("the engine does not start", "backend vllm", _first_line(error), suggested_fix(str(error)))
 
 
-def way_out(text: str) -> str:
+def suggested_fix(text: str) -> str:
     """What a user can do about an error of the engine, by the words in it."""
     text = text.lower()
     if "max_model_len" in text or ("max model len" in text and "kv cache" not in text):
@@ -274,7 +274,7 @@ def _first_line(error: Exception) -> str:
     return textwrap.shorten(re.sub(r"\s*\[type=.*", "", lines[0].removeprefix("Value error, ")), 240, placeholder=" …")
 
 
-def read(request: Request, output: Any, tokenizer: Any) -> Written:
+def read(request: Request, output: Any, tokenizer: Any) -> WrittenNote:
     """A note from a `vllm.RequestOutput`; the token that ends it is not counted.
 
     The text is made of all its tokens at once, as the other backends make it: the engine makes it token by token, and characters of
@@ -283,4 +283,4 @@ def read(request: Request, output: Any, tokenizer: Any) -> Written:
     [one] = output.outputs
     stopped = one.finish_reason == "stop"
     ids = list(one.token_ids)[: len(one.token_ids) - stopped]
-    return Written(request.note_id, tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length", len(ids), len(request.ids))
+    return WrittenNote(request.note_id, tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length", len(ids), len(request.ids))
