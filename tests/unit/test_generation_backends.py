@@ -230,7 +230,7 @@ def test_vllm_outputs_become_notes(loaded):
     request, tokenizer = Request("C1-0", (1, 2, 3), 5), loaded[1]
     text, half = tokenizer("Sjögren ")["input_ids"], tokenizer("ö")["input_ids"][:1]
     for reason, ids, expected in (("stop", (*text, 1), ("Sjögren", "stop", 9)), ("length", (*text, *half), ("Sjögren \ufffd", "length", 10))):
-        note = vllm.read(request, SimpleNamespace(outputs=[SimpleNamespace(text="", finish_reason=reason, token_ids=ids)]), tokenizer)
+        note = vllm.note_of_output(request, SimpleNamespace(outputs=[SimpleNamespace(text="", finish_reason=reason, token_ids=ids)]), tokenizer)
         assert (note.note_id, note.text, note.finish_reason, note.tokens, note.prompt_tokens) == ("C1-0", *expected, 3)
 
 

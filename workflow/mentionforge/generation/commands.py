@@ -19,7 +19,7 @@ REPLAY = typer.Option(None, help="File of notes written elsewhere, for a generat
 
 
 def _read(spec: Path) -> Any:
-    """Settings of the generator: how many GPUs a command needs."""
+    """Settings of the generator; they tell how many GPUs a command needs."""
     from mentionforge.generation.kinds import Generator
     from mentionforge.specs import read_spec
 

@@ -146,8 +146,8 @@ def select(kb: Path, settings: Concepts, mentions: Path | None = None) -> list[s
         steps.append(("cuis", read_list(Path(settings.cuis), chosen)))
     if mentions is not None:
         gold = tables.read(tables.MENTIONS, mentions).filter(pc.field("split") == "train")
-        seen = Counter(cui for cuis in gold["cuis"].to_pylist() for cui in cuis)
-        steps.append(("max_train_mentions", {cui for cui in chosen if seen[cui] <= (settings.max_train_mentions or 0)}))
+        train_mentions = Counter(cui for cuis in gold["cuis"].to_pylist() for cui in cuis)
+        steps.append(("max_train_mentions", {cui for cui in chosen if train_mentions[cui] <= (settings.max_train_mentions or 0)}))
     for name, kept in steps:
         before = len(chosen)
         chosen &= kept

@@ -31,7 +31,7 @@ def identity(generator: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[st
 
     Args:
         generator: Settings of the generator, part `sampling`.
-        chosen: What `BackendKind.chosen` returned for the device; it replaces the settings of these names.
+        chosen: What `BackendKind.device_settings` returned for the device; it replaces the settings of these names.
     """
     kept = {key: value for key, value in generator.items() if key not in ("sampling", "backend", *chosen)}
     without_effect = ("batch_size", "quantization", "double_quantization")

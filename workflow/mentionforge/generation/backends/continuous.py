@@ -62,11 +62,11 @@ class ContinuousBackend(Entry):
                 "not possible", f"{key}.sampling.repetition_penalty", "continuous batching applies none", "set it to 1, or choose backend kind: transformers"
             )
 
-    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
         """Device, dtype and quantization."""
-        from mentionforge.generation.backends.local import chosen_for_device
+        from mentionforge.generation.backends.local import choose_for_device
 
-        return chosen_for_device(generator, model, self.fixed_batches)
+        return choose_for_device(generator, model, self.fixed_batches)
 
     def writer(
         self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
@@ -75,7 +75,7 @@ class ContinuousBackend(Entry):
         from mentionforge.generation.backends.local import load
 
         assert model, "the config is checked for it"
-        return make(self, generator.sampling, *load(generator, model, adapter, chosen or self.chosen(generator, model)))
+        return make(self, generator.sampling, *load(generator, model, adapter, chosen or self.device_settings(generator, model)))
 
 
 PAGE = 256

@@ -123,7 +123,7 @@ class BackendKind(Protocol):
             UserError: They are not; names the key and the fix.
         """
 
-    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
         """Settings chosen for this machine's device on which notes depend; empty if another engine chooses them.
 
         Returns:
@@ -141,7 +141,7 @@ class BackendKind(Protocol):
             model: Stamp of the fetched weights (fetched.json); none if a server holds them.
             adapter: Folder of the adapter; none: the model without an adapter.
             scratch: Folder that a backend may create for merged weights, unless its settings name one; the backend removes it.
-            chosen: Result of `chosen`; none: call it.
+            chosen: Result of `device_settings`; none: call it.
 
         Raises:
             UserError: Missing weights, an adapter of another model, a library that is not installed, a key that is not set.

@@ -13,8 +13,8 @@ from mentionforge.generation import weights
 from mentionforge.generation.backends.contract import SampledGenerator
 
 
-def chosen_for_device(generator: SampledGenerator, model: Path | None, fixed_batches: bool) -> dict[str, Any]:
-    """Settings chosen for this machine's device; see `contract.BackendKind.chosen`.
+def choose_for_device(generator: SampledGenerator, model: Path | None, fixed_batches: bool) -> dict[str, Any]:
+    """Settings chosen for this machine's device; see `contract.BackendKind.device_settings`.
 
     Args:
         generator: The generator.

@@ -72,7 +72,7 @@ class OpenaiBackend(Entry):
                 "put what your server understands into backend.extra_body",
             )
 
-    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
         """Empty: the server chooses."""
         return {}
 

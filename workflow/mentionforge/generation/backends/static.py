@@ -53,11 +53,11 @@ class TransformersBackend(Entry):
         """Check that there are weights."""
         require_weights(self.kind, generator, key)
 
-    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
         """Device, dtype and quantization."""
-        from mentionforge.generation.backends.local import chosen_for_device
+        from mentionforge.generation.backends.local import choose_for_device
 
-        return chosen_for_device(generator, model, self.fixed_batches)
+        return choose_for_device(generator, model, self.fixed_batches)
 
     def writer(
         self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
@@ -66,7 +66,7 @@ class TransformersBackend(Entry):
         from mentionforge.generation.backends.local import load
 
         assert model, "the config is checked for it"
-        return make(generator.sampling, *load(generator, model, adapter, chosen or self.chosen(generator, model)))
+        return make(generator.sampling, *load(generator, model, adapter, chosen or self.device_settings(generator, model)))
 
 
 WIDTH = 128

@@ -80,12 +80,12 @@ def agreement(notes: Sequence[Note], settings: Agreement, context: FilterContext
     from mentionforge.normalization.ties import EQUAL, levelled
 
     assert context.encoder, "the rule gives the encoder where it is needed"
-    weights, chosen = context.encoder
+    weights, encoder_settings = context.encoder
     names = sorted((normalize_surface(name), concept.cui) for concept in context.known.values() for name in concept.names)
     mentions = [(i, mention) for i, note in enumerate(notes) for mention in note.mentions]
     if not mentions:
         return {}
-    model = Encoder(weights, chosen.pooling, chosen.max_tokens, chosen.batch_size, markers=chosen.markers)
+    model = Encoder(weights, encoder_settings.pooling, encoder_settings.max_tokens, encoder_settings.batch_size, markers=encoder_settings.markers)
     distinct = sorted({name for name, _ in names})
     if settings.by == "context":
         windows = model.contexts([note.text for note in notes], [(i, [(m["start"], m["end"])]) for i, m in mentions])

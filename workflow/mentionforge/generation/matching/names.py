@@ -298,8 +298,8 @@ class Name:
 def _skip_gap(text: str, at: int, gap: str | None) -> int | None:
     """Offset of the next word after the gap at `at`: exactly `gap`, or any gap if it is none."""
     if gap is None:
-        found = GAP_BEFORE_WORD.match(text, at)
-        return found.end() if found else None
+        match = GAP_BEFORE_WORD.match(text, at)
+        return match.end() if match else None
     return at + len(gap) if text.startswith(gap, at) else None
 
 
