@@ -29,7 +29,7 @@ def places(model, tokenizer, sizes=SIZES, steps=3):
     prompts = ["Write about gout.", "Write a long note about heart failure, and say more of its signs.", "x"]
     mine, *others = [tuple(weights.prompt_ids(tokenizer, prompt, "chat")) for prompt in prompts]
     assert len({static.width_of(ids) for ids in (mine, *others)}) == 1
-    write = static.make_writer(model, tokenizer, Sampling(temperature=1.5, top_p=0.9, max_new_tokens=steps))
+    write = static.make_batch_writer(model, tokenizer, Sampling(temperature=1.5, top_p=0.9, max_new_tokens=steps))
     seen, logits = [], []
     hook = model.get_output_embeddings().register_forward_hook(lambda _, args, out: logits.append(out))
     for size in sizes:

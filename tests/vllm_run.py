@@ -77,8 +77,8 @@ class Lab:
 
     def spec(self, name: str, backend: dict[str, object], **sampling: object) -> Path:
         raw = yaml.safe_load((ROOT / "config.yaml").read_text())
-        drawn = {"max_new_tokens": TOKENS, "temperature": 1.3, "top_p": 1.0} | sampling
-        raw["generators"]["smollm2"] |= {"sampling": drawn, "filters": {}, "dtype": "float32", "backend": {"kind": "vllm", "chunk": CHUNK} | backend}
+        draw_tokens = {"max_new_tokens": TOKENS, "temperature": 1.3, "top_p": 1.0} | sampling
+        raw["generators"]["smollm2"] |= {"sampling": draw_tokens, "filters": {}, "dtype": "float32", "backend": {"kind": "vllm", "chunk": CHUNK} | backend}
         path = self.folder / f"{name}.json"
         path.write_text(spec_text(load_config(raw), "generators", "smollm2/sampling"))
         return path

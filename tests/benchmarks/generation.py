@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mentionforge.generation import weights
 from mentionforge.generation.backends import continuous, openai, static
 from mentionforge.generation.backends.continuous import ContinuousBackend
-from mentionforge.generation.backends.contract import NoteWriter, Request, Written
+from mentionforge.generation.backends.contract import NoteWriter, Request, WrittenNote
 from mentionforge.generation.backends.openai import OpenaiBackend
 from mentionforge.generation.prompts import instruction, seed_of
 from mentionforge.generation.sample import throughput
@@ -68,7 +68,9 @@ def one_by_one(model: object, tokenizer: object, sampling: Sampling) -> NoteWrit
             new = out[0, len(request.ids) :].tolist()
             stopped = new[-1] == tokenizer.eos_token_id
             yield [
-                Written(request.note_id, tokenizer.decode(new, skip_special_tokens=True), "stop" if stopped else "length", len(new) - stopped, len(request.ids))
+                WrittenNote(
+                    request.note_id, tokenizer.decode(new, skip_special_tokens=True), "stop" if stopped else "length", len(new) - stopped, len(request.ids)
+                )
             ]
 
     return write

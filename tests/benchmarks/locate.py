@@ -15,7 +15,7 @@ import regex
 
 from mentionforge.generation import markers
 from mentionforge.generation.concepts import Concept, fold, words_of
-from mentionforge.generation.confusion import in_use
+from mentionforge.generation.confusion import is_in_use
 from mentionforge.generation.locate import Matcher
 from mentionforge.generation.settings import Locate
 
@@ -117,7 +117,7 @@ def main() -> None:
     blob = " ".join([*abstracts, *(f.read_text() for f in sorted((ROOT / "resources/demo/semeval").glob("*/*.text")))])
     tried = [(c, notes_for(c, blob, given.notes, draw)) for c in concepts_of_the_demo(given.concepts, draw)]
     vocabulary = {fold(w.casefold()) for c, _ in tried for n in c.names for w, _ in words_of(n)}
-    in_use("")  # a process reads the list of words once
+    is_in_use("")  # a process reads the list of words once
     tables = {}
     for side in ("mentionforge", "with tags", "regex (name){s<4}"):
         seconds, texts, hits = 0.0, [], []

@@ -19,7 +19,7 @@ from mentionforge.errors import UserError
 from mentionforge.generation import sample, weights
 from mentionforge.generation.backends import continuous, openai, static, vllm
 from mentionforge.generation.backends.continuous import ContinuousBackend
-from mentionforge.generation.backends.contract import Request, Written
+from mentionforge.generation.backends.contract import Request, WrittenNote
 from mentionforge.generation.backends.openai import OpenaiBackend
 from mentionforge.generation.backends.vllm import VllmBackend
 from mentionforge.generation.settings import Sampling
@@ -81,7 +81,7 @@ def test_notes_of_one_prompt_read_it_once_and_are_those_written_one_by_one(loade
     wanted = requests(tokenizer, 3, notes=4)
     widths = []
     hook = model.register_forward_pre_hook(lambda _, args, kwargs: widths.append((kwargs.get("input_ids", args[0] if args else None)).shape), with_kwargs=True)
-    write = static.make_writer(model, tokenizer, FREE)
+    write = static.make_batch_writer(model, tokenizer, FREE)
     together = write(wanted)
     hook.remove()
     lengths = sorted({len(r.ids) - 1 for r in wanted})
@@ -142,10 +142,10 @@ def test_cpu_memory_that_does_not_suffice_halves_the_batch_too(capsys):
         sizes.append(len(batch))
         if len(batch) > 2:
             torch.empty(1 << 60, dtype=torch.uint8)  # what the allocator of the CPU says when there is no more
-        return [Written(r.note_id, "x", "stop", 1) for r in batch]
+        return [WrittenNote(r.note_id, "x", "stop", 1) for r in batch]
 
     wanted = [Request(f"C{i}", (1,), i) for i in range(7)]
-    found = [n.note_id for notes in static.in_batches(wanted, 4, writer, {}) for n in notes]
+    found = [n.note_id for notes in static.write_in_batches(wanted, 4, writer, {}) for n in notes]
     assert found == [r.note_id for r in wanted] and sizes == [4, 2, 2, 2, 2]
     assert "out of memory with 4 notes at a time; going on with 2" in capsys.readouterr().err
 
@@ -153,7 +153,7 @@ def test_cpu_memory_that_does_not_suffice_halves_the_batch_too(capsys):
         raise RuntimeError("something else")
 
     with pytest.raises(RuntimeError, match="something else"):
-        list(static.in_batches(wanted, 4, broken, {}))
+        list(static.write_in_batches(wanted, 4, broken, {}))
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def test_vllm_is_told_everything(tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 1024}))
     with pytest.raises(UserError, match="adapter: merged"):
         vllm.engine_arguments(settings, Path("/m"), tmp_path, "auto")
-    drawn = vllm.sampling_arguments(Sampling(temperature=0.7, top_p=0.5, repetition_penalty=1.1, max_new_tokens=9), 42)
-    assert drawn == {"temperature": 0.7, "top_p": 0.5, "repetition_penalty": 1.1, "max_tokens": 9, "seed": 42, "detokenize": False}
+    draw_tokens = vllm.sampling_arguments(Sampling(temperature=0.7, top_p=0.5, repetition_penalty=1.1, max_new_tokens=9), 42)
+    assert draw_tokens == {"temperature": 0.7, "top_p": 0.5, "repetition_penalty": 1.1, "max_tokens": 9, "seed": 42, "detokenize": False}
 
 
 def test_vllm_outputs_become_notes(loaded):
@@ -230,7 +230,7 @@ def test_vllm_outputs_become_notes(loaded):
     request, tokenizer = Request("C1-0", (1, 2, 3), 5), loaded[1]
     text, half = tokenizer("Sjögren ")["input_ids"], tokenizer("ö")["input_ids"][:1]
     for reason, ids, expected in (("stop", (*text, 1), ("Sjögren", "stop", 9)), ("length", (*text, *half), ("Sjögren \ufffd", "length", 10))):
-        note = vllm.read(request, SimpleNamespace(outputs=[SimpleNamespace(text="", finish_reason=reason, token_ids=ids)]), tokenizer)
+        note = vllm.note_of_output(request, SimpleNamespace(outputs=[SimpleNamespace(text="", finish_reason=reason, token_ids=ids)]), tokenizer)
         assert (note.note_id, note.text, note.finish_reason, note.tokens, note.prompt_tokens) == ("C1-0", *expected, 3)
 
 
@@ -303,16 +303,16 @@ def test_an_engine_that_does_not_start_is_one_line_with_the_ways_out(text, words
 
 def test_merged_weights_lie_beside_the_notes_or_where_the_settings_say(tmp_path, monkeypatch):
     beside = tmp_path / ".0-of-2.merged"
-    assert vllm.place_for_merged(VllmBackend(kind="vllm"), beside) == beside
+    assert vllm.folder_for_merged(VllmBackend(kind="vllm"), beside) == beside
     monkeypatch.setenv("SOME_SCRATCH", str(tmp_path / "local"))
     settings = VllmBackend(kind="vllm", scratch="$SOME_SCRATCH")
     with pytest.raises(UserError, match=r"no such folder in config: .*scratch"):
-        vllm.place_for_merged(settings, beside)
+        vllm.folder_for_merged(settings, beside)
     (tmp_path / "local").mkdir()
-    places = {vllm.place_for_merged(settings, tmp_path / f".{i}-of-2.merged") for i in range(2)}
+    places = {vllm.folder_for_merged(settings, tmp_path / f".{i}-of-2.merged") for i in range(2)}
     assert len(places) == 2 and {place.parent for place in places} == {tmp_path / "local"}, "shards do not share a folder"
     with pytest.raises(UserError, match="no such folder"):
-        vllm.place_for_merged(VllmBackend(kind="vllm", scratch="$NOT_SET_ANYWHERE/x"), beside)
+        vllm.folder_for_merged(VllmBackend(kind="vllm", scratch="$NOT_SET_ANYWHERE/x"), beside)
 
 
 # A stand-in for the engine: what happens around it, in a process that ends in every way.
@@ -338,7 +338,7 @@ from mentionforge.errors import UserError
 from mentionforge.generation import merging
 from mentionforge.generation.backends import vllm
 from mentionforge.generation.backends.contract import Request
-merging.in_own_process = lambda model, adapter, dtype, out: out.mkdir()
+merging.merge_in_subprocess = lambda model, adapter, dtype, out: out.mkdir()
 try:
     write = vllm.make(VllmBackend(kind="vllm", adapter="merged", chunk=2), Sampling(), Path("m"), Path("a"), "auto", Path(sys.argv[2]))
     for notes in write([Request(str(i), (1,), i) for i in range(5)], {}):

@@ -17,7 +17,7 @@ from mentionforge.encoder_settings import NoteEncoder
 from mentionforge.errors import UserError
 from mentionforge.generation import filtering, filters, funnel, locate, markers
 from mentionforge.generation.concepts import Concept
-from mentionforge.generation.filters.contract import Note, Surroundings, grams, word_list
+from mentionforge.generation.filters.contract import FilterContext, Note, grams, word_list
 from mentionforge.generation.kinds import replay
 from mentionforge.text import normalize_surface
 
@@ -35,9 +35,9 @@ def note(text, cui="C1", raw=None, prompt="", number=0, mentions=()):
     return Note(f"{cui}-{number}", cui, prompt, raw or text, text, tuple(mentions), word_list(text))
 
 
-def dropped(name, notes, around=None, **settings):
+def dropped(name, notes, context=None, **settings):
     given = getattr(filters, "".join(part.capitalize() for part in name.split("_")))(**settings)
-    return filters.FILTERS[name](notes, given, around or Surroundings(KNOWN))
+    return filters.FILTERS[name](notes, given, context or FilterContext(KNOWN))
 
 
 def test_the_chain_in_config_tables_and_code_is_the_same():
@@ -105,12 +105,12 @@ def test_near_duplicates_are_those_of_a_brute_force_jaccard():
 @pytest.mark.parametrize(("name", "field"), [("leakage", "test_texts"), ("memorization", "completions")])
 def test_long_stretches_of_other_texts_drop_a_note_and_are_not_quoted(name, field):
     secret = "Mrs Doe of Elm Street was seen for <1CUI> gout </1CUI> on the third of May after a long walk."
-    around = Surroundings(KNOWN, **{field: [secret]})
+    context = FilterContext(KNOWN, **{field: [secret]})
     more = {"corpora": ("x",)} if name == "leakage" else {}
     copied = note("Note: mrs doe of elm street was SEEN for gout, on the third of May!")
-    found = dropped(name, [copied, note(PLAIN, number=1)], around, n=6, **more)
+    found = dropped(name, [copied, note(PLAIN, number=1)], context, n=6, **more)
     assert list(found) == ["C1-0"] and "elm" not in found["C1-0"].lower()
-    assert not dropped(name, [note("Seen for gout on a third floor.")], around, n=6, **more)
+    assert not dropped(name, [note("Seen for gout on a third floor.")], context, n=6, **more)
 
 
 def test_contradiction_is_a_tagged_name_of_another_concept():
@@ -129,11 +129,11 @@ def test_agreement_ranks_concepts_by_the_encoder(minilm):
     def found(surface, cui, number=0):
         return note(f"Seen for {surface}.", cui=cui, number=number, mentions=[{"start": 9, "end": 9 + len(surface), "surface": surface}])
 
-    around = Surroundings(KNOWN, encoder=(minilm, NoteEncoder(model="minilm")))
+    context = FilterContext(KNOWN, encoder=(minilm, NoteEncoder(model="minilm")))
     both = Note("C1-5", "C1", "", "", "gout, flu", ({"start": 0, "end": 4, "surface": "gout"}, {"start": 6, "end": 9, "surface": "flu"}), ("gout", "flu"))
     notes = [found("gouty toe", "C1"), found("the flu", "C1", 1), found("failure of the bone marrow", "C4", 2), both]
-    assert list(dropped("agreement", notes, around, k=1)) == ["C1-1"] and around.disagreeing == {("C1-5", 6)}
-    assert not dropped("agreement", notes, Surroundings(KNOWN, encoder=around.encoder), k=4)
+    assert list(dropped("agreement", notes, context, k=1)) == ["C1-1"] and context.disagreeing == {("C1-5", 6)}
+    assert not dropped("agreement", notes, FilterContext(KNOWN, encoder=context.encoder), k=4)
 
 
 def test_agreement_in_context_is_that_of_the_mentions_tokens_in_the_note(minilm):
@@ -166,8 +166,8 @@ def test_agreement_in_context_is_that_of_the_mentions_tokens_in_the_note(minilm)
             rank = 1 + sum(other > score for other in scores.values())
             one = note(text, cui=cui, mentions=[{"start": span[0], "end": span[1], "surface": surface}])
             for k in (1, 2, 3):
-                around = Surroundings(KNOWN, encoder=(minilm, NoteEncoder(model="minilm")))
-                assert bool(dropped("agreement", [one], around, k=k, by="context")) == (rank > k), (text, cui, rank, k)
+                context = FilterContext(KNOWN, encoder=(minilm, NoteEncoder(model="minilm")))
+                assert bool(dropped("agreement", [one], context, k=k, by="context")) == (rank > k), (text, cui, rank, k)
 
 
 def test_agreement_in_context_by_an_encoder_of_marked_mentions(tmp_path):
@@ -197,12 +197,12 @@ def test_agreement_in_context_by_an_encoder_of_marked_mentions(tmp_path):
             rank = 1 + sum(other > score for other in scores.values())
             one = note(left + surface + right, cui=cui, mentions=[{"start": len(left), "end": len(left + surface), "surface": surface}])
             for k in (1, 2, 3):
-                around = Surroundings(KNOWN, encoder=(tmp_path / "fetched.json", chosen))
-                assert bool(dropped("agreement", [one], around, k=k, by="context")) == (rank > k), (surface, cui, rank, k)
+                context = FilterContext(KNOWN, encoder=(tmp_path / "fetched.json", chosen))
+                assert bool(dropped("agreement", [one], context, k=k, by="context")) == (rank > k), (surface, cui, rank, k)
     plain = published.sapbert(tmp_path / "plain")
     (tmp_path / "fetched.json").write_text(json.dumps({"folder": str(plain)}))
     with pytest.raises(UserError, match="no markers"):
-        dropped("agreement", [one], Surroundings(KNOWN, encoder=(tmp_path / "fetched.json", chosen)), k=1, by="context")
+        dropped("agreement", [one], FilterContext(KNOWN, encoder=(tmp_path / "fetched.json", chosen)), k=1, by="context")
 
 
 def test_diversity_of_a_concept_counted_by_hand():
@@ -253,7 +253,7 @@ def test_the_chain_writes_tables_that_add_up(tmp_path, root, licensed, capsys):
     locate.locate_notes(spec_file(tmp_path / "l.json", root, generator, "locate"), out=tmp_path / "found", **at)
     capsys.readouterr()
     spec = spec_file(tmp_path / "f.json", root, generator, "filter")
-    found = filtering.filter_notes(spec, found=tmp_path / "found", out=tmp_path, licensed=licensed, **at)
+    found = filtering.filter_notes(spec, located_folder=tmp_path / "found", out=tmp_path, licensed=licensed, **at)
     rejected = {r["note_id"]: r["reason"] for r in tables.read(tables.REJECTED, tmp_path / "rejected.parquet").to_pylist()}
     assert rejected == {"C1-1": "refusal", "C1-2": "near_duplicate", "C2-0": "length", "C2-1": "no_mention"}
     assert tables.read(tables.LOCATED, tmp_path / "located.parquet")["note_id"].to_pylist() == ["C1-0", "C2-2"]
@@ -280,7 +280,7 @@ def test_without_filters_everything_located_is_kept(tmp_path, root):
     at = {"kb": kb, "prompts": tmp_path / "prompts.parquet", "notes": tmp_path / "notes.parquet"}
     generator = {"kind": "template"}
     before = locate.locate_notes(spec_file(tmp_path / "l.json", root, generator, "locate"), out=tmp_path / "found", **at)
-    after = filtering.filter_notes(spec_file(tmp_path / "f.json", root, generator, "filter"), found=tmp_path / "found", out=tmp_path, **at)
+    after = filtering.filter_notes(spec_file(tmp_path / "f.json", root, generator, "filter"), located_folder=tmp_path / "found", out=tmp_path, **at)
     assert {k: v for k, v in after.items() if k != "diversity"} == before
     for name in ("located", "mentions", "rejected"):
         assert pq.read_table(tmp_path / f"{name}.parquet").equals(pq.read_table(tmp_path / f"found/{name}.parquet"))

@@ -279,7 +279,7 @@ def test_too_little_memory_is_one_line_with_the_ways_out(case, monkeypatch):
 
     job = (case.folder / "finetune.json", case.model, case.folder / "pairs.parquet", case.folder / "small", case.folder / "small.csv")
     with monkeypatch.context() as patched, pytest.raises(UserError, match=r"model too large.*are free on the CPU.*larger GPU or a smaller model"):
-        patched.setattr(memory, "at_hand", lambda free=False: 1_000)
+        patched.setattr(memory, "available_bytes", lambda free=False: 1_000)
         finetune.finetune(*job)
 
     def no_room(*_, **__):

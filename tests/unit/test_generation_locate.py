@@ -19,7 +19,7 @@ from mentionforge.generation import locate, markers
 from mentionforge.generation.concepts import Concept, fold, words_of
 from mentionforge.generation.confusion import confusable
 from mentionforge.generation.matching import Matcher
-from mentionforge.generation.matching.forms import fold_case, forms_of, kept_by_slips, places_of, stem_of
+from mentionforge.generation.matching.forms import fold_case, keys_and_forms, reachable_slip_keys, stem_of, word_starts
 from mentionforge.generation.matching.names import Name
 from mentionforge.generation.settings import Locate
 from mentionforge.text import plain
@@ -577,7 +577,7 @@ def test_exact_hits_are_those_of_a_plain_expression(name, said):
     text = "".join(a + b for a, b in said).strip()
     one = Name.of(name, "exact", 6)
     folded = fold_case(text)
-    assert list(one.spans(folded, places_of(folded, one.first))) == [m.span() for m in pattern(name).finditer(text)]
+    assert list(one.spans(folded, word_starts(folded, one.first_word))) == [m.span() for m in pattern(name).finditer(text)]
 
 
 @settings(max_examples=600, deadline=None, derandomize=True)
@@ -594,9 +594,9 @@ def test_no_slip_gets_lost_before_words_are_compared(word, draw):
     other = stem_of(form)
     near = min(OSA.distance(stem, other), OSA.distance(word, form)) <= most and abs(len(stem) - len(other)) <= most + 2
     if len(stem) >= 4 and len(other) >= 3 and set("ae").intersection(other) and near and stem[0] == other[0]:
-        left = {kept for text in (stem, word) for kept in kept_by_slips(stem[0], text, most)}
-        (found,) = forms_of(form)[1]
-        assert left.intersection(found.kept), (word, form)
+        left = {kept for text in (stem, word) for kept in reachable_slip_keys(stem[0], text, most)}
+        (found,) = keys_and_forms(form)[1]
+        assert left.intersection(found.slip_keys), (word, form)
 
 
 # --------------------------------------------------------------------------------------------------- labelled test set

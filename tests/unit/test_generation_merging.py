@@ -192,11 +192,11 @@ def test_a_merge_is_made_once_and_again_when_anything_has_changed(tmp_path, whol
 
 def test_a_process_of_its_own_merges_and_passes_errors_on_as_one_line(tmp_path, whole, capfd):
     adapter = adapter_on(whole, tmp_path / "adapter")
-    out = merging.in_own_process(whole / "fetched.json", adapter, "auto", tmp_path / "merged")
+    out = merging.merge_in_subprocess(whole / "fetched.json", adapter, "auto", tmp_path / "merged")
     assert merging.is_merged(out) and "merging: 20 of 20" in capfd.readouterr().err
     (adapter / "adapter_config.json").write_text(json.dumps(json.loads((adapter / "adapter_config.json").read_text()) | {"use_dora": True}))
     with pytest.raises(UserError) as error:
-        merging.in_own_process(whole / "fetched.json", adapter, "auto", tmp_path / "other")
+        merging.merge_in_subprocess(whole / "fetched.json", adapter, "auto", tmp_path / "other")
     assert str(error.value).startswith("adapter that cannot be merged in ") and "Traceback" not in capfd.readouterr().err
 
 

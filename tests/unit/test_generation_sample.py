@@ -22,7 +22,7 @@ from mentionforge.errors import UserError
 from mentionforge.generation import finetune, memory, sample, weights
 from mentionforge.generation.backends import continuous, draw, static
 from mentionforge.generation.backends.continuous import ContinuousBackend
-from mentionforge.generation.backends.contract import Request, Written
+from mentionforge.generation.backends.contract import Request, WrittenNote
 from mentionforge.generation.settings import Finetune, Sampling
 from tiny import tiny_model
 
@@ -61,11 +61,11 @@ def prompt_table(path, n):
 
 def write_all(requests, batch_size, writer, done, keep):
     """Through the batches of the backend `transformers`, with a writer that needs no model."""
-    return sample.write_all(requests, lambda wanted, written: static.in_batches(wanted, batch_size, writer, written), done, keep)
+    return sample.write_all(requests, lambda wanted, written: static.write_in_batches(wanted, batch_size, writer, written), done, keep)
 
 
 def echo(batch):
-    return [Written(r.note_id, f"text {r.seed}", "stop", 1) for r in batch]
+    return [WrittenNote(r.note_id, f"text {r.seed}", "stop", 1) for r in batch]
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 7, 8, 9])
@@ -156,7 +156,9 @@ def test_notes_depend_on_the_version_of_the_sampling_and_not_on_that_of_the_filt
 
 
 def test_speed_and_lengths_counted_by_hand(capsys):
-    notes = [Written(f"C{i}", "x", reason, tokens, prompt) for i, (reason, tokens, prompt) in enumerate([("stop", 4, 10), ("length", 9, 30), ("stop", 2, 20)])]
+    notes = [
+        WrittenNote(f"C{i}", "x", reason, tokens, prompt) for i, (reason, tokens, prompt) in enumerate([("stop", 4, 10), ("length", 9, 30), ("stop", 2, 20)])
+    ]
     found = sample.throughput(notes, 2.0)
     assert (found["notes"], found["notes_per_s"], found["tokens_per_s"], found["finished_by_length"]) == (3, 1.5, 7.5, 1)
     assert [found[f"note_tokens{k}"] for k in ("", "_mean", "_median", "_max")] == [15, 5.0, 4, 9]
@@ -172,8 +174,8 @@ def test_speed_and_lengths_counted_by_hand(capsys):
 def test_draws_follow_the_distribution_and_each_row_has_its_own_stream():
     logits = torch.tensor([0.0, 1.0, -1.0, 2.0, -torch.inf])
     seeds, steps = list(range(50)), 200
-    drawn = draw.Draw(seeds, 3, steps)
-    tokens = torch.stack([drawn(torch.zeros(len(seeds), 3 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
+    draw_tokens = draw.Draw(seeds, 3, steps)
+    tokens = torch.stack([draw_tokens(torch.zeros(len(seeds), 3 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
     counts = np.bincount(tokens.flatten().numpy(), minlength=5)
     expected = np.exp([0, 1, -1, 2]) / np.exp([0, 1, -1, 2]).sum() * counts.sum()
     assert counts[4] == 0 and ((counts[:4] - expected) ** 2 / expected).sum() < 16.3, "chi-square, 3 degrees of freedom, p = 0.001"
@@ -188,8 +190,8 @@ def test_the_nucleus_is_the_same_whether_a_few_tokens_or_all_are_sorted(candidat
     monkeypatch.setattr(draw, "CANDIDATES", candidates)
     logits = torch.tensor([0.05, 0.4, 0.2, 0.05, 0.3]).log()
     seeds, steps = list(range(50)), 200
-    drawn = draw.Draw(seeds, 3, steps, top_p=0.75)
-    tokens = torch.stack([drawn(torch.zeros(len(seeds), 3 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
+    draw_tokens = draw.Draw(seeds, 3, steps, top_p=0.75)
+    tokens = torch.stack([draw_tokens(torch.zeros(len(seeds), 3 + t), logits.expand(len(seeds), -1).clone()).argmax(-1) for t in range(steps)])
     counts = np.bincount(tokens.flatten().numpy(), minlength=5)
     expected = np.array([4, 2, 3]) / 9 * counts.sum()
     assert counts[[0, 3]].sum() == 0 and ((counts[[1, 2, 4]] - expected) ** 2 / expected).sum() < 13.8, "chi-square, 2 degrees of freedom, p = 0.001"
@@ -205,7 +207,7 @@ def test_the_first_token_follows_temperature_and_nucleus(loaded):
     p /= p.sum()
     order = np.argsort(-p)
     kept = order[: int(np.searchsorted(np.cumsum(p[order]), 0.8)) + 1]
-    write = static.make_writer(model, tokenizer, Sampling(temperature=1.7, top_p=0.8, max_new_tokens=1))
+    write = static.make_batch_writer(model, tokenizer, Sampling(temperature=1.7, top_p=0.8, max_new_tokens=1))
     batch = [Request(str(i), tuple(ids), 10_000 + i) for i in range(2000)]
     n_stop = sum(note.finish_reason == "stop" for note in write(batch))
     stops = {tokenizer.eos_token_id, *model.generation_config.eos_token_id}
@@ -219,7 +221,9 @@ def test_every_sampling_setting_reaches_the_model(loaded):
     batch = requests(tokenizer, 6)
 
     def texts(**settings):
-        return [n.text for n in static.make_writer(model, tokenizer, Sampling(**{"temperature": 1.5, "top_p": 1.0, "max_new_tokens": 20} | settings))(batch)]
+        return [
+            n.text for n in static.make_batch_writer(model, tokenizer, Sampling(**{"temperature": 1.5, "top_p": 1.0, "max_new_tokens": 20} | settings))(batch)
+        ]
 
     greedy = []
     for r in batch:
@@ -230,7 +234,7 @@ def test_every_sampling_setting_reaches_the_model(loaded):
     free = texts()
     assert texts() == free != greedy
     assert texts(temperature=1e-4) == greedy and texts(top_p=1e-6) == greedy
-    lengths = [n.tokens for n in static.make_writer(model, tokenizer, Sampling(temperature=1.5, top_p=1.0, max_new_tokens=5))(batch)]
+    lengths = [n.tokens for n in static.make_batch_writer(model, tokenizer, Sampling(temperature=1.5, top_p=1.0, max_new_tokens=5))(batch)]
     assert max(lengths) == 5
     assert all(len(set(t)) == len(t) for t in texts(repetition_penalty=1e9) if t.isascii()) and texts(repetition_penalty=1e9) != free
 
@@ -238,7 +242,7 @@ def test_every_sampling_setting_reaches_the_model(loaded):
 def test_notes_do_not_depend_on_batches_and_end_at_the_first_stop(loaded):
     model, tokenizer = loaded
     batch = requests(tokenizer, 9)
-    write = static.make_writer(model, tokenizer, Sampling(temperature=1.5, top_p=1.0, max_new_tokens=16))
+    write = static.make_batch_writer(model, tokenizer, Sampling(temperature=1.5, top_p=1.0, max_new_tokens=16))
     together = write(batch)
     assert [write([r])[0] for r in batch] == together == write(batch[::-1])[::-1]
     assert {n.finish_reason for n in together} == {"stop", "length"}
@@ -274,12 +278,12 @@ def test_equal_scores_are_drawn_alike_beside_a_row_whose_nucleus_is_wide():
     """In bfloat16 many tokens have equal scores. Which of them is drawn must not hang on how many candidates a neighbour needs."""
     torch.manual_seed(1)
     tied = torch.randn(40, 20_000).mul(4).bfloat16().float()
-    alone = draw.drawn(tied, torch.linspace(0, 0.99, 40), 0.9)
+    alone = draw.draw_tokens(tied, torch.linspace(0, 0.99, 40), 0.9)
     assert (tied.softmax(-1).topk(draw.CANDIDATES).values.sum(-1) > 0.9).all()
     flat = torch.zeros(1, 20_000)
-    beside = draw.drawn(torch.cat([tied, flat]), torch.cat([torch.linspace(0, 0.99, 40), torch.tensor([0.5])]), 0.9)
+    beside = draw.draw_tokens(torch.cat([tied, flat]), torch.cat([torch.linspace(0, 0.99, 40), torch.tensor([0.5])]), 0.9)
     assert torch.equal(beside[:40], alone)
-    counts = torch.bincount(draw.drawn(flat.expand(4000, -1), torch.linspace(0, 0.999, 4000), 0.9).flatten(), minlength=20_000)
+    counts = torch.bincount(draw.draw_tokens(flat.expand(4000, -1), torch.linspace(0, 0.999, 4000), 0.9).flatten(), minlength=20_000)
     assert counts.max() == 1, "a flat row is drawn from more than the first candidates"
 
 
@@ -376,9 +380,9 @@ def test_more_notes_or_concepts_cost_the_new_ones_and_give_what_a_fresh_run_give
     described = json.loads(spec.read_text())
     seeded = [row | {"seed": sample.seed_of(row["seed"], settings.get("seed", 13))} for row in rows]
     out = grown / "shards/5-of-9.parquet"
-    assert len(sample.notes_at_hand(out, seeded, sample._writer(described, model, None))[0]) == len(rows)
-    assert sample.notes_at_hand(out, seeded, sample._writer(json.loads(other.read_text()), model, None)) == ([], [])
-    assert len(sample.notes_at_hand(out, [row | {"prompt": "x"} for row in seeded], sample._writer(described, model, None))[0]) == 0
+    assert len(sample.existing_notes(out, seeded, sample._writer(described, model, None))[0]) == len(rows)
+    assert sample.existing_notes(out, seeded, sample._writer(json.loads(other.read_text()), model, None)) == ([], [])
+    assert len(sample.existing_notes(out, [row | {"prompt": "x"} for row in seeded], sample._writer(described, model, None))[0]) == 0
 
 
 def test_notes_of_older_libraries_are_taken_over_and_named(tmp_path, root, tiny, monkeypatch):
@@ -525,7 +529,7 @@ def test_shards_of_different_machines_are_gathered_with_notice(tmp_path, root, t
     paths = [tmp_path / f"{i}.parquet" for i in range(2)]
     sample.sample_shard(spec, tiny, asked, None, 0, 2, paths[0])
     sample._chosen.cache_clear()
-    monkeypatch.setattr(memory, "at_hand", lambda free=False: 10**9 if free else 10)  # a machine with less memory
+    monkeypatch.setattr(memory, "available_bytes", lambda free=False: 10**9 if free else 10)  # a machine with less memory
     sample.sample_shard(spec, tiny, asked, None, 1, 2, paths[1])
     sample._chosen.cache_clear()
     assert "sampling.quantization: nf4" in capsys.readouterr().err
@@ -536,7 +540,7 @@ def test_shards_of_different_machines_are_gathered_with_notice(tmp_path, root, t
 
 def test_a_model_that_is_too_large_is_one_line_with_the_ways_out(tiny, monkeypatch):
     ways = r"sampling.quantization: nf4.*vllm with tensor_parallel.*larger GPU or a smaller model"
-    monkeypatch.setattr(memory, "at_hand", lambda free=False: 100_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda free=False: 100_000)
     with pytest.raises(UserError, match=r"model too large.*need 0\.\d GB, 0\.\d GB are free on the CPU.*" + ways) as caught:
         weights.load_for_sampling(tiny, None, torch.float32)
     assert "\n" not in str(caught.value)
@@ -554,9 +558,9 @@ def test_a_model_that_is_too_large_is_one_line_with_the_ways_out(tiny, monkeypat
 
 
 def test_the_quantization_follows_the_memory_at_hand(tiny, monkeypatch, capsys):
-    need = memory.needed(tiny.parent, "float32", "float32", 16, memory.PROMPT_TOKENS + 256) + memory.ALLOWANCE
-    for room, chosen in ((need / memory.SHARE + 9, "none"), (need / memory.SHARE - 9, "nf4")):
-        monkeypatch.setattr(memory, "at_hand", lambda free=False, room=room: int(room))
+    need = memory.required_bytes(tiny.parent, "float32", "float32", 16, memory.PROMPT_TOKENS + 256) + memory.ALLOWANCE
+    for room, chosen in ((need / memory.USABLE_SHARE + 9, "none"), (need / memory.USABLE_SHARE - 9, "nf4")):
+        monkeypatch.setattr(memory, "available_bytes", lambda free=False, room=room: int(room))
         assert weights.sampling_quantization(tiny, torch.float32, "auto", 16, 256) == chosen
         assert f"sampling.quantization: {chosen} (16 notes" in capsys.readouterr().err
     assert [weights.sampling_quantization(tiny, torch.float32, w, 16, 256) for w in ("nf4", "none")] == ["nf4", "none"]

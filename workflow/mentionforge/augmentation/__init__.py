@@ -1,1 +1,1 @@
-"""Augmentation: which synthetic notes join a corpus' training split."""
+"""Augmentation: selects the synthetic notes that join a corpus' training split."""

@@ -1,4 +1,4 @@
-"""Commands of the augmentation stage."""
+"""Command line of the augmentation stage. Parses options only; the work is in `strategies`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The augmentation strategies, defined once: which concepts' notes join a corpus' training split.
+"""Augmentation strategies: select the synthetic notes that join a corpus' training split, by their concepts.
 
-A concept is in a split if a mention of the split maps to it; a mention that maps to several CUIs puts all of them in.
+In: located notes (id and CUI) and the gold mentions of a corpus. Out: table `chosen`. A concept is in a split if a mention of the split has its CUI; a mention
+may have several. Knows nothing about texts of notes and documents.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
-"""Of the part augmentation.choose: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part augmentation.choose: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 class Strategy(Entry):
@@ -46,43 +47,43 @@ def keeps(keep: str, cui: str, train: frozenset[str], test: frozenset[str]) -> b
 def choose(strategy: Strategy, notes: Sequence[tuple[str, str]], train: Iterable[str], test: Iterable[str], mentions: int = 0) -> list[tuple[str, str]]:
     """The (note_id, cui) pairs that the strategy keeps, by note_id.
 
-    With a dose (`notes_per_concept`), the first so many notes of each concept by number; with a mixing ratio
-    (`notes_per_mention`), the first so many of the rest in an order that depends on their ids alone. So a larger dose or ratio
-    contains a smaller one.
+    A dose (`notes_per_concept`) keeps the first notes of each concept by number. After it, a mixing ratio (`notes_per_mention`) keeps the first notes in an
+    order that depends on their ids only. So a larger dose or ratio contains a smaller one.
 
     Args:
         strategy: The strategy.
         notes: The located notes (note_id, cui).
         train: Concepts of the training split.
         test: Concepts of the test split.
-        mentions: Mentions of the training split that have a concept.
+        mentions: Number of mentions of the training split that have a concept.
     """
-    seen, wanted = frozenset(train), frozenset(test)
-    kept = [(note, cui) for note, cui in sorted(notes, key=_note_order) if keeps(strategy.keep, cui, seen, wanted)]
-    return sorted(_mixed(_dosed(kept, strategy.notes_per_concept), strategy.notes_per_mention, mentions))
+    train_cuis, test_cuis = frozenset(train), frozenset(test)
+    kept = [(note, cui) for note, cui in sorted(notes, key=_note_order) if keeps(strategy.keep, cui, train_cuis, test_cuis)]
+    return sorted(_limited_by_ratio(_limited_by_dose(kept, strategy.notes_per_concept), strategy.notes_per_mention, mentions))
 
 
-def _mixed(kept: list[tuple[str, str]], ratio: float | None, mentions: int) -> list[tuple[str, str]]:
-    """The first notes by the digest of their ids, so many that there are `ratio` per mention."""
+def _limited_by_ratio(kept: list[tuple[str, str]], ratio: float | None, mentions: int) -> list[tuple[str, str]]:
+    """At most `ratio` notes per mention: the first by the digest of their ids."""
     if ratio is None:
         return kept
     return sorted(kept, key=lambda row: (digest(row[0]), row[0]))[: int(ratio * mentions)]
 
 
-def _dosed(kept: list[tuple[str, str]], dose: int | None) -> list[tuple[str, str]]:
-    """The first `dose` notes of each concept, of notes in order."""
+def _limited_by_dose(kept: list[tuple[str, str]], dose: int | None) -> list[tuple[str, str]]:
+    """The first `dose` notes of each concept; the order stays."""
     if dose is None:
         return kept
     count: dict[str, int] = {}
-    dosed = []
+    limited = []
     for note, cui in kept:
         count[cui] = count.get(cui, 0) + 1
         if count[cui] <= dose:
-            dosed.append((note, cui))
-    return dosed
+            limited.append((note, cui))
+    return limited
 
 
 def _note_order(row: tuple[str, str]) -> tuple[str, int, str]:
+    """Sort key: the CUI and the number in a note id CUI-NUMBER."""
     stem, _, number = row[0].rpartition("-")
     return (stem, int(number), "") if number.isdigit() else (row[0], 0, "")
 

@@ -44,7 +44,7 @@ class GenerationInputs(StageInputs):
         g = self._settings(wildcards)
         if not g.source:
             return []
-        return self.results.missing("generators", wildcards.generator) if g.obtained and not Path(g.source).exists() else str(g.source)
+        return self.results.missing("generators", wildcards.generator) if g.how_to_obtain and not Path(g.source).exists() else str(g.source)
 
     def finetune_corpus(self, wildcards: Wildcards) -> list[str]:
         """Tables of the corpus whose training split a generator is fine-tuned on."""

@@ -1,1 +1,1 @@
-"""Generation: concepts become prompts, a QLoRA adapter, notes and located mentions; and the controls without a language model."""
+"""Generation: from concepts to prompts, fine-tuned models, notes, located mentions and filtered notes; also the controls without a language model."""

@@ -1,4 +1,4 @@
-"""Commands of the generation stage."""
+"""Command line of the generation stage. Parses options and claims GPUs; the work is in the modules that each command imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPLAY = typer.Option(None, help="File of notes written elsewhere, for a generat
 
 
 def _read(spec: Path) -> Any:
-    """Settings of the generator: how many GPUs a command needs."""
+    """Settings of the generator; they tell how many GPUs a command needs."""
     from mentionforge.generation.kinds import Generator
     from mentionforge.specs import read_spec
 
@@ -97,7 +97,7 @@ def merge(
     from mentionforge.generation import merging
 
     if parent is not None:
-        merging.end_with(parent)
+        merging.exit_with_parent(parent)
     merging.merge(model, adapter, merging.dtype_of(dtype), out)
 
 

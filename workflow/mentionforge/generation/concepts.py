@@ -1,6 +1,7 @@
-"""Concepts of a knowledge base as this stage needs them: names in order of use, definition, and the choice of those prompted.
+"""Loads the concepts of a knowledge base with names and definition, and selects those that a generator writes about.
 
-Reads the kb stage's tables `concepts` and `names`, and `xrefs` where concepts are chosen by their codes; writes nothing.
+In: the kb stage's tables `concepts`, `names` and, for a selection by codes, `xrefs`. Out: `Concept` objects or CUIs. Writes no file and knows nothing
+about prompts, notes or mentions in them.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Concept:
     Attributes:
         cui: UMLS concept unique identifier.
         preferred: Preferred name.
-        synonyms: All other names; those that more sources share come first, then in alphabetical order.
-        definition: First definition, if there is one.
+        synonyms: All other names, by the number of sources that share them, then in alphabetical order.
+        definition: First definition, or none.
     """
 
     cui: str
@@ -45,27 +46,27 @@ class Concept:
         return (self.preferred, *self.synonyms)
 
     def common_names(self, limit: int) -> tuple[str, ...]:
-        """The preferred name and up to `limit - 1` synonyms that differ by more than number, spelling or the order of words.
+        """The preferred name and up to `limit - 1` synonyms that differ by more than number, spelling or word order.
 
-        Synonyms that do not read like running text are left out: inverted ("Pain, Abdominal"), commented or long ones.
+        Synonyms that do not read like running text are left out: inverted ("Pain, Abdominal"), bracketed or long ones.
         """
-        found: dict[frozenset[str], str] = {}
+        names_by_words: dict[frozenset[str], str] = {}
         for name in self.names:
-            if not found or (not re.search(r"[,(\[]", name) and len(name.split()) <= 6):
-                found.setdefault(frozenset(fold(word.casefold()) for word, _ in words_of(name)) - {"of", "the"}, name)
-        return tuple(found.values())[:limit]
+            if not names_by_words or (not re.search(r"[,(\[]", name) and len(name.split()) <= 6):
+                names_by_words.setdefault(frozenset(fold(word.casefold()) for word, _ in words_of(name)) - {"of", "the"}, name)
+        return tuple(names_by_words.values())[:limit]
 
 
 def words_of(text: str) -> list[tuple[str, Span]]:
-    """Words of a name or note with their spans; a possessive 's belongs to its word."""
+    """Words of a name or note with their spans. A possessive 's is part of its word."""
     return [(m[0], m.span()) for m in _WORD.finditer(text)]
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def fold(word: str) -> str:
-    """A case-folded word without possessive, plural s, and the difference between British and American spelling.
+    """A case-folded word without possessive and plural s, in American spelling.
 
-    The result is for comparison only ("diseases" and "disease" agree, so do "anaemia" and "anemia", "tumour" and "tumor").
+    The result serves comparison only ("diseases" and "disease" agree, so do "anaemia" and "anemia", "tumour" and "tumor").
     """
     stem = word
     if word.endswith("s"):
@@ -93,32 +94,32 @@ def load(kb: Path, cuis: Collection[str] | None = None) -> dict[str, Concept]:
 
     concepts, names = tables.read(tables.CONCEPTS, kb / "concepts.parquet"), tables.read(tables.NAMES, kb / "names.parquet")
     if cuis is not None:
-        wanted = pa.array(sorted(cuis), pa.string())
-        concepts, names = (t.filter(pc.is_in(t["cui"], value_set=wanted)) for t in (concepts, names))
+        selected = pa.array(sorted(cuis), pa.string())
+        concepts, names = (t.filter(pc.is_in(t["cui"], value_set=selected)) for t in (concepts, names))
     sources: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for cui, name in zip(names["cui"].to_pylist(), names["name"].to_pylist(), strict=True):
         sources[cui][name] += 1
-    found = {}
+    by_cui = {}
     for row in concepts.select(["cui", "preferred_name", "definition"]).to_pylist():
         cui, preferred = row["cui"], row["preferred_name"]
         synonyms = sorted((n for n in sources[cui] if n != preferred), key=lambda n: (-sources[cui][n], n))
-        found[cui] = Concept(cui, preferred, tuple(synonyms), row["definition"])
-    return dict(sorted(found.items()))
+        by_cui[cui] = Concept(cui, preferred, tuple(synonyms), row["definition"])
+    return dict(sorted(by_cui.items()))
 
 
 def select(kb: Path, settings: Concepts, mentions: Path | None = None) -> list[str]:
     """CUIs of the concepts that a generator writes about, sorted.
 
-    The sample of `max` concepts ranks each by a hash of the seed and its CUI: it depends neither on the order of the
-    table nor on the other concepts, and a larger sample holds the smaller one.
+    The sample of `max` concepts ranks each concept by a hash of the seed and its CUI. So it depends neither on the order of the table nor on the
+    other concepts, and a larger sample contains a smaller one.
 
     Args:
         kb: Folder of the knowledge base's tables.
         settings: The generator's `concepts`.
-        mentions: Gold mentions of `settings.corpus`, of which only those of the training split count; needed if it is set.
+        mentions: Gold mentions of `settings.corpus`; needed if it is set. Only those of the training split count.
 
     Raises:
-        UserError: The list of CUIs has a row that is none; no concept is left.
+        UserError: The list of CUIs has a row that is no CUI, or no concept is left.
     """
     import pyarrow.compute as pc
 
@@ -145,23 +146,23 @@ def select(kb: Path, settings: Concepts, mentions: Path | None = None) -> list[s
         steps.append(("cuis", read_list(Path(settings.cuis), chosen)))
     if mentions is not None:
         gold = tables.read(tables.MENTIONS, mentions).filter(pc.field("split") == "train")
-        seen = Counter(cui for cuis in gold["cuis"].to_pylist() for cui in cuis)
-        steps.append(("max_train_mentions", {cui for cui in chosen if seen[cui] <= (settings.max_train_mentions or 0)}))
+        train_mentions = Counter(cui for cuis in gold["cuis"].to_pylist() for cui in cuis)
+        steps.append(("max_train_mentions", {cui for cui in chosen if train_mentions[cui] <= (settings.max_train_mentions or 0)}))
     for name, kept in steps:
         before = len(chosen)
         chosen &= kept
         say(f"{name}: {len(chosen):,} of {before:,} concepts stay")
     if not chosen:
         fix = "widen the setting that left none, or semantic_types of the kb"
-        given = ", ".join(name for name, _ in steps) or "no setting"
-        raise UserError("no concept to write about", str(kb / "concepts.parquet"), f"none fits the generator's `concepts` ({given})", fix)
+        criteria = ", ".join(name for name, _ in steps) or "no setting"
+        raise UserError("no concept to write about", str(kb / "concepts.parquet"), f"none fits the generator's `concepts` ({criteria})", fix)
     if settings.max is not None:
         return sorted(sorted(chosen, key=lambda cui: hashlib.sha256(f"{settings.seed}:{cui}".encode()).digest())[: settings.max])
     return sorted(chosen)
 
 
 def read_list(path: Path, known: Collection[str]) -> set[str]:
-    """CUIs of a text file, one per line; empty lines and what follows a # are skipped, CUIs that are not `known` are counted and said.
+    """CUIs of a text file, one per line. Empty lines and text after a # are skipped. CUIs that are not `known` lead to a warning.
 
     Raises:
         UserError: The file is missing, is not UTF-8, or has a row that is no CUI.
@@ -170,12 +171,12 @@ def read_list(path: Path, known: Collection[str]) -> set[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("unreadable list of CUIs", str(path), str(error), "give a text file with one CUI per line") from error
-    found: set[str] = set()
+    cuis: set[str] = set()
     for number, line in enumerate(lines, start=1):
         cui = line.partition("#")[0].strip()
         if cui and not re.fullmatch(r"C\d{7}", cui):
             raise UserError("no CUI", f"{path}:{number}", f"{cui[:40]!r}", "a CUI is C and seven digits, one per line")
-        found |= {cui} if cui else set()
-    if unknown := sorted(found.difference(known)):
-        say(f"warning: {path}: {len(unknown):,} of {len(found):,} CUIs are not in the knowledge base, {unknown[0]} first")
-    return found
+        cuis |= {cui} if cui else set()
+    if unknown := sorted(cuis.difference(known)):
+        say(f"warning: {path}: {len(unknown):,} of {len(cuis):,} CUIs are not in the knowledge base, {unknown[0]} first")
+    return cuis

@@ -1,6 +1,7 @@
-"""Words that look like slips of the pen for one another and are not: `hyperparathyroidism` and `hypoparathyroidism`, `arthritis` and `arteritis`.
+"""Tells misspellings from other words: `hypoparathyroidism` is no misspelling of `hyperparathyroidism`, `arteritis` none of `arthritis`.
 
-What tells them apart does not depend on a knowledge base: the parts that medical words are made of, and a list of words that are in use.
+In: words or spans of a text. Out: whether they mean something else. Uses the parts that medical words are made of, lists of words in use and of other
+senses of abbreviations; knows nothing about a knowledge base.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from pathlib import Path
 
 from spacy.lang.en.stop_words import STOP_WORDS
 
-UNLIKE = re.compile(r"(?<!\w)(?:(?:non|pseudo|quasi)[-‐‑–\s]\s?|pre[-‐‑]\s?)\Z")
-"""What makes another thing of the word behind it; to be searched in what stands before it."""
+ALTERING_PREFIX = re.compile(r"(?<!\w)(?:(?:non|pseudo|quasi)[-‐‑–\s]\s?|pre[-‐‑]\s?)\Z")
+"""Prefixes that give the word after them another meaning; to be searched in the text before that word."""
 
-_ELSEWHERE = {
+_OTHER_SENSES = {
     name: (re.compile(rf"(?:{before})\Z") if before else None, re.compile(after) if after else None)
     for name, before, after in (
         ("AF", "", r"\s+(?:open|flat|soft)\b"),
@@ -38,15 +39,18 @@ _ELSEWHERE = {
         ("UC", r"\b(?:to|at)\s", r"\s+visit"),
     )
 }
-"""Abbreviations of diseases that mean something else beside these words: costovertebral angle tenderness, emergency department, room air."""
+"""Abbreviations of diseases that mean something else next to these words: costovertebral angle tenderness, emergency department, room air.
+
+The first pattern is searched before the abbreviation, the second matched after it.
+"""
 
 _HEADINGS = frozenset(["ALL", "CC", "CV", "ENT", "FH", "GI", "GU", "HPI", "OB", "PE", "PH", "PMH", "PSH", "ROS", "SH", "UA"])
 
 
-def elsewhere(text: str, start: int, end: int) -> bool:
-    """Whether the abbreviation at `start` to `end` of a text means something else there.
+def has_other_sense(text: str, start: int, end: int) -> bool:
+    """Whether the abbreviation at `start` to `end` of a text does not name a disease there.
 
-    It is part of a longer abbreviation with a number (`PD-L1`), the heading of a section (`PE: lungs clear`), part of a phrase of the clinic
+    Then it is part of a longer abbreviation with a number (`PD-L1`), a section heading (`PE: lungs clear`), part of a clinical phrase
     (`CVA tenderness`), or an ordinary word in a line of capitals (`REVIEW OF ALL SYSTEMS`).
     """
     name = text[start:end]
@@ -55,19 +59,19 @@ def elsewhere(text: str, start: int, end: int) -> bool:
     line = text.rfind("\n", 0, start) + 1
     if name in _HEADINGS and re.match(r"\s?:", text[end : end + 2]) and not re.search(r"[^\s.;]\s*\Z", text[line:start]):
         return True
-    before, after = _ELSEWHERE.get(name, (None, None))
+    before, after = _OTHER_SENSES.get(name, (None, None))
     if (after and after.match(text, end)) or (before and before.search(text, max(0, start - 20), start)):
         return True
-    if name.casefold() in _ORDINARY:
-        beside = [found[0].strip() for found in (_BEFORE.search(text, line, start), _BEHIND.match(text, end)) if found]
-        return bool(beside) and all(len(word) > 1 and word.isupper() for word in beside)
+    if name.casefold() in _ORDINARY_WORDS:
+        neighbours = [match[0].strip() for match in (_WORD_BEFORE.search(text, line, start), _WORD_AFTER.match(text, end)) if match]
+        return bool(neighbours) and all(len(word) > 1 and word.isupper() for word in neighbours)
     return False
 
 
-_BEFORE, _BEHIND = re.compile(r"[^\W\d_]+ \Z"), re.compile(r" [^\W\d_]+")
-_ORDINARY = STOP_WORDS | {"add", "aid", "aids", "cat", "sad", "fit", "gas", "arm", "map", "pad", "rat", "set", "ice", "car", "his", "may"}
+_WORD_BEFORE, _WORD_AFTER = re.compile(r"[^\W\d_]+ \Z"), re.compile(r" [^\W\d_]+")
+_ORDINARY_WORDS = STOP_WORDS | {"add", "aid", "aids", "cat", "sad", "fit", "gas", "arm", "map", "pad", "rat", "set", "ice", "car", "his", "may"}
 
-_FIRST = """
+_PREFIXES = """
 hyper hypo macro micro inter intra infra supra super sub brady tachy endo ecto exo epi para peri mono poly oligo multi iso homo hetero ab ad ana
 cata retro antero postero lateral medio uni bi tri tetra quadri hemi semi mega meso meta neo pan normo ortho syn auto
 leuko erythro thrombo lympho granulo mono baso eosino neutro pancyto
@@ -82,62 +86,64 @@ perone perine peritone ileum ilium ileus carp tars tibi fibul humer femor palat 
 lacrim nas oral aural rube rubell rubeol roseol variol
 """
 
-_LAST = """
+_SUFFIXES = """
 itis osis oses oma emia uria iasis oid pathy plasia plegia paresis algia penia cytosis rrhea rrhagia phagia phasia phonia phoria pnea praxia trophy
 tropy tropia ectomy otomy ostomy scopy gram graph lysis stasis megaly malacia sclerosis stenosis genic genesis philia phobia opia opsia ptosis cele dynia
 kinesia kinesis tonia taxia thymia lalia lexia gnosia mnesia esthesia centesis ectasis ectasia rrhexis schisis somia dactyly cephaly blastoma sarcoma
 inosis olithiasis ophagia olysis ia ic iac
 """
 
-PARTS = frozenset(f"{_FIRST} {_ROOTS} {_LAST}".split())
-"""Parts of words, by each of which another makes another word."""
+WORD_PARTS = frozenset(f"{_PREFIXES} {_ROOTS} {_SUFFIXES}".split())
+"""Parts of medical words. Replacing one by another makes another word."""
 
-ENDS = tuple(sorted(part for part in PARTS if re.search(r"(?:ia|is|oma|oid|pathy|plegia|omy|scopy|megaly|cele|trophy|tropy|dactyly|cephaly)$", part)))
-_LONGEST = max(map(len, PARTS))
+MEDICAL_ENDINGS = tuple(
+    sorted(part for part in WORD_PARTS if re.search(r"(?:ia|is|oma|oid|pathy|plegia|omy|scopy|megaly|cele|trophy|tropy|dactyly|cephaly)$", part))
+)
+_LONGEST = max(map(len, WORD_PARTS))
 
 
-def confusable(one: str, other: str) -> bool:
-    """Whether two case-folded words differ by one part that means something, like `macro` and `micro`, or `itis` and `osis`."""
-    longer = len(other) - len(one)
-    for start, end in _parts_of(one):
+def confusable(word: str, other: str) -> bool:
+    """Whether two case-folded words differ by exactly one meaningful part, like `macro` and `micro`, or `itis` and `osis`."""
+    longer = len(other) - len(word)
+    for start, end in _word_part_spans(word):
         part = other[start : end + longer]
-        if part in PARTS and part != one[start:end] and other.startswith(one[:start]) and other.endswith(one[end:]):
+        if part in WORD_PARTS and part != word[start:end] and other.startswith(word[:start]) and other.endswith(word[end:]):
             return True
     return False
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _parts_of(word: str) -> tuple[tuple[int, int], ...]:
-    """Where the known parts of a word begin and end."""
-    return tuple((i, j) for i in range(len(word)) for j in range(i + 2, min(i + _LONGEST, len(word)) + 1) if word[i:j] in PARTS)
+def _word_part_spans(word: str) -> tuple[tuple[int, int], ...]:
+    """Start and end of each known part of a word."""
+    return tuple((i, j) for i in range(len(word)) for j in range(i + 2, min(i + _LONGEST, len(word)) + 1) if word[i:j] in WORD_PARTS)
 
 
-def of_medicine(word: str) -> bool:
-    """Whether a case-folded word ends like a finding or disease."""
-    return word.endswith(ENDS)
+def has_medical_ending(word: str) -> bool:
+    """Whether a case-folded word ends like the name of a finding or disease."""
+    return word.endswith(MEDICAL_ENDINGS)
 
 
-_SAID = """
+_EVERYDAY_TEXT = """
 abscessed access artist blending blister bluster bolster braise breeding bullion cancel canceled cancels cannier canter cantor champs chilis choler clamps
 cramped crimps cruise drawing drawling drops drowsy dwelling etching fatigued fractured freezing heroine hernial legion lesson limbing mange manger measure
 measures medley painting plaque plaques plagued racket rackets rickety rocket rockets scarred scoring scurry seating seize seized singles smelling spelling
 squeezing stoke stoked storing strain strained strains strike strikes strobe stroked strokes stroll struck swearing swelling tickets tumbler tutors weasels
 wheeled
 """
-_EVERYDAY = frozenset(_SAID.split())
-"""Everyday words a slip away from names of diseases, which texts of biomedicine hardly have."""
+_EVERYDAY_WORDS = frozenset(_EVERYDAY_TEXT.split())
+"""Everyday words one edit away from names of diseases, which are rare in biomedical text."""
 
 
 @functools.cache
-def _met() -> frozenset[str]:
-    """What the sentence splitter `biosenter` has met in biomedical text, case-folded words among it."""
-    found = importlib.util.find_spec("biosenter")
-    for place in (found.submodule_search_locations or ()) if found else ():
-        for path in sorted(Path(place).rglob("strings.json")):
+def _biomedical_vocabulary() -> frozenset[str]:
+    """The vocabulary of the sentence splitter `biosenter`, trained on biomedical text; holds case-folded words among others."""
+    spec = importlib.util.find_spec("biosenter")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for path in sorted(Path(folder).rglob("strings.json")):
             return frozenset(json.loads(path.read_text(encoding="utf-8")))
     return frozenset()
 
 
-def in_use(word: str) -> bool:
-    """Whether a case-folded word of letters is an English one, of biomedical or everyday text."""
-    return word in _EVERYDAY or word in _met()
+def is_in_use(word: str) -> bool:
+    """Whether a case-folded word of letters is an English word of biomedical or everyday text."""
+    return word in _EVERYDAY_WORDS or word in _biomedical_vocabulary()

@@ -1,8 +1,8 @@
-"""Runs the chain of quality filters over located notes. Each filter sees the notes that those before it kept.
+"""Runs the chain of quality filters over located notes; each filter gets the notes that the earlier ones kept.
 
-In: the tables of `locate`, the notes as written, and what filters compare with (test documents, fine-tuning pairs, an encoder). Out: located, mentions and
-rejected .parquet, funnel.json and .svg, filters.csv, diversity.csv, and examples.jsonl with up to 20 dropped notes of each filter; where a knowledge base or
-corpus is licensed, examples name the note only. No text goes to a log. What a filter checks is in `filters/`.
+In: tables of `locate`, raw notes, and what filters compare with (test documents, fine-tuning pairs, an encoder). Out: located, mentions and rejected
+.parquet, funnel.json and .svg, filters.csv, diversity.csv, and up to 20 dropped notes per filter in examples.jsonl (ids only if a source is licensed).
+Knows nothing about what a filter checks (`filters/`); logs no text of notes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mentionforge.errors import UserError
 from mentionforge.generation import concepts
 from mentionforge.generation import funnel as funnels
 from mentionforge.generation.filters import FILTERS
-from mentionforge.generation.filters.contract import Note, Reasons, Surroundings, word_list
+from mentionforge.generation.filters.contract import FilterContext, Note, Reasons, word_list
 from mentionforge.generation.kinds import Generator
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_paths, stamp, versions
@@ -28,10 +28,10 @@ from mentionforge.specs import read_spec
 from mentionforge.text import normalize_surface
 
 VERSION = 2
-"""Of the part generation.filter: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part generation.filter: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 EXAMPLES = 20
-"""Dropped notes kept for reading, per filter."""
+"""Dropped notes of each filter that are kept as examples."""
 
 
 def filter_notes(
@@ -39,40 +39,43 @@ def filter_notes(
     kb: Path,
     prompts: Path,
     notes: Path,
-    found: Path,
+    located_folder: Path,
     out: Path,
     corpora: Sequence[Path] = (),
     pairs: Path | None = None,
     encoder: Path | None = None,
     licensed: bool = False,
 ) -> dict[str, Any]:
-    """Run a generator's chain of filters over its located notes and write what is left, what is not and why.
+    """Run a generator's chain of filters over its located notes; write the kept notes, the dropped ones and the reasons.
 
     Args:
         spec: Spec file of the generator, part `filter`.
         kb: Folder of the knowledge base's tables.
         prompts: Table `prompts`.
         notes: Table `notes`.
-        found: Folder with located, mentions and rejected .parquet and funnel.json of `locate`.
+        located_folder: Folder with located, mentions and rejected .parquet and funnel.json of `locate`.
         out: Folder to write to.
         corpora: Folders of the corpora whose test documents the filter `leakage` compares.
         pairs: Table `pairs`, for the filter `memorization`.
         encoder: Stamp of the encoder's weights, for the filter `agreement`.
-        licensed: Leave texts out of the examples: a knowledge base or corpus of the generator is licensed.
+        licensed: Whether a knowledge base or corpus of the generator is licensed; then examples hold no text.
 
     Returns:
-        The funnel (see `mentionforge.generation.funnel`) with `filters`, notes in and out of each, and `diversity`.
+        The funnel (see `funnel.funnel`) with `filters`, the notes in and out of each, and `diversity`.
+
+    Raises:
+        UserError: The filter `leakage` has no test document to compare with.
     """
     generator: Generator = read_spec(spec, Generator)
-    located = tables.read(tables.LOCATED, found / "located.parquet").to_pylist()
-    mentions = tables.read(tables.SYNTHETIC_MENTIONS, found / "mentions.parquet").to_pylist()
-    rejected = tables.read(tables.REJECTED, found / "rejected.parquet").to_pylist()
+    located = tables.read(tables.LOCATED, located_folder / "located.parquet").to_pylist()
+    mentions = tables.read(tables.SYNTHETIC_MENTIONS, located_folder / "mentions.parquet").to_pylist()
+    rejected = tables.read(tables.REJECTED, located_folder / "rejected.parquet").to_pylist()
     written = {row["note_id"]: row for row in tables.read(tables.NOTES, notes).to_pylist()}
     known = concepts.load(kb)
     of_note: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for mention in mentions:
         of_note[mention["note_id"]].append(mention)
-    left = [
+    kept_notes = [
         Note(
             row["note_id"],
             row["cui"],
@@ -84,28 +87,28 @@ def filter_notes(
         )
         for row in located
     ]
-    around = Surroundings(known, test_texts=[text for folder in corpora for text in _test_texts(folder)])
+    context = FilterContext(known, test_texts=[text for folder in corpora for text in _test_texts(folder)])
     if pairs:
-        around.completions = tables.read(tables.PAIRS, pairs)["completion"].to_pylist()
+        context.completions = tables.read(tables.PAIRS, pairs)["completion"].to_pylist()
     if encoder and generator.encoder:
-        around.encoder = (encoder, generator.encoder)
+        context.encoder = (encoder, generator.encoder)
     chain = generator.filters.chain()
-    if generator.filters.leakage and not around.test_texts:
+    if generator.filters.leakage and not context.test_texts:
         raise UserError("no test document", ", ".join(map(str, corpora)), "filters.leakage has nothing to compare with", "name corpora with a test split")
-    counted, examples = [], []
+    in_and_out, examples = [], []
     for name, settings in chain:
-        reasons = FILTERS[name](left, settings, around)
-        counted.append((name, len(left), len(left) - len(reasons)))
-        say(f"{name}: {len(left):,} in, {len(left) - len(reasons):,} out")
-        rejected += [{"note_id": note.note_id, "cui": note.cui, "reason": name} for note in left if note.note_id in reasons]
-        examples += list(_examples(name, [note for note in left if note.note_id in reasons], reasons, licensed))
-        left = [note for note in left if note.note_id not in reasons]
-    kept = {note.note_id for note in left}
+        reasons = FILTERS[name](kept_notes, settings, context)
+        in_and_out.append((name, len(kept_notes), len(kept_notes) - len(reasons)))
+        say(f"{name}: {len(kept_notes):,} in, {len(kept_notes) - len(reasons):,} out")
+        rejected += [{"note_id": note.note_id, "cui": note.cui, "reason": name} for note in kept_notes if note.note_id in reasons]
+        examples += list(_examples(name, [note for note in kept_notes if note.note_id in reasons], reasons, licensed))
+        kept_notes = [note for note in kept_notes if note.note_id not in reasons]
+    kept = {note.note_id for note in kept_notes}
     located = [row for row in located if row["note_id"] in kept]
-    mentions = [m for m in mentions if m["note_id"] in kept and (m["note_id"], m["start"]) not in around.disagreeing]
+    mentions = [m for m in mentions if m["note_id"] in kept and (m["note_id"], m["start"]) not in context.disagreeing]
     names = {cui: {normalize_surface(name) for name in concept.names} for cui, concept in known.items()}
 
-    inputs = {"spec": spec, "prompts": prompts, "notes": notes, "located": found / "located.parquet", **concepts.tables_of(kb)}
+    inputs = {"spec": spec, "prompts": prompts, "notes": notes, "located": located_folder / "located.parquet", **concepts.tables_of(kb)}
     inputs |= ({"pairs": pairs} if pairs else {}) | ({"encoder": encoder} if encoder else {})
     made = stamp(
         "generation filter",
@@ -117,20 +120,20 @@ def filter_notes(
     tables.write(tables.LOCATED, out / "located.parquet", located, made)
     tables.write(tables.SYNTHETIC_MENTIONS, out / "mentions.parquet", mentions, made)
     tables.write(tables.REJECTED, out / "rejected.parquet", rejected, made)
-    before = json.loads((found / "funnel.json").read_text(encoding="utf-8"))
+    before = json.loads((located_folder / "funnel.json").read_text(encoding="utf-8"))
     unlisted = sum(normalize_surface(m["surface"]) not in names[m["cui"]] for m in mentions)
     prompted = tables.read(tables.PROMPTS, prompts)["cui"].to_pylist()
-    funnel = funnels.funnel(funnels.Counted(prompted, len(written), before["finished_by_length"], before["with_tags"], unlisted), mentions, rejected)
+    funnel = funnels.funnel(funnels.NoteCounts(prompted, len(written), before["finished_by_length"], before["with_tags"], unlisted), mentions, rejected)
     rows = funnels.diversity(located, mentions, names)
     if chain:
-        funnel["filters"] = {name: {"in": into, "out": kept_of} for name, into, kept_of in counted}
-        funnel["mentions_dropped_by_agreement"] = len(around.disagreeing)
+        funnel["filters"] = {name: {"in": into, "out": kept_of} for name, into, kept_of in in_and_out}
+        funnel["mentions_dropped_by_agreement"] = len(context.disagreeing)
     if rows:
         funnel["diversity"] = funnels.averages(rows)
     funnels.write_json(out / "funnel.json", funnel)
-    funnels.write_csv(out / "filters.csv", ("filter", "in", "out"), [{"filter": name, "in": a, "out": b} for name, a, b in counted])
+    funnels.write_csv(out / "filters.csv", ("filter", "in", "out"), [{"filter": name, "in": a, "out": b} for name, a, b in in_and_out])
     funnels.write_csv(out / "diversity.csv", funnels.DIVERSITY, rows)
-    funnels.picture(out / "funnel.svg", funnels.steps(funnel, counted), "notes left after each step")
+    funnels.picture(out / "funnel.svg", funnels.steps(funnel, in_and_out), "notes left after each step")
     _write_lines(out / "examples.jsonl", examples)
     reasons_of = Counter(row["reason"] for row in rejected)
     say(f"{len(located):,} of {len(written):,} notes kept; dropped: {', '.join(f'{n:,} {r}' for r, n in reasons_of.most_common()) or 'none'}")
@@ -144,7 +147,7 @@ def _test_texts(folder: Path) -> Iterator[str]:
 
 
 def _examples(name: str, dropped: Sequence[Note], reasons: Reasons, licensed: bool) -> Iterator[dict[str, str]]:
-    """Up to `EXAMPLES` dropped notes, drawn with a fixed seed, in the order of note ids."""
+    """Up to `EXAMPLES` dropped notes, drawn with a fixed seed, by note id."""
     chosen = dropped if len(dropped) <= EXAMPLES else random.Random(name).sample(list(dropped), EXAMPLES)
     for note in sorted(chosen, key=lambda n: n.note_id):
         yield {"filter": name, "note_id": note.note_id, "why": reasons[note.note_id]} | ({} if licensed else {"text": note.raw})

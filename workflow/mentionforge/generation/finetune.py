@@ -1,6 +1,7 @@
-"""QLoRA fine-tuning: a low-rank adapter on the 4-bit model, trained on the pairs' completions.
+"""QLoRA fine-tuning: trains a low-rank adapter on the 4-bit model with the completions of the pairs.
 
-In: table `pairs` and the model's stamp. Out: `adapter/` (safetensors and JSON only), training.csv, one row per update, and training.svg.
+In: table `pairs` and the model's stamp. Out: `adapter/` (safetensors and JSON only), training.csv with one row per update, and training.svg. Knows nothing
+about knowledge bases, corpora and sampling.
 """
 
 from __future__ import annotations
@@ -26,35 +27,33 @@ from mentionforge.specs import read_spec
 from mentionforge.versions import number
 
 VERSION = 1
-"""Of the part generation.finetune: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part generation.finetune: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "num_tokens")
-"""Columns of training.csv; `num_tokens` is the number of tokens seen so far, prompts included; `eval_loss` stands at some updates only."""
+"""Columns of training.csv. `num_tokens` counts the tokens seen so far, prompts included; only some updates have an `eval_loss`."""
 
 LIBRARIES = ("accelerate", "bitsandbytes", "peft", "torch", "transformers", "trl")
-"""What trains; a checkpoint of other versions is not used."""
+"""Libraries that train. A checkpoint from other versions of them is not used."""
 
 COMPLETE = "complete"
-"""Name of the file that marks a checkpoint as whole; one without it was cut off by a kill, and is dropped."""
-
+"""File that marks a checkpoint as complete; a checkpoint without it is dropped."""
 
 LAUNCHED = "MENTIONFORGE_LAUNCHED"
-"""In the environment of each process of a fine-tuning on several devices: the id of the process that started them."""
+"""Environment variable of each process of a fine-tuning on several devices: the id of the process that started them."""
 
 
 def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path) -> None:
-    """Train an adapter and write it (paper, section on fine-tuning); a killed job goes on from its last checkpoint.
+    """Train an adapter and write it (paper, section on fine-tuning). A killed job resumes from its last checkpoint.
 
-    Checkpoints lie beside the adapter, in ADAPTER.checkpoints, until it is written. The adapter of a resumed job is that of
-    one that was never interrupted. With several devices the function starts itself once per device, unless a launcher (torchrun)
-    has done so.
+    Checkpoints are in ADAPTER.checkpoints until the adapter is written. A resumed job writes the same adapter as an uninterrupted one. With several devices
+    the function starts itself once per device, unless a launcher (torchrun) has done so.
 
     Args:
         spec: Spec file of the generator, part `finetune`.
         model: Stamp of the fetched weights (fetched.json).
         pairs: Table `pairs`.
         adapter: Folder to write.
-        training: training.csv to write; the loss curve lies beside it, as .svg.
+        training: training.csv to write; the loss curve is written beside it as .svg.
 
     Raises:
         UserError: Too little memory, no weights, no chat template, no pair whose prompt fits into `max_tokens`, or fewer GPUs than asked for.
@@ -68,7 +67,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
         why = f"{settings.devices} asked for, {world} started"
         raise UserError("not started on all devices", "config: finetune.devices", why, "run the command without a launcher")
     if LAUNCHED in os.environ:
-        _end_with(int(os.environ[LAUNCHED]))
+        _exit_with_launcher(int(os.environ[LAUNCHED]))
     first = os.environ.get("RANK", "0") == "0"
     weights.quiet()
     tokenizer = weights.tokenizer(model, generator.prompt_style)
@@ -96,7 +95,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     checkpoints = adapter.with_name(f"{adapter.name}.checkpoints")
     language_model = weights.load_for_training(model, settings.quantization, dtype, settings.double_quantization)
     trainer = make_trainer(language_model, tokenizer, sets[0], settings, str(checkpoints), sets[1])
-    last = _agreed(lambda: _resume_point(checkpoints, _job(spec, model, pairs, dtype, language_model.device.type)))
+    last = _decided_by_first_process(lambda: _resume_point(checkpoints, _job(spec, model, pairs, dtype, language_model.device.type)))
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except RuntimeError as error:
@@ -122,11 +121,11 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
         shutil.rmtree(checkpoints, ignore_errors=True)
         ending = f", {measured[max(measured)]:.2f} on the held-out pairs" if measured else ""
         say(f"adapter after {trainer.state.global_step:,} updates; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at last{ending}")
-    _leave_together()
+    _finish_together()
 
 
 def _launch(devices: int, *paths: Path) -> None:
-    """Run this fine-tuning once per device, and wait for all; the trainer (accelerate) finds its rank in the environment."""
+    """Start this fine-tuning once per device and wait for all. The trainer (accelerate) reads its rank from the environment."""
     import subprocess
     import sys
 
@@ -138,15 +137,15 @@ def _launch(devices: int, *paths: Path) -> None:
     names = ("--spec", "--model", "--pairs", "--adapter", "--training")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(devices)]
     command += ["--module", "mentionforge.cli", "generation", "finetune"]
-    # What is started must not start others: LAUNCHED says that it has been, whatever the launcher sets.
+    # LAUNCHED tells the started processes not to start others, whatever variables the launcher sets.
     environment = os.environ | {LAUNCHED: str(os.getpid())} | ({} if gpus else {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
-    done = subprocess.run(command + [str(part) for pair in zip(names, paths, strict=True) for part in pair], env=environment)
-    if done.returncode:
-        raise UserError("fine-tuning failed", f"{devices} processes", f"exit status {done.returncode}", "see the lines above")
+    result = subprocess.run(command + [str(part) for pair in zip(names, paths, strict=True) for part in pair], env=environment)
+    if result.returncode:
+        raise UserError("fine-tuning failed", f"{devices} processes", f"exit status {result.returncode}", "see the lines above")
 
 
-def _end_with(launcher: int) -> None:
-    """End this process when the one that started all of them is gone: killed, it cannot end them, and a second start must not meet them."""
+def _exit_with_launcher(launcher: int) -> None:
+    """Start a thread that ends this process when the launcher is gone: a killed launcher cannot end it, and it would disturb the next run."""
     import threading
     import time
 
@@ -162,20 +161,22 @@ def _end_with(launcher: int) -> None:
 
 
 def held_out(pairs: Sequence[Mapping[str, Any]], share: float, seed: int) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Pairs to learn and pairs to measure the loss on, by whole training documents, each drawn by a hash of the seed and its id."""
+    """Training pairs and held-out pairs. Whole documents are held out, drawn by a hash of the seed and the document's id."""
     documents = sorted({pair["doc_id"] for pair in pairs}, key=lambda doc: hashlib.sha256(f"{seed}:{doc}".encode()).digest())
     held = set(documents[: max(1, round(share * len(documents)))]) if share else set()
     return [p for p in pairs if p["doc_id"] not in held], [p for p in pairs if p["doc_id"] in held]
 
 
 def _job(spec: Path, model: Path, pairs: Path, dtype: Any, device: str) -> str:
-    """Digest of all that a checkpoint depends on; it holds the random states of one type of device."""
-    used = versions(*LIBRARIES)
-    return digest(sha256_paths([spec]) + sha256_paths([model]) + sha256_paths([pairs]) + json.dumps([used, str(dtype), device, number("generation.finetune")]))
+    """Digest of all that a checkpoint depends on, also the type of device, whose random states it holds."""
+    current_versions = versions(*LIBRARIES)
+    return digest(
+        sha256_paths([spec]) + sha256_paths([model]) + sha256_paths([pairs]) + json.dumps([current_versions, str(dtype), device, number("generation.finetune")])
+    )
 
 
-def _agreed(decide: Callable[[], Path | None]) -> Path | None:
-    """What the first process decides, in every process; the others wait for it, so that none looks at a folder that is being cleared."""
+def _decided_by_first_process(decide: Callable[[], Path | None]) -> Path | None:
+    """The decision of the first process, in every process. The others wait for it, so that none reads a folder that is being cleared."""
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
@@ -185,7 +186,7 @@ def _agreed(decide: Callable[[], Path | None]) -> Path | None:
 
 
 def _resume_point(checkpoints: Path, job: str) -> Path | None:
-    """The last whole checkpoint of the same job; others are removed. For one process alone to decide."""
+    """The last complete checkpoint of the same job, or none; removes incomplete ones and those of other jobs. To be called by one process only."""
     name = checkpoints / "job"
     if checkpoints.is_dir() and (not name.is_file() or name.read_text() != job):
         if any(checkpoints.glob("checkpoint-*")):
@@ -193,17 +194,17 @@ def _resume_point(checkpoints: Path, job: str) -> Path | None:
         shutil.rmtree(checkpoints)
     checkpoints.mkdir(parents=True, exist_ok=True)
     name.write_text(job)
-    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = [path for path in found if (path / COMPLETE).is_file()]
-    for path in set(found) - set(whole):
+    all_checkpoints = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    complete = [path for path in all_checkpoints if (path / COMPLETE).is_file()]
+    for path in set(all_checkpoints) - set(complete):
         shutil.rmtree(path)
-    if whole:
-        say(f"going on after {int(whole[-1].name.rpartition('-')[2]):,} updates")
-    return whole[-1] if whole else None
+    if complete:
+        say(f"going on after {int(complete[-1].name.rpartition('-')[2]):,} updates")
+    return complete[-1] if complete else None
 
 
-def _leave_together() -> None:
-    """Wait until the first process has written everything: one that ends before, or with connections open, may end the others."""
+def _finish_together() -> None:
+    """Wait until the first process has written everything, then disconnect: a process that ends earlier may end the others."""
     import torch.distributed
     from accelerate import PartialState
 
@@ -213,15 +214,15 @@ def _leave_together() -> None:
 
 
 def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], settings: Finetune, scratch: str, held: Sequence[dict[str, Any]] = ()) -> Any:
-    """Trl's supervised trainer over the examples, with a new adapter on the model; loss on completions only.
+    """Trl's supervised trainer for the examples, with a new adapter on the model; the loss counts completions only.
 
     Args:
         model: From `weights.load_for_training`.
         tokenizer: From `weights.tokenizer`.
         examples: From `weights.training_example`: tokens, and labels on completions only.
-        settings: Every one of them reaches the trainer or the adapter.
+        settings: Settings of the fine-tuning; all of them are passed to the trainer or the adapter.
         scratch: Folder for checkpoints.
-        held: Examples to measure the loss on, like `examples`.
+        held: Held-out examples to measure the loss on, like `examples`.
     """
     import torch
     from datasets import Dataset
@@ -273,14 +274,14 @@ def make_trainer(model: Any, tokenizer: Any, examples: list[dict[str, Any]], set
         peft_config=adapter,
     )
     for parameter in trainer.model.parameters():
-        if parameter.requires_grad:  # trl makes the adapter of a 4-bit model bfloat16, in which small updates round to nothing
+        if parameter.requires_grad:  # trl makes the adapter of a 4-bit model bfloat16, in which small updates round to zero
             parameter.data = parameter.data.float()
     _report_progress(trainer, steps)
     return trainer
 
 
 def _report_progress(trainer: Any, steps: int) -> None:
-    """Replace the trainer's own printing by `track`, one unit per update."""
+    """Report the trainer's progress by `track`, one step per update, instead of its own printing."""
     from contextlib import ExitStack
 
     from accelerate import PartialState
@@ -299,8 +300,8 @@ def _report_progress(trainer: Any, steps: int) -> None:
             PartialState().wait_for_everyone()  # each process writes its random state into the checkpoint
             if state.is_world_process_zero:
                 folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-                (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing here reads
-                if state.global_step < steps:  # to resume after the last update, the trainer would make one more
+                (folder / "training_args.bin").unlink(missing_ok=True)  # an unused pickle
+                if state.global_step < steps:  # a trainer resumed after the last update would make one more
                     (folder / COMPLETE).touch()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
@@ -320,13 +321,13 @@ def save_adapter(model: Any, target: Path, base: str, made: Mapping[str, Any]) -
     Args:
         model: The model with the adapter.
         target: Folder; replaced as a whole if it is there.
-        base: What the configuration calls the model below: its public name, not the folder on this machine.
+        base: Name of the base model for the adapter's configuration: its public name, not a folder on this machine.
         made: Provenance.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
         saved, kept = Path(scratch) / "saved", Path(scratch) / "kept"
-        # Without save_embedding_layers=False, peft asks the hub whether the vocabulary was changed.
+        # Without save_embedding_layers=False, peft asks the Hugging Face hub whether the vocabulary was changed.
         model.save_pretrained(saved, safe_serialization=True, save_embedding_layers=False)
         kept.mkdir()
         shutil.copyfile(saved / "adapter_model.safetensors", kept / "adapter_model.safetensors")
@@ -334,7 +335,7 @@ def save_adapter(model: Any, target: Path, base: str, made: Mapping[str, Any]) -
         described["target_modules"] = sorted(described["target_modules"])  # peft writes a set
         for name, data in (("adapter_config.json", described), ("provenance.json", made)):
             (kept / name).write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        if target.is_symlink():  # into the cache between workflows, where others read it
+        if target.is_symlink():  # a link into the cache between workflows, whose files other workflows read
             target.unlink()
         shutil.rmtree(target, ignore_errors=True)
         os.replace(kept, target)

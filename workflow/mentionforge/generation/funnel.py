@@ -1,9 +1,7 @@
-"""The funnel: how many notes were asked for, written, located and kept, as a table and a picture; and how varied the mentions are.
+"""Counts the notes that are prompted, generated, located and kept (the funnel), and measures the diversity of their mentions.
 
-Counts: notes `prompted`, `generated`, `finished_by_length`, `with_tags`, `located` = sum of `located_by_match` (a note counts
-under its best match), `rejected` = sum of `rejected_by_reason`; `mentions` = sum of `mentions_by_match` = sum of n times
-`notes_by_mentions[n]`; `concepts_prompted`, `concepts_covered`; `unlisted_surface_share`, the share of mentions whose surface is
-no name of the concept in the knowledge base: neither its preferred name nor a synonym, what a model adds over a dictionary.
+In: rows of the tables `located`, `synthetic_mentions` and `rejected`. Out: the counts, and JSON, CSV and SVG files of them. Knows nothing about how notes
+are written, located or filtered.
 """
 
 from __future__ import annotations
@@ -23,12 +21,20 @@ from mentionforge.text import normalize_surface, words
 Row = Mapping[str, Any]
 
 DIVERSITY = ("cui", "notes", "mentions", "surfaces", "unlisted_share", "distinct_1", "distinct_2")
-"""Columns of diversity.csv: surfaces are distinct after normalization; distinct-n: distinct word n-grams over all, within the concept's notes."""
+"""Columns of diversity.csv. `surfaces`: distinct normalized surface forms; `distinct_n`: distinct word n-grams per word n-gram of the concept's notes."""
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What the tables do not say: CUI of every prompt, notes written, ended by length, with any tag, and mentions with unlisted surfaces."""
+class NoteCounts:
+    """Counts that the tables do not hold.
+
+    Attributes:
+        prompted: CUI of each prompt.
+        generated: Number of notes written.
+        finished_by_length: Notes cut at the length limit.
+        with_tags: Notes with any tag.
+        unlisted: Mentions whose surface is no name of their concept in the knowledge base.
+    """
 
     prompted: Sequence[str]
     generated: int
@@ -37,18 +43,25 @@ class Counted:
     unlisted: int
 
 
-def funnel(counted: Counted, mentions: Sequence[Row], rejected: Sequence[Row]) -> dict[str, Any]:
-    """The counts; see the module."""
+def funnel(note_counts: NoteCounts, mentions: Sequence[Row], rejected: Sequence[Row]) -> dict[str, Any]:
+    """The counts of the funnel.
+
+    Returns:
+        Numbers of notes: `prompted`, `generated`, `finished_by_length`, `with_tags`; `located`, the sum of `located_by_match`, where a note counts under
+        its best match; `rejected`, the sum of `rejected_by_reason`. `mentions`, the sum of `mentions_by_match` and of n times `notes_by_mentions[n]`.
+        `concepts_prompted`, `concepts_covered`. `unlisted_surface_share`: share of mentions whose surface is neither the preferred name nor a synonym
+        of the concept, which is what a model adds to a dictionary.
+    """
     best: dict[str, str] = {}
     for mention in sorted(mentions, key=lambda m: tables.MATCHES.index(m["match"])):
         best.setdefault(mention["note_id"], mention["match"])
     by_best, by_match, reasons = Counter(best.values()), Counter(m["match"] for m in mentions), Counter(r["reason"] for r in rejected)
     per_note = Counter(Counter(m["note_id"] for m in mentions).values())
-    found: dict[str, Any] = {
-        "prompted": len(counted.prompted),
-        "generated": counted.generated,
-        "finished_by_length": counted.finished_by_length,
-        "with_tags": counted.with_tags,
+    counts: dict[str, Any] = {
+        "prompted": len(note_counts.prompted),
+        "generated": note_counts.generated,
+        "finished_by_length": note_counts.finished_by_length,
+        "with_tags": note_counts.with_tags,
         "located": len(best),
         "located_by_match": {match: by_best[match] for match in tables.MATCHES},
         "rejected": len(rejected),
@@ -56,19 +69,19 @@ def funnel(counted: Counted, mentions: Sequence[Row], rejected: Sequence[Row]) -
         "mentions": len(mentions),
         "mentions_by_match": {match: by_match[match] for match in tables.MATCHES},
         "notes_by_mentions": {str(n): notes for n, notes in sorted(per_note.items())},
-        "concepts_prompted": len(set(counted.prompted)),
+        "concepts_prompted": len(set(note_counts.prompted)),
         "concepts_covered": len({m["cui"] for m in mentions}),
-        "unlisted_surface_share": round(counted.unlisted / len(mentions), 4) if mentions else 0.0,
+        "unlisted_surface_share": round(note_counts.unlisted / len(mentions), 4) if mentions else 0.0,
     }
-    assert found["generated"] == found["located"] + found["rejected"], found
-    assert found["located"] == sum(by_best.values()) == sum(per_note.values()), found
-    assert found["rejected"] == sum(found["rejected_by_reason"].values()), found
-    assert found["mentions"] == sum(by_match.values()) == sum(n * notes for n, notes in per_note.items()), found
-    return found
+    assert counts["generated"] == counts["located"] + counts["rejected"], counts
+    assert counts["located"] == sum(by_best.values()) == sum(per_note.values()), counts
+    assert counts["rejected"] == sum(counts["rejected_by_reason"].values()), counts
+    assert counts["mentions"] == sum(by_match.values()) == sum(n * notes for n, notes in per_note.items()), counts
+    return counts
 
 
 def diversity(notes: Sequence[Row], mentions: Sequence[Row], names: Mapping[str, set[str]]) -> list[dict[str, Any]]:
-    """One row per concept, sorted; see `DIVERSITY`.
+    """One row per concept, sorted by CUI, with the columns `DIVERSITY`.
 
     Args:
         notes: Rows of `located`.
@@ -83,9 +96,9 @@ def diversity(notes: Sequence[Row], mentions: Sequence[Row], names: Mapping[str,
         surfaces[mention["cui"]].append(normalize_surface(mention["surface"]))
     rows = []
     for cui in sorted(texts):
-        found = surfaces[cui]
-        row: dict[str, Any] = {"cui": cui, "notes": len(texts[cui]), "mentions": len(found), "surfaces": len(set(found))}
-        row["unlisted_share"] = round(sum(s not in names[cui] for s in found) / len(found), 4) if found else 0.0
+        of_concept = surfaces[cui]
+        row: dict[str, Any] = {"cui": cui, "notes": len(texts[cui]), "mentions": len(of_concept), "surfaces": len(set(of_concept))}
+        row["unlisted_share"] = round(sum(s not in names[cui] for s in of_concept) / len(of_concept), 4) if of_concept else 0.0
         for n in (1, 2):
             grams = [tuple(text[i : i + n]) for text in texts[cui] for i in range(len(text) - n + 1)]
             row[f"distinct_{n}"] = round(len(set(grams)) / len(grams), 4) if grams else 0.0
@@ -94,7 +107,7 @@ def diversity(notes: Sequence[Row], mentions: Sequence[Row], names: Mapping[str,
 
 
 def averages(rows: Sequence[Row]) -> dict[str, float]:
-    """Means of the diversity over concepts, and the share of concepts with more than one surface form."""
+    """Means of the diversity rows over concepts, and the share of concepts with more than one surface form."""
     if not rows:
         return {}
     means = {f"mean_{key}": round(sum(float(r[key]) for r in rows) / len(rows), 4) for key in ("surfaces", "unlisted_share", "distinct_1", "distinct_2")}
@@ -119,15 +132,20 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
     os.replace(temporary, path)
 
 
-def steps(found: Mapping[str, Any], filters: Sequence[tuple[str, int, int]]) -> list[dict[str, Any]]:
-    """Notes left after each step, in order: prompted, generated, located, then each filter."""
-    located = filters[0][1] if filters else found["located"]
-    rows = [{"step": name, "notes": n} for name, n in (("prompted", found["prompted"]), ("generated", found["generated"]), ("located", located))]
+def steps(counts: Mapping[str, Any], filters: Sequence[tuple[str, int, int]]) -> list[dict[str, Any]]:
+    """Notes left after each step, in order: prompted, generated, located, then each filter.
+
+    Args:
+        counts: The funnel.
+        filters: Name, notes in and notes out of each filter, in order.
+    """
+    located = filters[0][1] if filters else counts["located"]
+    rows = [{"step": name, "notes": n} for name, n in (("prompted", counts["prompted"]), ("generated", counts["generated"]), ("located", located))]
     return rows + [{"step": name, "notes": out} for name, _, out in filters]
 
 
 def picture(path: Path, rows: Sequence[Row], title: str) -> None:
-    """Draw the steps as bars, to an SVG file; no text but the steps' names and counts."""
+    """Draw the steps as bars to an SVG file, labelled with their names and counts only."""
     import altair
 
     order = [row["step"] for row in rows]

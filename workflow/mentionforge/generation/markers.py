@@ -1,6 +1,7 @@
-"""The tags around mentions, `<1CUI> … </1CUI>`: writing them, and taking them out of whatever a model made of them.
+"""Writes tags around mentions (`<1CUI> … </1CUI>`), and removes them from a model's output, however it misspelt them.
 
-Offsets are 0-based characters, end exclusive; those given by `strip` refer to the text without tags.
+In: text. Out: text with or without tags, and tagged spans. Offsets are 0-based characters, end exclusive; those from `strip` refer to the text without
+tags. Knows nothing about concepts and names.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _MARK = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _LEAD = 24
-"""Characters that stand before CUI in a tag at most."""
-_SPACES = re.compile(r"(?: [^\S\n]|[^\S\n ])[^\S\n]*")  # any but a single blank, which is to stay
+"""Most characters of a tag before CUI."""
+_SPACES = re.compile(r"(?: [^\S\n]|[^\S\n ])[^\S\n]*")  # any but a single blank, which stays
 _BRACKET = re.compile(r"([^<>\[\]{}\n]{0,80}?)(?:>|\]|\}|&gt;)")
 _ASCII_BLANKS = "\t\r\x0b\x0c\x1c\x1d\x1e\x1f"
 _BREAKS = re.compile(r"\n{3,}")
@@ -45,13 +46,13 @@ _NO_SPACE_AFTER = tuple("([{")
 
 
 @dataclass(frozen=True)
-class Tagged:
-    """A stretch after an opening tag, up to the next tag or the end of the text, without surrounding blanks and punctuation.
+class TaggedSpan:
+    """The span from an opening tag to the next tag or the end of the text, without surrounding blanks and punctuation.
 
     Attributes:
-        start: First character in the text without tags.
+        start: First character, in the text without tags.
         end: One past the last character.
-        closed: Whether a tag ends it; else the model never closed it.
+        closed: Whether a tag ends it; if not, the model never closed it.
     """
 
     start: int
@@ -60,19 +61,19 @@ class Tagged:
 
 
 def wrap(text: str, spans: Iterable[Span]) -> str:
-    """Put tags around spans that do not overlap; characters outside them stay as they are."""
+    """Put tags around spans that do not overlap; the text itself does not change."""
     for start, end in sorted(spans, reverse=True):
         text = f"{text[:start]}{OPEN} {text[start:end]} {CLOSE}{text[end:]}"
     return text
 
 
 def has_mark(text: str) -> bool:
-    """Whether there is any tag, or part of one, in the text."""
+    """Whether the text holds a tag or a part of one."""
     return next(_marks(text), None) is not None
 
 
 def _marks(text: str) -> Iterator[re.Match[str]]:
-    """All tags and parts of tags. Each holds `<`, `&lt;` or `CUI`, so that a search may begin a little before the next of these."""
+    """All tags and parts of tags. Each holds `<`, `&lt;` or `CUI`, so each search begins shortly before the next of these."""
     folded, position = text.lower(), 0
     if len(folded) != len(text):
         yield from _MARK.finditer(text)
@@ -80,7 +81,7 @@ def _marks(text: str) -> Iterator[re.Match[str]]:
     while (
         start := min((at for at in (text.find("<", position), folded.find("&lt;", position), folded.find("cui", position)) if at >= 0), default=None)
     ) is not None:
-        # Nothing of a tag is before "<" where a blank, letter or digit is: then there is no need to look there.
+        # A tag cannot begin before "<" if a blank, letter or digit precedes it.
         alone = text[start] == "<" and start > position and (text[start - 1].isspace() or text[start - 1].isalnum())
         mark = (_MARK.match(text, start) if alone else None) or _MARK.search(text, max(position, start - _LEAD))
         if mark is None:
@@ -89,29 +90,29 @@ def _marks(text: str) -> Iterator[re.Match[str]]:
         position = mark.end()
 
 
-def strip(raw: str) -> tuple[str, list[Tagged]]:
-    """Text without tags and with tidy blanks, and the stretches that were tagged, in order, none empty.
+def strip(raw: str) -> tuple[str, list[TaggedSpan]]:
+    """The text without tags and superfluous blanks, and its tagged spans in order, none empty.
 
-    A tag of any kind ends the stretch before it, so that a second opening tag may stand for the closing one.
+    A tag of any kind ends the span before it: models often write a second opening tag instead of a closing one.
     """
     folded = raw.lower()
     if "cui" not in folded and "<" not in raw and "&lt;" not in folded:
         return _join("", raw).rstrip(), []
     text, tagged = _strip_once(raw)
-    while text != raw and has_mark(text):  # what stood around a tag, or far from its other part, may form another one
+    while text != raw and has_mark(text):  # what is left after removing a tag may form another one
         raw, (text, tagged) = text, (_strip_once(text)[0], [])
     return text, tagged
 
 
-def _strip_once(raw: str) -> tuple[str, list[Tagged]]:
+def _strip_once(raw: str) -> tuple[str, list[TaggedSpan]]:
     out = ""
     begun: int | None = None
-    stretches: list[tuple[int, int, bool]] = []
+    spans: list[tuple[int, int, bool]] = []
     position = 0
     glued = False
     marks = [*_marks(raw)]
     for number, mark in enumerate(marks):
-        if mark.start() < position:  # inside a stretch that its own bracket ended
+        if mark.start() < position:  # inside a span that its own bracket ended
             continue
         out = _join(out, raw[position : mark.start()], glued)
         slash = next((kind.strip() for kind in mark.group("whole", "round", "cut", "bare", "tail") if kind is not None), "/")
@@ -120,25 +121,25 @@ def _strip_once(raw: str) -> tuple[str, list[Tagged]]:
         if out.endswith(tuple(f"{bracket} " for bracket in _NO_SPACE_AFTER)):
             out = out[:-1]
         position = mark.end()
-        if glued:  # no place where a mention begins or ends
+        if glued:  # inside a word no mention begins or ends
             continue
         if begun is not None:
-            stretches.append((begun, len(out.rstrip()), True))
+            spans.append((begun, len(out.rstrip()), True))
         begun = None if slash else len(out)
         inner = _BRACKET.match(raw, position) if mark["cut"] == "" else None
-        if begun is not None and inner and not has_mark(inner[1]):  # "<1CUI gout>": the late bracket ends the stretch
+        if begun is not None and inner and not has_mark(inner[1]):  # "<1CUI gout>": the late bracket ends the span
             out, position = _join(out, inner[1]), inner.end()
-            stretches.append((begun, len(out.rstrip()), True))
+            spans.append((begun, len(out.rstrip()), True))
             begun = None
     out = _join(out, raw[position:], glued).rstrip()
     if begun is not None:
-        stretches.append((begun, len(out), False))
-    found = (_core(out, *stretch) for stretch in stretches)
-    return out, [tagged for tagged in found if tagged.start < tagged.end]
+        spans.append((begun, len(out), False))
+    trimmed = (_trimmed(out, *span) for span in spans)
+    return out, [tagged for tagged in trimmed if tagged.start < tagged.end]
 
 
-def _core(text: str, start: int, end: int, closed: bool) -> Tagged:
-    """The stretch without blanks, punctuation and unpaired round brackets at its ends."""
+def _trimmed(text: str, start: int, end: int, closed: bool) -> TaggedSpan:
+    """The span without blanks, punctuation and unpaired round brackets at its ends."""
     inside = text[start:end]
     core = inside.strip(_EDGES)
     if (core.startswith("(") and ")" not in core[:-1]) or core.startswith(")"):
@@ -146,18 +147,18 @@ def _core(text: str, start: int, end: int, closed: bool) -> Tagged:
     if (core.endswith(")") and "(" not in core) or core.endswith("("):
         core = core.rstrip("()" + _EDGES)
     start += inside.find(core)
-    return Tagged(start, start + len(core), closed)
+    return TaggedSpan(start, start + len(core), closed)
 
 
 def _inside_word(raw: str, mark: re.Match[str]) -> bool:
-    """Whether a tag stands between letters, directly on both sides: `hyper1CUI>tension`."""
+    """Whether a tag has a letter directly on both sides: `hyper1CUI>tension`."""
     return raw[mark.start() - 1 : mark.start()].isalpha() and raw[mark.end() : mark.end() + 1].isalpha()
 
 
 def _join(left: str, piece: str, glued: bool = False) -> str:
-    """Append a piece where a tag stood: one blank between words unless `glued`, none before punctuation that the tag kept apart."""
+    """Append the text after a removed tag: with one blank between words unless `glued`, with none before punctuation."""
     broken = "\n" in piece
-    # Whether there are no blanks but spaces and line breaks; far cheaper than the patterns.
+    # No blanks other than spaces and line breaks; this test is far cheaper than the patterns.
     tidy = not any(map(piece.__contains__, _ASCII_BLANKS)) if piece.isascii() else (piece.replace("\n", "") if broken else piece).isprintable()
     if broken and not (tidy and " \n" not in piece and "\n " not in piece and "\n\n\n" not in piece):
         piece = _tidy_breaks(piece)
@@ -173,13 +174,13 @@ def _join(left: str, piece: str, glued: bool = False) -> str:
         return left.rstrip(" ") + piece
     if left and piece and left[-1].isalnum() and piece[0].isalnum() and not glued:
         return f"{left} {piece}"
-    if piece.startswith(" ") and len(left) > 1 and left[-1] in "-‐‑" and left[-2].isalnum():  # the blank is the tag's: non-<1CUI> Hodgkin
+    if piece.startswith(" ") and len(left) > 1 and left[-1] in "-‐‑" and left[-2].isalnum():  # the blank belongs to the tag: non-<1CUI> Hodgkin
         return left + piece[1:]
     return left + piece
 
 
 def _tidy_breaks(piece: str) -> str:
-    """Line breaks without blanks beside them, two at most; far cheaper than a pattern."""
+    """The text without blanks around line breaks, and with at most two line breaks in a row; far cheaper than a pattern."""
     first, *lines, last = piece.split("\n")
     out = "\n".join([first.rstrip(), *map(str.strip, lines), last.lstrip()])
     return _BREAKS.sub("\n\n", out) if "\n\n\n" in out else out

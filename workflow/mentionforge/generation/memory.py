@@ -1,8 +1,7 @@
-"""Memory of a language model by arithmetic: weights, cache of a batch, fine-tuning; what is at hand; and the table in docs/performance.md.
+"""Estimates the memory of a language model by arithmetic (weights, cache of a batch, fine-tuning) and reads the memory of this machine.
 
-    python -m mentionforge.generation.memory        # prints the table
-
-The figures are lower bounds with a fixed allowance for what a library needs besides. Nothing here has been measured on a GPU.
+In: sizes of a model. Out: bytes: lower bounds plus a fixed allowance for the libraries, none of them measured on a GPU. Knows nothing about prompts and notes.
+`python -m mentionforge.generation.memory` prints the table of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Form = Literal["float32", "bfloat16", "float16", "nf4", "nf4_double"]
-"""How weights are held; `nf4_double`: with double quantization."""
+WeightFormat = Literal["float32", "bfloat16", "float16", "nf4", "nf4_double"]
+"""Data type of weights in memory; `nf4_double`: NF4 with double quantization."""
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.5 + 4 / 64, "nf4_double": 0.5 + 1 / 64 + 4 / (64 * 256)}
-"""Bytes per parameter: NF4 has a scale of 4 bytes per 64 parameters; double quantization makes it 1 byte, with 4 bytes per 256 scales."""
+"""Bytes per parameter. NF4 has a scale of 4 bytes per 64 parameters; double quantization reduces it to 1 byte, plus 4 bytes per 256 scales."""
 
 PROMPT_TOKENS = 512
-"""Tokens of a prompt that a choice reckons with. Fixed, so that all shards of a generator choose alike."""
+"""Length of a prompt in estimates. Fixed, so that all shards of a generator make the same choice."""
 
 ALLOWANCE = int(1.5 * 2**30)
-"""What the GPU's libraries and the fragments of the allocator take."""
+"""Bytes for the GPU's libraries and the fragmentation of the allocator."""
 
-SHARE = 0.92
-"""Part of a device's memory that is reckoned with."""
+USABLE_SHARE = 0.92
+"""Share of a device's memory that an estimate may use."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Sizes of a Llama-like decoder, by the names of its config.json."""
+class DecoderShape:
+    """Sizes of a Llama-like decoder; see `shape_of` for their names in config.json."""
 
     hidden: int
     intermediate: int
@@ -44,26 +43,26 @@ class Shape:
 
     @property
     def linear(self) -> int:
-        """Parameters of the layers' matrices, which NF4 quantizes."""
+        """Number of parameters of the layers' matrices, which NF4 quantizes."""
         attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.kv_heads)
         return self.layers * (attention + 3 * self.hidden * self.intermediate)
 
     @property
     def other(self) -> int:
-        """Parameters that stay as they are: embeddings, output, norms."""
+        """Number of parameters that are never quantized: embeddings, output, norms."""
         return self.vocabulary * self.hidden * (1 if self.tied else 2) + (2 * self.layers + 1) * self.hidden
 
     @property
     def parameters(self) -> int:
-        """All parameters."""
+        """Number of all parameters."""
         return self.linear + self.other
 
 
-def shape_of(config: Mapping[str, Any]) -> Shape | None:
-    """Shape from the content of a config.json; none for a model that is not built like a Llama (Mistral and Qwen are, but for small terms)."""
+def shape_of(config: Mapping[str, Any]) -> DecoderShape | None:
+    """Sizes from the content of a config.json; none for a model that is not built like a Llama (Mistral and Qwen are, up to small terms)."""
     try:
         heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-        return Shape(
+        return DecoderShape(
             hidden=hidden,
             intermediate=int(config["intermediate_size"]),
             layers=int(config["num_hidden_layers"]),
@@ -77,29 +76,29 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
         return None
 
 
-def weight_bytes(shape: Shape, form: Form, rest: Form = "bfloat16") -> int:
-    """Bytes of the weights; with NF4, embeddings, output and norms have the type `rest`."""
+def weight_bytes(shape: DecoderShape, form: WeightFormat, rest: WeightFormat = "bfloat16") -> int:
+    """Bytes of the weights; with NF4, embeddings, output and norms have the dtype `rest`."""
     if form.startswith("nf4"):
         return int(shape.linear * BYTES[form] + shape.other * BYTES[rest])
     return int(shape.parameters * BYTES[form])
 
 
-def cache_bytes(shape: Shape, rows: int, tokens: int, form: Form = "bfloat16") -> int:
-    """Bytes of the keys and values of a batch."""
+def cache_bytes(shape: DecoderShape, rows: int, tokens: int, form: WeightFormat = "bfloat16") -> int:
+    """Bytes of the keys and values of a batch of `rows` sequences of `tokens` tokens."""
     return int(2 * shape.layers * shape.kv_heads * shape.head_size * rows * tokens * BYTES[form])
 
 
-def sampling_bytes(shape: Shape, form: Form, rows: int, tokens: int, rest: Form = "bfloat16") -> int:
-    """Bytes of sampling: weights, cache, and the scores of a step in float32, thrice."""
+def sampling_bytes(shape: DecoderShape, form: WeightFormat, rows: int, tokens: int, rest: WeightFormat = "bfloat16") -> int:
+    """Bytes of sampling: weights, cache, and three copies of a step's scores in float32."""
     return weight_bytes(shape, form, rest) + cache_bytes(shape, rows, tokens, rest) + 3 * 4 * rows * shape.vocabulary
 
 
-def training_bytes(shape: Shape, batch: int, tokens: int, rank: int = 64, form: Form = "nf4") -> int:
+def training_bytes(shape: DecoderShape, batch: int, tokens: int, rank: int = 64, form: WeightFormat = "nf4") -> int:
     """Bytes of QLoRA with gradient checkpointing on the attention's four matrices.
 
-    Weights; the adapter in float32 with gradient and two moments; the input of every layer; one layer at work (ten vectors of the hidden
-    and six of the intermediate size per token, and its largest matrix dequantized); scores in the type of the computation, in float32, and
-    their gradient.
+    Counts the weights; the adapter in float32 with its gradient and two moments; the input of every layer; the active layer (ten vectors of the hidden and
+    six of the intermediate size per token, and its largest matrix dequantized); the scores in the dtype of the computation and in float32, and their
+    gradient.
     """
     attention = 2 * (shape.hidden + shape.heads * shape.head_size) + 2 * (shape.hidden + shape.kv_heads * shape.head_size)
     adapter = shape.layers * attention * rank * 16
@@ -109,10 +108,10 @@ def training_bytes(shape: Shape, batch: int, tokens: int, rank: int = 64, form: 
     return weight_bytes(shape, form) + adapter + batch * tokens * (kept + working + scores) + shape.hidden * shape.intermediate * 2
 
 
-# ---------------------------------------------------------------------------------------------------------- what is at hand
+# --------------------------------------------------------------------------------------------------------- available memory
 
 
-def needed(folder: Path, form: Form, rest: Form = "bfloat16", rows: int = 0, tokens: int = 0) -> int:
+def required_bytes(folder: Path, form: WeightFormat, rest: WeightFormat = "bfloat16", rows: int = 0, tokens: int = 0) -> int:
     """Bytes that a model in a folder needs to be loaded and, with rows, to be sampled from; a model of unknown build counts by its files."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     shape = shape_of(config)
@@ -122,11 +121,11 @@ def needed(folder: Path, form: Form, rest: Form = "bfloat16", rows: int = 0, tok
     return int(sum(path.stat().st_size for path in folder.glob("*.safetensors")) / stored * BYTES[form])
 
 
-def at_hand(free: bool = False) -> int:
-    """Bytes of the GPU's memory, or of this machine's where there is none (or of its container's limit).
+def available_bytes(free: bool = False) -> int:
+    """Bytes of the GPU's memory or, without a GPU, of the machine's memory or its container's limit.
 
     Args:
-        free: Only what nobody uses at the moment.
+        free: Count only memory that is free at the moment.
     """
     import torch
 
@@ -144,9 +143,9 @@ def at_hand(free: bool = False) -> int:
 # ------------------------------------------------------------------------------------------------------------------ the table
 
 MODELS = {
-    "Llama-2 7B": Shape(4096, 11008, 32, 32, 32, 32000, 128),
-    "Llama-2 13B": Shape(5120, 13824, 40, 40, 40, 32000, 128),
-    "Llama-2 70B": Shape(8192, 28672, 80, 64, 8, 32000, 128),
+    "Llama-2 7B": DecoderShape(4096, 11008, 32, 32, 32, 32000, 128),
+    "Llama-2 13B": DecoderShape(5120, 13824, 40, 40, 40, 32000, 128),
+    "Llama-2 70B": DecoderShape(8192, 28672, 80, 64, 8, 32000, 128),
 }
 CARDS = (24, 40, 80)
 GPUS = (1, 2, 4)
@@ -155,23 +154,23 @@ TRAINED_TOKENS, SAMPLED_TOKENS = 2048, 768
 
 
 def table() -> str:
-    """What fits on which GPUs, as Markdown: the largest batch of each, or – where not even one row fits."""
+    """The largest batch that fits on each number and size of GPUs, as a Markdown table; – if not even one row fits."""
     cards = [(gpus, card) for gpus in GPUS for card in CARDS]
     lines = ["| model | what | weights, GB | " + " | ".join(f"{gpus} × {card} GB" for gpus, card in cards) + " |"]
     lines.append("|" + "---|" * (3 + len(cards)))
     for name, shape in MODELS.items():
-        for what, form in (("fine-tuning, NF4", "nf4"), ("sampling, NF4", "nf4"), ("sampling, bfloat16", "bfloat16"), ("sampling, bfloat16, vLLM", "bfloat16")):
-            cells = [_largest(shape, what, form, gpus, card) for gpus, card in cards]  # type: ignore[arg-type]
-            lines.append(f"| {name} | {what} | {weight_bytes(shape, form) / 1e9:.1f} | " + " | ".join(cells) + " |")  # type: ignore[arg-type]
+        for task, form in (("fine-tuning, NF4", "nf4"), ("sampling, NF4", "nf4"), ("sampling, bfloat16", "bfloat16"), ("sampling, bfloat16, vLLM", "bfloat16")):
+            cells = [_largest(shape, task, form, gpus, card) for gpus, card in cards]  # type: ignore[arg-type]
+            lines.append(f"| {name} | {task} | {weight_bytes(shape, form) / 1e9:.1f} | " + " | ".join(cells) + " |")  # type: ignore[arg-type]
     return "\n".join(lines)
 
 
-def _largest(shape: Shape, what: str, form: Form, gpus: int, card: int) -> str:
-    room = card * 2**30 * SHARE - ALLOWANCE
+def _largest(shape: DecoderShape, task: str, form: WeightFormat, gpus: int, card: int) -> str:
+    room = card * 2**30 * USABLE_SHARE - ALLOWANCE
     for batch in BATCHES:
-        if what.startswith("fine-tuning"):
+        if task.startswith("fine-tuning"):
             need = training_bytes(shape, batch, TRAINED_TOKENS, form=form)  # each GPU holds the whole model
-        elif what.endswith("vLLM"):
+        elif task.endswith("vLLM"):
             need = sampling_bytes(shape, form, batch, SAMPLED_TOKENS) // gpus  # weights and cache are spread
         else:
             need = sampling_bytes(shape, form, batch, SAMPLED_TOKENS)  # a shard on each GPU

@@ -1,7 +1,7 @@
-"""An adapter merged into its model's weights: W + scale * B @ A for each target, in float32, then rounded once.
+"""Merges a LoRA adapter into its model's weights: W + scale * B @ A for each target matrix, computed in float32 and rounded once.
 
-The weights are read, changed and written tensor by tensor. No model is built and no GPU is used, so a model of any size needs no more
-memory than its largest tensor. The arithmetic is that of plain LoRA on linear layers; an adapter of any other kind is refused.
+In: stamp of the weights, folder of the adapter. Out: a model folder. Works tensor by tensor, without a GPU, so the memory of the largest tensor suffices. Any
+adapter other than plain LoRA on linear layers is an error. Knows nothing about prompts and notes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from mentionforge.versions import number
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 STAMP = "merged.json"
-"""File of a merged folder that names what was merged; written last."""
+"""File of a merged folder that names the merge; written last."""
 
 FILES = ("*.json", "*.txt", "*.model", "*.jinja")
-"""Configuration and tokenizer: copied beside the merged weights."""
+"""Files of configuration and tokenizer, which are copied beside the merged weights."""
 
 NOT_COPIED = ("*.index.json", "fetched.json", STAMP)
 
-UNDERSTOOD: dict[str, Any] = {
+ADAPTER_KEYS: dict[str, Any] = {
     "alpha_pattern": {},
     "bias": "none",
     "fan_in_fan_out": None,
@@ -46,23 +46,31 @@ UNDERSTOOD: dict[str, Any] = {
     "r": None,
     "rank_pattern": {},
     "use_rslora": None,
-    # What an adapter was trained with or on, without effect on its arithmetic:
+    # Facts about the training, without effect on the merge:
     **dict.fromkeys(("auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "exclude_modules", "inference_mode", "layers_pattern")),
     **dict.fromkeys(("layers_to_transform", "lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "revision", "target_modules", "task_type")),
 }
-"""Keys of adapter_config.json that this module knows, with the only value that it can take; none: any. Other keys must be empty."""
+"""Known keys of adapter_config.json with the only value that can be merged (none: any value). Unknown keys must be empty."""
 
-STARTS = (True, False, "gaussian", "eva", "orthogonal")
-"""Initial values (`init_lora_weights`) that leave the model's own weights as they were; others train on changed weights."""
+INITIAL_VALUES = (True, False, "gaussian", "eva", "orthogonal")
+"""Values of `init_lora_weights` that leave the model's own weights unchanged; the others train on changed weights."""
 
-FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-OTHER = "use the adapter as it is (backend.adapter: lora), or merge it with peft and give the result as a model"
+FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+ALTERNATIVES = "use the adapter as it is (backend.adapter: lora), or merge it with peft and give the result as a model"
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """A tensor of a safetensors file: what it is there, and the type it is written in."""
+class TensorEntry:
+    """A tensor of a safetensors file.
+
+    Attributes:
+        name: Its name.
+        shape: Its shape.
+        stored: Its dtype in the model's file, as safetensors names it.
+        written: Its dtype in the merged file.
+        bytes: Its size in the merged file.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -72,20 +80,20 @@ class Tensor:
 
 
 def merge(model: Path, adapter: Path, dtype: Dtype, out: Path) -> Path:
-    """Write the model with the adapter merged into it, with configuration and tokenizer.
+    """Write the model with the merged adapter, with configuration and tokenizer.
 
     Args:
         model: Stamp of the fetched weights (fetched.json).
         adapter: Folder of a LoRA adapter as peft saves it.
-        dtype: Type of the weights to write; auto: as they are stored.
-        out: Folder to write. It appears when it is whole; if it already holds this very merge, nothing is done.
+        dtype: Dtype of the weights to write; auto: as they are stored.
+        out: Folder to write. It appears when it is complete. If it already holds this merge, nothing is done.
 
     Raises:
-        UserError: An adapter of another kind or another model, weights that are no safetensors or are quantized, too little room on the disk.
+        UserError: An adapter of another kind or another model, weights that are no safetensors or are quantized, too little space on the disk.
     """
     source = folder(model)
     job = _job(model, source, adapter, dtype)
-    if is_whole(out, job):
+    if is_merge_of(out, job):
         say(f"{out} holds the merged weights already")
         return out
     if out.exists() and not is_merged(out):
@@ -103,7 +111,7 @@ def merge(model: Path, adapter: Path, dtype: Dtype, out: Path) -> Path:
         with track("merging", sum(map(len, plan.values()))) as tick:
             for file, tensors in plan.items():
                 _write_file(source / file, temporary / file, tensors, targets, scale, transposed, tick)
-        _copy_rest(source, temporary, plan, dtype)
+        _write_other_files(source, temporary, plan, dtype)
         (temporary / STAMP).write_text(json.dumps({"job": job}) + "\n", encoding="utf-8")
         os.replace(temporary, out)
     except OSError as error:
@@ -114,18 +122,18 @@ def merge(model: Path, adapter: Path, dtype: Dtype, out: Path) -> Path:
 
 
 def dtype_of(name: str) -> Dtype:
-    """The type that a name stands for.
+    """Check the name of a dtype.
 
     Raises:
-        UserError: There is no such type.
+        UserError: There is no such dtype.
     """
     if name not in get_args(Dtype):
         raise UserError("unknown type", f"--dtype {name}", f"weights are written as {', '.join(get_args(Dtype))}")
     return cast(Dtype, name)
 
 
-def in_own_process(model: Path, adapter: Path, dtype: Dtype, out: Path) -> Path:
-    """`merge` in a process of its own, which leaves no memory behind, and which ends when this one does.
+def merge_in_subprocess(model: Path, adapter: Path, dtype: Dtype, out: Path) -> Path:
+    """Run `merge` in a subprocess, which leaves no memory behind and ends with this process.
 
     Raises:
         UserError: As `merge`.
@@ -155,8 +163,8 @@ def in_own_process(model: Path, adapter: Path, dtype: Dtype, out: Path) -> Path:
     return out
 
 
-def end_with(parent: int) -> None:
-    """End this process, by a thread beside, as soon as that parent is gone: nobody would want what it makes."""
+def exit_with_parent(parent: int) -> None:
+    """Start a thread that ends this process as soon as its parent is gone."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -167,20 +175,20 @@ def end_with(parent: int) -> None:
 
 
 def remove(out: Path) -> None:
-    """Remove merged weights, and what a killed merge left of them."""
+    """Remove merged weights and the remains of a killed merge."""
     for path in (out, out.with_name(f".{out.name}.tmp")):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def is_whole(out: Path, job: str) -> bool:
-    """Whether a folder holds what that merge makes."""
+def is_merge_of(out: Path, job: str) -> bool:
+    """Whether a folder holds the complete result of the merge `job`."""
     with suppress(OSError, ValueError):
         return bool(json.loads((out / STAMP).read_text(encoding="utf-8"))["job"] == job)
     return False
 
 
 def _job(model: Path, source: Path, adapter: Path, dtype: str) -> str:
-    """Digest of all that the merged weights depend on; the model's files by size and time, since reading them takes minutes."""
+    """Digest of all that the merged weights depend on. The model's files count by size and time, since reading them takes minutes."""
     files = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(source.iterdir()) if path.is_file()]
     return digest(json.dumps([sha256_paths([model]), files, sha256_paths([adapter]), dtype, number("backend.vllm")]))
 
@@ -203,26 +211,26 @@ def weight_files(source: Path) -> list[str]:
 
 
 def _read_adapter(adapter: Path) -> tuple[dict[str, dict[str, Any]], float, bool]:
-    """Matrices A and B by the name of their module, the scale, and whether the model keeps its matrices transposed."""
+    """Matrices A and B by module name, the scale, and whether the model stores its matrices transposed."""
     from safetensors.torch import load_file
 
     try:
         settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
         tensors = load_file(adapter / "adapter_model.safetensors")
-    except Exception as error:  # the library raises an error of its own kind for a damaged file
+    except Exception as error:  # the library raises its own type of error for a damaged file
         raise UserError("unreadable adapter", str(adapter), str(error).splitlines()[0], "delete it and rerun the workflow") from error
     for key, value in settings.items():
-        only = UNDERSTOOD.get(key)
-        if (key in UNDERSTOOD and only is not None and value not in (only, None)) or (key not in UNDERSTOOD and value):
-            raise UserError("adapter that cannot be merged", str(adapter), f"merging does not know {key}: {json.dumps(value)[:80]}", OTHER)
-    if (start := settings.get("init_lora_weights", True)) not in STARTS:
-        raise UserError("adapter that cannot be merged", str(adapter), f"init_lora_weights: {start} changes the model's own weights", OTHER)
+        only = ADAPTER_KEYS.get(key)
+        if (key in ADAPTER_KEYS and only is not None and value not in (only, None)) or (key not in ADAPTER_KEYS and value):
+            raise UserError("adapter that cannot be merged", str(adapter), f"merging does not know {key}: {json.dumps(value)[:80]}", ALTERNATIVES)
+    if (initial := settings.get("init_lora_weights", True)) not in INITIAL_VALUES:
+        raise UserError("adapter that cannot be merged", str(adapter), f"init_lora_weights: {initial} changes the model's own weights", ALTERNATIVES)
     pairs: dict[str, dict[str, Any]] = {}
     for name, tensor in tensors.items():
-        found = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight", name)
-        if not found or tensor.ndim != 2:
-            raise UserError("adapter that cannot be merged", str(adapter), f"merging does not know its tensor {name}", OTHER)
-        pairs.setdefault(found[1], {})[found[2]] = tensor.float()
+        match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight", name)
+        if not match or tensor.ndim != 2:
+            raise UserError("adapter that cannot be merged", str(adapter), f"merging does not know its tensor {name}", ALTERNATIVES)
+        pairs.setdefault(match[1], {})[match[2]] = tensor.float()
     rank = settings["r"]
     for module, pair in pairs.items():
         if set(pair) != {"A", "B"} or pair["A"].shape[0] != rank or pair["B"].shape[1] != rank:
@@ -231,38 +239,38 @@ def _read_adapter(adapter: Path) -> tuple[dict[str, dict[str, Any]], float, bool
     return pairs, scale, bool(settings.get("fan_in_fan_out"))
 
 
-def _tensors(path: Path, dtype: Dtype) -> list[Tensor]:
-    """The tensors of a safetensors file, in its order."""
+def _tensors(path: Path, dtype: Dtype) -> list[TensorEntry]:
+    """The tensors of a safetensors file, in the order of its header."""
     with open(path, "rb") as handle:
         header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-    found = []
+    entries = []
     for name, described in header.items():
         if name == "__metadata__":
             continue
         stored, (start, end) = described["dtype"], described["data_offsets"]
-        written = NAMES[dtype] if stored in FLOATS and dtype != "auto" else stored
-        size = (end - start) // FLOATS[stored] * FLOATS[written] if stored in FLOATS else end - start
-        found.append(Tensor(name, tuple(described["shape"]), stored, written, size))
-    return found
+        written = SAFETENSORS_DTYPES[dtype] if stored in FLOAT_BYTES and dtype != "auto" else stored
+        size = (end - start) // FLOAT_BYTES[stored] * FLOAT_BYTES[written] if stored in FLOAT_BYTES else end - start
+        entries.append(TensorEntry(name, tuple(described["shape"]), stored, written, size))
+    return entries
 
 
-def _match(pairs: Mapping[str, dict[str, Any]], plan: Mapping[str, Sequence[Tensor]], adapter: Path, transposed: bool) -> dict[str, dict[str, Any]]:
+def _match(pairs: Mapping[str, dict[str, Any]], plan: Mapping[str, Sequence[TensorEntry]], adapter: Path, transposed: bool) -> dict[str, dict[str, Any]]:
     """The adapter's matrices by the name of the tensor that they change.
 
-    Some files name tensors from the base model on, one word shorter than the modules of the model with its head.
+    Some files name tensors relative to the base model, without the first component of the adapter's module names.
     """
-    tensors = {tensor.name: tensor for some in plan.values() for tensor in some}
+    tensors = {tensor.name: tensor for entries in plan.values() for tensor in entries}
     targets: dict[str, dict[str, Any]] = {}
     for module, pair in pairs.items():
         name = next((name for name in (f"{module}.weight", f"{module.partition('.')[2]}.weight") if name in tensors), None)
         if name is None:
             raise UserError(
-                "unusable adapter", str(adapter), f"the model's files have no tensor {module}.weight", f"it was trained on another model; or {OTHER}"
+                "unusable adapter", str(adapter), f"the model's files have no tensor {module}.weight", f"it was trained on another model; or {ALTERNATIVES}"
             )
         shape = (pair["B"].shape[0], pair["A"].shape[1])
         expected = shape[::-1] if transposed else shape
-        if tensors[name].stored not in FLOATS:
-            raise UserError("quantized weights", str(adapter), f"{name} is stored as {tensors[name].stored}", OTHER)
+        if tensors[name].stored not in FLOAT_BYTES:
+            raise UserError("quantized weights", str(adapter), f"{name} is stored as {tensors[name].stored}", ALTERNATIVES)
         if tensors[name].shape != expected:
             why = f"{name} is of shape {tensors[name].shape}, the adapter's is {tuple(expected)}"
             raise UserError("unusable adapter", str(adapter), why, "it was trained on another model; delete it and rerun")
@@ -281,7 +289,7 @@ def _check_room(out: Path, size: int) -> None:
 
 
 def is_merged(out: Path) -> bool:
-    """Whether a folder was written here."""
+    """Whether a folder was written by `merge`."""
     return (out / STAMP).is_file()
 
 
@@ -290,13 +298,13 @@ def _gigabytes(size: int) -> str:
 
 
 def _write_file(
-    source: Path, target: Path, tensors: Sequence[Tensor], targets: Mapping[str, dict[str, Any]], scale: float, transposed: bool, tick: Callable[..., None]
+    source: Path, target: Path, tensors: Sequence[TensorEntry], targets: Mapping[str, dict[str, Any]], scale: float, transposed: bool, tick: Callable[..., None]
 ) -> None:
-    """Write one safetensors file: eight bytes with the header's length, the header, and the tensors one after the other."""
+    """Write one safetensors file: the header's length in eight bytes, the header, then the tensors one after the other."""
     import torch
     from safetensors import safe_open
 
-    types = {short: getattr(torch, name) for name, short in NAMES.items()}
+    types = {short: getattr(torch, name) for name, short in SAFETENSORS_DTYPES.items()}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
     for tensor in tensors:
@@ -319,9 +327,9 @@ def _write_file(
         raise UserError("merged weights are not whole", str(target), f"{target.stat().st_size:,} bytes instead of {8 + len(text) + at:,}", "run the job again")
 
 
-def _copy_rest(source: Path, target: Path, plan: Mapping[str, Sequence[Tensor]], dtype: Dtype) -> None:
-    """Configuration, tokenizer, and the index of several files."""
-    for path in _rest(source):
+def _write_other_files(source: Path, target: Path, plan: Mapping[str, Sequence[TensorEntry]], dtype: Dtype) -> None:
+    """Write the configuration, the tokenizer and, for several weight files, their index."""
+    for path in _files_to_copy(source):
         shutil.copyfile(path, target / path.name)
     if dtype != "auto":
         described = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -335,7 +343,7 @@ def _copy_rest(source: Path, target: Path, plan: Mapping[str, Sequence[Tensor]],
         (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _rest(source: Path) -> Iterator[Path]:
+def _files_to_copy(source: Path) -> Iterator[Path]:
     for path in sorted(source.iterdir()):
         if path.is_file() and any(path.match(p) for p in FILES) and not any(path.match(p) for p in NOT_COPIED):
             yield path

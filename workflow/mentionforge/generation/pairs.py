@@ -1,6 +1,7 @@
-"""Fine-tuning pairs: a prompt that names a concept, and the sentences of a training document around a gold mention of it, in tags.
+"""Makes fine-tuning pairs: a prompt that names a concept, and the sentences around a gold mention of it, with the mention in tags.
 
-Only documents of the training split are read; that they are is checked, and a document of another split stops the stage.
+In: documents and mentions of a corpus' training split, and the knowledge base. Out: table `pairs`. A document of another split is an error. Knows nothing
+about models and tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mentionforge.specs import read_spec
 from mentionforge.text import Span, normalize_surface
 
 VERSION = 2
-"""Of the part generation.pairs: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part generation.pairs: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 Row = Mapping[str, Any]
 
@@ -62,18 +63,18 @@ def make_pairs(spec: Path, kb: Path, corpus: Path, out: Path) -> None:
 def training_pairs(
     documents: Sequence[Row], mentions: Sequence[Row], known: Mapping[str, concepts.Concept], context_sentences: int, counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    """Pairs in the order of documents and mentions, each text once (paper, section on fine-tuning).
+    """Pairs in the order of documents and mentions, without duplicates (paper, section on fine-tuning).
 
     Args:
         documents: Rows of `documents`, all of the training split.
         mentions: Rows of `mentions`, all of the training split.
         known: Concepts of the knowledge base.
         context_sentences: Sentences kept on either side of the mention's own.
-        counts: Gets the mentions that give no pair, by reason, and the pairs without a CUI.
+        counts: Output: numbers of the mentions without a pair, by reason, and of the pairs without a CUI.
 
     Yields:
-        Rows of `pairs`. A mention of several concepts stands for its first one in the knowledge base; one whose concepts
-        are all unknown is asked for by its surface form.
+        Rows of `pairs`. A mention of several concepts counts for the first of them that is in the knowledge base. If none is, the prompt names the
+        mention's surface form.
 
     Raises:
         UserError: A document or mention of another split, or a mention without its document.
@@ -96,7 +97,7 @@ def training_pairs(
                 continue
             window = _window(document, _span(mention), context_sentences)
             same = [_span(m) for m, t in topics if t == topic and len(m["spans"]) == 1 and window[0] <= _span(m)[0] and _span(m)[1] <= window[1]]
-            completion = markers.wrap(document["text"][slice(*window)], _apart([(a - window[0], b - window[0]) for a, b in same]))
+            completion = markers.wrap(document["text"][slice(*window)], _without_overlaps([(a - window[0], b - window[0]) for a, b in same]))
             concept = known.get(topic)
             prompt = instruction(concept.common_names(NAMES_SHOWN) if concept else (mention["surface"],), concept.definition if concept else None)
             if (prompt, completion) in seen:
@@ -109,7 +110,7 @@ def training_pairs(
 
 
 def _topic(mention: Row, known: Mapping[str, concepts.Concept]) -> str:
-    """What a pair is about: the first CUI in the knowledge base, or the surface form."""
+    """The concept of a pair: the mention's first CUI in the knowledge base, or its normalized surface form if there is none."""
     return next((cui for cui in mention["cuis"] if cui in known), normalize_surface(mention["surface"]))
 
 
@@ -118,7 +119,7 @@ def _span(mention: Row) -> Span:
 
 
 def _window(document: Row, span: Span, context_sentences: int) -> Span:
-    """The sentences that the span touches, and `context_sentences` on either side."""
+    """The span of the sentences that overlap a mention, with `context_sentences` more on either side."""
     sentences = [(s["start"], s["end"]) for s in document["sentences"]]
     touched = [i for i, (start, end) in enumerate(sentences) if start < span[1] and span[0] < end]
     if not touched:
@@ -127,8 +128,8 @@ def _window(document: Row, span: Span, context_sentences: int) -> Span:
     return min(sentences[first][0], span[0]), max(sentences[last][1], span[1])
 
 
-def _apart(spans: Sequence[Span]) -> list[Span]:
-    """Spans that do not overlap, the longest first."""
+def _without_overlaps(spans: Sequence[Span]) -> list[Span]:
+    """The spans, longest first, without those that overlap a longer one."""
     kept: list[Span] = []
     for start, end in sorted(set(spans), key=lambda s: (s[0] - s[1], s)):
         if all(end <= a or b <= start for a, b in kept):

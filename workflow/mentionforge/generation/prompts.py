@@ -1,6 +1,7 @@
-"""Prompts: for each concept chosen, what the generator is asked, once per note to write.
+"""Makes the prompts of a generator: one per note to write, `notes_per_concept` for each selected concept.
 
-The same `instruction` opens the fine-tuning pairs, so that the model is asked in training as it will be asked later.
+In: a generator's settings and the knowledge base. Out: table `prompts`. Fine-tuning pairs use the same `instruction`, so that training and sampling see the
+same prompts. Knows nothing about models, tokens and backends.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from mentionforge.provenance import stamp
 from mentionforge.specs import read_spec
 
 VERSION = 2
-"""Of the part generation.prompts: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part generation.prompts: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 NAMES_SHOWN = 4
-"""Names that a prompt gives at most: the preferred one and the most widely used synonyms."""
+"""Most names in a prompt: the preferred name and the most widely used synonyms."""
 
 DEFINITION_WORDS = 60
-"""Longer definitions are cut: the first words say what it is, and every word is processed for every note."""
+"""Longer definitions are cut: their first words say what the concept is, and each further word costs time for every note."""
 
 
 def make_prompts(spec: Path, kb: Path, out: Path, mentions: Path | None = None) -> None:
-    """Write the prompts of a generator, `notes_per_concept` for each concept chosen.
+    """Write the prompts of a generator, `notes_per_concept` for each selected concept.
 
     Args:
         spec: Spec file of the generator, part `prompts`.
@@ -56,11 +57,11 @@ def make_prompts(spec: Path, kb: Path, out: Path, mentions: Path | None = None) 
 
 
 def instruction(names: Sequence[str], definition: str | None) -> str:
-    """What the model is asked: with or without a definition (paper, section on fine-tuning: two prompt forms).
+    """The prompt for one concept, with or without a definition (the two prompt forms of the paper, section on fine-tuning).
 
     Args:
-        names: The name to use first, then others.
-        definition: Definition of the concept, if there is one.
+        names: The concept's main name, then others.
+        definition: Definition of the concept, or none.
     """
     name, *others = names
     also = f" (also called {', '.join(others)})" if others else ""
@@ -70,7 +71,7 @@ def instruction(names: Sequence[str], definition: str | None) -> str:
 
 
 def seed_of(*parts: object) -> int:
-    """A seed in [0, 2**31) that depends on the parts alone, not on their order of arrival."""
+    """A seed in [0, 2**31): a hash of the parts, so that a note's seed does not depend on other notes."""
     return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
 
 

@@ -1,8 +1,7 @@
-"""Sampling: the prompts of a shard become notes, written by the generator's backend; then all shards in one table.
+"""Samples the notes of one shard of the prompts with the generator's backend, and gathers all shards in one table.
 
-A note depends on its prompt, its seed, the model and the backend, not on the order of the batches. Finished notes are appended
-to OUT.partial.jsonl, so that a job killed at any moment goes on where it stopped. And notes that the generator already has
-are taken over where nothing that they depend on has changed: more notes per concept, or more concepts, cost only the new ones.
+In: prompts, weights and adapter. Out: table `notes`. Finished notes are appended to OUT.partial.jsonl, from which a killed job resumes. Notes that the
+generator already has are reused if nothing that they depend on has changed, so more notes cost only the new ones. Knows nothing about how a backend writes.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import pyarrow.compute as pc
 from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.generation import backends, funnel, weights
-from mentionforge.generation.backends.contract import NoteWriter, Request, Written
+from mentionforge.generation.backends.contract import NoteWriter, Request, WrittenNote
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.prompts import seed_of
 from mentionforge.progress import say, track
@@ -32,7 +31,7 @@ from mentionforge.specs import read_spec
 from mentionforge.versions import number, raised
 
 VERSION = 2
-"""Of the part generation.sample: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part generation.sample: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 THROUGHPUT = (
     "shard",
@@ -43,9 +42,9 @@ THROUGHPUT = (
     "notes_per_s",
     "tokens_per_s",
     "finished_by_length",
-    *(f"{what}_tokens{kind}" for what in ("prompt", "note") for kind in ("", "_mean", "_median", "_max")),
+    *(f"{text}_tokens{statistic}" for text in ("prompt", "note") for statistic in ("", "_mean", "_median", "_max")),
 )
-"""Columns of throughput.csv. A shard that was resumed counts what its last run wrote; tokens/s are of the notes, prompts not counted."""
+"""Columns of throughput.csv. A resumed shard counts only the notes of its last run; tokens per second count notes, not prompts."""
 
 
 def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | None, shard: int, shards: int, out: Path) -> None:
@@ -53,13 +52,13 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
 
     Args:
         spec: Spec file of the generator, part `sampling`.
-        model: Stamp of the fetched weights (fetched.json); none where a server writes the notes.
+        model: Stamp of the fetched weights (fetched.json); none if a server writes the notes.
         prompts: Table `prompts`.
-        adapter: Folder of the adapter; none: the model as it is.
+        adapter: Folder of the adapter; none: the model without an adapter.
         shard: Number of the shard, from 0.
         shards: Number of shards.
-        out: Table `notes`; beside it, as .speed.json, the speed of the run and the lengths of prompts and notes. Notes that the
-            generator already has, in the folder above or in other shards, are looked for from here.
+        out: Table `notes`. A file .speed.json beside it gets the speed of the run and the lengths of prompts and notes. Existing notes to reuse are
+            searched for in its folder and the one above; see `existing_notes`.
 
     Raises:
         UserError: No weights, a server that does not answer, an adapter of another model, no such shard, or too little memory for a single note.
@@ -75,16 +74,16 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     requests = _requests(generator, model, rows)
     partial = out.with_name(f"{out.name}.partial.jsonl")
     measured = throughput([], 0.0)
-    used = versions(*generator.backend.libraries)
+    current_versions = versions(*generator.backend.libraries)
     writer, chosen = _writer(described, model, adapter), _chosen(json.dumps(described["settings"], sort_keys=True), model)
-    known, earlier = notes_at_hand(out, rows, writer)
-    with finished_notes(partial, _job(described, model, adapter, rows), used, earlier) as (done, keep):
-        if known := [note for note in known if note.note_id not in done]:
-            keep(known)
-            say(f"{len(known):,} of {len(rows):,} notes are at hand; {len(rows) - len(done):,} to write")
+    existing, earlier_versions = existing_notes(out, rows, writer)
+    with finished_notes(partial, _job(described, model, adapter, rows), current_versions, earlier_versions) as (done, keep):
+        if existing := [note for note in existing if note.note_id not in done]:
+            keep(existing)
+            say(f"{len(existing):,} of {len(rows):,} notes are at hand; {len(rows) - len(done):,} to write")
         if len(done) < len(rows):
-            writing = generator.backend.writer(generator, model, adapter, out.with_name(f".{out.stem}.merged"), chosen)
-            measured = write_all(requests, writing, done, keep)
+            note_writer = generator.backend.writer(generator, model, adapter, out.with_name(f".{out.stem}.merged"), chosen)
+            measured = write_all(requests, note_writer, done, keep)
             say(_sentence(measured))
     notes = [
         {k: row[k] for k in ("note_id", "cui", "prompt", "seed")}
@@ -92,17 +91,18 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
         for row, note in ((row, done[row["note_id"]]) for row in rows)
     ]
     inputs = {role: path for role, path in (("spec", spec), ("model", model), ("prompts", prompts), ("adapter", adapter)) if path}
-    older = [found for found in earlier if found != used]
+    older = [entry for entry in earlier_versions if entry != current_versions]
     funnel.write_json(
         out.with_suffix(".speed.json"), {"shard": f"{shard}-of-{shards}", "backend": generator.backend.kind, "device": _device(generator), **measured}
     )
     more = ({"earlier_versions": older} if older else {}) | ({"chosen": chosen} if chosen else {})
-    tables.write(tables.NOTES, out, notes, stamp("generation sample", inputs, shard=shard, shards=shards, versions=used, writer=writer, **more))
+    made = stamp("generation sample", inputs, shard=shard, shards=shards, versions=current_versions, writer=writer, **more)
+    tables.write(tables.NOTES, out, notes, made)
     partial.unlink()
 
 
 def _requests(generator: LlmGenerator, model: Path | None, rows: Sequence[Mapping[str, Any]]) -> list[Request]:
-    """One request per prompt; with token ids unless a server tokenizes: then with the text that it is sent."""
+    """One request per prompt: with token ids or, if a server tokenizes, with the text to send."""
     style, frame = generator.prompt_style, generator.frame
     if not generator.backend.loads_weights:
         return [Request(r["note_id"], (), r["seed"], weights.prompt_text(r["prompt"], frame) if style == "plain" else r["prompt"]) for r in rows]
@@ -112,7 +112,7 @@ def _requests(generator: LlmGenerator, model: Path | None, rows: Sequence[Mappin
 
 
 def _device(generator: LlmGenerator) -> str:
-    """Where the notes were written, in a word."""
+    """Name of the device that writes the notes: `server`, `cpu`, or the name of the GPU."""
     if not generator.backend.loads_weights:
         return "server"
     import torch
@@ -129,10 +129,10 @@ def _sentence(measured: Mapping[str, Any]) -> str:
 
 
 def _writer(described: Mapping[str, Any], model: Path | None, adapter: Path | None) -> str:
-    """Digest of all that a note depends on besides its prompt and seed; sizes, speeds and addresses are not among it."""
+    """Digest of all that a note depends on besides its prompt and seed; batch sizes, speeds and addresses do not count."""
     chosen = _chosen(json.dumps(described["settings"], sort_keys=True), model)
     backend = f"backend.{described['settings']['backend']['kind']}"
-    # The version of the sampling stands in the spec; that of the filters is none of a note's, so that notes outlive it.
+    # The spec holds the version of the sampling. Notes do not depend on the versions of later stages, so they outlive these.
     code = {"backend_version": number(backend)} if raised(backend) else {}
     parts = [{**described, "settings": backends.identity(described["settings"], chosen), **code}, *(sha256_paths([p]) if p else None for p in (model, adapter))]
     return digest(json.dumps(parts, sort_keys=True))
@@ -140,9 +140,9 @@ def _writer(described: Mapping[str, Any], model: Path | None, adapter: Path | No
 
 @functools.cache
 def _chosen(settings: str, model: Path | None) -> dict[str, Any]:
-    """What is chosen for the device at hand; once per job, so that it is said once."""
+    """Settings chosen for this machine's device. Cached, so that the choice is logged once per job."""
     generator = LlmGenerator.model_validate_json(settings)
-    return generator.backend.chosen(generator, model)
+    return generator.backend.device_settings(generator, model)
 
 
 def _job(described: Mapping[str, Any], model: Path | None, adapter: Path | None, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -150,20 +150,20 @@ def _job(described: Mapping[str, Any], model: Path | None, adapter: Path | None,
     return digest(json.dumps([_writer(described, model, adapter), rows], sort_keys=True))
 
 
-def notes_at_hand(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) -> tuple[list[Written], list[dict[str, str]]]:
-    """Notes of these prompts that the same writer has written before, and the versions of the libraries that wrote them.
+def existing_notes(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) -> tuple[list[WrittenNote], list[dict[str, str]]]:
+    """Notes of these prompts that the same writer wrote earlier, and the versions of the libraries that wrote them.
 
-    They are in other shards beside `out`, finished for the same or for fewer prompts, and in notes.parquet one folder up, which the
-    workflow keeps until all shards are there. Both may vanish at any moment; a table that cannot be read is passed over.
+    They are in other shards beside `out`, finished for the same or for fewer prompts, and in notes.parquet one folder up, which the workflow keeps until
+    all shards are there. Both may vanish at any moment, so tables that cannot be read are skipped.
 
     Args:
         out: Table of the shard, in the folder of the generator's shards.
-        rows: Prompts of the shard, with the seed that the note is to have.
-        writer: What wrote them, as in the tables' provenance.
+        rows: Prompts of the shard, with the seeds of the notes.
+        writer: Digest of what writes the notes, as in the tables' provenance.
     """
-    asked = {row["note_id"]: (row["prompt"], row["seed"]) for row in rows}
-    found: dict[str, Written] = {}
-    earlier: list[dict[str, str]] = []
+    prompts_and_seeds = {row["note_id"]: (row["prompt"], row["seed"]) for row in rows}
+    notes: dict[str, WrittenNote] = {}
+    earlier_versions: list[dict[str, str]] = []
     for path in [*sorted(out.parent.glob("*-of-*.parquet")), out.parent.parent / "notes.parquet"] if out.parent.name == "shards" else []:
         try:
             stamped = tables.provenance(path)
@@ -172,33 +172,34 @@ def notes_at_hand(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) -> 
             table = tables.read(tables.NOTES, path)
         except (OSError, UserError):
             continue
-        before = len(found)
-        for row in table.filter(pc.is_in(table["note_id"], value_set=pa.array(sorted(set(asked) - set(found)), pa.string()))).to_pylist():
-            if asked[row["note_id"]] == (row["prompt"], row["seed"]):
-                found[row["note_id"]] = Written(row["note_id"], row["text"], row["finish_reason"], row["tokens"])
-        if len(found) > before:
-            earlier += [v for v in [stamped.get("versions", {}), *stamped.get("earlier_versions", [])] if v and v not in earlier]
-    return list(found.values()), earlier
+        before = len(notes)
+        missing = pa.array(sorted(set(prompts_and_seeds) - set(notes)), pa.string())
+        for row in table.filter(pc.is_in(table["note_id"], value_set=missing)).to_pylist():
+            if prompts_and_seeds[row["note_id"]] == (row["prompt"], row["seed"]):
+                notes[row["note_id"]] = WrittenNote(row["note_id"], row["text"], row["finish_reason"], row["tokens"])
+        if len(notes) > before:
+            earlier_versions += [v for v in [stamped.get("versions", {}), *stamped.get("earlier_versions", [])] if v and v not in earlier_versions]
+    return list(notes.values()), earlier_versions
 
 
 @contextmanager
 def finished_notes(
     partial: Path, job: str, used: Mapping[str, str] | None = None, earlier: list[dict[str, str]] | None = None
-) -> Iterator[tuple[dict[str, Written], Callable[[Sequence[Written]], None]]]:
+) -> Iterator[tuple[dict[str, WrittenNote], Callable[[Sequence[WrittenNote]], None]]]:
     """The notes that an earlier run of the same job finished, by id, and a function that appends more to the file.
 
-    The file holds one JSON object per line, first a header that names the job and the versions of the libraries that wrote the notes.
-    Another job's file is replaced; a last line that was cut off is dropped.
+    The file holds one JSON object per line: first a header with the job and the versions of the libraries that wrote the notes, then the notes.
+    The file of another job is replaced. An incomplete last line is dropped.
 
     Args:
         partial: The file.
-        job: Digest of all that the notes depend on, versions of libraries aside.
-        used: Versions that write now.
-        earlier: Versions that wrote the notes at hand; those of the file's notes are added.
+        job: Digest of all that the notes depend on except the versions of libraries.
+        used: Current versions of the libraries.
+        earlier: Versions that wrote the reused notes; the versions in the file's header are appended to it.
     """
     partial.parent.mkdir(parents=True, exist_ok=True)
     earlier = [] if earlier is None else earlier
-    done: dict[str, Written] = {}
+    done: dict[str, WrittenNote] = {}
     if partial.is_file():
         first, *lines = partial.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) or [""]
         before = _header(first)
@@ -206,7 +207,7 @@ def finished_notes(
             say(f"{partial.name} is of another job (settings, prompts or adapter have changed); starting anew")
         else:
             whole = [line for line in lines if line.endswith("\n")]
-            done = {note.note_id: note for note in (Written(**json.loads(line)) for line in whole)}
+            done = {note.note_id: note for note in (WrittenNote(**json.loads(line)) for line in whole)}
             say(f"going on after {len(done):,} finished notes")
             earlier += [v for v in before.get("versions", []) if v not in earlier]
     header = json.dumps({"job": job, "versions": [*earlier, *([dict(used)] if used and used not in earlier else [])]})
@@ -215,7 +216,7 @@ def finished_notes(
     os.replace(temporary, partial)
     with open(partial, "a", encoding="utf-8") as sink:
 
-        def keep(notes: Sequence[Written]) -> None:
+        def keep(notes: Sequence[WrittenNote]) -> None:
             sink.write("".join(f"{_line(note)}\n" for note in notes))
             sink.flush()
             os.fsync(sink.fileno())
@@ -225,29 +226,31 @@ def finished_notes(
 
 
 def _header(line: str) -> dict[str, Any]:
-    """What the first line of a shard's unfinished file says; nothing, where it was cut off."""
+    """The header of a partial file; empty if the line is incomplete."""
     try:
-        found = json.loads(line)
+        header = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return header if isinstance(header, dict) else {}
 
 
-def _line(note: Written) -> str:
+def _line(note: WrittenNote) -> str:
     return json.dumps(vars(note))
 
 
-def write_all(requests: Sequence[Request], writing: NoteWriter, done: Mapping[str, Written], keep: Callable[[Sequence[Written]], None]) -> dict[str, Any]:
-    """Have a backend write every note that is not done, keep notes as they are finished, and measure.
+def write_all(
+    requests: Sequence[Request], note_writer: NoteWriter, done: Mapping[str, WrittenNote], keep: Callable[[Sequence[WrittenNote]], None]
+) -> dict[str, Any]:
+    """Write the notes that are not done, keep them as they are finished, and measure the speed.
 
     Returns:
-        Notes and tokens of this run with its seconds (see `throughput`); what an earlier run wrote is not counted.
+        The `throughput` of this run; notes of earlier runs do not count.
     """
     begun = time.monotonic()
-    fresh: list[Written] = []
+    fresh: list[WrittenNote] = []
     tokens = 0
     with track("notes", sum(r.note_id not in done for r in requests)) as tick:
-        for notes in writing(requests, done):
+        for notes in note_writer(requests, done):
             if not notes:
                 continue
             keep(notes)
@@ -258,43 +261,44 @@ def write_all(requests: Sequence[Request], writing: NoteWriter, done: Mapping[st
     return throughput(fresh, time.monotonic() - begun)
 
 
-def throughput(notes: Sequence[Written], seconds: float) -> dict[str, Any]:
-    """Speed of a run, and the lengths of prompts and notes in tokens."""
-    found: dict[str, Any] = {"notes": len(notes), "seconds": round(seconds, 2), "finished_by_length": sum(n.finish_reason == "length" for n in notes)}
-    for what, lengths in (("prompt", sorted(n.prompt_tokens for n in notes)), ("note", sorted(n.tokens for n in notes))):
-        some = lengths or [0]
-        found |= {f"{what}_tokens": sum(lengths), f"{what}_tokens_mean": round(sum(some) / len(some), 1)}
-        found |= {f"{what}_tokens_median": some[len(some) // 2], f"{what}_tokens_max": some[-1]}
-    return found | {"notes_per_s": round(len(notes) / seconds, 3) if notes else 0.0, "tokens_per_s": round(found["note_tokens"] / seconds, 1) if notes else 0.0}
+def throughput(notes: Sequence[WrittenNote], seconds: float) -> dict[str, Any]:
+    """Speed of a run, and the lengths of its prompts and notes in tokens, by the names of `THROUGHPUT`."""
+    measured: dict[str, Any] = {"notes": len(notes), "seconds": round(seconds, 2), "finished_by_length": sum(n.finish_reason == "length" for n in notes)}
+    for text, lengths in (("prompt", sorted(n.prompt_tokens for n in notes)), ("note", sorted(n.tokens for n in notes))):
+        nonempty = lengths or [0]
+        measured |= {f"{text}_tokens": sum(lengths), f"{text}_tokens_mean": round(sum(nonempty) / len(nonempty), 1)}
+        measured |= {f"{text}_tokens_median": nonempty[len(nonempty) // 2], f"{text}_tokens_max": nonempty[-1]}
+    tokens_per_s = round(measured["note_tokens"] / seconds, 1) if notes else 0.0
+    return measured | {"notes_per_s": round(len(notes) / seconds, 3) if notes else 0.0, "tokens_per_s": tokens_per_s}
 
 
 def gather(prompts: Path, shards: Sequence[Path], out: Path) -> None:
-    """All shards' notes in one table, and throughput.csv beside it, one row per shard.
+    """Write the notes of all shards to one table, and throughput.csv beside it with one row per shard.
 
     Raises:
         UserError: A prompt without a note, with two, or a note without a prompt; names the ids.
     """
-    asked = tables.read(tables.PROMPTS, prompts)["note_id"].to_pylist()
+    prompt_ids = tables.read(tables.PROMPTS, prompts)["note_id"].to_pylist()
     notes = pa.concat_tables([tables.read(tables.NOTES, shard) for shard in shards])
-    found = notes["note_id"].to_pylist()
+    note_ids = notes["note_id"].to_pylist()
     problems = {
-        "prompts without a note": set(asked) - set(found),
-        "notes without a prompt": set(found) - set(asked),
-        "notes that occur twice": {n for n, times in Counter(found).items() if times > 1},
+        "prompts without a note": set(prompt_ids) - set(note_ids),
+        "notes without a prompt": set(note_ids) - set(prompt_ids),
+        "notes that occur twice": {n for n, times in Counter(note_ids).items() if times > 1},
     }
-    for what, ids in problems.items():
+    for problem, ids in problems.items():
         if ids:
-            some = ", ".join(sorted(ids)[:5])
-            raise UserError(what, str(out.parent), f"{len(ids):,} of them: {some}", "delete the shards and rerun the workflow")
+            examples = ", ".join(sorted(ids)[:5])
+            raise UserError(problem, str(out.parent), f"{len(ids):,} of them: {examples}", "delete the shards and rerun the workflow")
     inputs = {"prompts": prompts} | {f"shard {i}": shard for i, shard in enumerate(shards)}
-    tables.write(tables.NOTES, out, notes, stamp("generation gather", inputs, **_written_by(shards)))
+    tables.write(tables.NOTES, out, notes, stamp("generation gather", inputs, **_provenance_of_shards(shards)))
     measured = [json.loads(shard.with_suffix(".speed.json").read_text(encoding="utf-8")) for shard in shards if shard.with_suffix(".speed.json").is_file()]
     funnel.write_csv(out.with_name("throughput.csv"), THROUGHPUT, measured)
-    say(f"{len(found):,} notes, one for each prompt")
+    say(f"{len(note_ids):,} notes, one for each prompt")
 
 
-def _written_by(shards: Sequence[Path]) -> dict[str, Any]:
-    """Provenance of the gathered notes: what wrote them, if it is the same for all, with the versions of the libraries."""
+def _provenance_of_shards(shards: Sequence[Path]) -> dict[str, Any]:
+    """Provenance of the gathered notes: their writer, if it is the same for all, with the versions of the libraries."""
     stamps = [tables.provenance(shard) for shard in shards]
     if len({stamped.get("writer") for stamped in stamps}) != 1 or not stamps[0].get("writer"):
         ways = sorted({json.dumps(stamped.get("chosen", {}), sort_keys=True) for stamped in stamps})

@@ -1,4 +1,4 @@
-"""Settings of the steps that generators share: choice of concepts, fine-tuning, sampling, location. Knows no kind of generator and no backend."""
+"""Settings of the steps that generators share: selection of concepts, fine-tuning, sampling, location. Knows nothing about kinds of generators and backends."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Locate(Entry):
 
 
 FRAME = "Instruction: {prompt}\nNote: {note}"
-"""The form of a prompt and its note for models without a chat template."""
+"""Text around a prompt and its note for models without a chat template."""
 
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -121,4 +121,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "locate": ("kind", "kb", "model", "path", "locate", "encoder"),
     "filter": ("kind", "kb", "model", "path", "filters", "encoder"),
 }
-"""Parts of a generator's settings, so that a new temperature does not fine-tune again. Seeds of notes come from sampling."""
+"""Settings in each spec file of a generator. They are split so that, for example, a new temperature does not repeat the fine-tuning.
+
+The seeds of notes depend on `sampling.seed`.
+"""

@@ -1,7 +1,7 @@
-"""The language model: tokenizer, prompt form, and the weights as fine-tuning and sampling need them.
+"""Loads tokenizer and weights of a language model for fine-tuning and sampling, and turns prompts and pairs into token ids.
 
-Fine-tuning trains an adapter on the 4-bit model. Sampling merges it into the model in full precision, which is faster and keeps the
-error of 4-bit weights out of the notes; or, where that does not fit, keeps it beside the 4-bit model.
+In: stamp of fetched weights, settings, adapter. Out: models and token ids. Sampling merges the adapter into the full-precision model, which is faster and more
+exact; if that does not fit, it keeps the adapter beside the 4-bit model. Knows nothing about tables and training loops.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Style = Literal["chat", "plain"]
 
 
 def quiet() -> None:
-    """No network, and no progress bars or advice of the libraries in the logs; to be called before they are imported."""
+    """Forbid the libraries to use the network, and silence their progress bars and advice. Call it before they are imported."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging as transformers_logging
@@ -37,50 +37,49 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning)  # the libraries' notes to each other
+    warnings.filterwarnings("ignore", category=FutureWarning)  # meant for developers of the libraries
 
 
 def device() -> Any:
-    """The GPU, where there is one."""
+    """The GPU if there is one, else the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def tokenizer(stamp: Path, style: Style) -> Any:
-    """The model's tokenizer, padding on the left with a token that the attention mask hides.
+    """The model's tokenizer. It pads on the left, with a token that the attention mask hides.
 
     Raises:
-        UserError: No tokenizer that can be read, or style `chat` and no chat template.
+        UserError: The tokenizer cannot be read, or it has no chat template for the style `chat`.
     """
     from transformers import AutoTokenizer
 
     where = folder(stamp)
     try:
-        found = AutoTokenizer.from_pretrained(where, local_files_only=True, padding_side="left")
+        loaded = AutoTokenizer.from_pretrained(where, local_files_only=True, padding_side="left")
     except (ImportError, OSError, ValueError) as error:
         alone = (where / "tokenizer.model").is_file() and not (where / "tokenizer.json").is_file()
         why = "tokenizer.model without tokenizer.json needs sentencepiece and protobuf" if alone else str(error).strip().splitlines()[0]
         fix = "install both" if alone else "put the model's tokenizer files there"
         raise UserError("unreadable tokenizer", str(where), why, f"{fix}, delete the stamp and rerun") from error
-    if style == "chat" and not found.chat_template:
+    if style == "chat" and not loaded.chat_template:
         raise UserError("no chat template", str(stamp), "the model's tokenizer has none", "set prompt_style: plain")
-    if isinstance(found.chat_template, str) and "strftime_now" in found.chat_template:
-        found.chat_template = _SAME_DAY + found.chat_template
-    if found.pad_token is None:
-        found.pad_token = found.eos_token
-    return found
+    if isinstance(loaded.chat_template, str) and "strftime_now" in loaded.chat_template:
+        loaded.chat_template = _FIXED_DATE + loaded.chat_template
+    if loaded.pad_token is None:
+        loaded.pad_token = loaded.eos_token
+    return loaded
 
 
-_SAME_DAY = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro %}"
-"""Put before a chat template that writes today's date: a note must not depend on the day, nor be asked for otherwise than in training."""
+_FIXED_DATE = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro %}"
+"""Prefix of chat templates that write today's date: notes must not depend on the day, and training and sampling need the same prompts."""
 
 
 def prompt_text(prompt: str, frame: str = FRAME) -> str:
-    """A prompt in a frame, up to where the note begins; the blanks before `{note}` belong to the note.
+    """A prompt in a frame, up to where the note begins. The blanks before `{note}` belong to the note.
 
-    Tokenizers make one token of a blank and the word after it. A prompt that ended with the blank would be another sequence than
-    the one that the model has learned.
+    Tokenizers make one token of a blank and the word after it, so a prompt that ended with the blank would be another token sequence than in training.
     """
     return frame.removesuffix("{note}").rstrip(" ").replace("{prompt}", prompt)
 
@@ -100,14 +99,14 @@ def prompt_ids(tokenizer: Any, prompt: str, style: Style, frame: str = FRAME) ->
 def training_example(tokenizer: Any, prompt: str, completion: str, style: Style, frame: str = FRAME) -> dict[str, list[int]]:
     """A pair as tokens: exactly `prompt_ids` of the prompt, then the note and the token that ends it.
 
-    Prompt and note are tokenized together, as the model saw text in its pretraining. Where a token would reach over the boundary, the
-    note is tokenized by itself: what is trained must begin with what is sampled from.
+    Prompt and note are tokenized together, like text in pretraining. If a token would cross the boundary, the note is tokenized by itself, since a
+    training example must begin with the prompt ids that sampling uses.
 
     Returns:
         `input_ids`, and `labels`: the same, with -100 over the prompt.
 
     Raises:
-        UserError: A chat template that does not repeat the note as it is.
+        UserError: The chat template changes the note.
     """
     if style == "plain":
         head, text = prompt_text(prompt, frame), frame.removesuffix("{note}").replace("{prompt}", prompt) + completion
@@ -125,16 +124,16 @@ def training_example(tokenizer: Any, prompt: str, completion: str, style: Style,
 
 
 def _chat(tokenizer: Any, prompt: str, note: str | None = None) -> str:
-    """The chat template's text for a prompt, up to where the note begins, or with the note."""
+    """The chat template's text for a prompt, up to the beginning of the note or, if it is given, with the note."""
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": note}]
     return str(tokenizer.apply_chat_template(turns[: 1 if note is None else 2], add_generation_prompt=note is None, tokenize=False))
 
 
 def _ids(tokenizer: Any, text: str, style: Style) -> list[int]:
-    """Token ids of a text that may be continued: at most one token that begins it, and none that the tokenizer puts at every end.
+    """Token ids of a text that may be continued: with at most one token for its beginning, and none for its end.
 
-    Chat templates write the beginning themselves where the model wants one, as Llama-2's does. Where the tokenizer writes it, too, it
-    is left to it: behind its own, SentencePiece sees the beginning of a text, as in the models' training.
+    Some chat templates write the beginning-of-text token themselves (Llama-2). If the tokenizer adds it too, the template's is removed: after its own
+    token, SentencePiece treats what follows as the beginning of a text, as in the model's training.
     """
     always = list(tokenizer("")["input_ids"])
     begins = tokenizer.bos_token is not None and always[:1] == [tokenizer.bos_token_id]
@@ -146,13 +145,13 @@ def _ids(tokenizer: Any, text: str, style: Style) -> list[int]:
 
 
 def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: Any, double_quantization: bool = False) -> Any:
-    """The model to put an adapter on: 4-bit NormalFloat, or full precision.
+    """The model to train an adapter on, in 4-bit NormalFloat or in full precision.
 
     Args:
         stamp: Stamp of fetched weights (fetched.json).
         quantization: nf4 or none.
-        dtype: torch type of the computation and of what is not quantized.
-        double_quantization: Quantize the scales of the 4-bit blocks, too.
+        dtype: torch dtype of the computation and of the weights that are not quantized.
+        double_quantization: Whether to quantize the scales of the 4-bit blocks too.
 
     Raises:
         UserError: The model does not fit into the memory.
@@ -162,10 +161,10 @@ def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: 
     nf4 = quantization == "nf4"
     plain: Any = str(dtype).removeprefix("torch.")
     form: Any = ("nf4_double" if double_quantization else "nf4") if nf4 else plain
-    need, free = memory.needed(folder(stamp), form, plain), memory.at_hand(free=True)
-    ways = ("" if nf4 else "set finetune.quantization: nf4", "use a larger GPU or a smaller model")
+    need, free = memory.required_bytes(folder(stamp), form, plain), memory.available_bytes(free=True)
+    fixes = ("" if nf4 else "set finetune.quantization: nf4", "use a larger GPU or a smaller model")
     if need > free:
-        raise too_large(stamp, need, free, ways)
+        raise model_too_large(stamp, need, free, fixes)
     quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantization, bnb_4bit_compute_dtype=dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -179,22 +178,22 @@ def load_for_training(stamp: Path, quantization: Literal["nf4", "none"], dtype: 
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        raise too_large(stamp, need, free, ways) from error
-    keep_as_loaded(model)  # gradients are wrong after a pass in eval mode otherwise
+        raise model_too_large(stamp, need, free, fixes) from error
+    keep_as_loaded(model)  # otherwise gradients are wrong after a pass in eval mode
     return model
 
 
 def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any, quantization: Literal["nf4", "none"] = "none", double_quantization: bool = False) -> Any:
-    """The model to sample from, in eval mode on `device()`: whole in full precision with the adapter merged, or in NF4 with the adapter beside it.
+    """The model to sample from, in eval mode on `device()`: in full precision with the adapter merged, or in NF4 with the adapter beside it.
 
-    Of the folder's generation settings only the tokens that end a text are kept: everything else comes from the config.
+    Only the special tokens are taken from the model's own generation settings; all other settings come from the config.
 
     Args:
         stamp: Stamp of fetched weights (fetched.json).
-        adapter: Folder of the adapter; none: the model as it is.
-        dtype: torch type of the weights, with nf4 of the computation and of what is not quantized.
+        adapter: Folder of the adapter; none: the model without an adapter.
+        dtype: torch dtype of the weights; with nf4, of the computation and of the weights that are not quantized.
         quantization: nf4 or none.
-        double_quantization: With nf4, quantize the scales too.
+        double_quantization: Whether to quantize the scales too, with nf4.
 
     Raises:
         UserError: The adapter does not fit the model, or the model does not fit into the memory.
@@ -205,14 +204,14 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any, quantizatio
     where = folder(stamp)
     plain: Any = str(dtype).removeprefix("torch.")
     form: Any = ("nf4_double" if double_quantization else "nf4") if nf4 else plain
-    need, free = memory.needed(where, form, plain), memory.at_hand(free=True)
-    ways = (
+    need, free = memory.required_bytes(where, form, plain), memory.available_bytes(free=True)
+    fixes = (
         "" if nf4 else "set sampling.quantization: nf4",
         "set backend.kind: vllm with tensor_parallel, or openai with a server",
         "use a larger GPU or a smaller model",
     )
     if need > free:
-        raise too_large(stamp, need, free, ways)
+        raise model_too_large(stamp, need, free, fixes)
     quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quantization, bnb_4bit_compute_dtype=dtype)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -230,7 +229,7 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any, quantizatio
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        raise too_large(stamp, need, free, ways) from error
+        raise model_too_large(stamp, need, free, fixes) from error
     old = model.generation_config
     model.generation_config = GenerationConfig(eos_token_id=old.eos_token_id, bos_token_id=old.bos_token_id, pad_token_id=old.pad_token_id)
     return model.eval()
@@ -249,7 +248,7 @@ def _with_adapter(model: Any, adapter: Path, merged: bool) -> Any:
 
 
 def keep_as_loaded(model: Any) -> None:
-    """Keep 4-bit weights as they are on CPUs with AVX512-BF16, where bitsandbytes 0.50 otherwise repacks them in place at the first pass."""
+    """Keep bitsandbytes 0.50 from repacking 4-bit weights in place at the first pass, as it does on CPUs with AVX512-BF16."""
     module: Any
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -257,60 +256,60 @@ def keep_as_loaded(model: Any) -> None:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means too little memory; torch has a kind of its own for GPUs only."""
+    """Whether an error means too little memory. Torch has a type for it on GPUs only."""
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def too_large(stamp: Path, need: int, free: int, ways: Sequence[str]) -> UserError:
-    """The error for a model that does not fit, with the ways out."""
+def model_too_large(stamp: Path, need: int, free: int, fixes: Sequence[str]) -> UserError:
+    """The error for a model that does not fit, with possible fixes."""
     why = f"its weights need {need / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free on the {'GPU' if device().type == 'cuda' else 'CPU'}"
-    return UserError("model too large", str(stamp), why, ", or ".join(way for way in ways if way))
+    return UserError("model too large", str(stamp), why, ", or ".join(fix for fix in fixes if fix))
 
 
-def training_dtype(wanted: Literal["bfloat16", "float16", "float32"]) -> Any:
-    """Torch type of the computation in training; where the device is not fast with the one wanted, another, and the first process says so.
+def training_dtype(setting: Literal["bfloat16", "float16", "float32"]) -> Any:
+    """Torch dtype of the computation in training: that of the setting if the device is fast with it, else another, which is logged.
 
-    GPUs without bfloat16 (V100, T4) compute in float16, with loss scaling; CPUs that only emulate 16 bits in float32.
+    GPUs without bfloat16 (V100, T4) compute in float16 with loss scaling, CPUs that only emulate 16 bits in float32.
     """
     import torch
 
     gpu = device().type == "cuda"
-    if wanted == "bfloat16" and not fast_bfloat16(device()):
-        found, why = (torch.float16, "in float16 with loss scaling") if gpu else (torch.float32, "in float32")
-    elif wanted == "float16" and not gpu:
-        found, why = torch.float32, "in float32"
+    if setting == "bfloat16" and not fast_bfloat16(device()):
+        dtype, how = (torch.float16, "in float16 with loss scaling") if gpu else (torch.float32, "in float32")
+    elif setting == "float16" and not gpu:
+        dtype, how = torch.float32, "in float32"
     else:
-        return getattr(torch, wanted)
+        return getattr(torch, setting)
     if os.environ.get("RANK", "0") == "0":
-        say(f"this device has no fast {wanted}; computing {why}")
-    return found
+        say(f"this device has no fast {setting}; computing {how}")
+    return dtype
 
 
-def sampling_dtype(wanted: Literal["auto", "bfloat16", "float16", "float32"]) -> Any:
-    """Torch type of the weights while sampling; auto: bfloat16 where the device is fast with it, else float16 on a GPU and float32 on a CPU.
+def sampling_dtype(setting: Literal["auto", "bfloat16", "float16", "float32"]) -> Any:
+    """Torch dtype of the weights for sampling. auto: bfloat16 if the device is fast with it, else float16 on a GPU and float32 on a CPU.
 
     Raises:
-        UserError: float16 on a CPU, which takes minutes for a note there.
+        UserError: float16 on a CPU, which needs minutes for a note.
     """
     import torch
 
     on_gpu = device().type == "cuda"
-    if wanted == "float16" and not on_gpu:
+    if setting == "float16" and not on_gpu:
         raise UserError("unusable type", "config: generators.*.dtype", "a CPU computes many times slower in float16", "set dtype: auto, bfloat16 or float32")
-    if wanted == "auto":
+    if setting == "auto":
         return torch.bfloat16 if fast_bfloat16(device()) else torch.float16 if on_gpu else torch.float32
-    return getattr(torch, wanted)
+    return getattr(torch, setting)
 
 
-def sampling_quantization(stamp: Path, dtype: Any, wanted: Literal["auto", "nf4", "none"], rows: int, new_tokens: int) -> Literal["nf4", "none"]:
-    """How to hold the weights; auto: in full where they and a batch fit into the device's memory, else in NF4."""
-    if wanted != "auto":
-        return wanted
+def sampling_quantization(stamp: Path, dtype: Any, setting: Literal["auto", "nf4", "none"], rows: int, new_tokens: int) -> Literal["nf4", "none"]:
+    """Quantization for sampling. auto: none if the weights and a batch of `rows` notes fit into the device's memory, else nf4."""
+    if setting != "auto":
+        return setting
     plain: Any = str(dtype).removeprefix("torch.")
-    need = memory.needed(folder(stamp), plain, plain, rows, memory.PROMPT_TOKENS + new_tokens) + memory.ALLOWANCE
-    room = int(memory.at_hand() * memory.SHARE)
+    need = memory.required_bytes(folder(stamp), plain, plain, rows, memory.PROMPT_TOKENS + new_tokens) + memory.ALLOWANCE
+    room = int(memory.available_bytes() * memory.USABLE_SHARE)
     chosen: Literal["nf4", "none"] = "none" if need <= room else "nf4"
     say(f"sampling.quantization: {chosen} ({rows} notes at a time need {need / 1e9:,.1f} GB in {plain}; {room / 1e9:,.1f} GB are at hand)")
     return chosen

@@ -1,6 +1,6 @@
-"""Backends: who writes the notes. `KINDS` and `Backend` list them in the order of docs and schema; `contract.py` says what each answers.
+"""The family of backends, which write the notes. `KINDS` and `Backend` list them in the order of docs and schema; `contract.py` defines the interface.
 
-A backend is one file with settings, code and version. Here: `identity`, on which of a generator's settings its notes depend.
+A backend is one file with settings, code and version. `identity` tells on which of a generator's settings its notes depend.
 """
 
 from __future__ import annotations
@@ -27,13 +27,18 @@ Backend = Annotated[TransformersBackend | ContinuousBackend | VllmBackend | Open
 
 
 def identity(generator: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a generator's sampling on which its notes depend: all but sizes, speeds and addresses, and what was chosen for the device."""
+    """The settings on which a generator's notes depend: all but batch sizes, speeds and addresses.
+
+    Args:
+        generator: Settings of the generator, part `sampling`.
+        chosen: What `BackendKind.device_settings` returned for the device; it replaces the settings of these names.
+    """
     kept = {key: value for key, value in generator.items() if key not in ("sampling", "backend", *chosen)}
-    unused = ("batch_size", "quantization", "double_quantization")
-    kept["sampling"] = {key: value for key, value in generator["sampling"].items() if key not in unused}
+    without_effect = ("batch_size", "quantization", "double_quantization")
+    kept["sampling"] = {key: value for key, value in generator["sampling"].items() if key not in without_effect}
     kept["chosen"] = dict(chosen)
     backend = generator["backend"]
     kind = KINDS[backend["kind"]]
     kept["backend"] = {key: value for key, value in backend.items() if key in ("kind", *kind.identity)}
-    kept["backend"] |= {key: backend[key] for key, usual in kind.identity_if_changed.items() if backend.get(key, usual) != usual}
+    kept["backend"] |= {key: backend[key] for key, default in kind.identity_if_changed.items() if backend.get(key, default) != default}
     return kept

@@ -1,7 +1,7 @@
-"""Backend `continuous`: transformers' paged continuous batching. A note that ends makes room for the next one at once.
+"""Backend `continuous`: transformers' paged continuous batching, where a finished note makes room for the next one at once.
 
-Each note draws from its own random stream (`draw`), whatever it is scheduled with. Rounding still depends on that, so a job that
-was killed and goes on may write some notes otherwise than an uninterrupted one would have, above all in bfloat16.
+In: requests. Out: notes. Each note draws from its own random stream (`draw`), but rounding depends on the notes beside it: after a kill, a resumed job may
+write some notes differently, above all in bfloat16. Knows nothing about tables and shards.
 """
 
 from __future__ import annotations
@@ -14,12 +14,21 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, note, refuse_nf4, require_weights, stop_tokens
-from mentionforge.generation.backends.draw import drawn, only, stream
+from mentionforge.generation.backends.contract import (
+    NoteWriter,
+    Request,
+    SampledGenerator,
+    WrittenNote,
+    decode_note,
+    refuse_nf4,
+    require_weights,
+    stop_token_ids,
+)
+from mentionforge.generation.backends.draw import draw_tokens, keep_only, uniform_stream
 from mentionforge.generation.settings import Sampling
 
 VERSION = 1
-"""Of the part backend.continuous: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part backend.continuous: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 class ContinuousBackend(Entry):
@@ -45,7 +54,7 @@ class ContinuousBackend(Entry):
         return 1
 
     def check(self, generator: SampledGenerator, key: str) -> None:
-        """It needs weights, in full precision, and applies no repetition penalty."""
+        """Check that there are weights in full precision and no repetition penalty."""
         refuse_nf4(self.kind, generator, key)
         require_weights(self.kind, generator, key)
         if generator.sampling.repetition_penalty != 1:
@@ -53,48 +62,48 @@ class ContinuousBackend(Entry):
                 "not possible", f"{key}.sampling.repetition_penalty", "continuous batching applies none", "set it to 1, or choose backend kind: transformers"
             )
 
-    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
-        """Device, type and quantization."""
-        from mentionforge.generation.backends.local import chosen_for_device
+    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+        """Device, dtype and quantization."""
+        from mentionforge.generation.backends.local import choose_for_device
 
-        return chosen_for_device(generator, model, self.fixed_batches)
+        return choose_for_device(generator, model, self.fixed_batches)
 
     def writer(
         self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
     ) -> NoteWriter:
-        """The model loaded here."""
+        """The backend with its model loaded."""
         from mentionforge.generation.backends.local import load
 
         assert model, "the config is checked for it"
-        return make(self, generator.sampling, *load(generator, model, adapter, chosen or self.chosen(generator, model)))
+        return make(self, generator.sampling, *load(generator, model, adapter, chosen or self.device_settings(generator, model)))
 
 
 PAGE = 256
-"""Tokens of a page of the cache: transformers' own default."""
+"""Tokens in a page of the cache: transformers' default."""
 
 
 def make(settings: ContinuousBackend, sampling: Sampling, model: Any, tokenizer: Any) -> NoteWriter:
-    """The backend over a loaded model."""
-    stops = stop_tokens(model, tokenizer)
+    """The backend with a model that is already loaded."""
+    stops = stop_token_ids(model, tokenizer)
 
-    def write(requests: Sequence[Request], done: Mapping[str, Written]) -> Iterator[list[Written]]:
+    def write(requests: Sequence[Request], done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
         waiting = {r.note_id: r for r in sorted(requests, key=lambda r: (-len(r.ids), r.note_id)) if r.note_id not in done}
         manager = model.init_continuous_batching(
-            plan(sampling, stops, tokenizer.pad_token_id), batching(settings, sampling, waiting.values(), model.device.type)
+            generation_config(sampling, stops, tokenizer.pad_token_id), batching_config(settings, sampling, waiting.values(), model.device.type)
         )
-        _draw_in(manager.logit_processor, sampling, waiting)
-        for request in waiting.values():  # before the start, so that the schedule does not depend on the clock
+        _use_own_draws(manager.logit_processor, sampling, waiting)
+        for request in waiting.values():  # added before the start, so that the schedule does not depend on the clock
             manager.add_request(list(request.ids), request_id=request.note_id, max_new_tokens=sampling.max_new_tokens, eos_token_id=stops)
         manager.start()
         try:
             while waiting:
-                found = manager.get_result(timeout=1)
-                if found is None and not manager.is_running():
+                result = manager.get_result(timeout=1)
+                if result is None and not manager.is_running():
                     raise _failed(f"{len(waiting):,} notes were not written")
-                if found is not None and found.is_finished():
-                    if found.error:
-                        raise _failed(found.error)
-                    yield [note(waiting.pop(found.request_id), found.generated_tokens, tokenizer, stops)]
+                if result is not None and result.is_finished():
+                    if result.error:
+                        raise _failed(result.error)
+                    yield [decode_note(waiting.pop(result.request_id), result.generated_tokens, tokenizer, stops)]
         finally:
             manager.stop(block=True, timeout=5, hard_stop=True)
             manager.destroy()
@@ -106,17 +115,17 @@ def _failed(why: str) -> UserError:
     return UserError("continuous batching failed", "config: generators.*.backend", why, "lower num_blocks or max_batch_tokens, or choose kind: transformers")
 
 
-def plan(sampling: Sampling, stops: list[int], padding: int) -> Any:
-    """Generation settings: arg-max over what the draw leaves."""
+def generation_config(sampling: Sampling, stops: list[int], padding: int) -> Any:
+    """Settings of the generation: arg-max over the scores, of which the draw leaves one token."""
     from transformers import GenerationConfig
 
     return GenerationConfig(max_new_tokens=sampling.max_new_tokens, do_sample=False, eos_token_id=stops, pad_token_id=padding)
 
 
-def batching(settings: ContinuousBackend, sampling: Sampling, requests: Any, device: str) -> Any:
+def batching_config(settings: ContinuousBackend, sampling: Sampling, requests: Any, device: str) -> Any:
     """Sizes of the paged cache.
 
-    What is not given is transformers' choice on a GPU. On a CPU it is room for batch_size notes: what transformers chooses there takes
+    On a GPU, transformers chooses the sizes that are not set. On a CPU they are set to fit batch_size notes, since transformers' choice there takes
     most of the memory and is many times slower.
     """
     from transformers import ContinuousBatchingConfig
@@ -131,8 +140,8 @@ def batching(settings: ContinuousBackend, sampling: Sampling, requests: Any, dev
     )
 
 
-def _draw_in(processors: Any, sampling: Sampling, requests: Mapping[str, Request]) -> None:
-    """Make a processor that draws each note's token the only one of a manager that has not started."""
+def _use_own_draws(processors: Any, sampling: Sampling, requests: Mapping[str, Request]) -> None:
+    """Replace the logits processors of a manager that has not started by one that draws each note's token from its stream."""
     from transformers import LogitsProcessorList
 
     processors.logits_processor = LogitsProcessorList([_processor(sampling, requests)])
@@ -146,7 +155,7 @@ def _processor(sampling: Sampling, requests: Mapping[str, Request]) -> Any:
     streams: dict[str, Any] = {}
 
     class DrawPaged(ContinuousBatchingLogitsProcessor):
-        """Hands each row the next number of its note's stream, then leaves the token drawn with it."""
+        """Gives each row the next number of its note's stream, then leaves only the token drawn with it."""
 
         supported_kwargs: dict[str, type] = {}  # noqa: RUF012
         ignored_kwargs: tuple[str, ...] = ()
@@ -159,17 +168,17 @@ def _processor(sampling: Sampling, requests: Mapping[str, Request]) -> Any:
             return torch.tensor(numbers, dtype=torch.float32).view(dtype=torch.int32)  # the manager stores integers; the bits stay
 
         def _number(self, state: Any) -> float:
-            # A request that made room for others comes back with what it wrote as part of its prompt.
+            # A request that was evicted comes back with its earlier output as part of the prompt.
             before = len(state.initial_tokens) - state._true_initial_tokens if state._true_initial_tokens else 0
             step = before + len(state.generated_tokens)
             if state.request_id not in streams:
-                found = requests.get(state.request_id)  # none: a request of the manager's own, to warm up
-                streams[state.request_id] = stream(found.seed if found else 0, sampling.max_new_tokens + 1)
+                request = requests.get(state.request_id)  # none: a request of the manager itself, to warm up
+                streams[state.request_id] = uniform_stream(request.seed if request else 0, sampling.max_new_tokens + 1)
             return float(streams[state.request_id][min(step, sampling.max_new_tokens)])
 
         def __call__(self, scores: Any, tensor_arg: Any) -> Any:
             uniform = tensor_arg[: scores.size(0)].view(dtype=torch.float32)
             scores = scores / sampling.temperature
-            return only(scores, drawn(scores, uniform, sampling.top_p))
+            return keep_only(scores, draw_tokens(scores, uniform, sampling.top_p))
 
     return DrawPaged()

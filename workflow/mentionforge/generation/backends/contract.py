@@ -1,7 +1,7 @@
-"""What a backend answers. In: requests (prompts with seeds) and the notes that are already written. Out: notes as they are finished, in any order, each once.
+"""The interface of a backend. In: requests (prompts with seeds) and the notes already written. Out: each missing note once, in any order.
 
-What may vary without changing a note (memory, concurrency, on a CPU the batch size) is not part of the job's identity; what was chosen for the device at hand
-(type, quantization) is. A backend knows nothing about tables, shards and files of the workflow.
+The identity of a job includes what is chosen for the device (dtype, quantization), but nothing that leaves notes unchanged (memory, concurrency, on a CPU the
+batch size). A backend knows nothing about tables, shards and files of the workflow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from mentionforge.generation.settings import Finetune, Sampling
 
 @dataclass(frozen=True)
 class Request:
-    """A note to write: its id, the token ids of its prompt (none where a server tokenizes), its seed, and the prompt as text, for servers in its frame."""
+    """A note to write.
+
+    Attributes:
+        note_id: Id of the note.
+        ids: Token ids of the prompt; empty if a server tokenizes.
+        seed: Seed of the note.
+        prompt: Text of the prompt; for a server with prompt style `plain`, in its frame.
+    """
 
     note_id: str
     ids: tuple[int, ...]
@@ -26,8 +33,16 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A note as written; `tokens` without the one that ends it, `prompt_tokens` as the backend counts them."""
+class WrittenNote:
+    """A finished note.
+
+    Attributes:
+        note_id: Id of the note.
+        text: Its text.
+        finish_reason: `stop`, `length` (cut at the limit) or `content_filter` (cut by a server).
+        tokens: Number of its tokens without the one that ends it.
+        prompt_tokens: Number of tokens of the prompt, as the backend counts them.
+    """
 
     note_id: str
     text: str
@@ -37,48 +52,48 @@ class Written:
 
 
 class NoteWriter(Protocol):
-    """Writes the requests that are not done; yields finished notes, some at a time."""
+    """Writes the missing notes and yields them in lists as they are finished."""
 
-    def __call__(self, requests: Sequence[Request], done: Mapping[str, Written]) -> Iterator[list[Written]]:
-        """Write `requests` but those in `done`."""
+    def __call__(self, requests: Sequence[Request], done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
+        """Write the notes of `requests` whose ids are not in `done`."""
         ...
 
 
 class SampledGenerator(Protocol):
-    """What a backend reads of the generator whose notes it writes."""
+    """The settings of a generator that a backend reads."""
 
     @property
     def model(self) -> str | None:
-        """Model entry with the weights; none where a server writes the notes."""
+        """Model entry with the weights; none if a server writes the notes."""
 
     @property
     def prompt_style(self) -> Literal["chat", "plain"]:
-        """The tokenizer's chat template, or the text of a frame."""
+        """Whether prompts use the tokenizer's chat template or the text of a frame."""
 
     @property
     def finetune(self) -> Finetune | None:
-        """Settings of the fine-tuning, if there is one."""
+        """Settings of the fine-tuning, or none."""
 
     @property
     def sampling(self) -> Sampling:
-        """How to draw."""
+        """Settings of the sampling."""
 
     @property
     def dtype(self) -> Literal["auto", "bfloat16", "float16", "float32"]:
-        """Type of the weights."""
+        """Data type of the weights."""
 
 
 class BackendKind(Protocol):
-    """The settings of a backend, and what other code asks them instead of testing `kind`.
+    """The settings of a backend, and what other code asks a backend instead of testing `kind`.
 
     Attributes:
-        part: Part of the code whose version it has (mentionforge.versions).
-        loads_weights: Whether it loads the generator's weights and tokenizes its prompts; else a server does.
-        own_environment: Whether it runs in an environment of its own, apart from that of the workflow.
+        part: Part of the code (mentionforge.versions) that holds its version.
+        loads_weights: Whether it loads the generator's weights and tokenizes its prompts; if not, a server does.
+        own_environment: Whether it runs in a conda environment of its own.
         fixed_batches: Whether a batch keeps its shape until its longest note ends, and a prompt is read once for all its notes.
-        libraries: What writes the notes, for the provenance.
+        libraries: Libraries that write the notes, for the provenance.
         identity: Settings on which notes depend.
-        identity_if_changed: Settings on which notes depend where they are not these values, which are the defaults.
+        identity_if_changed: Settings on which notes depend unless they have these default values.
     """
 
     part: ClassVar[str]
@@ -95,62 +110,62 @@ class BackendKind(Protocol):
 
     @property
     def gpus(self) -> int:
-        """GPUs that a job of one shard takes, where there are any."""
+        """GPUs that the job of one shard needs, if the machine has any."""
 
     def check(self, generator: SampledGenerator, key: str) -> None:
-        """Refuse settings of a generator that do not go with the backend.
+        """Check that a generator's settings are possible with this backend.
 
         Args:
             generator: The generator.
-            key: Where it stands in the configuration, for the message.
+            key: Its key in the configuration, for messages.
 
         Raises:
-            UserError: With the key and the fix.
+            UserError: They are not; names the key and the fix.
         """
 
-    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
-        """What is chosen for the device at hand, and what notes depend on there; nothing where another engine chooses.
+    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+        """Settings chosen for this machine's device on which notes depend; empty if another engine chooses them.
 
         Returns:
-            `device`, `dtype`, `quantization`, `double_quantization`; on a GPU with fixed batches also `rows`, since the GPU's libraries choose their
-            kernels by the size of a batch. On a CPU a note is the same in a batch of any size.
+            `device`, `dtype`, `quantization`, `double_quantization`; on a GPU with fixed batches also `rows`, since GPU libraries choose kernels by the
+            size of a batch. On a CPU a note is the same in a batch of any size.
         """
 
     def writer(
         self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
     ) -> NoteWriter:
-        """What writes the notes, with its weights loaded.
+        """The function that writes the notes, with its weights loaded.
 
         Args:
             generator: The generator.
-            model: Stamp of the fetched weights (fetched.json); none where a server has them.
-            adapter: Folder of the adapter; none: the model as it is.
-            scratch: Folder that a backend may create for merged weights, unless its settings name a place; the backend removes it.
-            chosen: What `chosen` gave; none: ask it.
+            model: Stamp of the fetched weights (fetched.json); none if a server holds them.
+            adapter: Folder of the adapter; none: the model without an adapter.
+            scratch: Folder that a backend may create for merged weights, unless its settings name one; the backend removes it.
+            chosen: Result of `device_settings`; none: call it.
 
         Raises:
             UserError: Missing weights, an adapter of another model, a library that is not installed, a key that is not set.
         """
 
 
-def note(request: Request, new: Sequence[int], tokenizer: Any, stops: Sequence[int]) -> Written:
-    """The note up to the first token that ends it; what follows is padding."""
+def decode_note(request: Request, new: Sequence[int], tokenizer: Any, stops: Sequence[int]) -> WrittenNote:
+    """Decode a note from its token ids up to the first stop token; the ids after it are padding."""
     length = next((i for i, token in enumerate(new) if token in stops), None)
     text = tokenizer.decode(new[:length], skip_special_tokens=True).strip()
-    return Written(request.note_id, text, "length" if length is None else "stop", len(new[:length]), len(request.ids))
+    return WrittenNote(request.note_id, text, "length" if length is None else "stop", len(new[:length]), len(request.ids))
 
 
-def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
+def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
     """Ids of the tokens that end a note: the tokenizer's, and those of the model's generation settings."""
-    found = model.generation_config.eos_token_id
-    return sorted({tokenizer.eos_token_id, *(found if isinstance(found, list) else [found])} - {None})
+    ids = model.generation_config.eos_token_id
+    return sorted({tokenizer.eos_token_id, *(ids if isinstance(ids, list) else [ids])} - {None})
 
 
 def refuse_nf4(kind: str, generator: SampledGenerator, key: str) -> None:
-    """Refuse sampling in 4 bits.
+    """Check that the generator does not ask for sampling in 4 bits.
 
     Raises:
-        UserError: The generator asks for it.
+        UserError: It does.
     """
     if generator.sampling.quantization == "nf4":
         raise UserError(
@@ -159,7 +174,7 @@ def refuse_nf4(kind: str, generator: SampledGenerator, key: str) -> None:
 
 
 def require_weights(kind: str, generator: SampledGenerator, key: str) -> None:
-    """Refuse a generator without a model.
+    """Check that the generator names a model.
 
     Raises:
         UserError: It names none.

@@ -1,9 +1,7 @@
-"""Backend `openai`: any server that speaks OpenAI's protocol (vLLM, llama.cpp, a hospital's gateway).
+"""Backend `openai`: any server with OpenAI's protocol (vLLM, llama.cpp, a hospital's gateway). In: requests with prompts as text. Out: notes.
 
-Requests run side by side up to `concurrency`, are spaced by `requests_per_minute`, and are tried again with growing pauses after
-time-outs, lost connections, 408, 409, 429 and 5xx (the client's own retries, which honour Retry-After). The key is read from the
-environment, and appears in no log, table or message. Prompts leave this machine: see the docs before sending a licensed
-knowledge base's definitions anywhere.
+The client retries after time-outs, lost connections and status 408, 409, 429 and 5xx, honouring Retry-After. The key comes from the environment and appears
+in no log, table or message. Prompts leave this machine: read the docs before you send definitions of a licensed knowledge base. Knows nothing about tables.
 """
 
 from __future__ import annotations
@@ -17,11 +15,11 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, refuse_nf4
+from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, WrittenNote, refuse_nf4
 from mentionforge.generation.settings import Sampling
 
 VERSION = 1
-"""Of the part backend.openai: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part backend.openai: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 class OpenaiBackend(Entry):
@@ -74,14 +72,14 @@ class OpenaiBackend(Entry):
                 "put what your server understands into backend.extra_body",
             )
 
-    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
-        """Nothing: the server chooses."""
+    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+        """Empty: the server chooses."""
         return {}
 
     def writer(
         self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
     ) -> NoteWriter:
-        """The client; opens no connection yet."""
+        """The backend; opens no connection yet."""
         return make(self, generator.sampling, generator.prompt_style, os.environ)
 
 
@@ -93,7 +91,7 @@ def make(settings: OpenaiBackend, sampling: Sampling, style: Literal["chat", "pl
     """
     import asyncio
 
-    from mentionforge.generation.backends.openai_requests import RequestsUnderWay
+    from mentionforge.generation.backends.openai_requests import PendingRequests
 
     key = "none"  # the client wants one; servers without keys ignore it
     if settings.api_key_env:
@@ -102,9 +100,9 @@ def make(settings: OpenaiBackend, sampling: Sampling, style: Literal["chat", "pl
             fix = "export it where the job runs; the key itself belongs in no file"
             raise UserError("missing key", "config: generators.*.backend.api_key_env", f"{settings.api_key_env} is not set", fix)
 
-    def write(requests: Sequence[Request], done: Mapping[str, Written]) -> Iterator[list[Written]]:
+    def write(requests: Sequence[Request], done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
         waiting = [r for r in sorted(requests, key=lambda r: r.note_id) if r.note_id not in done]
         with asyncio.Runner() as runner:
-            yield from RequestsUnderWay(settings, sampling, style, key).run(runner, waiting)
+            yield from PendingRequests(settings, sampling, style, key).run(runner, waiting)
 
     return write

@@ -1,4 +1,7 @@
-"""Requests of the backend `openai` under way: in, requests and how to ask; out, notes as the server answers, or one error. Apart, since it needs asyncio."""
+"""Sends the requests of the backend `openai`. In: requests and settings. Out: notes as the server answers, or one error.
+
+A module of its own, since it needs asyncio. Knows nothing about tables and shards.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import Request, Written
+from mentionforge.generation.backends.contract import Request, WrittenNote
 from mentionforge.generation.backends.openai import OpenaiBackend
 from mentionforge.generation.settings import Sampling
 from mentionforge.progress import say
 
 FINISHED = {"length": "length", "content_filter": "content_filter"}
-"""What servers call the end of a note, and what it is called here; all else is `stop`."""
+"""Finish reasons of servers and ours; all others become `stop`."""
 
 
-class RequestsUnderWay:
-    """The requests of a shard, under way."""
+class PendingRequests:
+    """The requests of a shard that are being sent."""
 
     def __init__(self, settings: OpenaiBackend, sampling: Sampling, style: Literal["chat", "plain"], key: str) -> None:
         self.settings, self.sampling, self.style, self.key = settings, sampling, style, key
@@ -25,12 +28,16 @@ class RequestsUnderWay:
         self.retries = 0
         self.next_start = 0.0
 
-    def run(self, runner: asyncio.Runner, waiting: Sequence[Request]) -> Iterator[list[Written]]:
-        """Yield notes as they arrive; after a failure, those that are under way, and then the failure."""
+    def run(self, runner: asyncio.Runner, waiting: Sequence[Request]) -> Iterator[list[WrittenNote]]:
+        """Yield notes as they arrive. After a failure, yield the notes of the requests already sent, then raise it.
+
+        Raises:
+            UserError: A request failed after all retries.
+        """
         pending = runner.run(self._start(waiting))
         try:
             while pending:
-                finished, pending = runner.run(_first(pending))
+                finished, pending = runner.run(_first_completed(pending))
                 notes = [task.result() for task in finished]
                 yield [written for written in notes if written is not None]
             if self.failure:
@@ -40,38 +47,38 @@ class RequestsUnderWay:
             if self.retries:
                 say(f"{self.retries:,} requests were tried again")
 
-    async def _start(self, waiting: Sequence[Request]) -> set[asyncio.Task[Written | None]]:
+    async def _start(self, waiting: Sequence[Request]) -> set[asyncio.Task[WrittenNote | None]]:
         from openai import AsyncOpenAI
 
         try:
             self.client = AsyncOpenAI(base_url=self.settings.base_url, api_key=self.key, max_retries=self.settings.retries, timeout=self.settings.timeout_s)
-        except Exception as error:  # the library of the connections raises an error of its own kind
+        except Exception as error:  # the HTTP library raises its own type of error
             where = "config: generators.*.backend.base_url"
             raise UserError("no address", where, f"{self.settings.base_url}: {_first_line(str(error))}", "write it as http://HOST:PORT/v1") from error
-        self.room = asyncio.Semaphore(self.settings.concurrency)
-        return {asyncio.create_task(self._one(request)) for request in waiting}
+        self.semaphore = asyncio.Semaphore(self.settings.concurrency)
+        return {asyncio.create_task(self._write_note(request)) for request in waiting}
 
-    async def _stop(self, pending: set[asyncio.Task[Written | None]]) -> None:
+    async def _stop(self, pending: set[asyncio.Task[WrittenNote | None]]) -> None:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
         await self.client.close()
 
-    async def _one(self, request: Request) -> Written | None:
+    async def _write_note(self, request: Request) -> WrittenNote | None:
         from openai import OpenAIError
 
-        async with self.room:
-            if self.failure:  # nothing new is asked for
+        async with self.semaphore:
+            if self.failure:  # send no new request
                 return None
             await self._wait_for_slot()
             try:
-                return await self._ask(request)
-            except (OpenAIError, ValueError, AttributeError, TypeError) as error:  # the others: an answer of another shape
+                return await self._send(request)
+            except (OpenAIError, ValueError, AttributeError, TypeError) as error:  # the last three: an answer of an unexpected shape
                 self.failure = self.failure or error
                 return None
 
     async def _wait_for_slot(self) -> None:
-        """Space requests evenly, so that no minute holds more than `requests_per_minute`."""
+        """Wait so that requests are spaced evenly, at most `requests_per_minute` in a minute."""
         if self.settings.requests_per_minute is None:
             return
         now = asyncio.get_running_loop().time()
@@ -79,10 +86,9 @@ class RequestsUnderWay:
         self.next_start = mine + 60 / self.settings.requests_per_minute
         await asyncio.sleep(mine - now)
 
-    async def _ask(self, request: Request) -> Written:
-        given = arguments(self.settings, self.sampling, self.style, request)
-        asked = self.client.chat.completions if self.style == "chat" else self.client.completions
-        raw = await asked.with_raw_response.create(**given)
+    async def _send(self, request: Request) -> WrittenNote:
+        endpoint = self.client.chat.completions if self.style == "chat" else self.client.completions
+        raw = await endpoint.with_raw_response.create(**arguments(self.settings, self.sampling, self.style, request))
         self.retries += raw.retries_taken
         answer = raw.parse()
         if not getattr(answer, "choices", None):
@@ -90,7 +96,7 @@ class RequestsUnderWay:
         choice = answer.choices[0]
         text = choice.message.content if self.style == "chat" else choice.text
         usage = getattr(answer, "usage", None)
-        return Written(
+        return WrittenNote(
             request.note_id,
             (text or "").strip(),
             FINISHED.get(choice.finish_reason or "", "stop"),
@@ -116,23 +122,23 @@ class RequestsUnderWay:
 
 
 def arguments(settings: OpenaiBackend, sampling: Sampling, style: Literal["chat", "plain"], request: Request) -> dict[str, Any]:
-    """What is sent for one note: a chat completion, or for the prompt style `plain` a completion of the framed prompt."""
-    asked: dict[str, Any]
+    """Arguments of the request for one note: a chat completion or, with the prompt style `plain`, a completion of the framed prompt."""
+    body: dict[str, Any]
     if style == "chat":
-        asked = {"messages": [{"role": "user", "content": request.prompt}], settings.max_tokens_key: sampling.max_new_tokens}
+        body = {"messages": [{"role": "user", "content": request.prompt}], settings.max_tokens_key: sampling.max_new_tokens}
     else:
-        asked = {"prompt": request.prompt, "max_tokens": sampling.max_new_tokens}
+        body = {"prompt": request.prompt, "max_tokens": sampling.max_new_tokens}
     common = {"model": settings.model, "temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed}
-    return {**asked, **common} | ({"extra_body": dict(settings.extra_body)} if settings.extra_body else {})
+    return {**body, **common} | ({"extra_body": dict(settings.extra_body)} if settings.extra_body else {})
 
 
-async def _first(pending: set[asyncio.Task[Any]]) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
+async def _first_completed(pending: set[asyncio.Task[Any]]) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
     return await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _count(said: object, otherwise: int) -> int:
-    """A number of tokens, where the server says one: answers are not checked by the client, and gateways leave counts out."""
-    return said if isinstance(said, int) and said >= 0 else otherwise
+def _count(reported: object, default: int) -> int:
+    """The number of tokens that a server reports, or the default: the client does not check answers, and some gateways leave counts out."""
+    return reported if isinstance(reported, int) and reported >= 0 else default
 
 
 def _first_line(text: str) -> str:

@@ -1,13 +1,7 @@
 """Backend `transformers`: `generate` on batches of notes whose prompts have similar lengths.
 
-The arithmetic of a note must not depend on what is written beside it, so that notes can be added to finished ones: each
-distinct prompt is read alone, once for all its notes; then notes are written in batches that always have the same number of
-rows, and a width that follows from the prompt.
-
-Equal shapes are not enough. On a CPU, scaled-dot-product attention splits the rows of a batch between threads in the middle of a
-row, and a matrix product computes the one to three rows that are left over by another kernel: rows 2 and 3 of 4, or the last of 5,
-get other last bits. So a CPU attends by plain matrix products and computes `ROWS` rows or a multiple of them. Then a row has the same
-bits at every place, beside any neighbours, in a batch of any size, with any number of threads (the tests look at all four).
+In: requests. Out: notes. A note does not depend on the other notes of its batch, so that notes can be added to finished ones later. Knows nothing about tables
+and shards.
 """
 
 from __future__ import annotations
@@ -20,12 +14,21 @@ from typing import Any, ClassVar, Literal
 
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, note, require_weights, stop_tokens
+from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, WrittenNote, decode_note, require_weights, stop_token_ids
 from mentionforge.generation.backends.draw import Draw
 from mentionforge.generation.settings import Sampling
 
 VERSION = 1
-"""Of the part backend.transformers: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part backend.transformers: raise it if earlier results would be wrong (mentionforge.versions)."""
+
+
+# How a note stays independent of its batch
+#
+# Each distinct prompt is read alone, once for all its notes. Then notes are written in batches with a constant number of rows, and a width that follows from
+# the prompt. On a CPU, equal shapes are not enough: scaled-dot-product attention divides the batch between threads in the middle of a row, and a matrix
+# product computes the last one to three rows with another kernel, so that rows 2 and 3 of 4, or the last of 5, differ in their last bits. Therefore
+# attention on a CPU uses plain matrix products ("eager"), and batches have a multiple of `ROWS` rows. Then a row has the same bits at every position, next
+# to any neighbours, in a batch of any size, with any number of threads; the tests check all four.
 
 
 class TransformersBackend(Entry):
@@ -47,60 +50,59 @@ class TransformersBackend(Entry):
         return 1
 
     def check(self, generator: SampledGenerator, key: str) -> None:
-        """It needs weights."""
+        """Check that there are weights."""
         require_weights(self.kind, generator, key)
 
-    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
-        """Device, type and quantization."""
-        from mentionforge.generation.backends.local import chosen_for_device
+    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+        """Device, dtype and quantization."""
+        from mentionforge.generation.backends.local import choose_for_device
 
-        return chosen_for_device(generator, model, self.fixed_batches)
+        return choose_for_device(generator, model, self.fixed_batches)
 
     def writer(
         self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
     ) -> NoteWriter:
-        """The model loaded here."""
+        """The backend with its model loaded."""
         from mentionforge.generation.backends.local import load
 
         assert model, "the config is checked for it"
-        return make(generator.sampling, *load(generator, model, adapter, chosen or self.chosen(generator, model)))
+        return make(generator.sampling, *load(generator, model, adapter, chosen or self.device_settings(generator, model)))
 
 
 WIDTH = 128
-"""Prompts are padded to a multiple of this many tokens: a fixed width for each, and few widths in all."""
+"""Prompts are padded to a multiple of this many tokens, so that each has a fixed width and few widths occur."""
 
 ROWS = 8
-"""Rows of a batch on a CPU are a multiple of this. Multiples of four are alike where it was measured (AVX2, AVX512); eight is the width of larger kernels."""
+"""Batches on a CPU have a multiple of this many rows. Multiples of 4 gave equal bits in measurements (AVX2, AVX512); 8 is the width of larger kernels."""
 
-Writer = Callable[[Sequence[Request]], list[Written]]
+BatchWriter = Callable[[Sequence[Request]], list[WrittenNote]]
 """Writes the notes of one batch."""
 
 
 def make(settings: Sampling, model: Any, tokenizer: Any) -> NoteWriter:
-    """The backend over a loaded model."""
-    writer = make_writer(model, tokenizer, settings)
+    """The backend with a model that is already loaded."""
+    writer = make_batch_writer(model, tokenizer, settings)
 
-    def write(requests: Sequence[Request], done: Mapping[str, Written]) -> Iterator[list[Written]]:
-        return in_batches(requests, settings.batch_size, writer, done)
+    def write(requests: Sequence[Request], done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
+        return write_in_batches(requests, settings.batch_size, writer, done)
 
     return write
 
 
-def in_batches(requests: Sequence[Request], batch_size: int, writer: Writer, done: Mapping[str, Written]) -> Iterator[list[Written]]:
-    """Write every note that is not done, in batches of prompts of similar length, and yield each batch as it is finished.
+def write_in_batches(requests: Sequence[Request], batch_size: int, writer: BatchWriter, done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
+    """Write the missing notes in batches of prompts with the same padded length, and yield each batch when it is finished.
 
-    Prompts of one batch have the same padded length. A batch that is not full repeats its last note, so that all have
-    `batch_size` rows. When the memory does not suffice, batches are halved from there on.
+    A batch that is not full repeats its last note, so that all have `batch_size` rows. If memory runs out, the following batches have half the size.
 
     Raises:
-        UserError: Not even one note fits into the memory.
+        UserError: Not even a single note fits into the memory.
     """
     import torch
 
     from mentionforge.generation.weights import out_of_memory
     from mentionforge.progress import say
 
-    missing = sorted((r for r in requests if r.note_id not in done), key=lambda r: (-len(r.ids), r.note_id))  # longest first: too little memory shows at once
+    missing = sorted((r for r in requests if r.note_id not in done), key=lambda r: (-len(r.ids), r.note_id))  # longest first: too little memory shows early
     pending: deque[list[Request]] = deque()
     for _, group in itertools.groupby(missing, key=lambda r: width_of(r.ids)):
         same = list(group)
@@ -133,17 +135,17 @@ def width_of(ids: Sequence[int]) -> int:
     return -(-len(ids) // WIDTH) * WIDTH
 
 
-def make_writer(model: Any, tokenizer: Any, settings: Sampling) -> Writer:
+def make_batch_writer(model: Any, tokenizer: Any, settings: Sampling) -> BatchWriter:
     """A function that writes the notes of a batch with a causal language model.
 
-    Prompts are padded on the left, and hidden by the attention mask, never by the id of the padding token, which may be
-    that of the end of text. Order of the steps: repetition penalty (on what was written, not on the prompt), temperature,
-    top-p, draw; every setting but batch_size is used here. On a CPU the model is set to plain ("eager") attention.
+    Prompts are padded on the left. The attention mask hides the padding; the id of the padding token may be that of the end of text. Order of the steps:
+    repetition penalty (on the note, not on the prompt), temperature, top-p, draw. Uses every setting but batch_size. On a CPU it sets the model to plain
+    ("eager") attention.
     """
     import torch
     from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper
 
-    stops = stop_tokens(model, tokenizer)
+    stops = stop_token_ids(model, tokenizer)
     on_cpu = model.device.type == "cpu"
     if on_cpu:
         model.set_attn_implementation("eager")
@@ -156,8 +158,8 @@ def make_writer(model: Any, tokenizer: Any, settings: Sampling) -> Writer:
             mask[i, width - len(prompt) :] = 1
         return ids.to(model.device), mask.to(model.device)
 
-    def write(asked: Sequence[Request]) -> list[Written]:
-        batch = [*asked, *[asked[-1]] * (-len(asked) % ROWS if on_cpu else 0)]
+    def write(requests: Sequence[Request]) -> list[WrittenNote]:
+        batch = [*requests, *[requests[-1]] * (-len(requests) % ROWS if on_cpu else 0)]
         width = max(width_of(r.ids) for r in batch)
         steps = LogitsProcessorList([TemperatureLogitsWarper(settings.temperature)])
         if settings.repetition_penalty != 1:
@@ -166,15 +168,17 @@ def make_writer(model: Any, tokenizer: Any, settings: Sampling) -> Writer:
         plan = GenerationConfig(max_new_tokens=settings.max_new_tokens, do_sample=False, eos_token_id=stops, pad_token_id=tokenizer.pad_token_id)
         ids, mask = padded([r.ids for r in batch], width)
         with torch.inference_mode():
-            cache = read_alone(model, [r.ids for r in batch], width)
-            found = model.generate(ids, attention_mask=mask, generation_config=plan, logits_processor=steps, **({"past_key_values": cache} if cache else {}))
-        return [note(request, new, tokenizer, stops) for request, new in zip(asked, found[: len(asked), width:].tolist(), strict=True)]
+            cache = prefill_prompts(model, [r.ids for r in batch], width)
+            generated = model.generate(
+                ids, attention_mask=mask, generation_config=plan, logits_processor=steps, **({"past_key_values": cache} if cache else {})
+            )
+        return [decode_note(request, new, tokenizer, stops) for request, new in zip(requests, generated[: len(requests), width:].tolist(), strict=True)]
 
     return write
 
 
-def read_alone(model: Any, prompts: Sequence[tuple[int, ...]], width: int) -> Any:
-    """The cache of a batch whose prompts were read but for their last token: each distinct one alone, then padded on the left.
+def prefill_prompts(model: Any, prompts: Sequence[tuple[int, ...]], width: int) -> Any:
+    """The cache of a batch whose prompts were read up to their last token, each distinct prompt alone, and padded on the left.
 
     Args:
         model: A causal language model.
@@ -182,8 +186,8 @@ def read_alone(model: Any, prompts: Sequence[tuple[int, ...]], width: int) -> An
         width: Padded length of the prompts; the cache has `width - 1` places.
 
     Returns:
-        The cache; none where a prompt has one token only, or the model keeps something else than keys and values of every
-        token (sliding windows, states): then `generate` reads the padded prompts of the whole batch.
+        The cache. None if a prompt has a single token, or the model caches something other than keys and values of every token (sliding windows,
+        states): then `generate` reads the padded prompts of the whole batch.
     """
     import torch
     from transformers import DynamicCache
@@ -193,10 +197,10 @@ def read_alone(model: Any, prompts: Sequence[tuple[int, ...]], width: int) -> An
     for prompt in dict.fromkeys(prompts):
         if len(prompt) < 2:
             return None
-        seen = model(torch.tensor([prompt[:-1]], device=model.device), use_cache=True, logits_to_keep=1).past_key_values
-        if not isinstance(seen, DynamicCache) or any(type(layer) is not DynamicLayer for layer in seen.layers):
+        cached = model(torch.tensor([prompt[:-1]], device=model.device), use_cache=True, logits_to_keep=1).past_key_values
+        if not isinstance(cached, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cached.layers):
             return None
-        layers: Any = seen.layers
+        layers: Any = cached.layers
         left = (0, 0, width - len(prompt), 0)
         read[prompt] = [(torch.nn.functional.pad(layer.keys, left), torch.nn.functional.pad(layer.values, left)) for layer in layers]
     cache = DynamicCache()

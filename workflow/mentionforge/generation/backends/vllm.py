@@ -1,9 +1,7 @@
-"""Backend `vllm`: vLLM's offline engine, in an environment of its own (envs/vllm.yaml), since it pins other libraries.
+"""Backend `vllm`: vLLM's offline engine, in its own conda environment (envs/vllm.yaml), since it pins other versions of libraries.
 
-The adapter is given to the engine as it is, or merged into the weights first, by a process of its own; large models are spread over GPUs.
-Each note has its own seed, and vLLM draws the same for it; rounding depends on what it is scheduled with. The engine runs in this
-process: the same requests are then scheduled in the same way, and nothing stays behind when the job is killed. `make test-vllm` runs all
-of it on a CPU.
+In: requests. Out: notes. The engine loads the adapter as it is, or a subprocess merges it into the weights first. Each note has its own seed; rounding
+depends on the notes scheduled with it. `make test-vllm` runs all of it on a CPU. Knows nothing about tables and shards.
 """
 
 from __future__ import annotations
@@ -24,12 +22,12 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, refuse_nf4, require_weights
+from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, WrittenNote, refuse_nf4, require_weights
 from mentionforge.generation.settings import Sampling
 from mentionforge.provenance import digest
 
 VERSION = 1
-"""Of the part backend.vllm: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part backend.vllm: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 class VllmBackend(Entry):
@@ -55,50 +53,50 @@ class VllmBackend(Entry):
 
     @property
     def gpus(self) -> int:
-        """Those that the model is spread over."""
+        """GPUs that the model is spread over."""
         return self.tensor_parallel
 
     def check(self, generator: SampledGenerator, key: str) -> None:
-        """It needs weights, and does not sample in 4 bits."""
+        """Check that there are weights, and that they are not sampled in 4 bits."""
         refuse_nf4(self.kind, generator, key)
         require_weights(self.kind, generator, key)
 
-    def chosen(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
-        """Nothing: the engine chooses."""
+    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
+        """Empty: the engine chooses."""
         return {}
 
     def writer(
         self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
     ) -> NoteWriter:
-        """The engine, started."""
+        """The backend with its engine started."""
         assert model, "the config is checked for it"
         return make(self, generator.sampling, model, adapter, generator.dtype, scratch)
 
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Greatest ranks of adapters that the engine can be told to make room for."""
+"""Values that the engine accepts as the highest rank of an adapter."""
 
 ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: one order of scheduling, and no orphan after kill -9
-    "VLLM_NO_USAGE_STATS": "1",  # no hidden network
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine runs in this process: the schedule is reproducible, and kill -9 leaves no orphan
+    "VLLM_NO_USAGE_STATS": "1",  # no hidden use of the network
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
-"""What the engine is told through its environment, unless the user has set it."""
+"""Environment variables for the engine, unless the user has set them."""
 
 
 def make(settings: VllmBackend, sampling: Sampling, model: Path, adapter: Path | None, dtype: str, scratch: Path) -> NoteWriter:
     """The backend, its engine started.
 
     Args:
-        settings: How to run the engine.
-        sampling: How to draw.
+        settings: Settings of the engine.
+        sampling: Settings of the sampling.
         model: Stamp of the fetched weights (fetched.json).
-        adapter: Folder of the adapter; none: the model as it is.
-        dtype: Type of the weights.
-        scratch: Folder for merged weights, where `settings.scratch` names no other place. A killed job leaves it, and the next run of that job uses it.
+        adapter: Folder of the adapter; none: the model without an adapter.
+        dtype: Data type of the weights.
+        scratch: Folder for merged weights, unless `settings.scratch` names another. A killed job leaves it, and the next run of the job uses it.
 
     Raises:
-        UserError: vLLM is not installed here; an adapter that it cannot use or that cannot be merged; an engine that does not start.
+        UserError: vLLM is not installed, cannot use or merge the adapter, or does not start.
     """
     from mentionforge.generation import merging
     from mentionforge.models import folder
@@ -112,61 +110,61 @@ def make(settings: VllmBackend, sampling: Sampling, model: Path, adapter: Path |
         fix = "run with --sdm conda, or make an environment from envs/vllm.yaml; or choose kind: transformers"
         raise UserError("vLLM is not installed", "config: generators.*.backend.kind", _first_line(error), fix) from error
 
-    held = _ends_with_the_process()
+    cleanups = _clean_up_at_exit()
     try:
         merged = None
         if adapter and settings.adapter == "merged":
-            merged = place_for_merged(settings, scratch)
-            held.callback(merging.remove, merged)
-            merging.in_own_process(model, adapter, merging.dtype_of(dtype), merged)
+            merged = folder_for_merged(settings, scratch)
+            cleanups.callback(merging.remove, merged)
+            merging.merge_in_subprocess(model, adapter, merging.dtype_of(dtype), merged)
         arguments = engine_arguments(settings, merged or folder(model), None if merged else adapter, dtype)
         try:
             engine = LLM(**arguments)
         except Exception as error:
             raise start_error(error) from error
-        held.callback(_shut_down, engine)
+        cleanups.callback(_shut_down, engine)
     except BaseException:
-        held.close()
+        cleanups.close()
         raise
     lora = LoRARequest("adapter", 1, str(adapter)) if adapter and not merged else None
     tokenizer = engine.get_tokenizer()
 
-    def write(requests: Sequence[Request], done: Mapping[str, Written]) -> Iterator[list[Written]]:
+    def write(requests: Sequence[Request], done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
         waiting = [r for r in sorted(requests, key=lambda r: r.note_id) if r.note_id not in done]
-        with held:
+        with cleanups:
             check_lengths(waiting, sampling.max_new_tokens, int(engine.llm_engine.model_config.max_model_len))
             for start in range(0, len(waiting), settings.chunk):
                 chunk = waiting[start : start + settings.chunk]
                 prompts = [{"prompt_token_ids": list(r.ids)} for r in chunk]
-                chosen = [SamplingParams(**sampling_arguments(sampling, r.seed)) for r in chunk]
+                parameters = [SamplingParams(**sampling_arguments(sampling, r.seed)) for r in chunk]
                 try:
-                    outputs = engine.generate(prompts, chosen, lora_request=lora, use_tqdm=False)
+                    outputs = engine.generate(prompts, parameters, lora_request=lora, use_tqdm=False)
                 except Exception as error:
-                    fix = f"{way_out(str(error))}; finished notes are kept: run the job again and it goes on"
+                    fix = f"{suggested_fix(str(error))}; finished notes are kept: run the job again and it goes on"
                     raise UserError("the engine does not write", "backend vllm", _first_line(error), fix) from error
-                yield [read(request, output, tokenizer) for request, output in zip(chunk, outputs, strict=True)]
+                yield [note_of_output(request, output, tokenizer) for request, output in zip(chunk, outputs, strict=True)]
 
     return write
 
 
-def _ends_with_the_process() -> ExitStack:
-    """A stack to put clean-ups on: closed at the latest when the process ends, and by SIGTERM, with which schedulers cancel jobs, too."""
-    held = ExitStack()
-    atexit.register(held.close)
-    held.callback(atexit.unregister, held.close)
+def _clean_up_at_exit() -> ExitStack:
+    """A stack for clean-ups, which is closed when the process ends, also by SIGTERM, with which schedulers cancel jobs."""
+    cleanups = ExitStack()
+    atexit.register(cleanups.close)
+    cleanups.callback(atexit.unregister, cleanups.close)
     if threading.current_thread() is threading.main_thread():
         before = signal.getsignal(signal.SIGTERM)
-        held.callback(signal.signal, signal.SIGTERM, before)
-        signal.signal(signal.SIGTERM, _end)
-    return held
+        cleanups.callback(signal.signal, signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, _exit_on_signal)
+    return cleanups
 
 
-def _end(number: int, _frame: object) -> None:
+def _exit_on_signal(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
 def _shut_down(engine: Any) -> None:
-    """Stop the engine and its workers; whatever fails in that must not hide why it is stopped."""
+    """Stop the engine and its workers. Errors are suppressed, since they would hide the reason for stopping."""
     with suppress(Exception):
         engine.llm_engine.engine_core.shutdown()
     with suppress(Exception):
@@ -175,11 +173,11 @@ def _shut_down(engine: Any) -> None:
         cleanup_dist_env_and_memory()
 
 
-def place_for_merged(settings: VllmBackend, scratch: Path) -> Path:
-    """The folder for merged weights: a name of this job's own in `settings.scratch`, or `scratch`.
+def folder_for_merged(settings: VllmBackend, scratch: Path) -> Path:
+    """The folder for merged weights: one of this job in `settings.scratch`, or `scratch` if that is not set.
 
     Raises:
-        UserError: `settings.scratch` names a variable that is not set, or no folder.
+        UserError: `settings.scratch` names a variable that is not set, or is no folder.
     """
     if settings.scratch is None:
         return scratch
@@ -190,15 +188,15 @@ def place_for_merged(settings: VllmBackend, scratch: Path) -> Path:
 
 
 def engine_arguments(settings: VllmBackend, model: Path, adapter: Path | None, dtype: str) -> dict[str, Any]:
-    """Arguments of `vllm.LLM`; the adapter's rank decides how much room the engine keeps for it."""
-    found: dict[str, Any] = {
+    """Arguments of `vllm.LLM`. The engine reserves memory for the adapter by its rank."""
+    arguments: dict[str, Any] = {
         "model": str(model),
         "dtype": dtype,
         "tensor_parallel_size": settings.tensor_parallel,
         "gpu_memory_utilization": settings.gpu_memory,
         "max_model_len": settings.max_model_tokens,
         "enable_prefix_caching": True,  # the notes of one concept have one prompt
-        "generation_config": "vllm",  # every setting of sampling comes from the config, none from the model's folder; only what ends a note does
+        "generation_config": "vllm",  # all sampling settings come from the config; only the stop tokens come from the model's folder
         "seed": 0,
     }
     if adapter:
@@ -206,8 +204,8 @@ def engine_arguments(settings: VllmBackend, model: Path, adapter: Path | None, d
         room = next((r for r in RANKS if r >= rank), None)
         if room is None:
             raise UserError("rank too large", "config: finetune.lora.r", f"vLLM takes adapters of rank up to {RANKS[-1]}", "set backend.adapter: merged")
-        found |= {"enable_lora": True, "max_lora_rank": room}
-    return found
+        arguments |= {"enable_lora": True, "max_lora_rank": room}
+    return arguments
 
 
 def sampling_arguments(sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -218,15 +216,15 @@ def sampling_arguments(sampling: Sampling, seed: int) -> dict[str, Any]:
         "repetition_penalty": sampling.repetition_penalty,
         "max_tokens": sampling.max_new_tokens,
         "seed": seed,
-        "detokenize": False,  # see `read`
+        "detokenize": False,  # see `note_of_output`
     }
 
 
 def check_lengths(requests: Sequence[Request], new: int, limit: int) -> None:
-    """Refuse prompts that the engine cannot read, before the first note is written; say how many notes it may cut short.
+    """Check before the first note that all prompts fit; log how many notes may be cut short.
 
     Args:
-        requests: What is to be written.
+        requests: The notes to write.
         new: Longest note, in tokens.
         limit: Longest prompt and note together, in tokens.
 
@@ -246,12 +244,12 @@ def check_lengths(requests: Sequence[Request], new: int, limit: int) -> None:
 
 
 def start_error(error: Exception) -> UserError:
-    """One line for an engine that does not start, with the ways out."""
-    return UserError("the engine does not start", "backend vllm", _first_line(error), way_out(str(error)))
+    """The error for an engine that does not start, with a suggested fix."""
+    return UserError("the engine does not start", "backend vllm", _first_line(error), suggested_fix(str(error)))
 
 
-def way_out(text: str) -> str:
-    """What a user can do about an error of the engine, by the words in it."""
+def suggested_fix(text: str) -> str:
+    """A fix for an error of the engine, found by keywords in its text."""
     text = text.lower()
     if "max_model_len" in text or ("max model len" in text and "kv cache" not in text):
         return "lower backend.max_model_tokens to what the model reads"
@@ -267,20 +265,20 @@ def way_out(text: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """The line of an error's text that says something: pydantic puts a count before it."""
+    """The first informative line of an error's text: pydantic puts a count before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if re.match(r"\d+ validation errors? for ", lines[0]) and len(lines) > 1:
         lines = lines[1:]
     return textwrap.shorten(re.sub(r"\s*\[type=.*", "", lines[0].removeprefix("Value error, ")), 240, placeholder=" …")
 
 
-def read(request: Request, output: Any, tokenizer: Any) -> Written:
+def note_of_output(request: Request, output: Any, tokenizer: Any) -> WrittenNote:
     """A note from a `vllm.RequestOutput`; the token that ends it is not counted.
 
-    The text is made of all its tokens at once, as the other backends make it: the engine makes it token by token, and characters of
-    several bytes that are cut off or broken then come out otherwise.
+    All tokens are decoded at once, as in the other backends. The engine decodes token by token, which gives another text for cut or broken
+    characters of several bytes.
     """
-    [one] = output.outputs
-    stopped = one.finish_reason == "stop"
-    ids = list(one.token_ids)[: len(one.token_ids) - stopped]
-    return Written(request.note_id, tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length", len(ids), len(request.ids))
+    [completion] = output.outputs
+    stopped = completion.finish_reason == "stop"
+    ids = list(completion.token_ids)[: len(completion.token_ids) - stopped]
+    return WrittenNote(request.note_id, tokenizer.decode(ids, skip_special_tokens=True).strip(), "stop" if stopped else "length", len(ids), len(request.ids))

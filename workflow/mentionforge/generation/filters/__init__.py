@@ -1,6 +1,6 @@
-"""Quality filters: `Filters` is the chain as the configuration gives it, `FILTERS` the code by the same names, both in order.
+"""The family of quality filters: `Filters` holds their settings, `FILTERS` their functions under the same names; both define the order of the chain.
 
-A filter is a class of settings and a function in one file; `contract.py` says what it sees and gives. The chain is run by `generation/filtering.py`.
+A filter is a settings class and a function in one file; `contract.py` defines its input and output. `generation/filtering.py` runs the chain.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Filters(Entry):
     agreement: Agreement | None = None
 
     def chain(self) -> list[tuple[str, Any]]:
-        """Names and settings of the filters that are given, in order."""
+        """Names and settings of the configured filters, in order."""
         return [(name, settings) for name in type(self).model_fields if (settings := getattr(self, name)) is not None]
 
 
 FILTERS: dict[str, Filter] = {
     f.__name__: f for f in (parse, length, refusal, language, repetition, prompt_echo, near_duplicate, leakage, memorization, contradiction, agreement)
 }
-"""Filters by the name that they have in the config."""
+"""Filter functions by their names in the config."""

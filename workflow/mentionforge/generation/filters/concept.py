@@ -1,4 +1,7 @@
-"""Filters that ask whether a note is about its concept: names of other concepts, and an encoder's ranking. They compare with the knowledge base's names."""
+"""Filters that check whether a note is about its concept: `contradiction` (names of other concepts) and `agreement` (an encoder's ranking of concepts).
+
+In: notes with mentions, and the names of all concepts of the knowledge base. Out: reasons for dropped notes. Know nothing about other texts.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.generation import markers
-from mentionforge.generation.filters.contract import WORD, Note, Reasons, Surroundings
+from mentionforge.generation.filters.contract import WORD, FilterContext, Note, Reasons
 from mentionforge.text import normalize_surface
 
 VERSIONS = {"contradiction": 1, "agreement": 2}
-"""Of the parts filter.*: raise that of one where its earlier results would be wrong (mentionforge.versions)."""
+"""Versions of the parts filter.*: raise one if its earlier results would be wrong (mentionforge.versions)."""
 
 
 class Contradiction(Entry):
@@ -23,14 +26,14 @@ class Contradiction(Entry):
     untagged: bool = Field(False, description="Also drop notes whose first located mention overlaps a longer name of another concept.")
 
 
-def contradiction(notes: Sequence[Note], settings: Contradiction, around: Surroundings) -> Reasons:
-    """A tagged name of another concept; or, if asked for, a mention inside a longer name of another concept."""
+def contradiction(notes: Sequence[Note], settings: Contradiction, context: FilterContext) -> Reasons:
+    """Drop notes with a tagged name of another concept or, with `untagged`, whose first mention is inside a longer name of another concept."""
     owners: defaultdict[str, set[str]] = defaultdict(set)
-    for concept in around.known.values():
+    for concept in context.known.values():
         for name in concept.names:
             owners[normalize_surface(name)].add(concept.cui)
     longest = max((name.count(" ") + 1 for name in owners), default=0)
-    found = {}
+    reasons = {}
     for note in notes:
         text, tagged = markers.strip(note.raw)
         for tag in tagged:
@@ -38,17 +41,17 @@ def contradiction(notes: Sequence[Note], settings: Contradiction, around: Surrou
                 continue  # a shorter name inside a mention of the concept itself
             others = owners.get(normalize_surface(text[tag.start : tag.end]), set())
             if tag.closed and others and note.cui not in others:
-                found[note.note_id] = f"tagged at character {tag.start}: a name of {min(others)}"
+                reasons[note.note_id] = f"tagged at character {tag.start}: a name of {min(others)}"
                 break
-        if settings.untagged and note.note_id not in found and note.mentions:
-            larger = _inside(note, owners, longest)
-            if larger:
-                found[note.note_id] = larger
-    return found
+        if settings.untagged and note.note_id not in reasons and note.mentions:
+            reason = _longer_name_around(note, owners, longest)
+            if reason:
+                reasons[note.note_id] = reason
+    return reasons
 
 
-def _inside(note: Note, owners: Mapping[str, set[str]], longest: int) -> str | None:
-    """Whether the first mention is part of a longer name that is none of the note's concept."""
+def _longer_name_around(note: Note, owners: Mapping[str, set[str]], longest: int) -> str | None:
+    """The reason to drop a note if its first mention is inside a longer name of another concept (in words, at most `longest`); else none."""
     first = min(note.mentions, key=lambda m: m["start"])
     spans = [m.span() for m in WORD.finditer(note.text)]
     touched = [i for i, (a, b) in enumerate(spans) if a < first["end"] and first["start"] < b]
@@ -68,21 +71,21 @@ class Agreement(Entry):
     by: Literal["mention", "context"] = Field("mention", description="What is compared with the names: the mention alone, or its tokens in the note around it.")
 
 
-def agreement(notes: Sequence[Note], settings: Agreement, around: Surroundings) -> Reasons:
-    """Mentions whose concept is not among the first k by the encoder's similarity to all names; notes left without any are dropped."""
+def agreement(notes: Sequence[Note], settings: Agreement, context: FilterContext) -> Reasons:
+    """Drop mentions whose concept is not among the k concepts with the most similar names, and notes that keep no mention."""
     import faiss
     import numpy as np
 
     from mentionforge.encoders import Encoder
     from mentionforge.ties import EQUAL, levelled
 
-    assert around.encoder, "the rule gives the encoder where it is needed"
-    weights, chosen = around.encoder
-    names = sorted((normalize_surface(name), concept.cui) for concept in around.known.values() for name in concept.names)
+    assert context.encoder, "the rule gives the encoder where it is needed"
+    weights, encoder_settings = context.encoder
+    names = sorted((normalize_surface(name), concept.cui) for concept in context.known.values() for name in concept.names)
     mentions = [(i, mention) for i, note in enumerate(notes) for mention in note.mentions]
     if not mentions:
         return {}
-    model = Encoder(weights, chosen.pooling, chosen.max_tokens, chosen.batch_size, markers=chosen.markers)
+    model = Encoder(weights, encoder_settings.pooling, encoder_settings.max_tokens, encoder_settings.batch_size, markers=encoder_settings.markers)
     distinct = sorted({name for name, _ in names})
     if settings.by == "context":
         windows = model.contexts([note.text for note in notes], [(i, [(m["start"], m["end"])]) for i, m in mentions])
@@ -98,15 +101,15 @@ def agreement(notes: Sequence[Note], settings: Agreement, around: Surroundings) 
     owners: defaultdict[str, list[str]] = defaultdict(list)
     for name, cui in names:
         owners[name].append(cui)
-    # A concept's rank is 1 + the number of other concepts with a more similar name. Concepts that share the name do not outrank it.
+    # A concept's rank is 1 + the number of other concepts with a more similar name. Concepts that share its name do not outrank it.
     depth = min(len(distinct), 64 * settings.k)
     similarity, rows = index.search(queries.vectors, depth)
     ranks: list[dict[str, int]] = []
-    # Equal up to float noise is equal, whatever is asked in the same search.
+    # Similarities that differ by float noise only count as equal, so that ranks do not depend on the other queries of a search.
     levels = levelled(np.repeat(np.arange(len(rows)), depth), similarity.ravel().astype(np.float64), np.full(len(rows), EQUAL)).reshape(similarity.shape)
-    for scores, found in zip(levels, rows, strict=True):
+    for scores, neighbours in zip(levels, rows, strict=True):
         best: dict[str, float] = {}
-        for score, row in zip(scores.tolist(), found.tolist(), strict=True):
+        for score, row in zip(scores.tolist(), neighbours.tolist(), strict=True):
             for cui in owners[distinct[row]]:
                 best.setdefault(cui, score)
         ordered = sorted(best.values(), reverse=True)
@@ -116,10 +119,10 @@ def agreement(notes: Sequence[Note], settings: Agreement, around: Surroundings) 
         of_note[i][mention["start"]] = ranks[row].get(notes[i].cui)
     dropped = {}
     for i, note in enumerate(notes):
-        bad = {start: rank for start, rank in of_note[i].items() if rank is None or rank > settings.k}
-        if len(bad) == len(of_note[i]):
-            worst = min((rank for rank in bad.values() if rank), default=None)
-            dropped[note.note_id] = f"rank {worst} by the {settings.by}" if worst else f"not among the nearest {depth} names by the {settings.by}"
+        disagreeing = {start: rank for start, rank in of_note[i].items() if rank is None or rank > settings.k}
+        if len(disagreeing) == len(of_note[i]):
+            best_rank = min((rank for rank in disagreeing.values() if rank), default=None)
+            dropped[note.note_id] = f"rank {best_rank} by the {settings.by}" if best_rank else f"not among the nearest {depth} names by the {settings.by}"
         else:
-            around.disagreeing.update((note.note_id, start) for start in bad)
+            context.disagreeing.update((note.note_id, start) for start in disagreeing)
     return dropped

@@ -1,4 +1,7 @@
-"""What a filter sees and says. In: notes, its settings, and what it may compare with. Out: why each dropped note is dropped. Reads and writes no file."""
+"""The interface of a quality filter. In: notes, the filter's settings, a context to compare with. Out: the reason for each dropped note.
+
+A filter reads and writes no table of the workflow and knows nothing about other filters.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,22 @@ if TYPE_CHECKING:
     from mentionforge.generation.concepts import Concept
 
 WORD = re.compile(r"\w+")
-"""A word of a text."""
+"""Pattern of a word."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """A located note as filters see it."""
+    """A located note.
+
+    Attributes:
+        note_id: Id of the note.
+        cui: Concept that it was written about.
+        prompt: Prompt that it was written for.
+        raw: Text with the model's tags.
+        text: Text without tags; offsets of mentions refer to it.
+        mentions: Its rows of `synthetic_mentions`.
+        words: Words of `text`, case-folded, without punctuation.
+    """
 
     note_id: str
     cui: str
@@ -28,19 +41,18 @@ class Note:
     text: str
     mentions: tuple[Mapping[str, Any], ...]
     words: tuple[str, ...]
-    """Words of the text, case-folded, without punctuation."""
 
 
 @dataclass
-class Surroundings:
-    """What filters compare with; each is read only where a filter of the chain needs it.
+class FilterContext:
+    """What filters compare notes with. All but `known` are filled only if a filter of the chain needs them.
 
     Attributes:
-        known: Concepts of the knowledge base.
+        known: Concepts of the knowledge base by CUI.
         test_texts: Texts of the test documents.
         completions: Completions of the fine-tuning pairs.
         encoder: Stamp of the encoder's weights, and its settings.
-        disagreeing: Mentions (note id, start) that the filter `agreement` drops from notes it keeps; filled by it.
+        disagreeing: Output of the filter `agreement`: mentions (note id, start) that it drops from notes it keeps.
     """
 
     known: Mapping[str, Concept]
@@ -51,10 +63,10 @@ class Surroundings:
 
 
 Reasons = dict[str, str]
-"""Why notes are dropped, by note id; never with text of a knowledge base or corpus."""
+"""Reasons for dropped notes, by note id. They never quote a knowledge base or corpus."""
 
-Filter = Callable[[Sequence[Note], Any, Surroundings], Reasons]
-"""A filter: notes, its settings and its surroundings give the reasons of those that it drops."""
+Filter = Callable[[Sequence[Note], Any, FilterContext], Reasons]
+"""A filter function: from notes, settings and context to the reasons of the dropped notes."""
 
 
 def word_list(text: str) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Filters that compare a note with other texts: earlier notes, test documents, fine-tuning pairs. Reasons say where they agree, never what is said."""
+"""Filters that compare a note with other texts: earlier notes (`near_duplicate`), test documents (`leakage`), fine-tuning pairs (`memorization`).
+
+In: notes and these texts. Out: reasons for dropped notes, which say where texts agree but quote nothing. Know nothing about concepts and names.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.generation import markers
-from mentionforge.generation.filters.contract import Note, Reasons, Surroundings, grams, word_list
+from mentionforge.generation.filters.contract import FilterContext, Note, Reasons, grams, word_list
 
 VERSIONS = {"near_duplicate": 1, "leakage": 1, "memorization": 1}
-"""Of the parts filter.*: raise that of one where its earlier results would be wrong (mentionforge.versions)."""
+"""Versions of the parts filter.*: raise one if its earlier results would be wrong (mentionforge.versions)."""
 
 
 class NearDuplicate(Entry):
@@ -24,13 +27,13 @@ class NearDuplicate(Entry):
     across_concepts: bool = Field(False, description="Compare with the notes of all concepts, the names masked.")
 
 
-def near_duplicate(notes: Sequence[Note], settings: NearDuplicate, _: Surroundings) -> Reasons:
-    """Estimated Jaccard similarity to an earlier note that is kept, by MinHash; across concepts the mentions are masked."""
+def near_duplicate(notes: Sequence[Note], settings: NearDuplicate, _: FilterContext) -> Reasons:
+    """Drop notes that are similar to an earlier kept note (Jaccard similarity of n-grams, estimated by MinHash); across concepts, mentions are masked."""
     from datasketch import MinHash, MinHashLSH
 
     indexes: dict[str, Any] = {}
     sketches: dict[str, Any] = {}
-    found = {}
+    reasons = {}
     for note in notes:
         words = note.words
         if settings.across_concepts:
@@ -41,14 +44,14 @@ def near_duplicate(notes: Sequence[Note], settings: NearDuplicate, _: Surroundin
         sketch = MinHash(num_perm=settings.permutations, seed=1)
         sketch.update_batch([" ".join(gram).encode() for gram in grams(words, settings.n)] or [" ".join(words).encode()])
         index = indexes.setdefault("" if settings.across_concepts else note.cui, MinHashLSH(threshold=settings.similarity, num_perm=settings.permutations))
-        like = [(sketch.jaccard(sketches[other]), other) for other in index.query(sketch)]
-        similarity, other = max(like, key=lambda pair: (pair[0], pair[1]), default=(0.0, ""))
+        similar = [(sketch.jaccard(sketches[other]), other) for other in index.query(sketch)]
+        similarity, other = max(similar, key=lambda pair: (pair[0], pair[1]), default=(0.0, ""))
         if similarity >= settings.similarity:
-            found[note.note_id] = f"similarity {similarity:.2f} to {other}"
+            reasons[note.note_id] = f"similarity {similarity:.2f} to {other}"
         else:
             sketches[note.note_id] = sketch
             index.insert(note.note_id, sketch)
-    return found
+    return reasons
 
 
 class Leakage(Entry):
@@ -58,9 +61,9 @@ class Leakage(Entry):
     n: int = Field(8, ge=3, description="Length of the word n-grams; one in common drops the note.")
 
 
-def leakage(notes: Sequence[Note], settings: Leakage, around: Surroundings) -> Reasons:
-    """N-grams of a test document."""
-    return _shared(notes, around.test_texts, settings.n, "a test document")
+def leakage(notes: Sequence[Note], settings: Leakage, context: FilterContext) -> Reasons:
+    """Drop notes that share an n-gram with a test document."""
+    return _shared_ngrams(notes, context.test_texts, settings.n, "a test document")
 
 
 class Memorization(Entry):
@@ -69,16 +72,17 @@ class Memorization(Entry):
     n: int = Field(12, ge=3, description="Length of the word n-grams; one in common drops the note.")
 
 
-def memorization(notes: Sequence[Note], settings: Memorization, around: Surroundings) -> Reasons:
-    """N-grams of a fine-tuning completion."""
-    return _shared(notes, [markers.strip(text)[0] for text in around.completions], settings.n, "a fine-tuning pair")
+def memorization(notes: Sequence[Note], settings: Memorization, context: FilterContext) -> Reasons:
+    """Drop notes that share an n-gram with a fine-tuning completion."""
+    return _shared_ngrams(notes, [markers.strip(text)[0] for text in context.completions], settings.n, "a fine-tuning pair")
 
 
-def _shared(notes: Sequence[Note], texts: Iterable[str], n: int, what: str) -> Reasons:
+def _shared_ngrams(notes: Sequence[Note], texts: Iterable[str], n: int, source: str) -> Reasons:
+    """Reasons for the notes that share a word n-gram with one of the texts; `source` names the texts."""
     forbidden = {gram for text in texts for gram in grams(word_list(text), n)}
-    found = {}
+    reasons = {}
     for note in notes:
         shared = [i for i, gram in enumerate(grams(note.words, n)) if gram in forbidden]
-        if shared:  # where, not what: the text may be a patient's
-            found[note.note_id] = f"{len(shared)} {n}-grams of {what}, the first at word {shared[0] + 1}"
-    return found
+        if shared:  # give the position, not the text: it may be a patient's
+            reasons[note.note_id] = f"{len(shared)} {n}-grams of {source}, the first at word {shared[0] + 1}"
+    return reasons

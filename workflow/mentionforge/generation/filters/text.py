@@ -1,4 +1,7 @@
-"""Filters that look at one note alone: markup, length, refusals, language, repetitions, echoes of the prompt. They compare with no other text."""
+"""Filters that check a note by itself: markup, length, refusals, language, repetitions, and echoes of its prompt.
+
+In: notes. Out: reasons for dropped notes. Know nothing about concepts and other texts.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.generation import markers
-from mentionforge.generation.filters.contract import Note, Reasons, Surroundings, grams, word_list
+from mentionforge.generation.filters.contract import FilterContext, Note, Reasons, grams, word_list
 
 VERSIONS = {"parse": 1, "length": 1, "refusal": 1, "language": 1, "repetition": 1, "prompt_echo": 1}
-"""Of the parts filter.*: raise that of one where its earlier results would be wrong (mentionforge.versions)."""
+"""Versions of the parts filter.*: raise one if its earlier results would be wrong (mentionforge.versions)."""
 
 REFUSALS = (
     "as an ai",
@@ -41,12 +44,12 @@ REFUSALS = (
     "sure, here",
     "sure! here",
 )
-"""Phrases, in any case, in which a model declines or speaks of itself rather than of a patient."""
+"""Phrases of a model that declines or speaks of itself instead of a patient; matched in any case."""
 
 RESIDUE = re.compile(
     r"<\|[^|>]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|\ufffd|[\x00-\x08\x0b-\x1f]|</?(?:div|span|p|br|html|body|b|i)\b[^>]{0,40}>|^\s*Instruction:", re.I | re.M
 )
-"""Markup that is no part of a note: tokens of chat templates, HTML, undecodable and control characters, labels of the plain form."""
+"""Markup that does not belong in a note: tokens of chat templates, HTML, undecodable and control characters, labels of the plain prompt frame."""
 
 
 class Parse(Entry):
@@ -55,16 +58,16 @@ class Parse(Entry):
     require_tags: bool = Field(False, description="Also drop notes without a tagged stretch that is closed.")
 
 
-def parse(notes: Sequence[Note], settings: Parse, _: Surroundings) -> Reasons:
-    """Markup that is left once the tags are taken off; tags that are missing, if they are required."""
-    found = {}
+def parse(notes: Sequence[Note], settings: Parse, _: FilterContext) -> Reasons:
+    """Drop notes with markup other than tags and, with `require_tags`, notes without a closed tag."""
+    reasons = {}
     for note in notes:
         residue = RESIDUE.search(note.text)
         if residue:
-            found[note.note_id] = f"markup at character {residue.start()}: {residue[0].strip()!r}"
+            reasons[note.note_id] = f"markup at character {residue.start()}: {residue[0].strip()!r}"
         elif settings.require_tags and not any(tag.closed for tag in markers.strip(note.raw)[1]):
-            found[note.note_id] = "no closed tag"
-    return found
+            reasons[note.note_id] = "no closed tag"
+    return reasons
 
 
 class Length(Entry):
@@ -74,8 +77,8 @@ class Length(Entry):
     max_words: int = Field(400, ge=1, description="Most words.")
 
 
-def length(notes: Sequence[Note], settings: Length, _: Surroundings) -> Reasons:
-    """Too few or too many words."""
+def length(notes: Sequence[Note], settings: Length, _: FilterContext) -> Reasons:
+    """Drop notes with too few or too many words."""
     counts = {note.note_id: len(note.words) for note in notes}
     return {i: f"{n} words" for i, n in counts.items() if not settings.min_words <= n <= settings.max_words}
 
@@ -86,8 +89,8 @@ class Refusal(Entry):
     phrases: tuple[str, ...] = Field((), description="Further phrases, in any case, besides those built in.")
 
 
-def refusal(notes: Sequence[Note], settings: Refusal, _: Surroundings) -> Reasons:
-    """A phrase in which the model declines or speaks of itself."""
+def refusal(notes: Sequence[Note], settings: Refusal, _: FilterContext) -> Reasons:
+    """Drop notes with a phrase in which the model declines or speaks of itself."""
     phrases = [*REFUSALS, *(phrase.casefold() for phrase in settings.phrases)]
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, phrases))})(?!\w)")
     hits = {note.note_id: pattern.search(note.text.casefold().replace("’", "'")) for note in notes}
@@ -102,19 +105,19 @@ class Language(Entry):
     min_words: int = Field(8, ge=1, description="Shorter notes are kept: names alone mislead the identification.")
 
 
-def language(notes: Sequence[Note], settings: Language, _: Surroundings) -> Reasons:
-    """Another language, as py3langid identifies it."""
+def language(notes: Sequence[Note], settings: Language, _: FilterContext) -> Reasons:
+    """Drop notes in another language, as identified by py3langid."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    found = {}
+    reasons = {}
     for note in notes:
         if len(note.words) < settings.min_words:
             continue
         code, probability = identifier.classify(note.text)
         if code != settings.language and probability >= settings.probability:
-            found[note.note_id] = f"{code}, probability {probability:.2f}"
-    return found
+            reasons[note.note_id] = f"{code}, probability {probability:.2f}"
+    return reasons
 
 
 class Repetition(Entry):
@@ -124,15 +127,15 @@ class Repetition(Entry):
     share: float = Field(0.3, gt=0, le=1, description="Most n-grams that may be repetitions of earlier ones, as a share.")
 
 
-def repetition(notes: Sequence[Note], settings: Repetition, _: Surroundings) -> Reasons:
-    """N-grams that the note said before."""
-    found = {}
+def repetition(notes: Sequence[Note], settings: Repetition, _: FilterContext) -> Reasons:
+    """Drop notes in which too many n-grams repeat earlier ones."""
+    reasons = {}
     for note in notes:
-        all_of_them = grams(note.words, settings.n)
-        share = 1 - len(set(all_of_them)) / len(all_of_them) if all_of_them else 0.0
+        ngrams = grams(note.words, settings.n)
+        share = 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
         if share > settings.share:
-            found[note.note_id] = f"{100 * share:.0f} % of the {settings.n}-grams are repetitions"
-    return found
+            reasons[note.note_id] = f"{100 * share:.0f} % of the {settings.n}-grams are repetitions"
+    return reasons
 
 
 class PromptEcho(Entry):
@@ -142,13 +145,13 @@ class PromptEcho(Entry):
     share: float = Field(0.3, gt=0, le=1, description="Most of the note's n-grams that may stand in its prompt, as a share.")
 
 
-def prompt_echo(notes: Sequence[Note], settings: PromptEcho, _: Surroundings) -> Reasons:
-    """N-grams that the prompt said."""
-    found = {}
+def prompt_echo(notes: Sequence[Note], settings: PromptEcho, _: FilterContext) -> Reasons:
+    """Drop notes in which too many n-grams come from the prompt."""
+    reasons = {}
     for note in notes:
-        said = set(grams(word_list(markers.strip(note.prompt)[0]), settings.n))
-        own = grams(note.words, settings.n)
-        share = sum(gram in said for gram in own) / len(own) if own else 0.0
+        of_prompt = set(grams(word_list(markers.strip(note.prompt)[0]), settings.n))
+        ngrams = grams(note.words, settings.n)
+        share = sum(gram in of_prompt for gram in ngrams) / len(ngrams) if ngrams else 0.0
         if share > settings.share:
-            found[note.note_id] = f"{100 * share:.0f} % of the {settings.n}-grams are the prompt's"
-    return found
+            reasons[note.note_id] = f"{100 * share:.0f} % of the {settings.n}-grams are the prompt's"
+    return reasons

@@ -1,4 +1,4 @@
-"""Kinds of generators, one file each; `KINDS` and `Generator` list them in the order of docs and schema. `contract.py` says what each answers."""
+"""The family of generators, one file per kind. `KINDS` and `Generator` list the kinds in the order of docs and schema; `contract.py` defines the interface."""
 
 from __future__ import annotations
 

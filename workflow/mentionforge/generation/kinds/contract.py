@@ -1,4 +1,7 @@
-"""What a kind of generator answers, so that other code need not test which kind it is."""
+"""The interface of a kind of generator: what other code asks a generator instead of testing its `kind`.
+
+In: a generator's settings. Out: which code makes its prompts and notes, what files and entries it needs. Knows nothing about single kinds.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ class GeneratorSettings(Entry):
     """Base of the settings of every generator.
 
     Attributes:
-        samples: A language model writes its notes, in shards; else a single job makes them.
-        prompts_part: Part of the code that makes its prompts (mentionforge.versions).
+        samples: Whether a language model writes its notes, in shards; if not, a single job makes them.
+        prompts_part: Part of the code (mentionforge.versions) that makes its prompts.
         notes_part: Part of the code that makes its notes.
     """
 
@@ -33,33 +36,33 @@ class GeneratorSettings(Entry):
 
     @property
     def trains(self) -> bool:
-        """Whether it is fine-tuned, on a corpus."""
+        """Whether it is fine-tuned on a corpus."""
         return False
 
     @property
     def weights(self) -> str | None:
-        """Model entry whose weights write the notes here; none where there are none, or a server has them."""
+        """Model entry whose weights the job loads; none if the kind has no model or a server holds it."""
         return None
 
     @property
     def source(self) -> str | None:
-        """File that its notes are read from, if they are."""
+        """File that its notes are read from, or none."""
         return None
 
     @property
-    def obtained(self) -> str | None:
-        """How to obtain that file, where it is licensed."""
+    def how_to_obtain(self) -> str | None:
+        """How to obtain `source` if it is licensed, else none."""
         return None
 
     def references(self) -> Iterable[tuple[str, str, str]]:
-        """Entries that it names besides those that every kind names, as (key, section, name)."""
+        """Entries that this kind refers to besides those of every kind, as (key, section, name)."""
         return ()
 
     def check(self, key: str) -> None:
-        """Refuse settings that do not fit together.
+        """Check that the settings fit together.
 
         Args:
-            key: Where it stands, as "config: generators.NAME".
+            key: Key of the generator for messages, as "config: generators.NAME".
 
         Raises:
             UserError: They do not.

@@ -1,7 +1,7 @@
-"""The kinds `template` and `names`, controls without a language model: what a dictionary alone buys.
+"""The kinds `template` and `names`: controls without a language model, which show what a dictionary of names alone achieves.
 
-`template` puts a concept's names, in turn, into fixed sentences; `names` is the bare preferred name, without context.
-Neither has tags: `locate` finds the names as it does in any note.
+In: prompts and the knowledge base. Out: table `notes`. `template` puts a concept's names in turn into fixed sentences; `names` writes the bare preferred
+name. The notes have no tags; `locate` finds the names. Knows nothing about models and sampling.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mentionforge.generation.concepts import Concept
 
 VERSION = 1
-"""Of the part generation.control: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part generation.control: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 class ControlGenerator(GeneratorSettings):
@@ -62,7 +62,7 @@ SENTENCES = (
     "The drug was associated with {name} in a small number of patients.",
     "Early recognition of {name} may change its management.",
 )
-"""Clinical and abstract sentences, each with one place for a name."""
+"""Sentences in the style of clinical notes and abstracts, each with a placeholder for a name."""
 
 
 def make_notes(spec: Path, kb: Path, prompts: Path, out: Path) -> None:
@@ -83,13 +83,13 @@ def make_notes(spec: Path, kb: Path, prompts: Path, out: Path) -> None:
 
     settings: ControlGenerator = read_spec(spec, ControlGenerator)
     generator = json.loads(spec.read_text(encoding="utf-8"))["name"]
-    asked = tables.read(tables.PROMPTS, prompts).to_pylist()
-    known = concepts.load(kb, {row["cui"] for row in asked})
-    unknown = sorted({row["cui"] for row in asked} - set(known))
+    prompt_rows = tables.read(tables.PROMPTS, prompts).to_pylist()
+    known = concepts.load(kb, {row["cui"] for row in prompt_rows})
+    unknown = sorted({row["cui"] for row in prompt_rows} - set(known))
     if unknown:
         raise UserError("unknown concept", str(prompts), f"{', '.join(unknown[:5])} not in {kb}", "delete the file and rerun the workflow")
     rows = []
-    for row in asked:
+    for row in prompt_rows:
         concept, number = known[row["cui"]], int(row["note_id"].rpartition("-")[2])
         text = concept.preferred if settings.kind == "names" else sentence(concept, number, settings.seed)
         note = {"generator": generator, "text": text, "finish_reason": "control", "tokens": len(text.split())}
@@ -99,7 +99,7 @@ def make_notes(spec: Path, kb: Path, prompts: Path, out: Path) -> None:
 
 
 def sentence(concept: Concept, number: int, seed: int) -> str:
-    """The note of that number about a concept: its names in turn, and the sentences in turn from one that the seed draws."""
+    """Note `number` about a concept. Names and sentences take turns; the seed draws the first sentence."""
     from mentionforge.generation.prompts import seed_of
 
     first = seed_of(seed, concept.cui)

@@ -1,4 +1,4 @@
-"""The kind `llm`: a causal language model. Settings alone: fine-tuning is in `generation/finetune.py`, sampling in `generation/sample.py`."""
+"""Settings of the kind `llm`, a causal language model. Holds no code: fine-tuning is in `generation/finetune.py`, sampling in `generation/sample.py`."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ class LlmGenerator(GeneratorSettings):
 
     @property
     def trains(self) -> bool:
-        """If fine-tuning is given."""
+        """Whether `finetune` is set."""
         return self.finetune is not None
 
     @property
     def weights(self) -> str | None:
-        """Its model, unless a server has the weights."""
+        """Its model, unless a server holds the weights."""
         return self.model if self.backend.loads_weights else None
 
     def references(self) -> Iterator[tuple[str, str, str]]:
-        """Its weights, and the corpus that it is fine-tuned on."""
+        """Its model, and the corpus that it is fine-tuned on."""
         if self.model:
             yield "model", "models", self.model
         if self.finetune:
             yield "finetune.corpus", "corpora", self.finetune.corpus
 
     def check(self, key: str) -> None:
-        """What its backend asks for."""
+        """Check the settings against the backend's demands."""
         self.backend.check(self, key)

@@ -1,7 +1,7 @@
-"""The kind `replay`: notes that were written elsewhere, as prompts and notes of a generator.
+"""The kind `replay`: takes notes that were written elsewhere as a generator's notes.
 
-Reads the released layout of the paper's corpus (CSV with the columns `cui` and `matched_output`), JSONL, or Parquet with `cui` and
-`matched_output` or `text`. Rows keep the order of the file: note C0000001-0 is the first of its concept.
+In: CSV as released with the paper's corpus (columns `cui` and `matched_output`), JSONL or Parquet (`cui` and `matched_output` or `text`). Out: tables `prompts`
+and `notes` in the order of the file: note C0000001-0 is the first of its concept. Knows nothing about models and sampling.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
 VERSION = 1
-"""Of the part generation.replay: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Version of the part generation.replay: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 class ReplayGenerator(GeneratorSettings):
@@ -50,22 +50,22 @@ class ReplayGenerator(GeneratorSettings):
         return self.path
 
     @property
-    def obtained(self) -> str | None:
+    def how_to_obtain(self) -> str | None:
         """What `licensed` says."""
         return self.licensed
 
 
-TEXTS = ("matched_output", "text")
-"""Columns that may hold the note, by preference."""
+TEXT_COLUMNS = ("matched_output", "text")
+"""Columns that may hold the note; the first one present counts."""
 
 
 def read(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Row number (1-based, header not counted), CUI and note of each row of a file; the kind is told by the file's ending.
+    """Row number (1-based, header not counted), CUI and note of each row of a file. The file's ending tells its format.
 
     Raises:
         UserError: No such file, an unknown ending, bytes that are not UTF-8, no header, a missing column, a row with too many or too few fields, an
-            open quote, no JSON object, or a row without a CUI or with text that is none. A message names the line of the file where the row
-            begins (Parquet: the row).
+            open quote, a line that is no JSON object, a row without a CUI, or a note that is no text. The message names the line of the file where
+            the row begins (Parquet: the row).
     """
     if not path.is_file():
         raise UserError("missing file", str(path), "there is none", "correct generators.*.path")
@@ -74,9 +74,9 @@ def read(path: Path) -> Iterator[tuple[int, str, str]]:
         raise UserError("unknown format", str(path), f"its ending is {path.suffix or 'missing'}", "give a .csv, .jsonl or .parquet file")
     for number, (line, row) in enumerate(reader(path), start=1):
         where = f"{path}:{line}"
-        column = next((name for name in TEXTS if name in row), None)
+        column = next((name for name in TEXT_COLUMNS if name in row), None)
         if column is None or "cui" not in row:
-            raise UserError("missing column", where, f"found {', '.join(map(str, row))[:200]}", f"cui and one of {', '.join(TEXTS)} are needed")
+            raise UserError("missing column", where, f"found {', '.join(map(str, row))[:200]}", f"cui and one of {', '.join(TEXT_COLUMNS)} are needed")
         cui, text = row["cui"], row[column]
         if not isinstance(cui, str) or not cui.strip() or not isinstance(text, str):
             raise UserError("bad row", where, "cui or the note is empty or no text", "correct the row")
@@ -121,9 +121,9 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue  # a blank line
         if header is None:
             header = [name.strip() for name in fields]
-            if "cui" not in header or not set(TEXTS) & set(header):
+            if "cui" not in header or not set(TEXT_COLUMNS) & set(header):
                 why = f"the first line names {', '.join(header)[:200] or 'nothing'}"
-                raise UserError("missing column", f"{path}:{first}", why, f"it must name cui and one of {', '.join(TEXTS)}")
+                raise UserError("missing column", f"{path}:{first}", why, f"it must name cui and one of {', '.join(TEXT_COLUMNS)}")
             if twice := sorted({name for name in header if header.count(name) > 1}):
                 raise UserError("column given twice", f"{path}:{first}", twice[0] or "one without a name", "rename or remove one of them")
         elif len(fields) != len(header):
@@ -131,7 +131,7 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         else:
             yield first, dict(zip(header, fields, strict=True))
     if header is None:
-        raise UserError("missing column", f"{path}:1", "the file is empty", f"its first line must name cui and one of {', '.join(TEXTS)}")
+        raise UserError("missing column", f"{path}:1", "the file is empty", f"its first line must name cui and one of {', '.join(TEXT_COLUMNS)}")
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -156,22 +156,22 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as source:
             for batch in source.iter_batches():
-                for found in batch.to_pylist():
+                for fields in batch.to_pylist():
                     row += 1
-                    yield row, found
+                    yield row, fields
     except (OSError, pa.ArrowException, ValueError, TypeError) as error:
         raise UserError("unreadable Parquet file", f"{path}:{row + 1}", " ".join(str(error).split())[:200], "write it again") from error
 
 
-def chosen(path: Path, kb: Path, settings: ReplayGenerator) -> Iterator[tuple[str, str, str]]:
-    """Note id, CUI and note of the rows to use, in order; counts and says what is left out."""
+def selected_rows(path: Path, kb: Path, settings: ReplayGenerator) -> Iterator[tuple[str, str, str]]:
+    """Note id, CUI and note of the rows to use, in order. Logs the number of rows left out, by reason."""
     from mentionforge.generation import concepts
 
-    wanted = set(concepts.select(kb, settings.concepts))
+    selected = set(concepts.select(kb, settings.concepts))
     numbers: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     for _, cui, text in read(path):
-        if cui not in wanted:
+        if cui not in selected:
             left_out["of a concept that is not chosen or not in the knowledge base"] += 1
         elif settings.notes_per_concept is not None and numbers[cui] >= settings.notes_per_concept:
             left_out["beyond notes_per_concept"] += 1
@@ -183,10 +183,10 @@ def chosen(path: Path, kb: Path, settings: ReplayGenerator) -> Iterator[tuple[st
 
 
 def make_prompts(spec: Path, kb: Path, path: Path, out: Path) -> None:
-    """Write a row of `prompts` for each row used; the prompt is empty, since the file does not hold it.
+    """Write a row of the table `prompts` for each selected row. Its prompt is empty, since the file does not hold prompts.
 
     Raises:
-        UserError: No row is left; see also `read`.
+        UserError: No row is selected; see also `read`.
     """
     from mentionforge import tables
     from mentionforge.generation import concepts
@@ -197,7 +197,7 @@ def make_prompts(spec: Path, kb: Path, path: Path, out: Path) -> None:
     known = concepts.load(kb)
     rows = [
         {"note_id": note_id, "cui": cui, "prompt": "", "has_definition": known[cui].definition is not None, "seed": seed_of(note_id)}
-        for note_id, cui, _ in chosen(path, kb, settings)
+        for note_id, cui, _ in selected_rows(path, kb, settings)
     ]
     if not rows:
         raise UserError("no note to replay", str(path), "no row is of a chosen concept of the knowledge base", "widen concepts, or choose another kb")
@@ -206,7 +206,7 @@ def make_prompts(spec: Path, kb: Path, path: Path, out: Path) -> None:
 
 
 def make_notes(spec: Path, kb: Path, prompts: Path, path: Path, out: Path) -> None:
-    """Write the notes, finish_reason `replay`; `tokens` counts words.
+    """Write the table `notes` with finish_reason `replay`; its `tokens` counts words.
 
     Raises:
         UserError: The file no longer fits the prompts; see also `read`.
@@ -217,14 +217,14 @@ def make_notes(spec: Path, kb: Path, prompts: Path, path: Path, out: Path) -> No
 
     settings: ReplayGenerator = read_spec(spec, ReplayGenerator)
     name = json.loads(spec.read_text(encoding="utf-8"))["name"]
-    asked = {row["note_id"]: row for row in tables.read(tables.PROMPTS, prompts).to_pylist()}
+    prompt_rows = {row["note_id"]: row for row in tables.read(tables.PROMPTS, prompts).to_pylist()}
     rows = []
-    for note_id, cui, text in chosen(path, kb, settings):
-        if note_id not in asked:
+    for note_id, cui, text in selected_rows(path, kb, settings):
+        if note_id not in prompt_rows:
             raise UserError("unknown note", str(prompts), note_id, "the file has changed; delete the prompts and rerun the workflow")
         note = {"generator": name, "text": text, "finish_reason": "replay", "tokens": len(text.split())}
-        rows.append({"note_id": note_id, "cui": cui, "prompt": "", "seed": asked[note_id]["seed"]} | note)
-    if len(rows) != len(asked):
-        raise UserError("missing notes", str(path), f"{len(rows):,} of {len(asked):,}", "the file has changed; delete the prompts and rerun the workflow")
+        rows.append({"note_id": note_id, "cui": cui, "prompt": "", "seed": prompt_rows[note_id]["seed"]} | note)
+    if len(rows) != len(prompt_rows):
+        raise UserError("missing notes", str(path), f"{len(rows):,} of {len(prompt_rows):,}", "the file has changed; delete the prompts and rerun the workflow")
     tables.write(tables.NOTES, out, rows, stamp("generation control", {"spec": spec, "prompts": prompts, "replay": path, **concepts.tables_of(kb)}))
     say(f"{len(rows):,} notes")

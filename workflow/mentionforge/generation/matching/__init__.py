@@ -1,12 +1,9 @@
-"""Matching: where a text mentions a concept.
+"""Matching: finds the mentions of one concept in a text. In: the concept's names and a text. Out: mention spans. Reads no table and writes no file.
 
-- `forms`: when two words are the same word: another number, spelling or accent, or a slip of the pen.
-- `names`: what of a name must stand in a text, in which order and with what in between.
-- `words`: which words of a text may stand for words of the names.
-- `view`: what is remembered of a text's chunks, and what is to be looked for in it.
-- `matcher`: puts these together for one concept and a text.
+From the ground up: `forms` (when two words are the same word), `words` (which words of a text stand for words of the names), `names` (word sequences that a
+name allows), `view` (cached chunks and prepared texts), `matcher` (the search itself; its head explains the bit masks with an example).
 """
 
-from mentionforge.generation.matching.matcher import Matcher, Mention
+from mentionforge.generation.matching.matcher import LocatedMention, Matcher
 
-__all__ = ["Matcher", "Mention"]
+__all__ = ["LocatedMention", "Matcher"]

@@ -1,4 +1,7 @@
-"""Words of texts and names as they are compared: case-folded, by their stems, and by what slips of the pen leave of them."""
+"""Normalizes words for comparison. In: text or words. Out: word forms with the keys under which they are compared (stem, phonetic key, slip keys).
+
+Knows nothing about concepts, names or mentions. A slip is one edit: a letter too many, too few, a wrong one, or two neighbours swapped.
+"""
 
 from __future__ import annotations
 
@@ -11,91 +14,91 @@ from typing import NamedTuple
 from mentionforge.generation.concepts import fold
 
 GAP = r"(?:[^\S\n]+|[^\S\n]*[-‐‑–—/'’\n][^\S\n]*)"
-"""What may stand between two words of a mention: blanks, a hyphen, slash, apostrophe or line break; no other punctuation."""
+"""Allowed between two words of a mention: blanks, a hyphen, slash, apostrophe or line break; no other punctuation."""
 
 
 GAP_BEFORE_WORD = re.compile(rf"{GAP}(?=\w)")
-FORM = re.compile(r"\w+(?:['’]s\b)?")
-NEXT = re.compile(rf"{GAP}({FORM.pattern})")
-NEXT_LOOSE = re.compile(rf"(?:{GAP}|[^\S\n]*[,()\[\]]{{1,2}}[^\S\n]*)({FORM.pattern})")
-"""The next word where the name has punctuation before it, which a note may leave out."""
-NEXT_OF = re.compile(rf"{GAP}of{GAP}(?:(?:the|an?){GAP})?({FORM.pattern})")
-NEXT_APART = re.compile(rf"(?:[^\S\n]*,[^\S\n]+|[^\S\n]*[(\[])({FORM.pattern})")
-"""The next word after a comma or in brackets: tremor, essential; heart disease (congenital)."""
-NEXT_ARTICLE = re.compile(rf"{GAP}(?:(?:the|an?){GAP})?({FORM.pattern})")
+WORD = re.compile(r"\w+(?:['’]s\b)?")
+NEXT_WORD = re.compile(rf"{GAP}({WORD.pattern})")
+NEXT_WORD_OPTIONAL_PUNCTUATION = re.compile(rf"(?:{GAP}|[^\S\n]*[,()\[\]]{{1,2}}[^\S\n]*)({WORD.pattern})")
+"""The next word where the name has punctuation before it; a note may leave it out or write a comma or bracket."""
+NEXT_WORD_AFTER_OF = re.compile(rf"{GAP}of{GAP}(?:(?:the|an?){GAP})?({WORD.pattern})")
+NEXT_WORD_AFTER_COMMA = re.compile(rf"(?:[^\S\n]*,[^\S\n]+|[^\S\n]*[(\[])({WORD.pattern})")
+"""The next word after a comma or an opening bracket: tremor, essential; heart disease (congenital)."""
+NEXT_WORD_OPTIONAL_ARTICLE = re.compile(rf"{GAP}(?:(?:the|an?){GAP})?({WORD.pattern})")
 VOWELS = frozenset("aeiouy")
 PUNCTUATION = re.compile(r"[^\w\s]")
 
 
-LITTLE = frozenset(["of", "the", "a", "an", "s"])
+FUNCTION_WORDS = frozenset(["of", "the", "a", "an", "s"])
 
 
-class Form(NamedTuple):
-    """A word form of a text, its stem and sound, whether a hyphen divides it, and, if it may be a slip of the pen, its `kept_of`."""
+class WordForm(NamedTuple):
+    """A word form of a text with its stem, its phonetic key, whether the text has a hyphen inside it, and, if it may be a misspelling, its slip keys."""
 
     form: str
     stem: str
-    sound: str
-    divided: bool
-    kept: tuple[str, ...]
+    phonetic_key: str
+    hyphenated: bool
+    slip_keys: tuple[str, ...]
 
 
-def in_word(character: str) -> bool:
-    """Whether it is a letter, digit or underscore; nothing is none."""
+def is_word_character(character: str) -> bool:
+    """Whether a character is a letter, digit or underscore; false for the empty string."""
     return character.isalnum() or character == "_"
 
 
-def places_of(text: str, piece: str) -> list[int]:
-    """Where the piece begins, not inside a word."""
-    found, at = [], -1
+def word_starts(text: str, piece: str) -> list[int]:
+    """Offsets at which the piece begins, unless inside a word."""
+    starts, at = [], -1
     while piece and (at := text.find(piece, at + 1)) >= 0:
-        if not (at and in_word(text[at - 1])):
-            found.append(at)
-    return found
+        if not (at and is_word_character(text[at - 1])):
+            starts.append(at)
+    return starts
 
 
 def fold_case(text: str) -> str:
-    """The text case-folded, character by character, so that offsets stay."""
+    """The text case-folded, character by character, so that offsets do not change."""
     folded = text.casefold()
     return folded if len(folded) == len(text) else "".join(next((f for f in (c.casefold(), c.lower()) if len(f) == 1), c) for c in text)
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def forms_of(chunk: str) -> tuple[tuple[str, ...], tuple[Form, ...]]:
-    """Word forms of a stretch between blanks, also of the words that a hyphen divides; before them their stems and what slips leave of them."""
+def keys_and_forms(chunk: str) -> tuple[tuple[str, ...], tuple[WordForm, ...]]:
+    """All keys (stems, phonetic keys, slip keys) of a chunk's word forms, then the forms. A word with a hyphen inside also counts without the hyphen."""
     if chunk.isalpha():
         forms = {chunk: False}
     else:
-        forms = dict.fromkeys(FORM.findall(chunk), False)
-        forms.update(dict.fromkeys((whole for *_, whole in divided_words(chunk)), True))
-    found, kinds = [], []
-    for form, divided in forms.items():
+        forms = dict.fromkeys(WORD.findall(chunk), False)
+        forms.update(dict.fromkeys((whole for *_, whole in hyphenated_words(chunk)), True))
+    word_forms, keys = [], []
+    for form, hyphenated in forms.items():
         stem = stem_of(form)
-        kept: tuple[str, ...] = ()
+        slip_keys: tuple[str, ...] = ()
         sound = stem
         if len(stem) >= 3 and stem.isalpha() and not VOWELS.isdisjoint(stem):  # without a vowel it is an abbreviation
-            kept = kept_of(stem[0], stem, len(stem))
+            slip_keys = slip_keys_of(stem[0], stem, len(stem))
             if stem != form:
-                kept += kept_of(stem[0], form, len(form))
-            if len(stem) >= 5 and (sound := sound_of(stem)) != stem:
-                kinds.append(sound)
-        kinds += [stem, *kept]
-        found.append(Form(form, stem, sound, divided, kept))
-    return tuple(kinds), tuple(found)
+                slip_keys += slip_keys_of(stem[0], form, len(form))
+            if len(stem) >= 5 and (sound := phonetic_key(stem)) != stem:
+                keys.append(sound)
+        keys += [stem, *slip_keys]
+        word_forms.append(WordForm(form, stem, sound, hyphenated, slip_keys))
+    return tuple(keys), tuple(word_forms)
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def stem_of(word: str) -> str:
-    """A case-folded word without what may differ: accents, possessive, number (Latin and Greek, too), British or American spelling.
+    """The stem of a case-folded word: without accents, possessive and plural (also Latin and Greek), in American spelling.
 
-    It is for comparison only: `metastases` and `metastasis` agree, so do `diverticula` and `diverticulum`, `thrombi` and `thrombus`.
+    Stems serve comparison only: `metastases` and `metastasis` agree, so do `diverticula` and `diverticulum`, `thrombi` and `thrombus`.
     """
     if not word.isascii():
         word = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c)).translate(_LETTERS)
         if word[:1] in _GREEK and (len(word) == 1 or word[1:].isdigit()):
             word = _GREEK[word[0]] + word[1:]
-    if word in _NUMBERS:
-        return _NUMBERS[word]
+    if word in _NUMERALS:
+        return _NUMERALS[word]
     if len(word) < 5:
         return fold(word)
     if word[-1] == "s":
@@ -125,36 +128,37 @@ def _american(word: str) -> str:
 
 _LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ı": "i", "ß": "ss"})
 _GREEK = dict(zip("αβγδεκλμ", ("alpha", "beta", "gamma", "delta", "epsilon", "kappa", "lambda", "mu"), strict=True))
-_NUMBERS = {said: str(n) for n, said in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"), 1)} | {
-    said: str(n) for n, said in enumerate(("one", "two", "three", "four", "five"), 1)
+_NUMERALS = {numeral: str(n) for n, numeral in enumerate(("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"), 1)} | {
+    numeral: str(n) for n, numeral in enumerate(("one", "two", "three", "four", "five"), 1)
 }
 """Type II, type 2 and type two are the same."""
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def sound_of(stem: str) -> str:
-    """How a stem is heard: words that sound alike are slips of one another, however many letters differ (`borelliosis`, `borreliosis`; `colera`).
+def phonetic_key(stem: str) -> str:
+    """The phonetic key of a stem. Words with equal keys count as misspellings of each other, however many letters differ (`borelliosis`, `borreliosis`).
 
-    Letters that English pronounces alike become one (ph and f; ch, c and k; y and i), silent ones (the p of pneumonia, every h) and doubled ones go.
+    Letters that English pronounces alike become one (ph and f; ch, c and k; y and i). Silent letters (the p of pneumonia, every h) and doubled ones are
+    dropped.
     """
     if stem[0] in "gkp" and stem.startswith(("pn", "ps", "pt", "kn", "gn")):
         stem = stem[1:]
     if "c" in stem:
         stem = stem.replace("ch", "k").replace("ce", "se").replace("ci", "si").replace("cy", "si").replace("c", "k")
-    for spelled, heard in _HEARD:  # far cheaper than a pattern
-        if spelled in stem:
-            stem = stem.replace(spelled, heard)
+    for spelling, sound in _PHONETIC_SPELLINGS:  # far cheaper than a regular expression
+        if spelling in stem:
+            stem = stem.replace(spelling, sound)
     return stem
 
 
-_HEARD = [*(("ph", "f"), ("qu", "kv"), ("x", "ks"), ("z", "s"), ("y", "i"), ("h", "")), *((letter * 2, letter) for letter in "lsrtnmpfkiegbdaou")]
+_PHONETIC_SPELLINGS = [*(("ph", "f"), ("qu", "kv"), ("x", "ks"), ("z", "s"), ("y", "i"), ("h", "")), *((letter * 2, letter) for letter in "lsrtnmpfkiegbdaou")]
 
 
 _PLURALS = [
     *(("itides", "itis"), ("exes", "ix"), ("nges", "nx"), ("ices", "ix"), ("ies", "y"), ("tres", "ter"), ("bres", "ber"), ("xes", "x"), ("xis", "x")),
     *(("shes", "sh"), ("ches", "ch"), ("sses", "ss"), ("uses", "us"), ("ses", "s"), ("sis", "s")),
 ]
-"""Endings with s, and what becomes of them; what becomes of the singular is the same."""
+"""Plural endings in s with their replacements; `_SINGULARS` gives the singular endings the same ones."""
 
 _PLURAL_ENDINGS = tuple(ending for ending, _ in _PLURALS)
 
@@ -166,38 +170,43 @@ _SINGULARS: dict[str, list[tuple[str, str]]] = {
     "n": [("ion", "ia"), ("omenon", "omena"), ("amen", "amina"), ("umen", "umina")],
     "i": [("i", "us")],
 }
-"""Endings of other words, and what becomes of them."""
+"""Endings of other words, by their last letter, with their replacements."""
 
 
-def key_of(words: Iterable[str]) -> tuple[str, ...]:
-    """Stems of words that mean something, in alphabetical order."""
-    return tuple(sorted(stem_of(word) for word in words if word not in LITTLE))
+def content_stems(words: Iterable[str]) -> tuple[str, ...]:
+    """Stems of the content words, in alphabetical order."""
+    return tuple(sorted(stem_of(word) for word in words if word not in FUNCTION_WORDS))
 
 
-def kept_of(initial: str, text: str, length: int) -> tuple[str, str, str]:
-    """What slips of the pen leave of a word, of which they spare the initial: its length, and with it its first or its last letters.
+def slip_keys_of(initial: str, text: str, length: int) -> tuple[str, str, str]:
+    """The slip keys of a word: its initial with its length, and this with the first or with the last letters of the word.
 
-    A slip in `pneumonia` is before its last three letters or behind its first three, so that every slip of it has a key in common with it: `pneumomia`
-    has `pne`, the initial `p` and the length 9. In words shorter than eight letters that holds for two letters. No key looks like a stem. Slips that
-    change the length leave the keys of another length; see `kept_by_slips`.
+    Misspellings are looked up by key, so that a form is not compared with every name word. One slip in `pneumonia` leaves its first three or its last
+    three letters intact. So every misspelling of the same length shares a key with it: `pneumomia` shares `pnep_9_` (`pne`, the initial `p`, the length 9),
+    `pnuemonia` shares `p_9_nia`. Words of fewer than eight letters use two letters instead of three. The initial must be right. A slip that changes
+    the length leads to keys of another length: see `reachable_slip_keys`. The underscores keep slip keys apart from stems.
     """
     size = _SIZES[length] if length < len(_SIZES) else f"_{length}_"
-    many = 3 if length >= 8 else 2
-    return initial + size, text[:many] + initial + size, initial + size + text[-many:]
+    n = 3 if length >= 8 else 2
+    return initial + size, text[:n] + initial + size, initial + size + text[-n:]
 
 
 _SIZES = [f"_{n}_" for n in range(40)]
 
 
-def kept_by_slips(initial: str, text: str, most: int) -> Iterator[str]:
-    """What so many slips may leave of a word: a single one changes either the first letters or the last, not both, if there are five."""
-    for length in range(len(text) - most, len(text) + most + 1):
-        any_letters, *some = kept_of(initial, text, length)
-        yield from some if most == 1 and len(text) >= 5 else (any_letters,)
+def reachable_slip_keys(initial: str, text: str, max_slips: int) -> Iterator[str]:
+    """Slip keys of which every form with up to `max_slips` slips in the word has at least one.
+
+    A single slip in a word of five or more letters leaves its first or its last letters intact, so two keys for each length suffice. With more slips,
+    or in a shorter word, only the initial and the length are certain.
+    """
+    for length in range(len(text) - max_slips, len(text) + max_slips + 1):
+        initial_and_length, *first_or_last = slip_keys_of(initial, text, length)
+        yield from first_or_last if max_slips == 1 and len(text) >= 5 else (initial_and_length,)
 
 
-def divided_words(folded: str) -> Iterator[tuple[int, int, str]]:
-    """Words that a hyphen divides: start, end, and the word without it."""
+def hyphenated_words(folded: str) -> Iterator[tuple[int, int, str]]:
+    """Words with a hyphen inside: start, end, and the word without the hyphen."""
     position = 0
     while (at := folded.find("-", position)) >= 0:
         start, end = at, at + 1

@@ -1,4 +1,7 @@
-"""Names of a concept, prepared for being found: their words, what may stand between them, and their other orders."""
+"""Prepares the names of a concept for searching. In: a name. Out: its words, the gaps allowed between them, its other word orders and its spelling variants.
+
+Knows nothing about texts but how to match a name exactly in one (`Name.spans`). Offsets are 0-based characters, end exclusive.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,18 @@ from typing import NamedTuple
 from spacy.lang.en.stop_words import STOP_WORDS
 
 from mentionforge.generation.concepts import words_of
-from mentionforge.generation.matching.forms import FORM, GAP, GAP_BEFORE_WORD, NEXT_APART, NEXT_ARTICLE, NEXT_LOOSE, NEXT_OF, PUNCTUATION, fold_case, in_word
+from mentionforge.generation.matching.forms import (
+    GAP,
+    GAP_BEFORE_WORD,
+    NEXT_WORD_AFTER_COMMA,
+    NEXT_WORD_AFTER_OF,
+    NEXT_WORD_OPTIONAL_ARTICLE,
+    NEXT_WORD_OPTIONAL_PUNCTUATION,
+    PUNCTUATION,
+    WORD,
+    fold_case,
+    is_word_character,
+)
 from mentionforge.text import Span
 
 UNIMPORTANT = frozenset(["a", "an", "and", "by", "due", "for", "from", "in", "of", "on", "or", "the", "to", "with"])
@@ -20,7 +34,7 @@ UNIMPORTANT = frozenset(["a", "an", "and", "by", "due", "for", "from", "in", "of
 
 
 ADJECTIVE = re.compile(r"(?:al|ic|oid|ous|ary|ive|iac|ile|ed|ing)\Z")
-"""Words that "of" is not the end of: leukemia of myeloid type."""
+"""Words that do not end a phrase with "of": leukemia of myeloid type."""
 
 
 _JOINED = re.compile(r"(?<=[^\W\d_])[-‐‑](?=[^\W\d_])")
@@ -28,234 +42,238 @@ _HYPHENED = re.compile(r"\b[^\W\d_]{3,}-[^\W\d_]{3,}\b")
 _BEFORE_DIGITS = re.compile(r"\b([^\W\d_]{1,8})[\s-]?(\d+)\b")
 _PREFIX = "post|pre|non|anti|hyper|hypo|micro|macro|neuro|cardio|gastro|cerebro|broncho|musculo|auto|intra|inter|extra|over|under|multi|poly|psycho"
 _PREFIXED = re.compile(rf"\b({_PREFIX})([^\W\d_]{{5,}})", re.IGNORECASE)
-_PART = "ache|burn|foot|worm|pox|birth|bite|blindness|sickness"
-_COMPOUND = re.compile(rf"\b([^\W\d_]{{3,}})({_PART})(?=s?\b)", re.IGNORECASE)
-_PREFIXES, _PARTS = tuple(_PREFIX.split("|")), tuple(_PART.split("|"))
-_LONE = re.compile(r"\s[^\w\s]+\s")
-_TYPES = frozenset(["type", "subtype", "stage", "grade", "class", "phase", "group"])
+_COMPOUND_END = "ache|burn|foot|worm|pox|birth|bite|blindness|sickness"
+_COMPOUND = re.compile(rf"\b([^\W\d_]{{3,}})({_COMPOUND_END})(?=s?\b)", re.IGNORECASE)
+_PREFIXES, _COMPOUND_ENDS = tuple(_PREFIX.split("|")), tuple(_COMPOUND_END.split("|"))
+_PUNCTUATION_CHUNK = re.compile(r"\s[^\w\s]+\s")
+_TYPE_WORDS = frozenset(["type", "subtype", "stage", "grade", "class", "phase", "group"])
 """Words before which a note may put a comma or bracket: diabetes mellitus (type 2)."""
 
-_STOPS = "|".join(sorted(STOP_WORDS - {"and", "or"}))
-_GOES_ON = re.compile(rf"[^\S\n]+(?!(?:{_STOPS}|and|or)\b|\w+(?:ed|ing)\b)[^\W\d_]{{2}}")
-_GOES_ON_EVEN = re.compile(rf"[^\S\n]+(?!(?:{_STOPS})\b|\w+(?:ed|ing)\b)[^\W\d_]{{2}}")
-_BEGINS = re.compile(rf"(?:\A|\n|[^\w\s-]|\b(?:{_STOPS}|and|or|known|chronic|acute|mild|severe|possible|probable|likely|suspected|history))\s*\Z")
+_STOP_WORDS = "|".join(sorted(STOP_WORDS - {"and", "or"}))
+_NAME_CONTINUES = re.compile(rf"[^\S\n]+(?!(?:{_STOP_WORDS}|and|or)\b|\w+(?:ed|ing)\b)[^\W\d_]{{2}}")
+_NAME_OR_LIST_CONTINUES = re.compile(rf"[^\S\n]+(?!(?:{_STOP_WORDS})\b|\w+(?:ed|ing)\b)[^\W\d_]{{2}}")
+_ITEM_BEGINS = re.compile(rf"(?:\A|\n|[^\w\s-]|\b(?:{_STOP_WORDS}|and|or|known|chronic|acute|mild|severe|possible|probable|likely|suspected|history))\s*\Z")
 
 
-def stands_alone(folded: str, start: int, end: int, guard: int) -> bool:
-    """Whether what stands at `start` to `end` with a comma in it is one name, not the end of one item of a list and the beginning of the next.
+def stands_alone(folded: str, start: int, end: int, comma_check: int) -> bool:
+    """Whether a span with a comma is one name, rather than the end of one list item and the beginning of the next.
 
-    `Tremor, essential, on propranolol` is one; `tremor, essential hypertension` is none, nor is `breast cancer, lung nodules`.
+    `Tremor, essential, on propranolol` holds such a name; `tremor, essential hypertension` and `breast cancer, lung nodules` do not.
 
     Args:
-        folded: The text.
-        start: Where it begins.
-        end: Where it ends.
-        guard: 1: only what follows must allow it; 2: what stands before, too.
+        folded: The text, case-folded.
+        start: First character of the span.
+        end: One past its last character.
+        comma_check: 1: check the text after the span; 2: check the text before it too.
     """
-    if (_GOES_ON if guard == 1 else _GOES_ON_EVEN).match(folded, end):
+    if (_NAME_CONTINUES if comma_check == 1 else _NAME_OR_LIST_CONTINUES).match(folded, end):
         return False
-    return guard == 1 or _BEGINS.search(folded, max(0, start - 12), start) is not None
+    return comma_check == 1 or _ITEM_BEGINS.search(folded, max(0, start - 12), start) is not None
 
 
-def pairs_of(names: Iterable[str]) -> list[re.Pattern[str]]:
-    """Pairs of words that a name puts a hyphen between, apart: with `End-stage kidney disease`, a note may write `Endstage renal disease`, too."""
+def hyphenated_pairs(names: Iterable[str]) -> list[re.Pattern[str]]:
+    """Patterns of word pairs that a name joins by a hyphen: since there is `End-stage kidney disease`, `Endstage renal disease` is a variant too."""
     pairs = {pair[0].casefold() for name in names if "-" in name for pair in _HYPHENED.finditer(name)}
     return [re.compile(rf"\b({re.escape(first)}) ({re.escape(second)})\b", re.IGNORECASE) for first, second in (pair.split("-") for pair in sorted(pairs))]
 
 
-def variants_of(name: str) -> set[str]:
-    """Other ways to put a name's hyphens and blanks: `posttraumatic`, `post traumatic`; `hayfever`; `head ache`; `vitamin B 12`, `type2 diabetes`."""
-    found = {_JOINED.sub("", name)} if "-" in name or not name.isascii() else set()
+def spelling_variants(name: str) -> set[str]:
+    """The name with other hyphens and blanks: `posttraumatic`, `post traumatic`; `hayfever`; `head ache`; `vitamin B 12`, `type2 diabetes`."""
+    variants = {_JOINED.sub("", name)} if "-" in name or not name.isascii() else set()
     for piece in name.casefold().replace("-", " ").split():
         if piece.startswith(_PREFIXES):
-            found.add(_PREFIXED.sub(r"\1 \2", name))
-        if piece.rstrip("s,").endswith(_PARTS):
-            found.add(_COMPOUND.sub(r"\1 \2", name))
+            variants.add(_PREFIXED.sub(r"\1 \2", name))
+        if piece.rstrip("s,").endswith(_COMPOUND_ENDS):
+            variants.add(_COMPOUND.sub(r"\1 \2", name))
     if len(name) >= 6 and any(map(str.isdigit, name)):
-        found |= {_BEFORE_DIGITS.sub(r"\1 \2", name), _BEFORE_DIGITS.sub(r"\1\2", name)}
+        variants |= {_BEFORE_DIGITS.sub(r"\1 \2", name), _BEFORE_DIGITS.sub(r"\1\2", name)}
     words = name.split(" ")
     if len(words) == 2 and len(name) <= 13 and min(map(len, words)) >= 3 and all(word.isalpha() for word in words):
-        found.add("".join(words))
-    return found - {name}
+        variants.add("".join(words))
+    return variants - {name}
 
 
-class Search(NamedTuple):
-    """Words to be found one after the other in any form.
+class WordSequence(NamedTuple):
+    """Words to search for one after the other, each in any form.
 
     Attributes:
         words: The words.
-        length: Characters of the name they are from.
-        between: What leads to a word, by its number, where it is not just a gap.
-        same: Whether to give those as well that are the words as they are.
-        guard: Whether a comma in it must not be one between two items of a list; see `stands_alone`.
+        length: Length of the name in characters; slips are counted against it.
+        gaps: Pattern of the gap before a word with the word itself, by the number of the word, where `NEXT_WORD` does not fit.
+        include_exact: Whether to return matches without any slip too.
+        comma_check: How to check that a comma does not separate two list items (0: no check); see `stands_alone`.
     """
 
     words: tuple[str, ...]
     length: int
-    between: Mapping[int, re.Pattern[str]]
-    same: bool
-    guard: int = 0
+    gaps: Mapping[int, re.Pattern[str]]
+    include_exact: bool
+    comma_check: int = 0
 
 
-class Order(NamedTuple):
-    """The words of a name in another order, and, if it has one, the word before "of" or a comma, and which of these."""
+class Reordering(NamedTuple):
+    """The words of a name in another order. `mark` is "of", a comma or nothing; `head` is the word before it."""
 
-    search: Search
+    sequence: WordSequence
     head: str
     mark: str
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name: its kind of match, its words, whether it may be misspelt, and, once they are needed, its parts."""
+    """A name with the kind of match that it counts as, its words, and whether it may be misspelt."""
 
     name: str
     match: str
     words: tuple[str, ...]
-    spelled: bool
+    allows_slips: bool
 
     @classmethod
     def of(cls, name: str, match: str, fuzzy_min_length: int) -> Name:
-        """The name prepared; one shorter than `fuzzy_min_length` must stand as it is."""
-        words = tuple(FORM.findall(fold_case(name)))
-        return cls(name, match, words, bool(words) and len(name) >= fuzzy_min_length and any_case_of(name))
+        """Prepare a name. One shorter than `fuzzy_min_length` allows no slips."""
+        words = tuple(WORD.findall(fold_case(name)))
+        return cls(name, match, words, bool(words) and len(name) >= fuzzy_min_length and is_case_insensitive(name))
 
     @functools.cached_property
     def length(self) -> int:
-        """Characters of the words, with a blank between them."""
+        """Number of characters of the words, with one blank between them."""
         return sum(map(len, self.words)) + len(self.words) - 1
 
     @functools.cached_property
-    def apart(self) -> int:
-        """Stretches between blanks without a letter or digit that stand between two words of the name: the most of them in a row."""
-        if not _LONE.search(self.name):
+    def punctuation_run(self) -> int:
+        """The longest run of chunks without a letter or digit inside the name, in chunks."""
+        if not _PUNCTUATION_CHUNK.search(self.name):
             return 0
         most = row = 0
         for chunk in self.name.split():
-            row = 0 if in_word(chunk[0]) or in_word(chunk[-1]) or re.search(r"\w", chunk) else row + 1
+            row = 0 if is_word_character(chunk[0]) or is_word_character(chunk[-1]) or re.search(r"\w", chunk) else row + 1
             most = max(most, row)
         return most
 
     @functools.cached_property
-    def punctuated(self) -> tuple[int, ...]:
-        """Numbers of the words before which there is punctuation other than a gap's: of `Diabetes mellitus, type 2` that of `type`."""
+    def after_punctuation(self) -> tuple[int, ...]:
+        """Numbers of the words that follow punctuation which is no `GAP`: in `Diabetes mellitus, type 2` the number of `type`."""
         if not PUNCTUATION.search(self.name):
             return ()
-        found = list(FORM.finditer(fold_case(self.name)))
-        return tuple(i for i, (a, b) in enumerate(itertools.pairwise(found), 1) if not re.fullmatch(GAP, self.name[a.end() : b.start()]))
+        words = list(WORD.finditer(fold_case(self.name)))
+        return tuple(i for i, (a, b) in enumerate(itertools.pairwise(words), 1) if not re.fullmatch(GAP, self.name[a.end() : b.start()]))
 
     @functools.cached_property
-    def loose(self) -> tuple[int, ...]:
-        """Numbers of the words before which a note may have punctuation."""
-        return tuple(sorted({*self.punctuated, *(i for i, word in enumerate(self.words) if i and word in _TYPES)}))
+    def optional_punctuation(self) -> tuple[int, ...]:
+        """Numbers of the words that a note may put punctuation before."""
+        return tuple(sorted({*self.after_punctuation, *(i for i, word in enumerate(self.words) if i and word in _TYPE_WORDS)}))
 
     @functools.cached_property
-    def guard(self) -> int:
-        """Whether it has a comma that may as well stand between two items of a list."""
+    def comma_check(self) -> int:
+        """1 if the name has a comma that could as well separate two list items, else 0."""
         return int("," in self.name and self.words[-1].isalpha() and len(self.words[-1]) > 3)
 
     @functools.cached_property
-    def search(self) -> Search:
-        """Its words in any form; a note may have an article after "of", and other punctuation than the name or none.
+    def sequence(self) -> WordSequence:
+        """The name as a word sequence. A note may add an article after "of", and may use other punctuation than the name or none.
 
-        A name with punctuation is looked for even where all its words stand as they are.
+        A name with punctuation is searched for even if the text has all its words unchanged.
         """
-        between = {
-            i: NEXT_ARTICLE for i, (word, after) in enumerate(itertools.pairwise(self.words), 1) if word == "of" and after not in ("the", "a", "an")
-        } | dict.fromkeys(self.loose, NEXT_LOOSE)
-        return Search(self.words, self.length, between, bool(self.loose) or self.match == "fuzzy", self.guard)
+        gaps = {
+            i: NEXT_WORD_OPTIONAL_ARTICLE
+            for i, (word, after) in enumerate(itertools.pairwise(self.words), 1)
+            if word == "of" and after not in ("the", "a", "an")
+        } | dict.fromkeys(self.optional_punctuation, NEXT_WORD_OPTIONAL_PUNCTUATION)
+        return WordSequence(self.words, self.length, gaps, bool(self.optional_punctuation) or self.match == "fuzzy", self.comma_check)
 
     @functools.cached_property
-    def orders(self) -> list[Order]:
-        """Its words in the other orders of English.
+    def reorderings(self) -> list[Reordering]:
+        """The name in the other word orders of English.
 
-        `X deficiency` is `deficiency of X`, `deficiency of X` is `X deficiency`, `pain, abdominal` is `abdominal pain`, and, as indexes and lists of
-        problems have it, `essential tremor` is `tremor, essential` and `tremor (essential)`.
+        `X deficiency` becomes `deficiency of X`, `deficiency of X` becomes `X deficiency`, `pain, abdominal` becomes `abdominal pain`. `Essential tremor`
+        becomes `tremor, essential` and `tremor (essential)`, as in indexes and problem lists.
         """
         words = self.words
-        # The letter of vitamin A, which stays behind its word; after a word like "of" it would be an article.
+        # The A of vitamin A stays behind its word; after a word like "of", `a` is an article.
         letters = {(before, word) for before, word in itertools.pairwise(words) if word == "a" and before not in UNIMPORTANT}
-        if not self.any_case or not 2 <= len(words) <= 7:
+        if not self.case_insensitive or not 2 <= len(words) <= 7:
             return []
-        found: dict[tuple[tuple[str, ...], str, tuple[int, ...]], None] = {}  # words, mark, numbers of the words behind one
+        orders: dict[tuple[tuple[str, ...], str, tuple[int, ...]], None] = {}  # words, mark, numbers of the words after a mark
         if "," in self.name:
-            pieces = [tuple(FORM.findall(piece)) for piece in fold_case(self.name).split(",")]
+            pieces = [tuple(WORD.findall(piece)) for piece in fold_case(self.name).split(",")]
             if all(pieces) and not re.search(r"[()\[\]]", self.name):
                 words = tuple(word for piece in reversed(pieces) for word in piece)
-                found[words, "", ()] = None
+                orders[words, "", ()] = None
                 if len(pieces) == 2 and len(words) == 2 and len(words[1]) > 3 and words[1].isalpha():  # Pain, Shoulder
-                    found[(words[1], words[0]), "of", (1,)] = None
-        elif self.punctuated or UNIMPORTANT.intersection(words) - {"of", "the", "a"} or words.count("a") > len(letters):
+                    orders[(words[1], words[0]), "of", (1,)] = None
+        elif self.after_punctuation or UNIMPORTANT.intersection(words) - {"of", "the", "a"} or words.count("a") > len(letters):
             pass
         elif words.count("of") == 1:
             at = words.index("of")
             head, rest = words[:at], tuple(word for word in words[at + 1 :] if word != "the")
             if head and rest:
-                found[(*rest, *head), "", ()] = None
-                found[(*head[:-1], *rest, head[-1]), "", ()] = None
-                if _may_lead(head):
-                    found[(*head, *rest), ",", (at,)] = None
+                orders[(*rest, *head), "", ()] = None
+                orders[(*head[:-1], *rest, head[-1]), "", ()] = None
+                if _can_be_head(head):
+                    orders[(*head, *rest), ",", (at,)] = None
         elif "of" not in words and "the" not in words:
             for i in range(1, len(words)):
                 head, rest = words[i:], words[:i]
-                if _may_lead(head):
-                    found[(*head, *rest), "of", (len(head),)] = None
-                    found[(*words[: i - 1], words[-1], *words[i - 1 : -1]), "of", (i,)] = None
-                    found[(*head, *rest), ",", (len(head),)] = None
-            if len(words) == 3 and _may_lead(words):
-                found[words[::-1], ",", (1, 2)] = None
+                if _can_be_head(head):
+                    orders[(*head, *rest), "of", (len(head),)] = None
+                    orders[(*words[: i - 1], words[-1], *words[i - 1 : -1]), "of", (i,)] = None
+                    orders[(*head, *rest), ",", (len(head),)] = None
+            if len(words) == 3 and _can_be_head(words):
+                orders[words[::-1], ",", (1, 2)] = None
 
         return [
-            Order(
-                Search(order, self.length, dict.fromkeys(behind, NEXT_OF if mark == "of" else NEXT_APART), True, 2 * (mark == ",")),
-                order[behind[0] - 1] if behind else "",
+            Reordering(
+                WordSequence(
+                    order, self.length, dict.fromkeys(after_mark, NEXT_WORD_AFTER_OF if mark == "of" else NEXT_WORD_AFTER_COMMA), True, 2 * (mark == ",")
+                ),
+                order[after_mark[0] - 1] if after_mark else "",
                 mark,
             )
-            for order, mark, behind in found
+            for order, mark, after_mark in orders
             if letters <= set(itertools.pairwise(order))
         ]
 
     @functools.cached_property
-    def any_case(self) -> bool:
-        """Whether it may stand in any case."""
-        return any_case_of(self.name)
+    def case_insensitive(self) -> bool:
+        """Whether it matches in any case."""
+        return is_case_insensitive(self.name)
 
     @functools.cached_property
-    def first(self) -> str:
-        """The first letters and digits, case-folded."""
-        found = re.search(r"\w+", fold_case(self.name))
-        return found[0] if found else ""
+    def first_word(self) -> str:
+        """The first run of letters and digits, case-folded."""
+        word = re.search(r"\w+", fold_case(self.name))
+        return word[0] if word else ""
 
     @functools.cached_property
-    def parts(self) -> tuple[str, tuple[tuple[str, str | None, bool], ...], str]:
-        """What stands before the first word; each word, what follows it (none: any gap), and whether an article may; what stands after the last."""
-        pieces = re.split(r"(\w+)", fold_case(self.name) if self.any_case else self.name)  # before, word, between, word, …, after
+    def words_and_gaps(self) -> tuple[str, tuple[tuple[str, str | None, bool], ...], str]:
+        """Punctuation before the first word; each word, the gap after it (none: any gap), whether an article may follow; punctuation at the end."""
+        pieces = re.split(r"(\w+)", fold_case(self.name) if self.case_insensitive else self.name)  # before, word, between, word, …, after
         gaps = [*(None if re.fullmatch(GAP, gap) else gap for gap in pieces[2:-1:2]), ""]
         before, after = (piece if piece.strip() else "" for piece in (pieces[0], pieces[-1]))
         return before, tuple((word, gap, word.casefold() == "of") for word, gap in zip(pieces[1::2], gaps, strict=False)), after
 
-    def spans(self, text: str, places: Iterable[int]) -> Iterator[Span]:
-        """Where the name stands in a text, case-folded if any case will do, at word boundaries.
+    def spans(self, text: str, starts: Iterable[int]) -> Iterator[Span]:
+        """Spans of the name in a text, at word boundaries.
 
         Args:
-            text: The text.
-            places: Where its first word may begin.
+            text: The text; case-folded if the name is case-insensitive.
+            starts: Offsets at which its first word may begin.
         """
-        before, _, _ = self.parts
+        before, _, _ = self.words_and_gaps
         end = 0
-        for at in places:
-            found = self._end(text, at) if at >= end else None
-            if found is None:
+        for at in starts:
+            name_end = self._end(text, at) if at >= end else None
+            if name_end is None:
                 continue
             start = at - len(before)
-            if not before or start < end or not text.startswith(before, start) or (start and in_word(text[start - 1])):
+            if not before or start < end or not text.startswith(before, start) or (start and is_word_character(text[start - 1])):
                 start = at
-            end = found
+            end = name_end
             yield start, end
 
     def _end(self, text: str, at: int, first: int = 0) -> int | None:
-        """Where the words from number `first` end that begin at `at`, if they stand there."""
-        _, words, after = self.parts
+        """The end of the words from number `first` on, if they begin at `at`; else none."""
+        _, words, after = self.words_and_gaps
         for i in range(first, len(words)):
             word, gap, article = words[i]
             if not text.startswith(word, at):
@@ -263,30 +281,30 @@ class Name:
             at += len(word)
             if i == len(words) - 1:
                 break
-            beyond = _beyond(text, at, gap)
-            if beyond is None:
+            next_word = _skip_gap(text, at, gap)
+            if next_word is None:
                 return None
-            at = beyond
+            at = next_word
             if article and text.startswith("the", at):
-                beyond = _beyond(text, at + 3, None)
-                found = None if beyond is None else self._end(text, beyond, i + 1)
-                if found is not None:
-                    return found
-        if after and text.startswith(after, at) and not in_word(text[at + len(after) : at + len(after) + 1]):
+                next_word = _skip_gap(text, at + 3, None)
+                end = None if next_word is None else self._end(text, next_word, i + 1)
+                if end is not None:
+                    return end
+        if after and text.startswith(after, at) and not is_word_character(text[at + len(after) : at + len(after) + 1]):
             return at + len(after)
-        return None if in_word(text[at : at + 1]) else at
+        return None if is_word_character(text[at : at + 1]) else at
 
 
-def _beyond(text: str, at: int, gap: str | None) -> int | None:
-    """Where the next word begins after a gap, of any kind or just so, at `at`."""
+def _skip_gap(text: str, at: int, gap: str | None) -> int | None:
+    """Offset of the next word after the gap at `at`: exactly `gap`, or any gap if it is none."""
     if gap is None:
-        found = GAP_BEFORE_WORD.match(text, at)
-        return found.end() if found else None
+        match = GAP_BEFORE_WORD.match(text, at)
+        return match.end() if match else None
     return at + len(gap) if text.startswith(gap, at) else None
 
 
-def any_case_of(name: str) -> bool:
-    """Whether a name may be found in any case: not so two letters, abbreviations ("ALL", "SADs"), and ordinary words ("all")."""
+def is_case_insensitive(name: str) -> bool:
+    """Whether a name matches in any case. Names of two letters, abbreviations ("ALL", "SADs") and ordinary words ("all") match in their own case only."""
     if len(name) <= 2 or name.casefold() in STOP_WORDS:
         return False
     if len(name) > 6 or " " in name:
@@ -296,13 +314,13 @@ def any_case_of(name: str) -> bool:
 
 
 def initialisms_of(name: str) -> Iterator[str]:
-    """First letters of a name's words, with and without the unimportant ones, in capitals; of at least two."""
-    found = [word for word, _ in words_of(name)]
-    for chosen in (found, [w for w in found if w.casefold() not in UNIMPORTANT]):
-        if len(chosen) > 1:
-            yield "".join(w[0] for w in chosen).upper()
+    """First letters of a name's words in capitals, with and without the unimportant words; at least two letters."""
+    words = [word for word, _ in words_of(name)]
+    for kept in (words, [w for w in words if w.casefold() not in UNIMPORTANT]):
+        if len(kept) > 1:
+            yield "".join(w[0] for w in kept).upper()
 
 
-def _may_lead(head: tuple[str, ...]) -> bool:
-    """Whether words may stand before "of" or a comma: the last is a word, not a number or letter."""
+def _can_be_head(head: tuple[str, ...]) -> bool:
+    """Whether words can stand before "of" or a comma: the last one is a word, not a number or a single letter."""
     return len(head[-1]) > 3 and head[-1].isalpha()

@@ -1,4 +1,7 @@
-"""What a matcher remembers of chunks (stretches between blanks), and what it is to look for in a text."""
+"""Data that a matcher keeps: what each chunk of a text holds, what to search for, and a text prepared for searching.
+
+A chunk is a stretch of text between blanks. Chunks are read once and cached for all texts. Knows nothing about how mentions are searched for.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mentionforge.generation.matching.forms import FORM, Form, forms_of, places_of
-from mentionforge.generation.matching.names import Name, Order, Search
+from mentionforge.generation.matching.forms import WORD, WordForm, keys_and_forms, word_starts
+from mentionforge.generation.matching.names import Name, Reordering, WordSequence
 
 
-class Memory(dict[Any, Any]):
-    """Values of a function, each computed when it is first asked for."""
+class Cache(dict[Any, Any]):
+    """Values of a function, each computed when it is first needed."""
 
     def __init__(self, compute: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -20,90 +23,90 @@ class Memory(dict[Any, Any]):
 
     def __missing__(self, key: Any) -> Any:
         """Compute the value and keep it."""
-        found = self[key] = self.compute(key)
-        return found
+        value = self[key] = self.compute(key)
+        return value
 
 
-class Chunks(dict[str, "Hit | None"]):
-    """What stretches between blanks hold; each is learnt when it is first asked for.
+class ChunkCache(dict[str, "ChunkWords | None"]):
+    """The name words that each chunk holds; a chunk is read when it is first needed.
 
     Args:
-        kinds: A stretch is looked at only if it has one of these; see `forms_of`.
-        learn: What the word forms of a stretch hold.
+        keys: Keys of the name words. A chunk that shares none of them is skipped; see `keys_and_forms`.
+        read_chunk: Returns the name words that the word forms of a chunk stand for, or none.
     """
 
-    def __init__(self, kinds: set[str], learn: Callable[[Iterable[Form]], Hit | None]) -> None:
+    def __init__(self, keys: set[str], read_chunk: Callable[[Iterable[WordForm]], ChunkWords | None]) -> None:
         super().__init__()
-        self.strange, self.learn = kinds.isdisjoint, learn
+        self.lacks_keys, self.read_chunk = keys.isdisjoint, read_chunk
 
-    def __missing__(self, chunk: str) -> Hit | None:
-        """Learn what the chunk holds and keep it."""
-        kinds, forms = forms_of(chunk)
-        found = self[chunk] = None if self.strange(kinds) else self.learn(forms)
-        return found
+    def __missing__(self, chunk: str) -> ChunkWords | None:
+        """Read the chunk and keep the result."""
+        keys, forms = keys_and_forms(chunk)
+        words = self[chunk] = None if self.lacks_keys(keys) else self.read_chunk(forms)
+        return words
 
 
-class Hit(NamedTuple):
-    """What a stretch between blanks holds of the names.
+class ChunkWords(NamedTuple):
+    """The name words that a chunk holds.
 
     Attributes:
-        forms: Word forms that may stand for words of the names.
-        present: Those words, as bits.
-        both: Those words, and those of them that do not stand as they are.
-        divided: Whether a hyphen divides one of the forms.
+        forms: Word forms of the chunk that stand for name words.
+        word_mask: Those name words, as bits.
+        masks: `word_mask`, and the bits of the name words that the chunk has in another form than the name's.
+        hyphenated: Whether one of the forms has a hyphen inside it.
     """
 
     forms: tuple[str, ...]
-    present: int
-    both: tuple[int, int]
-    divided: bool
+    word_mask: int
+    masks: tuple[int, int]
+    hyphenated: bool
 
 
-class Choice(NamedTuple):
-    """What to look for in a text that has certain words.
+class Queries(NamedTuple):
+    """What to search for in a text, given the name words that it holds.
 
     Attributes:
-        exact: Names all of whose words the text has in some form.
-        fuzzy: Forms of the words of those that have a word in another form, or punctuation.
-        orders: Their words in other orders, each with the word before "of", if it has one.
+        exact: Names whose words all occur in the text, in some form.
+        fuzzy: Word sequences of the names that the text has with a word in another form, or that contain punctuation.
+        reorderings: Word sequences of the names in another order.
     """
 
     exact: list[Name]
-    fuzzy: list[Search]
-    orders: list[Order]
+    fuzzy: list[WordSequence]
+    reorderings: list[Reordering]
 
 
-NO_CHOICE = Choice([], [], [])
+NO_QUERIES = Queries([], [], [])
 
 
 @dataclass
-class View:
-    """A text as a matcher sees it.
+class PreparedText:
+    """A text prepared for one matcher.
 
     Attributes:
-        folded: The text by `fold_case`.
-        choice: What to look for in it.
-        hits: Its stretches between blanks that hold something of the names.
-        divided: Where a hyphen divides one of these: words that a hyphen divides, with start, end, and the word without it.
-        found: What `places` has found.
-        forms: For words of the names, the forms that may stand for them, and their slips.
+        folded: The text, case-folded by `fold_case`.
+        queries: What to search for in it.
+        chunks: The chunks that hold name words.
+        hyphenated: Words with a hyphen inside: start, end, and the word without the hyphen. Filled only if one of `chunks` has such a word.
+        positions: Cache of `positions_of`.
+        forms_by_word: For name words, the forms in the text that stand for them, with the number of slips.
     """
 
     folded: str
-    choice: Choice
-    hits: Sequence[Hit] = ()
-    divided: Sequence[tuple[int, int, str]] = ()
-    found: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    forms: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
+    queries: Queries
+    chunks: Sequence[ChunkWords] = ()
+    hyphenated: Sequence[tuple[int, int, str]] = ()
+    positions: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    forms_by_word: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
 
     @functools.cached_property
-    def close(self) -> list[str]:
-        """Word forms of the text that may stand for words of the names."""
-        return list(dict.fromkeys(form for hit in self.hits for form in hit.forms))
+    def forms(self) -> list[str]:
+        """Word forms of the text that stand for name words."""
+        return list(dict.fromkeys(form for chunk in self.chunks for form in chunk.forms))
 
-    def places(self, form: str) -> list[tuple[int, int]]:
-        """Where a word form begins and ends, not inside words; also where a hyphen divides it."""
-        if form not in self.found:
-            found = [(start, whole.end()) for start in places_of(self.folded, form) if (whole := FORM.match(self.folded, start)) and whole[0] == form]
-            self.found[form] = found + [(begun, end) for begun, end, whole in self.divided if whole == form]
-        return self.found[form]
+    def positions_of(self, form: str) -> list[tuple[int, int]]:
+        """Start and end of each occurrence of a word form as a whole word, with or without a hyphen inside."""
+        if form not in self.positions:
+            spans = [(start, word.end()) for start in word_starts(self.folded, form) if (word := WORD.match(self.folded, start)) and word[0] == form]
+            self.positions[form] = spans + [(start, end) for start, end, whole in self.hyphenated if whole == form]
+        return self.positions[form]
