@@ -34,7 +34,7 @@ from mentionforge.annotate.bundle_manifest import FORMAT, MANIFEST, SUMS, check,
 from mentionforge.annotate.pipeline import Materials
 from mentionforge.errors import UserError
 from mentionforge.normalization.linkers import HybridLinker, Linker
-from mentionforge.normalization.loaded import Part, unfit
+from mentionforge.normalization.loaded import IndexedLinker, inconsistency
 from mentionforge.normalization.settings import Index
 from mentionforge.progress import say
 from mentionforge.provenance import git_revision, sha256_file
@@ -145,7 +145,7 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def _entries(part: Part, name: str, table: pa.Table, inputs: Any, target: Path) -> None:
+def _entries(part: IndexedLinker, name: str, table: pa.Table, inputs: Any, target: Path) -> None:
     """Entries of an index: only inputs that are used, and strings only where they are compared."""
     rows, vector = np.unique(table["vector"].to_numpy(), return_inverse=True)
     none = pa.nulls(len(table), tables.STR)
@@ -229,8 +229,8 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
         codes = tables.read(tables.XREFS, place / "codes.parquet") if (place / "codes.parquet").is_file() else None
         weights = np.load(place / "weights.npy", allow_pickle=False) if (place / "weights.npy").is_file() else None
         model = place / "fetched.json"
-        part = Part(linker, index, model if model.is_file() else None, entries, codes, weights)
-        problem = unfit(part, concepts["cui"])
+        part = IndexedLinker(linker, index, model if model.is_file() else None, entries, codes, weights)
+        problem = inconsistency(part, concepts["cui"])
         if problem:
             raise damaged(folder, f"linkers/{number}: {problem}")
         parts.append(part)

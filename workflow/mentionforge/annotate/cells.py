@@ -27,12 +27,12 @@ from mentionforge.gold import flatten
 from mentionforge.kb.settings import Kb
 from mentionforge.layout import NormalizationCell, RecognitionCell, Resources, Results
 from mentionforge.normalization.linkers import Linker
-from mentionforge.normalization.loaded import Part, part_of
+from mentionforge.normalization.loaded import IndexedLinker, indexed_linker
 from mentionforge.normalization.settings import Index
 from mentionforge.provenance import digest, sha256_paths
 from mentionforge.recognition.kinds import Recognizer
 from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
-from mentionforge.recognition.sentences import by_document
+from mentionforge.recognition.sentences import spans_by_document
 from mentionforge.specs import read_spec
 
 RECOGNIZED = tuple(level.name for level in fields(RecognitionCell))
@@ -128,9 +128,9 @@ def load(cell: Cell, kb: str | None = None, resources: Path | None = None) -> Ma
             refuse_new_text(kind, name)
     index_settings: Index = read_spec(_there(results / "specs" / "indexes" / f"{index}.json"), Index)
     if not (settings.searches or settings.fuses):
-        raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.parts()[0]}")
+        raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.input_linkers()[0]}")
     hybrid = settings if settings.fuses else None
-    parts = [places.part(name, index_settings) for name in (settings.parts() or (linker,))]
+    parts = [places.part(name, index_settings) for name in (settings.input_linkers() or (linker,))]
     weights: Sequence[float] = [1 / len(parts)] * len(parts)
     if hybrid and hybrid.fusion == "score":
         path = _there(results / "normalization" / Path(*cell.linking) / "predictions.parquet")
@@ -197,7 +197,7 @@ class _Places:
         """Where files lie."""
         return Results(str(self.results))
 
-    def part(self, linker: str, index: Index) -> Part:
+    def part(self, linker: str, index: Index) -> IndexedLinker:
         """What a linker that searches by itself needs."""
         spec = _there(Path(self.paths.spec("linkers", linker)))
         settings = read_spec(spec, Linker)
@@ -219,7 +219,7 @@ class _Places:
             "chosen": _there(Path(self.paths.chosen(self.corpus, self.generator, self.strategy))) if augmented else None,
         }
         self.read.extend(path for path in (spec, model, *files.values()) if path)
-        return part_of(settings, index, model, **files)
+        return indexed_linker(settings, index, model, **files)
 
     def _alike(self, linker: str, settings: Any) -> list[str]:
         """Linkers that differ from this one in reading abbreviations alone: they share embeddings of names and notes."""
@@ -253,7 +253,7 @@ def _dictionary(results: Path, settings: DictionaryRecognizer, corpus: str, corp
         names += tables.read(tables.NAMES, _there(results / "kb" / corpus_settings.kb / "names.parquet"))["name"].unique().to_pylist()
     if "train" in settings.sources:
         folder = results / "corpora" / corpus
-        gold = by_document(row for row in tables.read(tables.MENTIONS, _there(folder / "mentions.parquet")).to_pylist() if row["split"] == "train")
+        gold = spans_by_document(row for row in tables.read(tables.MENTIONS, _there(folder / "mentions.parquet")).to_pylist() if row["split"] == "train")
         for row in tables.read(tables.DOCUMENTS, _there(folder / "documents.parquet")).to_pylist():
             words = units.words(row["text"]) if row["doc_id"] in gold else []
             flat = flatten(words, gold.get(row["doc_id"], []), corpus_settings.discontinuous)

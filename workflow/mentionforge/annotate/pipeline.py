@@ -25,8 +25,8 @@ import pyarrow as pa
 from mentionforge import abbreviations
 from mentionforge import text as units
 from mentionforge.normalization.linkers import HybridLinker
-from mentionforge.normalization.loaded import Fused, Part, Ranks, Searcher
-from mentionforge.recognition.sentences import Document, document
+from mentionforge.normalization.loaded import ConceptRanking, FusedSearcher, IndexedLinker, Searcher
+from mentionforge.recognition.sentences import TokenizedDocument, tokenized_document
 from mentionforge.text import Span
 
 SECTION = 20_000
@@ -113,7 +113,7 @@ class Materials:
     recognizer: Path | None
     dtype: str
     dictionary: Mapping[str, Any] | None
-    linkers: Sequence[Part]
+    linkers: Sequence[IndexedLinker]
     hybrid: HybridLinker | None
     weights: Sequence[float]
     concepts: pa.Table
@@ -127,7 +127,7 @@ class Materials:
 class Recognizer(Protocol):
     """What finds mentions: word spans in each document, with scores, in order."""
 
-    def recognize(self, documents: Sequence[Document]) -> Mapping[str, Sequence[tuple[Span, float]]]:
+    def recognize(self, documents: Sequence[TokenizedDocument]) -> Mapping[str, Sequence[tuple[Span, float]]]:
         """By document id."""
 
 
@@ -146,7 +146,7 @@ class _Names:
 
         self.dictionary = Dictionary(settings["names"], settings["min_length"], settings["stop"])
 
-    def recognize(self, documents: Sequence[Document]) -> dict[str, list[tuple[Span, float]]]:
+    def recognize(self, documents: Sequence[TokenizedDocument]) -> dict[str, list[tuple[Span, float]]]:
         return {doc.doc_id: [(span, 1.0) for span in self.dictionary.find(doc)] for doc in documents}
 
 
@@ -185,9 +185,9 @@ class Annotator:
         else:
             assert materials.dictionary is not None
             self.recognizer = _Names(materials.dictionary)
-        self.linker: Searcher | Fused
+        self.linker: Searcher | FusedSearcher
         if materials.hybrid is not None:
-            self.linker = Fused(materials.linkers, materials.hybrid, materials.weights)
+            self.linker = FusedSearcher(materials.linkers, materials.hybrid, materials.weights)
         else:
             self.linker = Searcher(materials.linkers[0], max(top, 2))
         rows = materials.concepts.select(["cui", "preferred_name", "semantic_types"]).to_pylist()
@@ -225,7 +225,7 @@ class Annotator:
         if not batch:
             return
         split = list(units.sentences(text for _, _, text in batch))
-        documents = [document(str(i), text, [{"start": a, "end": b} for a, b in split[i]]) for i, (_, _, text) in enumerate(batch)]
+        documents = [tokenized_document(str(i), text, [{"start": a, "end": b} for a, b in split[i]]) for i, (_, _, text) in enumerate(batch)]
         recognized = self.recognizer.recognize(documents)
         places: list[tuple[int, tuple[int, int]]] = []
         scores: list[float] = []
@@ -259,7 +259,7 @@ class Annotator:
             of.setdefault(i, []).append(span)
         return [c for i, spans in of.items() for c in self.context.read(batch[i][2], split[i], spans)]
 
-    def _mention(self, start: int, end: int, surface: str, score: float, long: str | None, ranks: Ranks, context: tuple[str, ...]) -> Mention:
+    def _mention(self, start: int, end: int, surface: str, score: float, long: str | None, ranks: ConceptRanking, context: tuple[str, ...]) -> Mention:
         nil = not ranks or (self.nil_threshold is not None and ranks[0].score < self.nil_threshold)
         ambiguous = bool(ranks) and (ranks[0].shared or (len(ranks) > 1 and ranks[1].score == ranks[0].score))
         unnamed: tuple[str, tuple[str, ...]] = ("", ())

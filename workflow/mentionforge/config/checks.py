@@ -99,7 +99,7 @@ def check_generators(config: Config) -> None:
 def check_linkers(config: Config) -> None:
     """What a linker reads from others: no hybrid of hybrids, no reranker below another linker, each part once."""
     for name, linker in config.linkers.items():
-        for part in linker.parts():
+        for part in linker.input_linkers():
             below = config.linkers[part]
             if not linker.may_read(below):
                 why = f"{part} is {_article(below.kind)} {below.kind} linker"
@@ -107,7 +107,7 @@ def check_linkers(config: Config) -> None:
         index = linker.index_of_negatives
         if index is not None and "kb" not in config.indexes[index].sources:
             raise UserError("wrong index", f"config: linkers.{name}.index", f"{index} has no names of the knowledge base", "name one that has the source kb")
-        if len(set(linker.parts())) < len(linker.parts()):
+        if len(set(linker.input_linkers())) < len(linker.input_linkers()):
             raise UserError("part given twice", f"config: linkers.{name}.linkers", "", "name each linker once")
 
 

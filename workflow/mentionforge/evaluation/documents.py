@@ -1,4 +1,4 @@
-"""What recognition is scored against: a document's words and gold mentions, as scores and error lists both need them."""
+"""Gold documents of recognition: words and gold mentions in the form that scores and error lists read."""
 
 from __future__ import annotations
 

@@ -1,16 +1,7 @@
-"""Wrong concepts by their place in the hierarchy: how far a linker is from right.
+"""Errors of linkers by hierarchy: how the first wrong concept of a mention relates to the gold concepts.
 
-A mention is an error where acc@1 counts it as wrong. Judged is the first wrong concept of its ranking:
-
-    ancestor     it is above a concept of the mention: too general; `distance` steps
-    descendant   it is below one: too specific
-    sibling      it has a parent in common with one
-    unrelated    none of these, though the hierarchy has both
-    unplaced     the hierarchy lacks the concept, or all of the mention's
-    missing      no wrong concept is ranked: the ranking is empty, or ends before a composite mention is answered
-
-Of a mention with several CUIs (composite, or of an ambiguous id) the nearest counts: the fewest steps up or down, up before down, then a
-sibling, then unrelated. With the composite policy `all` a concept of the mention is never judged, also where another one is asked for first.
+In: parents of concepts, gold concepts and rankings. Out: tables.NORMALIZATION_ERRORS and shares of each relation.
+A mention is an error where acc@1 counts it as wrong. Knows nothing of linkers and indexes.
 """
 
 from __future__ import annotations
@@ -23,6 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import measures, tables
+
+# Relations of the first wrong concept of the ranking to the mention's concepts:
+#
+# ancestor     above a gold concept, `distance` steps: too general ("neoplasm" for "breast cancer")
+# descendant   below a gold concept, `distance` steps: too specific
+# sibling      shares a parent with a gold concept
+# unrelated    none of these, though the hierarchy contains both
+# unplaced     the hierarchy lacks the concept, or all gold concepts
+# missing      no wrong concept is ranked: the ranking is empty, or ends before a composite mention is answered
+#
+# With several gold concepts (composite mention, or ambiguous id) the nearest relation counts: the fewest steps up or down, ancestors before
+# descendants, then siblings, then unrelated. With the composite policy `all`, a gold concept is never an error, also where another one is due first.
 
 
 class Relation(NamedTuple):
@@ -49,20 +52,20 @@ class Hierarchy:
 
     def parents(self, concept: int) -> list[int]:
         """Numbers of the direct parents."""
-        found: list[int] = self._parent[self._start[concept] : self._start[concept + 1]].tolist()
-        return found
+        parents: list[int] = self._parent[self._start[concept] : self._start[concept + 1]].tolist()
+        return parents
 
     def above(self, concept: int) -> dict[int, int]:
         """What is above a concept, with the fewest steps to it; a concept is never above itself, also in a cycle."""
         if concept not in self._above:
-            found: dict[int, int] = {concept: 0}
+            ancestors: dict[int, int] = {concept: 0}
             level, steps = [concept], 0
             while level:
                 steps += 1
-                level = [parent for parent in dict.fromkeys(p for c in level for p in self.parents(c)) if parent not in found]
-                found.update((parent, steps) for parent in level)
-            del found[concept]
-            self._above[concept] = found
+                level = [parent for parent in dict.fromkeys(p for c in level for p in self.parents(c)) if parent not in ancestors]
+                ancestors.update((parent, steps) for parent in level)
+            del ancestors[concept]
+            self._above[concept] = ancestors
         return self._above[concept]
 
     def relation(self, gold: Iterable[str], concept: str) -> Relation:
@@ -87,7 +90,7 @@ class Hierarchy:
         return Relation("sibling", None, min(siblings)) if siblings else Relation("unrelated")
 
 
-def first_wrong(mention_ids: pa.Array, gold: Sequence[Iterable[str]], linked: pa.Table) -> list[str | None]:
+def first_wrong_concepts(mention_ids: pa.Array, gold: Sequence[Iterable[str]], linked: pa.Table) -> list[str | None]:
     """The first concept of each mention's ranking that is none of its own; None where there is none.
 
     Args:
@@ -95,9 +98,9 @@ def first_wrong(mention_ids: pa.Array, gold: Sequence[Iterable[str]], linked: pa
         gold: CUIs of each.
         linked: tables.LINKED, for these mentions alone.
     """
-    found: list[str | None] = [None] * len(mention_ids)
+    wrong_concepts: list[str | None] = [None] * len(mention_ids)
     if not len(linked):
-        return found
+        return wrong_concepts
     mention = pc.index_in(linked["mention_id"], value_set=mention_ids).to_numpy().astype(np.int64)
     concepts = linked["cui"].combine_chunks().dictionary_encode()
     names: list[str] = concepts.dictionary.to_pylist()
@@ -108,11 +111,11 @@ def first_wrong(mention_ids: pa.Array, gold: Sequence[Iterable[str]], linked: pa
     wrong = wrong[np.lexsort((linked["rank"].to_numpy()[wrong], mention[wrong]))]
     owners, first = np.unique(mention[wrong], return_index=True)
     for owner, row in zip(owners.tolist(), wrong[first].tolist(), strict=True):
-        found[owner] = names[concept[row]]
-    return found
+        wrong_concepts[owner] = names[concept[row]]
+    return wrong_concepts
 
 
-class Judge:
+class ErrorClassifier:
     """Judges the errors of many cells on the same mentions; a mention and a wrong concept are looked up once."""
 
     def __init__(self, parents: pa.Table, mention_ids: pa.Array, gold: Sequence[Sequence[str]]) -> None:
@@ -127,7 +130,7 @@ class Judge:
             linked: tables.LINKED of the cell.
             ranks: Rank at which each mention is answered.
         """
-        wrong = first_wrong(self._mention_ids, self._gold, linked)
+        wrong = first_wrong_concepts(self._mention_ids, self._gold, linked)
         ids = self._mention_ids.to_pylist()
         rows = []
         for i in np.flatnonzero(ranks > 1).tolist():
@@ -149,9 +152,9 @@ def relation_metrics(rows: Sequence[Mapping[str, Any]], buckets: Mapping[str, st
         rows: What `Judge.errors` gave.
         buckets: Bucket of each mention by its id.
     """
-    found = []
+    metric_rows = []
     for bucket in ("all", *(b for b in tables.BUCKETS if b != "unmapped")):
         n = sum(bucket in ("all", b) for b in buckets.values())
         kinds = [row["relation"] for row in rows if bucket in ("all", buckets[row["mention_id"]])]
-        found += [(bucket, s.name, kinds.count(s.relation) / n if n else None, n) for s in measures.of_task("normalization") if s.relation]
-    return found
+        metric_rows += [(bucket, s.name, kinds.count(s.relation) / n if n else None, n) for s in measures.of_task("normalization") if s.relation]
+    return metric_rows

@@ -1,14 +1,6 @@
-"""How much the mean over runs would vary with other seeds: a crossed design of generator seeds and training seeds.
+"""Variance between seeds: how much the mean over runs would vary with other generator and training seeds.
 
-Three generator seeds times three training seeds are nine runs, but not nine independent ones: runs with the same notes share what is
-particular to these notes, and runs with the same training seed share that. A run's score is modelled as
-
-    score[g, t] = mean + a[g] + b[t] + c[g, t] + what the test documents do
-
-with random effects a (generator seeds), b (training seeds) and c (both together). The variance of the mean over G times T runs is
-var(a)/G + var(b)/T + var(c)/(G T). Its estimate without bias is (MS_g + MS_t - MS_gt) / (G T), from the mean squares of a two-way analysis of
-variance with one observation per cell; its degrees of freedom are Satterthwaite's (1946). With one seed of a factor, nothing is known of it: the
-other factor's runs are then a one-way design.
+In: scores of runs with their seeds. Out: mean squares of a two-way design. Knows nothing of documents and metrics.
 """
 
 from __future__ import annotations
@@ -19,6 +11,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+# Three generator seeds times three training seeds are nine runs, but not nine independent ones: runs on the same notes share the effect of these notes,
+# and runs with the same training seed share the effect of that seed. The score of a run is modelled as
+#
+#     score[g, t] = mean + a[g] + b[t] + c[g, t] + effect of the test documents
+#
+# with random effects a (generator seeds), b (training seeds) and c (both together). The variance of the mean over G times T runs is
+# var(a)/G + var(b)/T + var(c)/(G T). Its unbiased estimate is (MS_g + MS_t - MS_gt) / (G T), with the mean squares of a two-way analysis of variance
+# with one observation per cell; its degrees of freedom are Satterthwaite's (1946). With a single seed of one factor, the variance of that factor
+# is unknown, and the runs of the other factor form a one-way design.
+#
+# Example, accuracy in percent: generator seeds 1 and 2, training seeds 1 and 2, scores [[70, 72], [76, 78]]. The means of the generator seeds are 71 and 77,
+# those of the training seeds 73 and 75. MS_g = 2 x 18 = 36, MS_t = 2 x 2 = 4, MS_gt = 0: the variance of the mean 74 is 40/4 = 10. Four independent
+# runs with these scores would give 13.3/4 = 3.3, which is far too small.
 
 
 class Seeds(NamedTuple):

@@ -1,21 +1,7 @@
-"""Differences between two systems on the same documents: intervals, p values and corrections, for many comparisons at a time.
+"""Differences between two systems on the same documents: intervals and p values, for many comparisons at a time.
 
-Every score here is a ratio of sums over documents: accuracy is right mentions over mentions, F1 is 2 tp over predicted plus
-gold. A run (one system, one seed) is therefore two rows of numbers per document, and every resampling is a product of
-matrices. Documents are the unit: mentions of one document are not independent, and both systems see the same documents.
-
-- Interval: bias-corrected and accelerated bootstrap (Efron 1987) over documents, paired, because one draw of documents serves all runs; its
-  tails are expanded for few documents (Hesterberg 2015), as t is wider than the normal distribution.
-- p value: approximate randomization (Noreen 1989), two-sided. Each document's outcomes are swapped between the two systems or not; the p value
-  is the share of swaps whose difference is at least as large, the observed one counted in.
-- More swaps where the first leave it open, after Besag and Clifford (1991): a contrast goes on until, at one of the looks that are fixed beforehand
-  (four times as many swaps each, and the most of each contrast), `settled` of them gave at least the observed difference, or `most` were drawn. With k of B swaps at the look where it stops, p is (k + 1)/(B + 1). It is
-  valid: for a level u let B be the first look at which `settled` + 1 of B + 1 are at most u. Stopped before, p is above u. Stopped there or later, p is
-  at most u only if at that look (k + 1)/(B + 1) was at most u, and the chance of that is at most u.
-- Several seeds: a second level. The score of a cell is the mean over its runs, and to every bootstrap and every randomized difference a
-  deviation of that mean is added, drawn from Student's t with the seeds' own standard error: generator seeds and training seeds are
-  two crossed factors (see seeds.py). Resampling two to five seeds would give intervals that are too narrow; t is what such few seeds support.
-  Five or more seeds that are the same on both sides are paired.
+In: per run and document, numerator and denominator of a score. Out: difference, interval and p value of each contrast.
+Knows nothing of tasks, metrics and corrections.
 """
 
 from __future__ import annotations
@@ -27,6 +13,29 @@ import numpy as np
 
 from mentionforge.evaluation.seeds import Seeds, factors, mean_squares
 
+# Every score is a ratio of sums over documents: accuracy is right mentions over mentions, F1 is 2 tp over predicted plus gold. So a run (one system, one
+# seed) is two rows of numbers, and every resampling is a matrix product. Documents are the unit: mentions of one document are not independent.
+#
+# Interval: bias-corrected and accelerated bootstrap (Efron 1987) over documents, paired: one draw of documents serves all runs. The tails
+# are expanded for few documents (Hesterberg 2015), as t has wider tails than the normal distribution.
+#
+# p value: two-sided approximate randomization (Noreen 1989). If two systems are equally good, it does not matter which of them produced which output on a
+# document. So each document's counts are swapped between the systems or not, at random. Example: system A is right on 3, 2 and 4 mentions
+# of three documents with 5 mentions each, system B on 1, 2 and 3. The difference is 9/15 - 6/15 = 0.2. Swapping the first document gives
+# (1 + 2 + 4)/15 - (3 + 2 + 3)/15 = -1/15: smaller in size, so it does not count. p is the share of swaps, the observed outcome
+# included, whose difference is at least as large in size as the observed one. Here 4 of the 8 patterns reach it, so p is 0.5.
+#
+# More swaps where the first leave p open, after Besag and Clifford (1991). A contrast continues until, at a look fixed beforehand (each with four times
+# as many swaps as the one before, and the most of each contrast), `settled` swaps reached the observed difference, or `most` swaps were drawn. With k of
+# B swaps at the look where it stops, p = (k + 1)/(B + 1). This p value is valid. For a level u, let B be the first look at which `settled` + 1 of B + 1 is
+# at most u. A contrast that stops before this look has p above u. One that stops there or later has p at most u only if (k + 1)/(B + 1) is at
+# most u at this look, and the chance of that is at most u.
+#
+# Several seeds add a second level. The score of a cell is the mean over its runs. A deviation of that mean, drawn from Student's t with the standard
+# error of the seeds (`seeds`), is added to every bootstrap replicate and every randomized difference. Resampling two to five seeds would give
+# intervals that are too narrow; t fits so few seeds. Five or more seeds that are the same on both sides are paired.
+
+
 TOLERANCE = 1e-12
 """Differences closer than this are equal: the same fraction reached by two orders of summation."""
 
@@ -34,14 +43,14 @@ PAIRED_FROM = 5
 """Runs from which the spread of differences by seed is trusted: two to four differences say too little, and both sides' runs
 are taken as independent, which gives twice the degrees of freedom and, where equal seeds do go together, wider intervals."""
 
-KNOWN = 0.9
+REMOVED_SHARE = 0.9
 """Share of the documents' part that is taken off the variance between runs. All of it would be right on average; but both are estimates from
 few runs, what falls below 0 is cut, and then the runs' own spread is missing: with two runs that differ much, type I error would be 0.062."""
 
-LOOKS = 4
+LOOK_FACTOR = 4
 """How many times more swaps there are at each look than at the look before."""
 
-CHUNK = 2_000_000
+BLOCK_ENTRIES = 2_000_000
 """Most entries of a block of resampling weights: 16 MB."""
 
 
@@ -121,7 +130,7 @@ def estimate(
         empty = np.empty(0)
         return Estimates(empty, empty, empty, empty, empty, empty, empty, empty)
     scores = _ratio(numerator.sum(1), denominator.sum(-1))
-    first, second = _means(contrasts, len(numerator))
+    first, second = _mean_matrices(contrasts, len(numerator))
     value, reference = first @ scores, second @ scores
     difference = value - reference
     influence = _influence(numerator, denominator)
@@ -131,7 +140,7 @@ def estimate(
     low, high = _intervals(numerator, denominator, (first - second) @ influence, first - second, difference, noise, resamples, confidence, rng)
     p, swaps = _randomization(numerator, denominator, contrasts, difference, noise, errors, resamples, settled, rng)
     most = np.array([max(resamples, c.most) for c in contrasts])
-    return Estimates(value, reference, difference, low, high, p, swaps, _floors(numerator, most, errors))
+    return Estimates(value, reference, difference, low, high, p, swaps, _smallest_p_values(numerator, most, errors))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -140,7 +149,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator > 0)
 
 
-def _means(contrasts: Sequence[Contrast], runs: int) -> tuple[np.ndarray, np.ndarray]:
+def _mean_matrices(contrasts: Sequence[Contrast], runs: int) -> tuple[np.ndarray, np.ndarray]:
     """Matrices [contrasts, runs] that take the mean over each side's runs."""
     sides = np.zeros((2, len(contrasts), runs))
     for i, contrast in enumerate(contrasts):
@@ -171,19 +180,19 @@ def _seed_error(contrast: Contrast, scores: np.ndarray, influence: np.ndarray) -
     sides = [(contrast.seeds_of(0), both[list(contrast.runs)]), (contrast.seeds_of(1), both[list(contrast.reference)])]
     if contrast.paired and min(n for n in factors(sides[0][0]) if n > 1 or len(sides[0][0]) == 1) >= PAIRED_FROM:
         sides = [(sides[0][0], sides[0][1] - sides[1][1])]
-    parts = [part for seeds, values in sides for part in mean_squares(seeds, values)]
-    between = sum(part.share * float(part.value[0]) for part in parts)
-    own = sum(part.share * float(part.value[1:].sum()) for part in parts)
-    weight = sum((part.share * float(part.value[0])) ** 2 / part.freedom for part in parts)
-    added = between - KNOWN * own
+    squares = [part for seeds, values in sides for part in mean_squares(seeds, values)]
+    between = sum(part.share * float(part.value[0]) for part in squares)
+    own = sum(part.share * float(part.value[1:].sum()) for part in squares)
+    weight = sum((part.share * float(part.value[0])) ** 2 / part.freedom for part in squares)
+    added = between - REMOVED_SHARE * own
     if added <= 0 or between <= 0:
         return 0.0, 1.0
     return float(np.sqrt(added)), max(between**2 / weight, 1.0)
 
 
-def _draws(rng: np.random.Generator, documents: int, resamples: int) -> Iterator[tuple[slice, np.ndarray]]:
+def _bootstrap_weights(rng: np.random.Generator, documents: int, resamples: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Blocks of bootstrap weights, float64 [documents, block]: how often each document was drawn."""
-    step = max(1, CHUNK // documents)
+    step = max(1, BLOCK_ENTRIES // documents)
     for start in range(0, resamples, step):
         block = min(step, resamples - start)
         drawn = rng.integers(0, documents, (block, documents)) + documents * np.arange(block)[:, None]
@@ -191,7 +200,7 @@ def _draws(rng: np.random.Generator, documents: int, resamples: int) -> Iterator
         yield slice(start, start + block), counts.astype(np.float64).T
 
 
-def _signs(rng: np.random.Generator, documents: int, swaps: int) -> np.ndarray:
+def _swap_signs(rng: np.random.Generator, documents: int, swaps: int) -> np.ndarray:
     """1 or -1 for each document and swap, float64 [documents, swaps], from single random bits."""
     bits = np.unpackbits(np.frombuffer(rng.bytes(-(-documents * swaps // 8)), np.uint8), count=documents * swaps)
     return bits.reshape(documents, swaps) * 2.0 - 1.0
@@ -217,7 +226,7 @@ def _intervals(
         nothing = np.full(len(difference), np.nan)
         return nothing, nothing
     replicates = np.empty((len(difference), resamples))
-    for block, drawn in _draws(rng, documents, resamples):
+    for block, drawn in _bootstrap_weights(rng, documents, resamples):
         replicates[:, block] = weights @ _ratio(numerator @ drawn, denominator @ drawn)
     spread = (influence**2).sum(1) ** 1.5
     acceleration = np.divide((influence**3).sum(1), 6 * spread, out=np.zeros(len(difference)), where=spread > TOLERANCE)
@@ -260,19 +269,19 @@ def _randomization(
     drawn = np.zeros(len(contrasts), np.int64)
     most = np.array([max(resamples, c.most) for c in contrasts])
     active = np.arange(len(contrasts))
-    for look in _looks(resamples, most):
+    for look in _look_schedule(resamples, most):
         if not len(active):
             break
         more = look - int(drawn[active[0]])  # all active contrasts had the same swaps so far
         added = noise if look == resamples else [rng.standard_t(freedom, more) * error if error else None for error, freedom in errors]
         which = active.tolist()
-        at_least[active] += _exceeding(numerator, denominator, [contrasts[i] for i in which], difference[active], [added[i] for i in which], more, rng)
+        at_least[active] += _extreme_swaps(numerator, denominator, [contrasts[i] for i in which], difference[active], [added[i] for i in which], more, rng)
         drawn[active] = look
         active = active[(at_least[active] < settled) & (most[active] > look)]
     return (at_least + 1) / (drawn + 1), drawn
 
 
-def _looks(resamples: int, most: np.ndarray) -> list[int]:
+def _look_schedule(resamples: int, most: np.ndarray) -> list[int]:
     """Numbers of swaps after which all contrasts that go on are looked at, rising.
 
     They follow from what is asked alone. Were they to depend on which other contrasts still go on, which the same swaps decide, a look would no
@@ -281,11 +290,11 @@ def _looks(resamples: int, most: np.ndarray) -> list[int]:
     looks, look = {resamples, *most.tolist()}, resamples
     while look < most.max():
         looks.add(look)
-        look = LOOKS * (look + 1) - 1
+        look = LOOK_FACTOR * (look + 1) - 1
     return sorted(looks)
 
 
-def _exceeding(
+def _extreme_swaps(
     numerator: np.ndarray,
     denominator: np.ndarray,
     contrasts: Sequence[Contrast],
@@ -296,18 +305,18 @@ def _exceeding(
 ) -> np.ndarray:
     """How many random swaps give at least the observed difference, [contrasts]."""
     documents = numerator.shape[1]
-    first, second = _means(contrasts, len(numerator))
+    first, second = _mean_matrices(contrasts, len(numerator))
     gaps = (first - second) @ numerator  # [contrasts, documents]
     totals, totals_below = numerator.sum(1), denominator.sum(-1)
     count = np.zeros(len(contrasts))
-    step = max(1, CHUNK // max(documents, len(contrasts), len(numerator)))
+    step = max(1, BLOCK_ENTRIES // max(documents, len(contrasts), len(numerator)))
     for start in range(0, swaps, step):
-        signs = _signs(rng, documents, min(step, swaps - start))
+        signs = _swap_signs(rng, documents, min(step, swaps - start))
         if denominator.ndim == 1:
             swapped = _ratio(gaps @ signs, totals_below)
         else:
             moved, moved_below = numerator @ signs, denominator @ signs
-            swapped = np.stack([_swapped(_run_pairs(c), totals, totals_below, moved, moved_below) for c in contrasts])
+            swapped = np.stack([_swapped_differences(_run_pairs(c), totals, totals_below, moved, moved_below) for c in contrasts])
         for i, deviation in enumerate(noise):
             if deviation is not None:
                 swapped[i] += deviation[start : start + signs.shape[1]]
@@ -322,19 +331,21 @@ def _run_pairs(contrast: Contrast) -> list[tuple[int, int]]:
     return [(a, b) for a in contrast.runs for b in contrast.reference]
 
 
-def _swapped(pairs: Sequence[tuple[int, int]], totals: np.ndarray, totals_below: np.ndarray, moved: np.ndarray, moved_below: np.ndarray) -> np.ndarray:
+def _swapped_differences(
+    pairs: Sequence[tuple[int, int]], totals: np.ndarray, totals_below: np.ndarray, moved: np.ndarray, moved_below: np.ndarray
+) -> np.ndarray:
     """Mean difference of pairs of runs after swaps, [swaps], from sums over documents [runs] and sums with the swaps' signs [runs, swaps].
 
     A swap with sign -1 gives a document's counts to the other run: the sum of a run is half the sum of both, plus half their difference with signs.
     """
-    found = np.zeros(moved.shape[1])
+    total = np.zeros(moved.shape[1])
     for a, b in pairs:
         both, both_below, gap, gap_below = totals[a] + totals[b], totals_below[a] + totals_below[b], moved[a] - moved[b], moved_below[a] - moved_below[b]
-        found += _ratio(both + gap, both_below + gap_below) - _ratio(both - gap, both_below - gap_below)
-    return found / len(pairs)
+        total += _ratio(both + gap, both_below + gap_below) - _ratio(both - gap, both_below - gap_below)
+    return total / len(pairs)
 
 
-def _floors(numerator: np.ndarray, swaps: np.ndarray, errors: Sequence[tuple[float, float]]) -> np.ndarray:
+def _smallest_p_values(numerator: np.ndarray, swaps: np.ndarray, errors: Sequence[tuple[float, float]]) -> np.ndarray:
     """Smallest p value that the number of documents and of swaps allows, [contrasts].
 
     Of the 2^n patterns of swaps of n documents two give the largest difference, in either direction; with a deviation of the seeds added, half of the

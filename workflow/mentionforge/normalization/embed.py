@@ -1,10 +1,7 @@
-"""Embedding of names, gold mentions and synthetic mentions: once per linker and source, whatever the index or strategy.
+"""Embeddings of names, gold mentions and synthetic mentions, computed once per linker and source.
 
-A source becomes a folder with `entries.parquet` (tables.EMBEDDED) and `vectors.npy` (float32 [distinct inputs, dimensions],
-C order, to be memory-mapped). Entries with the same word pieces share a row. A `mention` linker embeds the bare string, a
-`context` linker the mention in a window of its text; a knowledge base's name has no context but itself. A linker without an
-encoder (`tfidf`, `exact`) compares strings: its entries share a row if they are the same string, and its vectors have no
-dimensions, but for the names under `tfidf`, where they are one row, the weights of hashed n-grams.
+In: tables of names, documents, notes and mentions. Out: a folder with entries.parquet (tables.EMBEDDED) and vectors.npy
+(float32 [distinct inputs, dimensions], C order, for memory mapping). Knows nothing of indexes and strategies.
 """
 
 from __future__ import annotations
@@ -24,6 +21,12 @@ from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.linkers.contract import SearchingLinker
 from mentionforge.progress import say
 from mentionforge.specs import read_spec
+
+# Which entries share a row of vectors.npy: entries with the same word pieces. A `mention` linker embeds the mention's string, a `context` linker
+# the mention in a window of its text; a name of the knowledge base has no context. A linker without an encoder (`tfidf`, `exact`) compares
+# strings: entries with equal strings share a row, and the rows have no dimensions. One exception: for the names of a `tfidf` linker,
+# vectors.npy holds a single row, the weights of the hashed n-grams.
+
 
 VERSION = 2
 """Of the part normalization.embed: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -160,13 +163,13 @@ def _embed(
             "note_id": pa.array(notes or none, tables.STR),
         }
     )
-    _save(out / "vectors.npy", vectors)
+    _save_vectors(out / "vectors.npy", vectors)
     more |= {"counts": counts, "vectors": provenance.sha256_file(out / "vectors.npy")}
     inputs = {"spec": spec, **({"model": model} if model else {}), **inputs}
     tables.write(tables.EMBEDDED, out / "entries.parquet", entries, provenance.stamp(f"normalization {stage}", inputs, **more))
 
 
-def _save(path: Path, vectors: np.ndarray) -> None:
+def _save_vectors(path: Path, vectors: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as handle:

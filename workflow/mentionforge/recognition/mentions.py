@@ -1,4 +1,8 @@
-"""Predicted mentions as the mentions of a corpus, so that what links gold mentions links them too."""
+"""Predicted mentions written in the format of a corpus, so that linkers read them as they read gold mentions.
+
+In: predictions of a recognizer and the corpus. Out: documents.parquet and mentions.parquet. Knows nothing of concepts: none of the
+gold annotation of dev and test is copied.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +39,15 @@ def as_mentions(predictions: Path, corpus: Path, corpus_spec: Path, out: Path) -
     spell_out = read_spec(corpus_spec, Corpus).abbreviations != "none"
     documents = {row["doc_id"]: row for row in tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist()}
     rows: list[dict[str, Any]] = [row for row in tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist() if row["split"] == "train"]
-    known: dict[str, dict[str, str]] = {}
-    found = tables.read(tables.RECOGNIZED, predictions).to_pylist()
-    for number, row in enumerate(found, 1):
+    long_forms: dict[str, dict[str, str]] = {}
+    predicted = tables.read(tables.RECOGNIZED, predictions).to_pylist()
+    for number, row in enumerate(predicted, 1):
         doc = documents.get(row["doc_id"])
         if doc is None or doc["split"] == "train" or row["end"] > len(doc["text"]):
             raise UserError("unknown document", f"{predictions}:{number}", f"{row['doc_id']} has no such place in dev or test", "delete the file and rerun")
         surface = doc["text"][row["start"] : row["end"]]
-        if spell_out and row["doc_id"] not in known:
-            known[row["doc_id"]] = dict(abbreviations.long_forms(doc["text"]))
+        if spell_out and row["doc_id"] not in long_forms:
+            long_forms[row["doc_id"]] = dict(abbreviations.long_forms(doc["text"]))
         rows.append(
             {
                 "doc_id": row["doc_id"],
@@ -51,7 +55,7 @@ def as_mentions(predictions: Path, corpus: Path, corpus_spec: Path, out: Path) -
                 "split": doc["split"],
                 "spans": [{"start": row["start"], "end": row["end"]}],
                 "surface": surface,
-                "expanded": abbreviations.expand(surface, known.get(row["doc_id"], {})),
+                "expanded": abbreviations.expand(surface, long_forms.get(row["doc_id"], {})),
                 "entity_type": "predicted",
                 "concept_ids": [],
                 "cuis": [],
@@ -67,4 +71,4 @@ def as_mentions(predictions: Path, corpus: Path, corpus_spec: Path, out: Path) -
     inputs: dict[str, str | Path] = {"predictions": predictions, "corpus_spec": corpus_spec}
     inputs |= {"documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
     tables.write(tables.MENTIONS, out / "mentions.parquet", rows, stamp("recognition mentions", inputs))
-    say(f"{len(found):,} predicted mentions to link, {len(rows) - len(found):,} training mentions")
+    say(f"{len(predicted):,} predicted mentions to link, {len(rows) - len(predicted):,} training mentions")

@@ -1,6 +1,7 @@
-"""The recognizer: an encoder with a tag classifier over words; it reads sentences and knows nothing of gold.
+"""The tagger: an encoder with a tag classifier over words.
 
-Saved as safetensors with the tokenizer and `recognizer.json`: tags by class number, window size and stride.
+In: sentences of words. Out: tag probabilities of each word and predicted mentions. Knows nothing of gold mentions.
+Saved as safetensors with the tokenizer and `recognizer.json` (tag of each class, window size, stride).
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from mentionforge.encoders import check_whole
 from mentionforge.errors import UserError
 from mentionforge.gold import TAGS
 from mentionforge.progress import track
-from mentionforge.recognition.sentences import Document
-from mentionforge.recognition.windows import Window, Windows
+from mentionforge.recognition.sentences import TokenizedDocument
+from mentionforge.recognition.windows import SentenceWindow, SentenceWindows
 from mentionforge.text import Span
 
-CARD = "recognizer.json"
+CARD_FILE = "recognizer.json"
 
 
-class Found(NamedTuple):
+class PredictedMention(NamedTuple):
     """A predicted mention: word span in its sentence, and the mean probability of its words' tags."""
 
     span: Span
@@ -43,7 +44,7 @@ class Tagger:
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int, stride: int, dtype: str = "auto") -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model, self.tokenizer = model.to(self.device), tokenizer
-        self.windows = Windows(tokenizer, max_tokens, stride)
+        self.windows = SentenceWindows(tokenizer, max_tokens, stride)
         self.autocast = autocast_dtype(dtype, self.device)
         self._rows: torch.Tensor | None = None  # within `only`: the row of each word piece, [vocabulary]
 
@@ -65,10 +66,10 @@ class Tagger:
         folder = Path(folder)
         if max_tokens is None or stride is None:
             try:
-                card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+                card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
                 max_tokens, stride, lowercase = int(card["max_tokens"]), int(card["stride"]), "saved"
             except (OSError, KeyError, ValueError) as error:
-                raise UserError("no recognizer", str(folder), f"{CARD}: {error}", "give the model folder of a recognition run") from error
+                raise UserError("no recognizer", str(folder), f"{CARD_FILE}: {error}", "give the model folder of a recognition run") from error
         # Byte-level vocabularies write a word differently after a blank; split on their own, all words count as after one.
         tokenizer = tokenization.load(folder, lowercase, add_prefix_space=True)
         if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None or tokenizer.unk_token_id is None:
@@ -110,7 +111,7 @@ class Tagger:
         self.model.save_pretrained(temporary)
         self.tokenizer.save_pretrained(temporary)
         data = {"tags": list(TAGS), "max_tokens": self.windows.max_tokens, "stride": self.windows.stride, **card}
-        (temporary / CARD).write_text(json.dumps(data, sort_keys=True, indent=2) + "\n", encoding="utf-8")
+        (temporary / CARD_FILE).write_text(json.dumps(data, sort_keys=True, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
 
@@ -139,7 +140,7 @@ class Tagger:
             self.model.set_input_embeddings(whole)
             self._rows = None
 
-    def logits(self, windows: Sequence[Window]) -> torch.Tensor:
+    def logits(self, windows: Sequence[SentenceWindow]) -> torch.Tensor:
         """Scores of a batch of windows, [batch, longest window, 3], float32; what is beyond a window's end means nothing."""
         lengths = torch.tensor([len(w.pieces) for w in windows])
         ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(w.pieces) for w in windows], batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
@@ -151,7 +152,7 @@ class Tagger:
     def probabilities(self, sentences: Sequence[Sequence[str]], batch_size: int = 64, what: str | None = None) -> list[np.ndarray]:
         """Tag probabilities of each word, one [words, 3] array per sentence; `what` is read, where that is to be shown."""
         windows = self.windows.cut(sentences)
-        found = [np.zeros((len(sentence), len(TAGS)), dtype=np.float32) for sentence in sentences]
+        by_sentence = [np.zeros((len(sentence), len(TAGS)), dtype=np.float32) for sentence in sentences]
         # Longest first: little padding, and a batch that does not fit fails at once.
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].pieces), i))
         self.model.eval()
@@ -161,35 +162,35 @@ class Tagger:
                 batch = [windows[i] for i in order[begin : begin + batch_size]]
                 probabilities = torch.softmax(self.logits(batch), dim=-1).cpu().numpy()
                 for row, window in zip(probabilities, batch, strict=True):
-                    found[window.sentence][window.words] = row[window.positions]
+                    by_sentence[window.sentence][window.words] = row[window.positions]
                 tick(len(batch))
-        return found
+        return by_sentence
 
-    def read(self, documents: Sequence[Document], batch_size: int = 64, what: str | None = None) -> dict[str, np.ndarray]:
+    def read(self, documents: Sequence[TokenizedDocument], batch_size: int = 64, what: str | None = None) -> dict[str, np.ndarray]:
         """Tag probabilities of each document's words, [words, 3]; sentences are read on their own."""
         where = [(doc, sentence) for doc in documents for sentence in doc.sentences]
-        found = {doc.doc_id: np.zeros((len(doc.words), len(TAGS)), dtype=np.float32) for doc in documents}
+        by_document = {doc.doc_id: np.zeros((len(doc.words), len(TAGS)), dtype=np.float32) for doc in documents}
         for (doc, sentence), probabilities in zip(where, self.probabilities([doc.tokens(s) for doc, s in where], batch_size, what), strict=True):
-            found[doc.doc_id][slice(*sentence)] = probabilities
-        return found
+            by_document[doc.doc_id][slice(*sentence)] = probabilities
+        return by_document
 
-    def recognize(self, documents: Sequence[Document], batch_size: int = 64) -> dict[str, list[Found]]:
+    def recognize(self, documents: Sequence[TokenizedDocument], batch_size: int = 64) -> dict[str, list[PredictedMention]]:
         """Predicted mentions of each document, as word spans in the document, in order."""
         read = self.read(documents, batch_size)
-        return {doc.doc_id: mentions(doc, read[doc.doc_id]) for doc in documents}
+        return {doc.doc_id: predicted_mentions(doc, read[doc.doc_id]) for doc in documents}
 
 
-def mentions(doc: Document, probabilities: np.ndarray) -> list[Found]:
+def predicted_mentions(doc: TokenizedDocument, probabilities: np.ndarray) -> list[PredictedMention]:
     """Mentions of a document, as word spans in the document, in order; none crosses a sentence.
 
     Args:
         doc: The document.
         probabilities: [words, 3], as `Tagger.read` gives them.
     """
-    return [Found((first + a, first + b), score) for first, last in doc.sentences for (a, b), score in decode(probabilities[first:last])]
+    return [PredictedMention((first + a, first + b), score) for first, last in doc.sentences for (a, b), score in decode_tags(probabilities[first:last])]
 
 
-def decode(probabilities: np.ndarray) -> list[Found]:
+def decode_tags(probabilities: np.ndarray) -> list[PredictedMention]:
     """Mentions of the most probable sequence of tags in which no I follows an O or begins the sentence.
 
     Args:
@@ -212,13 +213,13 @@ def decode(probabilities: np.ndarray) -> list[Found]:
         path.append(int(back[i][path[-1]]))
     path.reverse()
     starts = [i for i, tag in enumerate(path) if tag == 1]
-    found = []
+    mentions = []
     for start in starts:
         end = start + 1
         while end < len(path) and path[end] == 2:
             end += 1
-        found.append(Found((start, end), float(np.mean([probabilities[i, path[i]] for i in range(start, end)]))))
-    return found
+        mentions.append(PredictedMention((start, end), float(np.mean([probabilities[i, path[i]] for i in range(start, end)]))))
+    return mentions
 
 
 def autocast_dtype(dtype: str, device: torch.device) -> torch.dtype | None:

@@ -74,7 +74,7 @@ def agreement(notes: Sequence[Note], settings: Agreement, around: Surroundings) 
     import numpy as np
 
     from mentionforge.encoders import Encoder
-    from mentionforge.normalization.ties import EQUAL, levelled
+    from mentionforge.normalization.ties import EQUAL, level_ties
 
     assert around.encoder, "the rule gives the encoder where it is needed"
     weights, chosen = around.encoder
@@ -103,7 +103,7 @@ def agreement(notes: Sequence[Note], settings: Agreement, around: Surroundings) 
     similarity, rows = index.search(queries.vectors, depth)
     ranks: list[dict[str, int]] = []
     # Equal up to float noise is equal, whatever is asked in the same search.
-    levels = levelled(np.repeat(np.arange(len(rows)), depth), similarity.ravel().astype(np.float64), np.full(len(rows), EQUAL)).reshape(similarity.shape)
+    levels = level_ties(np.repeat(np.arange(len(rows)), depth), similarity.ravel().astype(np.float64), np.full(len(rows), EQUAL)).reshape(similarity.shape)
     for scores, found in zip(levels, rows, strict=True):
         best: dict[str, float] = {}
         for score, row in zip(scores.tolist(), found.tolist(), strict=True):

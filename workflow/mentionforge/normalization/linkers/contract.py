@@ -1,7 +1,7 @@
-"""The contract of a linker: what its settings answer, and how it compares a mention with entries.
+"""The contract of a linker: facts about its settings, and its `Retriever`.
 
-In: the settings of one linker. Out: facts that rules, bundles, costs and reports ask for instead of testing its kind, and its
-`Comparison`. Knows no kind; imports pydantic alone, as the kinds do outside of their functions.
+In: the settings of one linker. Out: what rules, bundles, costs and reports ask instead of testing the kind.
+Knows no kind; imports pydantic only, as the kinds do at module level.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LinkerSettings(Entry):
         """The index whose names give the wrong candidates that it is trained with."""
         return None
 
-    def parts(self) -> tuple[str, ...]:
+    def input_linkers(self) -> tuple[str, ...]:
         """Names of the linkers whose rankings it reads."""
         return ()
 
@@ -83,7 +83,7 @@ class SearchingLinker(LinkerSettings):
 
     searches: ClassVar[bool] = True
 
-    def comparison(self, method: str = "flat", weights: np.ndarray | None = None) -> Comparison:
+    def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> Retriever:
         """How it compares a mention with entries.
 
         Args:
@@ -101,7 +101,7 @@ class SearchingLinker(LinkerSettings):
         raise NotImplementedError
 
 
-class Comparison(Protocol):
+class Retriever(Protocol):
     """How a linker compares; `neighbours` gives values and rows of the best entries, best first, both [queries, fetch].
 
     Where there are fewer, the value is -inf. Entries that are not given have values no higher than the last. A value may be off

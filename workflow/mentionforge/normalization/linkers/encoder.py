@@ -1,8 +1,7 @@
-"""Linkers `mention` and `context`: the nearest vectors of an encoder.
+"""Linkers `mention` and `context`: nearest neighbours among an encoder's vectors.
 
-In: vectors of mentions and entries, float32. Out: the nearest entries of each mention, and scores of pairs. Knows nothing
-about concepts. Products of matrices may have other last digits with other queries beside them, so values that only find
-entries are told apart from scores, which are the same in every company; see `ties`.
+In: vectors of mentions and entries, float32. Out: the nearest entries of each mention, and scores of pairs. Knows nothing of
+concepts. Neighbours come from a matrix product, whose last digits vary with the batch; scores do not (see `search`).
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ class EncoderLinker(SearchingLinker):
         """A `context` linker does."""
         return self.kind == "context"
 
-    def comparison(self, method: str = "flat", weights: np.ndarray | None = None) -> Vectors:
+    def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> VectorRetriever:
         """By the vectors' metric."""
-        return Vectors(self.metric, method)
+        return VectorRetriever(self.metric, method)
 
     def encoder(self, model: Path) -> Encoder:
         """The encoder as the settings say."""
@@ -66,7 +65,7 @@ class EncoderLinker(SearchingLinker):
         return Encoder(model, self.pooling, self.max_tokens, self.batch_size, self.dtype, unit=self.metric == "cosine", markers=self.markers)
 
 
-class Vectors:
+class VectorRetriever:
     """Nearest vectors, by faiss; exact, or approximate with a graph (hnsw) or lists (ivf)."""
 
     def __init__(self, metric: str, method: str = "flat") -> None:
@@ -109,23 +108,23 @@ class Vectors:
 
         distance = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
         if self.method == "flat":
-            values, found = faiss.knn(queries, entries, fetch, metric=distance)
+            values, rows = faiss.knn(queries, entries, fetch, metric=distance)
         else:
-            values, found = self._index(entries, fetch, distance).search(np.ascontiguousarray(queries), fetch)
-        values = np.where(found >= 0, -values if self.metric == "l2" else values, -np.inf)
-        return values, np.maximum(found, 0)
+            values, rows = self._index(entries, fetch, distance).search(np.ascontiguousarray(queries), fetch)
+        values = np.where(rows >= 0, -values if self.metric == "l2" else values, -np.inf)
+        return values, np.maximum(rows, 0)
 
     def scores(self, queries: np.ndarray, entries: np.ndarray, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
         """Pair by pair in float64, so that the pairs beside it change no digit."""
         import numpy as np
 
-        found = np.empty(len(query))
+        scores = np.empty(len(query))
         combine = np.subtract if self.metric == "l2" else np.multiply
         for start in range(0, len(query), PAIRS):
             some = slice(start, start + PAIRS)
             terms = combine(queries[query[some]], entries[row[some]], dtype=np.float64)  # [pairs, dimensions]
-            found[some] = -np.square(terms, out=terms).sum(1) if self.metric == "l2" else terms.sum(1)
-        return found
+            scores[some] = -np.square(terms, out=terms).sum(1) if self.metric == "l2" else terms.sum(1)
+        return scores
 
     def _index(self, entries: np.ndarray, fetch: int, distance: int) -> Any:
         """The approximate index of `entries`, built once; it looks at enough places for `fetch` results."""

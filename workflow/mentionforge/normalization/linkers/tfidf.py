@@ -1,7 +1,7 @@
 """Linker `tfidf`: cosine of weighted character n-grams.
 
-In: strings of mentions and entries, and the rarity of n-grams among the knowledge base's names. Out: entries that share n-grams
-with a mention, and their scores. Knows nothing about concepts.
+In: strings of mentions and entries, and the inverse document frequency of n-grams among the knowledge base's names. Out: entries
+that share n-grams with a mention, and their scores. Knows nothing of concepts.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class TfidfLinker(SearchingLinker):
             raise ValueError("longest is less than shortest")
         return self
 
-    def comparison(self, method: str = "flat", weights: np.ndarray | None = None) -> Ngrams:
+    def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> NgramRetriever:
         """By n-grams and their weights."""
         assert weights is not None
-        return Ngrams(self.shortest, self.longest, weights)
+        return NgramRetriever(self.shortest, self.longest, weights)
 
     def name_weights(self, names: Sequence[str]) -> np.ndarray:
         """Rarity of each hashed n-gram."""
-        return Ngrams.weights(names, self.shortest, self.longest)
+        return NgramRetriever.weights(names, self.shortest, self.longest)
 
 
-class Ngrams:
+class NgramRetriever:
     """Cosine of weighted character n-grams.
 
     Args:
@@ -123,12 +123,12 @@ class Ngrams:
         """Entries that share an n-gram; the others are not near."""
         import numpy as np
 
-        values, found = np.empty((queries.shape[0], fetch), np.float32), np.empty((queries.shape[0], fetch), np.int64)
+        values, rows = np.empty((queries.shape[0], fetch), np.float32), np.empty((queries.shape[0], fetch), np.int64)
         for start in range(0, queries.shape[0], self.BLOCK):
             dense = (queries[start : start + self.BLOCK] @ entries).toarray()
             best = np.argpartition(-dense, fetch - 1, axis=1)[:, :fetch]
             near = np.take_along_axis(dense, best, axis=1)
             order = np.argsort(-near, axis=1, kind="stable")
             values[start : start + self.BLOCK] = np.take_along_axis(near, order, axis=1)
-            found[start : start + self.BLOCK] = np.take_along_axis(best, order, axis=1)
-        return np.where(values > 0, values, -np.inf), found
+            rows[start : start + self.BLOCK] = np.take_along_axis(best, order, axis=1)
+        return np.where(values > 0, values, -np.inf), rows

@@ -1,4 +1,4 @@
-"""What a kind of recognizer answers, so that other code need not test which kind it is."""
+"""The contract of a kind of recognizer: facts that other code reads instead of testing the kind."""
 
 from __future__ import annotations
 

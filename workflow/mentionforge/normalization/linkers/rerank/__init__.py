@@ -1,7 +1,6 @@
-"""Linker `rerank`: a cross-encoder that orders the first concepts of another linker anew.
+"""Linker `rerank`: a cross-encoder that reorders the first concepts of another linker.
 
-In: its settings. Out: what the contract asks of a linker. The training and the reranking stand in `reranking`, which imports
-heavy libraries.
+Settings and contract only; `reranking`, which imports heavy libraries, trains and reranks.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class RerankLinker(LinkerSettings):
         """The index whose names give the wrong candidates."""
         return self.index
 
-    def parts(self) -> tuple[str, ...]:
+    def input_linkers(self) -> tuple[str, ...]:
         """The first stage."""
         return (self.linker,)
 

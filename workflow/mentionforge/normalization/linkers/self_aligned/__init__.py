@@ -1,7 +1,6 @@
 """Linker `self_aligned`: a mention linker whose encoder is trained here on the names of concepts.
 
-In: its settings. Out: what the contract asks of a linker; it compares as a `mention` linker does. The training stands in
-`training`, which imports heavy libraries.
+Settings and contract only; it retrieves as a `mention` linker does. `training`, which imports heavy libraries, trains.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.normalization.linkers.contract import EXPAND, SearchingLinker
-from mentionforge.normalization.linkers.encoder import Vectors
+from mentionforge.normalization.linkers.encoder import VectorRetriever
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,9 +67,9 @@ class SelfAlignedLinker(SearchingLinker):
         if self.train.synthetic:
             yield "train.synthetic", "generators", self.train.synthetic
 
-    def comparison(self, method: str = "flat", weights: np.ndarray | None = None) -> Vectors:
+    def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> VectorRetriever:
         """By the vectors' metric."""
-        return Vectors(self.metric, method)
+        return VectorRetriever(self.metric, method)
 
     def encoder(self, model: Path) -> Encoder:
         """The encoder as the settings say."""
