@@ -49,14 +49,14 @@ VERSION = 2
 """Of the part statistics.compare: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 SEED = re.compile(r"~seed=(\d+)(?=~|$)")
-"""A generator that a sweep over seeds unfolded."""
+"""Suffix of a generator's name in a sweep over its seeds."""
 
 RANGES = ((0, "0"), (1, "1"), (5, "2-5"), (20, "6-20"), (float("inf"), "21+"))
-"""Ranges of counts: upper limit and name."""
+"""Ranges of counts that form groups: upper limit and name."""
 
 
 class ComparedCell(NamedTuple):
-    """What is compared: a cell without its seeds."""
+    """A cell without its seeds: the unit of comparison."""
 
     generator: str
     strategy: str
@@ -66,17 +66,17 @@ class ComparedCell(NamedTuple):
 
 @dataclass
 class Outcomes:
-    """What all runs of a task and corpus gave on the test split.
+    """Results of all runs of a task and corpus on the test split.
 
     Attributes:
         runs: Row numbers of each cell's runs, by seed.
-        documents: Number of each mention's document, from 0.
-        mention_ids: In order of the columns.
-        right: [runs, mentions] whether the mention is right at rank 1, or found.
-        further: [runs, mentions] value of each mention under further scores that are means over mentions, by name; normalization only.
-        counts: [3, runs, documents] tp, predicted, gold; recognition only.
-        predicted: First concept of each run and mention (number in `cuis`, -1: none); normalization only.
-        cuis: Concepts that are predicted.
+        documents: Number of each mention's document, from 0, [mentions].
+        mention_ids: Ids of the mentions, in the order of the columns.
+        right: 1 where a mention is right at rank 1 (normalization) or predicted (recognition), else 0, [runs, mentions].
+        further: By name, values of other scores that are means over mentions, [runs, mentions]; normalization only.
+        counts: True positives, predictions and gold mentions, [3, runs, documents]; recognition only.
+        predicted: First concept, as a number in `cuis`, -1 for none, [runs, mentions]; normalization only.
+        cuis: CUIs of the predicted concepts.
     """
 
     runs: dict[ComparedCell, dict[Seeds, int]]
@@ -90,7 +90,7 @@ class Outcomes:
 
 
 class MentionGroup(NamedTuple):
-    """Mentions of one group; `of` is the cell that defines it where cells differ (slice notes)."""
+    """A group of mentions; `members` are column numbers. `of` is the generator and strategy that a group of the slice `notes` belongs to."""
 
     slice: str
     name: str
@@ -99,7 +99,7 @@ class MentionGroup(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two cells, and what the second one is to the first."""
+    """A pair of cells; `against` says what the reference is to the cell: baseline, control, kb or external."""
 
     cell: ComparedCell
     against: str
@@ -128,13 +128,13 @@ def compare(
         corpus_spec: Spec of the corpus.
         kb: Folder of its knowledge base, with tables.CONCEPTS and tables.NAMES.
         base: Folder below which the path of a prediction names its cell.
-        predictions: Of each run.
+        predictions: Predictions of each run.
         chosen: tables.CHOSEN of each generator and strategy, at CORPUS/GENERATOR/STRATEGY/notes.parquet.
         controls: Generators that are controls.
-        with_kb: INDEX=INDEX, an index without the knowledge base and the same with it.
-        settings: Resamples, confidence and seed.
+        with_kb: INDEX=INDEX, an index without the knowledge base and the same index with it.
+        settings: Settings of the statistics.
         out: Folder to write to.
-        threads: Groups of mentions that are worked on at a time.
+        threads: Number of groups of mentions to work on at a time.
     """
     outcomes = (normalization_outcomes if task == "normalization" else recognition_outcomes)(corpus, corpus_spec, base, predictions)
     cell_pairs = comparisons(list(outcomes.runs), [SEED.sub("", c) for c in controls], dict(pair.split("=", 1) for pair in with_kb))
@@ -153,13 +153,13 @@ def compare(
 
 
 def cell_and_seeds(generator: str, strategy: str, system: str, variant: str, training: str = "") -> tuple[ComparedCell, Seeds]:
-    """The cell of a run, and its seeds."""
+    """The cell that a run belongs to, and the seeds of the run."""
     swept = SEED.search(generator)
     return ComparedCell(SEED.sub("", generator), strategy, system, variant), Seeds(swept[1] if swept else "", training)
 
 
 def normalization_outcomes(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[Path]) -> Outcomes:
-    """Rank and first concept of every test mention with a concept, in every cell."""
+    """Scores and first concept of every test mention with a concept, in every run."""
     from mentionforge.evaluation.normalization import gold_mentions, gold_ranks
 
     mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet")
@@ -189,7 +189,7 @@ def normalization_outcomes(corpus: Path, corpus_spec: Path, base: Path, predicti
 
 
 def recognition_outcomes(corpus: Path, corpus_spec: Path, base: Path, predictions: Sequence[Path]) -> Outcomes:
-    """Which gold mentions of the test split every run finds, and its counts per document."""
+    """Which gold mentions of the test split every run predicts, and its counts per document."""
     from mentionforge.evaluation.recognition import load_gold, load_predictions
 
     gold, _ = load_gold(corpus, read_spec(corpus_spec, Corpus).discontinuous)
@@ -219,11 +219,11 @@ def _path_levels(path: Path, base: Path, corpus: str, depth: int) -> tuple[str, 
     return levels
 
 
-# ----------------------------------------------------------------------------------------------------------- what is compared
+# ---------------------------------------------------------------------------------------------------- cells and groups
 
 
 def comparisons(cells: Sequence[ComparedCell], controls: Sequence[str], with_kb: dict[str, str]) -> list[Comparison]:
-    """All comparisons whose two cells exist, in order of the cells."""
+    """All comparisons whose two cells exist, in the order of the cells."""
     known = set(cells)
     cell_pairs = []
     others = sorted(cell for cell in known if cell.variant == EXTERNAL)
@@ -243,12 +243,12 @@ def comparisons(cells: Sequence[ComparedCell], controls: Sequence[str], with_kb:
 
 
 def count_range(number: float) -> str:
-    """The range that a count falls into; a mean of counts is rounded up, so that 0 is 0 in all of them."""
+    """Name of the range that a count falls into. A mean of counts is rounded up, so that 0 means 0 in every run."""
     return next(name for limit, name in RANGES if number <= limit)
 
 
 def notes_per_concept(chosen: Sequence[Path]) -> dict[tuple[str, str], Mapping[str, float]]:
-    """Notes of each concept in a generator and strategy, mean over the generator's seeds; 0 for concepts without any."""
+    """By generator and strategy, the number of notes of each concept, as the mean over the generator's seeds; 0 for other concepts."""
     counts: dict[tuple[str, str], list[Counter[str]]] = defaultdict(list)
     for path in sorted(chosen):
         generator, strategy = path.parts[-3:-1]
@@ -257,7 +257,7 @@ def notes_per_concept(chosen: Sequence[Path]) -> dict[tuple[str, str], Mapping[s
 
 
 def mention_groups(corpus: Path, kb: Path, mention_ids: Sequence[str], chosen: Sequence[Path]) -> list[MentionGroup]:
-    """All groups of the given mentions that are not empty."""
+    """All non-empty groups of mentions."""
     rows = tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist()
     known = {row["mention_id"]: row for row in rows}
     mentions = [known[m] for m in mention_ids]
@@ -296,7 +296,7 @@ def mention_groups(corpus: Path, kb: Path, mention_ids: Sequence[str], chosen: S
 def comparison_rows(
     outcomes: Outcomes, cell_pairs: Sequence[Comparison], groups: Sequence[MentionGroup], settings: Statistics, threads: int = 1
 ) -> list[dict[str, Any]]:
-    """Rows of tables.COMPARISONS; they do not depend on `threads`, for every group has its own random stream."""
+    """Rows of tables.COMPARISONS; they do not depend on `threads`, because every group has its own random stream."""
     from concurrent.futures import ThreadPoolExecutor
 
     from threadpoolctl import threadpool_limits
@@ -305,7 +305,7 @@ def comparison_rows(
     shares = {cell: outcomes.right[sorted(runs.values())].mean(0) for cell, runs in outcomes.runs.items()}
     sizes = Counter(_family(c, g, metric, settings) for g in groups for c in _comparisons_for(cell_pairs, g) for metric in _compared_metrics(outcomes, g))
     rows: list[dict[str, Any]] = []
-    # Many short products of matrices: a thread per group keeps the cores busier than several threads in each product.
+    # The matrix products are many and short: one thread per group uses the cores better than several threads per product.
     with track("groups", len(groups)) as tick, threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         for part in pool.map(lambda group: _group_rows(outcomes, cell_pairs, group, contrasts, shares, sizes, settings), groups):
             rows += part
@@ -314,7 +314,7 @@ def comparison_rows(
 
 
 def _compared_metrics(outcomes: Outcomes, group: MentionGroup) -> list[str]:
-    """What is compared on a group of mentions."""
+    """Names of the metrics that are compared on a group of mentions."""
     declared = measures.compared("recognition" if outcomes.counts is not None else "normalization", group.slice)
     known = {*measures.OF_GROUPS.values(), *(outcomes.further or ())}
     return [score.name for score in declared if score.name in known or (score.ratio and outcomes.counts is not None)]
@@ -325,7 +325,7 @@ def _family(c: Comparison, group: MentionGroup, metric: str, settings: Statistic
 
 
 def _comparisons_for(cell_pairs: Sequence[Comparison], group: MentionGroup) -> list[Comparison]:
-    """Comparisons that a group of mentions is made for."""
+    """The comparisons that apply to a group of mentions."""
     of_group = [c for c in cell_pairs if group.of is None or group.of == (c.cell.generator, c.cell.strategy)]
     return [c for c in of_group if c.against != "external" or group.slice in ("all", "bucket")]
 
@@ -339,7 +339,7 @@ def _group_rows(
     sizes: Mapping[Family, int],
     settings: Statistics,
 ) -> list[dict[str, Any]]:
-    """Rows of one group of mentions, before the correction over families, which are of the given sizes."""
+    """Rows of one group of mentions, before the correction over families; `sizes` gives the number of comparisons per family."""
     from scipy.sparse import csr_array
 
     rows: list[dict[str, Any]] = []
@@ -358,7 +358,7 @@ def _group_rows(
         if ratio and outcomes.counts is not None and metric not in measures.OF_GROUPS.values():
             right, predicted, gold = outcomes.counts
             numerator, denominator = ratio.of(right, gold, predicted)
-            # n and documents are those of the test split: a document without a gold mention can still have a false one.
+            # n and documents are those of the whole test split: a document without gold mentions can still have false positives.
             extra |= {"n": int(gold[0].sum()), "documents": gold.shape[1]}
         else:
             values = (outcomes.further or {}).get(metric, outcomes.right)
@@ -377,12 +377,12 @@ def _group_rows(
 
 
 def change_rows(outcomes: Outcomes, cell_pairs: Sequence[Comparison]) -> pa.Table:
-    """Rows of tables.CHANGES, as an Arrow table."""
+    """Rows of tables.CHANGES: the mentions that a cell answers more often (fixed) or less often (broken) than its reference."""
     names: dict[str, list[Any]] = {column.name: [] for column in tables.CHANGES.columns}
     ids = np.array(outcomes.mention_ids, dtype=object)
     for c in cell_pairs:
-        here, there = (sorted(outcomes.runs[cell].values()) for cell in (c.cell, c.reference))
-        right, reference = outcomes.right[here].mean(0), outcomes.right[there].mean(0)
+        cell_runs, reference_runs = (sorted(outcomes.runs[cell].values()) for cell in (c.cell, c.reference))
+        right, reference = outcomes.right[cell_runs].mean(0), outcomes.right[reference_runs].mean(0)
         moved = np.flatnonzero(right != reference)
         for name, value in _cell_columns(c).items():
             names[name] += [value] * len(moved)
@@ -390,7 +390,7 @@ def change_rows(outcomes: Outcomes, cell_pairs: Sequence[Comparison]) -> pa.Tabl
         names["change"] += np.where(right > reference, "fixed", "broken")[moved].tolist()
         names["right"] += right[moved].tolist()
         names["reference_right"] += reference[moved].tolist()
-        for column, row in (("predicted", here[0]), ("reference_predicted", there[0])):
+        for column, row in (("predicted", cell_runs[0]), ("reference_predicted", reference_runs[0])):
             names[column] += [None] * len(moved) if outcomes.predicted is None else [_predicted_cui(outcomes, n) for n in outcomes.predicted[row, moved]]
     return pa.table({name: pa.array(values, column.type) for (name, values), column in zip(names.items(), tables.CHANGES.columns, strict=True)})
 
@@ -400,8 +400,8 @@ def _predicted_cui(outcomes: Outcomes, number: int) -> str | None:
 
 
 def _contrast(outcomes: Outcomes, c: Comparison) -> Contrast:
-    here, there = (dict(sorted(outcomes.runs[cell].items())) for cell in (c.cell, c.reference))
-    return Contrast(tuple(here.values()), tuple(there.values()), list(here) == list(there), tuple(here), tuple(there))
+    cell_runs, reference_runs = (dict(sorted(outcomes.runs[cell].items())) for cell in (c.cell, c.reference))
+    return Contrast(tuple(cell_runs.values()), tuple(reference_runs.values()), list(cell_runs) == list(reference_runs), tuple(cell_runs), tuple(reference_runs))
 
 
 def _cell_columns(c: Comparison) -> dict[str, str]:
@@ -412,7 +412,7 @@ def _row(c: Comparison, contrast: Contrast, group: MentionGroup, metric: str, re
     numbers = {name: float(getattr(result, name)[i]) for name in ("value", "reference", "difference", "low", "high", "p", "floor")}
     limits = {name: None if np.isnan(numbers[name]) else numbers[name] for name in ("low", "high")}
     generators, trainings = factors(contrast.seeds)
-    # Trainings of which one side has a single one are left out on that side; a baseline has no notes whose seed could be left out, but a control has.
+    # `covers` names a kind of seeds only if each side that has such seeds has several. A baseline has no generator seeds, but a control has.
     other_generators, other_trainings = factors(contrast.reference_seeds)
     both = c.reference.generator == NONE or other_generators > 1
     several = {"generator seeds" if both else "generator seeds of the cell": generators > 1, "training seeds": min(trainings, other_trainings) > 1}

@@ -9,7 +9,7 @@ from mentionforge.text import Span
 
 @dataclass(frozen=True)
 class GoldDocument:
-    """A document's words (characters), gold mentions (word spans), and the bucket and id of each."""
+    """A document: its words (character spans), its gold mentions (word spans), and the bucket and id of each mention."""
 
     split: str
     words: list[Span]

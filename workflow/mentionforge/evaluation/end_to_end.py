@@ -32,6 +32,7 @@ VERSION = 1
 """Of the part evaluation.end_to_end: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 MentionKey = tuple[str, int, int]
+"""Document id, start and end (characters) of a mention."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class GoldMention:
 
 @dataclass(frozen=True)
 class SplitGold:
-    """Gold mentions of a split: those in one piece by place, and all by bucket, counted."""
+    """Gold mentions of a split: the continuous ones by position (`at`), and the number of all mentions by bucket (`total`)."""
 
     at: Mapping[MentionKey, Sequence[GoldMention]]
     total: Mapping[str, int]
@@ -73,12 +74,12 @@ def evaluate(corpus: Path, base: Path, linked: Sequence[Path], out: Path) -> Non
             raise UserError("path names no cell", str(path), "it does not name a recognizer and a linker of this corpus", f"give {expected}")
         mentions = path.parents[2] / "mentions.parquet"
         inputs |= {f"linked {path.relative_to(base).parent}": path, f"mentions {path.relative_to(base).parent}": mentions}
-        first = {row["mention_id"]: (row["cui"], row["score"]) for row in tables.read(tables.LINKED, path).to_pylist() if row["rank"] == 1}
+        first_concept = {row["mention_id"]: (row["cui"], row["score"]) for row in tables.read(tables.LINKED, path).to_pylist() if row["rank"] == 1}
         predicted: dict[str, dict[MentionKey, tuple[str, float] | None]] = {split: {} for split in gold}
         for row in tables.read(tables.MENTIONS, mentions).to_pylist():
             if row["split"] != "train":
                 span = row["spans"][0]
-                predicted[row["split"]][row["doc_id"], span["start"], span["end"]] = first.get(row["mention_id"])
+                predicted[row["split"]][row["doc_id"], span["start"], span["end"]] = first_concept.get(row["mention_id"])
         threshold = best_threshold(gold.get("dev"), predicted.get("dev", {}))
         run, linker, index = named
         cell = {"task": "end_to_end", "corpus": corpus.name, "generator": run.generator, "strategy": run.strategy, "seed": run.seed}
@@ -91,7 +92,7 @@ def evaluate(corpus: Path, base: Path, linked: Sequence[Path], out: Path) -> Non
 
 
 def gold_by_split(mentions: Sequence[Mapping[str, Any]]) -> dict[str, SplitGold]:
-    """Gold mentions of dev and test, as far as there are any."""
+    """Gold mentions of dev (if there are any) and test."""
     gold: dict[str, SplitGold] = {}
     for split in ("dev", "test"):
         at: dict[MentionKey, list[GoldMention]] = {}
@@ -107,14 +108,14 @@ def gold_by_split(mentions: Sequence[Mapping[str, Any]]) -> dict[str, SplitGold]
 
 
 def drop_low_scores(predicted: Mapping[MentionKey, tuple[str, float] | None], threshold: float) -> dict[MentionKey, tuple[str, float] | None]:
-    """The predictions with concepts that score less than the threshold taken back."""
+    """The predictions, without the concepts that score below the threshold."""
     return {place: None if concept is None or concept[1] < threshold else concept for place, concept in predicted.items()}
 
 
 def best_threshold(gold: SplitGold | None, predicted: Mapping[MentionKey, tuple[str, float] | None]) -> float:
-    """The lowest of the thresholds with the most right predictions (precision, recall and F1 all rise with them); -inf without dev.
+    """The lowest threshold with the most right predictions, which also gives the best precision, recall and F1; -inf without dev.
 
-    Tried are the scores of the predictions, rounded up to at most 100 of them by rank, and none at all.
+    Candidates are at most 100 of the predictions' scores, evenly spaced by rank, and the two extremes: drop no concept, drop all.
     """
     scores = sorted({concept[1] for concept in predicted.values() if concept})
     if gold is None or not scores:
@@ -124,7 +125,7 @@ def best_threshold(gold: SplitGold | None, predicted: Mapping[MentionKey, tuple[
 
 
 def correct_mentions(gold: SplitGold, predicted: Mapping[MentionKey, tuple[str, float] | None]) -> list[GoldMention]:
-    """The gold mentions that are answered: one per prediction at most, the first of several that it answers."""
+    """The gold mentions that are predicted with span and concept; of several that one prediction answers, the first."""
     answered = []
     for place, concept in predicted.items():
         hits = (m for m in gold.at.get(place, ()) if (concept[0] in m.cuis if concept else not m.cuis))
@@ -133,7 +134,7 @@ def correct_mentions(gold: SplitGold, predicted: Mapping[MentionKey, tuple[str, 
 
 
 def score(gold: SplitGold, predicted: Mapping[MentionKey, tuple[str, float] | None], level: str) -> list[dict[str, Any]]:
-    """Rows (bucket, metric, value, n) of one cell and split; a prediction is in no bucket."""
+    """Rows (bucket, metric, value, n) of one cell and split; buckets have recall only, because a prediction belongs to no bucket."""
     answered = correct_mentions(gold, predicted)
     total = sum(gold.total.values())
     rows: list[dict[str, Any]] = []

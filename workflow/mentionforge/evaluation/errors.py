@@ -15,15 +15,15 @@ from mentionforge.text import Span
 
 CELL = ("generator", "strategy", "system", "variant")
 SPAN_LENGTHS = (1, 2, 3, 4)
-"""Lengths in words that are counted apart; the last stands for all from there on."""
+"""Lengths in words that have a column of their own; the last also covers all longer mentions."""
 
 
 def error_rows(gold: Mapping[str, GoldDocument], predicted: Mapping[str, Sequence[Span]]) -> Iterator[dict[str, Any]]:
-    """A row (columns of tables.RECOGNITION_ERRORS from `doc_id` on) per gold mention not found, and per spurious prediction.
+    """One row (columns of tables.RECOGNITION_ERRORS from `doc_id` on) per gold mention that is missed or wrongly cut, and per spurious prediction.
 
     Args:
         gold: Gold documents.
-        predicted: Predicted word spans of each document, in order, no two overlapping.
+        predicted: Predicted word spans of each document, in order and without overlap.
     """
     for doc_id, doc in gold.items():
         own = predicted.get(doc_id, ())
@@ -39,7 +39,7 @@ def error_rows(gold: Mapping[str, GoldDocument], predicted: Mapping[str, Sequenc
 
 
 def shared_words(first: Span, second: Span) -> int:
-    """Words that two spans share."""
+    """Number of words that two spans share."""
     return max(0, min(first[1], second[1]) - max(first[0], second[0]))
 
 
@@ -52,7 +52,7 @@ def _error_row(doc_id: str, doc: GoldDocument, error: str, span: Span, bucket: s
 
 
 def error_table(path: Path, split: str = "test") -> str:
-    """A Markdown table of a table of errors: mean number per seed by cell, error and bucket, in columns by length in words."""
+    """Markdown table of the mean number of errors per seed, by cell, error and bucket, with columns by length in words."""
     frame = tables.read(tables.RECOGNITION_ERRORS, path).to_pandas()
     frame = frame[frame["split"] == split].assign(bucket=frame["bucket"].fillna("–"), length=frame["words"].clip(upper=SPAN_LENGTHS[-1]))
     seeds = frame.groupby(list(CELL))["seed"].nunique()

@@ -29,7 +29,7 @@ from mentionforge import measures, tables
 
 
 class Relation(NamedTuple):
-    """What a wrong concept is to a mention: the kind, the steps up or down, and the concept of the mention that it is nearest to."""
+    """Relation of a wrong concept to a mention: its kind, the steps up or down, and the nearest gold concept."""
 
     kind: str
     distance: int | None = None
@@ -37,7 +37,7 @@ class Relation(NamedTuple):
 
 
 class Hierarchy:
-    """Parents of concepts, and what is above them; only the lines above concepts that are asked for are walked."""
+    """Parents and ancestors of concepts. Ancestors are computed on demand and cached."""
 
     def __init__(self, parents: pa.Table) -> None:
         """`parents`: tables.PARENTS."""
@@ -56,7 +56,7 @@ class Hierarchy:
         return parents
 
     def above(self, concept: int) -> dict[int, int]:
-        """What is above a concept, with the fewest steps to it; a concept is never above itself, also in a cycle."""
+        """Ancestors of a concept with the fewest steps to each; a concept is never its own ancestor, even in a cycle."""
         if concept not in self._above:
             ancestors: dict[int, int] = {concept: 0}
             level, steps = [concept], 0
@@ -69,7 +69,7 @@ class Hierarchy:
         return self._above[concept]
 
     def relation(self, gold: Iterable[str], concept: str) -> Relation:
-        """What a wrong concept is to the concepts of a mention."""
+        """Relation of a wrong concept to the gold concepts of a mention."""
         wrong = self._number.get(concept)
         placed = [cui for cui in gold if cui in self._number]
         if wrong is None or not placed:
@@ -91,12 +91,12 @@ class Hierarchy:
 
 
 def first_wrong_concepts(mention_ids: pa.Array, gold: Sequence[Iterable[str]], linked: pa.Table) -> list[str | None]:
-    """The first concept of each mention's ranking that is none of its own; None where there is none.
+    """The first concept of each mention's ranking that is not a gold concept; None if there is none.
 
     Args:
         mention_ids: The mentions.
-        gold: CUIs of each.
-        linked: tables.LINKED, for these mentions alone.
+        gold: Gold CUIs of each mention.
+        linked: tables.LINKED, with these mentions only.
     """
     wrong_concepts: list[str | None] = [None] * len(mention_ids)
     if not len(linked):
@@ -116,7 +116,7 @@ def first_wrong_concepts(mention_ids: pa.Array, gold: Sequence[Iterable[str]], l
 
 
 class ErrorClassifier:
-    """Judges the errors of many cells on the same mentions; a mention and a wrong concept are looked up once."""
+    """Classifies the errors of many cells on the same mentions; relations of a mention and a wrong concept are cached."""
 
     def __init__(self, parents: pa.Table, mention_ids: pa.Array, gold: Sequence[Sequence[str]]) -> None:
         """`parents`: tables.PARENTS; `gold`: CUIs of each of the mentions."""
@@ -128,7 +128,7 @@ class ErrorClassifier:
 
         Args:
             linked: tables.LINKED of the cell.
-            ranks: Rank at which each mention is answered.
+            ranks: Rank of each mention (see `normalization.gold_ranks`).
         """
         wrong = first_wrong_concepts(self._mention_ids, self._gold, linked)
         ids = self._mention_ids.to_pylist()
@@ -146,10 +146,10 @@ class ErrorClassifier:
 
 
 def relation_metrics(rows: Sequence[Mapping[str, Any]], buckets: Mapping[str, str]) -> list[tuple[str, str, float | None, int]]:
-    """Rows (bucket, metric, value, n): the share of all mentions, and of each bucket's, whose first wrong concept is of each kind.
+    """Rows (bucket, metric, value, n): for each relation, the share of mentions whose first wrong concept has it, overall and by bucket.
 
     Args:
-        rows: What `Judge.errors` gave.
+        rows: Rows from `ErrorClassifier.errors`.
         buckets: Bucket of each mention by its id.
     """
     metric_rows = []

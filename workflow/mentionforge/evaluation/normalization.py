@@ -32,7 +32,7 @@ from mentionforge.specs import read_spec
 #   all m CUIs within the first k + m - 1 ranks. Ids that map to no CUI are not required.
 #
 # Example for `all`: "breast and ovarian cancer" has the concepts A and B. The ranking A, X, B answers it with its third concept; one wrong concept
-# stands before, so the rank is 2. The ranking A, B, X gives rank 1.
+# comes before, so the rank is 2. The ranking A, B, X gives rank 1.
 #
 # acc@k_relaxed scores entries instead of concepts: the distinct entries of a ranking, in the order of their first concepts. An entry is a name or
 # mention with all its concepts, and it is a hit if it shares a concept with the mention. So it does not matter which concept of an ambiguous
@@ -45,14 +45,17 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class GoldMentions:
-    """Gold mentions as arrays: CUIs within groups (what must be hit: the whole set, or each concept) within mentions.
+    """Gold mentions as flat arrays with three levels: mentions, groups, CUIs. A mention is answered when every group has a CUI in the ranking.
+
+    Example with the policy `all`: the mention "breast and ovarian cancer" has two groups, one per concept. A mention of a single concept, or
+    any mention under the policy `any`, has one group with all its CUIs.
 
     Attributes:
         mention_ids: Distinct ids, in table order.
         buckets: OOD bucket of each mention.
         cuis: Sorted distinct gold CUIs.
-        pairs: Distinct mention number * len(cuis) + CUI number, rising.
-        pair_of: For each member of a group, its position in `pairs`; members are grouped, groups are in mention order.
+        pairs: Distinct keys, mention number * len(cuis) + CUI number, sorted.
+        pair_of: For each member of a group, its position in `pairs`; members are sorted by group, groups by mention.
         group_start: Position of each group's first member.
         mention_start: Position of each mention's first group.
     """
@@ -78,9 +81,9 @@ def evaluate(
 ) -> None:
     """Score all normalization cells of a corpus and write tables.METRICS.
 
-    With `nil`, each cell's calibration.parquet (tables.LINKED) beside its predictions gives a threshold below which a mention
-    has no concept (tables.NIL), and the metrics of that threshold on test: nil_precision, nil_recall and acc@1_nil, whose
-    population is all test mentions, unmapped ones too.
+    With `nil`, each cell's calibration.parquet (tables.LINKED), beside its predictions, tunes a threshold on dev: a mention whose first score is
+    below it has no concept (tables.NIL). The metrics of that threshold on test are nil_precision, nil_recall and acc@1_nil, over all test
+    mentions, with or without a concept.
 
     Args:
         corpus: Folder with tables.MENTIONS.
@@ -89,11 +92,11 @@ def evaluate(
         predictions: tables.LINKED of each cell.
         out: File to write.
         nil: File to write with the curves of precision and recall by threshold.
-        parents: tables.PARENTS of the corpus' knowledge base: errors are then told by their place in it (`hierarchy`), as far as it has one.
-        errors: File to write with these errors (tables.NORMALIZATION_ERRORS).
+        parents: tables.PARENTS of the corpus' knowledge base, to classify errors by hierarchy if it has one.
+        errors: File to write with the classified errors (tables.NORMALIZATION_ERRORS).
 
     Raises:
-        UserError: A path that names no cell of this corpus, or predictions for mentions that are not asked for.
+        UserError: A path names no cell of this corpus, or predictions contain a mention that is not scored.
     """
     settings: Corpus = read_spec(corpus_spec, Corpus)
     mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet")
@@ -149,8 +152,8 @@ def gold_mentions(mentions: Sequence[dict[str, Any]], policy: str, split: str = 
 
     Args:
         mentions: Rows of tables.MENTIONS.
-        policy: What answers a composite mention.
-        split: The split.
+        policy: Composite policy of the corpus.
+        split: Name of the split.
     """
     scored = scored_mentions(mentions, split)
     cuis = sorted({cui for m in scored for cui in m["cuis"]})
@@ -182,10 +185,10 @@ def scored_mentions(mentions: Sequence[dict[str, Any]], split: str = "test") -> 
 
 
 def gold_ranks(gold: GoldMentions, linked: pa.Table, where: str) -> np.ndarray:
-    """Rank at which each gold mention is answered, float64 [mentions]; infinite if it is not.
+    """Rank of each gold mention, float64 [mentions]; infinite if the ranking does not answer it.
 
     Raises:
-        UserError: Predictions for a mention that is not among the gold ones.
+        UserError: The predictions contain a mention that is not among the gold ones.
     """
     mention = pc.index_in(linked["mention_id"], value_set=gold.mention_ids)
     if mention.null_count:
@@ -206,7 +209,7 @@ def gold_ranks(gold: GoldMentions, linked: pa.Table, where: str) -> np.ndarray:
     if not len(gold.mention_ids):
         return np.empty(0)
     answered = np.maximum.reduceat(np.minimum.reduceat(best_rank[gold.pair_of], gold.group_start), gold.mention_start)  # [mentions]
-    # As many gold CUIs as groups, where there are so many: one CUI does not stand for two concepts that share it.
+    # Require as many gold CUIs as groups, if the mention has so many: one CUI must not answer two concepts that share it.
     owner = gold.pairs // len(gold.cuis)
     groups = np.diff(gold.mention_start, append=len(gold.group_start))
     first = np.searchsorted(owner, np.arange(len(answered)))
@@ -217,41 +220,41 @@ def gold_ranks(gold: GoldMentions, linked: pa.Table, where: str) -> np.ndarray:
 
 
 def relaxed_gold_ranks(gold: GoldMentions, linked: pa.Table) -> np.ndarray:
-    """Place of the first entry that meets each gold mention's set among the ranking's distinct entries, float64; infinite if none does."""
+    """Rank of the first entry, among the distinct entries of the ranking, that shares a CUI with each gold mention, float64; infinite if none does."""
     answered = np.full(len(gold.mention_ids), np.inf)
     if not len(linked) or not len(gold.mention_ids):
         return answered
     mention = pc.index_in(linked["mention_id"], value_set=gold.mention_ids).to_numpy().astype(np.int64)
     encoded = linked["entry"].combine_chunks().dictionary_encode()
     entry = encoded.indices.to_numpy().astype(np.int64)
-    # Rows stand by mention, then rank: the first row of each (mention, entry) tells the order of the entries.
+    # Sort rows by mention, then rank: the first row of each (mention, entry) gives the order of the entries.
     order = np.lexsort((linked["rank"].to_numpy(), mention))
     mention, entry = mention[order], entry[order]
     first = np.unique(mention * len(encoded.dictionary) + entry, return_index=True)[1]
     first.sort()
     mention, entry = mention[first], entry[first]
-    place = np.arange(len(mention)) - np.searchsorted(mention, mention) + 1
+    rank_of_entry = np.arange(len(mention)) - np.searchsorted(mention, mention) + 1
     members = [cuis.split("|") for cuis in encoded.dictionary.to_pylist()]
     number = {cui: i for i, cui in enumerate(gold.cuis.to_pylist())}
     gold_pairs = set(gold.pairs.tolist())
     gold_cuis_of = [[number[c] for c in cuis if c in number] for cuis in members]
-    for m, e, rank in zip(mention.tolist(), entry.tolist(), place.tolist(), strict=True):
+    for m, e, rank in zip(mention.tolist(), entry.tolist(), rank_of_entry.tolist(), strict=True):
         if rank < answered[m] and any(m * len(gold.cuis) + c in gold_pairs for c in gold_cuis_of[e]):
             answered[m] = rank
     return answered
 
 
 def nil_curve(mentions: pa.Table, policy: str, linked: pa.Table, calibration: pa.Table, ranks: np.ndarray) -> list[dict[str, Any]]:
-    """Rows of tables.NIL of a cell, dev and test, without the cell's names, and how many mentions are `called` NIL.
+    """Rows of tables.NIL of a cell for dev and test, without the columns that name the cell, plus `called`, the number of mentions called NIL.
 
-    Thresholds are the distinct percentiles of the dev mentions' first scores; without any, one below which no ranking scores.
+    Thresholds are the distinct percentiles of the first scores of dev mentions. Without dev, the only threshold lies below every score.
 
     Args:
         mentions: tables.MENTIONS.
-        policy: What answers a composite mention.
-        linked: The cell's predictions.
-        calibration: Its rankings of the other mentions.
-        ranks: Rank at which each gold test mention is answered.
+        policy: Composite policy of the corpus.
+        linked: Predictions of the cell.
+        calibration: Rankings of the cell for the other mentions.
+        ranks: Rank of each gold test mention.
     """
     mention_rows = mentions.to_pylist()
     dev = gold_mentions(mention_rows, policy, "dev")
@@ -273,7 +276,7 @@ def nil_curve(mentions: pa.Table, policy: str, linked: pa.Table, calibration: pa
     for split, (scores, correct, unmapped) in arrays.items():
         called = scores < thresholds[:, None]  # [thresholds, mentions]
         accuracy = (np.where(called, unmapped, correct)).sum(1) / max(len(scores), 1)
-        best = int(np.argmax(accuracy)) if split == "dev" else best  # the first of equals is the lowest
+        best = int(np.argmax(accuracy)) if split == "dev" else best  # argmax takes the lowest of equally good thresholds
         hits = (called & unmapped).sum(1)
         for i, threshold in enumerate(thresholds):
             rows.append(
@@ -296,9 +299,9 @@ def metrics(ranks: np.ndarray, buckets: np.ndarray, entries: bool = False) -> li
     """Rows (bucket, metric, value, n) for all mentions and each OOD bucket of mapped ones; the value is None where n is 0.
 
     Args:
-        ranks: Rank at which each gold mention is answered.
-        buckets: Bucket of each.
-        entries: The ranks are those of entries (`relaxed_gold_ranks`).
+        ranks: Rank of each gold mention.
+        buckets: Bucket of each gold mention.
+        entries: Whether the ranks count entries (`relaxed_gold_ranks`).
     """
     rows: list[tuple[str, str, float | None, int]] = []
     for bucket in ("all", *(b for b in tables.BUCKETS if b != "unmapped")):
@@ -311,10 +314,10 @@ def metrics(ranks: np.ndarray, buckets: np.ndarray, entries: bool = False) -> li
 
 
 def subset_metrics(ranks: np.ndarray, subsets: Mapping[str, np.ndarray]) -> list[tuple[str, str, float | None, int]]:
-    """Rows (subset, metric, value, n) of the scores that others report by subset.
+    """Rows (subset, metric, value, n) of the scores that other papers report by subset.
 
     Args:
-        ranks: Rank at which each gold mention is answered.
+        ranks: Rank of each gold mention.
         subsets: Weights of the mentions by subset (`subsets.subset_weights`).
     """
     scores = {score.name: score.of_rank(ranks) for score in measures.of_ranks("subset") if score.of_rank}

@@ -41,7 +41,7 @@ from mentionforge.text import Span
 #
 # Strict scores by bucket: gold mentions of the bucket; false positives are the wrong predictions that overlap one of these mentions, and all
 # predictions that overlap no gold mention. The latter count in every bucket, because nothing says which bucket they were meant for.
-# Buckets of a model trained on another corpus are told against that corpus' training split. `subsets` defines further groups, for strict recall.
+# For a model trained on another corpus, buckets are derived from the training split of that corpus. `subsets` defines further groups, for strict recall.
 
 
 VERSION = 1
@@ -63,7 +63,7 @@ def evaluate(
 
     Args:
         corpus: Folder with documents.parquet and mentions.parquet.
-        corpus_spec: Resolved settings of the corpus, for its policy on mentions in pieces.
+        corpus_spec: Resolved settings of the corpus, for its policy on discontinuous mentions.
         base: Folder below which a prediction lies at CORPUS/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/predictions.parquet.
         predictions: The tables of predicted mentions.
         out: Metrics table to write.
@@ -71,8 +71,8 @@ def evaluate(
         sources: Folders of the other corpora that models were trained on; the folder's name is the corpus'.
 
     Raises:
-        UserError: A path names no cell, or a prediction is not a stretch of whole words of a document of its split, or
-            overlaps another one, or the corpus that a model was trained on is not among `sources`.
+        UserError: A path names no cell, a prediction does not consist of whole words of a document of its split or overlaps
+            another one, or the corpus that a model was trained on is not among `sources`.
     """
     policy = read_spec(corpus_spec, Corpus).discontinuous
     gold, counts = load_gold(corpus, policy)
@@ -84,7 +84,7 @@ def evaluate(
     mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist()
     scored = scored_test_mentions(gold, mentions)
     subsets = {"": subset_weights(scored, train_and_dev(mentions))}
-    golds = {"": gold}  # by the corpus trained on, where it is another one
+    golds = {"": gold}  # by training corpus; empty: the corpus itself
     rows: list[dict[str, Any]] = []
     wrong: list[dict[str, Any]] = []
     inputs: dict[str, str | Path] = {"corpus_spec": corpus_spec, "documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
@@ -117,7 +117,7 @@ def evaluate(
 
 
 def rebucketed(gold: Mapping[str, GoldDocument], mentions: Path, source: Path) -> dict[str, GoldDocument]:
-    """The same gold with the buckets that its mentions have against the training split of another corpus."""
+    """The gold documents, with the buckets of mentions derived from the training split of another corpus."""
     buckets = Buckets()
     for row in tables.read(tables.MENTIONS, source).to_pylist():
         if row["split"] == "train":
@@ -128,18 +128,18 @@ def rebucketed(gold: Mapping[str, GoldDocument], mentions: Path, source: Path) -
 
 
 def scored_test_mentions(gold: Mapping[str, GoldDocument], mentions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of tables.MENTIONS that are scored on test: those that `gold` keeps."""
+    """Rows of tables.MENTIONS that are scored on test: the mentions that `gold` keeps."""
     kept = {mention for doc in gold.values() if doc.split == "test" for mention in doc.mention_ids}
     return [row for row in mentions if row["mention_id"] in kept]
 
 
 def correct_mentions(gold: Mapping[str, GoldDocument], predicted: Mapping[str, Sequence[Span]]) -> set[str]:
-    """Ids of the gold mentions that are predicted with both their ends."""
+    """Ids of the gold mentions that are predicted with both boundaries."""
     return {m for doc_id, doc in gold.items() for span, m in zip(doc.spans, doc.mention_ids, strict=True) if span in predicted.get(doc_id, ())}
 
 
 def cell_columns(path: Path, base: Path) -> dict[str, Any]:
-    """Names of the cell that a prediction's path below `base` spells.
+    """Columns of tables.METRICS that name the cell of a prediction, from its path below `base`.
 
     Raises:
         UserError: The path has another shape.
@@ -163,7 +163,7 @@ def cell_columns(path: Path, base: Path) -> dict[str, Any]:
 
 
 def load_gold(corpus: Path, policy: Discontinuous) -> tuple[dict[str, GoldDocument], dict[str, Counter[str]]]:
-    """Gold of the dev and test documents, and by split the counts of `flatten`; splits without documents are left out."""
+    """Gold documents of dev and test, and the counts of `flatten` by split; splits without documents are left out."""
     mentions: dict[str, list[dict[str, Any]]] = {}
     rows = tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist()
     for row in rows:
@@ -220,39 +220,39 @@ def split_rows(gold: Mapping[str, GoldDocument], predicted: Mapping[str, Sequenc
     both, n_gold_words, n_predicted_words = words[True, True], words[True, True] + words[True, False], words[True, True] + words[False, True]
     pairs = sum(overlapping_pairs(doc.spans, predicted.get(doc_id, ())) for doc_id, doc in documents.items())
 
-    right: Counter[str] = Counter()
+    true_positives: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    wrong: Counter[str] = Counter()
+    false_positives: Counter[str] = Counter()
     for doc_id, doc in documents.items():
-        own = set(predicted.get(doc_id, ()))
+        spans = set(predicted.get(doc_id, ()))
         for span, bucket in zip(doc.spans, doc.buckets, strict=True):
             total[bucket] += 1
-            right[bucket] += span in own
-        for first, last in own - set(doc.spans):
+            true_positives[bucket] += span in spans
+        for first, last in spans - set(doc.spans):
             overlapped = {b for (a, z), b in zip(doc.spans, doc.buckets, strict=True) if a < last and z > first}
-            wrong.update(overlapped or tables.BUCKETS)
-    rows = _rows("strict", right.total(), n_gold, n_predicted, values=seqeval_scores(gold_tags, predicted_tags)._asdict())
+            false_positives.update(overlapped or tables.BUCKETS)
+    rows = _rows("strict", true_positives.total(), n_gold, n_predicted, values=seqeval_scores(gold_tags, predicted_tags)._asdict())
     rows += _rows("token", both, n_gold_words, n_predicted_words) + _rows("partial", pairs, n_gold, n_predicted)
-    # Two counts by independent ways: seqeval over tags, and sets of spans per bucket.
+    # Cross-check of two independent counts: seqeval on tags, and sets of spans per bucket.
     recall = next(row["value"] for row in rows if row["metric"] == "strict_recall")
-    if total.total() != n_gold or abs((recall or 0.0) * n_gold - right.total()) > 1e-6:
-        raise AssertionError(f"{split}: {right.total()} of {total.total()} gold mentions found by bucket, seqeval's recall of {n_gold} is {recall}")
+    if total.total() != n_gold or abs((recall or 0.0) * n_gold - true_positives.total()) > 1e-6:
+        raise AssertionError(f"{split}: {true_positives.total()} of {total.total()} gold mentions found by bucket, seqeval's recall of {n_gold} is {recall}")
     for bucket in tables.BUCKETS:
-        n_counted = right[bucket] + wrong[bucket]
-        rows += _rows("strict", right[bucket], total[bucket], n_counted, bucket)
+        n_counted = true_positives[bucket] + false_positives[bucket]
+        rows += _rows("strict", true_positives[bucket], total[bucket], n_counted, bucket)
     return rows
 
 
 def overlapping_pairs(gold: Sequence[Span], predicted: Sequence[Span]) -> int:
-    """The most pairs of a gold and a predicted mention that overlap, each in one pair at most.
+    """Largest number of pairs of an overlapping gold and predicted mention, with each mention in at most one pair.
 
     Args:
-        gold: Spans in order, no two overlapping.
-        predicted: Likewise.
+        gold: Spans in order, without overlap.
+        predicted: Spans in order, without overlap.
     """
     pairs = i = j = 0
     while i < len(gold) and j < len(predicted):
-        # Whichever ends first can meet nothing further on; if the two meet, no better use of the first of them is lost.
+        # The span that ends first overlaps no later span. So pairing two overlapping spans loses no better pair.
         if gold[i][0] < predicted[j][1] and predicted[j][0] < gold[i][1]:
             pairs, i, j = pairs + 1, i + 1, j + 1
         elif gold[i][1] <= predicted[j][0]:
@@ -263,7 +263,7 @@ def overlapping_pairs(gold: Sequence[Span], predicted: Sequence[Span]) -> int:
 
 
 def seqeval_scores(true: list[list[str]], predicted: list[list[str]]) -> Scores:
-    """Entity scores of tag sequences by seqeval, as its mode `seqeval_scores` computes them, micro-averaged."""
+    """Micro-averaged entity scores of tag sequences by seqeval in its mode `strict`."""
     from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2, Entities
 
@@ -277,7 +277,7 @@ def seqeval_scores(true: list[list[str]], predicted: list[list[str]]) -> Scores:
 
 
 def _rows(level: str, right: int, gold: int, predicted: int, bucket: str = "all", values: Mapping[str, float | None] | None = None) -> list[dict[str, Any]]:
-    """Rows (bucket, metric, value, n) of the scores of a level from its counts, or with the value that is given under the name of the ratio."""
+    """Rows (bucket, metric, value, n) of the scores of a level from its counts; `values` (by ratio) replace the computed ones."""
     rows = []
     for score in measures.of_level(level, "all" if bucket == "all" else "bucket"):
         value, n = score.counted(right, gold, predicted)

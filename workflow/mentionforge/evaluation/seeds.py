@@ -28,7 +28,7 @@ import numpy as np
 
 
 class Seeds(NamedTuple):
-    """Seeds of one run; an empty name where the run has none of that kind."""
+    """Seeds of one run, as strings; empty if the run has no seed of that kind."""
 
     generator: str = ""
     training: str = ""
@@ -36,11 +36,11 @@ class Seeds(NamedTuple):
 
 @dataclass(frozen=True)
 class MeanSquare:
-    """A mean square, how much of it the variance of the mean over runs holds, and its degrees of freedom.
+    """A mean square, its share in the variance of the mean over runs, and its degrees of freedom.
 
     Attributes:
         share: Signed factor.
-        value: [columns]
+        value: Mean square of each column, [columns].
         freedom: Degrees of freedom.
     """
 
@@ -50,19 +50,19 @@ class MeanSquare:
 
 
 def factors(seeds: Sequence[Seeds]) -> tuple[int, int]:
-    """How many generator seeds and how many training seeds the runs have."""
+    """Number of generator seeds and number of training seeds of the runs."""
     return len({s.generator for s in seeds}), len({s.training for s in seeds})
 
 
 def mean_squares(seeds: Sequence[Seeds], values: np.ndarray) -> list[MeanSquare]:
     """Mean squares whose sum, each times its share, estimates the variance of the mean over the runs; none for a single run.
 
-    Runs that do not fill the grid of their seeds (some seeds of one generator only) have the sum of both factors' own estimates, each level with
-    the weight that its runs have in the mean. On average that is no less than the variance.
+    If the runs do not fill the grid of their seeds (a training seed is missing for some generator seed), the estimate is the sum of the one-way
+    estimates of both factors, with each level weighted by its share of the runs. On average it is at least the variance.
 
     Args:
-        seeds: Of each run, no two the same.
-        values: [runs, columns]; each column is taken by itself.
+        seeds: Seeds of each run, all different.
+        values: [runs, columns]; each column is treated separately.
     """
     runs = len(seeds)
     generators, trainings = factors(seeds)
@@ -86,6 +86,6 @@ def mean_squares(seeds: Sequence[Seeds], values: np.ndarray) -> list[MeanSquare]
 
 
 def _level_means(levels: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """Means over the runs of each level, [levels, columns], in order of their names."""
+    """Means over the runs of each level (seed) of a factor, [levels, columns], sorted by level."""
     number = np.unique(levels, return_inverse=True)[1]
     return np.stack([values[number == level].mean(0) for level in range(number.max() + 1)])

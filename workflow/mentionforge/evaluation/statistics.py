@@ -37,21 +37,22 @@ from mentionforge.evaluation.seeds import Seeds, factors, mean_squares
 
 
 TOLERANCE = 1e-12
-"""Differences closer than this are equal: the same fraction reached by two orders of summation."""
+"""Differences closer than this are equal: two orders of summation can give the same fraction with different last digits."""
 
 PAIRED_FROM = 5
-"""Runs from which the spread of differences by seed is trusted: two to four differences say too little, and both sides' runs
-are taken as independent, which gives twice the degrees of freedom and, where equal seeds do go together, wider intervals."""
+"""Smallest number of runs per side that are paired by seed. The spread of two to four differences is too uncertain; the runs of both sides then count
+as independent, which doubles the degrees of freedom and, if equal seeds do correlate, widens the intervals."""
 
 REMOVED_SHARE = 0.9
-"""Share of the documents' part that is taken off the variance between runs. All of it would be right on average; but both are estimates from
-few runs, what falls below 0 is cut, and then the runs' own spread is missing: with two runs that differ much, type I error would be 0.062."""
+"""Share of the variance due to documents that is subtracted from the variance between runs. Subtracting all of it would be unbiased. But both are
+estimates from few runs and negative results are cut to 0, which loses the variance between seeds: with two very different runs, the type I error
+would be 0.062."""
 
 LOOK_FACTOR = 4
-"""How many times more swaps there are at each look than at the look before."""
+"""Factor between the numbers of swaps at two successive looks."""
 
 BLOCK_ENTRIES = 2_000_000
-"""Most entries of a block of resampling weights: 16 MB."""
+"""Largest number of resampling weights in a block: 16 MB."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,12 @@ class Contrast:
     """Two cells to compare.
 
     Attributes:
-        runs: Rows of the matrices, the runs of the first cell.
-        reference: Those of the second.
-        paired: Whether the i-th runs of both belong together (same seeds).
-        seeds: Of each of the runs; without any, runs are independent.
-        reference_seeds: Of each run of the second cell.
-        most: Most swaps, where the first ones leave the p value open.
+        runs: Runs of the first cell, as rows of the matrices.
+        reference: Runs of the second cell.
+        paired: Whether the i-th runs of both cells have the same seeds.
+        seeds: Seeds of the runs of the first cell; empty: the runs are independent.
+        reference_seeds: Seeds of the runs of the second cell.
+        most: Largest number of swaps, for contrasts whose p value the first swaps leave open.
     """
 
     runs: tuple[int, ...]
@@ -75,24 +76,24 @@ class Contrast:
     most: int = 0
 
     def seeds_of(self, side: int) -> tuple[Seeds, ...]:
-        """Seeds of the runs of the first side (0) or the second; without any, each run is independent of the others."""
+        """Seeds of the runs of the first side (0) or the second (1); if none are set, each run gets a seed of its own."""
         runs, seeds = ((self.runs, self.seeds), (self.reference, self.reference_seeds))[side]
         return seeds or tuple(Seeds(training=str(i)) for i in range(len(runs)))
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """One entry per contrast, NaN where there is none.
+    """Results of all contrasts, each array with one value per contrast; NaN where a value is undefined.
 
     Attributes:
         value: Score of the first side.
         reference: Score of the second.
-        difference: First less second.
-        low: Lower limit of the difference.
-        high: Upper limit.
+        difference: First score minus second score.
+        low: Lower limit of the interval of the difference.
+        high: Upper limit of that interval.
         p: p value.
-        swaps: How many random swaps it rests on.
-        floor: The smallest p value that the documents and the most swaps allow.
+        swaps: Number of random swaps behind the p value.
+        floor: Smallest p value that the documents and the largest number of swaps allow.
     """
 
     value: np.ndarray
@@ -118,13 +119,13 @@ def estimate(
     """Differences, intervals and p values of all contrasts.
 
     Args:
-        numerator: Counts or sums, float64 [runs, documents].
-        denominator: The same for all runs [documents], or [runs, documents].
-        contrasts: What is compared with what.
-        resamples: Bootstrap draws, and as many swaps, unless a contrast asks for more.
-        confidence: Of the intervals, two-sided.
-        seed: Of both.
-        settled: A p value is settled when so many swaps gave at least the observed difference.
+        numerator: Numerator of the score, float64 [runs, documents].
+        denominator: Denominator, [documents] if it is the same for all runs, otherwise [runs, documents].
+        contrasts: Pairs of cells to compare.
+        resamples: Number of bootstrap draws, and of swaps unless a contrast has a larger `most`.
+        confidence: Two-sided confidence level of the intervals.
+        seed: Seed of bootstrap and swaps.
+        settled: A contrast stops at the first look at which so many swaps gave at least the observed difference.
     """
     if not contrasts:
         empty = np.empty(0)
@@ -144,13 +145,13 @@ def estimate(
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Quotient; 0 where the denominator is 0 (no prediction, or none that was drawn)."""
+    """Quotient; 0 where the denominator is 0 (a run or a bootstrap draw without predictions)."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator > 0)
 
 
 def _mean_matrices(contrasts: Sequence[Contrast], runs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices [contrasts, runs] that take the mean over each side's runs."""
+    """For each side, the matrix [contrasts, runs] whose product with scores of runs is the mean over the runs of that side."""
     sides = np.zeros((2, len(contrasts), runs))
     for i, contrast in enumerate(contrasts):
         for side, members in zip(sides, (contrast.runs, contrast.reference), strict=True):
@@ -159,39 +160,39 @@ def _mean_matrices(contrasts: Sequence[Contrast], runs: int) -> tuple[np.ndarray
 
 
 def _influence(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Jackknife influence of each document on each run's score, [runs, documents]; its squares sum to the score's variance."""
+    """Jackknife influence of each document on each run's score, [runs, documents]; its squares sum to the variance of the score."""
     left_out = _ratio(numerator.sum(1, keepdims=True) - numerator, denominator.sum(-1, keepdims=True) - denominator)
     return left_out.mean(1, keepdims=True) - left_out
 
 
 def _seed_error(contrast: Contrast, scores: np.ndarray, influence: np.ndarray) -> tuple[float, float]:
-    """Standard error of the difference of means that the seeds add to the documents, and its degrees of freedom; 0 for single runs.
+    """Standard error that the seeds add to the difference of means, beyond that of the documents, and its degrees of freedom; 0 for single runs.
 
-    Runs differ for two reasons: because of their seeds, and because each errs on other documents of the few that there are. The second is
-    in the resampling of documents already, so most of its part (the same estimate, made of the documents' influence) is taken off, after both sides
-    are added: what is left below 0 is cut once. The degrees of freedom are Satterthwaite's, of the mean squares before the cut.
+    Runs differ for two reasons: their seeds, and the documents, because each run errs on other documents of the sample. Resampling documents covers
+    the second reason already. So most of its variance (the same estimate, computed from the influence of the documents) is subtracted from the
+    sum over both sides; a negative result is cut to 0. The degrees of freedom are Satterthwaite's, from the mean squares before the cut.
 
     Args:
-        contrast: The two sides.
-        scores: [runs]
-        influence: [runs, documents], jackknife influence of each document on each run's score.
+        contrast: The contrast.
+        scores: Score of each run, [runs].
+        influence: Jackknife influence of each document on each run's score, [runs, documents].
     """
     both = np.concatenate([scores[:, None], influence], axis=1)
     sides = [(contrast.seeds_of(0), both[list(contrast.runs)]), (contrast.seeds_of(1), both[list(contrast.reference)])]
     if contrast.paired and min(n for n in factors(sides[0][0]) if n > 1 or len(sides[0][0]) == 1) >= PAIRED_FROM:
         sides = [(sides[0][0], sides[0][1] - sides[1][1])]
-    squares = [part for seeds, values in sides for part in mean_squares(seeds, values)]
-    between = sum(part.share * float(part.value[0]) for part in squares)
-    own = sum(part.share * float(part.value[1:].sum()) for part in squares)
-    weight = sum((part.share * float(part.value[0])) ** 2 / part.freedom for part in squares)
-    added = between - REMOVED_SHARE * own
-    if added <= 0 or between <= 0:
+    squares = [square for seeds, values in sides for square in mean_squares(seeds, values)]
+    between_runs = sum(square.share * float(square.value[0]) for square in squares)
+    of_documents = sum(square.share * float(square.value[1:].sum()) for square in squares)
+    weight = sum((square.share * float(square.value[0])) ** 2 / square.freedom for square in squares)
+    of_seeds = between_runs - REMOVED_SHARE * of_documents
+    if of_seeds <= 0 or between_runs <= 0:
         return 0.0, 1.0
-    return float(np.sqrt(added)), max(between**2 / weight, 1.0)
+    return float(np.sqrt(of_seeds)), max(between_runs**2 / weight, 1.0)
 
 
 def _bootstrap_weights(rng: np.random.Generator, documents: int, resamples: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of bootstrap weights, float64 [documents, block]: how often each document was drawn."""
+    """Blocks of bootstrap weights, float64 [documents, block]: the number of times that each document is drawn."""
     step = max(1, BLOCK_ENTRIES // documents)
     for start in range(0, resamples, step):
         block = min(step, resamples - start)
@@ -217,7 +218,7 @@ def _intervals(
     confidence: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """BCa limits of each contrast, NaN with fewer than two documents; `weights` [contrasts, runs] is the first side's means minus the second's."""
+    """BCa limits of each contrast, NaN with fewer than two documents. `weights` [contrasts, runs] takes the mean of the first side minus that of the second."""
     from scipy.special import ndtr, ndtri
     from scipy.stats import t
 
@@ -244,12 +245,12 @@ def _intervals(
     return limits[0], limits[1]
 
 
-def _quantiles(rising: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """One quantile of each row of sorted values, interpolated linearly."""
-    place = np.clip(shares, 0, 1) * (rising.shape[1] - 1)
+def _quantiles(sorted_rows: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """For each row of sorted values, the quantile of its share, interpolated linearly."""
+    place = np.clip(shares, 0, 1) * (sorted_rows.shape[1] - 1)
     under = np.floor(place).astype(np.int64)
-    rows = np.arange(len(rising))
-    lower, upper = rising[rows, under], rising[rows, np.minimum(under + 1, rising.shape[1] - 1)]
+    rows = np.arange(len(sorted_rows))
+    lower, upper = sorted_rows[rows, under], sorted_rows[rows, np.minimum(under + 1, sorted_rows.shape[1] - 1)]
     return lower + (upper - lower) * (place - under)
 
 
@@ -264,7 +265,7 @@ def _randomization(
     settled: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two-sided p value of each contrast, by swapping documents between its sides, and how many swaps each had."""
+    """Two-sided p value of each contrast, by swapping documents between its sides, and the number of swaps of each."""
     at_least = np.zeros(len(contrasts))
     drawn = np.zeros(len(contrasts), np.int64)
     most = np.array([max(resamples, c.most) for c in contrasts])
@@ -272,7 +273,7 @@ def _randomization(
     for look in _look_schedule(resamples, most):
         if not len(active):
             break
-        more = look - int(drawn[active[0]])  # all active contrasts had the same swaps so far
+        more = look - int(drawn[active[0]])  # all active contrasts have had the same number of swaps
         added = noise if look == resamples else [rng.standard_t(freedom, more) * error if error else None for error, freedom in errors]
         which = active.tolist()
         at_least[active] += _extreme_swaps(numerator, denominator, [contrasts[i] for i in which], difference[active], [added[i] for i in which], more, rng)
@@ -282,10 +283,12 @@ def _randomization(
 
 
 def _look_schedule(resamples: int, most: np.ndarray) -> list[int]:
-    """Numbers of swaps after which all contrasts that go on are looked at, rising.
+    """Numbers of swaps, rising, after which contrasts may stop.
 
-    They follow from what is asked alone. Were they to depend on which other contrasts still go on, which the same swaps decide, a look would no
-    longer be fixed beforehand, and p values would not be valid.
+    They depend only on the settings and on the sizes of families. If they depended on which other contrasts are still active, which the same
+    swaps decide, the looks would not be fixed beforehand and p values would not be valid.
+
+    Example: 9,999 swaps first, 99,999 at most: looks at 9,999, 39,999 and 99,999.
     """
     looks, look = {resamples, *most.tolist()}, resamples
     while look < most.max():
@@ -303,53 +306,68 @@ def _extreme_swaps(
     swaps: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """How many random swaps give at least the observed difference, [contrasts]."""
+    """Number of random swaps with at least the observed difference (in size), [contrasts]."""
     documents = numerator.shape[1]
     first, second = _mean_matrices(contrasts, len(numerator))
     gaps = (first - second) @ numerator  # [contrasts, documents]
-    totals, totals_below = numerator.sum(1), denominator.sum(-1)
+    numerator_sums, denominator_sums = numerator.sum(1), denominator.sum(-1)
     count = np.zeros(len(contrasts))
     step = max(1, BLOCK_ENTRIES // max(documents, len(contrasts), len(numerator)))
     for start in range(0, swaps, step):
         signs = _swap_signs(rng, documents, min(step, swaps - start))
         if denominator.ndim == 1:
-            swapped = _ratio(gaps @ signs, totals_below)
+            differences = _ratio(gaps @ signs, denominator_sums)
         else:
-            moved, moved_below = numerator @ signs, denominator @ signs
-            swapped = np.stack([_swapped_differences(_run_pairs(c), totals, totals_below, moved, moved_below) for c in contrasts])
+            signed_numerators, signed_denominators = numerator @ signs, denominator @ signs
+            differences = np.stack(
+                [_swapped_differences(_run_pairs(c), numerator_sums, denominator_sums, signed_numerators, signed_denominators) for c in contrasts]
+            )
         for i, deviation in enumerate(noise):
             if deviation is not None:
-                swapped[i] += deviation[start : start + signs.shape[1]]
-        count += (np.abs(swapped) >= np.abs(difference)[:, None] - TOLERANCE).sum(1)
+                differences[i] += deviation[start : start + signs.shape[1]]
+        count += (np.abs(differences) >= np.abs(difference)[:, None] - TOLERANCE).sum(1)
     return count
 
 
 def _run_pairs(contrast: Contrast) -> list[tuple[int, int]]:
-    """Pairs of runs whose mean difference is the contrast's: by seed, or every run with every other."""
+    """Pairs of runs whose mean difference is that of the contrast: by seed if paired, otherwise all combinations."""
     if contrast.paired:
         return list(zip(contrast.runs, contrast.reference, strict=True))
     return [(a, b) for a in contrast.runs for b in contrast.reference]
 
 
 def _swapped_differences(
-    pairs: Sequence[tuple[int, int]], totals: np.ndarray, totals_below: np.ndarray, moved: np.ndarray, moved_below: np.ndarray
+    pairs: Sequence[tuple[int, int]], numerator_sums: np.ndarray, denominator_sums: np.ndarray, signed_numerators: np.ndarray, signed_denominators: np.ndarray
 ) -> np.ndarray:
-    """Mean difference of pairs of runs after swaps, [swaps], from sums over documents [runs] and sums with the swaps' signs [runs, swaps].
+    """Mean difference of pairs of runs after swaps, [swaps].
 
-    A swap with sign -1 gives a document's counts to the other run: the sum of a run is half the sum of both, plus half their difference with signs.
+    A sign of -1 exchanges a document's counts between the two runs a and b. After the swaps, the sum of a is (sum a + sum b + gap)/2 and that of b is
+    (sum a + sum b - gap)/2, where gap is the signed sum over documents of a minus b. The factor 1/2 cancels in the ratios.
+
+    Args:
+        pairs: Pairs of runs.
+        numerator_sums: Sums of the numerators over documents, [runs].
+        denominator_sums: Sums of the denominators, [runs].
+        signed_numerators: Sums of the numerators with the signs of each swap, [runs, swaps].
+        signed_denominators: The same for the denominators.
     """
-    total = np.zeros(moved.shape[1])
+    differences = np.zeros(signed_numerators.shape[1])
     for a, b in pairs:
-        both, both_below, gap, gap_below = totals[a] + totals[b], totals_below[a] + totals_below[b], moved[a] - moved[b], moved_below[a] - moved_below[b]
-        total += _ratio(both + gap, both_below + gap_below) - _ratio(both - gap, both_below - gap_below)
-    return total / len(pairs)
+        both, both_below, gap, gap_below = (
+            numerator_sums[a] + numerator_sums[b],
+            denominator_sums[a] + denominator_sums[b],
+            signed_numerators[a] - signed_numerators[b],
+            signed_denominators[a] - signed_denominators[b],
+        )
+        differences += _ratio(both + gap, both_below + gap_below) - _ratio(both - gap, both_below - gap_below)
+    return differences / len(pairs)
 
 
 def _smallest_p_values(numerator: np.ndarray, swaps: np.ndarray, errors: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Smallest p value that the number of documents and of swaps allows, [contrasts].
+    """Smallest p value that the numbers of documents and swaps allow, [contrasts].
 
-    Of the 2^n patterns of swaps of n documents two give the largest difference, in either direction; with a deviation of the seeds added, half of the
-    draws of each pattern may fall short.
+    Of the 2^n swap patterns of n documents, two give the largest difference, one in each direction: p is at least 2/2^n. With a deviation of the seeds
+    added, half of the draws of each of the two may fall short: 1/2^n.
     """
     documents = numerator.shape[1]
     return np.array([max(2.0 ** (-documents if error else 1 - documents), 1 / (n + 1)) for (error, _), n in zip(errors, swaps, strict=True)])

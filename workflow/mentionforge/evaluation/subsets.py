@@ -1,7 +1,7 @@
 """Subsets of the test mentions that other papers score, beside the out-of-distribution buckets.
 
 In: rows of tables.MENTIONS. Out: a weight per mention and subset. Knows nothing of predictions.
-Buckets partition the mentions and are told against train. Subsets overlap, and dev counts as seen, because systems are tuned on it.
+Buckets partition the mentions by what train contains. Subsets overlap, and dev counts as seen, because systems are tuned on it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def subset_weights(scored: Rows, known: Rows) -> dict[str, np.ndarray]:
-    """By subset the weight of each mention, float64 [mentions]: 0 outside, 1 inside, and 1/n where n mentions count as one.
+    """For each subset, the weight of each mention, float64 [mentions]: 0 outside, 1 inside, and 1/n where n equal mentions count once.
 
-    A score is the weighted mean, so a pair that is right in one of two places counts half, whatever their order; the sum of the weights
-    is the number of mentions, or of distinct ones.
+    A score is the weighted mean. So a distinct pair that is right in one of its two occurrences counts half, and the sum of the weights is
+    the number of mentions, or of distinct pairs.
 
     Args:
         scored: Rows of tables.MENTIONS that are scored.
-        known: Rows of the splits that a system may have learned from: train and dev.
+        known: Rows of the splits that a system may have learned from, train and dev.
     """
     surfaces: set[str] = set()
     cuis: set[str] = set()
@@ -48,15 +48,15 @@ def subset_weights(scored: Rows, known: Rows) -> dict[str, np.ndarray]:
         surfaces.add(surface)
         cuis.update(row["cuis"])
         pairs.update((surface, cui) for cui in row["cuis"])
-    named = [normalize_surface(row["surface"]) for row in scored]
-    keys = [(surface, tuple(row["cuis"])) for surface, row in zip(named, scored, strict=True)]
-    times = Counter(keys)
-    once = np.array([1 / times[key] for key in keys])
-    new = np.array([surface not in surfaces for surface in named], bool)
-    unknown = np.array([bool(row["cuis"]) and cuis.isdisjoint(row["cuis"]) for row in scored], bool)
-    unpaired = np.array([bool(row["cuis"]) and not any((s, cui) in pairs for cui in row["cuis"]) for s, row in zip(named, scored, strict=True)], bool)
-    single = np.array([not row["composite"] for row in scored], bool)
-    weights = (unpaired, new, new & unknown, single, once, once * new)
+    scored_surfaces = [normalize_surface(row["surface"]) for row in scored]
+    keys = [(surface, tuple(row["cuis"])) for surface, row in zip(scored_surfaces, scored, strict=True)]
+    occurrences = Counter(keys)
+    once = np.array([1 / occurrences[key] for key in keys])
+    new_surface = np.array([surface not in surfaces for surface in scored_surfaces], bool)
+    new_concept = np.array([bool(row["cuis"]) and cuis.isdisjoint(row["cuis"]) for row in scored], bool)
+    new_pair = np.array([bool(row["cuis"]) and not any((s, cui) in pairs for cui in row["cuis"]) for s, row in zip(scored_surfaces, scored, strict=True)], bool)
+    one_concept = np.array([not row["composite"] for row in scored], bool)
+    weights = (new_pair, new_surface, new_surface & new_concept, one_concept, once, once * new_surface)
     return {name: np.asarray(weight, np.float64).reshape(-1) for name, weight in zip(SUBSETS, weights, strict=True)}
 
 
@@ -66,18 +66,18 @@ def train_and_dev(mentions: Rows) -> list[Mapping[str, Any]]:
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> tuple[float | None, int]:
-    """Weighted mean of values (None without any), and what it rests on: mentions, or distinct ones."""
+    """Weighted mean of values (None for an empty subset), and the number of mentions, or of distinct pairs, behind it."""
     total = float(weights.sum())
     return (float(values @ weights) / total if total > 0.5 else None), round(total)
 
 
 def subset_recalls(right: Collection[str], scored: Rows, weights: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Rows (bucket, metric, value, n) of strict recall by subset; a mention that is told from others by its context is never one with them.
+    """Rows (bucket, metric, value, n) of strict recall by subset. Subsets of distinct mentions are left out: recognition depends on the context.
 
     Args:
-        right: Ids of the mentions that are found.
-        scored: The mentions, as given to `subset_weights`.
-        weights: What it gave.
+        right: Ids of the correctly predicted mentions.
+        scored: The mentions passed to `subset_weights`.
+        weights: Result of `subset_weights`.
     """
     values = np.array([row["mention_id"] in right for row in scored], np.float64)
     rows = []

@@ -33,9 +33,9 @@ VERSION = 2
 
 
 def embed_kb(spec: Path, model: Path | None, names: Path, out: Path) -> None:
-    """Embed every distinct name string; a name of several concepts is one entry with all their CUIs.
+    """Embed every distinct name; a name of several concepts is one entry with all their CUIs.
 
-    `entry_id` is `kb|` and the name's place among the sorted distinct names, eight digits.
+    `entry_id` is `kb|` and the position of the name among the sorted distinct names, in eight digits.
 
     Args:
         spec: Spec of the linker.
@@ -55,8 +55,8 @@ def embed_kb(spec: Path, model: Path | None, names: Path, out: Path) -> None:
 def embed_corpus(spec: Path, model: Path | None, corpus: Path, out: Path) -> None:
     """Embed every gold mention of all splits; `entry_id` is the mention's id.
 
-    With `expand_abbreviations`, a mention is read as its document spells it out; one of the training split has a second
-    entry, ID|surface, as it is written.
+    With `expand_abbreviations`, a mention that is an abbreviation is embedded in its long form. A training mention then has a
+    second entry, ID|surface, in its short form.
 
     Args:
         spec: Spec of the linker.
@@ -132,7 +132,22 @@ def _embed(
     splits: Sequence[str] | None = None,
     notes: Sequence[str] | None = None,
 ) -> None:
-    """Embed entries `ids`: their `texts`, or for a context linker their `places` (document, spans) in `documents`."""
+    """Embed entries and write them to `out`.
+
+    Args:
+        spec: Spec of the linker.
+        model: Stamp of the encoder's weights.
+        out: Folder to write.
+        ids: Id of each entry.
+        texts: String of each entry.
+        cuis: Concepts of each entry.
+        documents: Texts around the entries, for a context linker.
+        places: Number of the document and character spans of each entry.
+        stage: Name of the command, for the provenance.
+        inputs: Files that were read, for the provenance.
+        splits: Split of each entry, if it is a gold mention.
+        notes: Note of each entry, if it is a synthetic mention.
+    """
     linker: SearchingLinker = read_spec(spec, Linker)
     more: dict[str, Any] = {}
     if not linker.embeds:

@@ -43,11 +43,11 @@ VERSION = 1
 
 
 def search_kb(spec: Path, index: Path, corpus: Path, kb: Path, names: Path, xrefs: Path, out: Path) -> None:
-    """Search the names of a knowledge base for every distinct mention of a corpus, of all splits (tables.FOUND).
+    """Rank the concepts of a knowledge base by their names, for every distinct mention of all splits of a corpus (tables.FOUND).
 
     Args:
         spec: Spec of the linker.
-        index: Spec of an index, for which names it admits and how they are searched.
+        index: Spec of an index, which says which names it admits and how they are searched.
         corpus: Embedded mentions of the corpus (entries.parquet, beside its vectors.npy).
         kb: Embedded names.
         names: tables.NAMES.
@@ -85,7 +85,7 @@ def search_kb(spec: Path, index: Path, corpus: Path, kb: Path, names: Path, xref
 
 
 def search_recall(approximate: Ranking, exact: Ranking) -> dict[str, float]:
-    """Share of the exact search's first 1, 10 and 100 concepts that an approximate search gives at all."""
+    """Recall of an approximate search: share of the first 1, 10 and 100 concepts of the exact search that it returns at any rank."""
     number = max(int(approximate.concept.max(initial=0)), int(exact.concept.max(initial=0))) + 1
     returned = np.unique(approximate.query * number + approximate.concept)
     shares = {}
@@ -96,7 +96,7 @@ def search_recall(approximate: Ranking, exact: Ranking) -> dict[str, float]:
 
 
 def admitted_entries(entries: pa.Table, index: Index, names: pa.Table, xrefs: pa.Table) -> pa.Table:
-    """The entries of names that an index admits, each with the concepts for which it does."""
+    """The entries that an index admits, each with only those of its concepts for which the index admits the name."""
     if not (index.preferred_only or index.name_sources or index.require_xrefs):
         return entries
     keep = pa.array(np.ones(len(names), bool))
@@ -134,16 +134,16 @@ def link(
         spec: Spec of the linker.
         index: Spec of the index: `train` searches the corpus' training mentions, `kb` the names.
         corpus: Embedded mentions of the corpus (entries.parquet, beside its vectors.npy).
-        out: Predictions to write: mentions of the test split that have a concept.
-        calibration: The others to write: mentions of dev, and those of test without a concept.
-        kb: Embedded names, for the weights of a tfidf linker's n-grams.
-        kb_rankings: tables.FOUND of the names, by `search_kb`; needed if the index has `kb`.
-        xrefs: tables.XREFS; needed if the index prefers concepts by their codes.
+        out: Rankings to write of the test mentions that have a concept.
+        calibration: Rankings to write of the dev mentions and of the test mentions without a concept.
+        kb: Embedded names, for the n-gram weights of a tfidf linker.
+        kb_rankings: tables.FOUND that `search_kb` wrote; required if the index has `kb`.
+        xrefs: tables.XREFS; required if the index prefers concepts by their codes.
         synthetic: Embedded synthetic mentions.
-        chosen: tables.CHOSEN: the notes whose mentions join the index; given together with `synthetic`.
+        chosen: tables.CHOSEN, the notes whose mentions join the index; required with `synthetic`.
 
     Raises:
-        UserError: Parts of the index are missing, or entries and vectors do not belong together.
+        UserError: A source of the index is missing, or entries and vectors do not fit together.
     """
     linker: SearchingLinker = read_spec(spec, Linker)
     settings: Index = read_spec(index, Index)
@@ -157,7 +157,7 @@ def link(
     mentions = tables.read(tables.EMBEDDED, corpus)
     mapped = pc.greater(pc.list_value_length(mentions["cuis"]), 0)
     to_link = mentions.filter(pc.is_in(mentions["split"], value_set=pa.array(["dev", "test"])))
-    # Mentions with the same input are one query, searched once and copied to each of them.
+    # Mentions with the same input are one query; its ranking is copied to each of them.
     rows, query_of = np.unique(to_link["vector"].to_numpy(), return_inverse=True)
     queries = _select_inputs(inputs_of(linker, corpus, mentions), rows)
 
@@ -205,7 +205,7 @@ def link(
 
 
 def retriever_of(linker: SearchingLinker, kb: Path | None, method: str = "flat") -> Retriever:
-    """How a linker compares; `kb` are the embedded names, where the weights of a linker that weighs names lie."""
+    """The retriever of a linker. `kb`, the embedded names, holds the weights of a linker that weighs names."""
     if not linker.weighs_names:
         return linker.retriever(method)
     if kb is None:
@@ -214,7 +214,7 @@ def retriever_of(linker: SearchingLinker, kb: Path | None, method: str = "flat")
 
 
 def inputs_of(linker: SearchingLinker, path: Path, entries: pa.Table) -> Any:
-    """What the linker compares, by row: the mapped vectors beside an entries file, or the distinct strings of its entries."""
+    """Inputs of the linker by row: the memory-mapped vectors beside an entries file, or the distinct strings of its entries."""
     if linker.embeds:
         vectors = vectors_of(path)
         if len(entries) and pc.max(entries["vector"]).as_py() >= len(vectors):
@@ -227,7 +227,7 @@ def inputs_of(linker: SearchingLinker, path: Path, entries: pa.Table) -> Any:
 
 
 def vectors_of(entries_path: Path) -> np.ndarray:
-    """The mapped vectors beside an entries file."""
+    """The memory-mapped vectors beside an entries file."""
     path = entries_path.with_name("vectors.npy")
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -245,7 +245,7 @@ def _rank_sources(
     retriever: Retriever,
     preference: np.ndarray | None,
 ) -> Ranking:
-    """Ranking over training mentions, found names and synthetic mentions, in this order where entries are equally good."""
+    """One ranking over training mentions, names and synthetic mentions; of equally good entries, the first in this order is kept."""
     rankings: dict[str, Ranking] = {name: best_concepts(queries, source, retriever) for name, source in sources.items() if len(rows) and len(source.row)}
     in_order = [rankings["train"]] if "train" in rankings else []
     if names is not None:
@@ -259,7 +259,7 @@ def _rank_sources(
 
 
 def preference_of(index: Index, xrefs: pa.Table | None, cuis: pa.Array) -> np.ndarray | None:
-    """Of each concept, the place of the first vocabulary of `prefer_xrefs` that has a code for it (tables.XREFS)."""
+    """For each concept, the position of the first vocabulary of `prefer_xrefs` that has a code for it (tables.XREFS)."""
     if xrefs is None:
         return None
     places = np.full(len(cuis), len(index.prefer_xrefs), np.int64)
@@ -278,7 +278,7 @@ def _select_inputs(inputs: Any, rows: np.ndarray) -> Any:
 
 
 def _mention_rows(ranking: Ranking, query_of: np.ndarray, mention_ids: pa.Array, cuis: pa.Array, sets: pa.Array) -> pa.Table:
-    """One row per mention and rank: the ranking of each distinct query, copied to the mentions that asked it."""
+    """One row per mention and rank: the ranking of each distinct query, copied to all mentions with that query."""
     highest = max(int(query_of.max(initial=-1)), int(ranking.query.max(initial=-1))) + 1
     lengths = np.bincount(ranking.query, minlength=highest)
     mention, row = expand_runs((np.cumsum(lengths) - lengths)[query_of], lengths[query_of])

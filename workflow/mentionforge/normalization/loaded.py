@@ -29,11 +29,11 @@ from mentionforge.normalization.search import SEPARATOR, TOP, best_concepts, ind
 from mentionforge.normalization.settings import Index
 
 CACHED_CANDIDATES = 200_000
-"""Candidates of rankings that are remembered at most, 20 MB of them; so many mentions the fewer, the longer their rankings are."""
+"""Size of the cache of rankings, in candidates (20 MB): the longer the rankings, the fewer mentions fit."""
 
 
 class RankedConcept(NamedTuple):
-    """A concept of a ranking, its score, and all concepts of the entry it stands for, joined."""
+    """A concept of a ranking, its score, and the joined concepts of its best entry."""
 
     cui: str
     score: float
@@ -41,7 +41,7 @@ class RankedConcept(NamedTuple):
 
     @property
     def shared(self) -> bool:
-        """Whether its entry stands for other concepts too."""
+        """Whether its entry belongs to other concepts too."""
         return SEPARATOR in self.entry
 
 
@@ -50,15 +50,15 @@ ConceptRanking = tuple[RankedConcept, ...]
 
 @dataclass(frozen=True)
 class IndexedLinker:
-    """What a linker that searches by itself needs.
+    """A linker that searches, and its index, as read from files.
 
     Attributes:
         linker: Its settings.
         index: Settings of the index.
         model: Stamp of the encoder's weights, if it has one.
-        entries: By source (train, kb, synthetic): tables.EMBEDDED, only what is in the index, and the inputs that its rows name.
-        codes: tables.XREFS, if the index prefers some.
-        weights: Of a linker that weighs names.
+        entries: By source (train, kb, synthetic), the entries of the index (tables.EMBEDDED) and the inputs to which their rows refer.
+        codes: Rows of tables.XREFS for the vocabularies that the index prefers.
+        weights: N-gram weights of a linker that weighs names.
     """
 
     linker: SearchingLinker
@@ -80,7 +80,7 @@ def indexed_linker(
     synthetic: Path | None = None,
     chosen: Path | None = None,
 ) -> IndexedLinker:
-    """The entries of an index as `linking` chooses them; see there for the arguments, which are files of a results folder."""
+    """Read a linker with the entries that `linking.link` searches; the arguments are the same files of a results folder."""
     entries: dict[str, tuple[pa.Table, Any]] = {}
     if "train" in index.sources and corpus:
         table = tables.read(tables.EMBEDDED, corpus)
@@ -100,11 +100,11 @@ def indexed_linker(
 
 
 def inconsistency(indexed: IndexedLinker, concepts: Any = None) -> str:
-    """What does not fit together in a part that was read from files; nothing: empty.
+    """Why the files of a linker and its index do not fit together, in a few words; empty if they do.
 
     Args:
-        indexed: The part.
-        concepts: CUIs that have names, if every concept of the entries must be one of them.
+        indexed: The linker and its index.
+        concepts: CUIs that have names, if every concept of the entries must have one.
     """
     widths = set()
     for name, (table, inputs) in indexed.entries.items():
@@ -134,7 +134,7 @@ def inconsistency(indexed: IndexedLinker, concepts: Any = None) -> str:
 
 
 def _array_problem(array: Any, dimensions: int) -> str:
-    """What is wrong with an array of numbers, in a few words."""
+    """Why an array is no finite float32 array of these dimensions, in a few words; empty if it is one."""
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         return "are no float32"
     if array.ndim != dimensions or not all(array.shape[1:]):
@@ -146,10 +146,10 @@ def _array_problem(array: Any, dimensions: int) -> str:
 
 
 class Searcher:
-    """Ranks concepts for mentions, with one linker."""
+    """Ranks concepts for mentions with one linker, and caches the rankings."""
 
     def __init__(self, indexed: IndexedLinker, depth: int = TOP) -> None:
-        """Load the encoder and arrange the entries; rankings have up to `depth` concepts."""
+        """Load the encoder and prepare the entries for search; rankings have up to `depth` concepts."""
         self.linker, self.depth = indexed.linker, depth
         self.encoder = None
         if indexed.linker.embeds:
@@ -172,13 +172,13 @@ class Searcher:
     def rank(
         self, surfaces: Sequence[str], expanded: Sequence[str | None], documents: Sequence[str], places: Sequence[tuple[int, Spans]]
     ) -> list[ConceptRanking]:
-        """The ranking of each mention; each distinct one is computed once, and remembered unless it depends on its context.
+        """The ranking of each mention. Distinct mentions are searched once, and cached unless the linker reads the context.
 
         Args:
             surfaces: Mentions as written.
-            expanded: With their document's abbreviations spelled out, where that changes them.
-            documents: The texts they stand in.
-            places: Each mention's document (place in `documents`) and span.
+            expanded: Mentions with abbreviations expanded; None where nothing is expanded.
+            documents: Texts of the mentions.
+            places: For each mention, the position of its text in `documents` and its character spans.
         """
         if self.linker.reads_context:
             assert self.encoder is not None
@@ -210,7 +210,7 @@ class Searcher:
             for name, source in self._sources.items()
             if len(queries) and len(source.row)
         ]
-        # All sources compare alike, up to how the names are searched: any of them tells what counts as equal.
+        # Retrievers of the sources differ only in how they search, not in tolerance: any of them will do.
         tolerance = query_tolerance(queries, next(iter(self._retrievers.values()))) if rankings else np.empty(0)
         ranking = merge_rankings(rankings, tolerance, self._preference, self.depth)
         rows: list[list[RankedConcept]] = [[] for _ in range(len(queries))]
@@ -220,7 +220,7 @@ class Searcher:
 
 
 class FusedSearcher:
-    """Ranks concepts with several linkers, fused as `linkers.hybrid.fusion.fuse` does it."""
+    """Ranks concepts for mentions with several linkers, fused as in `linkers.hybrid.fusion.fuse`."""
 
     def __init__(self, linkers: Sequence[IndexedLinker], hybrid: HybridLinker, weights: Sequence[float]) -> None:
         self.searchers, self.hybrid, self.weights = [Searcher(indexed) for indexed in linkers], hybrid, np.array(weights)
@@ -246,7 +246,7 @@ class FusedSearcher:
         return [fused[i] for i in representative_of]
 
     def _table(self, ranks: Sequence[ConceptRanking], mentions: Sequence[int]) -> pa.Table:
-        """The rankings of some mentions as tables.LINKED."""
+        """The rankings of some mentions as rows of tables.LINKED."""
         rows = [(f"{i:09d}", rank, *candidate) for i in mentions for rank, candidate in enumerate(ranks[i], 1)]
         columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[]] * len(tables.LINKED.columns)
         return pa.table({c.name: pa.array(values, c.type) for c, values in zip(tables.LINKED.columns, columns, strict=True)})

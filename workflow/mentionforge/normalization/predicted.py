@@ -34,17 +34,17 @@ def link_predicted(
     Args:
         spec: Spec of the linker.
         index: Spec of the index.
-        corpus: Folder with documents.parquet and mentions.parquet, where mentions of dev and test are predicted ones.
-        out: Rankings to write; mentions for which the linker finds no concept are not in it.
+        corpus: Folder with documents.parquet and mentions.parquet, whose dev and test mentions are predicted.
+        out: Rankings to write; mentions without any candidate are left out.
         model: Stamp of the encoder's weights, for a linker that has one.
-        kb: Embedded names, where the index or the linker uses them.
-        names: tables.NAMES; needed if the index has `kb`.
-        xrefs: tables.XREFS; likewise, and if the index prefers concepts by their codes.
+        kb: Embedded names; required if the index or the linker uses them.
+        names: tables.NAMES; required if the index has `kb`.
+        xrefs: tables.XREFS; required if the index has `kb` or prefers concepts by their codes.
         synthetic: Embedded synthetic mentions.
-        chosen: tables.CHOSEN; given together with `synthetic`.
+        chosen: tables.CHOSEN; required with `synthetic`.
 
     Raises:
-        UserError: Parts of the index are missing.
+        UserError: A source of the index is missing.
     """
     settings = read_spec(index, Index)
     searches = "kb" in settings.sources
@@ -58,7 +58,7 @@ def link_predicted(
             search_kb(spec, index, work / "entries.parquet", kb, names, xrefs, kb_rankings)
         codes = xrefs if settings.prefer_xrefs else None
         link(spec, index, work / "entries.parquet", work / "linked.parquet", work / "others.parquet", kb, kb_rankings, codes, synthetic, chosen)
-        # Predicted mentions have no gold concept, so all of them are among the others.
+        # Predicted mentions have no gold concept, so `link` writes all of them to the second table.
         ranked = tables.read(tables.LINKED, work / "others.parquet")
     inputs = {"spec": spec, "index": index, "corpus": corpus / "mentions.parquet", "model": model, "kb": kb, "names": names, "xrefs": xrefs}
     inputs |= {"synthetic": synthetic, "chosen": chosen}

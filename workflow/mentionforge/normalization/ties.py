@@ -29,32 +29,32 @@ import numpy as np
 EQUAL = 1e-6
 """Scores of vectors of length 1 count as equal up to this difference.
 
-Vectors are float32: each component is off by half a unit in the last place at least, 6e-8 of its size, and by some of these after
-an encoder's layers in another batch. A product of two such vectors is then off by a few 1e-7; scores are computed from the vectors
-in float64, which adds nothing. A millionth holds that, and is far below what separates different names.
+Components are float32: rounding alone changes each by up to 6e-8 of its size, and an encoder's layers change it a few times as much when
+the batch differs. The product of two such vectors is then off by a few 1e-7; computing it in float64 adds no error. 1e-6 covers
+that, and is far below the difference between scores of different names.
 """
 
 
 def level_ties(owner: np.ndarray, score: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
-    """Each score replaced by that of its group's leader, rounded to the decimals that the tolerance leaves.
+    """Replace each score by the score of its group's leader, rounded to the decimals that the tolerance leaves.
 
     Args:
         owner: The query of each score, int [scores]; in any order.
         score: Scores, finite float64 [scores].
-        tolerance: Of each query, float64 [queries].
+        tolerance: Largest difference of equal scores, for each query, float64 [queries].
     """
     order = np.lexsort((-score, owner))
     own, values = owner[order], score[order]
     first = np.ones(len(values), bool)
     first[1:] = (own[1:] != own[:-1]) | (values[:-1] - values[1:] > tolerance[own[1:]])
-    # A run of scores, each near the one before, is one group unless it is longer than the tolerance: then it is cut from the top.
+    # Scores that each lie within the tolerance of the one before form a run. A run wider than the tolerance is cut from the top.
     start = np.flatnonzero(first)
     run = np.cumsum(first) - 1
     leader = values[start][run]
     beyond = leader - values > tolerance[own]
     while beyond.any():
         late = np.flatnonzero(beyond)
-        new = late[np.diff(run[late], prepend=-1) != 0]  # the first of each run that is out of its leader's reach leads the rest
+        new = late[np.diff(run[late], prepend=-1) != 0]  # in each run, the first score beyond the leader's tolerance leads the rest
         first[new] = True
         run = np.cumsum(first) - 1
         leader = values[np.flatnonzero(first)][run]

@@ -25,7 +25,7 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass
 class EpochResult:
-    """A row of history.csv; dev metrics are None without a dev split."""
+    """Results of one epoch: a row of history.csv. Dev scores are None without a dev split."""
 
     phase: str
     epoch: int
@@ -40,7 +40,7 @@ class EpochResult:
 
 @dataclass
 class TrainingProgress:
-    """How far a training is: after `epoch` epochs and `step` steps of phase number `phase`.
+    """State of a training run: `epoch` epochs and `step` steps of phase number `phase` are done.
 
     Attributes:
         phase: Number of the phase, from 0.
@@ -48,7 +48,7 @@ class TrainingProgress:
         step: Steps of the phase that are done.
         history: One row per epoch of all phases.
         best: Position in `history` of the best epoch of the last phase.
-        weights: Weights of that epoch, on the CPU.
+        weights: Weights of the best epoch, on the CPU.
     """
 
     phase: int = 0
@@ -60,14 +60,14 @@ class TrainingProgress:
 
 
 class Checkpoints:
-    """The checkpoints of one job in a folder of their own."""
+    """The checkpoints of one training job, in a folder of their own."""
 
     def __init__(self, folder: Path, job: str) -> None:
-        """Checkpoints in `folder`, which is emptied if it holds those of another job.
+        """Open `folder`; checkpoints of another job in it are removed.
 
         Args:
-            folder: Where they lie.
-            job: Digest of all that the training depends on.
+            folder: Folder of the checkpoints.
+            job: Digest of everything that the training depends on.
         """
         self.folder = folder
         name = folder / "job"
@@ -78,7 +78,7 @@ class Checkpoints:
         name.write_text(job, encoding="utf-8")
 
     def load(self, model: torch.nn.Module, order: torch.Generator) -> tuple[TrainingProgress, Weights] | None:
-        """Restore the last checkpoint: weights into `model`, and all random streams; returns the progress and the optimizer's moments."""
+        """Restore the last checkpoint, if there is one: weights into `model`, and all random streams. Returns the progress and the optimizer's moments."""
         folders = sorted((p for p in self.folder.glob("at-*") if p.is_dir()), key=lambda p: [int(n) for n in p.name.split("-")[1:]])
         if not folders:
             return None
@@ -89,7 +89,7 @@ class Checkpoints:
                 progress.weights = load_file(self._best(progress))
             weights, moments, streams = (load_file(folders[-1] / f"{part}.safetensors") for part in ("model", "optimizer", "random"))
             own = model.state_dict()
-            if {k: t.shape for k, t in weights.items()} != {k: t.shape for k, t in own.items()}:  # load_state_dict would say so too late
+            if {k: t.shape for k, t in weights.items()} != {k: t.shape for k, t in own.items()}:  # load_state_dict reports it only after copying some weights
                 raise ValueError("it is of a model of another shape")
             model.load_state_dict(weights)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -102,7 +102,7 @@ class Checkpoints:
         return progress, moments
 
     def save(self, progress: TrainingProgress, model: torch.nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator) -> None:
-        """Write a checkpoint, and remove those before it."""
+        """Write a checkpoint, then remove the earlier ones."""
         target = self.folder / f"at-{progress.phase}-{progress.epoch}"
         temporary = self.folder / f".{target.name}.{os.getpid()}.tmp"
         shutil.rmtree(target, ignore_errors=True)
@@ -125,7 +125,7 @@ class Checkpoints:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def remove(self) -> None:
-        """Remove the folder: the training is done and written."""
+        """Remove the folder, once the results of the training are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _best(self, progress: TrainingProgress) -> Path:
@@ -133,18 +133,18 @@ class Checkpoints:
 
 
 def copy_weights(model: torch.nn.Module) -> Weights:
-    """The weights of a model, copied to the CPU."""
+    """A copy of a model's weights on the CPU."""
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
 
 
 def optimizer_moments(optimizer: torch.optim.Optimizer) -> Weights:
-    """The tensors of an optimizer's state, named PARAMETER.MOMENT by the parameter's number."""
+    """The tensors of an optimizer's state, by the name NUMBER.MOMENT, where NUMBER is the parameter's."""
     state: Mapping[int, Mapping[str, Any]] = optimizer.state_dict()["state"]
     return {f"{number}.{name}": tensor.detach().cpu().clone() for number, moments in state.items() for name, tensor in moments.items()}
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, moments: Weights) -> None:
-    """Put the tensors of `optimizer_moments` back."""
+    """Load the tensors of `optimizer_moments` into an optimizer."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in moments.items():
         number, name = key.split(".")

@@ -23,18 +23,18 @@ VERSION = 1
 
 
 def as_mentions(predictions: Path, corpus: Path, corpus_spec: Path, out: Path) -> None:
-    """Write documents.parquet, as it is, and mentions.parquet: gold mentions of train, predicted ones of dev and test.
+    """Write documents.parquet unchanged, and mentions.parquet with the gold mentions of train and the predicted mentions of dev and test.
 
-    A predicted mention's id is DOCUMENT:START-END. It has no concept and no bucket (`unmapped`): nothing of gold is in it.
+    The id of a predicted mention is DOCUMENT:START-END, in characters. It has no concepts and the bucket `unmapped`, as it holds no gold annotation.
 
     Args:
         predictions: Table `recognized`.
         corpus: Folder with documents.parquet and mentions.parquet.
-        corpus_spec: Resolved settings of the corpus, for whether abbreviations are spelled out.
+        corpus_spec: Resolved settings of the corpus, which say whether abbreviations are expanded.
         out: Folder to write to.
 
     Raises:
-        UserError: A prediction is in no dev or test document.
+        UserError: A prediction lies outside the dev and test documents.
     """
     spell_out = read_spec(corpus_spec, Corpus).abbreviations != "none"
     documents = {row["doc_id"]: row for row in tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist()}

@@ -49,8 +49,8 @@ class TrainingPhase:
         name: `real`, `synthetic` or `mixed`.
         settings: Epochs and learning rate.
         examples: Sentences learned once in each epoch.
-        drawn: Sentences of which each epoch draws some anew.
-        ratio: How many of them: a multiple of the number of `examples`.
+        drawn: Sentences from which each epoch draws a new sample.
+        ratio: Size of that sample, as a multiple of the number of `examples`.
     """
 
     name: str
@@ -62,7 +62,13 @@ class TrainingPhase:
 
 @dataclass(frozen=True)
 class AnnotatedDocuments:
-    """Documents with the mentions annotated or located in them, by document."""
+    """Documents and their annotated or located mentions.
+
+    Attributes:
+        documents: The texts.
+        mentions: By document id, the character spans of each mention.
+        path: File they were read from, for error messages.
+    """
 
     documents: Sequence[TokenizedDocument]
     mentions: MentionSpans
@@ -77,18 +83,18 @@ def training_phases(
     synthetic: AnnotatedDocuments | None = None,
     teacher: Path | None = None,
 ) -> tuple[list[TrainingPhase], dict[str, dict[str, int]]]:
-    """The phases of a schedule, in order, and the counts of what is learned, by kind of text.
+    """The phases of a schedule, in order, and the counts of documents, sentences and mentions, for real and for synthetic text.
 
     Args:
         schedule: Name of the schedule.
-        settings: Of the recognizer.
-        policy: What a mention in pieces becomes.
+        settings: Settings of the recognizer.
+        policy: What happens to discontinuous mentions.
         real: The training split.
-        synthetic: The chosen notes; needed unless the schedule is real_only.
-        teacher: Model folder of the real-only run; needed by the schedules of `TAUGHT`.
+        synthetic: The chosen notes; required unless the schedule is real_only.
+        teacher: Model folder of the real-only run; required by the schedules of `TAUGHT`.
 
     Raises:
-        UserError: Something needed is not given, none is chosen for synthetic_only, or the corpus has no training sentences.
+        UserError: A required input is missing, synthetic_only has no chosen notes, or the corpus has no training sentences.
     """
     counts: dict[str, dict[str, int]] = {}
     note_examples: list[Example] = []
@@ -120,7 +126,7 @@ def training_phases(
 def _note_examples(
     schedule: Schedule, settings: TaggerRecognizer, policy: Discontinuous, synthetic: AnnotatedDocuments, teacher: Path | None
 ) -> tuple[list[Example], Counter[str]]:
-    """The notes as the schedule teaches them."""
+    """Training examples from the synthetic notes, relabelled or masked as the schedule says, and their counts."""
     if teacher is None or schedule not in TAUGHT or not synthetic.documents:
         return units.training_examples(synthetic.documents, synthetic.mentions, policy)
     say(f"the real-only model reads {len(synthetic.documents):,} synthetic notes")
@@ -136,11 +142,11 @@ def _note_examples(
 
 
 def near_likely_mentions(probabilities: np.ndarray, threshold: float, margin: int) -> set[int]:
-    """Words that are a likely disease, or at most `margin` words from one.
+    """Words that are likely part of a disease mention, or at most `margin` words away from one.
 
     Args:
         probabilities: [words, 3], in the order of `TAGS`.
-        threshold: A likely disease has more than this probability of B or I.
+        threshold: A word is likely part of a mention if its probability of B or I is above this.
         margin: In words.
     """
     likely = np.flatnonzero(1 - probabilities[:, TAGS.index("O")] > threshold)
@@ -148,14 +154,14 @@ def near_likely_mentions(probabilities: np.ndarray, threshold: float, margin: in
 
 
 def chosen_notes(chosen: Path, synthetic: Path) -> AnnotatedDocuments:
-    """The chosen notes as documents, and their located mentions.
+    """The chosen synthetic notes as documents, with their located mentions.
 
     Args:
         chosen: Table `chosen`.
         synthetic: Folder with the generator's located.parquet and mentions.parquet.
 
     Raises:
-        UserError: A chosen note is not among the located ones.
+        UserError: A chosen note is not in located.parquet.
     """
     chosen_ids = set(tables.read(tables.CHOSEN, chosen).column("note_id").to_pylist())
     located = tables.read(tables.LOCATED, synthetic / "located.parquet").to_pylist()
@@ -170,7 +176,7 @@ def chosen_notes(chosen: Path, synthetic: Path) -> AnnotatedDocuments:
 
 
 def _report_counts(name: str, counts: Counter[str]) -> dict[str, int]:
-    """Say and return the counts of a phase's examples."""
+    """Print the counts of a phase's examples, and return them sorted by name."""
     always = ("documents", "sentences", "joined", "mentions", "kept", "discontinuous", "widened")
     further = tuple(k for k in ("relabelled", "masked", "masked_sentences") if counts[k])
     say(f"{name}: " + ", ".join(f"{counts[k]:,} {k.replace('_', ' ')}" for k in always + further))

@@ -19,12 +19,12 @@ from mentionforge.gold import Discontinuous, flatten, tags
 from mentionforge.text import Span
 
 NO_LOSS = ""
-"""Stands for the tag of a training word that carries no loss."""
+"""Tag of a training word that carries no loss."""
 
 
 @dataclass(frozen=True)
 class TokenizedDocument:
-    """A text, its words (character spans) and its sentences (word spans that follow each other without gap)."""
+    """A text with its words (character spans) and its sentences (word spans, which follow each other without gaps)."""
 
     doc_id: str
     text: str
@@ -32,7 +32,7 @@ class TokenizedDocument:
     sentences: list[Span]
 
     def tokens(self, sentence: Span) -> list[str]:
-        """The words of a sentence, as strings by `text.view`: as matched, and as models read them."""
+        """The words of a sentence as strings, in the form of `text.view` that names are matched with and models read."""
         return [units.plain(self.text[start:end]) for start, end in self.words[slice(*sentence)]]
 
 
@@ -48,7 +48,7 @@ def tokenized_document(doc_id: str, text: str, sentences: Iterable[Mapping[str, 
     """A document from a row of the `documents` or `located` table."""
     words = units.words(text)
     starts = [start for start, _ in words]
-    # The first sentence takes what stands before it; a boundary inside a word moves behind that word.
+    # Words before the first sentence join it; a boundary inside a word moves behind that word.
     bounds = sorted({bisect.bisect_left(starts, s["start"]) for s in sentences} | {0, len(words)})
     return TokenizedDocument(doc_id, text, words, list(itertools.pairwise(bounds)))
 
@@ -60,20 +60,20 @@ def training_examples(
     more: Mapping[str, Sequence[Span]] | None = None,
     doubtful: Mapping[str, Collection[int]] | None = None,
 ) -> tuple[list[Example], Counter[str]]:
-    """Tagged sentences; those that would cut a mention are joined, in training only.
+    """Sentences with IOB2 tags for training. Sentences whose boundary cuts a mention are joined; prediction keeps them apart.
 
     Args:
         documents: The texts.
-        mentions: By document, the pieces of each mention in characters.
-        policy: What a mention in pieces becomes.
-        more: By document, word spans that are mentions too where they share no word with one of `mentions`.
-        doubtful: By document, words whose tag is not taught unless they are in a mention; then sentences without a mention
-            are not taught at all, and are left out.
+        mentions: By document, the character spans of each mention.
+        policy: What happens to discontinuous mentions.
+        more: By document, word spans that are labelled as mentions too, unless they share a word with one of `mentions`.
+        doubtful: By document, words that carry no loss unless they are in a mention. If given, sentences without a mention
+            are left out.
 
     Returns:
-        The examples, in document order, and the counts of `flatten` with `documents`, `sentences` (after joining) and
-        `joined` (sentence boundaries removed); `relabelled` mentions of `more`; `masked` words and, left out with all
-        their words, `masked_sentences`.
+        The examples, in document order, and the counts of `flatten` together with these: `documents`, `sentences` (after joining),
+        `joined` (sentence boundaries removed), `relabelled` (mentions from `more`), `masked` (words without loss) and
+        `masked_sentences` (sentences left out).
     """
     examples: list[Example] = []
     counts: Counter[str] = Counter(documents=len(documents))
@@ -102,7 +102,7 @@ def training_examples(
 
 
 def spans_by_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[list[Span]]]:
-    """Pieces of each gold mention by document, from rows of the `mentions` table."""
+    """By document, the character spans of each gold mention, from rows of the `mentions` table."""
     spans: dict[str, list[list[Span]]] = {}
     for row in rows:
         spans.setdefault(row["doc_id"], []).append([(s["start"], s["end"]) for s in row["spans"]])

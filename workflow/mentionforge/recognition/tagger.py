@@ -39,7 +39,7 @@ class PredictedMention(NamedTuple):
 
 
 class Tagger:
-    """A token-classification model with its windows, on the fastest device at hand."""
+    """A token-classification model and its windows, on a GPU if there is one."""
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int, stride: int, dtype: str = "auto") -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,15 +52,15 @@ class Tagger:
     def load(
         cls, folder: str | Path, max_tokens: int | None = None, stride: int | None = None, dtype: str = "auto", lowercase: tokenization.Case = "auto"
     ) -> Tagger:
-        """A recognizer saved by `save`, or, given `max_tokens` and `stride`, an encoder with a new classifier.
+        """A recognizer that `save` wrote or, with `max_tokens` and `stride`, an encoder with a new classifier.
 
-        The new classifier's weights are drawn from torch's global random stream. `lowercase` concerns the encoder; a saved recognizer reads as
-        it was trained.
+        The weights of the new classifier come from torch's global random stream. `lowercase` applies to a new encoder only; a saved
+        recognizer keeps the case handling that it was trained with.
 
         Raises:
-            UserError: The folder holds no recognizer, no fast tokenizer or one that is not the model's, or windows do not fit the model.
+            UserError: The folder holds no recognizer, its tokenizer is slow or does not belong to the model, or windows do not fit the model.
         """
-        # Otherwise every run reports the classifier as missing and the pooler as superfluous; both are so on purpose.
+        # Silence the report that the classifier is missing and the pooler unused: both are intended.
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         folder = Path(folder)
@@ -70,7 +70,7 @@ class Tagger:
                 max_tokens, stride, lowercase = int(card["max_tokens"]), int(card["stride"]), "saved"
             except (OSError, KeyError, ValueError) as error:
                 raise UserError("no recognizer", str(folder), f"{CARD_FILE}: {error}", "give the model folder of a recognition run") from error
-        # Byte-level vocabularies write a word differently after a blank; split on their own, all words count as after one.
+        # Byte-level vocabularies encode a word differently after a space. Words are tokenized one by one, so each is encoded as after a space.
         tokenizer = tokenization.load(folder, lowercase, add_prefix_space=True)
         if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None or tokenizer.unk_token_id is None:
             raise UserError(
@@ -106,7 +106,7 @@ class Tagger:
         return cls(model, tokenizer, max_tokens, stride, dtype)
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
-        """Write weights, tokenizer and `recognizer.json` into `folder`, which appears complete or not at all."""
+        """Write weights, tokenizer and `recognizer.json`; `folder` appears only when it is complete."""
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         self.model.save_pretrained(temporary)
         self.tokenizer.save_pretrained(temporary)
@@ -117,17 +117,17 @@ class Tagger:
 
     @contextlib.contextmanager
     def only(self, words: Iterable[str]) -> Iterator[None]:
-        """Within, the model holds the vectors of these words' pieces alone; others stay as they are, and meeting one fails.
+        """Context in which the model holds the embeddings of these words' pieces only; the others keep their values, and reading one fails.
 
-        Half of a small encoder's weights, and more of a multilingual one's, are vectors of pieces, most of which occur in no training sentence:
-        gradients of zeros would be filled for them, and an optimizer would step through all of them.
+        Half of a small encoder's weights, and more of a multilingual one's, are embeddings of word pieces. Most of them occur in no training
+        sentence, yet they would get gradients of zero and a step of the optimizer. Leaving them out saves that time and memory.
         """
         whole = self.model.get_input_embeddings()
-        if type(whole) is not torch.nn.Embedding:  # one that does more than look up
+        if type(whole) is not torch.nn.Embedding:  # a subclass does more than look up a vector
             yield
             return
         padding = self.tokenizer.pad_token_id or 0
-        # All up to padding, so that its number stays what it is: some encoders count positions by it.
+        # Keep all pieces up to the padding piece, so that its id does not change: some encoders derive positions from it.
         kept = torch.tensor(sorted({*range(padding + 1), *self.windows.vocabulary(words)}))
         part = torch.nn.Embedding.from_pretrained(whole.weight.data[kept.to(self.device)], freeze=False, padding_idx=whole.padding_idx)
         self._rows = torch.full((whole.num_embeddings,), -1)
@@ -141,7 +141,7 @@ class Tagger:
             self._rows = None
 
     def logits(self, windows: Sequence[SentenceWindow]) -> torch.Tensor:
-        """Scores of a batch of windows, [batch, longest window, 3], float32; what is beyond a window's end means nothing."""
+        """Tag scores of a batch of windows, float32 [batch, longest window, 3]; values beyond the end of a window are meaningless."""
         lengths = torch.tensor([len(w.pieces) for w in windows])
         ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(w.pieces) for w in windows], batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
         mask = (torch.arange(ids.shape[1])[None, :] < lengths[:, None]).long()
@@ -150,10 +150,10 @@ class Tagger:
             return self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
 
     def probabilities(self, sentences: Sequence[Sequence[str]], batch_size: int = 64, what: str | None = None) -> list[np.ndarray]:
-        """Tag probabilities of each word, one [words, 3] array per sentence; `what` is read, where that is to be shown."""
+        """Tag probabilities of each word, one [words, 3] array per sentence. `what` names the texts in the progress display; None: no display."""
         windows = self.windows.cut(sentences)
         by_sentence = [np.zeros((len(sentence), len(TAGS)), dtype=np.float32) for sentence in sentences]
-        # Longest first: little padding, and a batch that does not fit fails at once.
+        # Longest first: little padding, and a batch that does not fit into memory fails at once.
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].pieces), i))
         self.model.eval()
         progress = track(f"{what}, stretches read", len(order)) if what else contextlib.nullcontext(lambda units: None)
@@ -167,7 +167,7 @@ class Tagger:
         return by_sentence
 
     def read(self, documents: Sequence[TokenizedDocument], batch_size: int = 64, what: str | None = None) -> dict[str, np.ndarray]:
-        """Tag probabilities of each document's words, [words, 3]; sentences are read on their own."""
+        """Tag probabilities of each document's words, [words, 3]; the model reads each sentence separately."""
         where = [(doc, sentence) for doc in documents for sentence in doc.sentences]
         by_document = {doc.doc_id: np.zeros((len(doc.words), len(TAGS)), dtype=np.float32) for doc in documents}
         for (doc, sentence), probabilities in zip(where, self.probabilities([doc.tokens(s) for doc, s in where], batch_size, what), strict=True):
@@ -181,7 +181,7 @@ class Tagger:
 
 
 def predicted_mentions(doc: TokenizedDocument, probabilities: np.ndarray) -> list[PredictedMention]:
-    """Mentions of a document, as word spans in the document, in order; none crosses a sentence.
+    """Predicted mentions of a document, as word spans in the document, in order; none crosses a sentence boundary.
 
     Args:
         doc: The document.
@@ -191,7 +191,7 @@ def predicted_mentions(doc: TokenizedDocument, probabilities: np.ndarray) -> lis
 
 
 def decode_tags(probabilities: np.ndarray) -> list[PredictedMention]:
-    """Mentions of the most probable sequence of tags in which no I follows an O or begins the sentence.
+    """Mentions of the most probable valid tag sequence of a sentence (Viterbi): no I follows an O or begins the sentence.
 
     Args:
         probabilities: [words, 3], in the order of `TAGS`.
@@ -202,7 +202,7 @@ def decode_tags(probabilities: np.ndarray) -> list[PredictedMention]:
         emitted = np.log(probabilities.astype(np.float64))
     allowed = np.zeros((3, 3))  # [from, to]
     allowed[0, 2] = -np.inf
-    best = emitted[0] + allowed[0]  # a sentence begins as if after an O
+    best = emitted[0] + allowed[0]  # a sentence begins as if an O came before it
     back = np.zeros(probabilities.shape, dtype=np.int64)
     for i in range(1, len(emitted)):
         steps = best[:, None] + allowed
@@ -223,9 +223,9 @@ def decode_tags(probabilities: np.ndarray) -> list[PredictedMention]:
 
 
 def autocast_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
-    """The type of mixed precision, or None for float32 throughout.
+    """Data type of mixed precision, or None for float32 throughout.
 
-    `auto` takes bfloat16 where it is faster: on CUDA devices that support it, and on CPUs with avx512_bf16 or AMX.
+    `auto` chooses bfloat16 where it is faster: on CUDA devices that support it, and on CPUs with avx512_bf16 or AMX.
     """
     if dtype == "float32":
         return None

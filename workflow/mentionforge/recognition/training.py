@@ -45,15 +45,15 @@ VERSION = 1
 """Of the part recognition.train: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 IGNORED = -100
-"""Target of pieces that carry no loss: untaught words, further pieces of a word, words another window owns, special tokens, padding."""
+"""Target of word pieces without loss: masked words, all but the first piece of a word, words that another window owns, special tokens, padding."""
 
 WindowTargets = tuple[list[SentenceWindow], list[torch.Tensor]]
-"""Windows, and for each the class of every piece: [pieces]."""
+"""Windows, and for each the target class of every word piece, int64 [pieces]."""
 
 
 @dataclass(frozen=True)
 class DevSplit:
-    """The dev split: documents and gold word spans, for the choice of the epoch."""
+    """The dev split, which chooses the epoch: documents, and gold mentions as (document id, word span)."""
 
     documents: list[TokenizedDocument]
     gold: set[tuple[str, Span]] = field(default_factory=set)
@@ -73,24 +73,23 @@ def train(
 ) -> None:
     """Train by a schedule, predict dev and test, and write predictions.parquet, model/ and history.csv into `out`.
 
-    Checkpoints lie in `out`/checkpoints until then.
+    Checkpoints stay in `out`/checkpoints until the training is done.
 
     Args:
         spec: Resolved settings of the recognizer.
         model: Stamp of the encoder (fetched.json).
         corpus: Folder with documents.parquet and mentions.parquet.
-        corpus_spec: Resolved settings of the corpus, for its policy on mentions in pieces.
-        schedule: Which sentences are learned, in which order.
+        corpus_spec: Resolved settings of the corpus, for its policy on discontinuous mentions.
+        schedule: Name of the schedule.
         seed: Seed of the classifier, the order of sentences and dropout.
         out: Output folder.
-        chosen: Synthetic notes that the strategy adds; needed unless the schedule is real_only.
-        synthetic: Folder with the generator's located.parquet and mentions.parquet; likewise.
-        teacher: Model folder of the real-only run, for the schedules that ask it.
+        chosen: Synthetic notes that the strategy adds; required unless the schedule is real_only.
+        synthetic: Folder with the generator's located.parquet and mentions.parquet; required with `chosen`.
+        teacher: Model folder of the real-only run, for the schedules of `TAUGHT`.
 
     Raises:
-        UserError: The recognizer is none that is trained, synthetic notes or the teacher are needed and not given, none is
-            chosen for synthetic_only, a chosen note is not among the located ones, the corpus has no training sentences,
-            or windows do not fit the model.
+        UserError: The recognizer is not trainable, synthetic notes or the teacher are required but missing, synthetic_only has
+            no chosen notes, a chosen note is not located, the corpus has no training sentences, or windows do not fit the model.
     """
     settings = read_spec(spec, TaggerRecognizer)
     if not settings.trains:
@@ -112,7 +111,7 @@ def train(
     more = {"schedule": schedule, "seed": seed, "discontinuous": policy, "counts": counts}
     more |= {"autocast": str(tagger.autocast or torch.float32).removeprefix("torch."), "versions": versions("torch", "transformers")}
     provenance = stamp("recognition train", inputs, **more)
-    # The revision of the code is left out: it would drop checkpoints for a change in another stage. The version of the training stands in the spec.
+    # The git revision is not part of the job: a change in another stage must not drop checkpoints. The spec holds the version of the training code.
     more = {"device": tagger.device.type, "schedule_version": version_of(f"schedule.{schedule}")}
     job = json.dumps({k: v for k, v in provenance.items() if k != "git_revision"} | more, sort_keys=True)
     checkpoints = Checkpoints(out / "checkpoints", digest(job))
@@ -130,7 +129,7 @@ def train(
 
 
 def predict(model: Path, corpus: Path, out: Path) -> None:
-    """Predict the dev and test documents of a corpus, not necessarily the one trained on, and write the table `recognized`.
+    """Predict mentions in the dev and test documents of any corpus, and write the table `recognized`.
 
     Args:
         model: Model folder that `train` wrote.
@@ -151,15 +150,15 @@ def predict(model: Path, corpus: Path, out: Path) -> None:
 def fit(
     tagger: Tagger, phases: Sequence[TrainingPhase], settings: TaggerRecognizer, seed: int, dev: DevSplit, checkpoints: Checkpoints | None = None
 ) -> list[EpochResult]:
-    """Train phase after phase, in place; the tagger ends with the weights of the epoch kept.
+    """Train all phases in place; the tagger ends with the weights of the epoch that is kept.
 
     Args:
         tagger: The recognizer.
-        phases: What is learned, in order.
+        phases: Phases in order.
         settings: Batch size, weight decay, warm-up, class weights and early stopping.
         seed: Seed of the order of sentences.
-        dev: Dev split; without documents the last epoch is kept.
-        checkpoints: Where a killed training left off; without it, it starts anew.
+        dev: Dev split; if it has no documents, the last epoch is kept.
+        checkpoints: Checkpoints to resume from and to write; None: start anew and write none.
 
     Raises:
         UserError: No word of a phase carries loss.
@@ -202,7 +201,7 @@ def _train_phase(
     checkpoints: Checkpoints | None,
     last: bool,
 ) -> bool:
-    """Train the epochs of a phase that are left; whether it stopped early."""
+    """Train the remaining epochs of a phase; returns whether it stopped early."""
     windows, targets = _window_targets(tagger, phase.examples)
     if not windows:
         raise UserError("nothing to learn", f"{phase.name} phase", "no word of its sentences carries loss", "choose another schedule")
@@ -247,24 +246,24 @@ def _train_phase(
 
 
 def occurring_words(examples: Sequence[Example], documents: Sequence[TokenizedDocument]) -> set[str]:
-    """The words of training sentences and of documents."""
+    """All distinct words of training sentences and documents."""
     return {word for example in examples for word in example.words}.union(*(doc.tokens((0, len(doc.words))) for doc in documents))
 
 
 def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
-    """Share of the peak learning rate at a step, from 0: rising for `warmup` steps, then falling to 0 after `steps`."""
+    """Learning rate at a step (from 0), as a share of the peak: it rises for `warmup` steps, then falls to 0 at `steps`."""
     return (step + 1) / (warmup + 1) if step < warmup else (steps - step) / max(1, steps - warmup)
 
 
 def is_better(epoch: EpochResult, best: EpochResult, by: str) -> bool:
-    """Whether an epoch is better on dev than the best one so far: higher F1, or lower loss."""
+    """Whether an epoch beats the best one so far on dev: higher F1 or, with `by` dev_loss, lower loss."""
     if by == "dev_loss":
         return (epoch.dev_loss or 0.0) < (best.dev_loss or 0.0)
     return (epoch.dev_f1 or 0.0) > (best.dev_f1 or 0.0)
 
 
 def dev_scores(tagger: Tagger, dev: DevSplit) -> tuple[float, float, float, float]:
-    """Strict entity precision, recall and F1, and mean loss per word, of one reading of the dev split."""
+    """Strict entity precision, recall and F1, and mean loss per word, on the dev split."""
     read = tagger.read(dev.documents)
     predicted = {doc.doc_id: predicted_mentions(doc, read[doc.doc_id]) for doc in dev.documents}
     spans: dict[str, list[Span]] = {}
@@ -279,7 +278,7 @@ def dev_scores(tagger: Tagger, dev: DevSplit) -> tuple[float, float, float, floa
 
 
 def draw_positions(count: int, number: int, order: torch.Generator) -> list[int]:
-    """`number` positions below `count`, each as often as any other or once more."""
+    """`number` positions below `count`; no position occurs more than once more often than another."""
     if not number:
         return []
     whole, rest = divmod(number, count)
@@ -287,9 +286,9 @@ def draw_positions(count: int, number: int, order: torch.Generator) -> list[int]
 
 
 def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator, chunk: int = 50) -> Iterator[list[int]]:
-    """Batches of positions, each position once: shuffled, sorted by length within chunks of `chunk` batches, and the batches shuffled.
+    """Batches of positions, each position once: shuffled, sorted by length within chunks of `chunk` batches, then the batches shuffled.
 
-    Sorting saves padding; chunks keep the batches different from epoch to epoch.
+    Sorting saves padding; sorting within chunks only makes the batches differ between epochs.
     """
     shuffled = torch.randperm(len(lengths), generator=order).tolist()
     size = batch_size * chunk
@@ -302,14 +301,14 @@ def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator, chu
 
 
 def strict_scores(gold: set[tuple[str, Span]], predicted: Mapping[str, Sequence[PredictedMention]]) -> tuple[float, float, float]:
-    """Strict entity precision, recall and F1; 0 where undefined."""
+    """Strict entity precision, recall and F1; 0 where a score is undefined."""
     predicted_spans = {(doc_id, mention.span) for doc_id, mentions in predicted.items() for mention in mentions}
     right = len(gold & predicted_spans)
     return right / max(1, len(predicted_spans)), right / max(1, len(gold)), 2 * right / max(1, len(predicted_spans) + len(gold))
 
 
 def _window_targets(tagger: Tagger, examples: Sequence[Example]) -> WindowTargets:
-    """Windows of the examples, and for each the class of every piece; windows without a word that carries loss are left out."""
+    """Windows of the examples, and the target class of every word piece; windows in which no word carries loss are left out."""
     windows, targets = [], []
     for window in tagger.windows.cut([e.words for e in examples]):
         word_tags = [examples[window.sentence].tags[i] for i in window.words]
@@ -324,7 +323,7 @@ def _window_targets(tagger: Tagger, examples: Sequence[Example]) -> WindowTarget
 
 
 def class_weights(settings: TaggerRecognizer, targets: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Weight of each class in the loss: as given, or so that all classes weigh the same in sum."""
+    """Weight of each class in the loss: as in the settings or, for `balanced`, so that all classes have the same total weight."""
     if settings.class_weights != "balanced":
         return torch.tensor(settings.class_weights, dtype=torch.float32)
     every = torch.cat(list(targets))
@@ -338,25 +337,25 @@ def _loss(tagger: Tagger, windows: list[SentenceWindow], targets: list[torch.Ten
 
 
 def _optimizer(model: torch.nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    # Biases and normalization weights are not decayed, as BERT was trained.
+    # As in the training of BERT, biases and layer norm weights have no weight decay.
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)  # on the CPU eight times as fast as the default
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)  # eight times as fast as the default on the CPU
 
 
 def _set_seed(seed: int) -> None:
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for to be deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # This takes a sixth of a step on the CPU, and nothing here reads memory before it is written.
+    # Filling takes a sixth of a training step on the CPU and is not needed: no code here reads uninitialized memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def read_corpus(folder: Path) -> tuple[dict[str, list[TokenizedDocument]], dict[str, list[list[Span]]]]:
-    """Documents by split and gold mentions by document; gold of the test split is not kept."""
+    """Documents by split, and gold mentions (character spans) by document; gold mentions of test are not read."""
     splits: dict[str, list[TokenizedDocument]] = {split: [] for split in tables.SPLITS}
     for row in tables.read(tables.DOCUMENTS, folder / "documents.parquet").to_pylist():
         splits[row["split"]].append(units.tokenized_document(row["doc_id"], row["text"], row["sentences"]))
@@ -365,7 +364,7 @@ def read_corpus(folder: Path) -> tuple[dict[str, list[TokenizedDocument]], dict[
 
 
 def prediction_rows(tagger: Tagger, documents: list[TokenizedDocument], split: str) -> list[dict[str, Any]]:
-    """Rows of the table `recognized`."""
+    """Predicted mentions of documents as rows of the table `recognized`."""
     mentions = tagger.recognize(documents)
     return [
         {"doc_id": doc.doc_id, "start": doc.words[first][0], "end": doc.words[last - 1][1], "split": split, "score": score}

@@ -13,13 +13,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SentenceWindow:
-    """A stretch of a sentence that the model reads at once.
+    """A part of a sentence that the model reads at once.
 
     Attributes:
         sentence: Position of the sentence in the input of `Windows.cut`.
         pieces: Word-piece ids with the special tokens.
         words: Words of the sentence that this window owns.
-        positions: For each owned word, where its first piece stands in `pieces`.
+        positions: For each owned word, the position of its first piece in `pieces`.
     """
 
     sentence: int
@@ -42,18 +42,18 @@ class SentenceWindow:
 
 
 CACHED_WORDS = 100_000
-"""Words whose pieces are remembered at most, so that reading many documents takes no more memory than reading few."""
+"""Size of the cache of word pieces, in words; it bounds the memory for reading many documents."""
 
 
 class SentenceWindows:
-    """Cuts sentences into windows of at most `max_tokens` word pieces, special tokens not counted."""
+    """Cuts sentences into windows of at most `max_tokens` word pieces, not counting special tokens."""
 
     def __init__(self, tokenizer: Any, max_tokens: int, stride: int) -> None:
         self.tokenizer, self.max_tokens, self.stride = tokenizer, max_tokens, stride
         self._pieces: dict[str, list[int]] = {}
 
     def split(self, words: Iterable[str]) -> list[list[int]]:
-        """Word-piece ids of each word, at least one and at most `max_tokens`; a word the vocabulary cannot write is one unknown piece."""
+        """Word-piece ids of each word, between one and `max_tokens`; a word that the vocabulary cannot encode is one unknown piece."""
         words = list(words)
         if len(self._pieces) > CACHED_WORDS:
             self._pieces.clear()
@@ -64,7 +64,7 @@ class SentenceWindows:
         return [self._pieces[word] for word in words]
 
     def vocabulary(self, words: Iterable[str]) -> set[int]:
-        """All word-piece ids that windows of these words can hold."""
+        """All word-piece ids that can occur in windows of these words."""
         return {self.tokenizer.cls_token_id, self.tokenizer.sep_token_id}.union(*self.split(words))
 
     def cut(self, sentences: Sequence[Sequence[str]]) -> list[SentenceWindow]:
@@ -87,17 +87,17 @@ class SentenceWindows:
 
 
 def overlapping_ranges(lengths: Sequence[int], size: int, stride: int) -> list[tuple[int, int]]:
-    """Ranges of whole words, each of at most `size` pieces, that overlap by at most `stride` pieces and together hold every word.
+    """Ranges of words that cover a sentence, each of at most `size` pieces, overlapping by at most `stride` pieces.
 
     Args:
-        lengths: Pieces of each word, none above `size`.
-        size: Longest range, in pieces.
-        stride: Pieces that two ranges share, below `size`.
+        lengths: Number of pieces of each word, at most `size`.
+        size: Length of the longest range, in pieces.
+        stride: Largest overlap of two ranges, in pieces; less than `size`.
     """
     ranges: list[tuple[int, int]] = []
     first = last = 0
     while last < len(lengths):
-        # Go back over what is shared, but leave room for the next word: each range holds a word that none before it holds.
+        # Step back over the shared words, but leave room for the next word, so that each range adds at least one word.
         shared, room = 0, min(stride, size - lengths[last])
         while last > first and shared + lengths[last - 1] <= room:
             last -= 1
@@ -111,7 +111,7 @@ def overlapping_ranges(lengths: Sequence[int], size: int, stride: int) -> list[t
 
 
 def owning_ranges(ranges: Sequence[tuple[int, int]], words: int) -> list[int]:
-    """For each word the range in which it is farthest from a cut; the ends of the sentence are no cuts, the first of equals wins."""
+    """For each word, the range in which it is farthest from a cut; of equally good ranges the first. The ends of the sentence are no cuts."""
     owner, best = [0] * words, [-1] * words
     for k, (first, last) in enumerate(ranges):
         for i in range(first, last):

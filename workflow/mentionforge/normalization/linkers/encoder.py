@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mentionforge.encoders import Encoder
 
 PAIRS = 16_384
-"""Pairs of a query and an entry that are scored at a time: 50 MB of terms at 384 dimensions."""
+"""Pairs of a query and an entry that are scored at a time: 50 MB at 384 dimensions."""
 
 
 class EncoderLinker(SearchingLinker):
@@ -51,22 +51,22 @@ class EncoderLinker(SearchingLinker):
 
     @property
     def reads_context(self) -> bool:
-        """A `context` linker does."""
+        """Whether it reads a mention in the text around it: only a `context` linker does."""
         return self.kind == "context"
 
     def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> VectorRetriever:
-        """By the vectors' metric."""
+        """A retriever of vectors, with the metric of the settings."""
         return VectorRetriever(self.metric, method)
 
     def encoder(self, model: Path) -> Encoder:
-        """The encoder as the settings say."""
+        """The encoder, with pooling, length and type of the settings."""
         from mentionforge.encoders import Encoder
 
         return Encoder(model, self.pooling, self.max_tokens, self.batch_size, self.dtype, unit=self.metric == "cosine", markers=self.markers)
 
 
 class VectorRetriever:
-    """Nearest vectors, by faiss; exact, or approximate with a graph (hnsw) or lists (ivf)."""
+    """Retriever of nearest vectors by faiss: exact, or approximate with a graph (hnsw) or inverted lists (ivf)."""
 
     def __init__(self, metric: str, method: str = "flat") -> None:
         self.metric, self.method = metric, method
@@ -74,15 +74,15 @@ class VectorRetriever:
         self._longest: tuple[np.ndarray, float] | None = None
 
     def prepare(self, inputs: np.ndarray) -> np.ndarray:
-        """Vectors are compared as they are."""
+        """Queries, unchanged."""
         return inputs
 
     def arrange(self, inputs: np.ndarray) -> np.ndarray:
-        """So are entries."""
+        """Entries, unchanged."""
         return inputs
 
     def tolerance(self, queries: np.ndarray) -> np.ndarray:
-        """A millionth of the query's squared length; of a squared distance twice that, as it is 2 - 2 cosine for vectors of length 1."""
+        """1e-6 times the squared length of the query; twice that for l2, because a squared distance of unit vectors is 2 - 2 cosine."""
         import numpy as np
 
         from mentionforge.normalization.ties import EQUAL
@@ -92,7 +92,7 @@ class VectorRetriever:
         return (2 if self.metric == "l2" else 1) * EQUAL * np.square(queries, dtype=np.float64).sum(1)
 
     def error(self, queries: np.ndarray, entries: np.ndarray) -> np.ndarray:
-        """The bound of a float32 sum of as many products as there are dimensions, at the longest entry."""
+        """Rounding bound of a float32 sum of `dimensions` products, for the longest entry."""
         import numpy as np
 
         if self._longest is None or self._longest[0] is not entries:
@@ -115,7 +115,7 @@ class VectorRetriever:
         return values, np.maximum(rows, 0)
 
     def scores(self, queries: np.ndarray, entries: np.ndarray, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """Pair by pair in float64, so that the pairs beside it change no digit."""
+        """Each pair on its own in float64, so that other pairs change no digit."""
         import numpy as np
 
         scores = np.empty(len(query))
@@ -127,7 +127,7 @@ class VectorRetriever:
         return scores
 
     def _index(self, entries: np.ndarray, fetch: int, distance: int) -> Any:
-        """The approximate index of `entries`, built once; it looks at enough places for `fetch` results."""
+        """The approximate index of `entries`, built once, with a search width that suits `fetch` results."""
         import faiss
         import numpy as np
 
@@ -151,5 +151,5 @@ class VectorRetriever:
 
 
 def _blocks(array: np.ndarray, size: int = 65_536) -> Iterator[np.ndarray]:
-    """An array in parts, so that a mapped one need not be in memory at once."""
+    """Blocks of rows of an array, so that a memory-mapped array is never in memory as a whole."""
     return (array[i : i + size] for i in range(0, len(array), size))

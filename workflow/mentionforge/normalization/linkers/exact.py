@@ -35,7 +35,7 @@ class ExactLinker(SearchingLinker):
     expand_abbreviations: bool = EXPAND
 
     def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> StringRetriever:
-        """By equal strings."""
+        """A retriever of equal strings."""
         return StringRetriever(self.steps)
 
 
@@ -43,7 +43,7 @@ ROMAN_NUMERALS = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6
 
 
 def normalize_string(text: str, steps: Sequence[str]) -> str:
-    """A surface without case and punctuation, then each of the steps: `plural` drops a final s of words, `numerals` reads Roman ones, `order` sorts words."""
+    """Drop case and punctuation, then apply the steps: `plural` drops a final s of words, `numerals` converts Roman numerals, `order` sorts words."""
     words = normalize_surface(text).split()
     for step in steps:
         if step == "plural":
@@ -56,17 +56,17 @@ def normalize_string(text: str, steps: Sequence[str]) -> str:
 
 
 class StringRetriever:
-    """Equal strings after normalization: 1 for case and punctuation alone, a tenth less for each further step that is needed."""
+    """Retriever of equal strings after normalization. A pair equal without case and punctuation scores 1; each further step that it needs costs 0.1."""
 
     def __init__(self, steps: Sequence[str]) -> None:
         self.steps = tuple(steps)
 
     def prepare(self, inputs: Sequence[str]) -> list[list[str]]:
-        """The inputs after each step, the mildest first."""
+        """The strings after no step, after the first step, after the first two, and so on."""
         return [[normalize_string(text, self.steps[:n]) for text in inputs] for n in range(len(self.steps) + 1)]
 
     def arrange(self, inputs: Sequence[str]) -> list[dict[str, list[int]]]:
-        """The rows of each string after each step."""
+        """After each step, the rows of each normalized string."""
         arranged = []
         for strings in self.prepare(inputs):
             rows: dict[str, list[int]] = {}
@@ -76,7 +76,7 @@ class StringRetriever:
         return arranged
 
     def tolerance(self, queries: list[list[str]]) -> np.ndarray:
-        """Scores are tenths: any does."""
+        """Any small tolerance will do, because scores are multiples of 0.1."""
         import numpy as np
 
         from mentionforge.normalization.ties import EQUAL
@@ -84,19 +84,19 @@ class StringRetriever:
         return np.full(len(queries[0]), EQUAL)
 
     def error(self, queries: list[list[str]], entries: Any) -> np.ndarray:
-        """None."""
+        """Zero: values are exact."""
         import numpy as np
 
         return np.zeros(len(queries[0]))
 
     def scores(self, queries: Any, entries: Any, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """As they are."""
+        """The values themselves."""
         import numpy as np
 
         return value.astype(np.float64)
 
     def neighbours(self, queries: list[list[str]], entries: list[dict[str, list[int]]], fetch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Entries that are equal at some step."""
+        """Entries that equal the query at some step; the score is that of the first such step."""
         import numpy as np
 
         number = len(queries[0])

@@ -56,16 +56,16 @@ class DictionaryRecognizer(Entry):
 
 
 IGNORED_PUNCTUATION = frozenset("-‐‑–/'’")
-"""Punctuation that does not count, in names as in texts."""
+"""Punctuation that is ignored in names and in texts."""
 
 
 class Dictionary:
-    """Names to be found in texts, by their first word."""
+    """A set of names, indexed by first word, that is matched against texts."""
 
     def __init__(self, names: Iterable[str], min_length: int = 1, stop: Iterable[str] = ()) -> None:
-        """Search for `names`, without those shorter than `min_length` characters and those in `stop`."""
+        """Index `names`, except names shorter than `min_length` characters and names in `stop`."""
         stopped = {folded_words(name) for name in stop}
-        self._longest: dict[str, int] = {}  # by first word: words of the longest name
+        self._longest: dict[str, int] = {}  # first word -> length in words of the longest name
         self._names: set[tuple[str, ...]] = set()
         self._cased: set[str] = set()
         for name in names:
@@ -79,11 +79,11 @@ class Dictionary:
             self._longest[words[0]] = max(len(words), self._longest.get(words[0], 0))
 
     def __len__(self) -> int:
-        """Names that are searched."""
+        """Number of indexed names."""
         return len(self._names) + len(self._cased)
 
     def find(self, doc: TokenizedDocument) -> list[Span]:
-        """Word spans of the names found in a document, in order, no two overlapping."""
+        """Word spans of the names that occur in a document, in order and without overlap."""
         matches: list[Span] = []
         for first, last in doc.sentences:
             texts = doc.tokens((first, last))
@@ -98,30 +98,30 @@ class Dictionary:
         return matches
 
     def _length(self, words: Sequence[str], at: int) -> int:
-        """Words of the longest name that begins at a word, 0 if none does."""
+        """Length in words of the longest name that begins at a word; 0 if none does."""
         longest = min(self._longest.get(words[at], 0), len(words) - at)
         return next((n for n in range(longest, 0, -1) if tuple(words[at : at + n]) in self._names), 0)
 
 
 def folded_words(name: str) -> tuple[str, ...]:
-    """The words of a name that count, as they are compared."""
+    """The case-folded words of a name, without ignored punctuation."""
     shown = units.plain(name)
     words = (shown[a:b] for a, b in units.words(shown))
     return tuple(word.casefold() for word in words if word not in IGNORED_PUNCTUATION)
 
 
 def match(spec: Path, corpus: Path, corpus_spec: Path, out: Path, names: Path | None = None) -> None:
-    """Find a dictionary's names in the dev and test documents, and write the table `recognized`, with score 1.
+    """Match a dictionary against the dev and test documents, and write the table `recognized`, with score 1.
 
     Args:
         spec: Resolved settings of the recognizer.
         corpus: Folder with documents.parquet and mentions.parquet.
-        corpus_spec: Resolved settings of the corpus, for its policy on mentions in pieces.
+        corpus_spec: Resolved settings of the corpus, for its policy on discontinuous mentions.
         out: Table to write.
-        names: Names of the knowledge base; needed if it is among the recognizer's sources.
+        names: Names of the knowledge base; required if it is among the recognizer's sources.
 
     Raises:
-        UserError: The recognizer is no dictionary, its names are not given, or none is left to search.
+        UserError: The recognizer is no dictionary, the names of the knowledge base are missing, or no name is left to match.
     """
     from mentionforge import tables
     from mentionforge.corpora.settings import Corpus

@@ -36,14 +36,18 @@ VERSION = 4
 """Of the part normalization.fuse: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 EQUAL_RANKS = 1e-12
-"""Sums of reciprocal ranks count as equal up to this difference: ranks have no noise, only the order of adding has. Different sums may be near."""
+"""Sums of reciprocal ranks count as equal up to this difference. Ranks are exact; only the order of summation adds noise, and different sums may be close."""
 
 
 class CandidateLists(NamedTuple):
-    """Concepts that any linker lists for a mention, aligned and sorted by mention, then concept.
+    """Pairs of a mention and a concept that at least one linker lists, sorted by mention, then concept.
 
-    `ranks` and `scores` are float64 [linkers, pairs]: ranks are infinite, and scores filled as `score` fusion counts them,
-    where a linker does not list the concept. `entry` is a number among joined concepts.
+    Attributes:
+        mention: Number of the mention, int [pairs].
+        concept: Number of the concept, int [pairs].
+        entry: Number of the entry among joined concepts, int [pairs].
+        ranks: float64 [linkers, pairs]; infinite where a linker does not list the concept.
+        scores: float64 [linkers, pairs]; where a linker does not list the concept, the value that `score` fusion counts.
     """
 
     mention: np.ndarray
@@ -59,10 +63,10 @@ def fuse(spec: Path, predictions: Sequence[Path], calibrations: Sequence[Path], 
     Args:
         spec: Spec of the hybrid linker.
         predictions: Predictions of its linkers, in the order of the config.
-        calibrations: Their rankings of the other mentions, in the same order.
+        calibrations: Their rankings of dev mentions and of test mentions without a concept, in the same order.
         mentions: tables.MENTIONS, for the gold concepts of dev.
         out: Predictions to write.
-        calibration: The other mentions' rankings to write.
+        calibration: Rankings of the other mentions to write.
     """
     linker: HybridLinker = read_spec(spec, HybridLinker)
     if not len(predictions) == len(calibrations) == len(linker.linkers):
@@ -92,7 +96,7 @@ def fuse(spec: Path, predictions: Sequence[Path], calibrations: Sequence[Path], 
 
 
 def candidate_lists(rankings: Sequence[pa.Table], cuis: pa.Array, sets: pa.Array) -> tuple[pa.Array, CandidateLists]:
-    """Distinct mention ids, and what the linkers list for them."""
+    """Distinct mention ids, and the candidates that the linkers list for them."""
     ids = sorted_distinct([t["mention_id"] for t in rankings])
     keys, columns = [], []
     for table in rankings:
@@ -116,7 +120,7 @@ def candidate_lists(rankings: Sequence[pa.Table], cuis: pa.Array, sets: pa.Array
 
 
 def fused_scores(lists: CandidateLists, linker: HybridLinker, weights: np.ndarray) -> np.ndarray:
-    """Fused score of each pair; equal scores have one value."""
+    """Fused score of each pair; scores that count as equal have one value."""
     if linker.fusion == "score":
         return level_ties(lists.mention, weighted_sum(lists.scores, weights), fusion_tolerance(lists.mention, lists.scores))
     fused = weighted_sum(1 / (linker.constant + lists.ranks), np.ones(len(lists.ranks)))
@@ -124,7 +128,7 @@ def fused_scores(lists: CandidateLists, linker: HybridLinker, weights: np.ndarra
 
 
 def weighted_sum(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted sums of scores [linkers, pairs], each of them added in the same order, which a product of matrices does not promise."""
+    """Weighted sums of scores [linkers, pairs], added in a fixed order, which a matrix product does not guarantee."""
     total = np.zeros(scores.shape[1])
     for score, weight in zip(scores, weights, strict=True):
         total += weight * score
@@ -132,11 +136,11 @@ def weighted_sum(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def fusion_tolerance(mention: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Up to which difference fused scores of each mention count as equal: a millionth, of its largest score if that is beyond 1.
+    """For each mention, the largest difference at which fused scores count as equal: 1e-6, times its largest score if that exceeds 1.
 
     Args:
-        mention: Of each pair, int [pairs].
-        scores: What is fused, [linkers, pairs].
+        mention: Mention of each pair, int [pairs].
+        scores: Scores to fuse, [linkers, pairs].
     """
     largest = np.ones(int(mention.max(initial=-1)) + 1)
     for score in scores:
@@ -145,7 +149,7 @@ def fusion_tolerance(mention: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def candidate_order(lists: CandidateLists, scores: np.ndarray) -> np.ndarray:
-    """Positions of the pairs by mention, then score, then the first linkers' ranks, then CUI."""
+    """Positions of the pairs, sorted by mention, then score, then the ranks of the linkers in order, then CUI."""
     return np.lexsort((lists.concept, *reversed(list(lists.ranks)), -scores, lists.mention))
 
 
@@ -160,15 +164,15 @@ def gold_pairs(lists: CandidateLists, ids: pa.Array, cuis: pa.Array, gold_ids: p
 
 
 def tune_weights(lists: CandidateLists, right: np.ndarray, ids: pa.Array, dev_ids: pa.Array, step: float) -> tuple[np.ndarray, float, int]:
-    """Weights with the best acc@1 on dev mentions with a concept that is listed, that accuracy, and the number of mentions."""
+    """Weights with the best acc@1 on dev mentions whose gold concept is listed, that accuracy, and the number of these mentions."""
     number = lists.scores.shape[0]
     equal = np.full(number, 1 / number)
     tunable = np.zeros(len(ids), bool)
-    tunable[lists.mention[right]] = True  # no weights can help the others
+    tunable[lists.mention[right]] = True  # no weights can make the other mentions right
     tunable &= pc.is_in(ids, value_set=dev_ids).to_numpy(zero_copy_only=False)
     if not tunable.any():
         return equal, 0.0, 0
-    # In the order that breaks ties, the first pair that counts as equal to a mention's highest score is its first concept: no sorting per candidate.
+    # Pairs are in the order that breaks ties, so a mention's first concept is the first pair that ties with its highest score: no sorting per weights.
     order = candidate_order(lists, np.zeros(len(lists.mention)))
     order = order[tunable[lists.mention[order]]]
     mention, good, scores = lists.mention[order], right[order], np.ascontiguousarray(lists.scores[:, order])

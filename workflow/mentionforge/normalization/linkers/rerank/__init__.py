@@ -34,7 +34,7 @@ class RerankLinker(LinkerSettings):
 
     @property
     def index_of_negatives(self) -> str:
-        """The index whose names give the wrong candidates."""
+        """Index whose names provide the hard negatives."""
         return self.index
 
     def input_linkers(self) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class RerankLinker(LinkerSettings):
         return other.searches or other.fuses
 
     def references(self) -> Iterator[tuple[str, str, str]]:
-        """The weights, the first stage, and the index of the wrong candidates."""
+        """The weights, the first stage, and the index of the hard negatives."""
         yield from super().references()
         yield "linker", "linkers", self.linker
         yield "index", "indexes", self.index

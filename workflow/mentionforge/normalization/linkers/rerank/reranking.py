@@ -46,12 +46,12 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, kb_ra
         model: Stamp of the weights to start from.
         kb: Folder with tables.CONCEPTS.
         corpus: Folder with tables.DOCUMENTS and tables.MENTIONS.
-        embedded: The corpus' mentions as the first stage embeds them (entries.parquet).
-        kb_rankings: tables.FOUND of the first stage on the names.
+        embedded: Mentions of the corpus as the first stage embeds them (entries.parquet).
+        kb_rankings: Rankings of the first stage on the names (tables.FOUND).
         out: Folder to write.
 
     Raises:
-        UserError: No training mention has a concept of the knowledge base and a wrong candidate.
+        UserError: No training mention has both a concept of the knowledge base and a wrong candidate.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -98,7 +98,7 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, kb_ra
                 with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
                     scores = network(**inputs).logits[:, 0].float()
                 parts = torch.split(scores, [len(candidates) for _, candidates in chosen])
-                loss = torch.stack([-torch.log_softmax(part, 0)[0] for part in parts]).mean()  # the right one stands first
+                loss = torch.stack([-torch.log_softmax(part, 0)[0] for part in parts]).mean()  # the gold concept comes first
                 loss.backward()
                 optimizer.step()
                 schedule.step()
@@ -121,15 +121,15 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, kb_ra
 
 
 def rerank(spec: Path, model: Path, kb: Path, corpus: Path, predictions: Path, calibration: Path, out: Path, out_calibration: Path) -> None:
-    """Order the first concepts of each ranking anew (tables.LINKED).
+    """Reorder the first concepts of each ranking (tables.LINKED).
 
     Args:
         spec: Spec of the reranker.
         model: Stamp of the trained cross-encoder.
         kb: Folder with tables.CONCEPTS.
         corpus: Folder with tables.DOCUMENTS and tables.MENTIONS.
-        predictions: The first stage's predictions on the same cell.
-        calibration: Its rankings of the other mentions.
+        predictions: Predictions of the first stage on the same cell.
+        calibration: Rankings of the first stage for the other mentions.
         out: Predictions to write.
         out_calibration: The other rankings to write.
     """
@@ -159,7 +159,14 @@ def rerank(spec: Path, model: Path, kb: Path, corpus: Path, predictions: Path, c
 
 
 def reorder_ranking(table: pa.Table, first: pa.Table, cross: pa.Table, weights: np.ndarray) -> pa.Table:
-    """A ranking whose first rows, `first`, stand in the order of the weighted scores of `first` and `cross`; scores never rise with rank."""
+    """A ranking with its first rows reordered by the weighted scores of both stages; scores never rise with rank.
+
+    Args:
+        table: The ranking of the first stage.
+        first: Its first rows, with the scores of the first stage.
+        cross: The same rows, with the probabilities of the cross-encoder.
+        weights: Weights of the two.
+    """
     scores = np.stack([first["score"].to_numpy(), cross["score"].to_numpy()])
     owner = first["mention_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     fused = level_ties(owner, weighted_sum(scores, weights), fusion_tolerance(owner, scores))
@@ -180,14 +187,14 @@ def reorder_ranking(table: pa.Table, first: pa.Table, cross: pa.Table, weights: 
 
 
 def concept_texts(kb: Path) -> dict[str, str]:
-    """What the cross-encoder reads of each concept: its preferred name and, if there is one, its definition."""
+    """Input of the cross-encoder for each concept: its preferred name and, if there is one, its definition."""
     table = tables.read(tables.CONCEPTS, kb / "concepts.parquet")
     rows = zip(table["cui"].to_pylist(), table["preferred_name"].to_pylist(), table["definition"].to_pylist(), strict=True)
     return {cui: f"{name} : {definition}" if definition else name for cui, name, definition in rows}
 
 
 def _mention_contexts(corpus: Path) -> tuple[dict[str, str], dict[str, tuple[str, frozenset[str]]]]:
-    """What the cross-encoder reads of each mention, its surface and sentence, and each mention's split and concepts."""
+    """Input of the cross-encoder for each mention (surface and sentence), and the split and gold concepts of each mention."""
     documents = {d["doc_id"]: d for d in tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist()}
     contexts, gold = {}, {}
     for m in tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist():
@@ -203,7 +210,7 @@ def _mention_contexts(corpus: Path) -> tuple[dict[str, str], dict[str, tuple[str
 def _candidate_groups(
     linker: RerankLinker, gold: dict[str, tuple[str, frozenset[str]]], texts: dict[str, str], embedded: Path, kb_rankings: Path
 ) -> Iterator[tuple[str, list[str]]]:
-    """For each training mention: its id, and a right concept before wrong ones; mentions with the same input and concepts once."""
+    """For each training mention: its id, and a gold concept followed by wrong ones. Mentions with the same input and concepts occur once."""
     table = tables.read(tables.FOUND, kb_rankings)
     order = np.lexsort((table["rank"].to_numpy(), table["query"].to_numpy()))
     candidates: dict[int, list[str]] = {}
@@ -220,7 +227,7 @@ def _candidate_groups(
 
 
 def _cross_encoder_scores(model: Path, linker: RerankLinker, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """The cross-encoder's probability of each pair, in order; computed sorted by length."""
+    """The cross-encoder's probability of each pair, in the order of `pairs`; computed sorted by length to save padding."""
     import torch
     from transformers import AutoModelForSequenceClassification
 

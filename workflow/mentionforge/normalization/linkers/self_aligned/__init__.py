@@ -62,17 +62,17 @@ class SelfAlignedLinker(SearchingLinker):
     train: Alignment = Field(Alignment())
 
     def references(self) -> Iterator[tuple[str, str, str]]:
-        """The weights, and the generator whose mentions are further names."""
+        """The weights, and the generator whose mentions are additional names."""
         yield from super().references()
         if self.train.synthetic:
             yield "train.synthetic", "generators", self.train.synthetic
 
     def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> VectorRetriever:
-        """By the vectors' metric."""
+        """A retriever of vectors, with the metric of the settings."""
         return VectorRetriever(self.metric, method)
 
     def encoder(self, model: Path) -> Encoder:
-        """The encoder as the settings say."""
+        """The encoder, with pooling, length and type of the settings."""
         from mentionforge.encoders import Encoder
 
         return Encoder(model, self.pooling, self.max_tokens, self.batch_size, self.dtype, unit=self.metric == "cosine", markers=None)

@@ -32,7 +32,7 @@ HardPairs = tuple[Any, Any, Any, Any]
 
 
 def share_concept(concepts: Sequence[Collection[str]]) -> np.ndarray:
-    """Whether two strings have a concept in common, bool [strings, strings].
+    """Whether two strings share a concept, bool [strings, strings].
 
     Args:
         concepts: All concepts of each string.
@@ -53,15 +53,15 @@ def hard_pairs(vectors: Any, labels: Any, common: Any, miner: Literal["triplet",
     Args:
         vectors: float [strings, dimensions], a tensor.
         labels: Concept that each string was drawn for, int64 [strings].
-        common: Whether two strings have a concept in common, bool [strings, strings].
-        miner: What counts as hard; see the module.
-        margin: See the module.
+        common: Whether two strings share a concept, bool [strings, strings].
+        miner: Definition of a hard pair; see the top of the module.
+        margin: Margin of the miner.
     """
     import torch
     from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
 
     with torch.no_grad():
-        # Both as distances, [anchors, strings]: a negative is hard if it is not much farther than some positive.
+        # Distances for both miners, [anchors, strings]: a negative is hard if it is not much farther than some positive.
         apart = LpDistance()(vectors) if miner == "triplet" else -CosineSimilarity()(vectors)
         same = labels[:, None] == labels[None, :]
         positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -75,7 +75,7 @@ def hard_pairs(vectors: Any, labels: Any, common: Any, miner: Literal["triplet",
         else:
             positive &= apart + margin > nearest_negative
             negative &= apart - margin < farthest_positive
-        # An anchor without a pair of the other sign has no hard pair: its limit is out of reach.
+        # An anchor without a pair of the other sign has no hard pair: no distance reaches its limit.
         anchors, positives = torch.where(positive)
         others, negatives = torch.where(negative)
         return anchors, positives, others, negatives

@@ -41,21 +41,21 @@ VERSION = 3
 """Of the part normalization.align: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 LIBRARIES = ("pytorch-metric-learning", "torch", "transformers")
-"""What trains; a checkpoint of other versions is not used."""
+"""Libraries whose versions a checkpoint records; checkpoints of other versions are not used."""
 
 DEV_NAMES = 4_000
-"""Names of other concepts that stand beside those of the dev concepts in a measurement."""
+"""Names of other concepts that are added to the names of the dev concepts in a measurement."""
 
 
 class TrainingData(NamedTuple):
-    """What an encoder is trained on and measured with.
+    """Data that an encoder is trained on and measured with.
 
     Attributes:
         names: Sorted distinct names of each concept, by CUI in sorted order.
         mentions: Distinct (surface, CUI) of the training split, for concepts that have a name.
         dev: Distinct (surface, CUIs) of the dev split.
         train: Distinct (surface, CUIs) of the training split.
-        owners: All concepts of each string, by `_name_key`: as a name in the whole knowledge base, or as a mention trained on.
+        concepts_of: All concepts of each string, by `_name_key`: as a name in the whole knowledge base, or as a training mention.
     """
 
     names: dict[str, list[str]]
@@ -74,7 +74,7 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
         kb: Folder with tables.NAMES and tables.XREFS.
         mentions: tables.MENTIONS of the corpus.
         out: Folder to write.
-        synthetic: Folder with tables.SYNTHETIC_MENTIONS, if they are further names.
+        synthetic: Folder with tables.SYNTHETIC_MENTIONS, if they are additional names.
 
     Raises:
         UserError: No concept has two names.
@@ -133,7 +133,7 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
             state["history"].append({"step": state["step"], "dev_acc@1": score, "loss": float(np.mean(running))})
             say(f"update {state['step']:,} of {settings.steps:,}: loss {np.mean(running):.4f}, dev acc@1 {score:.4f}")
             running = []
-            if score > state["best"] or not data.dev:  # without dev nothing tells when to stop: the last weights are kept
+            if score > state["best"] or not data.dev:  # without dev, the last weights are kept
                 state.update(best=score, best_step=state["step"], stale=0)
                 _save_weights(best_weights_folder(out, state["step"]), encoder)
             else:
@@ -144,7 +144,7 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
     say(f"best at update {state['best_step']}: dev acc@1 {state['best']:.4f}; {state['step']} updates made")
     weights, best = out / "weights", best_weights_folder(out, state["best_step"])
     shutil.rmtree(weights, ignore_errors=True)
-    shutil.copytree(best, weights)  # a copy: a job that is killed before the stamp is written finds the best weights again
+    shutil.copytree(best, weights)  # a copy, so that a job killed before the stamp is written still has the best weights
     stamp = provenance.stamp("normalization align", inputs, history=state["history"], best_step=state["best_step"])
     card = {
         "folder": weights.name,
@@ -158,11 +158,11 @@ def align(spec: Path, model: Path, kb: Path, mentions: Path, out: Path, syntheti
 
 
 def job_digest(inputs: Mapping[str, Path], device: str, dtype: str) -> str:
-    """Digest of all that the training depends on; a checkpoint of another digest is not used.
+    """Digest of everything that the training depends on; a checkpoint with another digest is not used.
 
     Args:
         inputs: Role and path of every file that is read; the spec holds the version of the code.
-        device: Type of the device: a checkpoint holds the random state of one.
+        device: Type of the device; a checkpoint holds the random state of one type.
         dtype: Type of the computation.
     """
     read = {role: provenance.sha256_paths([path]) for role, path in sorted(inputs.items())}
@@ -170,12 +170,12 @@ def job_digest(inputs: Mapping[str, Path], device: str, dtype: str) -> str:
 
 
 def best_weights_folder(out: Path, step: int) -> Path:
-    """Where the best weights lie until the training ends: under the number of their update, so that a checkpoint never meets later ones."""
+    """Folder of the best weights until the training ends. It is named by update, so a checkpoint never finds weights of a later update."""
     return out / f"best-{step}"
 
 
 def load_training_data(linker: SelfAlignedLinker, kb: Path, mentions: Path, synthetic: Path | None = None) -> TrainingData:
-    """Names by concept, and the corpus' mentions; synthetic mentions are names of concepts that the training split lacks.
+    """Read names and mentions; synthetic mentions are additional names of concepts that the training split lacks.
 
     Raises:
         UserError: No concept has two names.
@@ -218,12 +218,12 @@ def load_training_data(linker: SelfAlignedLinker, kb: Path, mentions: Path, synt
 
 
 def _name_key(text: str) -> str:
-    """Strings with equal keys are one name."""
+    """Key of a string; strings with equal keys count as one name."""
     return plain(text).casefold()
 
 
 def draw_batch(data: TrainingData, cuis: Sequence[str], neighbours: np.ndarray, settings: Alignment, rng: np.random.Generator) -> tuple[list[str], list[int]]:
-    """Texts of one update and the concept of each: `pairs` pairs, and for each a pair or a single name of its neighbours."""
+    """Texts of one update and the concept number of each: pairs, and for each pair one or two names of some neighbour concepts."""
     place = {cui: i for i, cui in enumerate(cuis)}
     several = [cui for cui in cuis if len(data.names[cui]) > 1]
     texts: list[str] = []
@@ -250,7 +250,7 @@ def draw_batch(data: TrainingData, cuis: Sequence[str], neighbours: np.ndarray, 
 
 
 def _neighbour_concepts(encoder: Encoder, data: TrainingData, per_update: int) -> np.ndarray:
-    """For each concept, the concepts nearest to it by the mean of their first names' vectors, more than twice as many as are used."""
+    """For each concept, the nearest concepts by the mean vector of their first four names: 2 x `per_update` + 1, to sample from."""
     import faiss
 
     number = min(2 * per_update + 1, len(data.names) - 1)
@@ -268,7 +268,7 @@ def _neighbour_concepts(encoder: Encoder, data: TrainingData, per_update: int) -
 
 
 def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Any:
-    """Vectors of length 1 with gradients, [texts, dimensions]; pooled as the linker does."""
+    """Vectors of length 1 with gradients, [texts, dimensions], pooled as in the settings."""
     import torch
 
     inputs = encoder.tokenizer(list(map(plain, texts)), padding=True, truncation=True, max_length=encoder.max_tokens, return_tensors="pt").to(encoder.device)
@@ -280,7 +280,7 @@ def _embed_texts(encoder: Encoder, texts: Sequence[str]) -> Any:
 
 
 def _dev_accuracy(encoder: Encoder, data: TrainingData) -> float:
-    """acc@1 of dev mentions against training mentions and names, ranked as the linker ranks them; 0 without dev."""
+    """acc@1 of dev mentions, linked to training mentions and names as the linker ranks them; 0 without dev."""
     if not data.dev:
         return 0.0
     dev_concepts = {cui for _, cuis in data.dev for cui in cuis}
@@ -306,7 +306,7 @@ def _save_weights(path: Path, encoder: Encoder) -> None:
 
 
 def _save_checkpoint(path: Path, model: Any, optimizer: Any, state: dict[str, Any]) -> None:
-    """Weights, moments of the optimizer, random states and state, as safetensors and JSON; the folder before is replaced once all is there."""
+    """Write weights, moments of the optimizer, random states and `state` as safetensors and JSON; a complete folder replaces the previous one."""
     import torch
     from safetensors.torch import save_file
 
@@ -327,7 +327,7 @@ def _save_checkpoint(path: Path, model: Any, optimizer: Any, state: dict[str, An
 
 
 def _load_checkpoint(path: Path, key: str, model: Any, optimizer: Any) -> dict[str, Any] | None:
-    """Restore a checkpoint of the same job, and return its state; none where there is no such checkpoint, and the training starts anew."""
+    """Restore a checkpoint of the same job and return its state, or None if there is no such checkpoint and training starts anew."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
