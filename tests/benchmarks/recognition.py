@@ -36,7 +36,7 @@ class Run:
         self.tagger = Tagger.load(model, 128, 32)
         self.windows, self.targets = training._window_targets(self.tagger, examples)
         plain = kind == "plain"
-        self.context = contextlib.nullcontext() if plain else self.tagger.only(words)
+        self.context = contextlib.nullcontext() if plain else self.tagger.with_vocabulary(words)
         self.context.__enter__()  # until the process ends
         self.optimizer = (
             torch.optim.AdamW(self.tagger.model.parameters(), lr=RATE, weight_decay=0.01) if plain else training._optimizer(self.tagger.model, RATE, 0.01)

@@ -389,7 +389,7 @@ def test_only_word_pieces_that_occur_are_trained(tiny, corpus, specs, tmp_path, 
     spec, corpus_spec = specs(weight_decay=0.0, dtype="float32")
     folder = corpus(SPLITS)
     part = run(spec, tiny, folder, corpus_spec, tmp_path / "part")
-    monkeypatch.setattr(training.Tagger, "only", lambda tagger, words: contextlib.nullcontext())
+    monkeypatch.setattr(training.Tagger, "with_vocabulary", lambda tagger, words: contextlib.nullcontext())
     whole = run(spec, tiny, folder, corpus_spec, tmp_path / "whole")
     monkeypatch.undo()
     untrained, first, second = (Tagger.load(f, 40, 8).model.state_dict() for f in (tiny.parent, tmp_path / "part/model", tmp_path / "whole/model"))
@@ -400,7 +400,7 @@ def test_only_word_pieces_that_occur_are_trained(tiny, corpus, specs, tmp_path, 
     tagger = Tagger.load(tiny.parent, 40, 8)
     pieces = tagger.windows.vocabulary(word for frame, disease in SPLITS["train"] for word in frame.format(disease).replace(".", " .").split())
     assert {i for i, m in enumerate(moved.tolist()) if m} == pieces < set(range(len(moved)))
-    with tagger.only(["gout"]), pytest.raises(IndexError):
+    with tagger.with_vocabulary(["gout"]), pytest.raises(IndexError):
         tagger.logits(tagger.windows.cut([["asthma"]]))
     assert tagger.logits(tagger.windows.cut([["asthma"]])).shape[-1] == 3
 
@@ -414,7 +414,7 @@ def test_a_checkpoint_of_another_shape_leaves_the_model_alone(tiny, tmp_path, ca
     tagger, order = Tagger.load(tiny.parent, 40, 8), torch.Generator()
     checkpoints = Checkpoints(tmp_path / "checkpoints", "job")
     checkpoints.save(TrainingProgress(), tagger.model, torch.optim.AdamW(tagger.model.parameters()), order)
-    with tagger.only(["gout"]):
+    with tagger.with_vocabulary(["gout"]):
         for parameter in tagger.model.parameters():
             parameter.data.add_(1.0)
         before = copy_weights(tagger.model)

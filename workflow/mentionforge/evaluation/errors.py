@@ -26,14 +26,14 @@ def error_rows(gold: Mapping[str, GoldDocument], predicted: Mapping[str, Sequenc
         predicted: Predicted word spans of each document, in order and without overlap.
     """
     for doc_id, doc in gold.items():
-        own = predicted.get(doc_id, ())
+        spans = predicted.get(doc_id, ())
         for span, bucket in zip(doc.spans, doc.buckets, strict=True):
-            if span in own:
+            if span in spans:
                 continue
-            near = max(own, key=lambda other, span=span: (shared_words(span, other), -other[0]), default=None)  # type: ignore[misc]
-            met = near is not None and shared_words(span, near) > 0
-            yield _error_row(doc_id, doc, "boundary" if met else "missed", span, bucket, near if met else None)
-        for span in own:
+            nearest = max(spans, key=lambda other, span=span: (shared_words(span, other), -other[0]), default=None)  # type: ignore[misc]
+            overlaps = nearest is not None and shared_words(span, nearest) > 0
+            yield _error_row(doc_id, doc, "boundary" if overlaps else "missed", span, bucket, nearest if overlaps else None)
+        for span in spans:
             if not any(shared_words(span, other) for other in doc.spans):
                 yield _error_row(doc_id, doc, "spurious", span, None, None)
 

@@ -71,22 +71,22 @@ class Hierarchy:
     def relation(self, gold: Iterable[str], concept: str) -> Relation:
         """Relation of a wrong concept to the gold concepts of a mention."""
         wrong = self._number.get(concept)
-        placed = [cui for cui in gold if cui in self._number]
-        if wrong is None or not placed:
+        in_hierarchy = [cui for cui in gold if cui in self._number]
+        if wrong is None or not in_hierarchy:
             return Relation("unplaced")
         below = self.above(wrong)
         nearest: list[tuple[int, int, str]] = []  # steps, whether down, concept
-        for cui in placed:
+        for cui in in_hierarchy:
             number = self._number[cui]
-            if wrong in (up := self.above(number)):
-                nearest.append((up[wrong], 0, cui))
+            if wrong in (steps_up := self.above(number)):
+                nearest.append((steps_up[wrong], 0, cui))
             if number in below:
                 nearest.append((below[number], 1, cui))
         if nearest:
             distance, down, cui = min(nearest)
             return Relation("descendant" if down else "ancestor", distance, cui)
         shared = set(self.parents(wrong))
-        siblings = [cui for cui in placed if not shared.isdisjoint(self.parents(self._number[cui]))]
+        siblings = [cui for cui in in_hierarchy if not shared.isdisjoint(self.parents(self._number[cui]))]
         return Relation("sibling", None, min(siblings)) if siblings else Relation("unrelated")
 
 
@@ -105,9 +105,9 @@ def first_wrong_concepts(mention_ids: pa.Array, gold: Sequence[Iterable[str]], l
     concepts = linked["cui"].combine_chunks().dictionary_encode()
     names: list[str] = concepts.dictionary.to_pylist()
     number = {cui: i for i, cui in enumerate(names)}
-    right = np.array(sorted(i * len(names) + number[cui] for i, own in enumerate(gold) for cui in set(own) if cui in number), np.int64)
+    gold_keys = np.array(sorted(i * len(names) + number[cui] for i, own in enumerate(gold) for cui in set(own) if cui in number), np.int64)
     concept = concepts.indices.to_numpy().astype(np.int64)
-    wrong = np.flatnonzero(~np.isin(mention * len(names) + concept, right))
+    wrong = np.flatnonzero(~np.isin(mention * len(names) + concept, gold_keys))
     wrong = wrong[np.lexsort((linked["rank"].to_numpy()[wrong], mention[wrong]))]
     owners, first = np.unique(mention[wrong], return_index=True)
     for owner, row in zip(owners.tolist(), wrong[first].tolist(), strict=True):

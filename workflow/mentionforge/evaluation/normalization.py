@@ -200,12 +200,12 @@ def gold_ranks(gold: GoldMentions, linked: pa.Table, where: str) -> np.ndarray:
             "delete the file and rerun the workflow",
         )
     cui = pc.fill_null(pc.index_in(linked["cui"], value_set=gold.cuis), -1).to_numpy().astype(np.int64)
-    right = np.flatnonzero(cui >= 0)
-    keys = mention.to_numpy().astype(np.int64)[right] * len(gold.cuis) + cui[right]
+    gold_rows = np.flatnonzero(cui >= 0)
+    keys = mention.to_numpy().astype(np.int64)[gold_rows] * len(gold.cuis) + cui[gold_rows]
     place = np.searchsorted(gold.pairs, keys)
     is_gold = (place < len(gold.pairs)) & (gold.pairs[np.minimum(place, len(gold.pairs) - 1)] == keys) if len(gold.pairs) else np.zeros(0, bool)
     best_rank = np.full(len(gold.pairs), np.inf)
-    np.minimum.at(best_rank, place[is_gold], linked["rank"].to_numpy()[right[is_gold]])
+    np.minimum.at(best_rank, place[is_gold], linked["rank"].to_numpy()[gold_rows[is_gold]])
     if not len(gold.mention_ids):
         return np.empty(0)
     answered = np.maximum.reduceat(np.minimum.reduceat(best_rank[gold.pair_of], gold.group_start), gold.mention_start)  # [mentions]
@@ -259,15 +259,15 @@ def nil_curve(mentions: pa.Table, policy: str, linked: pa.Table, calibration: pa
     mention_rows = mentions.to_pylist()
     dev = gold_mentions(mention_rows, policy, "dev")
     dev_linked = calibration.filter(pc.is_in(calibration["mention_id"], value_set=dev.mention_ids))
-    right = dict(zip(dev.mention_ids.to_pylist(), gold_ranks(dev, dev_linked, "calibration") <= 1, strict=True))
-    right |= dict(zip([m["mention_id"] for m in mention_rows if m["split"] == "test" and m["cuis"]], ranks <= 1, strict=True))
+    answered = dict(zip(dev.mention_ids.to_pylist(), gold_ranks(dev, dev_linked, "calibration") <= 1, strict=True))
+    answered |= dict(zip([m["mention_id"] for m in mention_rows if m["split"] == "test" and m["cuis"]], ranks <= 1, strict=True))
     first = pa.concat_tables([linked, calibration]).filter(pc.field("rank") == 1)
     score = dict(zip(first["mention_id"].to_pylist(), first["score"].to_pylist(), strict=True))
     arrays = {}
     for split in ("dev", "test"):
         of_split = [m for m in mention_rows if m["split"] == split]
         scores = np.array([score.get(m["mention_id"], -np.inf) for m in of_split])
-        arrays[split] = scores, np.array([right.get(m["mention_id"], False) for m in of_split], bool), np.array([not m["cuis"] for m in of_split], bool)
+        arrays[split] = scores, np.array([answered.get(m["mention_id"], False) for m in of_split], bool), np.array([not m["cuis"] for m in of_split], bool)
     scored = arrays["dev"][0][np.isfinite(arrays["dev"][0])]
     lowest = np.array([min(0.0, min(score.values(), default=0.0))])
     thresholds = np.unique(np.percentile(scored, np.arange(101), method="lower")) if len(scored) else lowest

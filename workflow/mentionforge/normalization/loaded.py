@@ -108,8 +108,8 @@ def inconsistency(indexed: IndexedLinker, concepts: Any = None) -> str:
     """
     widths = set()
     for name, (table, inputs) in indexed.entries.items():
-        at = table["vector"]
-        if len(table) and (pc.min(at).as_py() < 0 or pc.max(at).as_py() >= len(inputs)):
+        rows = table["vector"]
+        if len(table) and (pc.min(rows).as_py() < 0 or pc.max(rows).as_py() >= len(inputs)):
             return f"entries of {name} name inputs that are not there"
         if len(table) and not pc.all(pc.greater(pc.list_value_length(table["cuis"]), 0)).as_py():
             return f"entries of {name} without a concept"
@@ -187,15 +187,15 @@ class Searcher:
             return [rankings[row] for row in encoded.rows]
         texts = [long or short for short, long in zip(surfaces, expanded, strict=True)] if self.linker.expand_abbreviations else list(surfaces)
         distinct_texts = dict.fromkeys(texts)
-        new = [text for text in distinct_texts if text not in self._known]
-        if new:
+        uncached = [text for text in distinct_texts if text not in self._known]
+        if uncached:
             if self.encoder is not None:
-                encoded = self.encoder.encode(self.encoder.strings(new), what=None)
-                some = self._search(encoded.vectors)
-                fresh = [some[row] for row in encoded.rows]
+                encoded = self.encoder.encode(self.encoder.strings(uncached), what=None)
+                new_rankings = self._search(encoded.vectors)
+                uncached_rankings = [new_rankings[row] for row in encoded.rows]
             else:
-                fresh = self._search(new)
-            self._known.update(zip(new, fresh, strict=True))
+                uncached_rankings = self._search(uncached)
+            self._known.update(zip(uncached, uncached_rankings, strict=True))
         ranks = [self._known[text] for text in texts]
         for text in distinct_texts:
             self._known.move_to_end(text)

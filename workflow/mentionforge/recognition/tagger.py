@@ -46,7 +46,7 @@ class Tagger:
         self.model, self.tokenizer = model.to(self.device), tokenizer
         self.windows = SentenceWindows(tokenizer, max_tokens, stride)
         self.autocast = autocast_dtype(dtype, self.device)
-        self._rows: torch.Tensor | None = None  # within `only`: the row of each word piece, [vocabulary]
+        self._rows: torch.Tensor | None = None  # within `with_vocabulary`: the row of each word piece, [vocabulary]
 
     @classmethod
     def load(
@@ -116,28 +116,30 @@ class Tagger:
         os.replace(temporary, folder)
 
     @contextlib.contextmanager
-    def only(self, words: Iterable[str]) -> Iterator[None]:
+    def with_vocabulary(self, words: Iterable[str]) -> Iterator[None]:
         """Context in which the model holds the embeddings of these words' pieces only; the others keep their values, and reading one fails.
 
         Half of a small encoder's weights, and more of a multilingual one's, are embeddings of word pieces. Most of them occur in no training
         sentence, yet they would get gradients of zero and a step of the optimizer. Leaving them out saves that time and memory.
         """
-        whole = self.model.get_input_embeddings()
-        if type(whole) is not torch.nn.Embedding:  # a subclass does more than look up a vector
+        full_embedding = self.model.get_input_embeddings()
+        if type(full_embedding) is not torch.nn.Embedding:  # a subclass does more than look up a vector
             yield
             return
         padding = self.tokenizer.pad_token_id or 0
         # Keep all pieces up to the padding piece, so that its id does not change: some encoders derive positions from it.
-        kept = torch.tensor(sorted({*range(padding + 1), *self.windows.vocabulary(words)}))
-        part = torch.nn.Embedding.from_pretrained(whole.weight.data[kept.to(self.device)], freeze=False, padding_idx=whole.padding_idx)
-        self._rows = torch.full((whole.num_embeddings,), -1)
-        self._rows[kept] = torch.arange(len(kept))
-        self.model.set_input_embeddings(part)
+        piece_ids = torch.tensor(sorted({*range(padding + 1), *self.windows.vocabulary(words)}))
+        used_embedding = torch.nn.Embedding.from_pretrained(
+            full_embedding.weight.data[piece_ids.to(self.device)], freeze=False, padding_idx=full_embedding.padding_idx
+        )
+        self._rows = torch.full((full_embedding.num_embeddings,), -1)
+        self._rows[piece_ids] = torch.arange(len(piece_ids))
+        self.model.set_input_embeddings(used_embedding)
         try:
             yield
         finally:
-            whole.weight.data[kept.to(self.device)] = part.weight.data
-            self.model.set_input_embeddings(whole)
+            full_embedding.weight.data[piece_ids.to(self.device)] = used_embedding.weight.data
+            self.model.set_input_embeddings(full_embedding)
             self._rows = None
 
     def logits(self, windows: Sequence[SentenceWindow]) -> torch.Tensor:
@@ -168,9 +170,9 @@ class Tagger:
 
     def read(self, documents: Sequence[TokenizedDocument], batch_size: int = 64, what: str | None = None) -> dict[str, np.ndarray]:
         """Tag probabilities of each document's words, [words, 3]; the model reads each sentence separately."""
-        where = [(doc, sentence) for doc in documents for sentence in doc.sentences]
+        sentences_of = [(doc, sentence) for doc in documents for sentence in doc.sentences]
         by_document = {doc.doc_id: np.zeros((len(doc.words), len(TAGS)), dtype=np.float32) for doc in documents}
-        for (doc, sentence), probabilities in zip(where, self.probabilities([doc.tokens(s) for doc, s in where], batch_size, what), strict=True):
+        for (doc, sentence), probabilities in zip(sentences_of, self.probabilities([doc.tokens(s) for doc, s in sentences_of], batch_size, what), strict=True):
             by_document[doc.doc_id][slice(*sentence)] = probabilities
         return by_document
 

@@ -115,7 +115,7 @@ def train(
     more = {"device": tagger.device.type, "schedule_version": version_of(f"schedule.{schedule}")}
     job = json.dumps({k: v for k, v in provenance.items() if k != "git_revision"} | more, sort_keys=True)
     checkpoints = Checkpoints(out / "checkpoints", digest(job))
-    with tagger.only(occurring_words([e for phase in phases for e in (*phase.examples, *phase.drawn)], dev.documents)):
+    with tagger.with_vocabulary(occurring_words([e for phase in phases for e in (*phase.examples, *phase.drawn)], dev.documents)):
         history = fit(tagger, phases, settings, seed, dev, checkpoints)
 
     rows = [row for split in ("dev", "test") for row in prediction_rows(tagger, splits[split], split)]

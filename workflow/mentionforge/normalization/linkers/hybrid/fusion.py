@@ -175,7 +175,7 @@ def tune_weights(lists: CandidateLists, right: np.ndarray, ids: pa.Array, dev_id
     # Pairs are in the order that breaks ties, so a mention's first concept is the first pair that ties with its highest score: no sorting per weights.
     order = candidate_order(lists, np.zeros(len(lists.mention)))
     order = order[tunable[lists.mention[order]]]
-    mention, good, scores = lists.mention[order], right[order], np.ascontiguousarray(lists.scores[:, order])
+    mention, is_gold, scores = lists.mention[order], right[order], np.ascontiguousarray(lists.scores[:, order])
     start = np.flatnonzero(np.diff(mention, prepend=-1))
     owner = np.repeat(np.arange(len(start)), np.diff(start, append=len(mention)))
     equal_up_to = fusion_tolerance(owner, scores)[owner]
@@ -189,7 +189,7 @@ def tune_weights(lists: CandidateLists, right: np.ndarray, ids: pa.Array, dev_id
         fused = weighted_sum(scores, weights)
         highest = np.flatnonzero(fused >= np.maximum.reduceat(fused, start)[owner] - equal_up_to)
         first = highest[np.flatnonzero(np.diff(owner[highest], prepend=-1))]
-        candidate = (-float(good[first].mean()), float(np.square(weights - equal).sum()), counts)
+        candidate = (-float(is_gold[first].mean()), float(np.square(weights - equal).sum()), counts)
         best = candidate if best is None or candidate < best else best
     assert best is not None
     return np.array(best[2]) / parts, -best[0], int(tunable.sum())

@@ -136,8 +136,8 @@ def rerank(spec: Path, model: Path, kb: Path, corpus: Path, predictions: Path, c
     linker: RerankLinker = read_spec(spec, RerankLinker)
     texts = concept_texts(kb)
     contexts, gold = _mention_contexts(corpus)
-    read = [tables.read(tables.LINKED, p) for p in (predictions, calibration)]
-    firsts = [t.filter(pc.less_equal(t["rank"], linker.top)) for t in read]
+    rankings = [tables.read(tables.LINKED, p) for p in (predictions, calibration)]
+    firsts = [t.filter(pc.less_equal(t["rank"], linker.top)) for t in rankings]
     pairs = sorted({(contexts[m], texts[c]) for t in firsts for m, c in zip(t["mention_id"].to_pylist(), t["cui"].to_pylist(), strict=True) if c in texts})
     value = dict(zip(pairs, _cross_encoder_scores(model, linker, pairs), strict=True))
 
@@ -145,16 +145,16 @@ def rerank(spec: Path, model: Path, kb: Path, corpus: Path, predictions: Path, c
         scores = [value.get((contexts[m], texts.get(c, "")), 0.0) for m, c in zip(table["mention_id"].to_pylist(), table["cui"].to_pylist(), strict=True)]
         return table.set_column(table.schema.get_field_index("score"), "score", pa.array(scores, tables.FLOAT))
 
-    second = [crossed(t) for t in firsts]
+    crossed_firsts = [crossed(t) for t in firsts]
     cuis, sets = sorted_distinct([t["cui"] for t in firsts]), sorted_distinct([t["entry"] for t in firsts])
-    ids, lists = candidate_lists([firsts[1], second[1]], cuis, sets)
+    ids, lists = candidate_lists([firsts[1], crossed_firsts[1]], cuis, sets)
     dev = [m for m, (split, concepts) in gold.items() if split == "dev" and concepts]
     right = gold_pairs(lists, ids, cuis, pa.array(dev, tables.STR), [sorted(gold[m][1]) for m in dev])
     weights, accuracy, n = tune_weights(lists, right, ids, pa.array(dev, tables.STR), 0.05)
     say(f"weights by dev: first stage {weights[0]:.2f}, cross-encoder {weights[1]:.2f} (acc@1 {accuracy:.4f} of the n={n:,} whose concept is among the first)")
     inputs = {"spec": spec, "model": model, "predictions": predictions, "calibration": calibration, "mentions": corpus / "mentions.parquet"}
     stamp = provenance.stamp("normalization rerank", inputs, weights=weights.tolist(), **{"dev_acc@1": accuracy})
-    for table, first, cross, path in zip(read, firsts, second, (out, out_calibration), strict=True):
+    for table, first, cross, path in zip(rankings, firsts, crossed_firsts, (out, out_calibration), strict=True):
         tables.write(tables.LINKED, path, reorder_ranking(table, first, cross, weights), stamp)
 
 
