@@ -33,14 +33,14 @@ def asked(linker: SelfAlignedLinker, mentions: Path, split: str) -> list[tuple[s
     return sorted(found, key=lambda m: (m[0], sorted(m[1])))
 
 
-def ambiguous(material: alignment.Material, linker: SelfAlignedLinker, updates: int = 50) -> float:
+def ambiguous(material: alignment.TrainingData, linker: SelfAlignedLinker, updates: int = 50) -> float:
     """Share of the pairs of strings drawn for different concepts that have a concept in common, without near concepts in a batch."""
     cuis, rng = list(material.names), np.random.default_rng(0)
     none = np.empty((len(cuis), 0), np.int64)
     shared = different = 0
     for _ in range(updates):
-        texts, labels = alignment.batch(material, cuis, none, linker.train, rng)
-        common = alignment.in_common([material.owners[alignment._key(text)] for text in texts])
+        texts, labels = alignment.draw_batch(material, cuis, none, linker.train, rng)
+        common = alignment.share_concept([material.concepts_of[alignment._name_key(text)] for text in texts])
         apart = np.not_equal.outer(labels, labels)
         shared, different = shared + int((common & apart).sum()), different + int(apart.sum())
     return shared / different
@@ -61,7 +61,7 @@ def main() -> None:
     print("train:", json.dumps(linker.train.model_dump(mode="json")), flush=True)
     for corpus in given.corpora:
         kb, mentions = given.results / "kb" / "open", given.results / "corpora" / corpus / "mentions.parquet"
-        material = alignment.gather(linker, kb, mentions)
+        material = alignment.load_training_data(linker, kb, mentions)
         test = material._replace(dev=asked(linker, mentions, "test"))
         print(
             f"{corpus}: {len(material.dev):,} distinct dev mentions, {len(test.dev):,} of test; shared pairs {100 * ambiguous(material, linker):.3f} %",
@@ -71,26 +71,26 @@ def main() -> None:
             spec, out = Path(temporary) / "linker.json", Path(temporary) / "out"
             spec.write_text(json.dumps({"kind": "linkers", "name": "aligned", "part": None, "stage_version": 2, "settings": linker.model_dump(mode="json")}))
             last = Path(temporary) / "last"
-            save = alignment._checkpoint
+            save = alignment._save_checkpoint
 
             def kept(path, model, optimizer, state, save=save, last=last):
                 shutil.rmtree(last, ignore_errors=True)
                 model.save_pretrained(last, safe_serialization=True)
                 save(path, model, optimizer, state)
 
-            alignment._checkpoint = kept
+            alignment._save_checkpoint = kept
             begun = time.perf_counter()
             alignment.align(spec, stamp, kb, mentions, out)
-            alignment._checkpoint = save
+            alignment._save_checkpoint = save
             history = json.loads((out / "fetched.json").read_text())["training"]["history"]
             print(
                 f"{corpus}: {time.perf_counter() - begun:.0f} s; dev acc@1 by updates: "
                 + ", ".join(f"{h['step']}: {100 * h['dev_acc@1']:.1f}" for h in history)
             )
             encoder = Encoder(out / "fetched.json", linker.pooling, linker.max_tokens, linker.batch_size, "auto")
-            print(f"{corpus}: test acc@1 of the weights that dev chose: {100 * alignment._measure(encoder, test):.1f}")
+            print(f"{corpus}: test acc@1 of the weights that dev chose: {100 * alignment._dev_accuracy(encoder, test):.1f}")
             encoder.model = type(encoder.model).from_pretrained(last).eval()
-            print(f"{corpus}: test acc@1 of the last weights: {100 * alignment._measure(encoder, test):.1f}", flush=True)
+            print(f"{corpus}: test acc@1 of the last weights: {100 * alignment._dev_accuracy(encoder, test):.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from mentionforge.annotate import bundle, cells, run
 from mentionforge.annotate.pipeline import Annotator
 from mentionforge.annotate.reading import Options
 from mentionforge.normalization.loaded import Searcher
-from mentionforge.recognition.sentences import document
+from mentionforge.recognition.sentences import tokenized_document
 
 LOAD = """
 import sys, time
@@ -42,7 +42,7 @@ print(f"{loaded - begun:.1f} {spent - used:.1f} {time.perf_counter() - loaded:.1
 def one_by_one(annotator: Annotator, searcher: Searcher, text: str) -> list[tuple[int, int, str | None]]:
     """What a plain loop does with a document: nothing is shared with other documents or mentions."""
     [sentences] = units.sentences([text])
-    doc = document("d", text, [{"start": a, "end": b} for a, b in sentences])
+    doc = tokenized_document("d", text, [{"start": a, "end": b} for a, b in sentences])
     known = abbreviations.long_forms(text)
     found = []
     for (first, last), _ in annotator.recognizer.recognize([doc])["d"]:

@@ -26,8 +26,8 @@ from mentionforge import tables
 from mentionforge.models import folder
 from mentionforge.normalization import embed, linking
 from mentionforge.normalization.linkers import EncoderLinker
-from mentionforge.normalization.linkers.encoder import Vectors
-from mentionforge.normalization.search import Source, best
+from mentionforge.normalization.linkers.encoder import VectorRetriever
+from mentionforge.normalization.search import IndexedEntries, best_concepts
 from mentionforge.normalization.settings import Index
 
 CORPUS, GENERATORS, STRATEGIES, INDEXES = (
@@ -195,8 +195,8 @@ def million() -> None:
         stored.flush()
         del stored
         row = np.arange(1_000_000)
-        names = Source(np.load(path, mmap_mode="r"), row, row // 2, np.ones(1_000_000, np.int64), row // 2)
-        found, _ = timed("search of 5,000 among 1,000,000", lambda: best(queries, names, Vectors("cosine")))
+        names = IndexedEntries(np.load(path, mmap_mode="r"), row, row // 2, np.ones(1_000_000, np.int64), row // 2)
+        found, _ = timed("search of 5,000 among 1,000,000", lambda: best_concepts(queries, names, VectorRetriever("cosine")))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"    {len(found.query):,} rows, 100 concepts for each query: {bool((np.bincount(found.query) >= 100).all())}; peak memory {peak:.2f} GiB")
         exact = np.load(path, mmap_mode="r")

@@ -34,9 +34,9 @@ class Run:
         self.pieces = self.padded = 0
         torch.manual_seed(seed)
         self.tagger = Tagger.load(model, 128, 32)
-        self.windows, self.targets = training._targets(self.tagger, examples)
+        self.windows, self.targets = training._window_targets(self.tagger, examples)
         plain = kind == "plain"
-        self.context = contextlib.nullcontext() if plain else self.tagger.only(words)
+        self.context = contextlib.nullcontext() if plain else self.tagger.with_vocabulary(words)
         self.context.__enter__()  # until the process ends
         self.optimizer = (
             torch.optim.AdamW(self.tagger.model.parameters(), lr=RATE, weight_decay=0.01) if plain else training._optimizer(self.tagger.model, RATE, 0.01)
@@ -60,7 +60,7 @@ class Run:
         for _ in range(count):
             batch = next(self.batches)
             for group in self.optimizer.param_groups:
-                group["lr"] = RATE * training.rate(self.taken, self.steps // 10, self.steps)
+                group["lr"] = RATE * training.learning_rate_factor(self.taken, self.steps // 10, self.steps)
             targets = [self.targets[i] for i in batch]
             loss = training._loss(self.tagger, [self.windows[i] for i in batch], targets)
             self.optimizer.zero_grad(set_to_none=True)
@@ -89,10 +89,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     arguments = parser.parse_args()
     splits, gold = training.read_corpus(arguments.corpus)
-    examples, _ = sentences.training(splits["train"], gold, "longest")
+    examples, _ = sentences.training_examples(splits["train"], gold, "longest")
     held = splits["dev"][:30]
-    dev = training.Dev(held, {(d.doc_id, s) for d in held for s in flatten(d.words, gold.get(d.doc_id, []), "longest").spans})
-    words = training.occurring(examples, held)
+    dev = training.DevSplit(held, {(d.doc_id, s) for d in held for s in flatten(d.words, gold.get(d.doc_id, []), "longest").spans})
+    words = training.occurring_words(examples, held)
     folder = models.folder(arguments.model)
     runs = [Run(kind, seed, folder, examples, words, arguments.steps) for seed in (1, 2) for kind in KINDS]
     with track("steps", arguments.steps * len(runs)) as tick:
@@ -106,7 +106,7 @@ def main() -> None:
     )
     print("loop          seed  sentences/s  pieces/s  pieces per true piece  dev loss  loss per word by fifths")
     for run in runs:
-        loss = training.measure(run.tagger, dev)[3]
+        loss = training.dev_scores(run.tagger, dev)[3]
         curve = " ".join(f"{x:.3f}" for x in run.curve())
         rates = f"{run.taken * BATCH / run.seconds:11.1f}  {run.pieces / run.seconds:8.0f}"
         print(f"{run.kind:<12}  {run.seed:4}  {rates}  {run.padded / run.pieces:21.2f}  {loss:8.4f}  {curve}")

@@ -572,7 +572,7 @@ def test_rankings_are_remembered_within_bounds(results, monkeypatch):
     annotator = Annotator(cells.find(results / CELL, linker="tfidf/train+kb"), top=3)
     expected = list(annotator.annotate(TESTS))
     assert len(annotator.linker._known) > 2
-    monkeypatch.setattr(loaded, "REMEMBERED", 6)
+    monkeypatch.setattr(loaded, "CACHED_CANDIDATES", 6)
     for _ in range(2):
         for text, mentions in zip(TESTS, expected, strict=True):
             assert list(annotator.annotate([text])) == [mentions]

@@ -222,7 +222,7 @@ def test_files_of_a_model_can_be_opened(name: str, change: Callable[[bytes], byt
 def test_vectors_fit_their_entries(tmp_path: Path) -> None:
     """Of an encoder's part; the weights are not read for it."""
     from mentionforge.normalization.linkers import EncoderLinker
-    from mentionforge.normalization.loaded import Part, unfit
+    from mentionforge.normalization.loaded import IndexedLinker, inconsistency
     from mentionforge.normalization.settings import Index
 
     linker = EncoderLinker.model_validate({"kind": "mention", "model": "m"})
@@ -230,7 +230,9 @@ def test_vectors_fit_their_entries(tmp_path: Path) -> None:
     names = pa.chunked_array([["C1", "C2"]])
 
     def said(*inputs: Any, model: Path | None = Path("x"), known: Any = names) -> str:
-        return unfit(Part(linker, Index.model_validate({"sources": ["kb"]}), model, {f"s{i}": (table, a) for i, a in enumerate(inputs)}), known)
+        return inconsistency(
+            IndexedLinker(linker, Index.model_validate({"sources": ["kb"]}), model, {f"s{i}": (table, a) for i, a in enumerate(inputs)}), known
+        )
 
     good = np.ones((2, 4), np.float32)
     assert said(good) == "" and said(good, good) == ""

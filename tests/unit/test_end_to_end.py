@@ -12,7 +12,7 @@ from mentionforge import tables
 from mentionforge.config import end_to_end_cells, load_config
 from mentionforge.config_files import merge
 from mentionforge.errors import UserError
-from mentionforge.evaluation.end_to_end import below, evaluate, gold_of, score, threshold_of
+from mentionforge.evaluation.end_to_end import best_threshold, drop_low_scores, evaluate, gold_by_split, score
 from mentionforge.normalization.embed import embed_kb
 from mentionforge.normalization.predicted import link_predicted
 from mentionforge.recognition.mentions import as_mentions
@@ -118,7 +118,7 @@ def test_scores_equal_a_count_by_hand(annotated, given_spans):
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
-    gold = gold_of([mention(i, "test", [span], cuis) for i, (span, cuis) in enumerate(annotated)])["test"]
+    gold = gold_by_split([mention(i, "test", [span], cuis) for i, (span, cuis) in enumerate(annotated)])["test"]
     found = {("test", *span): concept for span, concept in given_spans.items()}
 
     def hits(predictions):
@@ -129,10 +129,10 @@ def test_scores_equal_a_count_by_hand(annotated, given_spans):
     n = hits(found)
     assert rows["all", "span_concept_precision"] == (n / len(found) if found else None, len(found))
     assert rows["all", "span_concept_recall"] == (n / len(annotated) if annotated else None, len(annotated))
-    threshold = threshold_of(gold, found)
+    threshold = best_threshold(gold, found)
     tried = [-math.inf, 0.1, 0.2, 0.4, 0.5, 0.7, 0.8]
     counts = [hits({p: c if c and c[1] >= t else None for p, c in found.items()}) for t in tried]
-    assert hits(below(found, threshold)) == max(counts)
+    assert hits(drop_low_scores(found, threshold)) == max(counts)
     if counts[0] == max(counts):
         assert threshold == -math.inf, "no concept is taken back without need"
 

@@ -9,7 +9,7 @@ from scipy.stats import false_discovery_control
 from mentionforge import tables
 from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
-from mentionforge.evaluation.compare import Cell, Group, Outcomes, compare, compared, comparisons, counted, doses
+from mentionforge.evaluation.compare import ComparedCell, MentionGroup, Outcomes, compare, comparison_rows, comparisons, count_range, notes_per_concept
 from mentionforge.evaluation.seeds import Seeds
 from mentionforge.evaluation.settings import Statistics
 
@@ -116,9 +116,9 @@ def members(asked, mentions, slice_, group):
             or (slice_ == "bucket" and m["ood_bucket"] == group)
             or (slice_ == "subset" and (group == "one_concept" or not learned & {(m["surface"], c) for c in m["cuis"]}))
             or (slice_ == "semantic_type" and (group == "T191" or any(i % 3 for i in numbers)))
-            or (slice_ == "names" and counted(max(1 + 2 * i for i in numbers)) == group)
-            or (slice_ == "notes" and counted(max(numbers)) == group)
-            or (slice_ == "train_mentions" and counted(max(sum(c in t["cuis"] for t in trained) for c in m["cuis"])) == group)
+            or (slice_ == "names" and count_range(max(1 + 2 * i for i in numbers)) == group)
+            or (slice_ == "notes" and count_range(max(numbers)) == group)
+            or (slice_ == "train_mentions" and count_range(max(sum(c in t["cuis"] for t in trained) for c in m["cuis"])) == group)
         ):
             found.append(m["mention_id"])
     return found
@@ -147,12 +147,12 @@ def test_every_row_equals_plain_counts(run):
 def test_threads_change_nothing():
     """Every group has its own random stream: the rows are the same, in the same order, however many threads there are."""
     right = RNG.integers(0, 2, (3, 120)).astype(float)
-    cells = [Cell("none", "none", "m", "train"), Cell("llm", "naive", "m", "train"), Cell("names", "naive", "m", "train")]
+    cells = [ComparedCell("none", "none", "m", "train"), ComparedCell("llm", "naive", "m", "train"), ComparedCell("names", "naive", "m", "train")]
     outcomes = Outcomes(
         {cell: {Seeds(): i} for i, cell in enumerate(cells)}, np.repeat(np.arange(24), 5), [f"m{i}" for i in range(120)], right, {"mrr": right / 2}
     )
-    groups = [Group("all", "all", np.arange(120)), *(Group("bucket", str(i), np.flatnonzero(RNG.random(120) < 0.4)) for i in range(6))]
-    one, four = (compared(outcomes, comparisons(cells, ["names"], {}), groups, Statistics(resamples=199), threads=n) for n in (1, 4))
+    groups = [MentionGroup("all", "all", np.arange(120)), *(MentionGroup("bucket", str(i), np.flatnonzero(RNG.random(120) < 0.4)) for i in range(6))]
+    one, four = (comparison_rows(outcomes, comparisons(cells, ["names"], {}), groups, Statistics(resamples=199), threads=n) for n in (1, 4))
     assert one == four and len(one) == 2 * 7 * 3
 
 
@@ -187,12 +187,12 @@ def test_families_and_correction(run):
 
 def test_a_family_on_too_few_documents_is_said():
     """Two strategies on three documents: of eight patterns of swaps two are the clearest, so that p is 0.25 at least."""
-    cells = [Cell("none", "none", "m", "train"), Cell("llm", "naive", "m", "train"), Cell("llm", "ideal", "m", "train")]
+    cells = [ComparedCell("none", "none", "m", "train"), ComparedCell("llm", "naive", "m", "train"), ComparedCell("llm", "ideal", "m", "train")]
     right = np.concatenate([np.zeros((1, 12)), np.ones((2, 12))])
     for documents, reachable in ((3, False), (6, False), (12, True)):
         of = np.repeat(np.arange(documents), 12 // documents)
         outcomes = Outcomes({cell: {Seeds(): i} for i, cell in enumerate(cells)}, of, [f"m{i}" for i in range(12)], right, {"mrr": right})
-        rows = compared(outcomes, comparisons(cells, [], {}), [Group("all", "all", np.arange(12))], Statistics(resamples=999, most_resamples=999))
+        rows = comparison_rows(outcomes, comparisons(cells, [], {}), [MentionGroup("all", "all", np.arange(12))], Statistics(resamples=999, most_resamples=999))
         rows = [row for row in rows if row["metric"] == "acc@1"]
         assert {(row["role"], row["reachable"], row["family_size"]) for row in rows} == {("confirmatory", reachable, 2)}
         assert all((row["p_adjusted"] <= 0.05) == reachable for row in rows)  # they differ as clearly as they can
@@ -205,13 +205,15 @@ def test_what_intervals_hold(run):
     assert set(table.loc[swept & ~control, "covers"]) == {"documents, generator seeds"} and set(table.loc[~swept, "covers"]) == {"documents"}
     assert set(table.loc[swept & control, "covers"]) == {"documents, generator seeds of the cell"}
     assert set(table.loc[swept, "generator_seeds"]) == {2} and set(table["training_seeds"]) == {1}
-    cell, reference = Cell("llm", "naive", "t", "mixed"), Cell("none", "none", "t", "real_only")
+    cell, reference = ComparedCell("llm", "naive", "t", "mixed"), ComparedCell("none", "none", "t", "real_only")
     right = np.random.default_rng(3).integers(0, 2, (18, 40)).astype(float)
 
     def covers(here, there):
         runs = {cell: {s: i for i, s in enumerate(here)}, reference: {s: 9 + i for i, s in enumerate(there)}}
         outcomes = Outcomes(runs, np.repeat(np.arange(8), 5), [f"m{i}" for i in range(40)], right)
-        (row,) = compared(outcomes, comparisons([cell, reference], ["template"], {}), [Group("all", "all", np.arange(40))], Statistics(resamples=99))
+        (row,) = comparison_rows(
+            outcomes, comparisons([cell, reference], ["template"], {}), [MentionGroup("all", "all", np.arange(40))], Statistics(resamples=99)
+        )
         return row["covers"], row["generator_seeds"], row["training_seeds"]
 
     grid = [Seeds(g, t) for g in "123" for t in "123"]
@@ -237,11 +239,11 @@ def test_dose_is_the_mean_over_all_seeds_of_a_generator(tmp_path):
     for (generator, strategy), cuis in kept.items():
         paths.append(tmp_path / f"augmentation/c/{generator}/{strategy}/notes.parquet")
         tables.write(tables.CHOSEN, paths[-1], [{"note_id": f"n{i}", "cui": c} for i, c in enumerate(cuis)])
-    found = doses(paths)
+    found = notes_per_concept(paths)
     assert set(found) == {("llm", "naive"), ("llm", "ideal"), ("names", "naive")}
     assert [found["llm", "naive"][c] for c in "ABCD"] == pytest.approx([2, 4 / 3, 1 / 3, 0])
-    assert [counted(found["llm", "naive"][c]) for c in "ABCD"] == ["2-5", "2-5", "1", "0"]
-    assert doses(paths[::-1]) == doses(paths)
+    assert [count_range(found["llm", "naive"][c]) for c in "ABCD"] == ["2-5", "2-5", "1", "0"]
+    assert notes_per_concept(paths[::-1]) == notes_per_concept(paths)
 
 
 def test_changes_are_those_of_the_ranks(run):
@@ -262,12 +264,12 @@ def test_changes_are_those_of_the_ranks(run):
 
 def test_what_is_compared():
     cells = [
-        Cell("none", "none", "m", "train"),
-        Cell("none", "none", "m", "train+kb"),
-        Cell("llm", "naive", "m", "train"),
-        Cell("llm", "naive", "m", "train+kb"),
-        Cell("names", "naive", "m", "train"),
-        Cell("llm", "naive", "other", "train"),
+        ComparedCell("none", "none", "m", "train"),
+        ComparedCell("none", "none", "m", "train+kb"),
+        ComparedCell("llm", "naive", "m", "train"),
+        ComparedCell("llm", "naive", "m", "train+kb"),
+        ComparedCell("names", "naive", "m", "train"),
+        ComparedCell("llm", "naive", "other", "train"),
     ]
     found = {
         (c.cell.generator, c.cell.variant, c.against, c.reference.generator, c.reference.variant) for c in comparisons(cells, ["names"], {"train": "train+kb"})
@@ -279,11 +281,11 @@ def test_what_is_compared():
         ("llm", "train+kb", "baseline", "none", "train+kb"),
         ("names", "train", "baseline", "none", "train"),
     }
-    assert [counted(n) for n in (0, 1, 2, 5, 6, 20, 21, 999)] == ["0", "1", "2-5", "2-5", "6-20", "6-20", "21+", "21+"]
+    assert [count_range(n) for n in (0, 1, 2, 5, 6, 20, 21, 999)] == ["0", "1", "2-5", "2-5", "6-20", "6-20", "21+", "21+"]
 
 
 def test_path_of_another_corpus_is_one_line(tmp_path):
     with pytest.raises(UserError, match="path names no cell"):
-        from mentionforge.evaluation.compare import _levels
+        from mentionforge.evaluation.compare import _path_levels
 
-        _levels(tmp_path / "other/none/none/mention/train/predictions.parquet", tmp_path, "c", 5)
+        _path_levels(tmp_path / "other/none/none/mention/train/predictions.parquet", tmp_path, "c", 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mentionforge.evaluation.families import Family, benjamini_hochberg, corrected, family_of, holm, most_resamples
+from mentionforge.evaluation.families import Family, benjamini_hochberg, corrected_rows, family_of, holm, most_resamples
 from mentionforge.evaluation.settings import Statistics
 from mentionforge.evaluation.statistics import Contrast, estimate
 
@@ -63,7 +63,7 @@ def test_a_family_has_as_many_randomizations_as_it_needs(size):
     most = most_resamples(DECLARED, size, settings)
     assert most >= settings.resamples and most + 1 >= 20 * size
     rows = [{"family": DECLARED, "p": 1 / (most + 1), "floor": 1 / (most + 1)} for _ in range(size)]
-    assert {(r["reachable"], r["p_adjusted"] <= 0.05, r["family_size"]) for r in corrected(rows, 0.05)} == {(True, True, size)}
+    assert {(r["reachable"], r["p_adjusted"] <= 0.05, r["family_size"]) for r in corrected_rows(rows, 0.05)} == {(True, True, size)}
     assert most_resamples(Family("exploratory", "x"), size, settings) == settings.resamples
 
 
@@ -72,10 +72,10 @@ def test_too_many_comparisons_for_the_randomizations_are_said():
     settings = Statistics(most_resamples=9999)
     for size, holds in ((500, True), (501, False)):
         floor = 1 / (most_resamples(DECLARED, size, settings) + 1)
-        rows = corrected([{"family": DECLARED, "p": floor, "floor": floor} for _ in range(size)], 0.05)
+        rows = corrected_rows([{"family": DECLARED, "p": floor, "floor": floor} for _ in range(size)], 0.05)
         assert {(r["reachable"], r["p_adjusted"] <= 0.05) for r in rows} == {(holds, holds)}
     # Benjamini and Hochberg's correction has no such limit where many are small.
-    rows = corrected([{"family": Family("exploratory", "x"), "p": 1e-4, "floor": 1e-4} for _ in range(680)], 0.05)
+    rows = corrected_rows([{"family": Family("exploratory", "x"), "p": 1e-4, "floor": 1e-4} for _ in range(680)], 0.05)
     assert all(r["reachable"] and r["p_adjusted"] <= 0.05 and r["role"] == "exploratory" for r in rows)
 
 
@@ -87,7 +87,7 @@ def test_floor_is_that_of_all_swaps(documents):
     exact = np.mean([g == documents for g in gaps])
     found = estimate(outcomes, np.ones(documents), [Contrast((0,), (1,))], resamples=9999)
     assert found.floor[0] == pytest.approx(max(exact, 1e-4)) and found.p[0] == pytest.approx(exact, abs=0.02)
-    rows = corrected([{"family": DECLARED, "p": found.p[0], "floor": found.floor[0]}], 0.05)
+    rows = corrected_rows([{"family": DECLARED, "p": found.p[0], "floor": found.floor[0]}], 0.05)
     assert rows[0]["reachable"] == (exact <= 0.05) == (documents >= 6)
 
 

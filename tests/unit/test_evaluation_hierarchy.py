@@ -11,7 +11,7 @@ import pytest
 
 from mentionforge import tables
 from mentionforge.corpora.settings import Corpus
-from mentionforge.evaluation.hierarchy import Hierarchy, Judge, Relation, first_wrong
+from mentionforge.evaluation.hierarchy import ErrorClassifier, Hierarchy, Relation, first_wrong_concepts
 from mentionforge.evaluation.normalization import evaluate
 from mentionforge.report.comparable import hierarchy_counts, hierarchy_tables
 from mentionforge.report.writers import latex
@@ -91,7 +91,7 @@ def test_a_large_hierarchy_with_cycles_is_fast() -> None:
     names = np.char.add("C", np.char.zfill(np.arange(size).astype(str), 7))
     table = pa.table({"cui": names[child], "parent": names[parent], "source": np.full(len(child), "X")})
     start = time.process_time()
-    judge = Judge(table, pa.array([f"m{i}" for i in range(3000)]), [[names[c]] for c in rng.integers(0, size, 3000)])
+    judge = ErrorClassifier(table, pa.array([f"m{i}" for i in range(3000)]), [[names[c]] for c in rng.integers(0, size, 3000)])
     linked = tables.build(
         tables.LINKED, [{"mention_id": f"m{i}", "rank": 1, "cui": str(names[c]), "score": 1.0, "entry": "e"} for i, c in enumerate(rng.integers(0, size, 3000))]
     )
@@ -109,8 +109,8 @@ def linked(found: dict[str, list[str]]) -> pa.Table:
 def test_the_first_wrong_concept() -> None:
     ids = pa.array(["a", "b", "c", "d"])
     found = {"d": ["1", "2", "9"], "a": ["5", "1"], "b": ["1"]}
-    assert first_wrong(ids, [["1"], ["1"], ["1"], ["2", "1"]], linked(found)) == ["5", None, None, "9"]
-    assert first_wrong(ids, [["1"]] * 4, linked({})) == [None] * 4
+    assert first_wrong_concepts(ids, [["1"], ["1"], ["1"], ["2", "1"]], linked(found)) == ["5", None, None, "9"]
+    assert first_wrong_concepts(ids, [["1"]] * 4, linked({})) == [None] * 4
 
 
 def mention(name: str, *concepts: str, bucket: str = "seen_mention", split: str = "test") -> dict:

@@ -8,7 +8,7 @@ import pytest
 from mentionforge import tables
 from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
-from mentionforge.evaluation.normalization import evaluate, gold_of, ranks_of, relaxed_ranks_of
+from mentionforge.evaluation.normalization import evaluate, gold_mentions, gold_ranks, relaxed_gold_ranks
 from mentionforge.tables import SUBSETS
 
 RNG = np.random.default_rng(11)
@@ -143,14 +143,14 @@ def test_relaxed_asks_for_entries():
     rows = [mention(0, ["C2"]), mention(1, ["C5"]), mention(2, ["C3"]), mention(3, ["C8"])]
     found = {f"m{i:03d}": ["C1", "C2", "C3", "C4", "C5"] for i in range(4)}
     entries = {"C1": "C1|C2", "C2": "C1|C2", "C3": "C3", "C4": "C4|C8", "C5": "C5"}
-    gold = gold_of(rows, "any")
-    assert relaxed_ranks_of(gold, linked(found, entries)).tolist() == [1, 4, 2, 3]
-    assert ranks_of(gold, linked(found, entries), "x").tolist() == [2, 5, 3, np.inf]
-    assert relaxed_ranks_of(gold, linked({})).tolist() == [np.inf] * 4
+    gold = gold_mentions(rows, "any")
+    assert relaxed_gold_ranks(gold, linked(found, entries)).tolist() == [1, 4, 2, 3]
+    assert gold_ranks(gold, linked(found, entries), "x").tolist() == [2, 5, 3, np.inf]
+    assert relaxed_gold_ranks(gold, linked({})).tolist() == [np.inf] * 4
 
 
 def answer(rows, policy, cuis):
-    return ranks_of(gold_of(rows, policy), linked({"m000": cuis}), "x")[0]
+    return gold_ranks(gold_mentions(rows, policy), linked({"m000": cuis}), "x")[0]
 
 
 def test_composite_policies():

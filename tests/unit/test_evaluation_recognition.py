@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mentionforge import tables, text
 from mentionforge.errors import UserError
-from mentionforge.evaluation.errors import counts, error_rows
-from mentionforge.evaluation.recognition import GoldDocument, cell, evaluate, load_gold, paired, rebucketed, score, strict
+from mentionforge.evaluation.errors import error_rows, error_table
+from mentionforge.evaluation.recognition import GoldDocument, cell_columns, evaluate, load_gold, overlapping_pairs, rebucketed, seqeval_scores, split_rows
 from mentionforge.gold import tags
 
 
@@ -38,7 +38,7 @@ def test_seqeval_equals_sets_of_spans(documents):
     gold = {(i, s) for i, (_, true, _) in enumerate(documents) for s in true}
     found = {(i, s) for i, (_, _, predicted) in enumerate(documents) for s in predicted}
     right = len(gold & found)
-    result = strict([tags(n, true) for n, true, _ in documents], [tags(n, predicted) for n, _, predicted in documents])
+    result = seqeval_scores([tags(n, true) for n, true, _ in documents], [tags(n, predicted) for n, _, predicted in documents])
     assert result.precision == (pytest.approx(right / len(found)) if found else None)
     assert result.recall == (pytest.approx(right / len(gold)) if gold else None)
     assert result.f1 == (pytest.approx(2 * right / (len(gold) + len(found))) if gold else None)
@@ -56,7 +56,7 @@ ADVERSARIAL = [
 
 @pytest.mark.parametrize(("true", "predicted", "right"), ADVERSARIAL)
 def test_boundaries_are_strict(true, predicted, right):
-    result = strict([tags(3, true)], [tags(3, predicted)])
+    result = seqeval_scores([tags(3, true)], [tags(3, predicted)])
     assert result == pytest.approx((right / len(predicted), right / len(true), 2 * right / (len(true) + len(predicted))))
 
 
@@ -68,7 +68,7 @@ def test_buckets_add_up_to_all(documents, chance):
         for i, (n, true, _) in enumerate(documents)
     }
     found = {str(i): predicted for i, (_, _, predicted) in enumerate(documents)}
-    rows = {(r["bucket"], r["metric"]): r for r in score(gold, found, "test")}
+    rows = {(r["bucket"], r["metric"]): r for r in split_rows(gold, found, "test")}
     everything = rows["all", "strict_recall"]
     buckets = [rows[b, "strict_recall"] for b in tables.BUCKETS]
     assert sum(b["n"] for b in buckets) == everything["n"] == sum(len(t) for _, t, _ in documents)
@@ -94,9 +94,9 @@ def test_partial_pairs_are_a_largest_matching(document):
     _, true, predicted = document
     if true and predicted:
         meets = csr_matrix([[int(intersecting(t, p)) for p in predicted] for t in true])
-        assert paired(true, predicted) == int((maximum_bipartite_matching(meets, perm_type="column") >= 0).sum())
+        assert overlapping_pairs(true, predicted) == int((maximum_bipartite_matching(meets, perm_type="column") >= 0).sum())
     else:
-        assert paired(true, predicted) == 0
+        assert overlapping_pairs(true, predicted) == 0
 
 
 @settings(deadline=None, max_examples=60)
@@ -111,7 +111,7 @@ def test_scores_by_bucket_equal_those_of_a_scorer_of_spans(documents, chance):
         for i, (n, true, _) in enumerate(documents)
     }
     found = {str(i): predicted for i, (_, _, predicted) in enumerate(documents)}
-    rows = {(r["bucket"], r["metric"]): r for r in score(gold, found, "test")}
+    rows = {(r["bucket"], r["metric"]): r for r in split_rows(gold, found, "test")}
     bucket_of = {(d, *s): b for d, doc in gold.items() for s, b in zip(doc.spans, doc.buckets, strict=True)}
     predicted = {(d, *s) for d, spans in found.items() for s in spans}
     for bucket in ("all", *tables.BUCKETS):
@@ -140,7 +140,7 @@ def test_what_overlaps_nothing_is_wrong_in_every_bucket():
     words = [(k, k + 1) for k in range(10)]
     gold = {"d": GoldDocument("test", words, ((0, 2), (3, 5), (8, 9)), ("seen_mention", "unseen_concept", "unseen_concept"))}
     # Right on the first; short of the second; one that meets nothing; the third missed.
-    rows = {(r["bucket"], r["metric"]): (r["value"], r["n"]) for r in score(gold, {"d": [(0, 2), (3, 4), (6, 7)]}, "test")}
+    rows = {(r["bucket"], r["metric"]): (r["value"], r["n"]) for r in split_rows(gold, {"d": [(0, 2), (3, 4), (6, 7)]}, "test")}
     assert rows["seen_mention", "strict_precision"] == (1 / 2, 2) and rows["seen_mention", "strict_f1"] == (pytest.approx(2 / 3), 1)
     assert rows["unseen_concept", "strict_precision"] == (0.0, 2) and rows["unseen_concept", "strict_f1"] == (0.0, 2)
     assert rows["seen_concept", "strict_precision"] == (0.0, 1) and rows["seen_concept", "strict_f1"] == (None, 0)
@@ -284,7 +284,7 @@ def test_misplaced_predictions_are_errors(write, predictions, message):
 
 
 def test_cells_are_named_by_their_path(tmp_path):
-    names = cell(tmp_path / "ncbi/smollm2~lr=2e-4/naive/minilm/synthetic_then_real/seed12/predictions.parquet", tmp_path)
+    names = cell_columns(tmp_path / "ncbi/smollm2~lr=2e-4/naive/minilm/synthetic_then_real/seed12/predictions.parquet", tmp_path)
     assert names == {"corpus": "ncbi", "generator": "smollm2~lr=2e-4", "strategy": "naive", "system": "minilm", "variant": "synthetic_then_real", "seed": 12}
     for wrong in (
         "a/b/c/d/e/predictions.parquet",
@@ -293,9 +293,9 @@ def test_cells_are_named_by_their_path(tmp_path):
         "a/b/c/d/e/seed1/model.parquet",
     ):
         with pytest.raises(UserError, match="no recognition cell"):
-            cell(tmp_path / wrong, tmp_path)
+            cell_columns(tmp_path / wrong, tmp_path)
     with pytest.raises(UserError, match="no recognition cell"):
-        cell(tmp_path / "a/b/c/d/e/seed1/predictions.parquet", tmp_path / "elsewhere")
+        cell_columns(tmp_path / "a/b/c/d/e/seed1/predictions.parquet", tmp_path / "elsewhere")
 
 
 def test_order_of_predictions_does_not_matter(tmp_path, corpus, write):
@@ -324,7 +324,7 @@ def test_errors_are_written_with_offsets_and_counted(tmp_path, write):
         ("test", "t2", "missed", cancer - 7, cancer + 6, 2, None),
         ("test", "t2", "spurious", 14, 19, 1, None),
     ]
-    table = counts(tmp_path / "errors.parquet")
+    table = error_table(tmp_path / "errors.parquet")
     assert "spurious" in table and "cancer" not in table and "Anemia" not in table
 
 

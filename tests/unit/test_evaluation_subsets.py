@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from mentionforge import tables
-from mentionforge.evaluation.normalization import asked_of, gold_of, subset_metrics
-from mentionforge.evaluation.subsets import learned_from, subset_recalls, subset_weights, weighted
+from mentionforge.evaluation.normalization import gold_mentions, scored_mentions, subset_metrics
+from mentionforge.evaluation.subsets import subset_recalls, subset_weights, train_and_dev, weighted_mean
 from mentionforge.report.comparable import subset_table
 from mentionforge.tables import SUBSETS
 
@@ -51,30 +51,30 @@ def by_pandas(rows: list[dict]) -> dict[str, pd.Series]:
 def test_subsets_equal_pandas(seed: int) -> None:
     rows = drawn(np.random.default_rng(seed))
     asked = [r for r in rows if r["split"] == "test"]
-    found, expected = subset_weights(asked, learned_from(rows)), by_pandas(rows)
+    found, expected = subset_weights(asked, train_and_dev(rows)), by_pandas(rows)
     assert list(found) == list(SUBSETS)
     for name in SUBSETS:
         np.testing.assert_allclose(found[name], expected[name].reindex([r["mention_id"] for r in asked]).astype(float), err_msg=name)
         assert 0 < found[name].sum() < len(asked), name
     pairs = {(" ".join(re.findall(r"\w+", r["surface"].lower())), *r["cuis"]) for r in asked}
-    assert weighted(found["distinct"], found["distinct"])[1] == len(pairs), "n counts each pair once"
+    assert weighted_mean(found["distinct"], found["distinct"])[1] == len(pairs), "n counts each pair once"
 
 
 def test_scores_by_subset() -> None:
     """Means over the mentions of a subset; where two mentions are one, half of their sum."""
     rng = np.random.default_rng(3)
     rows = drawn(rng)
-    asked = asked_of(rows)
+    asked = scored_mentions(rows)
     ranks = rng.choice([1.0, 2.0, 7.0, np.inf], len(asked))
-    score = {(b, m): (v, n) for b, m, v, n in subset_metrics(ranks, subset_weights(asked, learned_from(rows)))}
-    weights = by_pandas(asked + learned_from(rows))
+    score = {(b, m): (v, n) for b, m, v, n in subset_metrics(ranks, subset_weights(asked, train_and_dev(rows)))}
+    weights = by_pandas(asked + train_and_dev(rows))
     frame = pd.DataFrame({"rank": ranks}, index=[r["mention_id"] for r in asked])
     for name, weight in weights.items():
         w = weight.astype(float)
         for metric, value in (("acc@1", frame["rank"] <= 1), ("acc@5", frame["rank"] <= 5), ("mrr", 1 / frame["rank"])):
             assert score[name, metric] == (pytest.approx((value * w).sum() / w.sum()), round(w.sum())), (name, metric)
     shuffled = rng.permutation(len(asked))
-    again = subset_metrics(ranks[shuffled], subset_weights([asked[i] for i in shuffled], learned_from(rows)))
+    again = subset_metrics(ranks[shuffled], subset_weights([asked[i] for i in shuffled], train_and_dev(rows)))
     assert {(b, m): pytest.approx(v) for b, m, v, _ in again} == {k: v for k, (v, _) in score.items()}, "the order of mentions is nothing"
 
 
@@ -121,11 +121,13 @@ def test_real_corpus(shared_data: Path, tmp_path: Path) -> None:
         for i, (surface, ids) in enumerate(mentions)
     ]
     asked = [r for r in rows if r["split"] == "test"]
-    weights = subset_weights(asked, learned_from(rows))
+    weights = subset_weights(asked, train_and_dev(rows))
     assert weights["new_surface"].sum() == sum(s not in known for s, _ in gold["test"]) == 334
     assert round(weights["distinct"].sum()) == len(set(gold["test"])) == 403
     assert round(weights["distinct_new_surface"].sum()) == len({g for g in gold["test"] if g[0] not in known}) == 218
     against_train = subset_weights(asked, [r for r in rows if r["split"] == "train"])
     assert against_train["new_surface_concept"].sum() == 165, "as Kim and Kang count them, in ids against train alone"
-    assert gold_of([r | {"concept_cuis": [], "ood_bucket": "seen_mention"} for r in rows], "any").mention_ids.to_pylist() == [r["mention_id"] for r in asked]
+    assert gold_mentions([r | {"concept_cuis": [], "ood_bucket": "seen_mention"} for r in rows], "any").mention_ids.to_pylist() == [
+        r["mention_id"] for r in asked
+    ]
     assert tables.SLICES[2] == "subset"

@@ -15,7 +15,7 @@ from mentionforge.annotate import cells
 from mentionforge.config import load_config, normalization_cells, recognition_cells
 from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
-from mentionforge.evaluation.compare import Cell, Group, Outcomes, compared, comparisons, run_of
+from mentionforge.evaluation.compare import ComparedCell, MentionGroup, Outcomes, cell_and_seeds, comparison_rows, comparisons
 from mentionforge.evaluation.normalization import evaluate
 from mentionforge.evaluation.recognition import evaluate as evaluate_recognition
 from mentionforge.evaluation.settings import Statistics
@@ -582,17 +582,21 @@ def test_mappings_may_leave_corpora_out():
 
 def test_each_cell_is_compared_with_each_external_system_once():
     """Overall and by bucket alone; and two external systems with each other."""
-    ours = [Cell("none", "none", "m", "kb"), Cell("llm", "naive", "m", "kb")]
-    others = [Cell("none", "none", "a", "external"), Cell("none", "none", "b", "external")]
+    ours = [ComparedCell("none", "none", "m", "kb"), ComparedCell("llm", "naive", "m", "kb")]
+    others = [ComparedCell("none", "none", "a", "external"), ComparedCell("none", "none", "b", "external")]
     found = comparisons([*ours, *others], [], {})
     assert {(c.cell, c.reference) for c in found if c.against == "external"} == {*itertools.product(ours, others), (others[0], others[1])}
     assert [c.against for c in found].count("baseline") == 1 and len(found) == 6
     right = np.arange(40).reshape(4, 10) % 3 == 0
     outcomes = Outcomes(
-        {c: {run_of(*c)[1]: i} for i, c in enumerate([*ours, *others])}, np.arange(10), [f"m{i}" for i in range(10)], right.astype(float), {"mrr": right / 2}
+        {c: {cell_and_seeds(*c)[1]: i} for i, c in enumerate([*ours, *others])},
+        np.arange(10),
+        [f"m{i}" for i in range(10)],
+        right.astype(float),
+        {"mrr": right / 2},
     )
-    groups = [Group("all", "all", np.arange(10)), Group("bucket", "x", np.arange(5)), Group("names", "1", np.arange(5))]
-    rows = compared(outcomes, found, groups, Statistics(resamples=99))
+    groups = [MentionGroup("all", "all", np.arange(10)), MentionGroup("bucket", "x", np.arange(5)), MentionGroup("names", "1", np.arange(5))]
+    rows = comparison_rows(outcomes, found, groups, Statistics(resamples=99))
     assert {r["slice"] for r in rows if r["against"] == "external"} == {"all", "bucket"} and {r["slice"] for r in rows} == {"all", "bucket", "names"}
     for r in rows:
         if r["slice"] == "all" and r["metric"] == "acc@1" and r["against"] == "external":

@@ -18,10 +18,10 @@ from mentionforge.errors import UserError
 from mentionforge.kb.commands import app as kb_app
 from mentionforge.normalization.commands import app
 from mentionforge.normalization.linkers import EncoderLinker, SelfAlignedLinker
-from mentionforge.normalization.linkers.encoder import Vectors
+from mentionforge.normalization.linkers.encoder import VectorRetriever
 from mentionforge.normalization.linking import link, search_kb
-from mentionforge.normalization.search import Source
-from mentionforge.normalization.search import rank as rank_all
+from mentionforge.normalization.search import IndexedEntries
+from mentionforge.normalization.search import rank_concepts as rank_all
 from mentionforge.normalization.settings import Index
 
 RNG = np.random.default_rng(5)
@@ -80,14 +80,14 @@ def brute(queries: np.ndarray, vectors: np.ndarray, cuis, metric: str = "cosine"
     return ranked
 
 
-def source(vectors: np.ndarray, concepts) -> Source:
+def source(vectors: np.ndarray, concepts) -> IndexedEntries:
     """One entry per vector, of one or several concepts."""
     pairs = np.array([(row, c) for row, cs in enumerate(concepts) for c in np.atleast_1d(cs)])
-    return Source(vectors, pairs[:, 0], pairs[:, 1], np.ones(len(pairs), np.int64), pairs[:, 0])
+    return IndexedEntries(vectors, pairs[:, 0], pairs[:, 1], np.ones(len(pairs), np.int64), pairs[:, 0])
 
 
 def rank(queries, sources, metric):
-    return rank_all(queries, sources, Vectors(metric))
+    return rank_all(queries, sources, VectorRetriever(metric))
 
 
 def no_tables(folder: Path) -> list[Path]:
@@ -104,7 +104,7 @@ def linked(folder: Path, linker: Path, index: Path, corpus: Path, out: Path, kb:
     if kb:
         found = folder / f"{out.stem}.found.parquet"
         search_kb(linker, index, corpus, kb, *no_tables(folder), found)
-    link(linker, index, corpus, out, folder / f"{out.stem}.calibration.parquet", kb=kb, found=found, **more)
+    link(linker, index, corpus, out, folder / f"{out.stem}.calibration.parquet", kb=kb, kb_rankings=found, **more)
 
 
 def read(path: Path) -> dict[str, list[tuple[str, float]]]:
@@ -309,7 +309,7 @@ def test_parts_of_the_index_must_fit_its_spec(tmp_path):
     with pytest.raises(UserError, match="--found"):
         link(linker, index_of(tmp_path, "train", "kb"), corpus, out, other)
     with pytest.raises(UserError, match="--found"):
-        link(linker, index_of(tmp_path, "train"), corpus, out, other, found=found)
+        link(linker, index_of(tmp_path, "train"), corpus, out, other, kb_rankings=found)
     with pytest.raises(UserError, match="--xrefs"):
         link(linker, index_of(tmp_path, "train"), corpus, out, other, xrefs=tmp_path / "no_xrefs.parquet")
     with pytest.raises(UserError, match="--chosen"):

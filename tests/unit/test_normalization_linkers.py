@@ -12,11 +12,11 @@ from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.normalization.embed import embed_corpus, embed_generator, embed_kb
 from mentionforge.normalization.linkers import EncoderLinker, ExactLinker, HybridLinker, TfidfLinker
-from mentionforge.normalization.linkers.encoder import Vectors
-from mentionforge.normalization.linkers.exact import Dictionary, normalized
+from mentionforge.normalization.linkers.encoder import VectorRetriever
+from mentionforge.normalization.linkers.exact import StringRetriever, normalize_string
 from mentionforge.normalization.linkers.hybrid.fusion import fuse
-from mentionforge.normalization.linking import admit, link, recall, search_kb
-from mentionforge.normalization.search import Source, best
+from mentionforge.normalization.linking import admitted_entries, link, search_kb, search_recall
+from mentionforge.normalization.search import IndexedEntries, best_concepts
 from mentionforge.normalization.settings import Index
 
 WORDS = [
@@ -110,7 +110,7 @@ def predicted(folder: Path, linker, index: Index, augmented: bool = True) -> tup
         search_kb(s, i, corpus, kb, folder / "names.parquet", folder / "xrefs.parquet", found)
     more = {"synthetic": place / "generator" / "entries.parquet", "chosen": folder / "chosen.parquet"} if augmented else {}
     xrefs = folder / "xrefs.parquet" if index.prefer_xrefs else None
-    link(s, i, corpus, place / "p.parquet", place / "c.parquet", kb=kb, found=found, xrefs=xrefs, **more)
+    link(s, i, corpus, place / "p.parquet", place / "c.parquet", kb=kb, kb_rankings=found, xrefs=xrefs, **more)
     return place / "p.parquet", place / "c.parquet"
 
 
@@ -190,12 +190,12 @@ def test_exact_equals_brute_force(world, steps, prefer):
         codes = ["MSH"] * (number % 2) + ["OMIM"] * (number % 3 == 0) if number < 300 else []
         return min([prefer.index(v) for v in codes if v in prefer], default=len(prefer))
 
-    keys = [[normalized(t, steps[:n]) for n in range(len(steps) + 1)] for t, _ in entries]
+    keys = [[normalize_string(t, steps[:n]) for n in range(len(steps) + 1)] for t, _ in entries]
     for path, wanted in zip(paths, (lambda m: m[1] == "test" and m[3], lambda m: m[1] == "dev" or (m[1] == "test" and not m[3])), strict=True):
         found = read(path)
         expected = {}
         for mention_id, _, text, _ in filter(wanted, mentions):
-            asked = [normalized(text, steps[:n]) for n in range(len(steps) + 1)]
+            asked = [normalize_string(text, steps[:n]) for n in range(len(steps) + 1)]
             scores = [max([1 - n / 10 for n in range(len(steps) + 1) if asked[n] == key[n]], default=0) for key in keys]
             expected[mention_id] = by_hand([round(s, 6) for s in scores], entries, place)
         assert dict(found) == {m: e for m, e in expected.items() if e}
@@ -203,9 +203,9 @@ def test_exact_equals_brute_force(world, steps, prefer):
 
 
 def test_normalization_steps():
-    assert normalized("Type II Carcinomas", ("plural", "numerals", "order")) == "2 carcinoma type"
-    assert normalized("abscess, diabetes; biopsies", ("plural",)) == "abscess diabete biopsy"
-    assert normalized("Huntington's  Disease", ()) == "huntington s disease"
+    assert normalize_string("Type II Carcinomas", ("plural", "numerals", "order")) == "2 carcinoma type"
+    assert normalize_string("abscess, diabetes; biopsies", ("plural",)) == "abscess diabete biopsy"
+    assert normalize_string("Huntington's  Disease", ()) == "huntington s disease"
 
 
 def test_abbreviations_are_read_expanded_and_training_mentions_both_ways(tmp_path):
@@ -278,7 +278,7 @@ def test_an_index_admits_names_as_it_says(world):
         for i, (cui, name) in enumerate(names):
             if keep(i, cui):
                 expected[name].add(cui)
-        admitted = admit(entries, index, rows, xrefs)
+        admitted = admitted_entries(entries, index, rows, xrefs)
         assert {e["text"]: set(e["cuis"]) for e in admitted.to_pylist()} == dict(expected)
 
 
@@ -288,11 +288,11 @@ def test_approximate_search_measures_its_recall():
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     queries = vectors[:50] + 0.1 * rng.standard_normal((50, 16)).astype(np.float32)
     ones = np.ones(4000, np.int64)
-    names = Source(vectors, np.arange(4000), np.arange(4000) // 2, ones, np.arange(4000))
-    exact = best(queries, names, Vectors("cosine"))
+    names = IndexedEntries(vectors, np.arange(4000), np.arange(4000) // 2, ones, np.arange(4000))
+    exact = best_concepts(queries, names, VectorRetriever("cosine"))
     for method in ("hnsw", "ivf"):
-        found = best(queries, names, Vectors("cosine", method))
-        shares = recall(found, exact)
+        found = best_concepts(queries, names, VectorRetriever("cosine", method))
+        shares = search_recall(found, exact)
         for k in (1, 10, 100):
             by_loop = []
             for q in range(50):
@@ -300,13 +300,13 @@ def test_approximate_search_measures_its_recall():
                 by_loop.append(len(wanted & set(found.concept[found.query == q].tolist())) / len(wanted))
             assert shares[f"recall@{k}"] == pytest.approx(np.mean(by_loop), abs=0.02)
         assert 0.3 < shares["recall@100"] <= 1 and shares["recall@1"] > 0.8
-    assert recall(exact, exact) == {"recall@1": 1.0, "recall@10": 1.0, "recall@100": 1.0}
+    assert search_recall(exact, exact) == {"recall@1": 1.0, "recall@10": 1.0, "recall@100": 1.0}
 
 
 def test_dictionary_of_many_equal_entries():
     """More equal entries than are fetched at first, all of other concepts."""
-    entries = Source(["gout"] * 1000, np.arange(1000), np.arange(1000), np.ones(1000, np.int64), np.arange(1000))
-    found = best(["Gout", "other"], entries, Dictionary(()))
+    entries = IndexedEntries(["gout"] * 1000, np.arange(1000), np.arange(1000), np.ones(1000, np.int64), np.arange(1000))
+    found = best_concepts(["Gout", "other"], entries, StringRetriever(()))
     assert found.concept.tolist()[:100] == list(range(100)) and set(found.query.tolist()) == {0}
 
 

@@ -11,7 +11,7 @@ from pytorch_metric_learning.miners import MultiSimilarityMiner, TripletMarginMi
 from mentionforge import tables
 from mentionforge.normalization.linkers import Alignment, SelfAlignedLinker
 from mentionforge.normalization.linkers.self_aligned import training as alignment
-from mentionforge.normalization.linkers.self_aligned.mining import hard_pairs, in_common
+from mentionforge.normalization.linkers.self_aligned.mining import hard_pairs, share_concept
 
 BATCH = [
     ("dm", "diabetes"), ("diabetes mellitus", "diabetes"), ("sugar disease", "diabetes"),
@@ -83,7 +83,7 @@ def test_strings_of_one_concept_are_no_negative_pair(seed, miner):
         if a == b and violates:
             hard[0].add((a, p))
             hard[1].add((a, n))
-    found = ours(torch.tensor(unit, dtype=torch.float32), labels, torch.tensor(in_common(of)), miner, 0.2)
+    found = ours(torch.tensor(unit, dtype=torch.float32), labels, torch.tensor(share_concept(of)), miner, 0.2)
     assert found == hard
     named = {frozenset((BATCH[i][0], BATCH[j][0])) for i, j in found[1]}
     for kept_together in (("dm",), ("dm", "dermatomyositis"), ("dm", "diabetes mellitus"), ("myotonic dystrophy", "myotonia atrophica")):
@@ -93,7 +93,7 @@ def test_strings_of_one_concept_are_no_negative_pair(seed, miner):
 def test_true_negatives_of_an_ambiguous_name_stay():
     """The other names of the two concepts are still pushed apart, and so is the ambiguous name from third concepts."""
     labels = torch.tensor([0, 0, 1, 1, 2, 2])  # dm and diabetes; dm and dermatomyositis; two names of gout
-    common = torch.tensor(in_common([{"a", "b"}, {"a"}, {"a", "b"}, {"b"}, {"c"}, {"c"}]))
+    common = torch.tensor(share_concept([{"a", "b"}, {"a"}, {"a", "b"}, {"b"}, {"c"}, {"c"}]))
     _, negatives = ours(torch.ones(6, 4), labels, common, "triplet", 0.2)
     assert {(1, 3), (3, 1), (0, 4), (2, 4), (4, 0)} <= negatives
     assert not negatives & {(0, 2), (0, 3), (2, 0), (2, 1), (1, 2), (3, 0)}
@@ -113,6 +113,6 @@ def test_all_concepts_of_a_string_are_known(tmp_path):
         mentions.append({c.name: row[c.name] for c in tables.MENTIONS.columns})
     tables.write(tables.MENTIONS, tmp_path / "mentions.parquet", mentions)
     linker = SelfAlignedLinker(kind="self_aligned", model="minilm", train=Alignment(xrefs=("MSH",)))
-    material = alignment.gather(linker, tmp_path, tmp_path / "mentions.parquet")
+    material = alignment.load_training_data(linker, tmp_path, tmp_path / "mentions.parquet")
     assert list(material.names) == ["C1", "C2", "C4"]
-    assert material.owners == {"dm": {"C1", "C2"}, "diabetes": {"C1", "C3"}, "dermatomyositis": {"C2"}, "gout": {"C2", "C4"}, "podagra": {"C4"}}
+    assert material.concepts_of == {"dm": {"C1", "C2"}, "diabetes": {"C1", "C3"}, "dermatomyositis": {"C2"}, "gout": {"C2", "C4"}, "podagra": {"C4"}}

@@ -56,10 +56,10 @@ def linker(**settings) -> SelfAlignedLinker:
 
 
 def test_batches_hold_pairs_of_one_concept(world):
-    material = alignment.gather(linker(), world, world / "mentions.parquet")
+    material = alignment.load_training_data(linker(), world, world / "mentions.parquet")
     cuis = list(material.names)
     neighbours = np.array([[(i + 1) % 12, (i + 2) % 12] for i in range(12)])
-    texts, labels = alignment.batch(material, cuis, neighbours, Alignment(pairs=40, neighbours=1, mentions=0.5), np.random.default_rng(0))
+    texts, labels = alignment.draw_batch(material, cuis, neighbours, Alignment(pairs=40, neighbours=1, mentions=0.5), np.random.default_rng(0))
     surfaces = {c: {s for s, cui in material.mentions if cui == c} for c in cuis}
     assert len(texts) == len(labels) >= 80
     assert all(t in {*material.names[cuis[i]], *surfaces[cuis[i]]} for t, i in zip(texts, labels, strict=True))
@@ -68,7 +68,7 @@ def test_batches_hold_pairs_of_one_concept(world):
 
 
 def test_material_follows_the_settings(world):
-    coded = alignment.gather(linker(xrefs=("MSH",)), world, world / "mentions.parquet")
+    coded = alignment.load_training_data(linker(xrefs=("MSH",)), world, world / "mentions.parquet")
     assert list(coded.names) == [f"C{i:02d}" for i in range(8)] and len(coded.mentions) == 8 and len(coded.dev) == 12
     synthetic = world / "synthetic"
     found = [("n0", "C11", "a new name"), ("n1", "C99", "nowhere")]
@@ -76,10 +76,10 @@ def test_material_follows_the_settings(world):
     tables.write(tables.SYNTHETIC_MENTIONS, synthetic / "mentions.parquet", rows)
     mentions = [m for m in tables.read(tables.MENTIONS, world / "mentions.parquet").to_pylist() if m["mention_id"] != "train11:0"]
     tables.write(tables.MENTIONS, world / "mentions.parquet", mentions)
-    augmented = alignment.gather(linker(synthetic="g"), world, world / "mentions.parquet", synthetic)
+    augmented = alignment.load_training_data(linker(synthetic="g"), world, world / "mentions.parquet", synthetic)
     assert "a new name" in augmented.names["C11"] and "C99" not in augmented.names
     with pytest.raises(UserError, match="nothing to align"):
-        alignment.gather(linker(xrefs=("OMIM",)), world, world / "mentions.parquet")
+        alignment.load_training_data(linker(xrefs=("OMIM",)), world, world / "mentions.parquet")
 
 
 def test_alignment_learns_and_goes_on_after_a_kill(world, minilm, monkeypatch):
@@ -91,7 +91,7 @@ def test_alignment_learns_and_goes_on_after_a_kill(world, minilm, monkeypatch):
     history = stamp["training"]["history"]
     assert [h["step"] for h in history] == [0, 8, 16, 24]
     assert history[-1]["loss"] < history[1]["loss"]
-    material = alignment.gather(linker(), world, world / "mentions.parquet")
+    material = alignment.load_training_data(linker(), world, world / "mentions.parquet")
 
     def together(weights) -> float:
         from mentionforge.encoders import Encoder
@@ -106,7 +106,7 @@ def test_alignment_learns_and_goes_on_after_a_kill(world, minilm, monkeypatch):
     assert stamp["training"]["best_step"] == 24
 
     calls = []
-    measure = alignment._measure
+    measure = alignment._dev_accuracy
 
     def dies(encoder, given):
         calls.append(1)
@@ -114,11 +114,11 @@ def test_alignment_learns_and_goes_on_after_a_kill(world, minilm, monkeypatch):
             raise KeyboardInterrupt
         return measure(encoder, given)
 
-    monkeypatch.setattr(alignment, "_measure", dies)
+    monkeypatch.setattr(alignment, "_dev_accuracy", dies)
     with pytest.raises(KeyboardInterrupt):
         alignment.align(path, minilm, world, world / "mentions.parquet", world / "killed")
     assert not (world / "killed" / "fetched.json").exists() and (world / "killed" / "checkpoint" / "state.json").exists()
-    monkeypatch.setattr(alignment, "_measure", measure)
+    monkeypatch.setattr(alignment, "_dev_accuracy", measure)
     alignment.align(path, minilm, world, world / "mentions.parquet", world / "killed")
     assert (world / "killed" / "weights" / "model.safetensors").read_bytes() == (world / "whole" / "weights" / "model.safetensors").read_bytes()
     assert json.loads((world / "killed" / "fetched.json").read_text())["training"]["history"] == history
@@ -204,13 +204,13 @@ def test_a_checkpoint_holds_the_random_state_of_the_gpu(world, minilm, monkeypat
     path = spec(world, linker(steps=6, eval_steps=3))
     arguments = (path, minilm, world, world / "mentions.parquet")
     drawn = []
-    checkpoint = alignment._checkpoint
+    checkpoint = alignment._save_checkpoint
 
     def seen(folder, *given):
         checkpoint(folder, *given)
         drawn.append(torch.cuda.get_rng_state())
 
-    monkeypatch.setattr(alignment, "_checkpoint", seen)
+    monkeypatch.setattr(alignment, "_save_checkpoint", seen)
     alignment.align(*arguments, world / "whole")
     killed_at(monkeypatch, "_measure", 3, *arguments, world / "killed")
     torch.cuda.manual_seed(99)
@@ -262,7 +262,7 @@ def test_reordered_by_hand():
 
     table = tables.build(tables.LINKED, rows([0.9, 0.8, 0.7, 0.6]))
     first, cross = (tables.build(tables.LINKED, rows(s)) for s in ([0.9, 0.8], [0.1, 0.9]))
-    found = reranking.reordered(table, first, cross, np.array([0.5, 0.5])).to_pylist()
+    found = reranking.reorder_ranking(table, first, cross, np.array([0.5, 0.5])).to_pylist()
     assert [(r["rank"], r["cui"]) for r in found] == [(1, "C1"), (2, "C0"), (3, "C2"), (4, "C3")]
     assert [r["score"] for r in found] == pytest.approx([0.85, 0.5, 0.35, 0.3])
 
@@ -270,7 +270,7 @@ def test_reordered_by_hand():
 def test_dev_says_when_to_stop(world, minilm, monkeypatch):
     """Measurements get worse after the second: its weights are kept, and training ends after the patience."""
     scores = iter([0.2, 0.6, 0.5, 0.4, 0.9])
-    monkeypatch.setattr(alignment, "_measure", lambda encoder, material: next(scores))
+    monkeypatch.setattr(alignment, "_dev_accuracy", lambda encoder, material: next(scores))
     alignment.align(spec(world, linker(steps=20, pairs=2, eval_steps=1, patience=2)), minilm, world, world / "mentions.parquet", world / "out")
     training = json.loads((world / "out" / "fetched.json").read_text())["training"]
     assert training["best_step"] == 1 and [h["dev_acc@1"] for h in training["history"]] == [0.2, 0.6, 0.5, 0.4]
@@ -282,7 +282,7 @@ def test_dev_is_measured_as_the_linker_ranks(world, minilm):
 
     from mentionforge.encoders import Encoder
 
-    material = alignment.gather(linker(), world, world / "mentions.parquet")
+    material = alignment.load_training_data(linker(), world, world / "mentions.parquet")
     shared = [("zorvex blorp", frozenset({"C03"})), ("zorvex blorp", frozenset({"C05"})), ("quillam blorp", frozenset({"C01", "C02"}))]
     material = material._replace(train=sorted([*material.train, *shared], key=lambda m: (m[0], sorted(m[1]))))
     material = material._replace(dev=[*material.dev, ("zorvex blorp", frozenset({"C03"})), ("quillam blorp", frozenset({"C02"}))])
@@ -294,6 +294,6 @@ def test_dev_is_measured_as_the_linker_ranks(world, minilm):
         scores = vectors @ encoder.encode(encoder.strings([text]), what=None).dense()[0].astype(float)
         votes = Counter(cui for (_, cuis), score in zip(entries, scores, strict=True) if score > scores.max() - 1e-6 for cui in cuis)
         right.append(min(votes, key=lambda cui: (-votes[cui], cui)) in gold)
-    assert alignment._measure(encoder, material) == pytest.approx(np.mean(right)) and 0.1 < np.mean(right) < 1
+    assert alignment._dev_accuracy(encoder, material) == pytest.approx(np.mean(right)) and 0.1 < np.mean(right) < 1
     assert right[-2:] == [True, False], "the lowest CUI of those that share the string"
-    assert alignment._measure(encoder, material._replace(dev=[])) == 0
+    assert alignment._dev_accuracy(encoder, material._replace(dev=[])) == 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mentionforge import gold, text
 from mentionforge.gold import TAGS, flatten, tags
 from mentionforge.recognition import sentences
-from mentionforge.recognition.windows import Windows, cover, owners
+from mentionforge.recognition.windows import SentenceWindows, overlapping_ranges, owning_ranges
 
 UNICODE = st.text(st.sampled_from("aB1é漢 \n\u0301\u200b-_.,°𝔸ß'\t "), max_size=60)
 
@@ -98,16 +98,16 @@ def test_flatten_counts_every_mention_once_and_covers_what_it_keeps(string, data
 def test_every_word_is_in_exactly_one_sentence(string, spans):
     # Sentence spans that leave gaps or cut words must not lose anything.
     rows = [{"start": min(s), "end": max(s)} for s in spans if max(s) <= len(string)]
-    doc = sentences.document("d", string, rows)
+    doc = sentences.tokenized_document("d", string, rows)
     assert [i for s in doc.sentences for i in range(*s)] == list(range(len(text.words(string))))
     assert all(a < b for a, b in doc.sentences)
 
 
 def test_training_joins_sentences_that_would_cut_a_mention_and_prediction_does_not():
     string = "Type 1. diabetes is common. It is chronic."
-    doc = sentences.document("d", string, [{"start": 0, "end": 7}, {"start": 8, "end": 27}, {"start": 28, "end": 42}])
+    doc = sentences.tokenized_document("d", string, [{"start": 0, "end": 7}, {"start": 8, "end": 27}, {"start": 28, "end": 42}])
     assert len(doc.sentences) == 3
-    examples, counts = sentences.training([doc], {"d": [[(0, 16)]]}, "longest")
+    examples, counts = sentences.training_examples([doc], {"d": [[(0, 16)]]}, "longest")
     assert counts["joined"] == 1 and counts["sentences"] == 2 == len(examples)
     assert [w for e in examples for w in e.words] == [string[a:b] for a, b in doc.words]
     assert examples[0].tags == ["B-Disease", "I-Disease", "I-Disease", "I-Disease", "O", "O", "O"]
@@ -119,12 +119,12 @@ def test_training_joins_sentences_that_would_cut_a_mention_and_prediction_does_n
 
 @given(st.lists(st.integers(1, 12), max_size=60), st.integers(12, 30), st.integers(0, 11))
 def test_windows_hold_every_word_within_their_size(lengths, size, stride):
-    ranges = cover(lengths, size, stride)
+    ranges = overlapping_ranges(lengths, size, stride)
     assert {i for r in ranges for i in range(*r)} == set(range(len(lengths)))
     assert all(sum(lengths[a:b]) <= size for a, b in ranges)
     for (_, end), (start, after) in itertools.pairwise(ranges):
         assert start <= end < after and sum(lengths[start:end]) <= stride
-    owner = owners(ranges, len(lengths))
+    owner = owning_ranges(ranges, len(lengths))
     for i, k in enumerate(owner):
         # Brute force: context that window k leaves on its cut sides, against every other window that holds the word.
         def context(j, i=i):
@@ -137,17 +137,17 @@ def test_windows_hold_every_word_within_their_size(lengths, size, stride):
 
 
 def test_windows_share_words_where_there_is_room():
-    assert cover([1] * 10, 6, 3) == [(0, 6), (3, 9), (6, 10)]
-    assert cover([1] * 6, 6, 3) == [(0, 6)]
-    assert cover([], 6, 3) == []
+    assert overlapping_ranges([1] * 10, 6, 3) == [(0, 6), (3, 9), (6, 10)]
+    assert overlapping_ranges([1] * 6, 6, 3) == [(0, 6)]
+    assert overlapping_ranges([], 6, 3) == []
 
 
 @settings(deadline=None)
 @given(st.lists(UNICODE, max_size=4), st.integers(4, 20), st.integers(0, 3), st.data())
 def test_characters_to_word_pieces_and_back(strings, size, stride, data):
     """Tags put at first pieces, window by window, and read back from them give the same character spans."""
-    docs = [sentences.document(str(i), s, []) for i, s in enumerate(strings)]
-    windows = Windows(SpellingTokenizer(), size, stride).cut([[d.text[a:b] for a, b in d.words] for d in docs])
+    docs = [sentences.tokenized_document(str(i), s, []) for i, s in enumerate(strings)]
+    windows = SentenceWindows(SpellingTokenizer(), size, stride).cut([[d.text[a:b] for a, b in d.words] for d in docs])
     wanted, found = [], []
     read: Counter = Counter()
     classes = []
@@ -179,7 +179,7 @@ def test_pieces_are_those_of_the_whole_sentence(minilm):
     tokenizer = AutoTokenizer.from_pretrained(models.folder(minilm))
     string = "Adenomatous polyposis coli (APC) isn't Huntington's disease; café-au-lait spots_2 in 3.5% of families!"
     spans = text.words(string)
-    windows = Windows(tokenizer, 128, 16).cut([[string[a:b] for a, b in spans]])
+    windows = SentenceWindows(tokenizer, 128, 16).cut([[string[a:b] for a, b in spans]])
     whole = tokenizer(string, return_offsets_mapping=True)
     assert len(windows) == 1 and windows[0].pieces == whole["input_ids"]
     assert [whole["offset_mapping"][p][0] for p in windows[0].positions] == [a for a, _ in spans]
@@ -191,12 +191,12 @@ def test_pieces_are_those_of_the_whole_sentence(minilm):
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(*[st.floats(0.01, 1)] * 3), max_size=6))
 def test_decoding_finds_the_most_probable_valid_tags(rows):
-    from mentionforge.recognition.tagger import decode
+    from mentionforge.recognition.tagger import decode_tags
 
     probabilities = np.array([np.array(r) / sum(r) for r in rows]).reshape(-1, 3)
     valid = [p for p in itertools.product(range(3), repeat=len(rows)) if all(not (b == 2 and a == 0) for a, b in itertools.pairwise((0, *p)))]
     chance = {p: float(np.prod([probabilities[i, t] for i, t in enumerate(p)])) for p in valid}
-    found = decode(probabilities)
+    found = decode_tags(probabilities)
     path = tuple(TAGS.index(t) for t in tags(len(rows), [f.span for f in found]))
     assert chance[path] == pytest.approx(max(chance.values()))
     for (a, b), score in found:

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from mentionforge import tables, text
 from mentionforge.errors import UserError
-from mentionforge.recognition.kinds.dictionary import Dictionary, folded, match
-from mentionforge.recognition.sentences import document
+from mentionforge.recognition.kinds.dictionary import Dictionary, folded_words, match
+from mentionforge.recognition.sentences import tokenized_document
 
 WORD = st.sampled_from(["breast", "Cancer", "ovarian", "of", "type", "2", "gout", "é", "-", ",", "."])
 
 
 def found(names, string, sentences=None, **settings):
-    doc = document("d", string, sentences or [{"start": 0, "end": len(string)}])
+    doc = tokenized_document("d", string, sentences or [{"start": 0, "end": len(string)}])
     return [string[doc.words[a][0] : doc.words[b - 1][1]] for a, b in Dictionary(names, **settings).find(doc)]
 
 
@@ -49,13 +49,13 @@ def test_no_name_crosses_a_sentence():
 @given(st.lists(st.lists(WORD, min_size=1, max_size=3).map(" ".join), max_size=6), st.lists(WORD, max_size=15).map(" ".join))
 def test_equals_a_search_of_every_stretch(names, string):
     words = text.words(string)
-    wanted = {folded(name) for name in names if any(c.isalnum() for c in name)}
+    wanted = {folded_words(name) for name in names if any(c.isalnum() for c in name)}
     expected, at = [], 0
     while at < len(words):
         ends = [
             e
             for e in range(len(words), at, -1)
-            if not {string[words[at][0]], string[words[e - 1][0]]} & {"-"} and folded(string[words[at][0] : words[e - 1][1]]) in wanted
+            if not {string[words[at][0]], string[words[e - 1][0]]} & {"-"} and folded_words(string[words[at][0] : words[e - 1][1]]) in wanted
         ]
         if ends:
             expected.append(string[words[at][0] : words[ends[0] - 1][1]])

@@ -173,7 +173,7 @@ def test_predictions_never_use_gold(tiny, corpus, specs, tmp_path):
 
 
 def test_a_saved_recognizer_predicts_the_same(tiny, corpus, specs, tmp_path):
-    from mentionforge.recognition.sentences import document
+    from mentionforge.recognition.sentences import tokenized_document
     from mentionforge.recognition.tagger import Tagger
 
     spec, corpus_spec = specs()
@@ -182,7 +182,7 @@ def test_a_saved_recognizer_predicts_the_same(tiny, corpus, specs, tmp_path):
     assert {p.suffix for p in (tmp_path / "out/model").iterdir()} == {".json", ".safetensors"}
     tagger = Tagger.load(tmp_path / "out/model")
     row = next(r for r in tables.read(tables.DOCUMENTS, folder / "documents.parquet").to_pylist() if r["split"] == "test")
-    doc = document(row["doc_id"], row["text"], row["sentences"])
+    doc = tokenized_document(row["doc_id"], row["text"], row["sentences"])
     again = [(doc.words[a][0], doc.words[b - 1][1]) for (a, b), _ in tagger.recognize([doc])[doc.doc_id]]
     first = tables.read(tables.RECOGNIZED, tmp_path / "out/predictions.parquet").to_pylist()
     assert again == [(r["start"], r["end"]) for r in first if r["split"] == "test"]
@@ -286,13 +286,13 @@ def test_relabelled_and_masked_sentences():
 
     string = "He has gout and asthma today. Anemia was found. No pain."
     bounds = [{"start": a, "end": string.index(end) + len(end)} for a, end in ((0, "today."), (30, "found."), (48, "pain."))]
-    doc = sentences.document("n", string, bounds)
+    doc = sentences.tokenized_document("n", string, bounds)
     located = {"n": [[(7, 11)]]}  # gout, word 2
     # The teacher's "has gout" shares a word with the located mention and loses to it; asthma (4) and Anemia (7) are added.
-    examples, counts = sentences.training([doc], located, "longest", more={"n": [(1, 3), (4, 5), (7, 8)]})
+    examples, counts = sentences.training_examples([doc], located, "longest", more={"n": [(1, 3), (4, 5), (7, 8)]})
     assert [[w for w, t in e if t == "B"] for e in tagged(examples)] == [["gout", "asthma"], ["Anemia"], []]
     assert counts["relabelled"] == 2 and counts["kept"] == 1 and "masked" not in +counts
-    examples, counts = sentences.training([doc], located, "longest", doubtful={"n": {2, 4, 5, 7}})
+    examples, counts = sentences.training_examples([doc], located, "longest", doubtful={"n": {2, 4, 5, 7}})
     assert tagged(examples) == [[("He", "O"), ("has", "O"), ("gout", "B"), ("and", "O"), ("asthma", ""), ("today", ""), (".", "O")]]
     assert counts["masked"] == 2 and counts["masked_sentences"] == 2 and counts["sentences"] == 1
 
@@ -300,12 +300,16 @@ def test_relabelled_and_masked_sentences():
 def test_words_near_likely_diseases():
     import numpy as np
 
-    from mentionforge.recognition.schedules import near
+    from mentionforge.recognition.schedules import near_likely_mentions
 
     disease = np.array([0.0, 0.2, 0.0, 0.0, 0.0, 0.9])
     probabilities = np.stack([1 - disease, disease / 2, disease / 2], axis=1)
-    assert near(probabilities, 0.1, 0) == {1, 5} and near(probabilities, 0.1, 1) == {0, 1, 2, 4, 5} and near(probabilities, 0.5, 0) == {5}
-    assert near(probabilities[:0], 0.1, 2) == set()
+    assert (
+        near_likely_mentions(probabilities, 0.1, 0) == {1, 5}
+        and near_likely_mentions(probabilities, 0.1, 1) == {0, 1, 2, 4, 5}
+        and near_likely_mentions(probabilities, 0.5, 0) == {5}
+    )
+    assert near_likely_mentions(probabilities[:0], 0.1, 2) == set()
 
 
 def test_the_real_only_model_teaches(tiny, corpus, specs, synthetic, tmp_path, monkeypatch):
@@ -356,7 +360,7 @@ def test_untaught_words_carry_no_loss(tiny):
     tagger = Tagger.load(tiny.parent, 40, 8)
     words = ["He", "has", "gout", "and", "asthma"]
     example = Example(words, ["O", "O", "B-Disease", "O", ""])
-    windows, targets = training._targets(tagger, [example, Example(["No", "pain"], ["", ""])])
+    windows, targets = training._window_targets(tagger, [example, Example(["No", "pain"], ["", ""])])
     assert len(windows) == 1 and int((targets[0] != training.IGNORED).sum()) == 4
     tagger.model.eval()
     with torch.no_grad():
@@ -385,7 +389,7 @@ def test_only_word_pieces_that_occur_are_trained(tiny, corpus, specs, tmp_path, 
     spec, corpus_spec = specs(weight_decay=0.0, dtype="float32")
     folder = corpus(SPLITS)
     part = run(spec, tiny, folder, corpus_spec, tmp_path / "part")
-    monkeypatch.setattr(training.Tagger, "only", lambda tagger, words: contextlib.nullcontext())
+    monkeypatch.setattr(training.Tagger, "with_vocabulary", lambda tagger, words: contextlib.nullcontext())
     whole = run(spec, tiny, folder, corpus_spec, tmp_path / "whole")
     monkeypatch.undo()
     untrained, first, second = (Tagger.load(f, 40, 8).model.state_dict() for f in (tiny.parent, tmp_path / "part/model", tmp_path / "whole/model"))
@@ -396,7 +400,7 @@ def test_only_word_pieces_that_occur_are_trained(tiny, corpus, specs, tmp_path, 
     tagger = Tagger.load(tiny.parent, 40, 8)
     pieces = tagger.windows.vocabulary(word for frame, disease in SPLITS["train"] for word in frame.format(disease).replace(".", " .").split())
     assert {i for i, m in enumerate(moved.tolist()) if m} == pieces < set(range(len(moved)))
-    with tagger.only(["gout"]), pytest.raises(IndexError):
+    with tagger.with_vocabulary(["gout"]), pytest.raises(IndexError):
         tagger.logits(tagger.windows.cut([["asthma"]]))
     assert tagger.logits(tagger.windows.cut([["asthma"]])).shape[-1] == 3
 
@@ -404,18 +408,18 @@ def test_only_word_pieces_that_occur_are_trained(tiny, corpus, specs, tmp_path, 
 def test_a_checkpoint_of_another_shape_leaves_the_model_alone(tiny, tmp_path, capfd):
     import torch
 
-    from mentionforge.recognition.checkpoints import Checkpoints, Progress, copied
+    from mentionforge.recognition.checkpoints import Checkpoints, TrainingProgress, copy_weights
     from mentionforge.recognition.tagger import Tagger
 
     tagger, order = Tagger.load(tiny.parent, 40, 8), torch.Generator()
     checkpoints = Checkpoints(tmp_path / "checkpoints", "job")
-    checkpoints.save(Progress(), tagger.model, torch.optim.AdamW(tagger.model.parameters()), order)
-    with tagger.only(["gout"]):
+    checkpoints.save(TrainingProgress(), tagger.model, torch.optim.AdamW(tagger.model.parameters()), order)
+    with tagger.with_vocabulary(["gout"]):
         for parameter in tagger.model.parameters():
             parameter.data.add_(1.0)
-        before = copied(tagger.model)
+        before = copy_weights(tagger.model)
         assert checkpoints.load(tagger.model, order) is None and "another shape" in capfd.readouterr().err
-        assert all(torch.equal(tensor, before[name]) for name, tensor in copied(tagger.model).items())
+        assert all(torch.equal(tensor, before[name]) for name, tensor in copy_weights(tagger.model).items())
 
 
 def test_mixed_draws_synthetic_sentences_at_the_ratio(tiny, corpus, specs, synthetic, tmp_path):
@@ -431,14 +435,14 @@ def test_mixed_draws_synthetic_sentences_at_the_ratio(tiny, corpus, specs, synth
 def test_drawing_is_even():
     import torch
 
-    from mentionforge.recognition.training import draw
+    from mentionforge.recognition.training import draw_positions
 
     order = torch.Generator().manual_seed(1)
     for count, wanted in ((3, 7), (5, 5), (7, 3), (4, 0)):
-        drawn = draw(count, wanted, order)
+        drawn = draw_positions(count, wanted, order)
         times = [drawn.count(i) for i in range(count)]
         assert len(drawn) == wanted and set(drawn) <= set(range(count)) and max(times) - min(times) <= 1
-    assert draw(100, 10, order) != draw(100, 10, order)
+    assert draw_positions(100, 10, order) != draw_positions(100, 10, order)
 
 
 def test_early_stopping_by_loss_or_not_at_all(tiny, corpus, specs, tmp_path, monkeypatch):
@@ -447,7 +451,7 @@ def test_early_stopping_by_loss_or_not_at_all(tiny, corpus, specs, tmp_path, mon
     folder = corpus(SPLITS)
     for setting, kept in (("dev_loss", "0100"), ("dev_f1", "100"), ("none", "0000001")):
         losses, f1s = iter([0.5, 0.3, 0.3, 0.4, 0.2, 0.1, 0.0]), iter([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
-        monkeypatch.setattr(training, "measure", lambda tagger, dev, f=f1s, x=losses: (0.0, 0.0, next(f), next(x)))
+        monkeypatch.setattr(training, "dev_scores", lambda tagger, dev, f=f1s, x=losses: (0.0, 0.0, next(f), next(x)))
         spec, corpus_spec = specs(real={"epochs": 7, "learning_rate": 1e-3}, patience=2, early_stopping=setting)
         history = run(spec, tiny, folder, corpus_spec, tmp_path / setting)
         assert "".join(r["kept"] for r in history) == kept, setting
@@ -457,7 +461,7 @@ def test_dev_loss_is_the_mean_over_words(tiny, corpus, specs, tmp_path):
     import numpy as np
 
     from mentionforge.gold import TAGS
-    from mentionforge.recognition.sentences import document
+    from mentionforge.recognition.sentences import tokenized_document
     from mentionforge.recognition.tagger import Tagger
 
     spec, corpus_spec = specs(real={"epochs": 1, "learning_rate": 1e-3})
@@ -465,7 +469,7 @@ def test_dev_loss_is_the_mean_over_words(tiny, corpus, specs, tmp_path):
     history = run(spec, tiny, folder, corpus_spec, tmp_path / "out")
     tagger = Tagger.load(tmp_path / "out/model")
     string, bounds, spans = note(SPLITS["dev"])
-    doc = document("d", string, bounds)
+    doc = tokenized_document("d", string, bounds)
     chances = tagger.read([doc])["d"]
     wanted = []
     for start, end in doc.words:

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from mentionforge.normalization.linkers.encoder import Vectors
-from mentionforge.normalization.linkers.exact import Dictionary
-from mentionforge.normalization.linkers.tfidf import Ngrams
-from mentionforge.normalization.search import Source, best, merge, rank, tolerance_of
-from mentionforge.ties import levelled
+from mentionforge.normalization.linkers.encoder import VectorRetriever
+from mentionforge.normalization.linkers.exact import StringRetriever
+from mentionforge.normalization.linkers.tfidf import NgramRetriever
+from mentionforge.normalization.search import IndexedEntries, best_concepts, merge_rankings, query_tolerance, rank_concepts
+from mentionforge.ties import level_ties
 
 ENTRIES, CONCEPTS, QUERIES = 1500, 400, 60
 
@@ -64,14 +64,14 @@ def test_batches_do_not_change_a_ranking(metric, method, faiss_way):
     if metric != "cosine":
         queries *= np.exp(rng.uniform(-3, 3, (QUERIES, 1))).astype(np.float32)  # 0.05 to 20 times as long
     concepts, row = rng.integers(0, CONCEPTS, ENTRIES), np.arange(ENTRIES)
-    names = Source(vectors[:1100], row[:1100], concepts[:1100], np.ones(1100, np.int64), row[:1100])
-    train = Source(vectors[1100:], row[:400], concepts[1100:], np.ones(400, np.int64), row[1100:])
-    comparison = Vectors(metric, method)
+    names = IndexedEntries(vectors[:1100], row[:1100], concepts[:1100], np.ones(1100, np.int64), row[:1100])
+    train = IndexedEntries(vectors[1100:], row[:400], concepts[1100:], np.ones(400, np.int64), row[1100:])
+    comparison = VectorRetriever(metric, method)
 
     def asked(some):
         given = np.ascontiguousarray(queries[some])
-        parts = [best(given, names, comparison), best(given, train, Vectors(metric))]
-        return merge(parts, tolerance_of(given, comparison))
+        parts = [best_concepts(given, names, comparison), best_concepts(given, train, VectorRetriever(metric))]
+        return merge_rankings(parts, query_tolerance(given, comparison))
 
     whole = in_batches(asked, QUERIES)
     assert all(len(ranks) == 100 for ranks, *_ in whole.values())
@@ -106,8 +106,8 @@ def test_rankings_equal_brute_force_in_float64(metric, scale):
         vectors += np.float32(scale)
     concepts = rng.integers(0, CONCEPTS, ENTRIES)
     queries = vectors[:40]
-    index = Source(vectors, np.arange(ENTRIES), concepts, np.ones(ENTRIES, np.int64), np.arange(ENTRIES))
-    ranking = rank(queries, [index], Vectors(metric))
+    index = IndexedEntries(vectors, np.arange(ENTRIES), concepts, np.ones(ENTRIES, np.int64), np.arange(ENTRIES))
+    ranking = rank_concepts(queries, [index], VectorRetriever(metric))
     for i, q in enumerate(queries.astype(np.float64)):
         exact = -np.square(vectors - q).sum(1) if metric == "l2" else vectors.astype(np.float64) @ q
         tolerance = {"cosine": 1e-6, "ip": 1e-6 * q @ q, "l2": 2e-6 * q @ q}[metric]
@@ -129,9 +129,9 @@ def test_last_digits_of_a_query_do_not_split_ties():
     queries = strings[:200] + 0.3 * rng.standard_normal((200, 16))
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     row, ones = np.arange(600), np.ones(600, np.int64)
-    sources = [Source(noisy(strings), row, row * 2, ones, row), Source(noisy(strings), row, row * 2 + 1, ones, row)]
+    sources = [IndexedEntries(noisy(strings), row, row * 2, ones, row), IndexedEntries(noisy(strings), row, row * 2 + 1, ones, row)]
     for metric in ("cosine", "ip", "l2"):
-        rankings = [rank(noisy(queries), sources, Vectors(metric), top=20) for _ in range(3)]
+        rankings = [rank_concepts(noisy(queries), sources, VectorRetriever(metric), top=20) for _ in range(3)]
         # Each string stands for two concepts, which tie: by CUI.
         for ranking in rankings:
             pairs = ranking.concept.reshape(200, 10, 2)
@@ -145,11 +145,11 @@ def test_ngrams_and_dictionary_do_not_depend_on_the_batch_either():
     texts = sorted({" ".join(rng.choice(words, rng.integers(1, 4))) for _ in range(700)})
     queries = [" ".join(rng.choice(words, 2)) for _ in range(QUERIES)]
     concepts = rng.integers(0, 200, len(texts))
-    index = Source(texts, np.arange(len(texts)), concepts, np.ones(len(texts), np.int64), np.arange(len(texts)))
-    for comparison in (Ngrams(3, 5, Ngrams.weights(texts, 3, 5)), Dictionary(("plural", "order"))):
+    index = IndexedEntries(texts, np.arange(len(texts)), concepts, np.ones(len(texts), np.int64), np.arange(len(texts)))
+    for comparison in (NgramRetriever(3, 5, NgramRetriever.weights(texts, 3, 5)), StringRetriever(("plural", "order"))):
 
         def asked(some, comparison=comparison):
-            return rank([queries[i] for i in some], [index], comparison)
+            return rank_concepts([queries[i] for i in some], [index], comparison)
 
         whole = in_batches(asked, QUERIES)
         for size in (1, 2, 7):
@@ -160,15 +160,15 @@ def test_votes_preference_and_cui_order_equal_scores_for_every_comparison():
     """Four concepts of one string, by any metric and kind: the preferred, then the most entries, then the lowest CUI."""
     votes, preference = np.array([1, 3, 1, 1, 9]), np.array([1, 1, 1, 0, 1])
     for inputs, asked, comparison in (
-        (np.array([[3.0, 4.0], [1, 0]], np.float32), np.array([[3.0, 4.0]], np.float32), Vectors("ip")),
-        (np.array([[3.0, 4.0], [1, 0]], np.float32), np.array([[3.0, 4.0]], np.float32), Vectors("l2")),
-        (np.array([[0.6, 0.8], [1, 0]], np.float32), np.array([[0.6, 0.8]], np.float32), Vectors("cosine")),
-        (["gout", "gouty"], ["gout"], Ngrams(3, 5, Ngrams.weights(["gout", "gouty"], 3, 5))),
-        (["gout", "ague"], ["gout"], Dictionary(())),
+        (np.array([[3.0, 4.0], [1, 0]], np.float32), np.array([[3.0, 4.0]], np.float32), VectorRetriever("ip")),
+        (np.array([[3.0, 4.0], [1, 0]], np.float32), np.array([[3.0, 4.0]], np.float32), VectorRetriever("l2")),
+        (np.array([[0.6, 0.8], [1, 0]], np.float32), np.array([[0.6, 0.8]], np.float32), VectorRetriever("cosine")),
+        (["gout", "gouty"], ["gout"], NgramRetriever(3, 5, NgramRetriever.weights(["gout", "gouty"], 3, 5))),
+        (["gout", "ague"], ["gout"], StringRetriever(())),
     ):
-        index = Source(inputs, np.array([0, 0, 0, 0, 1]), np.arange(5), votes, np.arange(5))
-        assert rank(asked, [index], comparison).concept.tolist()[:4] == [1, 0, 2, 3]
-        assert rank(asked, [index], comparison, preference).concept.tolist()[:4] == [3, 1, 0, 2]
+        index = IndexedEntries(inputs, np.array([0, 0, 0, 0, 1]), np.arange(5), votes, np.arange(5))
+        assert rank_concepts(asked, [index], comparison).concept.tolist()[:4] == [1, 0, 2, 3]
+        assert rank_concepts(asked, [index], comparison, preference).concept.tolist()[:4] == [3, 1, 0, 2]
 
 
 def test_levels_by_hand():
@@ -177,7 +177,7 @@ def test_levels_by_hand():
     tolerance = 10.0 ** -rng.integers(0, 5, 30)
     tolerance[3] = 0
     score = np.round(rng.standard_normal(4000), 3) * 1.0
-    found = levelled(owner, score, tolerance)
+    found = level_ties(owner, score, tolerance)
     for o in range(30):
         mine = np.flatnonzero(owner == o)
         leader, expected = np.inf, {}
@@ -187,9 +187,9 @@ def test_levels_by_hand():
         grid = max(tolerance[o], 1e-12)
         np.testing.assert_allclose(found[mine], [expected[i] for i in mine], atol=0.51 * grid)
         assert len(np.unique(found[mine])) == len(set(expected.values())), "other groups show other scores"
-    assert levelled(np.empty(0, np.int64), np.empty(0), np.empty(0)).tolist() == []
+    assert level_ties(np.empty(0, np.int64), np.empty(0), np.empty(0)).tolist() == []
     # Scores near each other in a chain are no group wider than the tolerance.
-    assert levelled(np.zeros(4, np.int64), np.array([0.7, 0.9, 1.0, 0.8]), np.array([0.25])).tolist() == [0.7, 1.0, 1.0, 1.0]
+    assert level_ties(np.zeros(4, np.int64), np.array([0.7, 0.9, 1.0, 0.8]), np.array([0.25])).tolist() == [0.7, 1.0, 1.0, 1.0]
 
 
 def test_annotating_one_mention_links_as_many_do(minilm, tmp_path):
@@ -199,7 +199,7 @@ def test_annotating_one_mention_links_as_many_do(minilm, tmp_path):
     from mentionforge import tables
     from mentionforge.normalization.embed import embed_kb
     from mentionforge.normalization.linkers import EncoderLinker
-    from mentionforge.normalization.loaded import Part, Searcher
+    from mentionforge.normalization.loaded import IndexedLinker, Searcher
     from mentionforge.normalization.settings import Index
 
     rng = np.random.default_rng(1)
@@ -218,7 +218,7 @@ def test_annotating_one_mention_links_as_many_do(minilm, tmp_path):
             tables.read(tables.EMBEDDED, tmp_path / source / "entries.parquet"),
             np.load(tmp_path / source / "vectors.npy", allow_pickle=False),
         )
-    part = Part(linker, Index(sources=("train", "kb")), minilm, entries)
+    part = IndexedLinker(linker, Index(sources=("train", "kb")), minilm, entries)
     asked = [f"{name} disease" for name in names[::10]] + names[1::20]
     together = Searcher(part, 20).rank(asked, [None] * len(asked), [], [])
     alone = Searcher(part, 20)
@@ -234,8 +234,8 @@ def test_fused_rankings_do_not_depend_on_the_mentions_beside_them(fusion):
     import pyarrow as pa
 
     from mentionforge.normalization.linkers import HybridLinker
-    from mentionforge.normalization.linkers.hybrid.fusion import combined, lists_of, ranked
-    from mentionforge.normalization.search import distinct
+    from mentionforge.normalization.linkers.hybrid.fusion import candidate_lists, fused_scores, ranking_table
+    from mentionforge.normalization.search import sorted_distinct
 
     rng = np.random.default_rng(5)
     shape = [[(f"C{c:02d}", round(0.9 - 0.1 * (i // 3) - 1e-6 * (i % 2), 6)) for i, c in enumerate(rng.permutation(12))] for _ in range(3)]
@@ -248,10 +248,10 @@ def test_fused_rankings_do_not_depend_on_the_mentions_beside_them(fusion):
 
     def fused(mentions):
         given = [table(i, mentions) for i in range(3)]
-        cuis, sets = distinct([t["cui"] for t in given]), distinct([t["entry"] for t in given])
-        ids, lists = lists_of(given, cuis, sets)
+        cuis, sets = sorted_distinct([t["cui"] for t in given]), sorted_distinct([t["entry"] for t in given])
+        ids, lists = candidate_lists(given, cuis, sets)
         found: dict[str, list] = {}
-        for row in ranked(lists, combined(lists, linker, np.array([0.5, 0.3, 0.2])), ids, cuis, sets).to_pylist():
+        for row in ranking_table(lists, fused_scores(lists, linker, np.array([0.5, 0.3, 0.2])), ids, cuis, sets).to_pylist():
             found.setdefault(row.pop("mention_id"), []).append(row)
         return found
 
@@ -271,17 +271,17 @@ def test_rank_fusion_tells_apart_what_differs_as_fractions(constant):
     import pyarrow as pa
 
     from mentionforge.normalization.linkers import HybridLinker
-    from mentionforge.normalization.linkers.hybrid.fusion import combined, lists_of, ranked
-    from mentionforge.normalization.search import distinct
+    from mentionforge.normalization.linkers.hybrid.fusion import candidate_lists, fused_scores, ranking_table
+    from mentionforge.normalization.search import sorted_distinct
 
     rng = np.random.default_rng(constant)
     concepts = [f"C{c:03d}" for c in range(100)]
     orders = [rng.permutation(concepts).tolist() for _ in range(3)]
     given = [pa.table({"mention_id": ["m"] * 100, "rank": range(1, 101), "cui": own, "score": [1.0] * 100, "entry": own}) for own in orders]
-    cuis, sets = distinct([t["cui"] for t in given]), distinct([t["entry"] for t in given])
-    ids, lists = lists_of(given, cuis, sets)
+    cuis, sets = sorted_distinct([t["cui"] for t in given]), sorted_distinct([t["entry"] for t in given])
+    ids, lists = candidate_lists(given, cuis, sets)
     linker = HybridLinker(kind="hybrid", linkers=("a", "b", "c"), fusion="rank", constant=constant)
-    found = ranked(lists, combined(lists, linker, np.ones(3)), ids, cuis, sets)
+    found = ranking_table(lists, fused_scores(lists, linker, np.ones(3)), ids, cuis, sets)
     exact = {c: sum(Fraction(1, constant + own.index(c) + 1) for own in orders) for c in concepts}
     assert found["cui"].to_pylist() == sorted(concepts, key=lambda c: (-exact[c], *(own.index(c) for own in orders)))
 
@@ -291,7 +291,7 @@ def test_where_all_entries_are_equally_near_the_search_stays_in_its_memory(metri
     """A collapsed encoder: all entries must be fetched for every query, which is done a few queries at a time, and changes no ranking."""
     from mentionforge.normalization import search
 
-    class Counting(Vectors):
+    class Counting(VectorRetriever):
         most = 0
 
         def neighbours(self, queries, entries, fetch):
@@ -301,10 +301,10 @@ def test_where_all_entries_are_equally_near_the_search_stays_in_its_memory(metri
     rng = np.random.default_rng(6)
     vectors = np.tile(np.float32([0.6, 0.8]), (3000, 1))
     vectors[:5] = np.eye(2, dtype=np.float32)[[0, 0, 1, 1, 0]]
-    index = Source(vectors, np.arange(3000), rng.permutation(3000), np.ones(3000, np.int64), np.arange(3000))
+    index = IndexedEntries(vectors, np.arange(3000), rng.permutation(3000), np.ones(3000, np.int64), np.arange(3000))
     queries = np.tile(np.float32([[0.6, 0.8], [0.8, 0.6], [0.0, 0.0]]), (20, 1))
-    whole = rank(queries, [index], Vectors(metric))
+    whole = rank_concepts(queries, [index], VectorRetriever(metric))
     assert (np.bincount(whole.query) == 100).all()
-    monkeypatch.setattr(search, "FETCHED", 20_000)
+    monkeypatch.setattr(search, "MAX_FETCHED", 20_000)
     counting = Counting(metric)
-    assert columns(rank(queries, [index], counting)) == columns(whole) and 10_000 < counting.most <= 20_000
+    assert columns(rank_concepts(queries, [index], counting)) == columns(whole) and 10_000 < counting.most <= 20_000

@@ -45,7 +45,7 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
     config = load_config(raw)
     count = Counter(job.verb for job in jobs)
     cells = normalization_cells(config)
-    searching = {c for c in cells if not config.linkers[c.linker].parts()}
+    searching = {c for c in cells if not config.linkers[c.linker].input_linkers()}
     assert count["normalization fuse"] + count["normalization rerank"] == len(cells) - len(searching)
     assert bool(searching) == bool(config.experiment.normalization)
     assert count["normalization link"] >= len(searching)  # the parts of hybrids may be no cells of their own

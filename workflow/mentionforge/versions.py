@@ -49,7 +49,7 @@ def _filter(module: str, *names: str) -> Part:
 
 
 def _schedule(*names: str) -> Part:
-    return Part((f"recognition/schedules.py:{','.join(('parts', *names))}",))
+    return Part((f"recognition/schedules.py:{','.join(('training_phases', *names))}",))
 
 
 PARTS: dict[str, Part] = {
@@ -93,19 +93,21 @@ PARTS: dict[str, Part] = {
     "recognition.dictionary": Part(("recognition/kinds/dictionary.py",)),
     "recognition.found": Part(("recognition/mentions.py",)),
     "schedule.real_only": _schedule(),
-    "schedule.synthetic_only": _schedule("_read"),
-    "schedule.synthetic_then_real": _schedule("_read"),
-    "schedule.relabelled_then_real": _schedule("_read"),
-    "schedule.masked_then_real": _schedule("_read", "near"),
-    "schedule.mixed": _schedule("_read"),
+    "schedule.synthetic_only": _schedule("_note_examples"),
+    "schedule.synthetic_then_real": _schedule("_note_examples"),
+    "schedule.relabelled_then_real": _schedule("_note_examples"),
+    "schedule.masked_then_real": _schedule("_note_examples", "near_likely_mentions"),
+    "schedule.mixed": _schedule("_note_examples"),
     "normalization.embed": Part(("normalization/embed.py", "normalization/linkers/encoder.py:EncoderLinker"), 2),
-    "normalization.search": Part(("normalization/search.py", "normalization/linkers/encoder.py:Vectors,PAIRS,_blocks"), 2),
+    "normalization.search": Part(("normalization/search.py", "normalization/linkers/encoder.py:VectorRetriever,PAIRS,_blocks"), 2),
     "normalization.tfidf": Part(("normalization/linkers/tfidf.py",), 2),
     "normalization.exact": Part(("normalization/linkers/exact.py",), 2),
     "normalization.link": Part(("normalization/linking.py", "normalization/predicted.py")),
     "normalization.align": Part(("normalization/linkers/self_aligned/training.py",), 2),
     "normalization.fuse": Part(("normalization/linkers/hybrid/fusion.py",), 2),
-    "normalization.rerank": Part(("normalization/linkers/rerank/reranking.py", "normalization/linkers/hybrid/fusion.py:lists_of,right_pairs,tune"), 2),
+    "normalization.rerank": Part(
+        ("normalization/linkers/rerank/reranking.py", "normalization/linkers/hybrid/fusion.py:candidate_lists,gold_pairs,tune_weights"), 2
+    ),
     "external.rankings": Part(("external/rankings.py",)),
     "external.spans": Part(("external/spans.py",)),
     "evaluation.recognition": Part(("evaluation/recognition.py",)),
@@ -115,7 +117,7 @@ PARTS: dict[str, Part] = {
         (
             "evaluation/compare.py",
             "evaluation/statistics.py",
-            "evaluation/normalization.py:gold_of,ranks_of",
+            "evaluation/normalization.py:gold_mentions,gold_ranks",
             "evaluation/recognition.py:load_gold,load_predictions",
         )
     ),

@@ -35,7 +35,7 @@ from mentionforge.annotate.bundle_manifest import FORMAT, MANIFEST, SUMS, check,
 from mentionforge.annotate.pipeline import Materials
 from mentionforge.errors import UserError
 from mentionforge.normalization.linkers import HybridLinker, Linker
-from mentionforge.normalization.loaded import Part, unfit
+from mentionforge.normalization.loaded import IndexedLinker, inconsistency
 from mentionforge.normalization.settings import Index
 from mentionforge.progress import say
 from mentionforge.provenance import git_revision, sha256_file
@@ -146,7 +146,7 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def _write_entries(linker_part: Part, name: str, table: pa.Table, inputs: Any, target: Path) -> None:
+def _write_entries(linker_part: IndexedLinker, name: str, table: pa.Table, inputs: Any, target: Path) -> None:
     """Write the entries of an index: only vectors that are used, and strings only if the linker compares strings."""
     rows, vector = np.unique(table["vector"].to_numpy(), return_inverse=True)
     none = pa.nulls(len(table), tables.STR)
@@ -230,8 +230,8 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
         codes = tables.read(tables.XREFS, linker_folder / "codes.parquet") if (linker_folder / "codes.parquet").is_file() else None
         weights = np.load(linker_folder / "weights.npy", allow_pickle=False) if (linker_folder / "weights.npy").is_file() else None
         model = linker_folder / "fetched.json"
-        part = Part(linker, index, model if model.is_file() else None, entries, codes, weights)
-        problem = unfit(part, concepts["cui"])
+        part = IndexedLinker(linker, index, model if model.is_file() else None, entries, codes, weights)
+        problem = inconsistency(part, concepts["cui"])
         if problem:
             raise damaged(folder, f"linkers/{number}: {problem}")
         parts.append(part)

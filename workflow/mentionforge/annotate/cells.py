@@ -27,12 +27,12 @@ from mentionforge.gold import flatten
 from mentionforge.kb.settings import Kb
 from mentionforge.layout import NormalizationCell, RecognitionCell, Resources, Results
 from mentionforge.normalization.linkers import Linker
-from mentionforge.normalization.loaded import Part, part_of
+from mentionforge.normalization.loaded import IndexedLinker, indexed_linker
 from mentionforge.normalization.settings import Index
 from mentionforge.provenance import digest, sha256_paths
 from mentionforge.recognition.kinds import Recognizer
 from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
-from mentionforge.recognition.sentences import by_document
+from mentionforge.recognition.sentences import spans_by_document
 from mentionforge.specs import read_spec
 
 RECOGNITION_LEVELS = tuple(level.name for level in fields(RecognitionCell))
@@ -128,9 +128,9 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
             refuse_new_text(kind, name)
     index_settings: Index = read_spec(_existing(results / "specs" / "indexes" / f"{index}.json"), Index)
     if not (settings.searches or settings.fuses):
-        raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.parts()[0]}")
+        raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.input_linkers()[0]}")
     hybrid = settings if settings.fuses else None
-    parts = [linking_files.part(name, index_settings) for name in (settings.parts() or (linker,))]
+    parts = [linking_files.part(name, index_settings) for name in (settings.input_linkers() or (linker,))]
     weights: Sequence[float] = [1 / len(parts)] * len(parts)
     if hybrid and hybrid.fusion == "score":
         path = _existing(results / "normalization" / Path(*cell.linking) / "predictions.parquet")
@@ -197,7 +197,7 @@ class _LinkingFiles:
         """Paths of the results folder."""
         return Results(str(self.results))
 
-    def part(self, linker: str, index: Index) -> Part:
+    def part(self, linker: str, index: Index) -> IndexedLinker:
         """Load a linker that searches an index, with its entries."""
         spec = _existing(Path(self.paths.spec("linkers", linker)))
         settings = read_spec(spec, Linker)
@@ -219,7 +219,7 @@ class _LinkingFiles:
             "chosen": _existing(Path(self.paths.chosen(self.corpus, self.generator, self.strategy))) if augmented else None,
         }
         self.read.extend(path for path in (spec, model, *files.values()) if path)
-        return part_of(settings, index, model, **files)
+        return indexed_linker(settings, index, model, **files)
 
     def _interchangeable(self, linker: str, settings: Any) -> list[str]:
         """Linkers that differ only in `expand_abbreviations`: they share the embeddings of names and notes, where abbreviations are never expanded."""
@@ -255,7 +255,7 @@ def _dictionary(results: Path, settings: DictionaryRecognizer, corpus: str, corp
         names += tables.read(tables.NAMES, _existing(results / "kb" / corpus_settings.kb / "names.parquet"))["name"].unique().to_pylist()
     if "train" in settings.sources:
         folder = results / "corpora" / corpus
-        gold = by_document(row for row in tables.read(tables.MENTIONS, _existing(folder / "mentions.parquet")).to_pylist() if row["split"] == "train")
+        gold = spans_by_document(row for row in tables.read(tables.MENTIONS, _existing(folder / "mentions.parquet")).to_pylist() if row["split"] == "train")
         for row in tables.read(tables.DOCUMENTS, _existing(folder / "documents.parquet")).to_pylist():
             words = units.words(row["text"]) if row["doc_id"] in gold else []
             flat = flatten(words, gold.get(row["doc_id"], []), corpus_settings.discontinuous)

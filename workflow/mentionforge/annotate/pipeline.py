@@ -20,8 +20,8 @@ import pyarrow as pa
 from mentionforge import abbreviations
 from mentionforge import text as units
 from mentionforge.normalization.linkers import HybridLinker
-from mentionforge.normalization.loaded import Fused, Part, Ranks, Searcher
-from mentionforge.recognition.sentences import Document, document
+from mentionforge.normalization.loaded import ConceptRanking, FusedSearcher, IndexedLinker, Searcher
+from mentionforge.recognition.sentences import TokenizedDocument, tokenized_document
 from mentionforge.text import Span
 
 MIN_SECTION = 20_000
@@ -108,7 +108,7 @@ class Materials:
     recognizer: Path | None
     dtype: str
     dictionary: Mapping[str, Any] | None
-    linkers: Sequence[Part]
+    linkers: Sequence[IndexedLinker]
     hybrid: HybridLinker | None
     weights: Sequence[float]
     concepts: pa.Table
@@ -122,7 +122,7 @@ class Materials:
 class Recognizer(Protocol):
     """Interface of a recognizer: finds mentions in documents."""
 
-    def recognize(self, documents: Sequence[Document]) -> Mapping[str, Sequence[tuple[Span, float]]]:
+    def recognize(self, documents: Sequence[TokenizedDocument]) -> Mapping[str, Sequence[tuple[Span, float]]]:
         """(word span, score) of the mentions of each document, ascending, by document id."""
 
 
@@ -141,7 +141,7 @@ class _DictionaryRecognizer:
 
         self.dictionary = Dictionary(settings["names"], settings["min_length"], settings["stop"])
 
-    def recognize(self, documents: Sequence[Document]) -> dict[str, list[tuple[Span, float]]]:
+    def recognize(self, documents: Sequence[TokenizedDocument]) -> dict[str, list[tuple[Span, float]]]:
         return {doc.doc_id: [(span, 1.0) for span in self.dictionary.find(doc)] for doc in documents}
 
 
@@ -193,9 +193,9 @@ class Annotator:
         else:
             assert materials.dictionary is not None
             self.recognizer = _DictionaryRecognizer(materials.dictionary)
-        self.linker: Searcher | Fused
+        self.linker: Searcher | FusedSearcher
         if materials.hybrid is not None:
-            self.linker = Fused(materials.linkers, materials.hybrid, materials.weights)
+            self.linker = FusedSearcher(materials.linkers, materials.hybrid, materials.weights)
         else:
             self.linker = Searcher(materials.linkers[0], max(top, 2))
         rows = materials.concepts.select(["cui", "preferred_name", "semantic_types"]).to_pylist()
@@ -233,7 +233,7 @@ class Annotator:
         if not batch:
             return
         sentences = list(units.sentences(text for _, _, text in batch))
-        documents = [document(str(i), text, [{"start": a, "end": b} for a, b in sentences[i]]) for i, (_, _, text) in enumerate(batch)]
+        documents = [tokenized_document(str(i), text, [{"start": a, "end": b} for a, b in sentences[i]]) for i, (_, _, text) in enumerate(batch)]
         recognized = self.recognizer.recognize(documents)
         spans: list[tuple[int, tuple[int, int]]] = []
         scores: list[float] = []
@@ -267,7 +267,9 @@ class Annotator:
             spans_of_section.setdefault(i, []).append(span)
         return [c for i, section_spans in spans_of_section.items() for c in self.context.read(batch[i][2], sentences[i], section_spans)]
 
-    def _mention(self, start: int, end: int, surface: str, score: float, long_form: str | None, ranks: Ranks, context: tuple[str, ...]) -> AnnotatedMention:
+    def _mention(
+        self, start: int, end: int, surface: str, score: float, long_form: str | None, ranks: ConceptRanking, context: tuple[str, ...]
+    ) -> AnnotatedMention:
         nil = not ranks or (self.nil_threshold is not None and ranks[0].score < self.nil_threshold)
         ambiguous = bool(ranks) and (ranks[0].shared or (len(ranks) > 1 and ranks[1].score == ranks[0].score))
         unnamed: tuple[str, tuple[str, ...]] = ("", ())

@@ -18,7 +18,7 @@ from mentionforge.normalization.settings import Index
 
 def all_parts_of(config: Config, name: str) -> list[str]:
     """Names of the linkers whose rankings this linker reads, directly or through other linkers."""
-    direct = config.linkers[name].parts()
+    direct = config.linkers[name].input_linkers()
     return sorted({*direct, *(below for part in direct for below in all_parts_of(config, part))})
 
 

@@ -102,7 +102,7 @@ def check_generators(config: Config) -> None:
 def check_linkers(config: Config) -> None:
     """Linkers that read rankings of others: no hybrid of hybrids, no reranker below another linker, each linker once."""
     for name, linker in config.linkers.items():
-        for read_linker in linker.parts():
+        for read_linker in linker.input_linkers():
             read_settings = config.linkers[read_linker]
             if not linker.may_read(read_settings):
                 reason = f"{read_linker} is {_article(read_settings.kind)} {read_settings.kind} linker"
@@ -110,7 +110,7 @@ def check_linkers(config: Config) -> None:
         index = linker.index_of_negatives
         if index is not None and "kb" not in config.indexes[index].sources:
             raise UserError("wrong index", f"config: linkers.{name}.index", f"{index} has no names of the knowledge base", "name one that has the source kb")
-        if len(set(linker.parts())) < len(linker.parts()):
+        if len(set(linker.input_linkers())) < len(linker.input_linkers()):
             raise UserError("part given twice", f"config: linkers.{name}.linkers", "", "name each linker once")
 
 

@@ -111,7 +111,7 @@ class NormalizationInputs(StageInputs):
 
         def paths(wildcards: Wildcards) -> list[str]:
             w = wildcards
-            parts = self.config.linkers[w.linker].parts()
+            parts = self.config.linkers[w.linker].input_linkers()
             return [self.results.normalization(NormalizationCell(w.corpus, w.generator, w.strategy, linker, w.index), f"{file}.parquet") for linker in parts]
 
         return paths
@@ -128,8 +128,8 @@ class NormalizationInputs(StageInputs):
 
         def of_reranker(wildcards: Wildcards) -> Paths:
             entry: Any = self.config.linkers[wildcards.linker]
-            (first,) = entry.parts()
-            linker = next(iter(self.config.linkers[first].parts()), first)
+            (first,) = entry.input_linkers()
+            linker = next(iter(self.config.linkers[first].input_linkers()), first)
             return paths(SimpleNamespace(corpus=wildcards.corpus, linker=linker, index=entry.index_of_negatives))  # type: ignore[arg-type]
 
         return of_reranker

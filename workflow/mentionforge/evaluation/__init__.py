@@ -1,1 +1,1 @@
-"""Evaluation: predictions become metrics, overall and out of distribution."""
+"""Evaluation: scores predictions, overall and per out-of-distribution bucket, and compares systems."""

@@ -1,4 +1,7 @@
-"""Commands of the stage evaluation."""
+"""Command line of evaluation: recognition, errors, normalization, compare, end-to-end.
+
+In: command line options. Out: calls of the functions that do the work, imported only when a command runs.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +44,9 @@ def recognition(
 @app.command("errors")
 def errors(table: Path = typer.Argument(..., help="Table of errors."), split: str = typer.Option("test", help="dev or test.")) -> None:
     """Print how many mentions are missed, cut wrongly or spurious, by bucket and length."""
-    from mentionforge.evaluation.errors import counts
+    from mentionforge.evaluation.errors import error_table
 
-    print(counts(table, split))
+    print(error_table(table, split))
 
 
 @app.command("normalization")

@@ -1,4 +1,4 @@
-"""What recognition is scored against: a document's words and gold mentions, as scores and error lists both need them."""
+"""Gold documents of recognition: words and gold mentions in the form that scores and error lists read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mentionforge.text import Span
 
 @dataclass(frozen=True)
 class GoldDocument:
-    """A document's words (characters), gold mentions (word spans), and the bucket and id of each."""
+    """A document: its words (character spans), its gold mentions (word spans), and the bucket and id of each mention."""
 
     split: str
     words: list[Span]

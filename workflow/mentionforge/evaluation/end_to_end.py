@@ -1,12 +1,7 @@
-"""End to end: a predicted mention is right if its span is that of a gold mention and its first concept is one of that mention's.
+"""End-to-end scores: a predicted mention is right if its span is that of a gold mention and its first concept is the gold one.
 
-So was SemEval-2015 Task 14 scored, strictly: the span as annotated, to the character. Every gold mention of the split counts, also one in pieces
-or inside another, which no sequence of tags can predict; a prediction answers one gold mention at most. A gold mention without a concept (CUI-less, or with an
-id that the knowledge base does not map) is right if the span is predicted and no concept is given.
-
-Rows: split x (`span_concept_precision`, `span_concept_recall`, `span_concept_f1`) with the first concept of each predicted mention, and the same
-named `span_concept_nil_…`, where a first concept that scores below a threshold is taken back. The threshold is the lowest of the best by F1 on dev.
-`span_concept_recall` is given per bucket of the gold mentions too.
+In: gold mentions, predicted mentions and their rankings. Out: tables.METRICS.
+Knows nothing of the recognizers and linkers behind the predictions.
 """
 
 from __future__ import annotations
@@ -24,10 +19,20 @@ from mentionforge.layout import end_to_end_cell
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
+# SemEval-2015 Task 14 scored strictly in this way: the span must match to the character. Every gold mention of the split counts, also a discontinuous one
+# or one inside another, which no tag sequence can predict. A prediction answers one gold mention at most. A gold mention without a concept (CUI-less, or with
+# an id that the knowledge base does not map) is right if the span is predicted and no concept is given.
+#
+# Rows: split x (`span_concept_precision`, `span_concept_recall`, `span_concept_f1`) with the first concept of each predicted mention, and the same
+# named `span_concept_nil_…`, where a first concept that scores below a threshold counts as no concept. The threshold is the lowest of those with the best F1
+# on dev. `span_concept_recall` is also given per bucket of the gold mentions.
+
+
 VERSION = 1
 """Of the part evaluation.end_to_end: raise it where earlier results would be wrong (mentionforge.versions)."""
 
-Place = tuple[str, int, int]
+MentionKey = tuple[str, int, int]
+"""Document id, start and end (characters) of a mention."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,10 @@ class GoldMention:
 
 
 @dataclass(frozen=True)
-class Gold:
-    """Gold mentions of a split: those in one piece by place, and all by bucket, counted."""
+class SplitGold:
+    """Gold mentions of a split: the continuous ones by position (`at`), and the number of all mentions by bucket (`total`)."""
 
-    at: Mapping[Place, Sequence[GoldMention]]
+    at: Mapping[MentionKey, Sequence[GoldMention]]
     total: Mapping[str, int]
 
 
@@ -59,7 +64,7 @@ def evaluate(corpus: Path, base: Path, linked: Sequence[Path], out: Path) -> Non
     Raises:
         UserError: A path names no cell of this corpus.
     """
-    gold = gold_of(tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist())
+    gold = gold_by_split(tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist())
     rows: list[dict[str, Any]] = []
     inputs: dict[str, str | Path] = {"mentions": corpus / "mentions.parquet"}
     for path in sorted(linked):
@@ -69,28 +74,28 @@ def evaluate(corpus: Path, base: Path, linked: Sequence[Path], out: Path) -> Non
             raise UserError("path names no cell", str(path), "it does not name a recognizer and a linker of this corpus", f"give {expected}")
         mentions = path.parents[2] / "mentions.parquet"
         inputs |= {f"linked {path.relative_to(base).parent}": path, f"mentions {path.relative_to(base).parent}": mentions}
-        first = {row["mention_id"]: (row["cui"], row["score"]) for row in tables.read(tables.LINKED, path).to_pylist() if row["rank"] == 1}
-        found: dict[str, dict[Place, tuple[str, float] | None]] = {split: {} for split in gold}
+        first_concept = {row["mention_id"]: (row["cui"], row["score"]) for row in tables.read(tables.LINKED, path).to_pylist() if row["rank"] == 1}
+        predicted: dict[str, dict[MentionKey, tuple[str, float] | None]] = {split: {} for split in gold}
         for row in tables.read(tables.MENTIONS, mentions).to_pylist():
             if row["split"] != "train":
                 span = row["spans"][0]
-                found[row["split"]][row["doc_id"], span["start"], span["end"]] = first.get(row["mention_id"])
-        threshold = threshold_of(gold.get("dev"), found.get("dev", {}))
+                predicted[row["split"]][row["doc_id"], span["start"], span["end"]] = first_concept.get(row["mention_id"])
+        threshold = best_threshold(gold.get("dev"), predicted.get("dev", {}))
         run, linker, index = named
         cell = {"task": "end_to_end", "corpus": corpus.name, "generator": run.generator, "strategy": run.strategy, "seed": run.seed}
         cell |= {"system": f"{run.recognizer}/{linker}", "variant": f"{run.schedule}/{index}"}
         for split in gold:
-            rows += [cell | {"split": split, **row} for row in score(gold[split], found[split], "span_concept")]
-            rows += [cell | {"split": split, **row} for row in score(gold[split], below(found[split], threshold), "span_concept_nil")]
+            rows += [cell | {"split": split, **row} for row in score(gold[split], predicted[split], "span_concept")]
+            rows += [cell | {"split": split, **row} for row in score(gold[split], drop_low_scores(predicted[split], threshold), "span_concept_nil")]
     tables.write(tables.METRICS, out, rows, stamp("evaluation end-to-end", inputs))
     say(f"{len(linked):,} cells scored end to end")
 
 
-def gold_of(mentions: Sequence[Mapping[str, Any]]) -> dict[str, Gold]:
-    """Gold mentions of dev and test, as far as there are any."""
-    gold: dict[str, Gold] = {}
+def gold_by_split(mentions: Sequence[Mapping[str, Any]]) -> dict[str, SplitGold]:
+    """Gold mentions of dev (if there are any) and test."""
+    gold: dict[str, SplitGold] = {}
     for split in ("dev", "test"):
-        at: dict[Place, list[GoldMention]] = {}
+        at: dict[MentionKey, list[GoldMention]] = {}
         total = dict.fromkeys(tables.BUCKETS, 0)
         for row in (m for m in mentions if m["split"] == split):
             total[row["ood_bucket"]] += 1
@@ -98,47 +103,47 @@ def gold_of(mentions: Sequence[Mapping[str, Any]]) -> dict[str, Gold]:
                 place = row["doc_id"], row["spans"][0]["start"], row["spans"][0]["end"]
                 at.setdefault(place, []).append(GoldMention(frozenset(row["cuis"]), row["ood_bucket"]))
         if sum(total.values()) or split == "test":
-            gold[split] = Gold(at, total)
+            gold[split] = SplitGold(at, total)
     return gold
 
 
-def below(found: Mapping[Place, tuple[str, float] | None], threshold: float) -> dict[Place, tuple[str, float] | None]:
-    """The predictions with concepts that score less than the threshold taken back."""
-    return {place: None if concept is None or concept[1] < threshold else concept for place, concept in found.items()}
+def drop_low_scores(predicted: Mapping[MentionKey, tuple[str, float] | None], threshold: float) -> dict[MentionKey, tuple[str, float] | None]:
+    """The predictions, without the concepts that score below the threshold."""
+    return {place: None if concept is None or concept[1] < threshold else concept for place, concept in predicted.items()}
 
 
-def threshold_of(gold: Gold | None, found: Mapping[Place, tuple[str, float] | None]) -> float:
-    """The lowest of the thresholds with the most right predictions (precision, recall and F1 all rise with them); -inf without dev.
+def best_threshold(gold: SplitGold | None, predicted: Mapping[MentionKey, tuple[str, float] | None]) -> float:
+    """The lowest threshold with the most right predictions, which also gives the best precision, recall and F1; -inf without dev.
 
-    Tried are the scores of the predictions, rounded up to at most 100 of them by rank, and none at all.
+    Candidates are at most 100 of the predictions' scores, evenly spaced by rank, and the two extremes: drop no concept, drop all.
     """
-    scores = sorted({concept[1] for concept in found.values() if concept})
+    scores = sorted({concept[1] for concept in predicted.values() if concept})
     if gold is None or not scores:
         return -np.inf
     tried = [-np.inf, *sorted({scores[int(i)] for i in np.linspace(0, len(scores) - 1, 100)}), np.inf]
-    return max(tried, key=lambda t: (len(right(gold, below(found, t))), -t))
+    return max(tried, key=lambda t: (len(correct_mentions(gold, drop_low_scores(predicted, t))), -t))
 
 
-def right(gold: Gold, found: Mapping[Place, tuple[str, float] | None]) -> list[GoldMention]:
-    """The gold mentions that are answered: one per prediction at most, the first of several that it answers."""
+def correct_mentions(gold: SplitGold, predicted: Mapping[MentionKey, tuple[str, float] | None]) -> list[GoldMention]:
+    """The gold mentions that are predicted with span and concept; of several that one prediction answers, the first."""
     answered = []
-    for place, concept in found.items():
+    for place, concept in predicted.items():
         hits = (m for m in gold.at.get(place, ()) if (concept[0] in m.cuis if concept else not m.cuis))
         answered += [m for m in (next(hits, None),) if m is not None]
     return answered
 
 
-def score(gold: Gold, found: Mapping[Place, tuple[str, float] | None], level: str) -> list[dict[str, Any]]:
-    """Rows (bucket, metric, value, n) of one cell and split; a prediction is in no bucket."""
-    answered = right(gold, found)
+def score(gold: SplitGold, predicted: Mapping[MentionKey, tuple[str, float] | None], level: str) -> list[dict[str, Any]]:
+    """Rows (bucket, metric, value, n) of one cell and split; buckets have recall only, because a prediction belongs to no bucket."""
+    answered = correct_mentions(gold, predicted)
     total = sum(gold.total.values())
     rows: list[dict[str, Any]] = []
-    for one in measures.of_level(level):
-        value, n = one.counted(len(answered), total, len(found))
-        rows.append({"bucket": "all", "metric": one.name, "value": value, "n": n})
+    for measure in measures.of_level(level):
+        value, n = measure.counted(len(answered), total, len(predicted))
+        rows.append({"bucket": "all", "metric": measure.name, "value": value, "n": n})
     for bucket in tables.BUCKETS:
         hits = sum(m.bucket == bucket for m in answered)
-        for one in measures.of_level(level, "bucket"):
-            value, n = one.counted(hits, gold.total[bucket], 0)
-            rows.append({"bucket": bucket, "metric": one.name, "value": value, "n": n})
+        for measure in measures.of_level(level, "bucket"):
+            value, n = measure.counted(hits, gold.total[bucket], 0)
+            rows.append({"bucket": bucket, "metric": measure.name, "value": value, "n": n})
     return rows

@@ -1,4 +1,7 @@
-"""What recognizers get wrong, mention by mention, and counts of it by bucket and length; offsets only, never text."""
+"""Errors of recognizers: one row per missed, wrongly cut or spurious mention, and counts by bucket and length.
+
+In: gold documents and predicted word spans. Out: rows with character offsets, never text. Knows nothing of scores.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +14,36 @@ from mentionforge.evaluation.documents import GoldDocument
 from mentionforge.text import Span
 
 CELL = ("generator", "strategy", "system", "variant")
-LENGTHS = (1, 2, 3, 4)
-"""Lengths in words that are counted apart; the last stands for all from there on."""
+SPAN_LENGTHS = (1, 2, 3, 4)
+"""Lengths in words that have a column of their own; the last also covers all longer mentions."""
 
 
-def error_rows(gold: Mapping[str, GoldDocument], found: Mapping[str, Sequence[Span]]) -> Iterator[dict[str, Any]]:
-    """A row (columns of tables.RECOGNITION_ERRORS from `doc_id` on) per gold mention not found, and per spurious prediction.
+def error_rows(gold: Mapping[str, GoldDocument], predicted: Mapping[str, Sequence[Span]]) -> Iterator[dict[str, Any]]:
+    """One row (columns of tables.RECOGNITION_ERRORS from `doc_id` on) per gold mention that is missed or wrongly cut, and per spurious prediction.
 
     Args:
         gold: Gold documents.
-        found: Predicted word spans of each document, in order, no two overlapping.
+        predicted: Predicted word spans of each document, in order and without overlap.
     """
     for doc_id, doc in gold.items():
-        own = found.get(doc_id, ())
+        spans = predicted.get(doc_id, ())
         for span, bucket in zip(doc.spans, doc.buckets, strict=True):
-            if span in own:
+            if span in spans:
                 continue
-            near = max(own, key=lambda other, span=span: (shared(span, other), -other[0]), default=None)  # type: ignore[misc]
-            met = near is not None and shared(span, near) > 0
-            yield _row(doc_id, doc, "boundary" if met else "missed", span, bucket, near if met else None)
-        for span in own:
-            if not any(shared(span, other) for other in doc.spans):
-                yield _row(doc_id, doc, "spurious", span, None, None)
+            nearest = max(spans, key=lambda other, span=span: (shared_words(span, other), -other[0]), default=None)  # type: ignore[misc]
+            overlaps = nearest is not None and shared_words(span, nearest) > 0
+            yield _error_row(doc_id, doc, "boundary" if overlaps else "missed", span, bucket, nearest if overlaps else None)
+        for span in spans:
+            if not any(shared_words(span, other) for other in doc.spans):
+                yield _error_row(doc_id, doc, "spurious", span, None, None)
 
 
-def shared(one: Span, other: Span) -> int:
-    """Words that two spans share."""
-    return max(0, min(one[1], other[1]) - max(one[0], other[0]))
+def shared_words(first: Span, second: Span) -> int:
+    """Number of words that two spans share."""
+    return max(0, min(first[1], second[1]) - max(first[0], second[0]))
 
 
-def _row(doc_id: str, doc: GoldDocument, error: str, span: Span, bucket: str | None, predicted: Span | None) -> dict[str, Any]:
+def _error_row(doc_id: str, doc: GoldDocument, error: str, span: Span, bucket: str | None, predicted: Span | None) -> dict[str, Any]:
     row = {"doc_id": doc_id, "error": error, "start": doc.words[span[0]][0], "end": doc.words[span[1] - 1][1], "words": span[1] - span[0], "bucket": bucket}
     return row | {
         "predicted_start": doc.words[predicted[0]][0] if predicted else None,
@@ -48,13 +51,13 @@ def _row(doc_id: str, doc: GoldDocument, error: str, span: Span, bucket: str | N
     }
 
 
-def counts(path: Path, split: str = "test") -> str:
-    """A Markdown table of a table of errors: mean number per seed by cell, error and bucket, in columns by length in words."""
+def error_table(path: Path, split: str = "test") -> str:
+    """Markdown table of the mean number of errors per seed, by cell, error and bucket, with columns by length in words."""
     frame = tables.read(tables.RECOGNITION_ERRORS, path).to_pandas()
-    frame = frame[frame["split"] == split].assign(bucket=frame["bucket"].fillna("–"), length=frame["words"].clip(upper=LENGTHS[-1]))
+    frame = frame[frame["split"] == split].assign(bucket=frame["bucket"].fillna("–"), length=frame["words"].clip(upper=SPAN_LENGTHS[-1]))
     seeds = frame.groupby(list(CELL))["seed"].nunique()
-    table = frame.groupby([*CELL, "error", "bucket", "length"]).size().unstack("length", fill_value=0).reindex(columns=list(LENGTHS), fill_value=0)
+    table = frame.groupby([*CELL, "error", "bucket", "length"]).size().unstack("length", fill_value=0).reindex(columns=list(SPAN_LENGTHS), fill_value=0)
     table = table.div(seeds.reindex(table.index.droplevel(["error", "bucket"])).to_numpy(), axis=0)
-    table.columns = [f"{n} words or more" if n == LENGTHS[-1] else f"{n} word{'s' * (n > 1)}" for n in LENGTHS]
+    table.columns = [f"{n} words or more" if n == SPAN_LENGTHS[-1] else f"{n} word{'s' * (n > 1)}" for n in SPAN_LENGTHS]
     table["all"] = table.sum(axis=1)
     return str(table.round(1).reset_index().to_markdown(index=False, disable_numparse=True))

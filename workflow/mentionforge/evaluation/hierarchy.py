@@ -1,16 +1,7 @@
-"""Wrong concepts by their place in the hierarchy: how far a linker is from right.
+"""Errors of linkers by hierarchy: how the first wrong concept of a mention relates to the gold concepts.
 
-A mention is an error where acc@1 counts it as wrong. Judged is the first wrong concept of its ranking:
-
-    ancestor     it is above a concept of the mention: too general; `distance` steps
-    descendant   it is below one: too specific
-    sibling      it has a parent in common with one
-    unrelated    none of these, though the hierarchy has both
-    unplaced     the hierarchy lacks the concept, or all of the mention's
-    missing      no wrong concept is ranked: the ranking is empty, or ends before a composite mention is answered
-
-Of a mention with several CUIs (composite, or of an ambiguous id) the nearest counts: the fewest steps up or down, up before down, then a
-sibling, then unrelated. With the composite policy `all` a concept of the mention is never judged, also where another one is asked for first.
+In: parents of concepts, gold concepts and rankings. Out: tables.NORMALIZATION_ERRORS and shares of each relation.
+A mention is an error where acc@1 counts it as wrong. Knows nothing of linkers and indexes.
 """
 
 from __future__ import annotations
@@ -24,9 +15,21 @@ import pyarrow.compute as pc
 
 from mentionforge import measures, tables
 
+# Relations of the first wrong concept of the ranking to the mention's concepts:
+#
+# ancestor     above a gold concept, `distance` steps: too general ("neoplasm" for "breast cancer")
+# descendant   below a gold concept, `distance` steps: too specific
+# sibling      shares a parent with a gold concept
+# unrelated    none of these, though the hierarchy contains both
+# unplaced     the hierarchy lacks the concept, or all gold concepts
+# missing      no wrong concept is ranked: the ranking is empty, or ends before a composite mention is answered
+#
+# With several gold concepts (composite mention, or ambiguous id) the nearest relation counts: the fewest steps up or down, ancestors before
+# descendants, then siblings, then unrelated. With the composite policy `all`, a gold concept is never an error, also where another one is due first.
+
 
 class Relation(NamedTuple):
-    """What a wrong concept is to a mention: the kind, the steps up or down, and the concept of the mention that it is nearest to."""
+    """Relation of a wrong concept to a mention: its kind, the steps up or down, and the nearest gold concept."""
 
     kind: str
     distance: int | None = None
@@ -34,7 +37,7 @@ class Relation(NamedTuple):
 
 
 class Hierarchy:
-    """Parents of concepts, and what is above them; only the lines above concepts that are asked for are walked."""
+    """Parents and ancestors of concepts. Ancestors are computed on demand and cached."""
 
     def __init__(self, parents: pa.Table) -> None:
         """`parents`: tables.PARENTS."""
@@ -49,71 +52,71 @@ class Hierarchy:
 
     def parents(self, concept: int) -> list[int]:
         """Numbers of the direct parents."""
-        found: list[int] = self._parent[self._start[concept] : self._start[concept + 1]].tolist()
-        return found
+        parents: list[int] = self._parent[self._start[concept] : self._start[concept + 1]].tolist()
+        return parents
 
     def above(self, concept: int) -> dict[int, int]:
-        """What is above a concept, with the fewest steps to it; a concept is never above itself, also in a cycle."""
+        """Ancestors of a concept with the fewest steps to each; a concept is never its own ancestor, even in a cycle."""
         if concept not in self._above:
-            found: dict[int, int] = {concept: 0}
+            ancestors: dict[int, int] = {concept: 0}
             level, steps = [concept], 0
             while level:
                 steps += 1
-                level = [parent for parent in dict.fromkeys(p for c in level for p in self.parents(c)) if parent not in found]
-                found.update((parent, steps) for parent in level)
-            del found[concept]
-            self._above[concept] = found
+                level = [parent for parent in dict.fromkeys(p for c in level for p in self.parents(c)) if parent not in ancestors]
+                ancestors.update((parent, steps) for parent in level)
+            del ancestors[concept]
+            self._above[concept] = ancestors
         return self._above[concept]
 
     def relation(self, gold: Iterable[str], concept: str) -> Relation:
-        """What a wrong concept is to the concepts of a mention."""
+        """Relation of a wrong concept to the gold concepts of a mention."""
         wrong = self._number.get(concept)
-        placed = [cui for cui in gold if cui in self._number]
-        if wrong is None or not placed:
+        in_hierarchy = [cui for cui in gold if cui in self._number]
+        if wrong is None or not in_hierarchy:
             return Relation("unplaced")
         below = self.above(wrong)
         nearest: list[tuple[int, int, str]] = []  # steps, whether down, concept
-        for cui in placed:
+        for cui in in_hierarchy:
             number = self._number[cui]
-            if wrong in (up := self.above(number)):
-                nearest.append((up[wrong], 0, cui))
+            if wrong in (steps_up := self.above(number)):
+                nearest.append((steps_up[wrong], 0, cui))
             if number in below:
                 nearest.append((below[number], 1, cui))
         if nearest:
             distance, down, cui = min(nearest)
             return Relation("descendant" if down else "ancestor", distance, cui)
         shared = set(self.parents(wrong))
-        siblings = [cui for cui in placed if not shared.isdisjoint(self.parents(self._number[cui]))]
+        siblings = [cui for cui in in_hierarchy if not shared.isdisjoint(self.parents(self._number[cui]))]
         return Relation("sibling", None, min(siblings)) if siblings else Relation("unrelated")
 
 
-def first_wrong(mention_ids: pa.Array, gold: Sequence[Iterable[str]], linked: pa.Table) -> list[str | None]:
-    """The first concept of each mention's ranking that is none of its own; None where there is none.
+def first_wrong_concepts(mention_ids: pa.Array, gold: Sequence[Iterable[str]], linked: pa.Table) -> list[str | None]:
+    """The first concept of each mention's ranking that is not a gold concept; None if there is none.
 
     Args:
         mention_ids: The mentions.
-        gold: CUIs of each.
-        linked: tables.LINKED, for these mentions alone.
+        gold: Gold CUIs of each mention.
+        linked: tables.LINKED, with these mentions only.
     """
-    found: list[str | None] = [None] * len(mention_ids)
+    wrong_concepts: list[str | None] = [None] * len(mention_ids)
     if not len(linked):
-        return found
+        return wrong_concepts
     mention = pc.index_in(linked["mention_id"], value_set=mention_ids).to_numpy().astype(np.int64)
     concepts = linked["cui"].combine_chunks().dictionary_encode()
     names: list[str] = concepts.dictionary.to_pylist()
     number = {cui: i for i, cui in enumerate(names)}
-    right = np.array(sorted(i * len(names) + number[cui] for i, own in enumerate(gold) for cui in set(own) if cui in number), np.int64)
+    gold_keys = np.array(sorted(i * len(names) + number[cui] for i, own in enumerate(gold) for cui in set(own) if cui in number), np.int64)
     concept = concepts.indices.to_numpy().astype(np.int64)
-    wrong = np.flatnonzero(~np.isin(mention * len(names) + concept, right))
+    wrong = np.flatnonzero(~np.isin(mention * len(names) + concept, gold_keys))
     wrong = wrong[np.lexsort((linked["rank"].to_numpy()[wrong], mention[wrong]))]
     owners, first = np.unique(mention[wrong], return_index=True)
     for owner, row in zip(owners.tolist(), wrong[first].tolist(), strict=True):
-        found[owner] = names[concept[row]]
-    return found
+        wrong_concepts[owner] = names[concept[row]]
+    return wrong_concepts
 
 
-class Judge:
-    """Judges the errors of many cells on the same mentions; a mention and a wrong concept are looked up once."""
+class ErrorClassifier:
+    """Classifies the errors of many cells on the same mentions; relations of a mention and a wrong concept are cached."""
 
     def __init__(self, parents: pa.Table, mention_ids: pa.Array, gold: Sequence[Sequence[str]]) -> None:
         """`parents`: tables.PARENTS; `gold`: CUIs of each of the mentions."""
@@ -125,9 +128,9 @@ class Judge:
 
         Args:
             linked: tables.LINKED of the cell.
-            ranks: Rank at which each mention is answered.
+            ranks: Rank of each mention (see `normalization.gold_ranks`).
         """
-        wrong = first_wrong(self._mention_ids, self._gold, linked)
+        wrong = first_wrong_concepts(self._mention_ids, self._gold, linked)
         ids = self._mention_ids.to_pylist()
         rows = []
         for i in np.flatnonzero(ranks > 1).tolist():
@@ -143,15 +146,15 @@ class Judge:
 
 
 def relation_metrics(rows: Sequence[Mapping[str, Any]], buckets: Mapping[str, str]) -> list[tuple[str, str, float | None, int]]:
-    """Rows (bucket, metric, value, n): the share of all mentions, and of each bucket's, whose first wrong concept is of each kind.
+    """Rows (bucket, metric, value, n): for each relation, the share of mentions whose first wrong concept has it, overall and by bucket.
 
     Args:
-        rows: What `Judge.errors` gave.
+        rows: Rows from `ErrorClassifier.errors`.
         buckets: Bucket of each mention by its id.
     """
-    found = []
+    metric_rows = []
     for bucket in ("all", *(b for b in tables.BUCKETS if b != "unmapped")):
         n = sum(bucket in ("all", b) for b in buckets.values())
         kinds = [row["relation"] for row in rows if bucket in ("all", buckets[row["mention_id"]])]
-        found += [(bucket, s.name, kinds.count(s.relation) / n if n else None, n) for s in measures.of_task("normalization") if s.relation]
-    return found
+        metric_rows += [(bucket, s.name, kinds.count(s.relation) / n if n else None, n) for s in measures.of_task("normalization") if s.relation]
+    return metric_rows

@@ -1,22 +1,7 @@
-"""Recognition metrics: strict entity scores by seqeval, partial and token-level scores beside them, strict scores per OOD bucket.
+"""Scores of recognizers: strict, partial and token precision, recall and F1; strict scores per bucket and subset.
 
-Protocol: words of `mentionforge.text.words`, one IOB2 sequence per document. Gold mentions are reduced by
-`mentionforge.gold.flatten` with the corpus' policy on mentions in pieces; a mention that begins or ends inside a word
-counts as the whole words, and of mentions that share a word the longest is scored. The others are in no denominator;
-their number is printed and stored with the table, and each gold mention is asserted to be counted exactly once.
-
-Rows: split x level x (precision, recall, F1), named `LEVEL_precision` and so on, with bucket `all`:
-- `strict`: a prediction is right if both its ends are those of a gold mention.
-- `partial`: a prediction and a gold mention that share a word make a pair, each in one pair at most; as many as can be.
-- `token`: a word is right if gold and prediction both hold it, whichever the mention.
-`n` counts gold for recall and F1 and predictions for precision: mentions, for `token` words.
-
-And `strict` by bucket: gold mentions of the bucket, and as false positives every wrong prediction that overlaps one of them, and
-every prediction that overlaps no gold mention at all: it is one of every bucket, for it might have been meant for any.
-
-Strict recall is also given by the subsets of the test mentions that others score (`subsets`).
-
-A variant SCHEDULE~train=CORPUS is a model trained on another corpus; its buckets are against that corpus' training split.
+In: gold mentions of a corpus and predicted mentions of each cell. Out: tables.METRICS and tables.RECOGNITION_ERRORS.
+Knows nothing of how a cell was trained, except the training corpus in its path (SCHEDULE~train=CORPUS).
 """
 
 from __future__ import annotations
@@ -34,13 +19,30 @@ from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.evaluation.documents import GoldDocument
 from mentionforge.evaluation.errors import error_rows
-from mentionforge.evaluation.subsets import learned_from, subset_recalls, subset_weights
+from mentionforge.evaluation.subsets import subset_recalls, subset_weights, train_and_dev
 from mentionforge.gold import Discontinuous, flatten, tags
 from mentionforge.layout import PREDICTIONS, TRAINED_ON, RecognitionCell, levels_below
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 from mentionforge.specs import read_spec
 from mentionforge.text import Span
+
+# Protocol. Texts are split by `mentionforge.text.words`; a document is one IOB2 sequence. `mentionforge.gold.flatten` reduces gold mentions with
+# the corpus' policy on discontinuous mentions: a mention that begins or ends inside a word counts as the whole words, and of mentions that share
+# a word the longest is scored. The others are in no denominator; their number is printed and stored with the table. An assertion checks that
+# each gold mention is counted exactly once.
+#
+# Rows: split x level x (precision, recall, F1), named `LEVEL_precision` and so on, with bucket `all`. `n` counts gold mentions for recall and F1 and
+# predictions for precision; for `token` it counts words. The levels, on the gold mention [breast cancer] and the prediction [hereditary breast cancer]:
+#
+# - `strict`: a prediction is right if both its ends are those of a gold mention. Here: wrong.
+# - `partial`: a prediction and a gold mention that share a word make a pair; each is in one pair at most, and the most pairs possible count. Here: one pair.
+# - `token`: a word is right if it is in a gold mention and in a prediction, whichever they are. Here: two right words, one wrong.
+#
+# Strict scores by bucket: gold mentions of the bucket; false positives are the wrong predictions that overlap one of these mentions, and all
+# predictions that overlap no gold mention. The latter count in every bucket, because nothing says which bucket they were meant for.
+# For a model trained on another corpus, buckets are derived from the training split of that corpus. `subsets` defines further groups, for strict recall.
+
 
 VERSION = 1
 """Of the part evaluation.recognition: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -61,7 +63,7 @@ def evaluate(
 
     Args:
         corpus: Folder with documents.parquet and mentions.parquet.
-        corpus_spec: Resolved settings of the corpus, for its policy on mentions in pieces.
+        corpus_spec: Resolved settings of the corpus, for its policy on discontinuous mentions.
         base: Folder below which a prediction lies at CORPUS/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/predictions.parquet.
         predictions: The tables of predicted mentions.
         out: Metrics table to write.
@@ -69,8 +71,8 @@ def evaluate(
         sources: Folders of the other corpora that models were trained on; the folder's name is the corpus'.
 
     Raises:
-        UserError: A path names no cell, or a prediction is not a stretch of whole words of a document of its split, or
-            overlaps another one, or the corpus that a model was trained on is not among `sources`.
+        UserError: A path names no cell, a prediction does not consist of whole words of a document of its split or overlaps
+            another one, or the corpus that a model was trained on is not among `sources`.
     """
     policy = read_spec(corpus_spec, Corpus).discontinuous
     gold, counts = load_gold(corpus, policy)
@@ -80,40 +82,42 @@ def evaluate(
         say(f"{split}: {counted['kept']:,} of {counted['mentions']:,} gold mentions scored, {counted['widened']:,} widened to whole words{reasons}")
     known = {source.name: source for source in sources}
     mentions = tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist()
-    asked = scored_test(gold, mentions)
-    subsets = {"": subset_weights(asked, learned_from(mentions))}
-    golds = {"": gold}  # by the corpus trained on, where it is another one
+    scored = scored_test_mentions(gold, mentions)
+    subsets = {"": subset_weights(scored, train_and_dev(mentions))}
+    golds = {"": gold}  # by training corpus; empty: the corpus itself
     rows: list[dict[str, Any]] = []
     wrong: list[dict[str, Any]] = []
     inputs: dict[str, str | Path] = {"corpus_spec": corpus_spec, "documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
     for path in sorted(predictions):
-        names = cell(path, base)
+        names = cell_columns(path, base)
         inputs[f"predictions of {path.relative_to(base).parent.as_posix()}"] = path
-        found = load_predictions(path, gold)
+        predicted = load_predictions(path, gold)
         source = names["variant"].partition(TRAINED_ON)[2]
         if source not in golds:
             if source not in known:
-                given = f"the corpora given are {', '.join(known)}" if known else "no corpus is given with --source"
-                raise UserError("unknown training corpus", str(path), f"trained on {source}, but {given}", "give the folder of that corpus with --source")
+                known_sources = f"the corpora given are {', '.join(known)}" if known else "no corpus is given with --source"
+                raise UserError(
+                    "unknown training corpus", str(path), f"trained on {source}, but {known_sources}", "give the folder of that corpus with --source"
+                )
             golds[source] = rebucketed(gold, corpus / "mentions.parquet", known[source] / "mentions.parquet")
-            subsets[source] = subset_weights(asked, learned_from(tables.read(tables.MENTIONS, known[source] / "mentions.parquet").to_pylist()))
+            subsets[source] = subset_weights(scored, train_and_dev(tables.read(tables.MENTIONS, known[source] / "mentions.parquet").to_pylist()))
             inputs[f"mentions of {source}"] = known[source] / "mentions.parquet"
         for split in counts:
-            rows += [{"task": "recognition", **names, "split": split, **row} for row in score(golds[source], found, split)]
+            rows += [{"task": "recognition", **names, "split": split, **row} for row in split_rows(golds[source], predicted, split)]
             if split == "test":
-                right = found_mentions(gold, found)
-                rows += [{"task": "recognition", **names, "split": split, **row} for row in subset_recalls(right, asked, subsets[source])]
+                right = correct_mentions(gold, predicted)
+                rows += [{"task": "recognition", **names, "split": split, **row} for row in subset_recalls(right, scored, subsets[source])]
             place = {k: v for k, v in names.items() if k != "corpus"} | {"split": split}
-            wrong += [{**place, **row} for row in error_rows({d: g for d, g in golds[source].items() if g.split == split}, found)]
-    made = stamp("evaluation recognition", inputs, discontinuous=policy, gold={s: dict(sorted(c.items())) for s, c in counts.items()})
+            wrong += [{**place, **row} for row in error_rows({d: g for d, g in golds[source].items() if g.split == split}, predicted)]
+    provenance = stamp("evaluation recognition", inputs, discontinuous=policy, gold={s: dict(sorted(c.items())) for s, c in counts.items()})
     if errors:
-        tables.write(tables.RECOGNITION_ERRORS, errors, wrong, made)
-    tables.write(tables.METRICS, out, rows, made)
+        tables.write(tables.RECOGNITION_ERRORS, errors, wrong, provenance)
+    tables.write(tables.METRICS, out, rows, provenance)
     say(f"{len(predictions):,} cells scored, {len(wrong):,} errors")
 
 
 def rebucketed(gold: Mapping[str, GoldDocument], mentions: Path, source: Path) -> dict[str, GoldDocument]:
-    """The same gold with the buckets that its mentions have against the training split of another corpus."""
+    """The gold documents, with the buckets of mentions derived from the training split of another corpus."""
     buckets = Buckets()
     for row in tables.read(tables.MENTIONS, source).to_pylist():
         if row["split"] == "train":
@@ -123,19 +127,19 @@ def rebucketed(gold: Mapping[str, GoldDocument], mentions: Path, source: Path) -
     return {doc_id: replace(doc, buckets=tuple(bucket[m] for m in doc.mention_ids)) for doc_id, doc in gold.items()}
 
 
-def scored_test(gold: Mapping[str, GoldDocument], mentions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of tables.MENTIONS that are scored on test: those that `gold` keeps."""
+def scored_test_mentions(gold: Mapping[str, GoldDocument], mentions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of tables.MENTIONS that are scored on test: the mentions that `gold` keeps."""
     kept = {mention for doc in gold.values() if doc.split == "test" for mention in doc.mention_ids}
     return [row for row in mentions if row["mention_id"] in kept]
 
 
-def found_mentions(gold: Mapping[str, GoldDocument], found: Mapping[str, Sequence[Span]]) -> set[str]:
-    """Ids of the gold mentions that are predicted with both their ends."""
-    return {m for doc_id, doc in gold.items() for span, m in zip(doc.spans, doc.mention_ids, strict=True) if span in found.get(doc_id, ())}
+def correct_mentions(gold: Mapping[str, GoldDocument], predicted: Mapping[str, Sequence[Span]]) -> set[str]:
+    """Ids of the gold mentions that are predicted with both boundaries."""
+    return {m for doc_id, doc in gold.items() for span, m in zip(doc.spans, doc.mention_ids, strict=True) if span in predicted.get(doc_id, ())}
 
 
-def cell(path: Path, base: Path) -> dict[str, Any]:
-    """Names of the cell that a prediction's path below `base` spells.
+def cell_columns(path: Path, base: Path) -> dict[str, Any]:
+    """Columns of tables.METRICS that name the cell of a prediction, from its path below `base`.
 
     Raises:
         UserError: The path has another shape.
@@ -159,7 +163,7 @@ def cell(path: Path, base: Path) -> dict[str, Any]:
 
 
 def load_gold(corpus: Path, policy: Discontinuous) -> tuple[dict[str, GoldDocument], dict[str, Counter[str]]]:
-    """Gold of the dev and test documents, and by split the counts of `flatten`; splits without documents are left out."""
+    """Gold documents of dev and test, and the counts of `flatten` by split; splits without documents are left out."""
     mentions: dict[str, list[dict[str, Any]]] = {}
     rows = tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist()
     for row in rows:
@@ -190,76 +194,76 @@ def load_predictions(path: Path, gold: Mapping[str, GoldDocument]) -> dict[str, 
         UserError: A prediction names no dev or test document, is in the wrong split, does not begin and end with a
             word, or overlaps the one before it.
     """
-    found: dict[str, list[Span]] = {}
+    predicted: dict[str, list[Span]] = {}
     starts, ends = ({doc_id: {word[side]: i for i, word in enumerate(doc.words)} for doc_id, doc in gold.items()} for side in (0, 1))
     for number, row in enumerate(tables.read(tables.RECOGNIZED, path).sort_by([("doc_id", "ascending"), ("start", "ascending")]).to_pylist(), 1):
         doc_id, where = row["doc_id"], f"{path}:{number}"
         if doc_id not in gold or gold[doc_id].split != row["split"]:
             raise UserError("unknown document", where, f"{doc_id} is none of the {row['split']} documents", "delete the predictions and rerun the workflow")
         first, last = starts[doc_id].get(row["start"]), ends[doc_id].get(row["end"])
-        spans = found.setdefault(doc_id, [])
+        spans = predicted.setdefault(doc_id, [])
         if first is None or last is None or last < first or (spans and first < spans[-1][1]):
             reason = "it overlaps the one before it" if first is not None and last is not None and last >= first else "it does not begin and end with a word"
             raise UserError("misplaced prediction", where, f"{doc_id} {row['start']}-{row['end']}: {reason}", "delete the predictions and rerun the workflow")
         spans.append((first, last + 1))
-    return found
+    return predicted
 
 
-def score(gold: Mapping[str, GoldDocument], found: Mapping[str, Sequence[Span]], split: str) -> list[dict[str, Any]]:
+def split_rows(gold: Mapping[str, GoldDocument], predicted: Mapping[str, Sequence[Span]], split: str) -> list[dict[str, Any]]:
     """Rows (bucket, metric, value, n) of one cell and split."""
     documents = {doc_id: doc for doc_id, doc in gold.items() if doc.split == split}
-    true = [tags(len(doc.words), doc.spans) for doc in documents.values()]
-    predicted = [tags(len(doc.words), found.get(doc_id, ())) for doc_id, doc in documents.items()]
+    gold_tags = [tags(len(doc.words), doc.spans) for doc in documents.values()]
+    predicted_tags = [tags(len(doc.words), predicted.get(doc_id, ())) for doc_id, doc in documents.items()]
     n_gold = sum(len(doc.spans) for doc in documents.values())
-    n_predicted = sum(len(found.get(doc_id, ())) for doc_id in documents)
-    words = Counter((t != "O", p != "O") for one, other in zip(true, predicted, strict=True) for t, p in zip(one, other, strict=True))
+    n_predicted = sum(len(predicted.get(doc_id, ())) for doc_id in documents)
+    words = Counter((t != "O", p != "O") for one, other in zip(gold_tags, predicted_tags, strict=True) for t, p in zip(one, other, strict=True))
     both, n_gold_words, n_predicted_words = words[True, True], words[True, True] + words[True, False], words[True, True] + words[False, True]
-    pairs = sum(paired(doc.spans, found.get(doc_id, ())) for doc_id, doc in documents.items())
+    pairs = sum(overlapping_pairs(doc.spans, predicted.get(doc_id, ())) for doc_id, doc in documents.items())
 
-    right: Counter[str] = Counter()
+    true_positives: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    wrong: Counter[str] = Counter()
+    false_positives: Counter[str] = Counter()
     for doc_id, doc in documents.items():
-        own = set(found.get(doc_id, ()))
+        spans = set(predicted.get(doc_id, ()))
         for span, bucket in zip(doc.spans, doc.buckets, strict=True):
             total[bucket] += 1
-            right[bucket] += span in own
-        for first, last in own - set(doc.spans):
+            true_positives[bucket] += span in spans
+        for first, last in spans - set(doc.spans):
             overlapped = {b for (a, z), b in zip(doc.spans, doc.buckets, strict=True) if a < last and z > first}
-            wrong.update(overlapped or tables.BUCKETS)
-    rows = _rows("strict", right.total(), n_gold, n_predicted, given=strict(true, predicted)._asdict())
+            false_positives.update(overlapped or tables.BUCKETS)
+    rows = _rows("strict", true_positives.total(), n_gold, n_predicted, values=seqeval_scores(gold_tags, predicted_tags)._asdict())
     rows += _rows("token", both, n_gold_words, n_predicted_words) + _rows("partial", pairs, n_gold, n_predicted)
-    # Two counts by independent ways: seqeval over tags, and sets of spans per bucket.
+    # Cross-check of two independent counts: seqeval on tags, and sets of spans per bucket.
     recall = next(row["value"] for row in rows if row["metric"] == "strict_recall")
-    if total.total() != n_gold or abs((recall or 0.0) * n_gold - right.total()) > 1e-6:
-        raise AssertionError(f"{split}: {right.total()} of {total.total()} gold mentions found by bucket, seqeval's recall of {n_gold} is {recall}")
+    if total.total() != n_gold or abs((recall or 0.0) * n_gold - true_positives.total()) > 1e-6:
+        raise AssertionError(f"{split}: {true_positives.total()} of {total.total()} gold mentions found by bucket, seqeval's recall of {n_gold} is {recall}")
     for bucket in tables.BUCKETS:
-        given = right[bucket] + wrong[bucket]
-        rows += _rows("strict", right[bucket], total[bucket], given, bucket)
+        n_counted = true_positives[bucket] + false_positives[bucket]
+        rows += _rows("strict", true_positives[bucket], total[bucket], n_counted, bucket)
     return rows
 
 
-def paired(gold: Sequence[Span], found: Sequence[Span]) -> int:
-    """The most pairs of a gold and a predicted mention that overlap, each in one pair at most.
+def overlapping_pairs(gold: Sequence[Span], predicted: Sequence[Span]) -> int:
+    """Largest number of pairs of an overlapping gold and predicted mention, with each mention in at most one pair.
 
     Args:
-        gold: Spans in order, no two overlapping.
-        found: Likewise.
+        gold: Spans in order, without overlap.
+        predicted: Spans in order, without overlap.
     """
     pairs = i = j = 0
-    while i < len(gold) and j < len(found):
-        # Whichever ends first can meet nothing further on; if the two meet, no better use of the first of them is lost.
-        if gold[i][0] < found[j][1] and found[j][0] < gold[i][1]:
+    while i < len(gold) and j < len(predicted):
+        # The span that ends first overlaps no later span. So pairing two overlapping spans loses no better pair.
+        if gold[i][0] < predicted[j][1] and predicted[j][0] < gold[i][1]:
             pairs, i, j = pairs + 1, i + 1, j + 1
-        elif gold[i][1] <= found[j][0]:
+        elif gold[i][1] <= predicted[j][0]:
             i += 1
         else:
             j += 1
     return pairs
 
 
-def strict(true: list[list[str]], predicted: list[list[str]]) -> Scores:
-    """Entity scores of tag sequences by seqeval, as its mode `strict` computes them, micro-averaged."""
+def seqeval_scores(true: list[list[str]], predicted: list[list[str]]) -> Scores:
+    """Micro-averaged entity scores of tag sequences by seqeval in its mode `strict`."""
     from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2, Entities
 
@@ -272,11 +276,11 @@ def strict(true: list[list[str]], predicted: list[list[str]]) -> Scores:
     return Scores(float(precision), float(recall), float(f1))
 
 
-def _rows(level: str, right: int, gold: int, predicted: int, bucket: str = "all", given: Mapping[str, float | None] | None = None) -> list[dict[str, Any]]:
-    """Rows (bucket, metric, value, n) of the scores of a level from its counts, or with the value that is given under the name of the ratio."""
+def _rows(level: str, right: int, gold: int, predicted: int, bucket: str = "all", values: Mapping[str, float | None] | None = None) -> list[dict[str, Any]]:
+    """Rows (bucket, metric, value, n) of the scores of a level from its counts; `values` (by ratio) replace the computed ones."""
     rows = []
     for score in measures.of_level(level, "all" if bucket == "all" else "bucket"):
         value, n = score.counted(right, gold, predicted)
         assert score.ratio
-        rows.append({"bucket": bucket, "metric": score.name, "value": (given or {}).get(score.ratio.name, value), "n": n})
+        rows.append({"bucket": bucket, "metric": score.name, "value": (values or {}).get(score.ratio.name, value), "n": n})
     return rows

@@ -1,4 +1,4 @@
-"""Settings of comparisons: which are declared before the run, intervals, randomizations. Pydantic alone."""
+"""Settings of comparisons: confirmatory families, intervals and randomizations. Imports pydantic only."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Normalization: mentions to concepts, by retrieval (DEN)."""
+"""Normalization (DEN): links mentions to concepts by retrieval."""

@@ -1,4 +1,7 @@
-"""Commands of the stage: embed-*, align, search-kb, link, fuse, rerank-train, rerank."""
+"""Command line of normalization: embed-*, align, search-kb, link, link-predicted, fuse, rerank-train, rerank.
+
+In: command line options. Out: calls of the functions that do the work, imported only when a command runs.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ def link(
     """Rank concepts for every gold mention of the dev and test splits."""
     from mentionforge.normalization import linking
 
-    linking.link(spec, index, corpus, out, calibration, kb=kb, found=found, xrefs=xrefs, synthetic=synthetic, chosen=chosen)
+    linking.link(spec, index, corpus, out, calibration, kb=kb, kb_rankings=found, xrefs=xrefs, synthetic=synthetic, chosen=chosen)
 
 
 @app.command("fuse")

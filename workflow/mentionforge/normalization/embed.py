@@ -1,10 +1,7 @@
-"""Embedding of names, gold mentions and synthetic mentions: once per linker and source, whatever the index or strategy.
+"""Embeddings of names, gold mentions and synthetic mentions, computed once per linker and source.
 
-A source becomes a folder with `entries.parquet` (tables.EMBEDDED) and `vectors.npy` (float32 [distinct inputs, dimensions],
-C order, to be memory-mapped). Entries with the same word pieces share a row. A `mention` linker embeds the bare string, a
-`context` linker the mention in a window of its text; a knowledge base's name has no context but itself. A linker without an
-encoder (`tfidf`, `exact`) compares strings: its entries share a row if they are the same string, and its vectors have no
-dimensions, but for the names under `tfidf`, where they are one row, the weights of hashed n-grams.
+In: tables of names, documents, notes and mentions. Out: a folder with entries.parquet (tables.EMBEDDED) and vectors.npy
+(float32 [distinct inputs, dimensions], C order, for memory mapping). Knows nothing of indexes and strategies.
 """
 
 from __future__ import annotations
@@ -25,14 +22,20 @@ from mentionforge.normalization.linkers.contract import SearchingLinker
 from mentionforge.progress import say
 from mentionforge.specs import read_spec
 
+# Which entries share a row of vectors.npy: entries with the same word pieces. A `mention` linker embeds the mention's string, a `context` linker
+# the mention in a window of its text; a name of the knowledge base has no context. A linker without an encoder (`tfidf`, `exact`) compares
+# strings: entries with equal strings share a row, and the rows have no dimensions. One exception: for the names of a `tfidf` linker,
+# vectors.npy holds a single row, the weights of the hashed n-grams.
+
+
 VERSION = 2
 """Of the part normalization.embed: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 
 def embed_kb(spec: Path, model: Path | None, names: Path, out: Path) -> None:
-    """Embed every distinct name string; a name of several concepts is one entry with all their CUIs.
+    """Embed every distinct name; a name of several concepts is one entry with all their CUIs.
 
-    `entry_id` is `kb|` and the name's place among the sorted distinct names, eight digits.
+    `entry_id` is `kb|` and the position of the name among the sorted distinct names, in eight digits.
 
     Args:
         spec: Spec of the linker.
@@ -52,8 +55,8 @@ def embed_kb(spec: Path, model: Path | None, names: Path, out: Path) -> None:
 def embed_corpus(spec: Path, model: Path | None, corpus: Path, out: Path) -> None:
     """Embed every gold mention of all splits; `entry_id` is the mention's id.
 
-    With `expand_abbreviations`, a mention is read as its document spells it out; one of the training split has a second
-    entry, ID|surface, as it is written.
+    With `expand_abbreviations`, a mention that is an abbreviation is embedded in its long form. A training mention then has a
+    second entry, ID|surface, in its short form.
 
     Args:
         spec: Spec of the linker.
@@ -129,7 +132,22 @@ def _embed(
     splits: Sequence[str] | None = None,
     notes: Sequence[str] | None = None,
 ) -> None:
-    """Embed entries `ids`: their `texts`, or for a context linker their `places` (document, spans) in `documents`."""
+    """Embed entries and write them to `out`.
+
+    Args:
+        spec: Spec of the linker.
+        model: Stamp of the encoder's weights.
+        out: Folder to write.
+        ids: Id of each entry.
+        texts: String of each entry.
+        cuis: Concepts of each entry.
+        documents: Texts around the entries, for a context linker.
+        places: Number of the document and character spans of each entry.
+        stage: Name of the command, for the provenance.
+        inputs: Files that were read, for the provenance.
+        splits: Split of each entry, if it is a gold mention.
+        notes: Note of each entry, if it is a synthetic mention.
+    """
     linker: SearchingLinker = read_spec(spec, Linker)
     more: dict[str, Any] = {}
     if not linker.embeds:
@@ -160,13 +178,13 @@ def _embed(
             "note_id": pa.array(notes or none, tables.STR),
         }
     )
-    _save(out / "vectors.npy", vectors)
+    _save_vectors(out / "vectors.npy", vectors)
     more |= {"counts": counts, "vectors": provenance.sha256_file(out / "vectors.npy")}
     inputs = {"spec": spec, **({"model": model} if model else {}), **inputs}
     tables.write(tables.EMBEDDED, out / "entries.parquet", entries, provenance.stamp(f"normalization {stage}", inputs, **more))
 
 
-def _save(path: Path, vectors: np.ndarray) -> None:
+def _save_vectors(path: Path, vectors: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as handle:

@@ -1,4 +1,7 @@
-"""Linking of mentions that a recognizer found: embedded, searched and ranked in one go, by the same steps as gold ones."""
+"""Linking of predicted mentions: embeds, searches and ranks in one run, with the steps that link gold mentions.
+
+In: documents with predicted mentions, a linker and its index. Out: ranked concepts (tables.LINKED).
+"""
 
 from __future__ import annotations
 
@@ -31,17 +34,17 @@ def link_predicted(
     Args:
         spec: Spec of the linker.
         index: Spec of the index.
-        corpus: Folder with documents.parquet and mentions.parquet, where mentions of dev and test are predicted ones.
-        out: Rankings to write; mentions for which the linker finds no concept are not in it.
+        corpus: Folder with documents.parquet and mentions.parquet, whose dev and test mentions are predicted.
+        out: Rankings to write; mentions without any candidate are left out.
         model: Stamp of the encoder's weights, for a linker that has one.
-        kb: Embedded names, where the index or the linker uses them.
-        names: tables.NAMES; needed if the index has `kb`.
-        xrefs: tables.XREFS; likewise, and if the index prefers concepts by their codes.
+        kb: Embedded names; required if the index or the linker uses them.
+        names: tables.NAMES; required if the index has `kb`.
+        xrefs: tables.XREFS; required if the index has `kb` or prefers concepts by their codes.
         synthetic: Embedded synthetic mentions.
-        chosen: tables.CHOSEN; given together with `synthetic`.
+        chosen: tables.CHOSEN; required with `synthetic`.
 
     Raises:
-        UserError: Parts of the index are missing.
+        UserError: A source of the index is missing.
     """
     settings = read_spec(index, Index)
     searches = "kb" in settings.sources
@@ -50,13 +53,13 @@ def link_predicted(
     with tempfile.TemporaryDirectory(prefix="mentionforge-linking-") as folder:
         work = Path(folder)
         embed_corpus(spec, model, corpus, work)
-        found = work / "found.parquet" if searches else None
-        if found and kb and names and xrefs:
-            search_kb(spec, index, work / "entries.parquet", kb, names, xrefs, found)
+        kb_rankings = work / "found.parquet" if searches else None
+        if kb_rankings and kb and names and xrefs:
+            search_kb(spec, index, work / "entries.parquet", kb, names, xrefs, kb_rankings)
         codes = xrefs if settings.prefer_xrefs else None
-        link(spec, index, work / "entries.parquet", work / "linked.parquet", work / "others.parquet", kb, found, codes, synthetic, chosen)
-        # Predicted mentions have no gold concept, so all of them are among the others.
+        link(spec, index, work / "entries.parquet", work / "linked.parquet", work / "others.parquet", kb, kb_rankings, codes, synthetic, chosen)
+        # Predicted mentions have no gold concept, so `link` writes all of them to the second table.
         ranked = tables.read(tables.LINKED, work / "others.parquet")
-    given = {"spec": spec, "index": index, "corpus": corpus / "mentions.parquet", "model": model, "kb": kb, "names": names, "xrefs": xrefs}
-    given |= {"synthetic": synthetic, "chosen": chosen}
-    tables.write(tables.LINKED, out, ranked, stamp("normalization link-predicted", {role: path for role, path in given.items() if path}))
+    inputs = {"spec": spec, "index": index, "corpus": corpus / "mentions.parquet", "model": model, "kb": kb, "names": names, "xrefs": xrefs}
+    inputs |= {"synthetic": synthetic, "chosen": chosen}
+    tables.write(tables.LINKED, out, ranked, stamp("normalization link-predicted", {role: path for role, path in inputs.items() if path}))

@@ -1,6 +1,6 @@
-"""Settings of normalization besides the linkers: indexes.
+"""Settings of an index: which entries a linker searches.
 
-Imports pydantic alone; the linkers' settings stand in `linkers`.
+Imports pydantic only; the settings of linkers stand in `linkers`.
 """
 
 from __future__ import annotations

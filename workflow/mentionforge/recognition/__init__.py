@@ -1,1 +1,1 @@
-"""Recognition: disease mentions in text, by token classification (DER)."""
+"""Recognition (DER): finds disease mentions in text by token classification or by a dictionary."""

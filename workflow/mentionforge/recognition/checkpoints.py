@@ -1,7 +1,7 @@
-"""Checkpoints of a training, one after each epoch, so that a killed job goes on and ends with the same result.
+"""Checkpoints of a training run, one per epoch, so that a killed job resumes and ends with the same result.
 
-A checkpoint holds the weights, the optimizer's moments and the states of the random streams as safetensors, and how far
-the training is as JSON. It appears under its name only when it is whole, and the one before it is removed only then.
+In: model, optimizer, random streams and progress. Out: a folder of safetensors and JSON, which appears only when it is complete;
+the previous checkpoint is removed only then. Knows nothing of sentences, schedules or settings.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Weights = dict[str, torch.Tensor]
 
 
 @dataclass
-class Epoch:
-    """A row of history.csv; dev metrics are None without a dev split."""
+class EpochResult:
+    """Results of one epoch: a row of history.csv. Dev scores are None without a dev split."""
 
     phase: str
     epoch: int
@@ -39,8 +39,8 @@ class Epoch:
 
 
 @dataclass
-class Progress:
-    """How far a training is: after `epoch` epochs and `step` steps of phase number `phase`.
+class TrainingProgress:
+    """State of a training run: `epoch` epochs and `step` steps of phase number `phase` are done.
 
     Attributes:
         phase: Number of the phase, from 0.
@@ -48,26 +48,26 @@ class Progress:
         step: Steps of the phase that are done.
         history: One row per epoch of all phases.
         best: Position in `history` of the best epoch of the last phase.
-        weights: Weights of that epoch, on the CPU.
+        weights: Weights of the best epoch, on the CPU.
     """
 
     phase: int = 0
     epoch: int = 0
     step: int = 0
-    history: list[Epoch] = field(default_factory=list)
+    history: list[EpochResult] = field(default_factory=list)
     best: int | None = None
     weights: Weights | None = None
 
 
 class Checkpoints:
-    """The checkpoints of one job in a folder of their own."""
+    """The checkpoints of one training job, in a folder of their own."""
 
     def __init__(self, folder: Path, job: str) -> None:
-        """Checkpoints in `folder`, which is emptied if it holds those of another job.
+        """Open `folder`; checkpoints of another job in it are removed.
 
         Args:
-            folder: Where they lie.
-            job: Digest of all that the training depends on.
+            folder: Folder of the checkpoints.
+            job: Digest of everything that the training depends on.
         """
         self.folder = folder
         name = folder / "job"
@@ -77,23 +77,23 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
         name.write_text(job, encoding="utf-8")
 
-    def load(self, model: torch.nn.Module, order: torch.Generator) -> tuple[Progress, Weights] | None:
-        """Restore the last checkpoint: weights into `model`, and all random streams; returns the progress and the optimizer's moments."""
-        found = sorted((p for p in self.folder.glob("at-*") if p.is_dir()), key=lambda p: [int(n) for n in p.name.split("-")[1:]])
-        if not found:
+    def load(self, model: torch.nn.Module, order: torch.Generator) -> tuple[TrainingProgress, Weights] | None:
+        """Restore the last checkpoint, if there is one: weights into `model`, and all random streams. Returns the progress and the optimizer's moments."""
+        folders = sorted((p for p in self.folder.glob("at-*") if p.is_dir()), key=lambda p: [int(n) for n in p.name.split("-")[1:]])
+        if not folders:
             return None
         try:
-            state = json.loads((found[-1] / "progress.json").read_text(encoding="utf-8"))
-            progress = Progress(**state | {"history": [Epoch(**row) for row in state["history"]]})
+            state = json.loads((folders[-1] / "progress.json").read_text(encoding="utf-8"))
+            progress = TrainingProgress(**state | {"history": [EpochResult(**row) for row in state["history"]]})
             if progress.best is not None:
                 progress.weights = load_file(self._best(progress))
-            weights, moments, streams = (load_file(found[-1] / f"{part}.safetensors") for part in ("model", "optimizer", "random"))
+            weights, moments, streams = (load_file(folders[-1] / f"{part}.safetensors") for part in ("model", "optimizer", "random"))
             own = model.state_dict()
-            if {k: t.shape for k, t in weights.items()} != {k: t.shape for k, t in own.items()}:  # load_state_dict would say so too late
+            if {k: t.shape for k, t in weights.items()} != {k: t.shape for k, t in own.items()}:  # load_state_dict reports it only after copying some weights
                 raise ValueError("it is of a model of another shape")
             model.load_state_dict(weights)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            say(f"{found[-1]} is unreadable ({str(error).splitlines()[0]}); starting anew")
+            say(f"{folders[-1]} is unreadable ({str(error).splitlines()[0]}); starting anew")
             return None
         order.set_state(streams["order"])
         torch.set_rng_state(streams["cpu"])
@@ -101,8 +101,8 @@ class Checkpoints:
             torch.cuda.set_rng_state(streams["cuda"])
         return progress, moments
 
-    def save(self, progress: Progress, model: torch.nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator) -> None:
-        """Write a checkpoint, and remove those before it."""
+    def save(self, progress: TrainingProgress, model: torch.nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator) -> None:
+        """Write a checkpoint, then remove the earlier ones."""
         target = self.folder / f"at-{progress.phase}-{progress.epoch}"
         temporary = self.folder / f".{target.name}.{os.getpid()}.tmp"
         shutil.rmtree(target, ignore_errors=True)
@@ -114,10 +114,10 @@ class Checkpoints:
         streams = {"order": order.get_state(), "cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             streams["cuda"] = torch.cuda.get_rng_state()
-        save_file(copied(model), temporary / "model.safetensors")
-        save_file(moments_of(optimizer), temporary / "optimizer.safetensors")
+        save_file(copy_weights(model), temporary / "model.safetensors")
+        save_file(optimizer_moments(optimizer), temporary / "optimizer.safetensors")
         save_file(streams, temporary / "random.safetensors")
-        state = asdict(Progress(progress.phase, progress.epoch, progress.step, progress.history, progress.best))
+        state = asdict(TrainingProgress(progress.phase, progress.epoch, progress.step, progress.history, progress.best))
         (temporary / "progress.json").write_text(json.dumps(state), encoding="utf-8")
         os.replace(temporary, target)
         kept = {target, self.folder / "job"} | ({self._best(progress)} if progress.weights is not None else set())
@@ -125,26 +125,26 @@ class Checkpoints:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def remove(self) -> None:
-        """Remove the folder: the training is done and written."""
+        """Remove the folder, once the results of the training are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _best(self, progress: Progress) -> Path:
+    def _best(self, progress: TrainingProgress) -> Path:
         return self.folder / f"best-{progress.best}.safetensors"
 
 
-def copied(model: torch.nn.Module) -> Weights:
-    """The weights of a model, copied to the CPU."""
+def copy_weights(model: torch.nn.Module) -> Weights:
+    """A copy of a model's weights on the CPU."""
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def moments_of(optimizer: torch.optim.Optimizer) -> Weights:
-    """The tensors of an optimizer's state, named PARAMETER.MOMENT by the parameter's number."""
+def optimizer_moments(optimizer: torch.optim.Optimizer) -> Weights:
+    """The tensors of an optimizer's state, by the name NUMBER.MOMENT, where NUMBER is the parameter's."""
     state: Mapping[int, Mapping[str, Any]] = optimizer.state_dict()["state"]
     return {f"{number}.{name}": tensor.detach().cpu().clone() for number, moments in state.items() for name, tensor in moments.items()}
 
 
-def restore(optimizer: torch.optim.Optimizer, moments: Weights) -> None:
-    """Put the tensors of `moments_of` back."""
+def restore_moments(optimizer: torch.optim.Optimizer, moments: Weights) -> None:
+    """Load the tensors of `optimizer_moments` into an optimizer."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in moments.items():
         number, name = key.split(".")

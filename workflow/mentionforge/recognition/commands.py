@@ -1,4 +1,7 @@
-"""Commands of the stage recognition."""
+"""Command line of recognition: train, predict, match, mentions.
+
+In: command line options. Out: calls of the functions that do the work, imported only when a command runs.
+"""
 
 from __future__ import annotations
 

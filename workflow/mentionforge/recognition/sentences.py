@@ -1,7 +1,8 @@
-"""Documents as sentences of words with IOB2 tags.
+"""Documents as sentences of words, and training sentences with IOB2 tags.
 
-Every word of a document belongs to exactly one sentence: the last one that begins at or before it. So sentences need
-not fit words, and nothing of a document is lost. Gold mentions are asked only where `training` sentences are made.
+In: text, sentence boundaries and mentions in characters. Out: words, sentences and mentions as word spans.
+Every word belongs to exactly one sentence: the last one that begins at or before it. So sentence boundaries may fall inside a
+word, and no word is lost. Only `training_examples` reads gold mentions.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from mentionforge import text as units
 from mentionforge.gold import Discontinuous, flatten, tags
 from mentionforge.text import Span
 
-UNTAUGHT = ""
-"""Stands for the tag of a training word that carries no loss."""
+NO_LOSS = ""
+"""Tag of a training word that carries no loss."""
 
 
 @dataclass(frozen=True)
-class Document:
-    """A text, its words (character spans) and its sentences (word spans that follow each other without gap)."""
+class TokenizedDocument:
+    """A text with its words (character spans) and its sentences (word spans, which follow each other without gaps)."""
 
     doc_id: str
     text: str
@@ -31,48 +32,48 @@ class Document:
     sentences: list[Span]
 
     def tokens(self, sentence: Span) -> list[str]:
-        """The words of a sentence, as strings by `text.view`: as matched, and as models read them."""
+        """The words of a sentence as strings, in the form of `text.view` that names are matched with and models read."""
         return [units.plain(self.text[start:end]) for start, end in self.words[slice(*sentence)]]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A training sentence: its words and one tag per word, or `UNTAUGHT`."""
+    """A training sentence: its words and one tag per word, or `NO_LOSS`."""
 
     words: list[str]
     tags: list[str]
 
 
-def document(doc_id: str, text: str, sentences: Iterable[Mapping[str, int]]) -> Document:
+def tokenized_document(doc_id: str, text: str, sentences: Iterable[Mapping[str, int]]) -> TokenizedDocument:
     """A document from a row of the `documents` or `located` table."""
     words = units.words(text)
     starts = [start for start, _ in words]
-    # The first sentence takes what stands before it; a boundary inside a word moves behind that word.
+    # Words before the first sentence join it; a boundary inside a word moves behind that word.
     bounds = sorted({bisect.bisect_left(starts, s["start"]) for s in sentences} | {0, len(words)})
-    return Document(doc_id, text, words, list(itertools.pairwise(bounds)))
+    return TokenizedDocument(doc_id, text, words, list(itertools.pairwise(bounds)))
 
 
-def training(
-    documents: Sequence[Document],
+def training_examples(
+    documents: Sequence[TokenizedDocument],
     mentions: Mapping[str, Sequence[Sequence[Span]]],
     policy: Discontinuous,
     more: Mapping[str, Sequence[Span]] | None = None,
     doubtful: Mapping[str, Collection[int]] | None = None,
 ) -> tuple[list[Example], Counter[str]]:
-    """Tagged sentences; those that would cut a mention are joined, in training only.
+    """Sentences with IOB2 tags for training. Sentences whose boundary cuts a mention are joined; prediction keeps them apart.
 
     Args:
         documents: The texts.
-        mentions: By document, the pieces of each mention in characters.
-        policy: What a mention in pieces becomes.
-        more: By document, word spans that are mentions too where they share no word with one of `mentions`.
-        doubtful: By document, words whose tag is not taught unless they are in a mention; then sentences without a mention
-            are not taught at all, and are left out.
+        mentions: By document, the character spans of each mention.
+        policy: What happens to discontinuous mentions.
+        more: By document, word spans that are labelled as mentions too, unless they share a word with one of `mentions`.
+        doubtful: By document, words that carry no loss unless they are in a mention. If given, sentences without a mention
+            are left out.
 
     Returns:
-        The examples, in document order, and the counts of `flatten` with `documents`, `sentences` (after joining) and
-        `joined` (sentence boundaries removed); `relabelled` mentions of `more`; `masked` words and, left out with all
-        their words, `masked_sentences`.
+        The examples, in document order, and the counts of `flatten` together with these: `documents`, `sentences` (after joining),
+        `joined` (sentence boundaries removed), `relabelled` (mentions from `more`), `masked` (words without loss) and
+        `masked_sentences` (sentences left out).
     """
     examples: list[Example] = []
     counts: Counter[str] = Counter(documents=len(documents))
@@ -93,16 +94,16 @@ def training(
                     counts["masked_sentences"] += 1
                     continue
                 for i in set(range(*sentence)) & set(doubtful.get(doc.doc_id, ())) - taken:
-                    labels[i] = UNTAUGHT
+                    labels[i] = NO_LOSS
                     counts["masked"] += 1
             examples.append(Example(doc.tokens(sentence), labels[slice(*sentence)]))
     counts["sentences"] = len(examples)
     return examples, counts
 
 
-def by_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[list[Span]]]:
-    """Pieces of each gold mention by document, from rows of the `mentions` table."""
-    found: dict[str, list[list[Span]]] = {}
+def spans_by_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[list[Span]]]:
+    """By document, the character spans of each gold mention, from rows of the `mentions` table."""
+    spans: dict[str, list[list[Span]]] = {}
     for row in rows:
-        found.setdefault(row["doc_id"], []).append([(s["start"], s["end"]) for s in row["spans"]])
-    return found
+        spans.setdefault(row["doc_id"], []).append([(s["start"], s["end"]) for s in row["spans"]])
+    return spans

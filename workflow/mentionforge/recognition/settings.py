@@ -1,6 +1,6 @@
-"""Settings of training by a schedule: the schedules' names, phases, and what they teach of synthetic notes.
+"""Settings of the training schedules: names of the schedules, phases, relabelling and masking.
 
-Pydantic alone; how a schedule chooses its sentences is in `schedules.py`.
+Imports pydantic only; `schedules` applies the settings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The recognizer: an encoder with a tag classifier over words; it reads sentences and knows nothing of gold.
+"""The tagger: an encoder with a tag classifier over words.
 
-Saved as safetensors with the tokenizer and `recognizer.json`: tags by class number, window size and stride.
+In: sentences of words. Out: tag probabilities of each word and predicted mentions. Knows nothing of gold mentions.
+Saved as safetensors with the tokenizer and `recognizer.json` (tag of each class, window size, stride).
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from mentionforge.encoders import check_whole
 from mentionforge.errors import UserError
 from mentionforge.gold import TAGS
 from mentionforge.progress import track
-from mentionforge.recognition.sentences import Document
-from mentionforge.recognition.windows import Window, Windows
+from mentionforge.recognition.sentences import TokenizedDocument
+from mentionforge.recognition.windows import SentenceWindow, SentenceWindows
 from mentionforge.text import Span
 
-CARD = "recognizer.json"
+CARD_FILE = "recognizer.json"
 
 
-class Found(NamedTuple):
+class PredictedMention(NamedTuple):
     """A predicted mention: word span in its sentence, and the mean probability of its words' tags."""
 
     span: Span
@@ -38,38 +39,38 @@ class Found(NamedTuple):
 
 
 class Tagger:
-    """A token-classification model with its windows, on the fastest device at hand."""
+    """A token-classification model and its windows, on a GPU if there is one."""
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int, stride: int, dtype: str = "auto") -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model, self.tokenizer = model.to(self.device), tokenizer
-        self.windows = Windows(tokenizer, max_tokens, stride)
+        self.windows = SentenceWindows(tokenizer, max_tokens, stride)
         self.autocast = autocast_dtype(dtype, self.device)
-        self._rows: torch.Tensor | None = None  # within `only`: the row of each word piece, [vocabulary]
+        self._rows: torch.Tensor | None = None  # within `with_vocabulary`: the row of each word piece, [vocabulary]
 
     @classmethod
     def load(
         cls, folder: str | Path, max_tokens: int | None = None, stride: int | None = None, dtype: str = "auto", lowercase: tokenization.Case = "auto"
     ) -> Tagger:
-        """A recognizer saved by `save`, or, given `max_tokens` and `stride`, an encoder with a new classifier.
+        """A recognizer that `save` wrote or, with `max_tokens` and `stride`, an encoder with a new classifier.
 
-        The new classifier's weights are drawn from torch's global random stream. `lowercase` concerns the encoder; a saved recognizer reads as
-        it was trained.
+        The weights of the new classifier come from torch's global random stream. `lowercase` applies to a new encoder only; a saved
+        recognizer keeps the case handling that it was trained with.
 
         Raises:
-            UserError: The folder holds no recognizer, no fast tokenizer or one that is not the model's, or windows do not fit the model.
+            UserError: The folder holds no recognizer, its tokenizer is slow or does not belong to the model, or windows do not fit the model.
         """
-        # Otherwise every run reports the classifier as missing and the pooler as superfluous; both are so on purpose.
+        # Silence the report that the classifier is missing and the pooler unused: both are intended.
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         folder = Path(folder)
         if max_tokens is None or stride is None:
             try:
-                card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+                card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
                 max_tokens, stride, lowercase = int(card["max_tokens"]), int(card["stride"]), "saved"
             except (OSError, KeyError, ValueError) as error:
-                raise UserError("no recognizer", str(folder), f"{CARD}: {error}", "give the model folder of a recognition run") from error
-        # Byte-level vocabularies write a word differently after a blank; split on their own, all words count as after one.
+                raise UserError("no recognizer", str(folder), f"{CARD_FILE}: {error}", "give the model folder of a recognition run") from error
+        # Byte-level vocabularies encode a word differently after a space. Words are tokenized one by one, so each is encoded as after a space.
         tokenizer = tokenization.load(folder, lowercase, add_prefix_space=True)
         if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None or tokenizer.unk_token_id is None:
             raise UserError(
@@ -105,42 +106,44 @@ class Tagger:
         return cls(model, tokenizer, max_tokens, stride, dtype)
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
-        """Write weights, tokenizer and `recognizer.json` into `folder`, which appears complete or not at all."""
+        """Write weights, tokenizer and `recognizer.json`; `folder` appears only when it is complete."""
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         self.model.save_pretrained(temporary)
         self.tokenizer.save_pretrained(temporary)
         data = {"tags": list(TAGS), "max_tokens": self.windows.max_tokens, "stride": self.windows.stride, **card}
-        (temporary / CARD).write_text(json.dumps(data, sort_keys=True, indent=2) + "\n", encoding="utf-8")
+        (temporary / CARD_FILE).write_text(json.dumps(data, sort_keys=True, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
 
     @contextlib.contextmanager
-    def only(self, words: Iterable[str]) -> Iterator[None]:
-        """Within, the model holds the vectors of these words' pieces alone; others stay as they are, and meeting one fails.
+    def with_vocabulary(self, words: Iterable[str]) -> Iterator[None]:
+        """Context in which the model holds the embeddings of these words' pieces only; the others keep their values, and reading one fails.
 
-        Half of a small encoder's weights, and more of a multilingual one's, are vectors of pieces, most of which occur in no training sentence:
-        gradients of zeros would be filled for them, and an optimizer would step through all of them.
+        Half of a small encoder's weights, and more of a multilingual one's, are embeddings of word pieces. Most of them occur in no training
+        sentence, yet they would get gradients of zero and a step of the optimizer. Leaving them out saves that time and memory.
         """
-        whole = self.model.get_input_embeddings()
-        if type(whole) is not torch.nn.Embedding:  # one that does more than look up
+        full_embedding = self.model.get_input_embeddings()
+        if type(full_embedding) is not torch.nn.Embedding:  # a subclass does more than look up a vector
             yield
             return
         padding = self.tokenizer.pad_token_id or 0
-        # All up to padding, so that its number stays what it is: some encoders count positions by it.
-        kept = torch.tensor(sorted({*range(padding + 1), *self.windows.vocabulary(words)}))
-        part = torch.nn.Embedding.from_pretrained(whole.weight.data[kept.to(self.device)], freeze=False, padding_idx=whole.padding_idx)
-        self._rows = torch.full((whole.num_embeddings,), -1)
-        self._rows[kept] = torch.arange(len(kept))
-        self.model.set_input_embeddings(part)
+        # Keep all pieces up to the padding piece, so that its id does not change: some encoders derive positions from it.
+        piece_ids = torch.tensor(sorted({*range(padding + 1), *self.windows.vocabulary(words)}))
+        used_embedding = torch.nn.Embedding.from_pretrained(
+            full_embedding.weight.data[piece_ids.to(self.device)], freeze=False, padding_idx=full_embedding.padding_idx
+        )
+        self._rows = torch.full((full_embedding.num_embeddings,), -1)
+        self._rows[piece_ids] = torch.arange(len(piece_ids))
+        self.model.set_input_embeddings(used_embedding)
         try:
             yield
         finally:
-            whole.weight.data[kept.to(self.device)] = part.weight.data
-            self.model.set_input_embeddings(whole)
+            full_embedding.weight.data[piece_ids.to(self.device)] = used_embedding.weight.data
+            self.model.set_input_embeddings(full_embedding)
             self._rows = None
 
-    def logits(self, windows: Sequence[Window]) -> torch.Tensor:
-        """Scores of a batch of windows, [batch, longest window, 3], float32; what is beyond a window's end means nothing."""
+    def logits(self, windows: Sequence[SentenceWindow]) -> torch.Tensor:
+        """Tag scores of a batch of windows, float32 [batch, longest window, 3]; values beyond the end of a window are meaningless."""
         lengths = torch.tensor([len(w.pieces) for w in windows])
         ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(w.pieces) for w in windows], batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
         mask = (torch.arange(ids.shape[1])[None, :] < lengths[:, None]).long()
@@ -149,10 +152,10 @@ class Tagger:
             return self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
 
     def probabilities(self, sentences: Sequence[Sequence[str]], batch_size: int = 64, what: str | None = None) -> list[np.ndarray]:
-        """Tag probabilities of each word, one [words, 3] array per sentence; `what` is read, where that is to be shown."""
+        """Tag probabilities of each word, one [words, 3] array per sentence. `what` names the texts in the progress display; None: no display."""
         windows = self.windows.cut(sentences)
-        found = [np.zeros((len(sentence), len(TAGS)), dtype=np.float32) for sentence in sentences]
-        # Longest first: little padding, and a batch that does not fit fails at once.
+        by_sentence = [np.zeros((len(sentence), len(TAGS)), dtype=np.float32) for sentence in sentences]
+        # Longest first: little padding, and a batch that does not fit into memory fails at once.
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].pieces), i))
         self.model.eval()
         progress = track(f"{what}, stretches read", len(order)) if what else contextlib.nullcontext(lambda units: None)
@@ -161,36 +164,36 @@ class Tagger:
                 batch = [windows[i] for i in order[begin : begin + batch_size]]
                 probabilities = torch.softmax(self.logits(batch), dim=-1).cpu().numpy()
                 for row, window in zip(probabilities, batch, strict=True):
-                    found[window.sentence][window.words] = row[window.positions]
+                    by_sentence[window.sentence][window.words] = row[window.positions]
                 tick(len(batch))
-        return found
+        return by_sentence
 
-    def read(self, documents: Sequence[Document], batch_size: int = 64, what: str | None = None) -> dict[str, np.ndarray]:
-        """Tag probabilities of each document's words, [words, 3]; sentences are read on their own."""
-        where = [(doc, sentence) for doc in documents for sentence in doc.sentences]
-        found = {doc.doc_id: np.zeros((len(doc.words), len(TAGS)), dtype=np.float32) for doc in documents}
-        for (doc, sentence), probabilities in zip(where, self.probabilities([doc.tokens(s) for doc, s in where], batch_size, what), strict=True):
-            found[doc.doc_id][slice(*sentence)] = probabilities
-        return found
+    def read(self, documents: Sequence[TokenizedDocument], batch_size: int = 64, what: str | None = None) -> dict[str, np.ndarray]:
+        """Tag probabilities of each document's words, [words, 3]; the model reads each sentence separately."""
+        sentences_of = [(doc, sentence) for doc in documents for sentence in doc.sentences]
+        by_document = {doc.doc_id: np.zeros((len(doc.words), len(TAGS)), dtype=np.float32) for doc in documents}
+        for (doc, sentence), probabilities in zip(sentences_of, self.probabilities([doc.tokens(s) for doc, s in sentences_of], batch_size, what), strict=True):
+            by_document[doc.doc_id][slice(*sentence)] = probabilities
+        return by_document
 
-    def recognize(self, documents: Sequence[Document], batch_size: int = 64) -> dict[str, list[Found]]:
+    def recognize(self, documents: Sequence[TokenizedDocument], batch_size: int = 64) -> dict[str, list[PredictedMention]]:
         """Predicted mentions of each document, as word spans in the document, in order."""
         read = self.read(documents, batch_size)
-        return {doc.doc_id: mentions(doc, read[doc.doc_id]) for doc in documents}
+        return {doc.doc_id: predicted_mentions(doc, read[doc.doc_id]) for doc in documents}
 
 
-def mentions(doc: Document, probabilities: np.ndarray) -> list[Found]:
-    """Mentions of a document, as word spans in the document, in order; none crosses a sentence.
+def predicted_mentions(doc: TokenizedDocument, probabilities: np.ndarray) -> list[PredictedMention]:
+    """Predicted mentions of a document, as word spans in the document, in order; none crosses a sentence boundary.
 
     Args:
         doc: The document.
         probabilities: [words, 3], as `Tagger.read` gives them.
     """
-    return [Found((first + a, first + b), score) for first, last in doc.sentences for (a, b), score in decode(probabilities[first:last])]
+    return [PredictedMention((first + a, first + b), score) for first, last in doc.sentences for (a, b), score in decode_tags(probabilities[first:last])]
 
 
-def decode(probabilities: np.ndarray) -> list[Found]:
-    """Mentions of the most probable sequence of tags in which no I follows an O or begins the sentence.
+def decode_tags(probabilities: np.ndarray) -> list[PredictedMention]:
+    """Mentions of the most probable valid tag sequence of a sentence (Viterbi): no I follows an O or begins the sentence.
 
     Args:
         probabilities: [words, 3], in the order of `TAGS`.
@@ -201,7 +204,7 @@ def decode(probabilities: np.ndarray) -> list[Found]:
         emitted = np.log(probabilities.astype(np.float64))
     allowed = np.zeros((3, 3))  # [from, to]
     allowed[0, 2] = -np.inf
-    best = emitted[0] + allowed[0]  # a sentence begins as if after an O
+    best = emitted[0] + allowed[0]  # a sentence begins as if an O came before it
     back = np.zeros(probabilities.shape, dtype=np.int64)
     for i in range(1, len(emitted)):
         steps = best[:, None] + allowed
@@ -212,19 +215,19 @@ def decode(probabilities: np.ndarray) -> list[Found]:
         path.append(int(back[i][path[-1]]))
     path.reverse()
     starts = [i for i, tag in enumerate(path) if tag == 1]
-    found = []
+    mentions = []
     for start in starts:
         end = start + 1
         while end < len(path) and path[end] == 2:
             end += 1
-        found.append(Found((start, end), float(np.mean([probabilities[i, path[i]] for i in range(start, end)]))))
-    return found
+        mentions.append(PredictedMention((start, end), float(np.mean([probabilities[i, path[i]] for i in range(start, end)]))))
+    return mentions
 
 
 def autocast_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
-    """The type of mixed precision, or None for float32 throughout.
+    """Data type of mixed precision, or None for float32 throughout.
 
-    `auto` takes bfloat16 where it is faster: on CUDA devices that support it, and on CPUs with avx512_bf16 or AMX.
+    `auto` chooses bfloat16 where it is faster: on CUDA devices that support it, and on CPUs with avx512_bf16 or AMX.
     """
     if dtype == "float32":
         return None

@@ -1,9 +1,7 @@
-"""Training a recognizer by a schedule (see `mentionforge.recognition.schedules`).
+"""Training of a tagger by a schedule, and its predictions on dev and test.
 
-Each phase has its own optimizer (AdamW) and linear schedule with warm-up. The last phase stops early and keeps its best
-epoch by strict entity F1 or loss on dev; a phase before it runs in full, because dev is real text and would end it for the
-wrong reason. Without a dev split the last epoch is kept. Equal seed, inputs and machine give equal results, also where the
-training was killed and went on from its last checkpoint.
+In: settings, corpus, synthetic notes. Out: predictions.parquet, model/, history.csv. Knows nothing of how a schedule picks
+its sentences (`schedules`). Equal seed, inputs and machine give equal results, also after a resume from a checkpoint.
 """
 
 from __future__ import annotations
@@ -27,32 +25,37 @@ from mentionforge.progress import say, track
 from mentionforge.provenance import digest, stamp, versions
 from mentionforge.recognition import schedules
 from mentionforge.recognition import sentences as units
-from mentionforge.recognition.checkpoints import Checkpoints, Epoch, Progress, copied, restore
+from mentionforge.recognition.checkpoints import Checkpoints, EpochResult, TrainingProgress, copy_weights, restore_moments
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer
-from mentionforge.recognition.schedules import Part, Source
-from mentionforge.recognition.sentences import UNTAUGHT, Document, Example
+from mentionforge.recognition.schedules import AnnotatedDocuments, TrainingPhase
+from mentionforge.recognition.sentences import NO_LOSS, Example, TokenizedDocument
 from mentionforge.recognition.settings import Schedule
-from mentionforge.recognition.tagger import Found, Tagger, mentions
-from mentionforge.recognition.windows import Window
+from mentionforge.recognition.tagger import PredictedMention, Tagger, predicted_mentions
+from mentionforge.recognition.windows import SentenceWindow
 from mentionforge.specs import read_spec
 from mentionforge.text import Span
 from mentionforge.versions import number as version_of
+
+# Each phase has its own AdamW optimizer and its own linear learning rate schedule with warm-up. Only the last phase stops early: it keeps
+# its best epoch by strict F1 or by loss on dev. An earlier phase runs in full: it trains on synthetic text, so its score on the real text of
+# dev says little about whether to stop. Without a dev split the last epoch is kept.
+
 
 VERSION = 1
 """Of the part recognition.train: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 IGNORED = -100
-"""Target of pieces that carry no loss: untaught words, further pieces of a word, words another window owns, special tokens, padding."""
+"""Target of word pieces without loss: masked words, all but the first piece of a word, words that another window owns, special tokens, padding."""
 
-Batchable = tuple[list[Window], list[torch.Tensor]]
-"""Windows, and for each the class of every piece: [pieces]."""
+WindowTargets = tuple[list[SentenceWindow], list[torch.Tensor]]
+"""Windows, and for each the target class of every word piece, int64 [pieces]."""
 
 
 @dataclass(frozen=True)
-class Dev:
-    """The dev split: documents and gold word spans, for the choice of the epoch."""
+class DevSplit:
+    """The dev split, which chooses the epoch: documents, and gold mentions as (document id, word span)."""
 
-    documents: list[Document]
+    documents: list[TokenizedDocument]
     gold: set[tuple[str, Span]] = field(default_factory=set)
 
 
@@ -70,24 +73,23 @@ def train(
 ) -> None:
     """Train by a schedule, predict dev and test, and write predictions.parquet, model/ and history.csv into `out`.
 
-    Checkpoints lie in `out`/checkpoints until then.
+    Checkpoints stay in `out`/checkpoints until the training is done.
 
     Args:
         spec: Resolved settings of the recognizer.
         model: Stamp of the encoder (fetched.json).
         corpus: Folder with documents.parquet and mentions.parquet.
-        corpus_spec: Resolved settings of the corpus, for its policy on mentions in pieces.
-        schedule: Which sentences are learned, in which order.
+        corpus_spec: Resolved settings of the corpus, for its policy on discontinuous mentions.
+        schedule: Name of the schedule.
         seed: Seed of the classifier, the order of sentences and dropout.
         out: Output folder.
-        chosen: Synthetic notes that the strategy adds; needed unless the schedule is real_only.
-        synthetic: Folder with the generator's located.parquet and mentions.parquet; likewise.
-        teacher: Model folder of the real-only run, for the schedules that ask it.
+        chosen: Synthetic notes that the strategy adds; required unless the schedule is real_only.
+        synthetic: Folder with the generator's located.parquet and mentions.parquet; required with `chosen`.
+        teacher: Model folder of the real-only run, for the schedules of `TAUGHT`.
 
     Raises:
-        UserError: The recognizer is none that is trained, synthetic notes or the teacher are needed and not given, none is
-            chosen for synthetic_only, a chosen note is not among the located ones, the corpus has no training sentences,
-            or windows do not fit the model.
+        UserError: The recognizer is not trainable, synthetic notes or the teacher are required but missing, synthetic_only has
+            no chosen notes, a chosen note is not located, the corpus has no training sentences, or windows do not fit the model.
     """
     settings = read_spec(spec, TaggerRecognizer)
     if not settings.trains:
@@ -95,28 +97,28 @@ def train(
     policy = read_spec(corpus_spec, Corpus).discontinuous
     inputs = {"spec": spec, "model": model, "corpus_spec": corpus_spec, "documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
     splits, gold = read_corpus(corpus)
-    real = Source(splits["train"], gold, corpus / "documents.parquet")
-    notes = schedules.notes(chosen, synthetic) if schedule != "real_only" and chosen and synthetic else None
+    real = AnnotatedDocuments(splits["train"], gold, corpus / "documents.parquet")
+    notes = schedules.chosen_notes(chosen, synthetic) if schedule != "real_only" and chosen and synthetic else None
     if notes and chosen and synthetic:
         inputs |= {"chosen": chosen, "located": synthetic / "located.parquet", "synthetic_mentions": synthetic / "mentions.parquet"}
     if teacher:
         inputs["teacher"] = teacher
-    phases, counts = schedules.parts(schedule, settings, policy, real, notes, teacher)
+    phases, counts = schedules.training_phases(schedule, settings, policy, real, notes, teacher)
 
-    _seed(seed)
+    _set_seed(seed)
     tagger = Tagger.load(models.folder(model), settings.max_tokens, settings.stride, settings.dtype, tokenization.case_of(model))
-    dev = Dev(splits["dev"], {(doc.doc_id, span) for doc in splits["dev"] for span in flatten(doc.words, gold.get(doc.doc_id, []), policy).spans})
+    dev = DevSplit(splits["dev"], {(doc.doc_id, span) for doc in splits["dev"] for span in flatten(doc.words, gold.get(doc.doc_id, []), policy).spans})
     more = {"schedule": schedule, "seed": seed, "discontinuous": policy, "counts": counts}
     more |= {"autocast": str(tagger.autocast or torch.float32).removeprefix("torch."), "versions": versions("torch", "transformers")}
     provenance = stamp("recognition train", inputs, **more)
-    # The revision of the code is left out: it would drop checkpoints for a change in another stage. The version of the training stands in the spec.
+    # The git revision is not part of the job: a change in another stage must not drop checkpoints. The spec holds the version of the training code.
     more = {"device": tagger.device.type, "schedule_version": version_of(f"schedule.{schedule}")}
     job = json.dumps({k: v for k, v in provenance.items() if k != "git_revision"} | more, sort_keys=True)
     checkpoints = Checkpoints(out / "checkpoints", digest(job))
-    with tagger.only(occurring([e for part in phases for e in (*part.examples, *part.drawn)], dev.documents)):
+    with tagger.with_vocabulary(occurring_words([e for phase in phases for e in (*phase.examples, *phase.drawn)], dev.documents)):
         history = fit(tagger, phases, settings, seed, dev, checkpoints)
 
-    rows = [row for split in ("dev", "test") for row in predicted(tagger, splits[split], split)]
+    rows = [row for split in ("dev", "test") for row in prediction_rows(tagger, splits[split], split)]
     kept = next(e for e in history if e.kept)
     provenance |= {"kept_phase": kept.phase, "kept_epoch": kept.epoch}
     tagger.save(out / "model", provenance)
@@ -127,7 +129,7 @@ def train(
 
 
 def predict(model: Path, corpus: Path, out: Path) -> None:
-    """Predict the dev and test documents of a corpus, not necessarily the one trained on, and write the table `recognized`.
+    """Predict mentions in the dev and test documents of any corpus, and write the table `recognized`.
 
     Args:
         model: Model folder that `train` wrote.
@@ -139,41 +141,43 @@ def predict(model: Path, corpus: Path, out: Path) -> None:
     """
     splits, _ = read_corpus(corpus)
     tagger = Tagger.load(model)
-    rows = [row for split in ("dev", "test") for row in predicted(tagger, splits[split], split)]
+    rows = [row for split in ("dev", "test") for row in prediction_rows(tagger, splits[split], split)]
     inputs: dict[str, str | Path] = {"model": model, "documents": corpus / "documents.parquet"}
     tables.write(tables.RECOGNIZED, out, rows, stamp("recognition predict", inputs, versions=versions("torch", "transformers")))
     say(f"{len(rows):,} mentions predicted in {len(splits['dev'])} dev and {len(splits['test'])} test documents")
 
 
-def fit(tagger: Tagger, phases: Sequence[Part], settings: TaggerRecognizer, seed: int, dev: Dev, checkpoints: Checkpoints | None = None) -> list[Epoch]:
-    """Train phase after phase, in place; the tagger ends with the weights of the epoch kept.
+def fit(
+    tagger: Tagger, phases: Sequence[TrainingPhase], settings: TaggerRecognizer, seed: int, dev: DevSplit, checkpoints: Checkpoints | None = None
+) -> list[EpochResult]:
+    """Train all phases in place; the tagger ends with the weights of the epoch that is kept.
 
     Args:
         tagger: The recognizer.
-        phases: What is learned, in order.
+        phases: Phases in order.
         settings: Batch size, weight decay, warm-up, class weights and early stopping.
         seed: Seed of the order of sentences.
-        dev: Dev split; without documents the last epoch is kept.
-        checkpoints: Where a killed training left off; without it, it starts anew.
+        dev: Dev split; if it has no documents, the last epoch is kept.
+        checkpoints: Checkpoints to resume from and to write; None: start anew and write none.
 
     Raises:
         UserError: No word of a phase carries loss.
     """
     order = torch.Generator().manual_seed(seed)
     restored = checkpoints.load(tagger.model, order) if checkpoints else None
-    progress, moments = restored or (Progress(), None)
+    progress, moments = restored or (TrainingProgress(), None)
     if restored:
         say(f"going on after epoch {progress.epoch} of phase {progress.phase + 1} of {len(phases)}")
-    for number, part in enumerate(phases):
+    for number, phase in enumerate(phases):
         if number < progress.phase:
             continue
         if number > progress.phase:
             progress.phase, progress.epoch, progress.step = number, 0, 0
-        optimizer = _optimizer(tagger.model, part.phase.learning_rate, settings.weight_decay)
+        optimizer = _optimizer(tagger.model, phase.settings.learning_rate, settings.weight_decay)
         if moments is not None:
-            restore(optimizer, moments)
+            restore_moments(optimizer, moments)
             moments = None
-        if _phase(tagger, part, settings, order, dev, optimizer, progress, checkpoints, last=number == len(phases) - 1):
+        if _train_phase(tagger, phase, settings, order, dev, optimizer, progress, checkpoints, last=number == len(phases) - 1):
             break
     history = progress.history
     if progress.best is None or progress.weights is None:
@@ -186,36 +190,36 @@ def fit(tagger: Tagger, phases: Sequence[Part], settings: TaggerRecognizer, seed
     return history
 
 
-def _phase(
+def _train_phase(
     tagger: Tagger,
-    part: Part,
+    phase: TrainingPhase,
     settings: TaggerRecognizer,
     order: torch.Generator,
-    dev: Dev,
+    dev: DevSplit,
     optimizer: torch.optim.Optimizer,
-    progress: Progress,
+    progress: TrainingProgress,
     checkpoints: Checkpoints | None,
     last: bool,
 ) -> bool:
-    """Train the epochs of a phase that are left; whether it stopped early."""
-    windows, targets = _targets(tagger, part.examples)
+    """Train the remaining epochs of a phase; returns whether it stopped early."""
+    windows, targets = _window_targets(tagger, phase.examples)
     if not windows:
-        raise UserError("nothing to learn", f"{part.name} phase", "no word of its sentences carries loss", "choose another schedule")
-    extra, extra_targets = _targets(tagger, part.drawn)
-    drawn = round(part.ratio * len(windows)) if extra else 0
-    steps = -(-(len(windows) + drawn) // settings.batch_size) * part.phase.epochs
+        raise UserError("nothing to learn", f"{phase.name} phase", "no word of its sentences carries loss", "choose another schedule")
+    extra, extra_targets = _window_targets(tagger, phase.drawn)
+    drawn = round(phase.ratio * len(windows)) if extra else 0
+    steps = -(-(len(windows) + drawn) // settings.batch_size) * phase.settings.epochs
     warmup = round(steps * settings.warmup_ratio)
     weights = class_weights(settings, targets + extra_targets).to(tagger.device) if settings.class_weights else None
-    with track(f"{part.name} phase, steps", steps) as tick:
+    with track(f"{phase.name} phase, steps", steps) as tick:
         tick(progress.step)
-        while progress.epoch < part.phase.epochs:
-            chosen = draw(len(extra), drawn, order)
+        while progress.epoch < phase.settings.epochs:
+            chosen = draw_positions(len(extra), drawn, order)
             now, now_targets = windows + [extra[i] for i in chosen], targets + [extra_targets[i] for i in chosen]
             tagger.model.train()
             total, taken = torch.zeros((), device=tagger.device), 0
             for batch in batches([len(w.pieces) for w in now], settings.batch_size, order):
                 for group in optimizer.param_groups:
-                    group["lr"] = part.phase.learning_rate * rate(progress.step, warmup, steps)
+                    group["lr"] = phase.settings.learning_rate * learning_rate_factor(progress.step, warmup, steps)
                 loss = _loss(tagger, [now[i] for i in batch], [now_targets[i] for i in batch], weights)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -224,44 +228,44 @@ def _phase(
                 total, taken, progress.step = total + loss.detach(), taken + 1, progress.step + 1
                 tick()
             progress.epoch += 1
-            epoch = Epoch(part.name, progress.epoch, taken, float(total) / taken)
+            epoch = EpochResult(phase.name, progress.epoch, taken, float(total) / taken)
             if dev.documents:
-                epoch.dev_precision, epoch.dev_recall, epoch.dev_f1, epoch.dev_loss = measure(tagger, dev)
+                epoch.dev_precision, epoch.dev_recall, epoch.dev_f1, epoch.dev_loss = dev_scores(tagger, dev)
             progress.history.append(epoch)
             scores = "" if epoch.dev_f1 is None else f", dev strict F1 {epoch.dev_f1:.4f}, dev loss {epoch.dev_loss:.4f}"
-            say(f"{part.name} epoch {epoch.epoch}: loss {epoch.train_loss:.4f}{scores}")
+            say(f"{phase.name} epoch {epoch.epoch}: loss {epoch.train_loss:.4f}{scores}")
             if last and dev.documents and settings.early_stopping != "none":
-                if progress.best is None or better(epoch, progress.history[progress.best], settings.early_stopping):
-                    progress.best, progress.weights = len(progress.history) - 1, copied(tagger.model)
+                if progress.best is None or is_better(epoch, progress.history[progress.best], settings.early_stopping):
+                    progress.best, progress.weights = len(progress.history) - 1, copy_weights(tagger.model)
                 elif epoch.epoch - progress.history[progress.best].epoch >= settings.patience:
                     say(f"no better dev score for {settings.patience} epochs: stopped")
                     return True
-            if checkpoints and not (last and progress.epoch == part.phase.epochs):
+            if checkpoints and not (last and progress.epoch == phase.settings.epochs):
                 checkpoints.save(progress, tagger.model, optimizer, order)
     return False
 
 
-def occurring(examples: Sequence[Example], documents: Sequence[Document]) -> set[str]:
-    """The words of training sentences and of documents."""
+def occurring_words(examples: Sequence[Example], documents: Sequence[TokenizedDocument]) -> set[str]:
+    """All distinct words of training sentences and documents."""
     return {word for example in examples for word in example.words}.union(*(doc.tokens((0, len(doc.words))) for doc in documents))
 
 
-def rate(step: int, warmup: int, steps: int) -> float:
-    """Share of the peak learning rate at a step, from 0: rising for `warmup` steps, then falling to 0 after `steps`."""
+def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
+    """Learning rate at a step (from 0), as a share of the peak: it rises for `warmup` steps, then falls to 0 at `steps`."""
     return (step + 1) / (warmup + 1) if step < warmup else (steps - step) / max(1, steps - warmup)
 
 
-def better(epoch: Epoch, best: Epoch, by: str) -> bool:
-    """Whether an epoch is better on dev than the best one so far: higher F1, or lower loss."""
+def is_better(epoch: EpochResult, best: EpochResult, by: str) -> bool:
+    """Whether an epoch beats the best one so far on dev: higher F1 or, with `by` dev_loss, lower loss."""
     if by == "dev_loss":
         return (epoch.dev_loss or 0.0) < (best.dev_loss or 0.0)
     return (epoch.dev_f1 or 0.0) > (best.dev_f1 or 0.0)
 
 
-def measure(tagger: Tagger, dev: Dev) -> tuple[float, float, float, float]:
-    """Strict entity precision, recall and F1, and mean loss per word, of one reading of the dev split."""
+def dev_scores(tagger: Tagger, dev: DevSplit) -> tuple[float, float, float, float]:
+    """Strict entity precision, recall and F1, and mean loss per word, on the dev split."""
     read = tagger.read(dev.documents)
-    found = {doc.doc_id: mentions(doc, read[doc.doc_id]) for doc in dev.documents}
+    predicted = {doc.doc_id: predicted_mentions(doc, read[doc.doc_id]) for doc in dev.documents}
     spans: dict[str, list[Span]] = {}
     for doc_id, span in dev.gold:
         spans.setdefault(doc_id, []).append(span)
@@ -270,21 +274,21 @@ def measure(tagger: Tagger, dev: Dev) -> tuple[float, float, float, float]:
         classes = [TAGS.index(tag) for tag in tags(len(doc.words), spans.get(doc.doc_id, ()))]
         chances = read[doc.doc_id][np.arange(len(classes)), classes].astype(np.float64)
         total, words = total - float(np.log(np.maximum(chances, np.finfo(np.float32).tiny)).sum()), words + len(classes)
-    return *strict_scores(dev.gold, found), total / max(1, words)
+    return *strict_scores(dev.gold, predicted), total / max(1, words)
 
 
-def draw(count: int, wanted: int, order: torch.Generator) -> list[int]:
-    """`wanted` positions below `count`, each as often as any other or once more."""
-    if not wanted:
+def draw_positions(count: int, number: int, order: torch.Generator) -> list[int]:
+    """`number` positions below `count`; no position occurs more than once more often than another."""
+    if not number:
         return []
-    whole, rest = divmod(wanted, count)
+    whole, rest = divmod(number, count)
     return list(range(count)) * whole + sorted(torch.randperm(count, generator=order)[:rest].tolist())
 
 
 def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator, chunk: int = 50) -> Iterator[list[int]]:
-    """Batches of positions, each position once: shuffled, sorted by length within chunks of `chunk` batches, and the batches shuffled.
+    """Batches of positions, each position once: shuffled, sorted by length within chunks of `chunk` batches, then the batches shuffled.
 
-    Sorting saves padding; chunks keep the batches different from epoch to epoch.
+    Sorting saves padding; sorting within chunks only makes the batches differ between epochs.
     """
     shuffled = torch.randperm(len(lengths), generator=order).tolist()
     size = batch_size * chunk
@@ -296,19 +300,19 @@ def batches(lengths: Sequence[int], batch_size: int, order: torch.Generator, chu
         yield made[i]
 
 
-def strict_scores(gold: set[tuple[str, Span]], found: Mapping[str, Sequence[Found]]) -> tuple[float, float, float]:
-    """Strict entity precision, recall and F1; 0 where undefined."""
-    predicted = {(doc_id, mention.span) for doc_id, mentions in found.items() for mention in mentions}
-    right = len(gold & predicted)
-    return right / max(1, len(predicted)), right / max(1, len(gold)), 2 * right / max(1, len(predicted) + len(gold))
+def strict_scores(gold: set[tuple[str, Span]], predicted: Mapping[str, Sequence[PredictedMention]]) -> tuple[float, float, float]:
+    """Strict entity precision, recall and F1; 0 where a score is undefined."""
+    predicted_spans = {(doc_id, mention.span) for doc_id, mentions in predicted.items() for mention in mentions}
+    right = len(gold & predicted_spans)
+    return right / max(1, len(predicted_spans)), right / max(1, len(gold)), 2 * right / max(1, len(predicted_spans) + len(gold))
 
 
-def _targets(tagger: Tagger, examples: Sequence[Example]) -> Batchable:
-    """Windows of the examples, and for each the class of every piece; windows without a word that carries loss are left out."""
+def _window_targets(tagger: Tagger, examples: Sequence[Example]) -> WindowTargets:
+    """Windows of the examples, and the target class of every word piece; windows in which no word carries loss are left out."""
     windows, targets = [], []
     for window in tagger.windows.cut([e.words for e in examples]):
-        wanted = [examples[window.sentence].tags[i] for i in window.words]
-        classes = [IGNORED if tag == UNTAUGHT else TAGS.index(tag) for tag in wanted]
+        word_tags = [examples[window.sentence].tags[i] for i in window.words]
+        classes = [IGNORED if tag == NO_LOSS else TAGS.index(tag) for tag in word_tags]
         if all(c == IGNORED for c in classes):
             continue
         target = torch.full((len(window.pieces),), IGNORED)
@@ -319,7 +323,7 @@ def _targets(tagger: Tagger, examples: Sequence[Example]) -> Batchable:
 
 
 def class_weights(settings: TaggerRecognizer, targets: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Weight of each class in the loss: as given, or so that all classes weigh the same in sum."""
+    """Weight of each class in the loss: as in the settings or, for `balanced`, so that all classes have the same total weight."""
     if settings.class_weights != "balanced":
         return torch.tensor(settings.class_weights, dtype=torch.float32)
     every = torch.cat(list(targets))
@@ -327,49 +331,49 @@ def class_weights(settings: TaggerRecognizer, targets: Sequence[torch.Tensor]) -
     return counts.sum() / (len(TAGS) * counts.clamp(min=1).float())
 
 
-def _loss(tagger: Tagger, windows: list[Window], targets: list[torch.Tensor], weights: torch.Tensor | None = None) -> torch.Tensor:
+def _loss(tagger: Tagger, windows: list[SentenceWindow], targets: list[torch.Tensor], weights: torch.Tensor | None = None) -> torch.Tensor:
     target = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(tagger.device)
     return torch.nn.functional.cross_entropy(tagger.logits(windows).flatten(0, 1), target.flatten(), weights, ignore_index=IGNORED)
 
 
 def _optimizer(model: torch.nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    # Biases and normalization weights are not decayed, as BERT was trained.
+    # As in the training of BERT, biases and layer norm weights have no weight decay.
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)  # on the CPU eight times as fast as the default
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)  # eight times as fast as the default on the CPU
 
 
-def _seed(seed: int) -> None:
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for to be deterministic
+def _set_seed(seed: int) -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # This takes a sixth of a step on the CPU, and nothing here reads memory before it is written.
+    # Filling takes a sixth of a training step on the CPU and is not needed: no code here reads uninitialized memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def read_corpus(folder: Path) -> tuple[dict[str, list[Document]], dict[str, list[list[Span]]]]:
-    """Documents by split and gold mentions by document; gold of the test split is not kept."""
-    splits: dict[str, list[Document]] = {split: [] for split in tables.SPLITS}
+def read_corpus(folder: Path) -> tuple[dict[str, list[TokenizedDocument]], dict[str, list[list[Span]]]]:
+    """Documents by split, and gold mentions (character spans) by document; gold mentions of test are not read."""
+    splits: dict[str, list[TokenizedDocument]] = {split: [] for split in tables.SPLITS}
     for row in tables.read(tables.DOCUMENTS, folder / "documents.parquet").to_pylist():
-        splits[row["split"]].append(units.document(row["doc_id"], row["text"], row["sentences"]))
+        splits[row["split"]].append(units.tokenized_document(row["doc_id"], row["text"], row["sentences"]))
     rows = tables.read(tables.MENTIONS, folder / "mentions.parquet").to_pylist()
-    return splits, units.by_document(row for row in rows if row["split"] != "test")
+    return splits, units.spans_by_document(row for row in rows if row["split"] != "test")
 
 
-def predicted(tagger: Tagger, documents: list[Document], split: str) -> list[dict[str, Any]]:
-    """Rows of the table `recognized`."""
-    found = tagger.recognize(documents)
+def prediction_rows(tagger: Tagger, documents: list[TokenizedDocument], split: str) -> list[dict[str, Any]]:
+    """Predicted mentions of documents as rows of the table `recognized`."""
+    mentions = tagger.recognize(documents)
     return [
         {"doc_id": doc.doc_id, "start": doc.words[first][0], "end": doc.words[last - 1][1], "split": split, "score": score}
         for doc in documents
-        for (first, last), score in found[doc.doc_id]
+        for (first, last), score in mentions[doc.doc_id]
     ]
 
 
-def _write_history(path: Path, history: Sequence[Epoch]) -> None:
+def _write_history(path: Path, history: Sequence[EpochResult]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")

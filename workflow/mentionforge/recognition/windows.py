@@ -1,9 +1,7 @@
-"""Words to word pieces and back: windows over sentences of any length.
+"""Windows: sentences of any length cut into inputs that fit the model.
 
-Each word is split on its own, so pieces never straddle words, and a word's tag stands at its first piece; the further
-pieces are ignored in training and in prediction (the standard of BERT, Devlin et al. 2019, section 5.3). A sentence longer than a window is
-covered by windows that overlap. Each word is owned by exactly one of them, the one in which it stands farthest from a
-cut, so that every word is learned and predicted once.
+In: sentences of words. Out: word pieces per window, and the words for which each window predicts.
+Knows nothing of tags. Each word is tokenized on its own, so a word piece never spans two words.
 """
 
 from __future__ import annotations
@@ -14,14 +12,14 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Window:
-    """A stretch of a sentence that the model reads at once.
+class SentenceWindow:
+    """A part of a sentence that the model reads at once.
 
     Attributes:
         sentence: Position of the sentence in the input of `Windows.cut`.
         pieces: Word-piece ids with the special tokens.
         words: Words of the sentence that this window owns.
-        positions: For each owned word, where its first piece stands in `pieces`.
+        positions: For each owned word, the position of its first piece in `pieces`.
     """
 
     sentence: int
@@ -30,40 +28,53 @@ class Window:
     positions: list[int]
 
 
-KEPT = 100_000
-"""Words whose pieces are remembered at most, so that reading many documents takes no more memory than reading few."""
+# A word's tag stands at its first word piece; its further pieces are ignored in training and prediction (Devlin et al. 2019, section 5.3).
+#
+# A sentence longer than a window is covered by overlapping windows, and each word is owned by exactly one of them: the window in which
+# the word is farthest from a cut, because the model sees most context there. Example with windows of 6 words and a stride of 2:
+#
+#     words      0 1 2 3 4 5 6 7 8 9
+#     window 0   0 1 2 3 4 5            owns 0 to 4
+#     window 1           4 5 6 7 8 9    owns 5 to 9
+#
+# Word 4 has one more word before the right cut of window 0 and none after the left cut of window 1; word 5 the other way round.
+# The ends of the sentence are no cuts. So every word is learned and predicted exactly once.
 
 
-class Windows:
-    """Cuts sentences into windows of at most `max_tokens` word pieces, special tokens not counted."""
+CACHED_WORDS = 100_000
+"""Size of the cache of word pieces, in words; it bounds the memory for reading many documents."""
+
+
+class SentenceWindows:
+    """Cuts sentences into windows of at most `max_tokens` word pieces, not counting special tokens."""
 
     def __init__(self, tokenizer: Any, max_tokens: int, stride: int) -> None:
         self.tokenizer, self.max_tokens, self.stride = tokenizer, max_tokens, stride
         self._pieces: dict[str, list[int]] = {}
 
     def split(self, words: Iterable[str]) -> list[list[int]]:
-        """Word-piece ids of each word, at least one and at most `max_tokens`; a word the vocabulary cannot write is one unknown piece."""
+        """Word-piece ids of each word, between one and `max_tokens`; a word that the vocabulary cannot encode is one unknown piece."""
         words = list(words)
-        if len(self._pieces) > KEPT:
+        if len(self._pieces) > CACHED_WORDS:
             self._pieces.clear()
-        new = sorted(set(words) - self._pieces.keys())
-        if new:
-            ids = self.tokenizer(new, add_special_tokens=False)["input_ids"]
-            self._pieces.update((word, found[: self.max_tokens] or [self.tokenizer.unk_token_id]) for word, found in zip(new, ids, strict=True))
+        new_words = sorted(set(words) - self._pieces.keys())
+        if new_words:
+            ids = self.tokenizer(new_words, add_special_tokens=False)["input_ids"]
+            self._pieces.update((word, pieces[: self.max_tokens] or [self.tokenizer.unk_token_id]) for word, pieces in zip(new_words, ids, strict=True))
         return [self._pieces[word] for word in words]
 
     def vocabulary(self, words: Iterable[str]) -> set[int]:
-        """All word-piece ids that windows of these words can hold."""
+        """All word-piece ids that can occur in windows of these words."""
         return {self.tokenizer.cls_token_id, self.tokenizer.sep_token_id}.union(*self.split(words))
 
-    def cut(self, sentences: Sequence[Sequence[str]]) -> list[Window]:
+    def cut(self, sentences: Sequence[Sequence[str]]) -> list[SentenceWindow]:
         """Windows of all sentences, in order; sentences without words have none."""
         self.split(word for sentence in sentences for word in sentence)
         windows = []
         for number, sentence in enumerate(sentences):
             pieces = self.split(sentence)
-            ranges = cover([len(p) for p in pieces], self.max_tokens, self.stride)
-            owner = owners(ranges, len(sentence))
+            ranges = overlapping_ranges([len(p) for p in pieces], self.max_tokens, self.stride)
+            owner = owning_ranges(ranges, len(sentence))
             for k, (first, last) in enumerate(ranges):
                 ids, words, positions = [self.tokenizer.cls_token_id], [], []
                 for i in range(first, last):
@@ -71,22 +82,22 @@ class Windows:
                         words.append(i)
                         positions.append(len(ids))
                     ids += pieces[i]
-                windows.append(Window(number, [*ids, self.tokenizer.sep_token_id], words, positions))
+                windows.append(SentenceWindow(number, [*ids, self.tokenizer.sep_token_id], words, positions))
         return windows
 
 
-def cover(lengths: Sequence[int], size: int, stride: int) -> list[tuple[int, int]]:
-    """Ranges of whole words, each of at most `size` pieces, that overlap by at most `stride` pieces and together hold every word.
+def overlapping_ranges(lengths: Sequence[int], size: int, stride: int) -> list[tuple[int, int]]:
+    """Ranges of words that cover a sentence, each of at most `size` pieces, overlapping by at most `stride` pieces.
 
     Args:
-        lengths: Pieces of each word, none above `size`.
-        size: Longest range, in pieces.
-        stride: Pieces that two ranges share, below `size`.
+        lengths: Number of pieces of each word, at most `size`.
+        size: Length of the longest range, in pieces.
+        stride: Largest overlap of two ranges, in pieces; less than `size`.
     """
     ranges: list[tuple[int, int]] = []
     first = last = 0
     while last < len(lengths):
-        # Go back over what is shared, but leave room for the next word: each range holds a word that none before it holds.
+        # Step back over the shared words, but leave room for the next word, so that each range adds at least one word.
         shared, room = 0, min(stride, size - lengths[last])
         while last > first and shared + lengths[last - 1] <= room:
             last -= 1
@@ -99,8 +110,8 @@ def cover(lengths: Sequence[int], size: int, stride: int) -> list[tuple[int, int
     return ranges
 
 
-def owners(ranges: Sequence[tuple[int, int]], words: int) -> list[int]:
-    """For each word the range in which it is farthest from a cut; the ends of the sentence are no cuts, the first of equals wins."""
+def owning_ranges(ranges: Sequence[tuple[int, int]], words: int) -> list[int]:
+    """For each word, the range in which it is farthest from a cut; of equally good ranges the first. The ends of the sentence are no cuts."""
     owner, best = [0] * words, [-1] * words
     for k, (first, last) in enumerate(ranges):
         for i in range(first, last):

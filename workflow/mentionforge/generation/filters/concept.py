@@ -77,7 +77,7 @@ def agreement(notes: Sequence[Note], settings: Agreement, context: FilterContext
     import numpy as np
 
     from mentionforge.encoders import Encoder
-    from mentionforge.ties import EQUAL, levelled
+    from mentionforge.ties import EQUAL, level_ties
 
     assert context.encoder, "the rule gives the encoder where it is needed"
     weights, encoder_settings = context.encoder
@@ -106,7 +106,7 @@ def agreement(notes: Sequence[Note], settings: Agreement, context: FilterContext
     similarity, rows = index.search(queries.vectors, depth)
     ranks: list[dict[str, int]] = []
     # Similarities that differ by float noise only count as equal, so that ranks do not depend on the other queries of a search.
-    levels = levelled(np.repeat(np.arange(len(rows)), depth), similarity.ravel().astype(np.float64), np.full(len(rows), EQUAL)).reshape(similarity.shape)
+    levels = level_ties(np.repeat(np.arange(len(rows)), depth), similarity.ravel().astype(np.float64), np.full(len(rows), EQUAL)).reshape(similarity.shape)
     for scores, neighbours in zip(levels, rows, strict=True):
         best: dict[str, float] = {}
         for score, row in zip(scores.tolist(), neighbours.tolist(), strict=True):

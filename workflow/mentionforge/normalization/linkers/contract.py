@@ -1,7 +1,7 @@
-"""The contract of a linker: what its settings answer, and how it compares a mention with entries.
+"""The contract of a linker: facts about its settings, and its `Retriever`.
 
-In: the settings of one linker. Out: facts that rules, bundles, costs and reports ask for instead of testing its kind, and its
-`Comparison`. Knows no kind; imports pydantic alone, as the kinds do outside of their functions.
+In: the settings of one linker. Out: properties that rules, bundles, costs and reports read instead of testing the kind.
+Knows no kind; imports pydantic only, as the kinds do at module level.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class LinkerSettings(Entry):
 
     @property
     def weights(self) -> str | None:
-        """The entry of `models` that it uses or starts from."""
+        """Entry of `models` that it uses, or that its training starts from."""
         return getattr(self, "model", None)
 
     @property
     def index_of_negatives(self) -> str | None:
-        """The index whose names give the wrong candidates that it is trained with."""
+        """Index whose names provide the hard negatives of its training."""
         return None
 
-    def parts(self) -> tuple[str, ...]:
+    def input_linkers(self) -> tuple[str, ...]:
         """Names of the linkers whose rankings it reads."""
         return ()
 
@@ -70,7 +70,7 @@ class LinkerSettings(Entry):
         return other.searches
 
     def references(self) -> Iterator[tuple[str, str, str]]:
-        """Entries of the configuration that it names: key of the setting, section and name."""
+        """Entries of the configuration that its settings name: key of the setting, section, name of the entry."""
         if self.weights is not None:
             yield "model", "models", self.weights
 
@@ -83,45 +83,48 @@ class SearchingLinker(LinkerSettings):
 
     searches: ClassVar[bool] = True
 
-    def comparison(self, method: str = "flat", weights: np.ndarray | None = None) -> Comparison:
-        """How it compares a mention with entries.
+    def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> Retriever:
+        """Its retriever.
 
         Args:
-            method: Of a linker that embeds: exact search (flat), or an approximate one (hnsw, ivf).
-            weights: Of a linker that weighs names: what `name_weights` gave.
+            method: For a linker that embeds: exact search (flat) or approximate search (hnsw, ivf).
+            weights: For a linker that weighs names: the result of `name_weights`.
         """
         raise NotImplementedError
 
     def encoder(self, model: Path) -> Any:
-        """Its `encoders.Encoder`, if it embeds; `model` is the stamp of the weights."""
+        """Its `encoders.Encoder`, if the linker embeds; `model` is the stamp of the weights."""
         raise NotImplementedError
 
     def name_weights(self, names: Sequence[str]) -> np.ndarray:
-        """Weights from the names of the knowledge base, float32 [weights], if it weighs names."""
+        """Weights computed from the names of the knowledge base, float32 [weights], if the linker weighs names."""
         raise NotImplementedError
 
 
-class Comparison(Protocol):
-    """How a linker compares; `neighbours` gives values and rows of the best entries, best first, both [queries, fetch].
+class Retriever(Protocol):
+    """Retrieves the nearest entries of queries, in two steps: fast, approximate values first, exact scores of the promising pairs second.
 
-    Where there are fewer, the value is -inf. Entries that are not given have values no higher than the last. A value may be off
-    by `error`; `scores` gives it as it is, the same in every company.
+    `neighbours` returns values and rows of the best entries, best first. A value may differ from the score by `error` and may depend on the other
+    queries of the batch; `scores` depends on the query and the entry alone. `search` combines the two.
     """
 
     def prepare(self, inputs: Any) -> Any:
-        """Queries in the form in which they are compared."""
+        """Convert queries to the form in which they are compared."""
 
     def arrange(self, inputs: Any) -> Any:
-        """Entries in the form in which they are searched, as often as wanted."""
+        """Convert entries to the form in which they are searched; the result serves any number of searches."""
 
     def tolerance(self, queries: Any) -> np.ndarray:
-        """Up to which difference scores count as equal, float64 [queries]: of each query alone."""
+        """Largest difference at which two scores count as equal, float64 [queries]; depends on the query alone."""
 
     def error(self, queries: Any, entries: Any) -> np.ndarray:
-        """How far the values of `neighbours` may be from `scores`, float64 [queries]."""
+        """Largest difference between a value of `neighbours` and its score, float64 [queries]."""
 
     def neighbours(self, queries: Any, entries: Any, fetch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Best entries of each query."""
+        """Values and rows of the best entries of each query, best first, both [queries, fetch].
+
+        Entries that are not returned have values at most the last one; -inf fills up where there are fewer than `fetch`.
+        """
 
     def scores(self, queries: Any, entries: Any, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """Scores of pairs of a query and an entry, float64 [pairs], from what `neighbours` gave for them."""
+        """Scores of pairs of a query and an entry row, float64 [pairs]; `value` is what `neighbours` returned for the pair."""

@@ -1,8 +1,7 @@
-"""Linkers `mention` and `context`: the nearest vectors of an encoder.
+"""Linkers `mention` and `context`: nearest neighbours among an encoder's vectors.
 
-In: vectors of mentions and entries, float32. Out: the nearest entries of each mention, and scores of pairs. Knows nothing
-about concepts. Products of matrices may have other last digits with other queries beside them, so values that only find
-entries are told apart from scores, which are the same in every company; see `ties`.
+In: vectors of mentions and entries, float32. Out: the nearest entries of each mention, and scores of pairs. Knows nothing of
+concepts. Neighbours come from a matrix product, whose last digits vary with the batch; scores do not (see `search`).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from mentionforge.encoders import Encoder
 
 PAIRS = 16_384
-"""Pairs of a query and an entry that are scored at a time: 50 MB of terms at 384 dimensions."""
+"""Pairs of a query and an entry that are scored at a time: 50 MB at 384 dimensions."""
 
 
 class EncoderLinker(SearchingLinker):
@@ -52,22 +51,22 @@ class EncoderLinker(SearchingLinker):
 
     @property
     def reads_context(self) -> bool:
-        """A `context` linker does."""
+        """Whether it reads a mention in the text around it: only a `context` linker does."""
         return self.kind == "context"
 
-    def comparison(self, method: str = "flat", weights: np.ndarray | None = None) -> Vectors:
-        """By the vectors' metric."""
-        return Vectors(self.metric, method)
+    def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> VectorRetriever:
+        """A retriever of vectors, with the metric of the settings."""
+        return VectorRetriever(self.metric, method)
 
     def encoder(self, model: Path) -> Encoder:
-        """The encoder as the settings say."""
+        """The encoder, with pooling, length and type of the settings."""
         from mentionforge.encoders import Encoder
 
         return Encoder(model, self.pooling, self.max_tokens, self.batch_size, self.dtype, unit=self.metric == "cosine", markers=self.markers)
 
 
-class Vectors:
-    """Nearest vectors, by faiss; exact, or approximate with a graph (hnsw) or lists (ivf)."""
+class VectorRetriever:
+    """Retriever of nearest vectors by faiss: exact, or approximate with a graph (hnsw) or inverted lists (ivf)."""
 
     def __init__(self, metric: str, method: str = "flat") -> None:
         self.metric, self.method = metric, method
@@ -75,15 +74,15 @@ class Vectors:
         self._longest: tuple[np.ndarray, float] | None = None
 
     def prepare(self, inputs: np.ndarray) -> np.ndarray:
-        """Vectors are compared as they are."""
+        """Queries, unchanged."""
         return inputs
 
     def arrange(self, inputs: np.ndarray) -> np.ndarray:
-        """So are entries."""
+        """Entries, unchanged."""
         return inputs
 
     def tolerance(self, queries: np.ndarray) -> np.ndarray:
-        """A millionth of the query's squared length; of a squared distance twice that, as it is 2 - 2 cosine for vectors of length 1."""
+        """1e-6 times the squared length of the query; twice that for l2, because a squared distance of unit vectors is 2 - 2 cosine."""
         import numpy as np
 
         from mentionforge.ties import EQUAL
@@ -93,7 +92,7 @@ class Vectors:
         return (2 if self.metric == "l2" else 1) * EQUAL * np.square(queries, dtype=np.float64).sum(1)
 
     def error(self, queries: np.ndarray, entries: np.ndarray) -> np.ndarray:
-        """The bound of a float32 sum of as many products as there are dimensions, at the longest entry."""
+        """Rounding bound of a float32 sum of `dimensions` products, for the longest entry."""
         import numpy as np
 
         if self._longest is None or self._longest[0] is not entries:
@@ -109,26 +108,26 @@ class Vectors:
 
         distance = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
         if self.method == "flat":
-            values, found = faiss.knn(queries, entries, fetch, metric=distance)
+            values, rows = faiss.knn(queries, entries, fetch, metric=distance)
         else:
-            values, found = self._index(entries, fetch, distance).search(np.ascontiguousarray(queries), fetch)
-        values = np.where(found >= 0, -values if self.metric == "l2" else values, -np.inf)
-        return values, np.maximum(found, 0)
+            values, rows = self._index(entries, fetch, distance).search(np.ascontiguousarray(queries), fetch)
+        values = np.where(rows >= 0, -values if self.metric == "l2" else values, -np.inf)
+        return values, np.maximum(rows, 0)
 
     def scores(self, queries: np.ndarray, entries: np.ndarray, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """Pair by pair in float64, so that the pairs beside it change no digit."""
+        """Each pair on its own in float64, so that other pairs change no digit."""
         import numpy as np
 
-        found = np.empty(len(query))
+        scores = np.empty(len(query))
         combine = np.subtract if self.metric == "l2" else np.multiply
         for start in range(0, len(query), PAIRS):
             some = slice(start, start + PAIRS)
             terms = combine(queries[query[some]], entries[row[some]], dtype=np.float64)  # [pairs, dimensions]
-            found[some] = -np.square(terms, out=terms).sum(1) if self.metric == "l2" else terms.sum(1)
-        return found
+            scores[some] = -np.square(terms, out=terms).sum(1) if self.metric == "l2" else terms.sum(1)
+        return scores
 
     def _index(self, entries: np.ndarray, fetch: int, distance: int) -> Any:
-        """The approximate index of `entries`, built once; it looks at enough places for `fetch` results."""
+        """The approximate index of `entries`, built once, with a search width that suits `fetch` results."""
         import faiss
         import numpy as np
 
@@ -152,5 +151,5 @@ class Vectors:
 
 
 def _blocks(array: np.ndarray, size: int = 65_536) -> Iterator[np.ndarray]:
-    """An array in parts, so that a mapped one need not be in memory at once."""
+    """Blocks of rows of an array, so that a memory-mapped array is never in memory as a whole."""
     return (array[i : i + size] for i in range(0, len(array), size))

@@ -1,4 +1,4 @@
-"""The external linker: rankings that another system made; read by `mentionforge.external.rankings`."""
+"""Linker `external`: rankings that another system made; `mentionforge.external.rankings` imports them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Linker `tfidf`: cosine of weighted character n-grams.
 
-In: strings of mentions and entries, and the rarity of n-grams among the knowledge base's names. Out: entries that share n-grams
-with a mention, and their scores. Knows nothing about concepts.
+In: strings of mentions and entries, and the inverse document frequency of n-grams among the knowledge base's names. Out: entries
+that share n-grams with a mention, and their scores. Knows nothing of concepts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VERSION = 3
 """Of the part normalization.tfidf: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 FEATURES = 2**20
-"""Places that n-grams are hashed to."""
+"""Number of hash buckets of n-grams."""
 
 
 class TfidfLinker(SearchingLinker):
@@ -42,23 +42,23 @@ class TfidfLinker(SearchingLinker):
             raise ValueError("longest is less than shortest")
         return self
 
-    def comparison(self, method: str = "flat", weights: np.ndarray | None = None) -> Ngrams:
-        """By n-grams and their weights."""
+    def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> NgramRetriever:
+        """A retriever by weighted n-grams; `weights` come from `name_weights`."""
         assert weights is not None
-        return Ngrams(self.shortest, self.longest, weights)
+        return NgramRetriever(self.shortest, self.longest, weights)
 
     def name_weights(self, names: Sequence[str]) -> np.ndarray:
-        """Rarity of each hashed n-gram."""
-        return Ngrams.weights(names, self.shortest, self.longest)
+        """Inverse document frequency of each hashed n-gram among the names."""
+        return NgramRetriever.weights(names, self.shortest, self.longest)
 
 
-class Ngrams:
-    """Cosine of weighted character n-grams.
+class NgramRetriever:
+    """Retriever by the cosine of weighted character n-grams.
 
     Args:
         shortest: Length of the shortest n-gram.
         longest: Length of the longest n-gram.
-        idf: Weight of each place that n-grams are hashed to, float32 [FEATURES].
+        idf: Inverse document frequency of each hash bucket, float32 [FEATURES].
     """
 
     BLOCK = 256
@@ -68,7 +68,7 @@ class Ngrams:
 
     @staticmethod
     def counts(texts: Sequence[str], shortest: int, longest: int) -> Any:
-        """Hashed n-grams of each text's `text.view` and how often they occur, sparse [texts, FEATURES]; words are padded by a blank."""
+        """Counts of hashed n-grams in each text (in the form of `text.view`), sparse [texts, FEATURES]; words are padded with a space."""
         import numpy as np
         from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -79,7 +79,7 @@ class Ngrams:
 
     @classmethod
     def weights(cls, texts: Sequence[str], shortest: int, longest: int) -> np.ndarray:
-        """Smoothed inverse document frequencies of hashed n-grams among texts, float32 [FEATURES]."""
+        """Smoothed inverse document frequency of each hashed n-gram among texts, float32 [FEATURES]."""
         import numpy as np
 
         counts = cls.counts(texts, shortest, longest)
@@ -87,7 +87,7 @@ class Ngrams:
         return (np.log((1 + counts.shape[0]) / (1 + frequency)) + 1).astype(np.float32)
 
     def prepare(self, inputs: Sequence[str]) -> Any:
-        """Rows of length 1, sparse: (1 + ln count) x idf."""
+        """Sparse rows of length 1, proportional to (1 + ln count) x idf."""
         import numpy as np
         from sklearn.preprocessing import normalize
 
@@ -96,11 +96,11 @@ class Ngrams:
         return normalize(rows)
 
     def arrange(self, inputs: Sequence[str]) -> Any:
-        """By n-gram, sparse [FEATURES, entries]."""
+        """The transposed entries, sparse [FEATURES, entries]."""
         return self.prepare(inputs).T.tocsr()
 
     def tolerance(self, queries: Any) -> np.ndarray:
-        """As for vectors of length 1."""
+        """The tolerance of vectors of length 1."""
         import numpy as np
 
         from mentionforge.ties import EQUAL
@@ -108,27 +108,27 @@ class Ngrams:
         return np.full(queries.shape[0], EQUAL)
 
     def error(self, queries: Any, entries: Any) -> np.ndarray:
-        """A sparse product sums row by row: other queries change nothing."""
+        """Zero: a sparse product sums each row separately, so other queries change nothing."""
         import numpy as np
 
         return np.zeros(queries.shape[0])
 
     def scores(self, queries: Any, entries: Any, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """As they are."""
+        """The values themselves."""
         import numpy as np
 
         return value.astype(np.float64)
 
     def neighbours(self, queries: Any, entries: Any, fetch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Entries that share an n-gram; the others are not near."""
+        """The entries with the highest cosine; entries without a common n-gram are left out."""
         import numpy as np
 
-        values, found = np.empty((queries.shape[0], fetch), np.float32), np.empty((queries.shape[0], fetch), np.int64)
+        values, rows = np.empty((queries.shape[0], fetch), np.float32), np.empty((queries.shape[0], fetch), np.int64)
         for start in range(0, queries.shape[0], self.BLOCK):
             dense = (queries[start : start + self.BLOCK] @ entries).toarray()
             best = np.argpartition(-dense, fetch - 1, axis=1)[:, :fetch]
             near = np.take_along_axis(dense, best, axis=1)
             order = np.argsort(-near, axis=1, kind="stable")
             values[start : start + self.BLOCK] = np.take_along_axis(near, order, axis=1)
-            found[start : start + self.BLOCK] = np.take_along_axis(best, order, axis=1)
-        return np.where(values > 0, values, -np.inf), found
+            rows[start : start + self.BLOCK] = np.take_along_axis(best, order, axis=1)
+        return np.where(values > 0, values, -np.inf), rows

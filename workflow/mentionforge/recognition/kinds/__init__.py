@@ -1,4 +1,7 @@
-"""Kinds of recognizers, one file each; `KINDS` and `Recognizer` list them in the order of docs and schema. `contract.py` says what each answers."""
+"""Kinds of recognizers, one file each; `contract` says what each kind provides.
+
+`KINDS` and `Recognizer` list the kinds in the order of docs and schema.
+"""
 
 from __future__ import annotations
 

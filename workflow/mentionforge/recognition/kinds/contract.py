@@ -1,4 +1,4 @@
-"""What a kind of recognizer answers, so that other code need not test which kind it is."""
+"""The contract of a kind of recognizer: facts that other code reads instead of testing the kind."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class RecognizerKind(Protocol):
 
     @property
     def model(self) -> str | None:
-        """Model entry with the encoder that it starts from, if it has one."""
+        """Entry of `models` with the encoder that training starts from, if there is one."""
 
     @property
     def trains(self) -> bool:
-        """Whether it is trained by a schedule, once per seed, strategy and generator; otherwise it has one cell per corpus."""
+        """Whether a schedule trains it, once per seed, strategy and generator. Otherwise it has one cell per corpus."""
 
     @property
     def schedule(self) -> str:
-        """What stands for the schedule in the path of its cell; empty where it is trained by one."""
+        """Word in the path of its cell where a trained recognizer has the schedule; empty if it is trained."""
 
     @property
     def part(self) -> str:
-        """Part of the code whose version stands in its spec (mentionforge.versions)."""
+        """Part of the code whose version its spec holds (mentionforge.versions)."""
 
     def covers(self, corpus: str) -> bool:
         """Whether it has predictions on a corpus."""

@@ -1,9 +1,7 @@
-"""A recognizer without training: the names of a dictionary, the longest first, from left to right.
+"""The kind `dictionary`: longest match of known names, from left to right, without training.
 
-Names and texts are compared word by word, by their `text.view` and case-folded; hyphens, slashes and apostrophes do not
-count, other punctuation does. A match begins and ends at word boundaries and stays within a sentence. Names that look like an
-abbreviation (one word of at most six characters with two capitals or more, and no fewer capitals than small letters) match only as written, because "ALL" and "all"
-are not the same. In each sentence the longest name at the leftmost word wins, and the search goes on behind it.
+In: names of the knowledge base or of training mentions, and documents. Out: matched mentions with score 1.
+Knows nothing of concepts.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from mentionforge import text as units
 from mentionforge.entries import UNTRAINED, Entry, IndexSource
 from mentionforge.errors import UserError
 from mentionforge.gold import flatten
-from mentionforge.recognition.sentences import Document, by_document, document
+from mentionforge.recognition.sentences import TokenizedDocument, spans_by_document, tokenized_document
 from mentionforge.text import Span
 
 VERSION = 1
@@ -48,73 +46,82 @@ class DictionaryRecognizer(Entry):
         return True
 
 
-SKIPPED = frozenset("-‐‑–/'’")
-"""Punctuation that does not count, in names as in texts."""
+# How names match. Names and texts are compared word by word, by their `text.view` and case-folded. Hyphens, slashes and apostrophes are
+# ignored, other punctuation is not: "non-Hodgkin lymphoma" and "non Hodgkin lymphoma" match each other, "colon, cancer" and "colon cancer" do not.
+# A match begins and ends at word boundaries and stays within a sentence. At each word, from left to right, the longest name wins, and the
+# search continues after it.
+#
+# Names that look like an abbreviation match only as written, because "ALL" and "all" differ. Such a name is a single word of at most six
+# characters with at least two capitals and no fewer capitals than small letters.
+
+
+IGNORED_PUNCTUATION = frozenset("-‐‑–/'’")
+"""Punctuation that is ignored in names and in texts."""
 
 
 class Dictionary:
-    """Names to be found in texts, by their first word."""
+    """A set of names, indexed by first word, that is matched against texts."""
 
     def __init__(self, names: Iterable[str], min_length: int = 1, stop: Iterable[str] = ()) -> None:
-        """Search for `names`, without those shorter than `min_length` characters and those in `stop`."""
-        stopped = {folded(name) for name in stop}
-        self._longest: dict[str, int] = {}  # by first word: words of the longest name
+        """Index `names`, except names shorter than `min_length` characters and names in `stop`."""
+        stopped = {folded_words(name) for name in stop}
+        self._longest: dict[str, int] = {}  # first word -> length in words of the longest name
         self._names: set[tuple[str, ...]] = set()
         self._cased: set[str] = set()
         for name in names:
-            words = folded(name)
+            words = folded_words(name)
             if len(name.strip()) < min_length or not words or words in stopped or not any(c.isalnum() for c in name):
                 continue
-            if _abbreviation(name.strip()):
+            if _looks_like_abbreviation(name.strip()):
                 self._cased.add(units.plain(name.strip()))
                 continue
             self._names.add(words)
             self._longest[words[0]] = max(len(words), self._longest.get(words[0], 0))
 
     def __len__(self) -> int:
-        """Names that are searched."""
+        """Number of indexed names."""
         return len(self._names) + len(self._cased)
 
-    def find(self, doc: Document) -> list[Span]:
-        """Word spans of the names found in a document, in order, no two overlapping."""
-        found: list[Span] = []
+    def find(self, doc: TokenizedDocument) -> list[Span]:
+        """Word spans of the names that occur in a document, in order and without overlap."""
+        matches: list[Span] = []
         for first, last in doc.sentences:
             texts = doc.tokens((first, last))
-            counted = [i for i, word in enumerate(texts) if word not in SKIPPED]
+            counted = [i for i, word in enumerate(texts) if word not in IGNORED_PUNCTUATION]
             words = [texts[i].casefold() for i in counted]
             at = 0
             while at < len(counted):
                 length = self._length(words, at) or int(texts[counted[at]] in self._cased)
                 if length:
-                    found.append((first + counted[at], first + counted[at + length - 1] + 1))
+                    matches.append((first + counted[at], first + counted[at + length - 1] + 1))
                 at += length or 1
-        return found
+        return matches
 
     def _length(self, words: Sequence[str], at: int) -> int:
-        """Words of the longest name that begins at a word, 0 if none does."""
+        """Length in words of the longest name that begins at a word; 0 if none does."""
         longest = min(self._longest.get(words[at], 0), len(words) - at)
         return next((n for n in range(longest, 0, -1) if tuple(words[at : at + n]) in self._names), 0)
 
 
-def folded(name: str) -> tuple[str, ...]:
-    """The words of a name that count, as they are compared."""
+def folded_words(name: str) -> tuple[str, ...]:
+    """The case-folded words of a name, without ignored punctuation."""
     shown = units.plain(name)
     words = (shown[a:b] for a, b in units.words(shown))
-    return tuple(word.casefold() for word in words if word not in SKIPPED)
+    return tuple(word.casefold() for word in words if word not in IGNORED_PUNCTUATION)
 
 
 def match(spec: Path, corpus: Path, corpus_spec: Path, out: Path, names: Path | None = None) -> None:
-    """Find a dictionary's names in the dev and test documents, and write the table `recognized`, with score 1.
+    """Match a dictionary against the dev and test documents, and write the table `recognized`, with score 1.
 
     Args:
         spec: Resolved settings of the recognizer.
         corpus: Folder with documents.parquet and mentions.parquet.
-        corpus_spec: Resolved settings of the corpus, for its policy on mentions in pieces.
+        corpus_spec: Resolved settings of the corpus, for its policy on discontinuous mentions.
         out: Table to write.
-        names: Names of the knowledge base; needed if it is among the recognizer's sources.
+        names: Names of the knowledge base; required if it is among the recognizer's sources.
 
     Raises:
-        UserError: The recognizer is no dictionary, its names are not given, or none is left to search.
+        UserError: The recognizer is no dictionary, the names of the knowledge base are missing, or no name is left to match.
     """
     from mentionforge import tables
     from mentionforge.corpora.settings import Corpus
@@ -128,27 +135,27 @@ def match(spec: Path, corpus: Path, corpus_spec: Path, out: Path, names: Path | 
     policy = read_spec(corpus_spec, Corpus).discontinuous
     inputs: dict[str, str | Path] = {"spec": spec, "corpus_spec": corpus_spec, "documents": corpus / "documents.parquet"}
     documents = tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist()
-    known: list[str] = []
+    searched_names: list[str] = []
     if "kb" in settings.sources:
         if names is None:
             raise UserError("missing names", "command line", "the dictionary reads those of a knowledge base", "give --names")
         inputs["names"] = names
-        known += tables.read(tables.NAMES, names)["name"].unique().to_pylist()
+        searched_names += tables.read(tables.NAMES, names)["name"].unique().to_pylist()
     if "train" in settings.sources:
         inputs["mentions"] = corpus / "mentions.parquet"
-        gold = by_document(row for row in tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist() if row["split"] == "train")
+        gold = spans_by_document(row for row in tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist() if row["split"] == "train")
         for row in documents:
             words = units.words(row["text"]) if row["doc_id"] in gold else []
-            known += [row["text"][words[a][0] : words[b - 1][1]] for a, b in flatten(words, gold.get(row["doc_id"], []), policy).spans]
-    dictionary = Dictionary(known, settings.min_length, settings.stop)
+            searched_names += [row["text"][words[a][0] : words[b - 1][1]] for a, b in flatten(words, gold.get(row["doc_id"], []), policy).spans]
+    dictionary = Dictionary(searched_names, settings.min_length, settings.stop)
     if not len(dictionary):
-        raise UserError("empty dictionary", str(spec), f"none of {len(known):,} names is left", "lower min_length or shorten stop")
+        raise UserError("empty dictionary", str(spec), f"none of {len(searched_names):,} names is left", "lower min_length or shorten stop")
     rows: list[dict[str, Any]] = []
     read: Counter[str] = Counter()
     for row in documents:
         if row["split"] == "train":
             continue
-        doc = document(row["doc_id"], row["text"], row["sentences"])
+        doc = tokenized_document(row["doc_id"], row["text"], row["sentences"])
         read[row["split"]] += 1
         rows += [
             {"doc_id": doc.doc_id, "start": doc.words[a][0], "end": doc.words[b - 1][1], "split": row["split"], "score": 1.0} for a, b in dictionary.find(doc)
@@ -157,6 +164,6 @@ def match(spec: Path, corpus: Path, corpus_spec: Path, out: Path, names: Path | 
     say(f"{len(dictionary):,} names; {len(rows):,} mentions found in {read['dev']:,} dev and {read['test']:,} test documents")
 
 
-def _abbreviation(name: str) -> bool:
+def _looks_like_abbreviation(name: str) -> bool:
     capitals = sum(c.isupper() for c in name)
     return len(name) <= 6 and len(units.words(name)) == 1 and capitals >= 2 and capitals >= sum(c.islower() for c in name)

@@ -1,4 +1,4 @@
-"""The external recognizer: mentions that another system found; read by `mentionforge.external.spans`."""
+"""The kind `external`: mentions that another system predicted; `mentionforge.external.spans` imports them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The kind `tagger`: an encoder with a tag classifier over words, trained by a schedule.
 
-Settings alone: training is in `recognition/training.py`, the model in `recognition/tagger.py`; both need torch.
+Settings only: `recognition/training.py` trains, `recognition/tagger.py` holds the model; both need torch.
 """
 
 from __future__ import annotations

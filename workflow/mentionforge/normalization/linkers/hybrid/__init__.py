@@ -1,6 +1,6 @@
-"""Linker `hybrid`: the rankings of several linkers on the same cell, fused.
+"""Linker `hybrid`: fuses the rankings of several linkers on the same cell.
 
-In: its settings. Out: what the contract asks of a linker. The fusion stands in `fusion`, which imports heavy libraries.
+Settings and contract only; `fusion`, which imports numpy and pyarrow, fuses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class HybridLinker(LinkerSettings):
     constant: float = Field(60, gt=0, description="Constant added to ranks in reciprocal rank fusion.")
     step: float = Field(0.1, gt=0, le=0.5, description="Grid of the weights that are tried.")
 
-    def parts(self) -> tuple[str, ...]:
+    def input_linkers(self) -> tuple[str, ...]:
         """The linkers that are fused."""
         return self.linkers
 

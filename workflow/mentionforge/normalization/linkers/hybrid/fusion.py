@@ -1,11 +1,7 @@
-"""Fusion: one ranking from those of several linkers on the same cell, by ranks or by scores.
+"""Fusion: one ranking from the rankings of several linkers on the same cell, by ranks or by scores.
 
-- `rank`: a concept's score is the sum over linkers of 1 / (constant + rank); a linker that does not list it adds nothing.
-- `score`: the weighted sum of its scores; where a linker lists its full depth of concepts but not this one, it counts as the
-  last that is listed, and as 0 where the linker lists fewer. Weights are those of a grid, summing to 1, with the most dev
-  mentions right at rank 1; of equally good ones the most even, then the first. Without dev mentions they are equal.
-
-Which fused scores count as equal, and their order, is said in `ties`. A concept's entry is that of the first linker that lists it.
+In: rankings (tables.LINKED), gold concepts of dev. Out: the fused ranking. Knows nothing of entries and vectors.
+`ties` says which fused scores count as equal and how they are ordered.
 """
 
 from __future__ import annotations
@@ -22,23 +18,36 @@ import pyarrow.compute as pc
 from mentionforge import provenance, tables
 from mentionforge.errors import UserError
 from mentionforge.normalization.linkers.hybrid import HybridLinker
-from mentionforge.normalization.search import TOP, distinct
+from mentionforge.normalization.search import TOP, sorted_distinct
 from mentionforge.progress import say
 from mentionforge.specs import read_spec
-from mentionforge.ties import EQUAL, levelled
+from mentionforge.ties import EQUAL, level_ties
+
+# `rank`   A concept's score is the sum over linkers of 1 / (constant + rank); a linker that does not list the concept adds nothing. Example with
+#          the constant 60: ranks 1 and 3 give 1/61 + 1/63 = 0.0323, rank 1 in one linker only gives 1/61 = 0.0164.
+# `score`  The weighted sum of its scores. A linker that does not list the concept counts with the score of its last concept if its list is full
+#          (the concept may come right after it), and with 0 if the list is shorter. Weights come from a grid and sum to 1: those with the most dev mentions
+#          right at rank 1, among equals the most even ones, then the first. Without dev mentions all weights are equal.
+#
+# A concept keeps the entry of the first linker that lists it.
+
 
 VERSION = 4
 """Of the part normalization.fuse: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 EQUAL_RANKS = 1e-12
-"""Sums of reciprocal ranks count as equal up to this difference: ranks have no noise, only the order of adding has. Different sums may be near."""
+"""Sums of reciprocal ranks count as equal up to this difference. Ranks are exact; only the order of summation adds noise, and different sums may be close."""
 
 
-class Lists(NamedTuple):
-    """Concepts that any linker lists for a mention, aligned and sorted by mention, then concept.
+class CandidateLists(NamedTuple):
+    """Pairs of a mention and a concept that at least one linker lists, sorted by mention, then concept.
 
-    `ranks` and `scores` are float64 [linkers, pairs]: ranks are infinite, and scores filled as `score` fusion counts them,
-    where a linker does not list the concept. `entry` is a number among joined concepts.
+    Attributes:
+        mention: Number of the mention, int [pairs].
+        concept: Number of the concept, int [pairs].
+        entry: Number of the entry among joined concepts, int [pairs].
+        ranks: float64 [linkers, pairs]; infinite where a linker does not list the concept.
+        scores: float64 [linkers, pairs]; where a linker does not list the concept, the value that `score` fusion counts.
     """
 
     mention: np.ndarray
@@ -54,10 +63,10 @@ def fuse(spec: Path, predictions: Sequence[Path], calibrations: Sequence[Path], 
     Args:
         spec: Spec of the hybrid linker.
         predictions: Predictions of its linkers, in the order of the config.
-        calibrations: Their rankings of the other mentions, in the same order.
+        calibrations: Their rankings of dev mentions and of test mentions without a concept, in the same order.
         mentions: tables.MENTIONS, for the gold concepts of dev.
         out: Predictions to write.
-        calibration: The other mentions' rankings to write.
+        calibration: Rankings of the other mentions to write.
     """
     linker: HybridLinker = read_spec(spec, HybridLinker)
     if not len(predictions) == len(calibrations) == len(linker.linkers):
@@ -66,29 +75,29 @@ def fuse(spec: Path, predictions: Sequence[Path], calibrations: Sequence[Path], 
         )
     test, others = [tables.read(tables.LINKED, p) for p in predictions], [tables.read(tables.LINKED, p) for p in calibrations]
     everything = [*test, *others]
-    cuis, sets = distinct([t["cui"] for t in everything]), distinct([t["entry"] for t in everything])
+    cuis, sets = sorted_distinct([t["cui"] for t in everything]), sorted_distinct([t["entry"] for t in everything])
     gold = tables.read(tables.MENTIONS, mentions).filter(pc.field("split") == "dev")
     dev_ids = gold["mention_id"].combine_chunks()
-    other_ids, lists = lists_of(others, cuis, sets)
+    other_ids, lists = candidate_lists(others, cuis, sets)
     report: dict[str, object] = {"linkers": list(linker.linkers), "fusion": linker.fusion}
     weights = np.full(len(linker.linkers), 1 / len(linker.linkers))
     if linker.fusion == "score":
-        right = right_pairs(lists, other_ids, cuis, dev_ids, gold["cuis"].to_pylist())
-        weights, accuracy, n = tune(lists, right, other_ids, dev_ids, linker.step)
+        right = gold_pairs(lists, other_ids, cuis, dev_ids, gold["cuis"].to_pylist())
+        weights, accuracy, n = tune_weights(lists, right, other_ids, dev_ids, linker.step)
         report |= {"weights": weights.tolist(), "dev_acc@1": accuracy, "dev_mentions": n}
         say("weights by dev: " + ", ".join(f"{name} {w:.2f}" for name, w in zip(linker.linkers, weights, strict=True)) + f" (acc@1 {accuracy:.4f}, n={n:,})")
     inputs = {"spec": spec, "mentions": mentions}
     inputs |= {f"{kind}.{i}": p for kind, paths in (("predictions", predictions), ("calibration", calibrations)) for i, p in enumerate(paths)}
     stamp = provenance.stamp("normalization fuse", inputs, **report)
-    tables.write(tables.LINKED, calibration, ranked(lists, combined(lists, linker, weights), other_ids, cuis, sets), stamp)
-    test_ids, test_lists = lists_of(test, cuis, sets)
-    tables.write(tables.LINKED, out, ranked(test_lists, combined(test_lists, linker, weights), test_ids, cuis, sets), stamp)
+    tables.write(tables.LINKED, calibration, ranking_table(lists, fused_scores(lists, linker, weights), other_ids, cuis, sets), stamp)
+    test_ids, test_lists = candidate_lists(test, cuis, sets)
+    tables.write(tables.LINKED, out, ranking_table(test_lists, fused_scores(test_lists, linker, weights), test_ids, cuis, sets), stamp)
     say(f"{len(test_ids):,} test mentions ranked anew from {len(linker.linkers)} linkers")
 
 
-def lists_of(rankings: Sequence[pa.Table], cuis: pa.Array, sets: pa.Array) -> tuple[pa.Array, Lists]:
-    """Distinct mention ids, and what the linkers list for them."""
-    ids = distinct([t["mention_id"] for t in rankings])
+def candidate_lists(rankings: Sequence[pa.Table], cuis: pa.Array, sets: pa.Array) -> tuple[pa.Array, CandidateLists]:
+    """Distinct mention ids, and the candidates that the linkers list for them."""
+    ids = sorted_distinct([t["mention_id"] for t in rankings])
     keys, columns = [], []
     for table in rankings:
         mention = pc.index_in(table["mention_id"], value_set=ids).to_numpy().astype(np.int64)
@@ -107,31 +116,31 @@ def lists_of(rankings: Sequence[pa.Table], cuis: pa.Array, sets: pa.Array) -> tu
         place = np.searchsorted(pairs, key)
         ranks[i, place], scores[i, place] = rank, score
         entry[place] = np.where(entry[place] < 0, number, entry[place])
-    return ids, Lists(mention, concept, entry, ranks, scores)
+    return ids, CandidateLists(mention, concept, entry, ranks, scores)
 
 
-def combined(lists: Lists, linker: HybridLinker, weights: np.ndarray) -> np.ndarray:
-    """Fused score of each pair; equal scores have one value."""
+def fused_scores(lists: CandidateLists, linker: HybridLinker, weights: np.ndarray) -> np.ndarray:
+    """Fused score of each pair; scores that count as equal have one value."""
     if linker.fusion == "score":
-        return levelled(lists.mention, weighted(lists.scores, weights), tolerance(lists.mention, lists.scores))
-    fused = weighted(1 / (linker.constant + lists.ranks), np.ones(len(lists.ranks)))
-    return levelled(lists.mention, fused, np.full(int(lists.mention.max(initial=-1)) + 1, EQUAL_RANKS))
+        return level_ties(lists.mention, weighted_sum(lists.scores, weights), fusion_tolerance(lists.mention, lists.scores))
+    fused = weighted_sum(1 / (linker.constant + lists.ranks), np.ones(len(lists.ranks)))
+    return level_ties(lists.mention, fused, np.full(int(lists.mention.max(initial=-1)) + 1, EQUAL_RANKS))
 
 
-def weighted(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted sums of scores [linkers, pairs], each of them added in the same order, which a product of matrices does not promise."""
+def weighted_sum(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted sums of scores [linkers, pairs], added in a fixed order, which a matrix product does not guarantee."""
     total = np.zeros(scores.shape[1])
     for score, weight in zip(scores, weights, strict=True):
         total += weight * score
     return total
 
 
-def tolerance(mention: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Up to which difference fused scores of each mention count as equal: a millionth, of its largest score if that is beyond 1.
+def fusion_tolerance(mention: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """For each mention, the largest difference at which fused scores count as equal: 1e-6, times its largest score if that exceeds 1.
 
     Args:
-        mention: Of each pair, int [pairs].
-        scores: What is fused, [linkers, pairs].
+        mention: Mention of each pair, int [pairs].
+        scores: Scores to fuse, [linkers, pairs].
     """
     largest = np.ones(int(mention.max(initial=-1)) + 1)
     for score in scores:
@@ -139,12 +148,12 @@ def tolerance(mention: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return EQUAL * largest
 
 
-def ordered(lists: Lists, scores: np.ndarray) -> np.ndarray:
-    """Positions of the pairs by mention, then score, then the first linkers' ranks, then CUI."""
+def candidate_order(lists: CandidateLists, scores: np.ndarray) -> np.ndarray:
+    """Positions of the pairs, sorted by mention, then score, then the ranks of the linkers in order, then CUI."""
     return np.lexsort((lists.concept, *reversed(list(lists.ranks)), -scores, lists.mention))
 
 
-def right_pairs(lists: Lists, ids: pa.Array, cuis: pa.Array, gold_ids: pa.Array, gold: Sequence[Sequence[str]]) -> np.ndarray:
+def gold_pairs(lists: CandidateLists, ids: pa.Array, cuis: pa.Array, gold_ids: pa.Array, gold: Sequence[Sequence[str]]) -> np.ndarray:
     """Whether each pair's concept is one of its mention's gold concepts."""
     number = {cui: i for i, cui in enumerate(cuis.to_pylist())}
     place = {mention: i for i, mention in enumerate(ids.to_pylist())}
@@ -154,22 +163,22 @@ def right_pairs(lists: Lists, ids: pa.Array, cuis: pa.Array, gold_ids: pa.Array,
     return np.isin(lists.mention * max(len(cuis), 1) + lists.concept, keys)
 
 
-def tune(lists: Lists, right: np.ndarray, ids: pa.Array, dev_ids: pa.Array, step: float) -> tuple[np.ndarray, float, int]:
-    """Weights with the best acc@1 on dev mentions with a concept that is listed, that accuracy, and the number of mentions."""
+def tune_weights(lists: CandidateLists, right: np.ndarray, ids: pa.Array, dev_ids: pa.Array, step: float) -> tuple[np.ndarray, float, int]:
+    """Weights with the best acc@1 on dev mentions whose gold concept is listed, that accuracy, and the number of these mentions."""
     number = lists.scores.shape[0]
     equal = np.full(number, 1 / number)
-    asked = np.zeros(len(ids), bool)
-    asked[lists.mention[right]] = True  # no weights can help the others
-    asked &= pc.is_in(ids, value_set=dev_ids).to_numpy(zero_copy_only=False)
-    if not asked.any():
+    tunable = np.zeros(len(ids), bool)
+    tunable[lists.mention[right]] = True  # no weights can make the other mentions right
+    tunable &= pc.is_in(ids, value_set=dev_ids).to_numpy(zero_copy_only=False)
+    if not tunable.any():
         return equal, 0.0, 0
-    # In the order that breaks ties, the first pair that counts as equal to a mention's highest score is its first concept: no sorting per candidate.
-    order = ordered(lists, np.zeros(len(lists.mention)))
-    order = order[asked[lists.mention[order]]]
-    mention, good, scores = lists.mention[order], right[order], np.ascontiguousarray(lists.scores[:, order])
+    # Pairs are in the order that breaks ties, so a mention's first concept is the first pair that ties with its highest score: no sorting per weights.
+    order = candidate_order(lists, np.zeros(len(lists.mention)))
+    order = order[tunable[lists.mention[order]]]
+    mention, is_gold, scores = lists.mention[order], right[order], np.ascontiguousarray(lists.scores[:, order])
     start = np.flatnonzero(np.diff(mention, prepend=-1))
     owner = np.repeat(np.arange(len(start)), np.diff(start, append=len(mention)))
-    equal_up_to = tolerance(owner, scores)[owner]
+    equal_up_to = fusion_tolerance(owner, scores)[owner]
     parts = round(1 / step)
     best: tuple[float, float, tuple[int, ...]] | None = None
     for split in itertools.product(range(parts + 1), repeat=number - 1):
@@ -177,18 +186,18 @@ def tune(lists: Lists, right: np.ndarray, ids: pa.Array, dev_ids: pa.Array, step
             continue
         counts = (*split, parts - sum(split))
         weights = np.array(counts) / parts
-        fused = weighted(scores, weights)
+        fused = weighted_sum(scores, weights)
         highest = np.flatnonzero(fused >= np.maximum.reduceat(fused, start)[owner] - equal_up_to)
         first = highest[np.flatnonzero(np.diff(owner[highest], prepend=-1))]
-        candidate = (-float(good[first].mean()), float(np.square(weights - equal).sum()), counts)
+        candidate = (-float(is_gold[first].mean()), float(np.square(weights - equal).sum()), counts)
         best = candidate if best is None or candidate < best else best
     assert best is not None
-    return np.array(best[2]) / parts, -best[0], int(asked.sum())
+    return np.array(best[2]) / parts, -best[0], int(tunable.sum())
 
 
-def ranked(lists: Lists, scores: np.ndarray, ids: pa.Array, cuis: pa.Array, sets: pa.Array) -> pa.Table:
+def ranking_table(lists: CandidateLists, scores: np.ndarray, ids: pa.Array, cuis: pa.Array, sets: pa.Array) -> pa.Table:
     """The first concepts of each mention as rows of tables.LINKED."""
-    order = ordered(lists, scores)
+    order = candidate_order(lists, scores)
     mention = lists.mention[order]
     rank = np.arange(len(order)) - np.searchsorted(mention, mention) + 1
     order, rank, mention = (column[rank <= TOP] for column in (order, rank, mention))

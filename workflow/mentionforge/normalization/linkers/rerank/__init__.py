@@ -1,7 +1,6 @@
-"""Linker `rerank`: a cross-encoder that orders the first concepts of another linker anew.
+"""Linker `rerank`: a cross-encoder that reorders the first concepts of another linker.
 
-In: its settings. Out: what the contract asks of a linker. The training and the reranking stand in `reranking`, which imports
-heavy libraries.
+Settings and contract only; `reranking`, which imports heavy libraries, trains and reranks.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ class RerankLinker(LinkerSettings):
 
     @property
     def index_of_negatives(self) -> str:
-        """The index whose names give the wrong candidates."""
+        """Index whose names provide the hard negatives."""
         return self.index
 
-    def parts(self) -> tuple[str, ...]:
+    def input_linkers(self) -> tuple[str, ...]:
         """The first stage."""
         return (self.linker,)
 
@@ -47,7 +46,7 @@ class RerankLinker(LinkerSettings):
         return other.searches or other.fuses
 
     def references(self) -> Iterator[tuple[str, str, str]]:
-        """The weights, the first stage, and the index of the wrong candidates."""
+        """The weights, the first stage, and the index of the hard negatives."""
         yield from super().references()
         yield "linker", "linkers", self.linker
         yield "index", "indexes", self.index

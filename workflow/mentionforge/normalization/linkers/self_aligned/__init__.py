@@ -1,7 +1,6 @@
 """Linker `self_aligned`: a mention linker whose encoder is trained here on the names of concepts.
 
-In: its settings. Out: what the contract asks of a linker; it compares as a `mention` linker does. The training stands in
-`training`, which imports heavy libraries.
+Settings and contract only; it retrieves as a `mention` linker does. `training`, which imports heavy libraries, trains.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.normalization.linkers.contract import EXPAND, SearchingLinker
-from mentionforge.normalization.linkers.encoder import Vectors
+from mentionforge.normalization.linkers.encoder import VectorRetriever
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,17 +62,17 @@ class SelfAlignedLinker(SearchingLinker):
     train: Alignment = Field(Alignment())
 
     def references(self) -> Iterator[tuple[str, str, str]]:
-        """The weights, and the generator whose mentions are further names."""
+        """The weights, and the generator whose mentions are additional names."""
         yield from super().references()
         if self.train.synthetic:
             yield "train.synthetic", "generators", self.train.synthetic
 
-    def comparison(self, method: str = "flat", weights: np.ndarray | None = None) -> Vectors:
-        """By the vectors' metric."""
-        return Vectors(self.metric, method)
+    def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> VectorRetriever:
+        """A retriever of vectors, with the metric of the settings."""
+        return VectorRetriever(self.metric, method)
 
     def encoder(self, model: Path) -> Encoder:
-        """The encoder as the settings say."""
+        """The encoder, with pooling, length and type of the settings."""
         from mentionforge.encoders import Encoder
 
         return Encoder(model, self.pooling, self.max_tokens, self.batch_size, self.dtype, unit=self.metric == "cosine", markers=None)

@@ -1,14 +1,7 @@
-"""Hard pairs of a training batch, mined online; strings of one concept are never a negative pair.
+"""Online mining of hard pairs in a training batch.
 
-A positive pair (anchor, positive) is two strings drawn for the same concept. A negative pair (anchor, negative) is two strings
-that have no concept in common: where a name belongs to two concepts, neither the name and itself nor the name and another name of
-either concept are pushed apart. Strings of different concepts that do share one are neither positive nor negative.
-
-A pair is hard if some pair of the other sign at the same anchor violates a margin:
-
-- `triplet`: the negative is at most `margin` farther from the anchor than the positive, by Euclidean distance. These are the
-  pairs of all triplets that SapBERT's published code mines (`TripletMarginMiner`, margin 0.2, all triplets).
-- `multi_similarity`: the cosine of the negative is less than `margin` below that of the positive (`MultiSimilarityMiner`).
+In: vectors of a batch, and the concepts of each string. Out: hard positive and hard negative pairs for the loss.
+Knows nothing of encoders and losses. Two strings that share a concept are never a negative pair.
 """
 
 from __future__ import annotations
@@ -18,12 +11,28 @@ from typing import Any, Literal
 
 import numpy as np
 
-Pairs = tuple[Any, Any, Any, Any]
+# A positive pair (anchor, positive) is two strings drawn for the same concept. A negative pair (anchor, negative) is two strings without a common
+# concept. Example: the strings and the concepts they were drawn for are
+#
+#     diabetes mellitus (C1)    DM (C1)    dermatomyositis (C2)
+#
+# and "DM" is a name of both C1 and C2. Then diabetes mellitus/DM is positive and diabetes mellitus/dermatomyositis is negative. DM/dermatomyositis is
+# neither: drawn for different concepts, but C2 is common to both, so they must not be pushed apart.
+#
+# A pair is hard if some pair of the other sign at the same anchor violates a margin:
+#
+# - `triplet`: the negative is at most `margin` farther from the anchor than the positive, by Euclidean distance. With the margin 0.2, a positive
+#   at 0.5 and negatives at 0.6 and 0.9, the pairs at 0.5 and 0.6 are hard and the one at 0.9 is not. These are the pairs of all triplets that
+#   SapBERT's published code mines (`TripletMarginMiner`, margin 0.2, all triplets).
+# - `multi_similarity`: the cosine of the negative is less than `margin` below that of the positive (`MultiSimilarityMiner`).
+
+
+HardPairs = tuple[Any, Any, Any, Any]
 """Indices of anchors and positives, then of anchors and negatives, as the losses of pytorch-metric-learning read them."""
 
 
-def in_common(concepts: Sequence[Collection[str]]) -> np.ndarray:
-    """Whether two strings have a concept in common, bool [strings, strings].
+def share_concept(concepts: Sequence[Collection[str]]) -> np.ndarray:
+    """Whether two strings share a concept, bool [strings, strings].
 
     Args:
         concepts: All concepts of each string.
@@ -38,21 +47,21 @@ def in_common(concepts: Sequence[Collection[str]]) -> np.ndarray:
     return common
 
 
-def hard_pairs(vectors: Any, labels: Any, common: Any, miner: Literal["triplet", "multi_similarity"], margin: float) -> Pairs:
+def hard_pairs(vectors: Any, labels: Any, common: Any, miner: Literal["triplet", "multi_similarity"], margin: float) -> HardPairs:
     """The hard pairs of a batch.
 
     Args:
         vectors: float [strings, dimensions], a tensor.
         labels: Concept that each string was drawn for, int64 [strings].
-        common: Whether two strings have a concept in common, bool [strings, strings].
-        miner: What counts as hard; see the module.
-        margin: See the module.
+        common: Whether two strings share a concept, bool [strings, strings].
+        miner: Definition of a hard pair; see the top of the module.
+        margin: Margin of the miner.
     """
     import torch
     from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
 
     with torch.no_grad():
-        # Both as distances, [anchors, strings]: a negative is hard if it is not much farther than some positive.
+        # Distances for both miners, [anchors, strings]: a negative is hard if it is not much farther than some positive.
         apart = LpDistance()(vectors) if miner == "triplet" else -CosineSimilarity()(vectors)
         same = labels[:, None] == labels[None, :]
         positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -66,7 +75,7 @@ def hard_pairs(vectors: Any, labels: Any, common: Any, miner: Literal["triplet",
         else:
             positive &= apart + margin > nearest_negative
             negative &= apart - margin < farthest_positive
-        # An anchor without a pair of the other sign has no hard pair: its limit is out of reach.
+        # An anchor without a pair of the other sign has no hard pair: no distance reaches its limit.
         anchors, positives = torch.where(positive)
         others, negatives = torch.where(negative)
         return anchors, positives, others, negatives
