@@ -226,7 +226,7 @@ def test_sizes_are_counted_where_the_results_folder_has_them_and_assumed_ones_ar
         path.write_text(json.dumps({"splits": counts}))
     found = workload.sizes(config, tmp_path)
     assert found.assumed == () and found.concepts["demo"] == 7 and found.names["demo"] == 50
-    assert found.written["smollm2"] == 9 and found.located["smollm2"] == 4 and found.corpora["demo_ncbi"] == workload.Corpus(10, 7, 20, 14)
+    assert found.written["smollm2"] == 9 and found.located["smollm2"] == 4 and found.corpora["demo_ncbi"] == workload.CorpusSize(10, 7, 20, 14)
     assert workload.sizes(config, tmp_path, concepts=1000).written["smollm2"] == 1000
 
 

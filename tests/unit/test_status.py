@@ -133,7 +133,7 @@ def test_the_time_of_one_linker_does_not_stand_for_another(tmp_path: Path) -> No
 
 def test_the_time_of_one_corpus_is_scaled_to_another_and_that_is_said(tmp_path: Path) -> None:
     guess = arithmetic(tmp_path)
-    counts = {"demo_ncbi": workload.Corpus(1_000_000, 1000, 1, 1), "demo_bc5cdr": workload.Corpus(2_000_000, 1000, 1, 1)}
+    counts = {"demo_ncbi": workload.CorpusSize(1_000_000, 1000, 1, 1), "demo_bc5cdr": workload.CorpusSize(2_000_000, 1000, 1, 1)}
     guess = replace(guess, sizes=replace(guess.sizes, corpora=counts), _works={})
     cells = [{"corpus": c, "generator": "none", "strategy": "none", "recognizer": "minilm", "schedule": "real_only", "seed": "1"} for c in counts]
     done, left = named("recognize_real", "ncbi", cells[0]), named("recognize_real", "bc5cdr", cells[1], **TODO)

@@ -104,7 +104,7 @@ def _contradiction(where: str, before: str, more: str) -> UserError:
     return UserError("mention answered twice", where, f"{before} says something else about the same mention{more}", "answer each mention once")
 
 
-class GoldMentions:
+class EvaluatedMentions:
     """The gold mentions of a corpus, by id and by span."""
 
     def __init__(self, mentions: Iterable[Mapping[str, Any]]) -> None:
@@ -178,7 +178,7 @@ def read_rankings(spec: Path, path: Path, corpus: Path, corpus_spec: Path, kb: P
     settings, of_corpus = read_spec(spec, ExternalLinker), read_spec(corpus_spec, Corpus)
     if not isinstance(settings, ExternalLinker) or not isinstance(of_corpus, Corpus):
         raise UserError("wrong spec", str(spec), "it is not that of an external linker", "run `snakemake`, which writes it")
-    gold = GoldMentions(tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist())
+    gold = EvaluatedMentions(tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist())
     files = PredictionFiles(settings, path, of_corpus, texts_of(corpus / "documents.parquet"), settings.id_prefix, gold.surfaces())
     predictions_of, counts, unknown = _collect(files, gold)
     counts["unknown"] = report_unknown(files, "mention" if settings.reader == TABLE else "mention or document", unknown, path)
@@ -208,7 +208,7 @@ def read_rankings(spec: Path, path: Path, corpus: Path, corpus_spec: Path, kb: P
     return counts
 
 
-def _collect(files: PredictionFiles, gold: GoldMentions) -> tuple[dict[str, MentionPredictions], dict[str, Any], list[tuple[str, str]]]:
+def _collect(files: PredictionFiles, gold: EvaluatedMentions) -> tuple[dict[str, MentionPredictions], dict[str, Any], list[tuple[str, str]]]:
     """Predictions by mention of dev and test, counts, and places of predictions for unknown mentions."""
     predictions_of: dict[str, MentionPredictions] = defaultdict(MentionPredictions)
     counts: dict[str, Any] = {"answers": 0, "repeated": 0, "of_train": 0}

@@ -1,6 +1,6 @@
 """What an experiment costs, by arithmetic: seconds of each job that computes with a model, on a named device, before any of them has run.
 
-In: the configuration, `Sizes` (workload) and a `Device` (reference_devices). Out: `Work` of a job, `Part`s of an experiment. Each formula: floating-point
+In: the configuration, `Sizes` (workload) and a `Device` (reference_devices). Out: `Work` of a job, `CostItem`s of an experiment. Each formula: floating-point
 operations over the speed that the device reaches, plus bytes moved, plus the start of each layer's kernels. Every assumption is a field or a constant.
 Nothing was measured on a GPU: a sum is right within a factor of two or three. Tests compare the formulas with times measured on CPUs.
 """
@@ -299,7 +299,7 @@ def usual_device(config: Config, folder: Path = Path()) -> Device:
 
 
 @dataclass(frozen=True)
-class Part:
+class CostItem:
     """Cost of a part of an experiment: number of jobs, the sum of their seconds, and whether they use the GPU."""
 
     jobs: int
@@ -307,22 +307,22 @@ class Part:
     gpu: bool
 
 
-def summed(works: Iterable[Work]) -> dict[str, Part]:
+def summed(works: Iterable[Work]) -> dict[str, CostItem]:
     """Costs of jobs, added up by part of the experiment."""
-    return joined({work.part: Part(1, work.seconds, work.gpu)} for work in works)
+    return joined({work.part: CostItem(1, work.seconds, work.gpu)} for work in works)
 
 
-def joined(several: Iterable[Mapping[str, Part]]) -> dict[str, Part]:
+def joined(several: Iterable[Mapping[str, CostItem]]) -> dict[str, CostItem]:
     """Costs by part of several mappings, added up."""
-    total: dict[str, Part] = {}
+    total: dict[str, CostItem] = {}
     for costs in several:
         for name, part in costs.items():
-            before = total.get(name, Part(0, 0.0, part.gpu))
-            total[name] = Part(before.jobs + part.jobs, before.seconds + part.seconds, part.gpu)
+            before = total.get(name, CostItem(0, 0.0, part.gpu))
+            total[name] = CostItem(before.jobs + part.jobs, before.seconds + part.seconds, part.gpu)
     return total
 
 
-def parts(config: Config, known: Sizes, on: Device, folder: Path = Path()) -> dict[str, Part]:
+def parts(config: Config, known: Sizes, on: Device, folder: Path = Path()) -> dict[str, CostItem]:
     """Cost of a whole experiment by part, as if nothing had run yet; jobs without a formula are left out."""
     formulas = _Formulas(config, known, on, folder)
     return summed(one for rule, wildcards in jobs(config) if (one := formulas.work(rule, wildcards)))

@@ -24,7 +24,7 @@ LOCATED = 0.9
 
 
 @dataclass(frozen=True)
-class Corpus:
+class CorpusSize:
     """Sizes of an annotated corpus; sentences and mentions by split."""
 
     train_sentences: int
@@ -39,12 +39,12 @@ class Corpus:
 
 
 CORPORA = {
-    "semeval": Corpus(15_000, 17_000, 11_000, 16_000),
-    "ncbi": Corpus(5_600, 1_900, 5_145, 1_747),
-    "bc5cdr": Corpus(4_600, 9_200, 4_182, 8_668),
+    "semeval": CorpusSize(15_000, 17_000, 11_000, 16_000),
+    "ncbi": CorpusSize(5_600, 1_900, 5_145, 1_747),
+    "bc5cdr": CorpusSize(4_600, 9_200, 4_182, 8_668),
 }
 """By a part of a corpus' name: NCBI and BC5CDR as counted, SemEval-2015 Task 14 roughly (some 300, 130 and 100 notes)."""
-OTHER = Corpus(5_000, 5_000, 5_000, 5_000)
+OTHER = CorpusSize(5_000, 5_000, 5_000, 5_000)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Sizes:
 
     concepts: Mapping[str, int] = field(default_factory=dict)
     names: Mapping[str, int] = field(default_factory=dict)
-    corpora: Mapping[str, Corpus] = field(default_factory=dict)
+    corpora: Mapping[str, CorpusSize] = field(default_factory=dict)
     written: Mapping[str, int] = field(default_factory=dict)
     located: Mapping[str, int] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
         names[kb] = rows(results / f"kb/{kb}/names.parquet") or all_names
         if concepts is None and not found and in_use(config, "kbs", kb):
             assumed[f"{promptable[kb]:,} concepts with a definition and {names[kb]:,} names in {kb}"] = None
-    corpora: dict[str, Corpus] = {}
+    corpora: dict[str, CorpusSize] = {}
     for corpus, given in config.corpora.items():
         stats = corpus_counted(results / f"corpora/{corpus}/stats.json")
         corpora[corpus] = stats or corpus_assumed(corpus, {s: bytes_of(folder / path for path in paths) for s, paths in given.splits.items()})
@@ -119,7 +119,7 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
     return Sizes(promptable, names, corpora, written, located, tuple(assumed))
 
 
-def corpus_assumed(name: str, sizes: Mapping[str, int]) -> Corpus:
+def corpus_assumed(name: str, sizes: Mapping[str, int]) -> CorpusSize:
     """Sizes of a corpus that has not been read yet: as published, and no more than its files can hold."""
     known = next((sizes for part, sizes in CORPORA.items() if part in name.lower()), OTHER)
     if not sizes.get("train"):
@@ -128,7 +128,7 @@ def corpus_assumed(name: str, sizes: Mapping[str, int]) -> Corpus:
         min(1.0, n / SENTENCE_BYTES / sentences)
         for n, sentences in ((sizes["train"], known.train_sentences), (sum(sizes.values()) - sizes["train"], known.read_sentences))
     ]
-    return Corpus(
+    return CorpusSize(
         *(max(1, round(n * share[i % 2])) for i, n in enumerate((known.train_sentences, known.read_sentences, known.train_mentions, known.read_mentions)))
     )
 
@@ -147,13 +147,13 @@ def rows(table: Path) -> int | None:
     return int(pq.read_metadata(table).num_rows)
 
 
-def corpus_counted(stats: Path) -> Corpus | None:
+def corpus_counted(stats: Path) -> CorpusSize | None:
     """Sizes of a corpus as its stats.json says; None if that cannot be read."""
     try:
         splits = json.loads(stats.read_text(encoding="utf-8"))["splits"]
         others = [split for name, split in splits.items() if name != "train"]
         train = splits["train"]
-        return Corpus(train["sentences"], sum(s["sentences"] for s in others), train["mentions"], sum(s["mentions"] for s in others))
+        return CorpusSize(train["sentences"], sum(s["sentences"] for s in others), train["mentions"], sum(s["mentions"] for s in others))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
