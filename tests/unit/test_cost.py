@@ -181,7 +181,7 @@ RULES = {"finetune", "sample", "sample_vllm", "recognize_real", "recognize_augme
 RULES |= {"embed_kb", "embed_corpus", "embed_generator", "search_names", "link_baseline", "link_augmented", "rerank_train", "rerank"}
 
 
-def gpu_hours(parts: Mapping[str, cost.Part]) -> float:
+def gpu_hours(parts: Mapping[str, cost.CostItem]) -> float:
     return sum(part.seconds for part in parts.values() if part.gpu) / 3600
 
 

@@ -45,7 +45,7 @@ class RuleState:
     size: int
     seconds: float | None
     gpu: bool
-    parts: Mapping[str, cost.Part] = field(default_factory=dict)
+    parts: Mapping[str, cost.CostItem] = field(default_factory=dict)
     unknown: int = 0
     scaled: int = 0
     devices: tuple[str, ...] = ()
