@@ -116,3 +116,14 @@ def test_rules_files_do_not_know_each_other() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     silent = [module for module, path in MODULES.items() if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))]
     assert not silent
+
+
+def test_no_two_classes_have_one_name() -> None:
+    names = [node.name for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ClassDef)]
+    assert not {name for name in names if names.count(name) > 1 and not name.startswith("_")}
+
+
+def test_docstrings_of_modules_are_contracts_of_five_lines() -> None:
+    """What explains an idea stands before the code, as a comment."""
+    docs = {module: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for module, path in MODULES.items()}
+    assert not {module: len(lines) for module, text in docs.items() if len(lines := [line for line in text.splitlines() if line.strip()]) > 5}

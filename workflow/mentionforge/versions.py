@@ -1,14 +1,7 @@
-"""Versions of the parts: which part of the code makes which result, of which version it is, and whether it has changed since that was said.
+"""Versions of the parts of the code: which part makes which result, its version, and whether its code has changed since it was confirmed.
 
-A part is what reruns when its code is corrected: one command, or what differs between two results of a command (a filter, a schedule, a kind of linker).
-Its version is an integer beside the code, `VERSION = 2` in the part's first module, or `VERSIONS = {"length": 2}` in a module that several parts share.
-Raise it where old results would be wrong: then what the part makes, and all that reads it, is made anew, and nothing above it (docs/reruns.md).
-
-How a version reaches the jobs. A part that has settings in a spec file of its own is named by `of_spec`: its version is `stage_version` in that file. The
-other parts have a spec file `results/specs/parts/PART.json`, which the rules concerned take as an input once the version is above the first one.
-
-versions.json, beside this file, holds for each part the version and a digest of the code it was said for. `changed` compares; `mentionforge dev` shows,
-confirms and raises. Sources are parsed, never imported.
+In: the parsed source of modules (never imported), VERSION constants, and versions.json, which holds a confirmed version and digest for each part.
+Out: version numbers for spec files, and lists of changed parts for `mentionforge dev`. Knows nothing of configurations, results or Snakemake.
 """
 
 from __future__ import annotations
@@ -24,6 +17,13 @@ from typing import Any
 
 from mentionforge.errors import UserError
 from mentionforge.sources import digest, imported_path, parsed, read_module, stated_versions
+
+# A part is the smallest unit that reruns when its code is corrected: one command, or what makes results of one command differ (a filter, a schedule,
+# a kind of linker). Its version is an integer beside the code, `VERSION = 2` in its first module, or `VERSIONS = {"length": 2}` in a module of
+# several parts. Raise it where old results would be wrong: what the part makes, and all that reads it, is made anew (docs/reruns.md).
+#
+# How a version reaches the jobs: `of_spec` names the part whose version is `stage_version` in an entry's spec file. Every other part has a spec file
+# of its own, results/specs/parts/PART.json, which the rules concerned take as an input once the version is above the first one.
 
 PACKAGE = Path(__file__).parent
 CONFIRMED = "versions.json"

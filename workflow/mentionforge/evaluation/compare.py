@@ -1,7 +1,6 @@
 """Comparisons of all cells of a task and corpus: overall and by group of mentions.
 
-In: predictions of each cell, corpus, knowledge base, chosen notes. Out: tables.COMPARISONS and tables.CHANGES.
-Knows nothing of intervals and p values (`statistics`) and of corrections (`families`).
+In: predictions of each cell, corpus, knowledge base, chosen notes. Out: tables.COMPARISONS and tables.CHANGES. Knows no intervals and corrections.
 """
 
 from __future__ import annotations
@@ -75,8 +74,7 @@ class Outcomes:
         right: 1 where a mention is right at rank 1 (normalization) or predicted (recognition), else 0, [runs, mentions].
         further: By name, values of other scores that are means over mentions, [runs, mentions]; normalization only.
         counts: True positives, predictions and gold mentions, [3, runs, documents]; recognition only.
-        predicted: First concept, as a number in `cuis`, -1 for none, [runs, mentions]; normalization only.
-        cuis: CUIs of the predicted concepts.
+        predicted: First concept, an index into `cuis` or -1, [runs, mentions]; normalization only.
     """
 
     runs: dict[ComparedCell, dict[Seeds, int]]
@@ -86,7 +84,7 @@ class Outcomes:
     further: Mapping[str, np.ndarray] | None = None
     counts: np.ndarray | None = None
     predicted: np.ndarray | None = None
-    cuis: list[str] | None = None
+    cuis: list[str] | None = None  # of the predicted concepts
 
 
 class MentionGroup(NamedTuple):
