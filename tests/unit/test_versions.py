@@ -70,11 +70,11 @@ def test_every_module_of_a_stage_is_part_of_something() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('    """Too few or too many words."""', '    """Words: too few or too many."""'),
-        ('    """Too few or too many words."""\n', ""),
+        ('    """Drop notes with too few or too many words."""', '    """Words: too few or too many."""'),
+        ('    """Drop notes with too few or too many words."""\n', ""),
         ("    counts = {note.note_id", "    # how many\n    counts = {note.note_id"),
         ("    counts = {note.note_id", "    counts: dict[str, int] = {note.note_id"),
-        ("def length(notes: Sequence[Note], settings: Length, _: Surroundings) -> Reasons:", "def length(notes, settings, _):"),
+        ("def length(notes: Sequence[Note], settings: Length, _: FilterContext) -> Reasons:", "def length(notes, settings, _):"),
         ('{i: f"{n} words" for i, n in counts.items() if not', '{\n        i: f"{n} words"\n        for i, n in counts.items()\n        if not'),
     ],
 )
@@ -325,7 +325,7 @@ def test_generators_say_whether_they_train_and_what_they_read() -> None:
     served = LlmGenerator.model_validate({"kind": "llm", "kb": "k", "model": "m", "backend": server})
     control = ControlGenerator.model_validate({"kind": "names", "kb": "k"})
     replay = ReplayGenerator.model_validate({"kind": "replay", "kb": "k", "path": "notes.csv", "licensed": "ask"})
-    assert [(g.samples, g.trains, g.weights, g.source, g.obtained) for g in (tuned, served, control, replay)] == [
+    assert [(g.samples, g.trains, g.weights, g.source, g.how_to_obtain) for g in (tuned, served, control, replay)] == [
         (True, True, "m", None, None),
         (True, False, None, None, None),
         (False, False, None, None, None),
