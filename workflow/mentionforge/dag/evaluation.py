@@ -51,5 +51,5 @@ class EvaluationInputs(Experiment):
         """What cells are compared with besides the baseline: the controls, and for an index without the knowledge base the one with it."""
         sources = {name: set(index.sources) for name, index in self.config.indexes.items()}
         pairs = [f"{a}={b}" for a in sorted(sources) for b in sorted(sources) if "kb" not in sources[a] and sources[b] == sources[a] | {"kb"}]
-        controls = [g for g in self.controls if not self.config.generators[g].source]
+        controls = sorted(name for name, generator in self.config.generators.items() if generator.control)
         return shlex.join([*(part for c in controls for part in ("--control", c)), *(part for pair in pairs for part in ("--with-kb", pair))])

@@ -73,25 +73,24 @@ class GenerationInputs(Stage):
 
         def stamp(wildcards: Wildcards) -> Paths:
             g = self._of(wildcards)
-            needed = g.filters.agreement if part == "filter" else g.locate.tag_similarity is not None
+            needed = g.filters.encoder_readers if part == "filter" else g.locate.tag_similarity is not None
             return self.resources.model(g.encoder.model) if needed else []
 
         return stamp
 
     def pairs(self, wildcards: Wildcards) -> Paths:
         """The fine-tuning pairs, for a generator whose notes are compared with them."""
-        return self.results.generation(wildcards.generator, "pairs.parquet") if self._of(wildcards).filters.memorization else []
+        return self.results.generation(wildcards.generator, "pairs.parquet") if self._of(wildcards).filters.pair_readers else []
 
     def leakage_corpora(self, wildcards: Wildcards) -> list[str]:
         """Documents of the corpora whose test split the notes are compared with."""
-        leakage = self._of(wildcards).filters.leakage
-        return [self.results.corpus(corpus, "documents.parquet") for corpus in (leakage.corpora if leakage else ())]
+        return [self.results.corpus(corpus, "documents.parquet") for corpus in self._of(wildcards).filters.test_corpora]
 
     def licensed_flag(self, wildcards: Wildcards) -> str:
         """A flag that keeps texts out of the examples, where one of a generator's inputs is licensed."""
         g = self._of(wildcards)
         finetune = getattr(g, "finetune", None)
-        corpora = {*(g.filters.leakage.corpora if g.filters.leakage else ()), *({finetune.corpus} if finetune else ())}
+        corpora = {*g.filters.test_corpora, *({finetune.corpus} if finetune else ())}
         licensed = self.licensed_text(wildcards.generator) or any(self.is_licensed("corpora", corpus) for corpus in corpora)
         return "--licensed" if licensed else ""
 

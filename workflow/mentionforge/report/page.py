@@ -16,6 +16,7 @@ import pandas as pd
 
 from mentionforge import __version__, measures, tables
 from mentionforge.entries import EXTERNAL, NONE
+from mentionforge.generation.kinds import CONTROLS
 from mentionforge.provenance import git_revision, versions
 from mentionforge.report import confidence, figures, formatting, gains, layouts, tidy, vega
 from mentionforge.report.browser import concept_browser
@@ -152,7 +153,7 @@ def _template_values(
     """What the template shows besides the libraries and the data."""
     cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
     entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
-    controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in ("names", "template")]
+    controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in CONTROLS]
     papers = [_html_table(table) for table in layouts.layout(scores, comparison_rows, error_rows, hierarchy=hierarchy)]
     compared = claims(comparison_rows, controls)
     beside = [_html_table(formatting.Layout("Published and here", compared, CLAIMS, ""))] if len(compared) else []

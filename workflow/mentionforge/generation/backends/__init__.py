@@ -1,4 +1,4 @@
-"""Backends: who writes the notes. `KINDS` and `Backend` list them in the order of docs and schema; `contract.py` says what each answers.
+"""Backends: who writes the notes. `Backend` names all kinds, in the order of docs and schema; `contract.py` says what each answers.
 
 A backend is one file with settings, code and version. Here: `identity`, on which of a generator's settings its notes depend.
 """
@@ -6,7 +6,7 @@ A backend is one file with settings, code and version. Here: `identity`, on whic
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
@@ -16,14 +16,11 @@ from mentionforge.generation.backends.openai import OpenaiBackend
 from mentionforge.generation.backends.static import TransformersBackend
 from mentionforge.generation.backends.vllm import VllmBackend
 
-KINDS: dict[str, type[BackendKind]] = {
-    "transformers": TransformersBackend,
-    "continuous": ContinuousBackend,
-    "vllm": VllmBackend,
-    "openai": OpenaiBackend,
-}
-
 Backend = Annotated[TransformersBackend | ContinuousBackend | VllmBackend | OpenaiBackend, Field(discriminator="kind")]
+"""Settings of every backend."""
+
+KINDS: dict[str, type[BackendKind]] = {name: kind for kind in get_args(get_args(Backend)[0]) for name in get_args(kind.model_fields["kind"].annotation)}
+"""Settings of a backend, by what `kind` says."""
 
 
 def identity(generator: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, note, refuse_nf4, require_weights, stop_tokens
+from mentionforge.generation.backends.contract import (
+    BackendKind,
+    NoteWriter,
+    Request,
+    SampledGenerator,
+    Written,
+    note,
+    refuse_nf4,
+    require_weights,
+    stop_tokens,
+)
 from mentionforge.generation.backends.draw import drawn, only, stream
 from mentionforge.generation.settings import Sampling
 
@@ -22,7 +31,7 @@ VERSION = 1
 """Of the part backend.continuous: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 
-class ContinuousBackend(Entry):
+class ContinuousBackend(BackendKind):
     """transformers' paged continuous batching: a note that ends makes room for the next one at once."""
 
     part: ClassVar[str] = "backend.continuous"

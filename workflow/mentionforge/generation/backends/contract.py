@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
 from mentionforge.generation.settings import Finetune, Sampling
 
@@ -68,11 +69,11 @@ class SampledGenerator(Protocol):
         """Type of the weights."""
 
 
-class BackendKind(Protocol):
-    """The settings of a backend, and what other code asks them instead of testing `kind`.
+class BackendKind(Entry):
+    """Base of the settings of every backend, and what other code asks them instead of testing `kind`. By default, those of a server elsewhere.
 
     Attributes:
-        part: Part of the code whose version it has (mentionforge.versions).
+        part: Part of the code whose version it has (mentionforge.versions): `backend.` and its kind.
         loads_weights: Whether it loads the generator's weights and tokenizes its prompts; else a server does.
         own_environment: Whether it runs in an environment of its own, apart from that of the workflow.
         fixed_batches: Whether a batch keeps its shape until its longest note ends, and a prompt is read once for all its notes.
@@ -81,21 +82,21 @@ class BackendKind(Protocol):
         identity_if_changed: Settings on which notes depend where they are not these values, which are the defaults.
     """
 
-    part: ClassVar[str]
-    loads_weights: ClassVar[bool]
-    own_environment: ClassVar[bool]
-    fixed_batches: ClassVar[bool]
-    libraries: ClassVar[tuple[str, ...]]
-    identity: ClassVar[tuple[str, ...]]
-    identity_if_changed: ClassVar[Mapping[str, object]]
+    if TYPE_CHECKING:
+        kind: str
 
-    @property
-    def kind(self) -> str:
-        """Name of the kind, as in `generators.*.backend.kind`."""
+    part: ClassVar[str]
+    loads_weights: ClassVar[bool] = False
+    own_environment: ClassVar[bool] = False
+    fixed_batches: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ()
+    identity: ClassVar[tuple[str, ...]] = ()
+    identity_if_changed: ClassVar[Mapping[str, object]] = {}
 
     @property
     def gpus(self) -> int:
         """GPUs that a job of one shard takes, where there are any."""
+        return 0
 
     def check(self, generator: SampledGenerator, key: str) -> None:
         """Refuse settings of a generator that do not go with the backend.
@@ -115,6 +116,7 @@ class BackendKind(Protocol):
             `device`, `dtype`, `quantization`, `double_quantization`; on a GPU with fixed batches also `rows`, since the GPU's libraries choose their
             kernels by the size of a batch. On a CPU a note is the same in a batch of any size.
         """
+        return {}
 
     def writer(
         self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
@@ -131,6 +133,7 @@ class BackendKind(Protocol):
         Raises:
             UserError: Missing weights, an adapter of another model, a library that is not installed, a key that is not set.
         """
+        raise NotImplementedError
 
 
 def note(request: Request, new: Sequence[int], tokenizer: Any, stops: Sequence[int]) -> Written:

@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, note, require_weights, stop_tokens
+from mentionforge.generation.backends.contract import BackendKind, NoteWriter, Request, SampledGenerator, Written, note, require_weights, stop_tokens
 from mentionforge.generation.backends.draw import Draw
 from mentionforge.generation.settings import Sampling
 
@@ -28,7 +27,7 @@ VERSION = 1
 """Of the part backend.transformers: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 
-class TransformersBackend(Entry):
+class TransformersBackend(BackendKind):
     """transformers' `generate`, on batches of prompts of similar length."""
 
     part: ClassVar[str] = "backend.transformers"

@@ -22,9 +22,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, Written, refuse_nf4, require_weights
+from mentionforge.generation.backends.contract import BackendKind, NoteWriter, Request, SampledGenerator, Written, refuse_nf4, require_weights
 from mentionforge.generation.settings import Sampling
 from mentionforge.provenance import digest
 
@@ -32,7 +31,7 @@ VERSION = 1
 """Of the part backend.vllm: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 
-class VllmBackend(Entry):
+class VllmBackend(BackendKind):
     """vLLM's offline engine, in the environment of envs/vllm.yaml."""
 
     part: ClassVar[str] = "backend.vllm"

@@ -1,30 +1,20 @@
-"""Quality filters: `Filters` is the chain as the configuration gives it, `FILTERS` the code by the same names, both in order.
+"""Quality filters: `Filters` names them in the order in which they run, as the configuration gives them; `FILTERS` are their functions.
 
-A filter is a class of settings and a function in one file; `contract.py` says what it sees and gives. The chain is run by `generation/filtering.py`.
+A filter is a class of settings and a function with the filter's name, in one file; `contract.py` says what it sees and gives.
+`generation/filtering.py` runs the chain.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from types import NoneType
+from typing import get_args
 
 from mentionforge.entries import Entry
-from mentionforge.generation.filters.concept import Agreement, Contradiction, agreement, contradiction
-from mentionforge.generation.filters.contract import Filter
-from mentionforge.generation.filters.copies import Leakage, Memorization, NearDuplicate, leakage, memorization, near_duplicate
-from mentionforge.generation.filters.text import (
-    Language,
-    Length,
-    Parse,
-    PromptEcho,
-    Refusal,
-    Repetition,
-    language,
-    length,
-    parse,
-    prompt_echo,
-    refusal,
-    repetition,
-)
+from mentionforge.generation.filters.concept import Agreement, Contradiction
+from mentionforge.generation.filters.contract import Filter, FilterSettings
+from mentionforge.generation.filters.copies import Leakage, Memorization, NearDuplicate
+from mentionforge.generation.filters.text import Language, Length, Parse, PromptEcho, Refusal, Repetition
 
 
 class Filters(Entry):
@@ -42,12 +32,36 @@ class Filters(Entry):
     contradiction: Contradiction | None = None
     agreement: Agreement | None = None
 
-    def chain(self) -> list[tuple[str, Any]]:
+    def chain(self) -> list[tuple[str, FilterSettings]]:
         """Names and settings of the filters that are given, in order."""
         return [(name, settings) for name in type(self).model_fields if (settings := getattr(self, name)) is not None]
 
+    @property
+    def encoder_readers(self) -> list[str]:
+        """Names of the filters that compare with an encoder."""
+        return [name for name, settings in self.chain() if settings.reads_encoder]
 
-FILTERS: dict[str, Filter] = {
-    f.__name__: f for f in (parse, length, refusal, language, repetition, prompt_echo, near_duplicate, leakage, memorization, contradiction, agreement)
-}
+    @property
+    def pair_readers(self) -> list[str]:
+        """Names of the filters that compare with the fine-tuning pairs."""
+        return [name for name, settings in self.chain() if settings.reads_pairs]
+
+    @property
+    def test_corpora(self) -> dict[str, list[str]]:
+        """Corpora whose test documents filters compare with, each with the names of these filters."""
+        found: dict[str, list[str]] = {}
+        for name, settings in self.chain():
+            for corpus in settings.test_corpora:
+                found.setdefault(corpus, []).append(name)
+        return found
+
+
+def _function(name: str) -> Filter:
+    """The function of a filter: it has the filter's name, and stands in the file of its settings."""
+    (settings,) = (one for one in get_args(Filters.model_fields[name].annotation) if one is not NoneType)
+    function: Filter = getattr(import_module(settings.__module__), name)
+    return function
+
+
+FILTERS: dict[str, Filter] = {name: _function(name) for name in Filters.model_fields}
 """Filters by the name that they have in the config."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.generation import markers
-from mentionforge.generation.filters.contract import Note, Reasons, Surroundings, grams, word_list
+from mentionforge.generation.filters.contract import FilterSettings, Note, Reasons, Surroundings, grams, word_list
 
 VERSIONS = {"near_duplicate": 1, "leakage": 1, "memorization": 1}
 """Of the parts filter.*: raise that of one where its earlier results would be wrong (mentionforge.versions)."""
 
 
-class NearDuplicate(Entry):
+class NearDuplicate(FilterSettings):
     """Drops notes that nearly repeat an earlier one (MinHash of word n-grams); by default of the same concept."""
 
     n: int = Field(3, ge=1, description="Length of the word n-grams.")
@@ -51,11 +50,16 @@ def near_duplicate(notes: Sequence[Note], settings: NearDuplicate, _: Surroundin
     return found
 
 
-class Leakage(Entry):
+class Leakage(FilterSettings):
     """Drops notes that share a long stretch with a test document."""
 
     corpora: tuple[str, ...] = Field(min_length=1, description="Corpora whose test documents are compared.")
     n: int = Field(8, ge=3, description="Length of the word n-grams; one in common drops the note.")
+
+    @property
+    def test_corpora(self) -> tuple[str, ...]:
+        """Those of `corpora`."""
+        return self.corpora
 
 
 def leakage(notes: Sequence[Note], settings: Leakage, around: Surroundings) -> Reasons:
@@ -63,8 +67,10 @@ def leakage(notes: Sequence[Note], settings: Leakage, around: Surroundings) -> R
     return _shared(notes, around.test_texts, settings.n, "a test document")
 
 
-class Memorization(Entry):
+class Memorization(FilterSettings):
     """Drops notes that hold a long stretch of a fine-tuning completion: patients' text must not come out."""
+
+    reads_pairs: ClassVar[bool] = True
 
     n: int = Field(12, ge=3, description="Length of the word n-grams; one in common drops the note.")
 

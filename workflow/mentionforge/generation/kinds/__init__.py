@@ -1,8 +1,8 @@
-"""Kinds of generators, one file each; `KINDS` and `Generator` list them in the order of docs and schema. `contract.py` says what each answers."""
+"""Kinds of generators, one file each; `Generator` names all, in the order of docs and schema. `contract.py` says what each answers."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -11,6 +11,11 @@ from mentionforge.generation.kinds.control import ControlGenerator
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.kinds.replay import ReplayGenerator
 
-KINDS: tuple[type[GeneratorSettings], ...] = (LlmGenerator, ControlGenerator, ReplayGenerator)
-
 Generator = Annotated[LlmGenerator | ControlGenerator | ReplayGenerator, Field(discriminator="kind")]
+"""Settings of every generator."""
+
+KINDS: tuple[type[GeneratorSettings], ...] = get_args(get_args(Generator)[0])
+"""Their classes."""
+
+CONTROLS: frozenset[str] = frozenset(kind for one in KINDS if one.control for kind in get_args(one.model_fields["kind"].annotation))
+"""What `kind` says of controls."""
