@@ -16,7 +16,10 @@ from mentionforge.generation.backends.openai import OpenaiBackend
 from mentionforge.generation.backends.static import TransformersBackend
 from mentionforge.generation.backends.vllm import VllmBackend
 
-Backend = Annotated[TransformersBackend | ContinuousBackend | VllmBackend | OpenaiBackend, Field(discriminator="kind")]
+Backend = Annotated[
+    TransformersBackend | ContinuousBackend | VllmBackend | OpenaiBackend,
+    Field(discriminator="kind"),
+]
 """Settings of every backend."""
 
 KINDS: dict[str, type[BackendKind]] = {name: kind for kind in get_args(get_args(Backend)[0]) for name in get_args(kind.model_fields["kind"].annotation)}

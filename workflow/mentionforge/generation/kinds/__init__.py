@@ -11,7 +11,10 @@ from mentionforge.generation.kinds.control import ControlGenerator
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.kinds.replay import ReplayGenerator
 
-Generator = Annotated[LlmGenerator | ControlGenerator | ReplayGenerator, Field(discriminator="kind")]
+Generator = Annotated[
+    LlmGenerator | ControlGenerator | ReplayGenerator,
+    Field(discriminator="kind"),
+]
 """Settings of every generator."""
 
 KINDS: tuple[type[GeneratorSettings], ...] = get_args(get_args(Generator)[0])
