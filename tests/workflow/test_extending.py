@@ -127,9 +127,9 @@ def test_a_format(copy: Path) -> None:
                     writer.writerow([doc_id, f"{title} {abstract}", "", "", "", ""])
     run(copy, FORMAT)
     results = copy / "results/corpora"
-    for table, left_out in (("documents", ()), ("mentions", ("ood_bucket",))):
+    for table in ("documents", "mentions"):
         mine, published = rows(results / f"mine/{table}.parquet"), rows(results / f"demo_ncbi/{table}.parquet")
-        assert mine == [row for row in published if row["split"] != "dev"] and len(mine) > 20, left_out
+        assert mine == [row for row in published if row["split"] != "dev"] and len(mine) > 20
     convert = [BIN / "mentionforge", "corpora", "convert", "my/test.csv", "--from", "mention_rows", "--to", "jsonl", "--out", "test.jsonl"]
     subprocess.run(convert, cwd=copy, check=True, capture_output=True)
     written = [json.loads(line) for line in (copy / "test.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -211,11 +211,10 @@ def test_a_generator(copy: Path) -> None:
 
 
 def test_a_score(copy: Path) -> None:
-    """Mean of 1/rank of the first right concept within rank 10, counted from the predictions, in the tables and on the page."""
+    """Mean of 1/rank of the first right concept within rank 10, counted from the predictions, in the tables and on the page (any right concept counts)."""
     run(copy, SCORE)
     results = copy / "results"
     right = {m["mention_id"]: set(m["cuis"]) for m in rows(results / "corpora/demo_ncbi/mentions.parquet") if m["split"] == "test" and m["cuis"]}
-    single = {m["mention_id"] for m in rows(results / "corpora/demo_ncbi/mentions.parquet") if not m["composite"]}
     first: dict[str, int] = {}
     wrong: Counter[str] = Counter()
     for row in sorted(rows(results / "normalization/demo_ncbi/none/none/tfidf/kb/predictions.parquet"), key=lambda row: (row["mention_id"], row["rank"])):
@@ -223,7 +222,6 @@ def test_a_score(copy: Path) -> None:
             first.setdefault(row["mention_id"], 1 + wrong[row["mention_id"]])
         else:
             wrong[row["mention_id"]] += 1
-    assert single >= set(right), "composite mentions are scored in another way"
     expected = sum(1 / rank for rank in first.values() if rank <= 10) / len(right)
     [row] = [row for row in rows(results / "evaluation/normalization/demo_ncbi/metrics.parquet") if (row["metric"], row["bucket"]) == ("mrr@10", "all")]
     assert row["value"] == pytest.approx(expected) and row["n"] == len(right) and 0.3 < expected < 1

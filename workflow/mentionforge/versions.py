@@ -3,6 +3,7 @@
 A part is what reruns when its code is corrected: one command, or what differs between two results of a command (a filter, a schedule, a kind of linker).
 Its version is an integer beside the code, `VERSION = 2` in the part's first module, or `VERSIONS = {"length": 2}` in a module that several parts share.
 Raise it where old results would be wrong: then what the part makes, and all that reads it, is made anew, and nothing above it (docs/reruns.md).
+A kind's file that states `VERSION` is a part by itself, `FAMILY.FILE`; the other parts are listed in `PARTS`.
 
 How a version reaches the jobs. A part that has settings in a spec file of its own is named by `of_spec`: its version is `stage_version` in that file. The
 other parts have a spec file `results/specs/parts/PART.json`, which the rules concerned take as an input once the version is above the first one.
