@@ -211,23 +211,31 @@ def test_a_generator(copy: Path) -> None:
 
 
 def test_a_score(copy: Path) -> None:
-    """Mean of 1/rank of the first right concept within rank 10, counted from the predictions, in the tables and on the page (any right concept counts)."""
+    """Mean of 1/rank of the first right concept within rank 10, counted from the predictions: in metrics, in the comparison of two cells, on the page."""
     run(copy, SCORE)
     results = copy / "results"
     right = {m["mention_id"]: set(m["cuis"]) for m in rows(results / "corpora/demo_ncbi/mentions.parquet") if m["split"] == "test" and m["cuis"]}
-    first: dict[str, int] = {}
-    wrong: Counter[str] = Counter()
-    for row in sorted(rows(results / "normalization/demo_ncbi/none/none/tfidf/kb/predictions.parquet"), key=lambda row: (row["mention_id"], row["rank"])):
-        if row["cui"] in right[row["mention_id"]]:
-            first.setdefault(row["mention_id"], 1 + wrong[row["mention_id"]])
-        else:
-            wrong[row["mention_id"]] += 1
-    expected = sum(1 / rank for rank in first.values() if rank <= 10) / len(right)
-    [row] = [row for row in rows(results / "evaluation/normalization/demo_ncbi/metrics.parquet") if (row["metric"], row["bucket"]) == ("mrr@10", "all")]
-    assert row["value"] == pytest.approx(expected) and row["n"] == len(right) and 0.3 < expected < 1
+    expected = {}
+    for cell in ("none/none", "names/naive"):
+        total, wrong, answered = 0.0, Counter(), set()
+        for row in sorted(rows(results / f"normalization/demo_ncbi/{cell}/tfidf/train/predictions.parquet"), key=lambda row: row["rank"]):
+            mention = row["mention_id"]
+            if row["cui"] not in right[mention]:
+                wrong[mention] += 1
+            elif mention not in answered:
+                answered.add(mention)
+                total += 1 / (1 + wrong[mention]) if wrong[mention] < 10 else 0
+        expected[cell] = total / len(right)
+    assert 0 < expected["none/none"] < expected["names/naive"] < 1
+    metrics = [row for row in rows(results / "evaluation/normalization/demo_ncbi/metrics.parquet") if row["metric"] == "mrr@10"]
+    assert {row["bucket"] for row in metrics} >= {"all", "unseen_concept"}
+    overall = {f"{row['generator']}/{row['strategy']}": row for row in metrics if row["bucket"] == "all"}
+    assert {cell: row["value"] for cell, row in overall.items()} == pytest.approx(expected) and {row["n"] for row in overall.values()} == {len(right)}
     with open(results / "report/metrics.csv", newline="") as source:
-        [told] = [row for row in csv.DictReader(source) if (row["metric"], row["bucket"]) == ("mrr@10", "all")]
-    assert float(told["value"]) == pytest.approx(expected, abs=1e-4)
+        assert sum(row["metric"] == "mrr@10" for row in csv.DictReader(source)) == len(metrics)
+    compared = [row for path in sorted(results.rglob("comparisons.parquet")) for row in rows(path) if row["metric"] == "mrr@10"]
+    [row] = [row for row in compared if row["against"] == "baseline"]
+    assert row["difference"] == pytest.approx(expected["names/naive"] - expected["none/none"])
     assert "mrr@10" in (results / "report/index.html").read_text(encoding="utf-8")
 
 
