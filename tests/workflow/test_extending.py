@@ -227,7 +227,7 @@ def test_a_score(copy: Path) -> None:
                 total += 1 / (1 + wrong[mention]) if wrong[mention] < 10 else 0
         expected[cell] = total / len(right)
     assert 0 < expected["none/none"] < expected["names/naive"] < 1
-    metrics = [row for row in rows(results / "evaluation/normalization/demo_ncbi/metrics.parquet") if row["metric"] == "mrr@10"]
+    metrics = [row for row in rows(results / "evaluation/normalization/demo_ncbi.parquet") if row["metric"] == "mrr@10"]
     assert {row["bucket"] for row in metrics} >= {"all", "unseen_concept"}
     overall = {f"{row['generator']}/{row['strategy']}": row for row in metrics if row["bucket"] == "all"}
     assert {cell: row["value"] for cell, row in overall.items()} == pytest.approx(expected) and {row["n"] for row in overall.values()} == {len(right)}
