@@ -231,7 +231,7 @@ def test_a_score(copy: Path) -> None:
     assert {row["bucket"] for row in metrics} >= {"all", "unseen_concept"}
     overall = {f"{row['generator']}/{row['strategy']}": row for row in metrics if row["bucket"] == "all"}
     assert {cell: row["value"] for cell, row in overall.items()} == pytest.approx(expected) and {row["n"] for row in overall.values()} == {len(right)}
-    with open(results / "report/metrics.csv", newline="") as source:
+    with open(results / "summary/metrics.csv", newline="") as source:
         assert sum(row["metric"] == "mrr@10" for row in csv.DictReader(source)) == len(metrics)
     compared = [row for path in sorted(results.rglob("comparisons.parquet")) for row in rows(path) if row["metric"] == "mrr@10"]
     [row] = [row for row in compared if row["against"] == "baseline"]
