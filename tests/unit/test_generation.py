@@ -15,6 +15,7 @@ from mentionforge.generation import concepts, pairs, prompts
 from mentionforge.generation.concepts import Concept
 from mentionforge.generation.kinds import control
 from mentionforge.generation.settings import Concepts
+from mentionforge.specs import read_spec
 
 CONCEPTS = [
     ("C0000001", "Gout", "Crystals of urate inflame a joint.", ["T047"], ["gouty arthritis", "Arthritis, Gouty"]),
@@ -275,7 +276,7 @@ def test_template_puts_names_in_turn_into_varied_sentences(tmp_path, root):
     assert len(control.SENTENCES) >= 15 and all(s.count("{name}") == 1 for s in control.SENTENCES)
     kb, spec = write_kb(tmp_path), write_spec(tmp_path / "spec.json", root, "template", "prompts", notes_per_concept=3)
     prompts.make_prompts(spec, kb, tmp_path / "prompts.parquet")
-    control.make_notes(spec, kb, tmp_path / "prompts.parquet", tmp_path / "notes.parquet")
+    read_spec(spec, control.ControlGenerator).make_notes(spec, kb, tmp_path / "prompts.parquet", None, tmp_path / "notes.parquet")
     rows = {r["note_id"]: r for r in tables.read(tables.NOTES, tmp_path / "notes.parquet").to_pylist()}
     assert len(rows) == 12 and {r["finish_reason"] for r in rows.values()} == {"control"} and {r["generator"] for r in rows.values()} == {"template"}
     assert "Gout" in rows["C0000001-0"]["text"] and "Arthritis, Gouty" in rows["C0000001-1"]["text"] and "gouty arthritis" in rows["C0000001-2"]["text"]
@@ -285,5 +286,5 @@ def test_template_puts_names_in_turn_into_varied_sentences(tmp_path, root):
 def test_names_is_the_bare_preferred_name(tmp_path, root):
     kb, spec = write_kb(tmp_path), write_spec(tmp_path / "spec.json", root, "names", "prompts")
     prompts.make_prompts(spec, kb, tmp_path / "prompts.parquet")
-    control.make_notes(spec, kb, tmp_path / "prompts.parquet", tmp_path / "notes.parquet")
+    read_spec(spec, control.ControlGenerator).make_notes(spec, kb, tmp_path / "prompts.parquet", None, tmp_path / "notes.parquet")
     assert tables.read(tables.NOTES, tmp_path / "notes.parquet")["text"].to_pylist() == [name for _, name, *_ in CONCEPTS]

@@ -128,6 +128,27 @@ def test_shared_modules_are_code_of_all_parts_that_import_them(package: Path) ->
     assert versions.changed(package) == []
 
 
+@pytest.mark.parametrize(("family", "folder"), versions.FAMILIES.items())
+def test_a_new_file_of_a_kind_is_a_part_by_itself(package: Path, family: str, folder: str) -> None:
+    """It needs no line in `PARTS`, and its code is watched as that of the others; one that states no version is none."""
+    (package / folder / "shouting.py").write_text("VERSION = 1\nLOUD = 1\n")
+    (package / folder / "helper.py").write_text("LOUD = 1\n")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mentionforge.cli", "dev", *arguments]
+        return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(package.parent)}, capture_output=True, text=True, check=False)
+
+    part = f"{family}.shouting"
+    assert run("versions").stderr.startswith(f"error: {part}: ")
+    assert run("confirm", "--all").returncode == 0
+    assert f"{part}: 1" in run("versions").stdout.splitlines()
+    edit(package, f"{folder}/shouting.py", "LOUD = 1", "LOUD = 2")
+    done = run("versions")
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {part}: ") and done.stderr.count("\n") == 1
+    assert run("raise", part).stdout == f"{part}: 2\n" and run("versions").returncode == 0
+    assert f"{family}.helper" not in run("versions").stdout
+
+
 def test_files_that_are_no_python_count_as_they_are(package: Path) -> None:
     edit(package, "report/page/page.css", "{", "{ /* said */")
     assert named(versions.changed(package)) == {"report.page"}

@@ -22,12 +22,13 @@ from mentionforge.parquet import build as build
 from mentionforge.parquet import provenance as provenance
 from mentionforge.parquet import read as read
 from mentionforge.parquet import write as write
+from mentionforge.versions import PARTS
 
 SPLITS = ("train", "dev", "test")
 BUCKETS = ("seen_mention", "seen_concept", "unseen_concept", "unmapped")
 SUBSETS = ("new_pair", "new_surface", "new_surface_concept", "one_concept", "distinct", "distinct_new_surface")
 MATCHES = ("tag", "exact", "synonym", "fuzzy")
-FILTERS = ("parse", "length", "refusal", "language", "repetition", "prompt_echo", "near_duplicate", "leakage", "memorization", "contradiction", "agreement")
+FILTERS = tuple(part.removeprefix("filter.") for part in PARTS if part.startswith("filter."))
 REASONS = ("empty", "no_mention", *FILTERS)
 AGAINST = ("baseline", "control", "kb", "external")
 SLICES = ("all", "bucket", "subset", "train_mentions", "names", "semantic_type", "notes")

@@ -1,7 +1,8 @@
 """Versions of the parts of the code: which part makes which result, its version, and whether its code has changed since it was confirmed.
 
 In: the parsed source of modules (never imported), VERSION constants, and versions.json, which holds a confirmed version and digest for each part.
-Out: version numbers for spec files, and lists of changed parts for `mentionforge dev`. Knows nothing of configurations, results or Snakemake.
+Out: version numbers for spec files, and lists of changed parts for `mentionforge dev`. A kind's file that states VERSION is a part by itself,
+FAMILY.FILE; the other parts stand in `PARTS`. Knows nothing of configurations, results or Snakemake.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ast
 import functools
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +129,27 @@ PARTS: dict[str, Part] = {
     "report.sweeps": Part(("report/sweeps.py",)),
 }
 """Every part, by the name that it has in `mentionforge dev` and in results/specs/parts."""
+
+FAMILIES = {
+    "backend": "generation/backends",
+    "filter": "generation/filters",
+    "generation": "generation/kinds",
+    "normalization": "normalization/linkers",
+    "recognition": "recognition/kinds",
+}
+"""Folders in which a kind may be one file, by what the name of its part begins with."""
+
+
+def _of_kinds() -> dict[str, Part]:
+    """Parts of kinds that need no line above: FAMILY.FILE for a file that states `VERSION` and begins no part yet."""
+    begun = {part.code[0].partition(":")[0] for part in PARTS.values()}
+    files = [(family, path) for family, folder in FAMILIES.items() for path in sorted((PACKAGE / folder).glob("*.py"))]
+    stating = [(family, path) for family, path in files if re.search(r"^VERSION = ", path.read_text(encoding="utf-8"), re.M)]
+    parts = {f"{family}.{path.stem}": Part((path.relative_to(PACKAGE).as_posix(),)) for family, path in stating}
+    return {name: part for name, part in parts.items() if name not in PARTS and part.code[0] not in begun}
+
+
+PARTS |= _of_kinds()
 
 OWN_SPECS = ("evaluation", "statistics", "report")
 """Stages whose parts always have a spec file, `results/specs/STAGE/PART.json`: no entry of the configuration has them."""

@@ -30,7 +30,7 @@ rule external_rankings:
     benchmark:
         f"{R}/benchmarks/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}.tsv"
     wildcard_constraints:
-        linker=one_of(name for name, entry in CONFIG.linkers.items() if entry.kind == "external"),
+        linker=one_of(name for name, entry in CONFIG.linkers.items() if entry.imported),
     conda:
         "../../envs/mentionforge.yaml"
     resources:

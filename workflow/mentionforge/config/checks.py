@@ -43,8 +43,8 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
             yield f"generators.{name}.concepts.corpus", "corpora", generator.concepts.corpus
         if generator.encoder:
             yield f"generators.{name}.encoder.model", "models", generator.encoder.model
-        for corpus_name in generator.filters.leakage.corpora if generator.filters.leakage else ():
-            yield f"generators.{name}.filters.leakage.corpora", "corpora", corpus_name
+        for corpus_name, filters in generator.filters.test_corpora.items():
+            yield f"generators.{name}.filters.{filters[0]}.corpora", "corpora", corpus_name
         for key, section, entry in generator.references():
             yield f"generators.{name}.{key}", section, entry
     for name, recognizer in config.recognizers.items():
@@ -92,10 +92,12 @@ def check_generators(config: Config) -> None:
     """Settings of a generator that depend on each other. This is no validator of the model, since a spec holds only some of the settings."""
     for name, generator in config.generators.items():
         key = f"config: generators.{name}"
-        if generator.encoder is None and (generator.filters.agreement or generator.locate.tag_similarity is not None):
-            raise UserError("missing encoder", f"{key}.encoder", "locate.tag_similarity and filters.agreement need one", "give encoder.model")
-        if generator.filters.memorization and not generator.trains:
-            raise UserError("filter without use", f"{key}.filters.memorization", "it compares with the fine-tuning pairs, and there are none", "set it to null")
+        comparing = ["locate.tag_similarity"] if generator.locate.tag_similarity is not None else []
+        comparing += [f"filters.{one}" for one in generator.filters.encoder_readers]
+        if comparing and generator.encoder is None:
+            raise UserError("missing encoder", f"{key}.encoder", f"{' and '.join(comparing)} compare by its vectors", "give encoder.model")
+        if (unused := generator.filters.pair_readers) and not generator.trains:
+            raise UserError("filter without use", f"{key}.filters.{unused[0]}", "it compares with the fine-tuning pairs, and there are none", "set it to null")
         generator.check(key)
 
 
@@ -156,8 +158,7 @@ def in_use(config: Config, kind: str, name: str) -> bool:
         corpora |= {finetune.corpus} if finetune else set()
         chosen_by = config.generators[generator].concepts.corpus
         corpora |= {chosen_by} if chosen_by else set()
-        leakage = config.generators[generator].filters.leakage
-        corpora |= set(leakage.corpora) if leakage else set()
+        corpora |= set(config.generators[generator].filters.test_corpora)
     if kind == "corpora":
         return name in corpora
     return name in {config.corpora[c].kb for c in corpora} | {config.generators[g].kb for g in generators}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from mentionforge.corpora.formats.registry import READERS, WRITERS
 from mentionforge.errors import UserError
 
 app = typer.Typer(help="Annotated corpora: documents, mentions, CUI sets and out-of-distribution buckets.", no_args_is_help=True)
@@ -29,8 +30,8 @@ _LOSSES = typer.Option("error", help="What to do about what a format cannot hold
 @app.command("convert")
 def convert(
     sources: list[Path] = typer.Argument(..., help="Files, or folders for share and brat."),
-    reader: str = typer.Option(..., "--from", help="Format: pubtator, medmentions, bioc, share, brat, conll, jsonl or parquet."),
-    form: str = typer.Option(..., "--to", help="Format: pubtator, brat, conll, bioc, jsonl or parquet."),
+    reader: str = typer.Option(..., "--from", help=f"Format: {', '.join(READERS)}."),
+    form: str = typer.Option(..., "--to", help=f"Format: {', '.join(WRITERS)}."),
     out: Path = typer.Option(..., help="File to write (.gz is compressed), or folder for brat."),
     id_prefix: str = typer.Option("", help="Vocabulary of ids without a prefix; default: MSH, or CUI for medmentions and share."),
     entity_type: list[str] = typer.Option([], help="Entity type to keep; may be given several times. Default: all."),
@@ -50,7 +51,7 @@ def convert(
 @app.command("export")
 def export(
     folder: Path = typer.Argument(..., help="Folder of a corpus that was read."),
-    form: str = typer.Option(..., "--to", help="Format: pubtator, brat, conll, bioc, jsonl or parquet."),
+    form: str = typer.Option(..., "--to", help=f"Format: {', '.join(WRITERS)}."),
     out: Path = typer.Option(..., help="Folder for a file (or folder) per split."),
     split: list[str] = typer.Option([], help="Split to write; may be given several times. Default: all."),
     ids: str = typer.Option("concept_ids", help="Ids of the mentions: concept_ids (as annotated) or cuis."),

@@ -6,13 +6,20 @@ Knows the names of formats, but nothing of their code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from mentionforge.corpora.formats.registry import READERS
 from mentionforge.entries import Entry
 
 Split = Literal["train", "dev", "test"]
+
+if TYPE_CHECKING:
+    Reader = str
+else:
+    Reader = Literal[*READERS]
+"""Name of a format that can be read."""
 
 
 class SeededSplit(Entry):
@@ -43,7 +50,7 @@ class NearDuplicates(Entry):
 class Corpus(Entry):
     """An annotated corpus with fixed splits: `splits` alone, `source` and `splits`, or `source` and `seeded_split`."""
 
-    reader: Literal["pubtator", "medmentions", "bioc", "share", "brat", "conll", "jsonl", "parquet"] = Field(
+    reader: Reader = Field(
         description="Format. One path is a folder for share (.text/.txt and .pipe) and brat (.txt and .ann), a file for the others; see docs/corpora.md."
     )
     kb: str = Field(description="Knowledge base whose cross-references map ids to CUIs.")

@@ -51,5 +51,5 @@ class EvaluationInputs(ExperimentFiles):
         """Flags for the references of comparisons besides the baseline: controls, and for each index without the kb the one with it."""
         sources = {name: set(index.sources) for name, index in self.config.indexes.items()}
         pairs = [f"{a}={b}" for a in sorted(sources) for b in sorted(sources) if "kb" not in sources[a] and sources[b] == sources[a] | {"kb"}]
-        controls = [g for g in self.controls if not self.config.generators[g].source]
+        controls = sorted(name for name, generator in self.config.generators.items() if generator.control)
         return shlex.join([*(part for c in controls for part in ("--control", c)), *(part for pair in pairs for part in ("--with-kb", pair))])

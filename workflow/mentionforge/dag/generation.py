@@ -73,25 +73,24 @@ class GenerationInputs(StageInputs):
 
         def stamp(wildcards: Wildcards) -> Paths:
             g = self._settings(wildcards)
-            compares = g.filters.agreement if part == "filter" else g.locate.tag_similarity is not None
+            compares = g.filters.encoder_readers if part == "filter" else g.locate.tag_similarity is not None
             return self.resources.model(g.encoder.model) if compares else []
 
         return stamp
 
     def pairs(self, wildcards: Wildcards) -> Paths:
         """The fine-tuning pairs, if a filter compares the notes with them."""
-        return self.results.generation(wildcards.generator, "pairs.parquet") if self._settings(wildcards).filters.memorization else []
+        return self.results.generation(wildcards.generator, "pairs.parquet") if self._settings(wildcards).filters.pair_readers else []
 
     def leakage_corpora(self, wildcards: Wildcards) -> list[str]:
         """Documents of the corpora with whose test split a filter compares the notes."""
-        leakage = self._settings(wildcards).filters.leakage
-        return [self.results.corpus(corpus, "documents.parquet") for corpus in (leakage.corpora if leakage else ())]
+        return [self.results.corpus(corpus, "documents.parquet") for corpus in self._settings(wildcards).filters.test_corpora]
 
     def licensed_flag(self, wildcards: Wildcards) -> str:
         """The flag that keeps texts out of the examples, if an input of the generator is licensed."""
         g = self._settings(wildcards)
         finetune = getattr(g, "finetune", None)
-        corpora = {*(g.filters.leakage.corpora if g.filters.leakage else ()), *({finetune.corpus} if finetune else ())}
+        corpora = {*g.filters.test_corpora, *({finetune.corpus} if finetune else ())}
         licensed = self.licensed_text(wildcards.generator) or any(self.is_licensed("corpora", corpus) for corpus in corpora)
         return "--licensed" if licensed else ""
 

@@ -20,6 +20,7 @@ from mentionforge.corpora.documents import Document, annotation_from_ids
 from mentionforge.corpora.formats import registry
 from mentionforge.errors import UserError
 from mentionforge.generation import markers
+from mentionforge.generation.kinds import CONTROLS
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
 
@@ -236,7 +237,7 @@ def _base(folder: Path) -> str:
 
 def _making(settings: Mapping[str, Any], base: str) -> list[str]:
     kind = settings.get("kind")
-    if kind in ("template", "names"):
+    if kind in CONTROLS:
         return [f"Without a language model: a control of kind `{kind}`."]
     if kind == "replay":
         return ["Written elsewhere; the mentions were located anew."]

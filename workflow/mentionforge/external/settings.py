@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from mentionforge.corpora.formats.registry import READERS
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
 
 TABLE = "table"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """Suffixes of the files of the reader `table`."""
+
+if TYPE_CHECKING:
+    Reader = str
+else:
+    Reader = Literal[TABLE, *READERS]
+"""How predictions are read: a table, or annotated documents."""
 
 ColumnName = Literal["mention_id", "doc_id", "start", "end", "spans", "surface", "type", "concept", "rank", "score"]
 
@@ -27,7 +34,7 @@ class External(Entry):
     path: str | dict[str, str] = Field(
         description="File or folder with the predictions: one, a pattern with {corpus}, or a mapping of corpora to one each. Its content is digested: a change reruns."
     )
-    reader: Literal["table", "pubtator", "medmentions", "bioc", "share", "brat", "conll", "jsonl", "parquet"] = Field(
+    reader: Reader = Field(
         "table",
         description="table: a row per answer, in .csv, .tsv, .jsonl or .parquet. The others: annotated documents, as of corpora.*.reader. See docs/external.md.",
     )

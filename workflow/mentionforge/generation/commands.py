@@ -19,7 +19,7 @@ REPLAY = typer.Option(None, help="File of notes written elsewhere, for a generat
 
 
 def _read(spec: Path) -> Any:
-    """Settings of the generator; they tell how many GPUs a command needs."""
+    """Settings of the generator."""
     from mentionforge.generation.kinds import Generator
     from mentionforge.specs import read_spec
 
@@ -35,14 +35,7 @@ def prompts(
     mentions: Path = typer.Option(None, help="Gold mentions of the corpus that concepts.corpus names."),
 ) -> None:
     """One prompt per note to write, with or without a definition."""
-    if replay:
-        from mentionforge.generation.kinds import replay as replayed
-
-        replayed.make_prompts(spec, kb, replay, out)
-    else:
-        from mentionforge.generation.prompts import make_prompts
-
-        make_prompts(spec, kb, out, mentions)
+    _read(spec).make_prompts(spec, kb, replay, mentions, out)
 
 
 @app.command("pairs")
@@ -116,14 +109,7 @@ def control(
     spec: Path = SPEC, kb: Path = KB, prompts: Path = typer.Option(..., help="Prompts of the generator."), replay: Path = REPLAY, out: Path = OUT
 ) -> None:
     """Notes without a language model at hand: fixed sentences, bare names, or notes written elsewhere."""
-    if replay:
-        from mentionforge.generation.kinds import replay as replayed
-
-        replayed.make_notes(spec, kb, prompts, replay, out)
-    else:
-        from mentionforge.generation.kinds.control import make_notes
-
-        make_notes(spec, kb, prompts, out)
+    _read(spec).make_notes(spec, kb, prompts, replay, out)
 
 
 @app.command("locate")

@@ -93,8 +93,10 @@ def filter_notes(
     if encoder and generator.encoder:
         context.encoder = (encoder, generator.encoder)
     chain = generator.filters.chain()
-    if generator.filters.leakage and not context.test_texts:
-        raise UserError("no test document", ", ".join(map(str, corpora)), "filters.leakage has nothing to compare with", "name corpora with a test split")
+    if (comparing := next(iter(generator.filters.test_corpora.values()), [])) and not context.test_texts:
+        raise UserError(
+            "no test document", ", ".join(map(str, corpora)), f"filters.{comparing[0]} has nothing to compare with", "name corpora with a test split"
+        )
     in_and_out, examples = [], []
     for name, settings in chain:
         reasons = FILTERS[name](kept_notes, settings, context)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mentionforge import tables
 from mentionforge.generation import concepts
-from mentionforge.generation.kinds.control import ControlGenerator
-from mentionforge.generation.kinds.llm import LlmGenerator
+from mentionforge.generation.kinds import Generator
+from mentionforge.generation.kinds.contract import GeneratorSettings
 from mentionforge.generation.markers import CLOSE, OPEN
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
@@ -41,13 +41,13 @@ def make_prompts(spec: Path, kb: Path, out: Path, mentions: Path | None = None) 
     Raises:
         UserError: No concept fits the settings.
     """
-    generator: LlmGenerator | ControlGenerator = read_spec(spec, LlmGenerator | ControlGenerator)
+    generator: GeneratorSettings = read_spec(spec, Generator)
     settings = generator.concepts
     chosen = concepts.load(kb, concepts.select(kb, settings, mentions))
     rows = []
     for cui, concept in chosen.items():
         text = instruction(concept.common_names(NAMES_SHOWN), concept.definition)
-        for i in range(generator.notes_per_concept):
+        for i in range(generator.notes_per_concept or 1):
             note_id = f"{cui}-{i}"
             rows.append({"note_id": note_id, "cui": cui, "prompt": text, "has_definition": bool(concept.definition), "seed": seed_of(note_id)})
     inputs = {"spec": spec, **concepts.tables_of(kb)}

@@ -16,6 +16,7 @@ import pandas as pd
 
 from mentionforge import __version__, measures, tables
 from mentionforge.entries import EXTERNAL, NONE
+from mentionforge.generation.kinds import CONTROLS
 from mentionforge.layout import PREDICTIONS, Results
 from mentionforge.provenance import git_revision, versions
 from mentionforge.report import confidence, figures, formatting, gains, layouts, tidy, vega
@@ -154,7 +155,7 @@ def _template_values(
     """Values of the template's variables, besides the libraries and the data."""
     cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
     entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
-    controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in ("names", "template")]
+    controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in CONTROLS]
     score_tables = [_html_table(table) for table in layouts.report_tables(scores, comparison_rows, error_rows, hierarchy=hierarchy)]
     gains_and_claims = claims(comparison_rows, controls)
     claims_table = [_html_table(formatting.ReportTable("Published and here", gains_and_claims, CLAIMS, ""))] if len(gains_and_claims) else []

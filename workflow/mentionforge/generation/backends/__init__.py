@@ -1,4 +1,4 @@
-"""The family of backends, which write the notes. `KINDS` and `Backend` list them in the order of docs and schema; `contract.py` defines the interface.
+"""The family of backends, which write the notes. `Backend` lists them in the order of docs and schema; `contract.py` defines the interface.
 
 A backend is one file with settings, code and version. `identity` tells on which of a generator's settings its notes depend.
 """
@@ -6,7 +6,7 @@ A backend is one file with settings, code and version. `identity` tells on which
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
@@ -16,14 +16,14 @@ from mentionforge.generation.backends.openai import OpenaiBackend
 from mentionforge.generation.backends.static import TransformersBackend
 from mentionforge.generation.backends.vllm import VllmBackend
 
-KINDS: dict[str, type[BackendKind]] = {
-    "transformers": TransformersBackend,
-    "continuous": ContinuousBackend,
-    "vllm": VllmBackend,
-    "openai": OpenaiBackend,
-}
+Backend = Annotated[
+    TransformersBackend | ContinuousBackend | VllmBackend | OpenaiBackend,
+    Field(discriminator="kind"),
+]
+"""Settings of every backend."""
 
-Backend = Annotated[TransformersBackend | ContinuousBackend | VllmBackend | OpenaiBackend, Field(discriminator="kind")]
+KINDS: dict[str, type[BackendKind]] = {name: kind for kind in get_args(get_args(Backend)[0]) for name in get_args(kind.model_fields["kind"].annotation)}
+"""Settings of a backend, by what `kind` says."""
 
 
 def identity(generator: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
 from mentionforge.generation.backends.contract import (
+    BackendKind,
     NoteWriter,
     Request,
     SampledGenerator,
@@ -31,7 +31,7 @@ VERSION = 1
 """Version of the part backend.continuous: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
-class ContinuousBackend(Entry):
+class ContinuousBackend(BackendKind):
     """transformers' paged continuous batching: a note that ends makes room for the next one at once."""
 
     part: ClassVar[str] = "backend.continuous"

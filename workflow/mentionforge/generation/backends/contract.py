@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
 from mentionforge.generation.settings import Finetune, Sampling
 
@@ -83,11 +84,11 @@ class SampledGenerator(Protocol):
         """Data type of the weights."""
 
 
-class BackendKind(Protocol):
-    """The settings of a backend, and what other code asks a backend instead of testing `kind`.
+class BackendKind(Entry):
+    """Base of the settings of every backend, and what other code asks a backend instead of testing `kind`. The defaults are those of a server elsewhere.
 
     Attributes:
-        part: Part of the code (mentionforge.versions) that holds its version.
+        part: Part of the code (mentionforge.versions) that holds its version: `backend.` and its kind.
         loads_weights: Whether it loads the generator's weights and tokenizes its prompts; if not, a server does.
         own_environment: Whether it runs in a conda environment of its own.
         fixed_batches: Whether a batch keeps its shape until its longest note ends, and a prompt is read once for all its notes.
@@ -96,21 +97,21 @@ class BackendKind(Protocol):
         identity_if_changed: Settings on which notes depend unless they have these default values.
     """
 
-    part: ClassVar[str]
-    loads_weights: ClassVar[bool]
-    own_environment: ClassVar[bool]
-    fixed_batches: ClassVar[bool]
-    libraries: ClassVar[tuple[str, ...]]
-    identity: ClassVar[tuple[str, ...]]
-    identity_if_changed: ClassVar[Mapping[str, object]]
+    if TYPE_CHECKING:
+        kind: str
 
-    @property
-    def kind(self) -> str:
-        """Name of the kind, as in `generators.*.backend.kind`."""
+    part: ClassVar[str]
+    loads_weights: ClassVar[bool] = False
+    own_environment: ClassVar[bool] = False
+    fixed_batches: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ()
+    identity: ClassVar[tuple[str, ...]] = ()
+    identity_if_changed: ClassVar[Mapping[str, object]] = {}
 
     @property
     def gpus(self) -> int:
         """GPUs that the job of one shard needs, if the machine has any."""
+        return 0
 
     def check(self, generator: SampledGenerator, key: str) -> None:
         """Check that a generator's settings are possible with this backend.
@@ -130,6 +131,7 @@ class BackendKind(Protocol):
             `device`, `dtype`, `quantization`, `double_quantization`; on a GPU with fixed batches also `rows`, since GPU libraries choose kernels by the
             size of a batch. On a CPU a note is the same in a batch of any size.
         """
+        return {}
 
     def writer(
         self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
@@ -146,6 +148,7 @@ class BackendKind(Protocol):
         Raises:
             UserError: Missing weights, an adapter of another model, a library that is not installed, a key that is not set.
         """
+        raise NotImplementedError
 
 
 def decode_note(request: Request, new: Sequence[int], tokenizer: Any, stops: Sequence[int]) -> WrittenNote:

@@ -13,16 +13,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, WrittenNote, refuse_nf4
+from mentionforge.generation.backends.contract import BackendKind, NoteWriter, Request, SampledGenerator, WrittenNote, refuse_nf4
 from mentionforge.generation.settings import Sampling
 
 VERSION = 1
 """Version of the part backend.openai: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
-class OpenaiBackend(Entry):
+class OpenaiBackend(BackendKind):
     """A server that speaks OpenAI's protocol: vLLM, llama.cpp, a gateway."""
 
     part: ClassVar[str] = "backend.openai"

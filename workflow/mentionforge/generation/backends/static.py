@@ -12,9 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, WrittenNote, decode_note, require_weights, stop_token_ids
+from mentionforge.generation.backends.contract import (
+    BackendKind,
+    NoteWriter,
+    Request,
+    SampledGenerator,
+    WrittenNote,
+    decode_note,
+    require_weights,
+    stop_token_ids,
+)
 from mentionforge.generation.backends.draw import Draw
 from mentionforge.generation.settings import Sampling
 
@@ -31,7 +39,7 @@ VERSION = 1
 # to any neighbours, in a batch of any size, with any number of threads; the tests check all four.
 
 
-class TransformersBackend(Entry):
+class TransformersBackend(BackendKind):
     """transformers' `generate`, on batches of prompts of similar length."""
 
     part: ClassVar[str] = "backend.transformers"

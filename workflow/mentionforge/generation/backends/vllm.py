@@ -20,9 +20,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, WrittenNote, refuse_nf4, require_weights
+from mentionforge.generation.backends.contract import BackendKind, NoteWriter, Request, SampledGenerator, WrittenNote, refuse_nf4, require_weights
 from mentionforge.generation.settings import Sampling
 from mentionforge.provenance import digest
 
@@ -30,7 +29,7 @@ VERSION = 1
 """Version of the part backend.vllm: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
-class VllmBackend(Entry):
+class VllmBackend(BackendKind):
     """vLLM's offline engine, in the environment of envs/vllm.yaml."""
 
     part: ClassVar[str] = "backend.vllm"

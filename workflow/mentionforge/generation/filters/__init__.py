@@ -5,26 +5,15 @@ A filter is a settings class and a function in one file; `contract.py` defines i
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from types import NoneType
+from typing import get_args
 
 from mentionforge.entries import Entry
-from mentionforge.generation.filters.concept import Agreement, Contradiction, agreement, contradiction
-from mentionforge.generation.filters.contract import Filter
-from mentionforge.generation.filters.copies import Leakage, Memorization, NearDuplicate, leakage, memorization, near_duplicate
-from mentionforge.generation.filters.text import (
-    Language,
-    Length,
-    Parse,
-    PromptEcho,
-    Refusal,
-    Repetition,
-    language,
-    length,
-    parse,
-    prompt_echo,
-    refusal,
-    repetition,
-)
+from mentionforge.generation.filters.concept import Agreement, Contradiction
+from mentionforge.generation.filters.contract import Filter, FilterSettings
+from mentionforge.generation.filters.copies import Leakage, Memorization, NearDuplicate
+from mentionforge.generation.filters.text import Language, Length, Parse, PromptEcho, Refusal, Repetition
 
 
 class Filters(Entry):
@@ -42,12 +31,36 @@ class Filters(Entry):
     contradiction: Contradiction | None = None
     agreement: Agreement | None = None
 
-    def chain(self) -> list[tuple[str, Any]]:
-        """Names and settings of the configured filters, in order."""
+    def chain(self) -> list[tuple[str, FilterSettings]]:
+        """Names and settings of the filters that are given, in order."""
         return [(name, settings) for name in type(self).model_fields if (settings := getattr(self, name)) is not None]
 
+    @property
+    def encoder_readers(self) -> list[str]:
+        """Names of the filters that compare with an encoder."""
+        return [name for name, settings in self.chain() if settings.reads_encoder]
 
-FILTERS: dict[str, Filter] = {
-    f.__name__: f for f in (parse, length, refusal, language, repetition, prompt_echo, near_duplicate, leakage, memorization, contradiction, agreement)
-}
-"""Filter functions by their names in the config."""
+    @property
+    def pair_readers(self) -> list[str]:
+        """Names of the filters that compare with the fine-tuning pairs."""
+        return [name for name, settings in self.chain() if settings.reads_pairs]
+
+    @property
+    def test_corpora(self) -> dict[str, list[str]]:
+        """Corpora whose test documents filters compare with, each with the names of these filters."""
+        filters: dict[str, list[str]] = {}
+        for name, settings in self.chain():
+            for corpus in settings.test_corpora:
+                filters.setdefault(corpus, []).append(name)
+        return filters
+
+
+def _function(name: str) -> Filter:
+    """The function of a filter: it has the filter's name, and stands in the file of its settings."""
+    (settings,) = (one for one in get_args(Filters.model_fields[name].annotation) if one is not NoneType)
+    function: Filter = getattr(import_module(settings.__module__), name)
+    return function
+
+
+FILTERS: dict[str, Filter] = {name: _function(name) for name in Filters.model_fields}
+"""Filters by the name that they have in the config."""

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.generation import markers
-from mentionforge.generation.filters.contract import WORD, FilterContext, Note, Reasons
+from mentionforge.generation.filters.contract import WORD, FilterContext, FilterSettings, Note, Reasons
 from mentionforge.text import normalize_surface
 
 VERSIONS = {"contradiction": 1, "agreement": 2}
 """Versions of the parts filter.*: raise one if its earlier results would be wrong (mentionforge.versions)."""
 
 
-class Contradiction(Entry):
+class Contradiction(FilterSettings):
     """Drops notes in which the model tagged a name of another concept that is none of this one's."""
 
     untagged: bool = Field(False, description="Also drop notes whose first located mention overlaps a longer name of another concept.")
@@ -64,8 +63,10 @@ def _longer_name_around(note: Note, owners: Mapping[str, set[str]], longest: int
     return None
 
 
-class Agreement(Entry):
+class Agreement(FilterSettings):
     """Drops mentions, and notes left without any, for which the encoder does not rank the note's concept among the first."""
+
+    reads_encoder: ClassVar[bool] = True
 
     k: int = Field(10, ge=1, description="Rank, among all concepts of the knowledge base, that the note's concept must reach.")
     by: Literal["mention", "context"] = Field("mention", description="What is compared with the names: the mention alone, or its tokens in the note around it.")

@@ -9,15 +9,33 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mentionforge.encoder_settings import NoteEncoder
+from mentionforge.entries import Entry
 
 if TYPE_CHECKING:
     from mentionforge.generation.concepts import Concept
 
 WORD = re.compile(r"\w+")
 """Pattern of a word."""
+
+
+class FilterSettings(Entry):
+    """Base of the settings of every filter.
+
+    Attributes:
+        reads_encoder: It compares with an encoder: that of the generator.
+        reads_pairs: It compares with the fine-tuning pairs.
+    """
+
+    reads_encoder: ClassVar[bool] = False
+    reads_pairs: ClassVar[bool] = False
+
+    @property
+    def test_corpora(self) -> tuple[str, ...]:
+        """Corpora whose test documents it compares with."""
+        return ()
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,18 @@ In: notes and these texts. Out: reasons for dropped notes, which say where texts
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.generation import markers
-from mentionforge.generation.filters.contract import FilterContext, Note, Reasons, grams, word_list
+from mentionforge.generation.filters.contract import FilterContext, FilterSettings, Note, Reasons, grams, word_list
 
 VERSIONS = {"near_duplicate": 1, "leakage": 1, "memorization": 1}
 """Versions of the parts filter.*: raise one if its earlier results would be wrong (mentionforge.versions)."""
 
 
-class NearDuplicate(Entry):
+class NearDuplicate(FilterSettings):
     """Drops notes that nearly repeat an earlier one (MinHash of word n-grams); by default of the same concept."""
 
     n: int = Field(3, ge=1, description="Length of the word n-grams.")
@@ -54,11 +53,16 @@ def near_duplicate(notes: Sequence[Note], settings: NearDuplicate, _: FilterCont
     return reasons
 
 
-class Leakage(Entry):
+class Leakage(FilterSettings):
     """Drops notes that share a long stretch with a test document."""
 
     corpora: tuple[str, ...] = Field(min_length=1, description="Corpora whose test documents are compared.")
     n: int = Field(8, ge=3, description="Length of the word n-grams; one in common drops the note.")
+
+    @property
+    def test_corpora(self) -> tuple[str, ...]:
+        """Those of `corpora`."""
+        return self.corpora
 
 
 def leakage(notes: Sequence[Note], settings: Leakage, context: FilterContext) -> Reasons:
@@ -66,8 +70,10 @@ def leakage(notes: Sequence[Note], settings: Leakage, context: FilterContext) ->
     return _shared_ngrams(notes, context.test_texts, settings.n, "a test document")
 
 
-class Memorization(Entry):
+class Memorization(FilterSettings):
     """Drops notes that hold a long stretch of a fine-tuning completion: patients' text must not come out."""
+
+    reads_pairs: ClassVar[bool] = True
 
     n: int = Field(12, ge=3, description="Length of the word n-grams; one in common drops the note.")
 

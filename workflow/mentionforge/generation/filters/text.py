@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.generation import markers
-from mentionforge.generation.filters.contract import FilterContext, Note, Reasons, grams, word_list
+from mentionforge.generation.filters.contract import FilterContext, FilterSettings, Note, Reasons, grams, word_list
 
 VERSIONS = {"parse": 1, "length": 1, "refusal": 1, "language": 1, "repetition": 1, "prompt_echo": 1}
 """Versions of the parts filter.*: raise one if its earlier results would be wrong (mentionforge.versions)."""
@@ -52,7 +51,7 @@ RESIDUE = re.compile(
 """Markup that does not belong in a note: tokens of chat templates, HTML, undecodable and control characters, labels of the plain prompt frame."""
 
 
-class Parse(Entry):
+class Parse(FilterSettings):
     """Drops notes in which markup is left: chat templates' tokens, tags of other kinds, characters that could not be decoded."""
 
     require_tags: bool = Field(False, description="Also drop notes without a tagged stretch that is closed.")
@@ -70,7 +69,7 @@ def parse(notes: Sequence[Note], settings: Parse, _: FilterContext) -> Reasons:
     return reasons
 
 
-class Length(Entry):
+class Length(FilterSettings):
     """Drops notes that are too short or too long, in words, tags not counted."""
 
     min_words: int = Field(5, ge=1, description="Fewest words.")
@@ -83,7 +82,7 @@ def length(notes: Sequence[Note], settings: Length, _: FilterContext) -> Reasons
     return {i: f"{n} words" for i, n in counts.items() if not settings.min_words <= n <= settings.max_words}
 
 
-class Refusal(Entry):
+class Refusal(FilterSettings):
     """Drops notes in which the model declines or speaks of itself."""
 
     phrases: tuple[str, ...] = Field((), description="Further phrases, in any case, besides those built in.")
@@ -97,7 +96,7 @@ def refusal(notes: Sequence[Note], settings: Refusal, _: FilterContext) -> Reaso
     return {i: f"says {hit[0]!r}" for i, hit in hits.items() if hit}
 
 
-class Language(Entry):
+class Language(FilterSettings):
     """Drops notes in another language."""
 
     language: str = Field("en", pattern=r"^[a-z]{2}$", description="ISO 639-1 code of the language to keep.")
@@ -120,7 +119,7 @@ def language(notes: Sequence[Note], settings: Language, _: FilterContext) -> Rea
     return reasons
 
 
-class Repetition(Entry):
+class Repetition(FilterSettings):
     """Drops notes that repeat themselves."""
 
     n: int = Field(4, ge=1, description="Length of the word n-grams.")
@@ -138,7 +137,7 @@ def repetition(notes: Sequence[Note], settings: Repetition, _: FilterContext) ->
     return reasons
 
 
-class PromptEcho(Entry):
+class PromptEcho(FilterSettings):
     """Drops notes that say the prompt again, definition included."""
 
     n: int = Field(8, ge=2, description="Length of the word n-grams.")

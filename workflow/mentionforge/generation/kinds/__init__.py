@@ -1,8 +1,8 @@
-"""The family of generators, one file per kind. `KINDS` and `Generator` list the kinds in the order of docs and schema; `contract.py` defines the interface."""
+"""The family of generators, one file per kind. `Generator` lists the kinds in the order of docs and schema; `contract.py` defines the interface."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -11,6 +11,14 @@ from mentionforge.generation.kinds.control import ControlGenerator
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.kinds.replay import ReplayGenerator
 
-KINDS: tuple[type[GeneratorSettings], ...] = (LlmGenerator, ControlGenerator, ReplayGenerator)
+Generator = Annotated[
+    LlmGenerator | ControlGenerator | ReplayGenerator,
+    Field(discriminator="kind"),
+]
+"""Settings of every generator."""
 
-Generator = Annotated[LlmGenerator | ControlGenerator | ReplayGenerator, Field(discriminator="kind")]
+KINDS: tuple[type[GeneratorSettings], ...] = get_args(get_args(Generator)[0])
+"""Their classes."""
+
+CONTROLS: frozenset[str] = frozenset(kind for one in KINDS if one.control for kind in get_args(one.model_fields["kind"].annotation))
+"""What `kind` says of controls."""

@@ -6,6 +6,7 @@ In: a generator's settings. Out: which code makes its prompts and notes, what fi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mentionforge.entries import Entry
@@ -19,6 +20,7 @@ class GeneratorSettings(Entry):
     """Base of the settings of every generator.
 
     Attributes:
+        control: It needs no language model: it adds what names alone give. Cells of other generators are compared with it.
         samples: Whether a language model writes its notes, in shards; if not, a single job makes them.
         prompts_part: Part of the code (mentionforge.versions) that makes its prompts.
         notes_part: Part of the code that makes its notes.
@@ -29,7 +31,9 @@ class GeneratorSettings(Entry):
         kb: str
         concepts: Concepts
         filters: Filters
+        notes_per_concept: int | None
 
+    control: ClassVar[bool] = False
     samples: ClassVar[bool] = False
     prompts_part: ClassVar[str] = "generation.prompts"
     notes_part: ClassVar[str]
@@ -67,3 +71,29 @@ class GeneratorSettings(Entry):
         Raises:
             UserError: They do not.
         """
+
+    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path) -> None:
+        """Write its prompts; unless a kind has its own way, each concept's instruction, `notes_per_concept` times.
+
+        Args:
+            spec: Spec file of the generator, part `prompts`.
+            kb: Folder of the knowledge base's tables.
+            source: The file of `source`, if it has one.
+            mentions: Gold mentions of the corpus that `concepts.corpus` names, if it names one.
+            out: Table `prompts`.
+        """
+        from mentionforge.generation.prompts import make_prompts
+
+        make_prompts(spec, kb, out, mentions)
+
+    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path) -> None:
+        """Write its notes, one per prompt, unless it `samples`.
+
+        Args:
+            spec: Spec file of the generator, part `prompts`.
+            kb: Folder of the knowledge base's tables.
+            prompts: Table `prompts` of the generator.
+            source: The file of `source`, if it has one.
+            out: Table `notes`.
+        """
+        raise NotImplementedError

@@ -54,6 +54,16 @@ class ReplayGenerator(GeneratorSettings):
         """What `licensed` says."""
         return self.licensed
 
+    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path) -> None:
+        """A prompt for each note of the file."""
+        assert source, "the rule gives it"
+        make_prompts(spec, kb, source, out)
+
+    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path) -> None:
+        """The notes of the file."""
+        assert source, "the rule gives it"
+        make_notes(spec, kb, prompts, source, out)
+
 
 TEXT_COLUMNS = ("matched_output", "text")
 """Columns that may hold the note; the first one present counts."""

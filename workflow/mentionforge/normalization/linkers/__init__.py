@@ -16,7 +16,10 @@ from mentionforge.normalization.linkers.self_aligned import Alignment as Alignme
 from mentionforge.normalization.linkers.self_aligned import SelfAlignedLinker
 from mentionforge.normalization.linkers.tfidf import TfidfLinker
 
-Linker = Annotated[EncoderLinker | TfidfLinker | ExactLinker | SelfAlignedLinker | HybridLinker | RerankLinker | ExternalLinker, Field(discriminator="kind")]
+Linker = Annotated[
+    EncoderLinker | TfidfLinker | ExactLinker | SelfAlignedLinker | HybridLinker | RerankLinker | ExternalLinker,
+    Field(discriminator="kind"),
+]
 """Settings of every linker."""
 
 KINDS: frozenset[str] = frozenset(kind for linker in get_args(get_args(Linker)[0]) for kind in get_args(linker.model_fields["kind"].annotation))

@@ -128,3 +128,38 @@ class Retriever(Protocol):
 
     def scores(self, queries: Any, entries: Any, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
         """Scores of pairs of a query and an entry row, float64 [pairs]; `value` is what `neighbours` returned for the pair."""
+
+
+class ExactScores:
+    """Base of retrievers whose `neighbours` gives scores as they are; a query's score depends on the query and the entry alone.
+
+    `prepare` makes one array of queries, or of entries.
+    """
+
+    def prepare(self, inputs: Any) -> np.ndarray:
+        """Queries or entries in the form in which they are compared, by row."""
+        raise NotImplementedError
+
+    def arrange(self, inputs: Any) -> Any:
+        """As `prepare`."""
+        return self.prepare(inputs)
+
+    def tolerance(self, queries: np.ndarray) -> np.ndarray:
+        """A millionth."""
+        import numpy as np
+
+        from mentionforge.ties import EQUAL
+
+        return np.full(len(queries), EQUAL)
+
+    def error(self, queries: np.ndarray, entries: Any) -> np.ndarray:
+        """None."""
+        import numpy as np
+
+        return np.zeros(len(queries))
+
+    def scores(self, queries: np.ndarray, entries: Any, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """The values."""
+        import numpy as np
+
+        return value.astype(np.float64)
