@@ -161,7 +161,7 @@ def test_a_killed_alignment_does_not_go_on_with_another_knowledge_base(world, mi
         row = {"note_id": "n", "start": 0, "end": 1, "cui": "C01", "surface": "a name", "match": "exact", "score": 1.0}
         tables.write(tables.SYNTHETIC_MENTIONS, folder / "mentions.parquet", [row])
     arguments = (path, minilm, world, world / "mentions.parquet")
-    killed_at(monkeypatch, "_measure", 3, *arguments, world / "killed", synthetic=world / "synthetic")
+    killed_at(monkeypatch, "_dev_accuracy", 3, *arguments, world / "killed", synthetic=world / "synthetic")
     if what == "names":
         rows = tables.read(tables.NAMES, world / "names.parquet").to_pylist()
         tables.write(tables.NAMES, world / "names.parquet", [{**row, "name": f"other {row['name']}"} for row in rows])
@@ -184,7 +184,7 @@ def test_an_alignment_that_is_killed_at_its_end_or_whose_checkpoint_is_torn_ends
     arguments = (path, minilm, world, world / "mentions.parquet")
     alignment.align(*arguments, world / "whole")
     assert {p.name for p in (world / "whole").iterdir()} == {"fetched.json", "weights"}
-    for name, nth in (("_write", 1), ("_checkpoint", 2), ("_keep", 2)):
+    for name, nth in (("_write_text", 1), ("_checkpoint", 2), ("_keep", 2)):
         out = world / name
         killed_at(monkeypatch, name, nth, *arguments, out)
         if name == "_checkpoint":
@@ -212,7 +212,7 @@ def test_a_checkpoint_holds_the_random_state_of_the_gpu(world, minilm, monkeypat
 
     monkeypatch.setattr(alignment, "_save_checkpoint", seen)
     alignment.align(*arguments, world / "whole")
-    killed_at(monkeypatch, "_measure", 3, *arguments, world / "killed")
+    killed_at(monkeypatch, "_dev_accuracy", 3, *arguments, world / "killed")
     torch.cuda.manual_seed(99)
     alignment.align(*arguments, world / "killed")
     assert len(drawn) == 4 and torch.equal(drawn[1], drawn[3]) and torch.equal(drawn[0], drawn[2])

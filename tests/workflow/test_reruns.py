@@ -203,7 +203,7 @@ def test_status_and_clean_of_a_changed_experiment(checkout: Path, tmp_path: Path
         yaml.safe_dump(merge(yaml.safe_load((ROOT / "tests/mini.yaml").read_text()), {"linkers": {"context": {"max_tokens": 48}}}))
     )
     jobs = plan(["--configfile", "changed.yaml"], checkout)
-    stages = {stage.rule: stage for stage in status.stages(jobs, checkout)}
+    stages = {stage.rule: stage for stage in status.rule_states(jobs, checkout)}
     assert sum(stage.stale + stage.missing for stage in stages.values()) == sum(LINKER.values())
     assert (stages["link_augmented"].stale, stages["link_augmented"].done, stages["link_augmented"].missing) == (24, 24, 0)
     assert stages["sample"].done == 2 and stages["sample"].size > 1000 and (stages["embed_kb"].seconds or 0) > 0

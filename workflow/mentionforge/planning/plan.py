@@ -1,6 +1,6 @@
 """Snakemake's plan of a configuration as data.
 
-In: arguments of Snakemake. Out: a `Job` for each job of the DAG, and the merged configuration. `plan` starts `python -m mentionforge.planning`, which is
+In: arguments of Snakemake. Out: a `Job` for each job of the DAG, and the merged configuration. `plan` starts `python -m mentionforge.planning.plan`, which is
 Snakemake with a --summary that prints one JSON object per job. Runs no job, takes no lock, and knows nothing of what jobs compute.
 """
 
@@ -82,7 +82,7 @@ def plan_and_config(arguments: Sequence[str] = (), folder: Path | None = None) -
     """
     if not ((folder or Path.cwd()) / "Snakefile").is_file():
         raise UserError("no workflow", str(folder or Path.cwd()), "there is no Snakefile", "start it in the folder of the workflow")
-    command = [sys.executable, "-m", "mentionforge.planning", *arguments, "--summary", "--nocolor"]
+    command = [sys.executable, "-m", "mentionforge.planning.plan", *arguments, "--summary", "--nocolor"]
     process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if process.returncode:
         output = [line for line in (process.stdout + process.stderr).splitlines() if line.strip()]
