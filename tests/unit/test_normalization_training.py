@@ -184,10 +184,10 @@ def test_an_alignment_that_is_killed_at_its_end_or_whose_checkpoint_is_torn_ends
     arguments = (path, minilm, world, world / "mentions.parquet")
     alignment.align(*arguments, world / "whole")
     assert {p.name for p in (world / "whole").iterdir()} == {"fetched.json", "weights"}
-    for name, nth in (("_write_text", 1), ("_checkpoint", 2), ("_keep", 2)):
+    for name, nth in (("_write_text", 1), ("_save_checkpoint", 2), ("_save_weights", 2)):
         out = world / name
         killed_at(monkeypatch, name, nth, *arguments, out)
-        if name == "_checkpoint":
+        if name == "_save_checkpoint":
             state = out / "checkpoint" / "state.safetensors"
             state.write_bytes(state.read_bytes()[:1000])
         alignment.align(*arguments, out)
