@@ -9,15 +9,14 @@ from typing import get_args
 
 from mentionforge import versions
 from mentionforge.config import load_config, resolve_input_paths, swept_settings
-from mentionforge.recognition.settings import Schedule
 from mentionforge.dag.experiment import ExperimentFiles
 from mentionforge.dag.normalization import NormalizationInputs
 from mentionforge.dag.shared import as_list, each_folder, flags, folder_flags, one_of, parent_of
-from mentionforge.entries import NAME_PATTERN, NONE, UNTRAINED
-from mentionforge.entries import EXTERNAL
+from mentionforge.entries import EXTERNAL, NAME_PATTERN, NONE, UNTRAINED
 from mentionforge.layout import TRAINED_ON
 from mentionforge.models import refuse_other_source
 from mentionforge.planning.leftovers import recorded_outputs
+from mentionforge.recognition.settings import Schedule
 from snakemake.settings.types import DeploymentMethod
 
 with one_line_errors():
