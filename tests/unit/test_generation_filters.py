@@ -102,6 +102,16 @@ def test_near_duplicates_are_those_of_a_brute_force_jaccard():
     assert list(dropped("near_duplicate", masked, across_concepts=True)) == ["C2-0"]
 
 
+def test_near_duplicates_solve_for_their_bands_once(monkeypatch):
+    """Not for every note or concept: that took 28 ms each time."""
+    from datasketch import lsh
+
+    solve, solved = lsh._optimal_param, []
+    monkeypatch.setattr(lsh, "_optimal_param", lambda *given: solved.append(given) or solve(*given))
+    notes = [note(f"He has gout and number {i} of many.", cui=f"C{i}") for i in range(9)]
+    assert not dropped("near_duplicate", notes, similarity=0.9) and len(solved) == 1
+
+
 @pytest.mark.parametrize(("name", "field"), [("leakage", "test_texts"), ("memorization", "completions")])
 def test_long_stretches_of_other_texts_drop_a_note_and_are_not_quoted(name, field):
     secret = "Mrs Doe of Elm Street was seen for <1CUI> gout </1CUI> on the third of May after a long walk."

@@ -5,6 +5,7 @@ In: notes and these texts. Out: reasons for dropped notes, which say where texts
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -30,7 +31,10 @@ def near_duplicate(notes: Sequence[Note], settings: NearDuplicate, _: FilterCont
     """Drop notes that are similar to an earlier kept note (Jaccard similarity of n-grams, estimated by MinHash); across concepts, mentions are masked."""
     from datasketch import MinHash, MinHashLSH
 
-    indexes: dict[str, Any] = {}
+    blank = MinHash(num_perm=settings.permutations, seed=1)
+    # Bands and rows follow from the threshold by numerical integration, and permutations are drawn: both once, not for every note or concept.
+    solved = MinHashLSH(threshold=settings.similarity, num_perm=settings.permutations)
+    indexes: defaultdict[str, Any] = defaultdict(lambda: MinHashLSH(num_perm=settings.permutations, params=(solved.b, solved.r)))
     sketches: dict[str, Any] = {}
     reasons = {}
     for note in notes:
@@ -40,9 +44,9 @@ def near_duplicate(notes: Sequence[Note], settings: NearDuplicate, _: FilterCont
             for mention in sorted(note.mentions, key=lambda m: -m["start"]):
                 text = f"{text[: mention['start']]} mention {text[mention['end'] :]}"
             words = word_list(text)
-        sketch = MinHash(num_perm=settings.permutations, seed=1)
+        sketch = blank.copy()
         sketch.update_batch([" ".join(gram).encode() for gram in grams(words, settings.n)] or [" ".join(words).encode()])
-        index = indexes.setdefault("" if settings.across_concepts else note.cui, MinHashLSH(threshold=settings.similarity, num_perm=settings.permutations))
+        index = indexes["" if settings.across_concepts else note.cui]
         similar = [(sketch.jaccard(sketches[other]), other) for other in index.query(sketch)]
         similarity, other = max(similar, key=lambda pair: (pair[0], pair[1]), default=(0.0, ""))
         if similarity >= settings.similarity:
