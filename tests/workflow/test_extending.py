@@ -195,7 +195,7 @@ def test_a_backend(copy: Path) -> None:
 
 
 def test_a_generator(copy: Path) -> None:
-    """A note is up to three distinct names of its concept, the preferred one first, and the preferred one is located in it."""
+    """With its settings given, a note is up to two distinct names of its concept, the preferred one first, and the preferred one is located in it."""
     run(copy, GENERATOR)
     names = defaultdict(set)
     for row in rows(copy / "results/kb/demo/names.parquet"):
@@ -204,8 +204,8 @@ def test_a_generator(copy: Path) -> None:
     notes = rows(copy / "results/generation/synonyms/notes.parquet")
     assert {note["cui"] for note in notes} == set(preferred)
     for note in notes:
-        parts = note["text"].split("; ")
-        assert parts[0] == preferred[note["cui"]] and len(set(parts)) == len(parts) == min(3, len(names[note["cui"]])) and set(parts) <= names[note["cui"]]
+        parts = note["text"].split(" / ")
+        assert parts[0] == preferred[note["cui"]] and len(set(parts)) == len(parts) == min(2, len(names[note["cui"]])) and set(parts) <= names[note["cui"]]
     located = {(m["note_id"], m["start"]): m["surface"] for m in rows(copy / "results/generation/synonyms/mentions.parquet")}
     assert sum(located.get((note["note_id"], 0)) == preferred[note["cui"]] for note in notes) > 0.9 * len(notes)
 

@@ -184,7 +184,7 @@ def devices(rule: str, settings: Any) -> int:
     """
     if rule == "finetune":
         return int(settings.finetune.devices)
-    return int(settings.backend.tensor_parallel) if rule == "sample_vllm" else 1
+    return max(1, settings.backend.gpus) if rule == "sample_vllm" else 1
 
 
 def load_of(rule: str, input_mb: float, weights: Weights, settings: Any = None) -> JobLoad:
@@ -194,7 +194,7 @@ def load_of(rule: str, input_mb: float, weights: Weights, settings: Any = None) 
         input_mb=input_mb / settings.shards if sampling else input_mb,
         weights=weights,
         devices=devices(rule, settings),
-        merges=rule == "sample_vllm" and settings.finetune is not None and settings.backend.adapter == "merged",
+        merges=rule == "sample_vllm" and settings.finetune is not None and settings.backend.merges_adapter,
         single=sampling and settings.dtype == "float32",
     )
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from mentionforge.errors import UserError
 
@@ -25,6 +25,12 @@ def read_spec(path: str | Path, settings: Any) -> Any:
         UserError: The file is no spec, or its settings do not fit the class.
     """
     try:
-        return TypeAdapter(settings).validate_python(json.loads(Path(path).read_text(encoding="utf-8"))["settings"])
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        section, content = data["kind"], data["settings"]
+        return TypeAdapter(settings).validate_python(content)
+    except ValidationError as error:
+        raise UserError(
+            "wrong spec", str(path), f"the settings ({section}) are not those that this command reads", "run `snakemake`, which writes it"
+        ) from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError("unreadable spec", str(path), str(error).splitlines()[0], "specs are written by the workflow; rerun it") from error

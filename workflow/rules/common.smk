@@ -23,7 +23,7 @@ with one_line_errors():
     CONFIG = load_config(resolve_input_paths(config, Path.cwd(), Path(workflow.basedir)), root=Path.cwd(), positions=CONFIG_FILES.positions)
 
 if CONFIG.mirror:
-    # No param of the rule fetch_download: the source of a file does not change its content.
+    # Not a parameter of the download, since the source of a file does not change its content.
     os.environ.setdefault("MENTIONFORGE_MIRROR", CONFIG.mirror)
 
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:

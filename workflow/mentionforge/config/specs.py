@@ -10,7 +10,7 @@ from typing import Any
 
 from mentionforge import versions
 from mentionforge.config.schema import Config
-from mentionforge.generation.settings import PARTS
+from mentionforge.generation.settings import settings_of_part
 
 
 def spec(config: Config, kind: str, name: str, part: str | None = None) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def spec(config: Config, kind: str, name: str, part: str | None = None) -> dict[
         config: The validated config.
         kind: Section of the config, as "linkers"; a stage of `versions.OWN_SPECS`; or "parts", for the version of a part alone.
         name: Entry of the section; part of the stage; or name of the part.
-        part: For generators, one of `PARTS`: only the settings that this part of the stage reads.
+        part: For generators, one of `generation.settings.PARTS`: only the settings that this part of the stage reads.
     """
     if kind == "parts" or kind in versions.OWN_SPECS:
         stage_settings = {"statistics.compare": config.statistics, "report.page": config.report}.get(f"{kind}.{name}")
@@ -35,7 +35,7 @@ def spec(config: Config, kind: str, name: str, part: str | None = None) -> dict[
             "settings": stage_settings.model_dump(mode="json") if stage_settings else {},
         }
     entry = getattr(config, kind)[name]
-    include = set(PARTS[part]) if part else None
+    include = settings_of_part(part, type(entry).model_fields) if part else None
     settings = json.loads(entry.model_dump_json(include=include))
     version = versions.number(versions.of_spec(kind, entry, part))
     return {"kind": kind, "name": name, "part": part, "stage_version": version, "settings": settings}

@@ -103,9 +103,7 @@ def read_corpus(spec: Path, kb: Path, out: Path) -> dict[str, Any]:
             entity type that never occurs; no training mention with a CUI.
     """
     started = time.monotonic()
-    settings = read_spec(spec, Corpus)
-    if not isinstance(settings, Corpus):
-        raise UserError("wrong spec", str(spec), "it is not that of a corpus")
+    settings: Corpus = read_spec(spec, Corpus)
     name = json.loads(spec.read_text(encoding="utf-8")).get("name", out.name)
     scanned = scan(settings, name)
     n = sum(map(len, scanned.documents.values()))

@@ -46,10 +46,6 @@ class Document:
     annotations: tuple[Annotation, ...]
     where: str
 
-    def same_as(self, other: Document) -> bool:
-        """Whether text and annotations are identical."""
-        return (self.doc_id, self.text, self.annotations) == (other.doc_id, other.text, other.annotations)
-
 
 @dataclass(frozen=True)
 class Repair:

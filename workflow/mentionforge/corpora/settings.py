@@ -1,6 +1,6 @@
 """Settings of corpora: files, format and policies of a corpus, near duplicates, and the leakage guard of test documents.
 
-Knows the names of formats, but nothing of their code.
+Asks the registry of formats for their names and default vocabularies; reads no file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from mentionforge.corpora.formats.registry import READERS
+from mentionforge.corpora.formats.registry import CONFIG_PREFIXES, READERS
 from mentionforge.entries import Entry
 
 Split = Literal["train", "dev", "test"]
@@ -96,8 +96,8 @@ class Corpus(Entry):
     @model_validator(mode="before")
     @classmethod
     def _prefix_of_reader(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("reader") == "medmentions":
-            return {"id_prefix": "CUI", **data}
+        if isinstance(data, Mapping) and isinstance(reader := data.get("reader"), str) and reader in CONFIG_PREFIXES:
+            return {"id_prefix": CONFIG_PREFIXES[reader], **data}
         return data
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.external.answers import Prediction, PredictionFiles, report_unknown, texts_of
 from mentionforge.external.settings import TABLE
+from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.linkers.external import ExternalLinker
 from mentionforge.normalization.search import TOP
 from mentionforge.progress import say
@@ -175,8 +176,8 @@ def read_rankings(spec: Path, path: Path, corpus: Path, corpus_spec: Path, kb: P
         UserError: See `PredictionFiles.predictions` and `MentionPredictions.add`; a test mention without a prediction, a prediction for an unknown
             mention, a concept beside "no concept" for the same mention, or scores that rise along a ranking.
     """
-    settings, of_corpus = read_spec(spec, ExternalLinker), read_spec(corpus_spec, Corpus)
-    if not isinstance(settings, ExternalLinker) or not isinstance(of_corpus, Corpus):
+    settings, of_corpus = read_spec(spec, Linker), read_spec(corpus_spec, Corpus)
+    if not isinstance(settings, ExternalLinker):
         raise UserError("wrong spec", str(spec), "it is not that of an external linker", "run `snakemake`, which writes it")
     gold = EvaluatedMentions(tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist())
     files = PredictionFiles(settings, path, of_corpus, texts_of(corpus / "documents.parquet"), settings.id_prefix, gold.surfaces())

@@ -17,6 +17,7 @@ from mentionforge.external.answers import PredictionFiles, report_unknown, texts
 from mentionforge.external.settings import TABLE
 from mentionforge.gold import flatten
 from mentionforge.progress import say
+from mentionforge.recognition.kinds import Recognizer
 from mentionforge.recognition.kinds.external import ExternalRecognizer
 from mentionforge.specs import read_spec
 from mentionforge.text import Span
@@ -44,8 +45,8 @@ def read_spans(spec: Path, path: Path, corpus: Path, corpus_spec: Path, out: Pat
     Raises:
         UserError: See `PredictionFiles.predictions`; a prediction for an unknown document, or the same span with two scores.
     """
-    settings, of_corpus = read_spec(spec, ExternalRecognizer), read_spec(corpus_spec, Corpus)
-    if not isinstance(settings, ExternalRecognizer) or not isinstance(of_corpus, Corpus):
+    settings, of_corpus = read_spec(spec, Recognizer), read_spec(corpus_spec, Corpus)
+    if not isinstance(settings, ExternalRecognizer):
         raise UserError("wrong spec", str(spec), "it is not that of an external recognizer", "run `snakemake`, which writes it")
     texts = texts_of(corpus / "documents.parquet")
     files = PredictionFiles(settings, path, of_corpus, texts, of_corpus.id_prefix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -114,14 +115,24 @@ FRAME = "Instruction: {prompt}\nNote: {note}"
 """Text around a prompt and its note for models without a chat template."""
 
 
-PARTS: dict[str, tuple[str, ...]] = {
-    "prompts": ("kind", "kb", "model", "prompt_style", "frame", "concepts", "notes_per_concept", "seed", "path"),
-    "finetune": ("kind", "kb", "model", "prompt_style", "frame", "finetune"),
-    "sampling": ("kind", "kb", "model", "prompt_style", "frame", "sampling", "dtype", "backend"),
-    "locate": ("kind", "kb", "model", "path", "locate", "encoder"),
-    "filter": ("kind", "kb", "model", "path", "filters", "encoder"),
+_ALL = ("kind", "kb", "model")
+_OF_PARTS = {
+    "finetune": (*_ALL, "prompt_style", "frame", "finetune"),
+    "sampling": (*_ALL, "prompt_style", "frame", "sampling", "dtype", "backend"),
+    "locate": (*_ALL, "path", "locate", "encoder"),
+    "filter": (*_ALL, "path", "filters", "encoder"),
 }
-"""Settings in each spec file of a generator. They are split so that, for example, a new temperature does not repeat the fine-tuning.
+_NOT_OF_PROMPTS = {"finetune", "sampling", "dtype", "backend", "locate", "filters", "encoder", "shards", "licensed"}
 
-The seeds of notes depend on `sampling.seed`.
-"""
+PARTS = ("prompts", *_OF_PARTS)
+"""Parts of a generator's settings. Each has a spec file of its own, so that, for example, a new temperature does not repeat the fine-tuning."""
+
+
+def settings_of_part(part: str, names: Iterable[str]) -> set[str]:
+    """Names of the settings in the spec file of a part. What no other part reads belongs to `prompts`, so that settings of a new kind reach its job.
+
+    Args:
+        part: One of `PARTS`.
+        names: Names of all settings of the generator.
+    """
+    return set(names) - _NOT_OF_PROMPTS if part == "prompts" else set(_OF_PARTS[part]) & set(names)

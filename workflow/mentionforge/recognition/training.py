@@ -26,6 +26,7 @@ from mentionforge.provenance import digest, stamp, versions
 from mentionforge.recognition import schedules
 from mentionforge.recognition import sentences as units
 from mentionforge.recognition.checkpoints import Checkpoints, EpochResult, TrainingProgress, copy_weights, restore_moments
+from mentionforge.recognition.kinds import Recognizer
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer
 from mentionforge.recognition.schedules import AnnotatedDocuments, TrainingPhase
 from mentionforge.recognition.sentences import NO_LOSS, Example, TokenizedDocument
@@ -91,7 +92,7 @@ def train(
         UserError: The recognizer is not trainable, synthetic notes or the teacher are required but missing, synthetic_only has
             no chosen notes, a chosen note is not located, the corpus has no training sentences, or windows do not fit the model.
     """
-    settings = read_spec(spec, TaggerRecognizer)
+    settings = read_spec(spec, Recognizer)
     if not settings.trains:
         raise UserError("nothing to train", str(spec), f"a recognizer of kind {settings.kind}", "use `mentionforge recognition match`")
     policy = read_spec(corpus_spec, Corpus).discontinuous

@@ -27,6 +27,9 @@ Writer = Callable[[Iterable[Document], Path, Losses], None]
 """Writes documents to a file (or folder), and reports to `Losses` what the format cannot represent."""
 
 
+DEFAULT_PREFIX = "MSH"
+
+
 @dataclass(frozen=True)
 class Format:
     """A format of annotated text.
@@ -36,11 +39,13 @@ class Format:
         read: Its reader.
         write: Its writer; none: the format can only be read.
         ending: Suffix of the files that `export` writes; empty for a folder.
-        id_prefix: Default vocabulary of ids without a prefix in `convert`.
+        id_prefix: Default vocabulary of ids without a prefix.
+        convert_only: That default is for `corpora convert` alone; a corpus of the configuration has MSH.
     """
 
     name: str
     read: Reader
     write: Writer | None = None
     ending: str = ""
-    id_prefix: str = "MSH"
+    id_prefix: str = DEFAULT_PREFIX
+    convert_only: bool = False

@@ -36,6 +36,9 @@ ENDINGS: Mapping[str, str] = {form.name: form.ending for form in FORMATS if form
 ID_PREFIXES: Mapping[str, str] = {form.name: form.id_prefix for form in FORMATS}
 """Default vocabulary of ids without a prefix in `convert`, by format."""
 
+CONFIG_PREFIXES: Mapping[str, str] = {form.name: form.id_prefix for form in FORMATS if not form.convert_only}
+"""The same in the configuration."""
+
 
 def write(documents: Iterable[Document], form: str, out: Path, policy: Policy = "error") -> WriteReport:
     """Write documents one by one.

@@ -171,4 +171,4 @@ def parse_span(piece: str, where: str) -> Span:
     return parse_offset(start, where), parse_offset(end, where)
 
 
-FORMAT = Format("share", stream, id_prefix="CUI")
+FORMAT = Format("share", stream, id_prefix="CUI", convert_only=True)

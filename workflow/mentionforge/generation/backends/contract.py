@@ -113,6 +113,11 @@ class BackendKind(Entry):
         """GPUs that the job of one shard needs, if the machine has any."""
         return 0
 
+    @property
+    def merges_adapter(self) -> bool:
+        """Whether it writes the weights merged with the adapter to disk first."""
+        return False
+
     def check(self, generator: SampledGenerator, key: str) -> None:
         """Check that a generator's settings are possible with this backend.
 

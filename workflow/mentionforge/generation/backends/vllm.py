@@ -55,6 +55,11 @@ class VllmBackend(BackendKind):
         """GPUs that the model is spread over."""
         return self.tensor_parallel
 
+    @property
+    def merges_adapter(self) -> bool:
+        """If the adapter is not given to the engine."""
+        return self.adapter == "merged"
+
     def check(self, generator: SampledGenerator, key: str) -> None:
         """Check that there are weights, and that they are not sampled in 4 bits."""
         refuse_nf4(self.kind, generator, key)

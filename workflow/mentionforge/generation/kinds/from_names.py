@@ -16,8 +16,6 @@ from mentionforge.errors import UserError
 from mentionforge.generation.filters import Filters
 from mentionforge.generation.kinds.contract import GeneratorSettings
 from mentionforge.generation.settings import Concepts, Locate
-from mentionforge.progress import say
-from mentionforge.provenance import stamp
 
 if TYPE_CHECKING:
     from mentionforge.generation.concepts import Concept
@@ -48,6 +46,8 @@ class NamesGenerator(GeneratorSettings):
         """
         from mentionforge import tables
         from mentionforge.generation import concepts
+        from mentionforge.progress import say
+        from mentionforge.provenance import stamp
 
         generator = json.loads(spec.read_text(encoding="utf-8"))["name"]
         asked = tables.read(tables.PROMPTS, prompts).to_pylist()

@@ -21,8 +21,6 @@ from mentionforge.generation.filters import Filters
 from mentionforge.generation.kinds.contract import GeneratorSettings
 from mentionforge.generation.settings import Concepts, Locate
 from mentionforge.json_objects import unique
-from mentionforge.progress import say
-from mentionforge.provenance import stamp
 
 VERSION = 1
 """Version of the part generation.replay: raise it if earlier results would be wrong (mentionforge.versions)."""
@@ -176,6 +174,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def selected_rows(path: Path, kb: Path, settings: ReplayGenerator) -> Iterator[tuple[str, str, str]]:
     """Note id, CUI and note of the rows to use, in order. Logs the number of rows left out, by reason."""
     from mentionforge.generation import concepts
+    from mentionforge.progress import say
 
     selected = set(concepts.select(kb, settings.concepts))
     numbers: Counter[str] = Counter()
@@ -201,6 +200,8 @@ def make_prompts(spec: Path, kb: Path, path: Path, out: Path) -> None:
     from mentionforge import tables
     from mentionforge.generation import concepts
     from mentionforge.generation.prompts import seed_of
+    from mentionforge.progress import say
+    from mentionforge.provenance import stamp
     from mentionforge.specs import read_spec
 
     settings: ReplayGenerator = read_spec(spec, ReplayGenerator)
@@ -223,6 +224,8 @@ def make_notes(spec: Path, kb: Path, prompts: Path, path: Path, out: Path) -> No
     """
     from mentionforge import tables
     from mentionforge.generation import concepts
+    from mentionforge.progress import say
+    from mentionforge.provenance import stamp
     from mentionforge.specs import read_spec
 
     settings: ReplayGenerator = read_spec(spec, ReplayGenerator)

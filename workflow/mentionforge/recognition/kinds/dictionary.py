@@ -127,9 +127,10 @@ def match(spec: Path, corpus: Path, corpus_spec: Path, out: Path, names: Path | 
     from mentionforge.corpora.settings import Corpus
     from mentionforge.progress import say
     from mentionforge.provenance import stamp
+    from mentionforge.recognition.kinds import Recognizer
     from mentionforge.specs import read_spec
 
-    settings = read_spec(spec, DictionaryRecognizer)
+    settings = read_spec(spec, Recognizer)
     if not isinstance(settings, DictionaryRecognizer):
         raise UserError("no dictionary", str(spec), f"a recognizer of kind {settings.kind}", "use `mentionforge recognition train`")
     policy = read_spec(corpus_spec, Corpus).discontinuous
