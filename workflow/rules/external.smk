@@ -60,7 +60,7 @@ rule external_spans:
     benchmark:
         f"{R}/benchmarks/recognition/{{corpus}}/none/none/{{recognizer}}/{EXTERNAL}/seed0.tsv"
     wildcard_constraints:
-        recognizer=one_of(name for name, entry in CONFIG.recognizers.items() if entry.kind == "external"),
+        recognizer=one_of(name for name, entry in CONFIG.recognizers.items() if entry.imported),
     conda:
         "../../envs/mentionforge.yaml"
     resources:

@@ -25,7 +25,7 @@ from mentionforge.errors import UserError
 from mentionforge.external.settings import refuse_new_text
 from mentionforge.gold import flatten
 from mentionforge.kb.settings import Kb
-from mentionforge.layout import NormalizationCell, RecognitionCell, Resources, Results
+from mentionforge.layout import PREDICTIONS, NormalizationCell, RecognitionCell, Resources, Results
 from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.loaded import IndexedLinker, indexed_linker
 from mentionforge.normalization.settings import Index
@@ -98,8 +98,7 @@ def _unique_cell(results: Path, stage: str, name: str, depth: int, option: str) 
     """The only cell of a stage whose levels contain the levels of `name`, consecutively."""
     base = results / stage
     pattern = "/".join(["*"] * depth)
-    result = {"recognition": "predictions.parquet", "normalization": "predictions.parquet"}[stage]
-    cells = [p.relative_to(base).parts for p in sorted(base.glob(pattern)) if (p / result).is_file()]
+    cells = [p.relative_to(base).parts for p in sorted(base.glob(pattern)) if (p / PREDICTIONS).is_file()]
     levels = Path(name).parts
     if stage in levels:
         levels = levels[levels.index(stage) + 1 :]
@@ -113,41 +112,46 @@ def _unique_cell(results: Path, stage: str, name: str, depth: int, option: str) 
     raise UserError(f"{'several cells' if matches else 'no such cell'}", f"{option} {name}".strip(), f"in {base}", f"give one of: {listed}")
 
 
+def _of_cell(results: Path, task: str, levels: Sequence[str], file: str) -> Path:
+    """A file of a cell."""
+    return results / task / Path(*levels) / file
+
+
 def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = None) -> Materials:
     """Load the materials of a cell; see `find`."""
     results, corpus, recognizer = cell.results, cell.recognition[0], cell.recognition[3]
+    paths = Results(str(results))
     linked_corpus, linked_generator, linked_strategy, linker, index = cell.linking
-    corpus_settings: Corpus = read_spec(results / "specs" / "corpora" / f"{linked_corpus}.json", Corpus)
+    corpus_settings: Corpus = read_spec(paths.spec("corpora", linked_corpus), Corpus)
     kb = kb or corpus_settings.kb
-    kb_settings = read_spec(_existing(results / "specs" / "kbs" / f"{kb}.json"), Kb)
+    kb_settings = read_spec(_existing(paths.spec("kbs", kb)), Kb)
     linking_files = _LinkingFiles(results, resources or _resources(results), linked_corpus, linked_generator, linked_strategy, kb)
-    settings = read_spec(_existing(results / "specs" / "linkers" / f"{linker}.json"), Linker)
-    recognizer_settings = read_spec(_existing(results / "specs" / "recognizers" / f"{recognizer}.json"), Recognizer)
+    settings = read_spec(_existing(paths.spec("linkers", linker)), Linker)
+    recognizer_settings = read_spec(_existing(paths.spec("recognizers", recognizer)), Recognizer)
     for kind, name, entry in (("recognizer", recognizer, recognizer_settings), ("linker", linker, settings)):
-        if entry.kind == EXTERNAL:
+        if entry.imported:
             refuse_new_text(kind, name)
-    index_settings: Index = read_spec(_existing(results / "specs" / "indexes" / f"{index}.json"), Index)
+    index_settings: Index = read_spec(_existing(paths.spec("indexes", index)), Index)
     if not (settings.searches or settings.fuses):
         raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.input_linkers()[0]}")
     hybrid = settings if settings.fuses else None
     parts = [linking_files.part(name, index_settings) for name in (settings.input_linkers() or (linker,))]
     weights: Sequence[float] = [1 / len(parts)] * len(parts)
     if hybrid and hybrid.fusion == "score":
-        path = _existing(results / "normalization" / Path(*cell.linking) / "predictions.parquet")
-        weights = tables.provenance(path)["weights"]
-    folder = results / "recognition" / Path(*cell.recognition) / "model"
+        weights = tables.provenance(_existing(_of_cell(results, "normalization", cell.linking, PREDICTIONS)))["weights"]
+    folder = _of_cell(results, "recognition", cell.recognition, "model")
     dictionary = None
-    licensed = ["umls"] if kb_settings.source == "rrf" else []
+    licensed = ["umls"] if kb_settings.of_umls else []
     if not recognizer_settings.trains:
-        recognizer_corpus: Corpus = read_spec(results / "specs" / "corpora" / f"{corpus}.json", Corpus)
-        dictionary = _dictionary(results, recognizer_settings, corpus, recognizer_corpus)
+        recognizer_corpus: Corpus = read_spec(paths.spec("corpora", corpus), Corpus)
+        dictionary = _dictionary(paths, recognizer_settings, corpus, recognizer_corpus)
         licensed += [f"corpus {corpus}"] if recognizer_corpus.licensed and "train" in recognizer_settings.sources else []
     elif not (folder / "recognizer.json").is_file():
         raise UserError("missing recognizer", str(folder), "it holds no recognizer.json", "run the recognition cell, or name another one")
     texts = any(part.linker.reads_text for part in parts)
     licensed += [f"corpus {linked_corpus}"] if corpus_settings.licensed and texts and "train" in index_settings.sources else []
-    concepts = tables.read(tables.CONCEPTS, _existing(results / "kb" / kb / "concepts.parquet"))
-    kb_stamp = tables.provenance(results / "kb" / kb / "concepts.parquet")
+    concepts_file = _existing(paths.kb(kb, "concepts.parquet"))
+    concepts, kb_stamp = tables.read(tables.CONCEPTS, concepts_file), tables.provenance(concepts_file)
     scores = {task: _scores(cell, task) for task in ("recognition", "normalization")}
     card = {
         "recognition": dict(zip(RECOGNITION_LEVELS, cell.recognition, strict=True)),
@@ -160,7 +164,7 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
             "inputs": kb_stamp.get("inputs"),
         },
         "recognizer": {} if dictionary else {"weights": sha256_paths([folder])},
-        "trained_on": {name: bool(read_spec(results / "specs" / "corpora" / f"{name}.json", Corpus).licensed) for name in sorted({corpus, linked_corpus})},
+        "trained_on": {name: bool(read_spec(paths.spec("corpora", name), Corpus).licensed) for name in sorted({corpus, linked_corpus})},
         "measured": _card_scores(cell, {task: table for task, (table, _) in scores.items()}),
     }
     return Materials(
@@ -175,7 +179,7 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
         spell_out=corpus_settings.abbreviations != "none",
         card=card,
         licensed=sorted(set(licensed)),
-        contents=digest(json.dumps([[sha256_paths([path]) for path in [*linking_files.read, results / "kb" / kb / "concepts.parquet"]], dictionary, weights])),
+        contents=digest(json.dumps([[sha256_paths([path]) for path in [*linking_files.read, concepts_file]], dictionary, weights])),
     )
 
 
@@ -199,35 +203,32 @@ class _LinkingFiles:
 
     def part(self, linker: str, index: Index) -> IndexedLinker:
         """Load a linker that searches an index, with its entries."""
-        spec = _existing(Path(self.paths.spec("linkers", linker)))
+        spec = _existing(self.paths.spec("linkers", linker))
         settings = read_spec(spec, Linker)
         encoder = f"{linker}@{self.corpus}" if settings.trains else linker
         encoders = [encoder] if settings.trains else self._interchangeable(linker, settings)
         model = None
         if settings.trains:
-            model = _existing(Path(self.paths.encoder(linker, self.corpus)))
+            model = _existing(self.paths.encoder(linker, self.corpus))
         elif settings.weights:
-            model = _existing(Path(Resources(str(self.resources)).model(settings.weights)), "give --resources, the folder of fetched weights")
+            model = _existing(Resources(str(self.resources)).model(settings.weights), "give --resources, the folder of fetched weights")
         uses_kb = "kb" in index.sources
         augmented = self.generator != NONE
         files = {
             "corpus": self._embedded([encoder], "corpus", self.corpus) if "train" in index.sources else None,
             "kb": self._embedded(encoders, "kb", self.kb) if uses_kb or settings.weighs_names else None,
-            "names": _existing(Path(self.paths.kb(self.kb, "names.parquet"))) if uses_kb else None,
-            "xrefs": _existing(Path(self.paths.kb(self.kb, "xrefs.parquet"))) if uses_kb or index.prefer_xrefs else None,
+            "names": _existing(self.paths.kb(self.kb, "names.parquet")) if uses_kb else None,
+            "xrefs": _existing(self.paths.kb(self.kb, "xrefs.parquet")) if uses_kb or index.prefer_xrefs else None,
             "synthetic": self._embedded(encoders, "generator", self.generator) if augmented else None,
-            "chosen": _existing(Path(self.paths.chosen(self.corpus, self.generator, self.strategy))) if augmented else None,
+            "chosen": _existing(self.paths.chosen(self.corpus, self.generator, self.strategy)) if augmented else None,
         }
         self.read.extend(path for path in (spec, model, *files.values()) if path)
         return indexed_linker(settings, index, model, **files)
 
     def _interchangeable(self, linker: str, settings: Any) -> list[str]:
         """Linkers that differ only in `expand_abbreviations`: they share the embeddings of names and notes, where abbreviations are never expanded."""
-        ignored = {"expand_abbreviations", "steps"}
-        linkers = sorted(path.stem for path in (self.results / "specs" / "linkers").glob("*.json"))
-        equal = [
-            o for o in linkers if read_spec(Path(self.paths.spec("linkers", o)), Linker).model_dump(exclude=ignored) == settings.model_dump(exclude=ignored)
-        ]
+        linkers = sorted(path.stem for path in Path(self.paths.spec("linkers", linker)).parent.glob("*.json"))
+        equal = [o for o in linkers if read_spec(self.paths.spec("linkers", o), Linker).settings_of_names() == settings.settings_of_names()]
         return [linker, *(o for o in equal if o != linker)]
 
     def _embedded(self, encoders: Sequence[str], kind: str, name: str) -> Path:
@@ -235,7 +236,8 @@ class _LinkingFiles:
         return next((path for path in paths if path.is_file()), None) or _existing(paths[0])
 
 
-def _existing(path: Path, fix: str = "") -> Path:
+def _existing(file: str | Path, fix: str = "") -> Path:
+    path = Path(file)
     if not path.is_file():
         raise UserError(
             "missing file", str(path), "the cell needs it", fix or "make it: snakemake PATH --configfile …, with the configuration of these results"
@@ -248,15 +250,15 @@ def _resources(results: Path) -> Path:
     return next((folder for folder in candidates if (folder / "models").is_dir()), candidates[0])
 
 
-def _dictionary(results: Path, settings: DictionaryRecognizer, corpus: str, corpus_settings: Corpus) -> dict[str, Any]:
+def _dictionary(paths: Results, settings: DictionaryRecognizer, corpus: str, corpus_settings: Corpus) -> dict[str, Any]:
     """Names and settings of a dictionary recognizer, as `recognition match` uses them."""
     names: list[str] = []
     if "kb" in settings.sources:
-        names += tables.read(tables.NAMES, _existing(results / "kb" / corpus_settings.kb / "names.parquet"))["name"].unique().to_pylist()
+        names += tables.read(tables.NAMES, _existing(paths.kb(corpus_settings.kb, "names.parquet")))["name"].unique().to_pylist()
     if "train" in settings.sources:
-        folder = results / "corpora" / corpus
-        gold = spans_by_document(row for row in tables.read(tables.MENTIONS, _existing(folder / "mentions.parquet")).to_pylist() if row["split"] == "train")
-        for row in tables.read(tables.DOCUMENTS, _existing(folder / "documents.parquet")).to_pylist():
+        mentions, documents = _existing(paths.corpus(corpus, "mentions.parquet")), _existing(paths.corpus(corpus, "documents.parquet"))
+        gold = spans_by_document(row for row in tables.read(tables.MENTIONS, mentions).to_pylist() if row["split"] == "train")
+        for row in tables.read(tables.DOCUMENTS, documents).to_pylist():
             words = units.words(row["text"]) if row["doc_id"] in gold else []
             flat = flatten(words, gold.get(row["doc_id"], []), corpus_settings.discontinuous)
             names += [row["text"][words[a][0] : words[b - 1][1]] for a, b in flat.spans]
@@ -266,20 +268,20 @@ def _dictionary(results: Path, settings: DictionaryRecognizer, corpus: str, corp
 def _scores(cell: AnnotatorCell, task: str) -> tuple[pa.Table | None, pa.Table | None]:
     """Metrics of a task, and for linking the threshold curves: those of the experiment, or computed for this cell if it was not scored."""
     levels = cell.recognition if task == "recognition" else cell.linking
-    corpus = levels[0]
-    path, nil = (cell.results / "evaluation" / kind / f"{corpus}.parquet" for kind in (task, "nil"))
+    corpus, paths = levels[0], Results(str(cell.results))
+    path, nil = Path(paths.scores(task, corpus)), Path(paths.scores("nil", corpus))
     if path.is_file() and (task == "recognition" or nil.is_file()):
         return tables.read(tables.METRICS, path), tables.read(tables.NIL, nil) if task != "recognition" else None
     base = cell.results / task
-    predictions = base / Path(*levels) / "predictions.parquet"
-    required = [predictions, cell.results / "corpora" / corpus / "mentions.parquet", cell.results / "corpora" / corpus / "documents.parquet"]
+    predictions = _of_cell(cell.results, task, levels, PREDICTIONS)
+    required = [predictions, Path(paths.corpus(corpus, "mentions.parquet")), Path(paths.corpus(corpus, "documents.parquet"))]
     if task != "recognition":
         required.append(predictions.with_name("calibration.parquet"))
     if not all(p.is_file() for p in required):
         return None, None
     from mentionforge.evaluation import normalization, recognition
 
-    spec = cell.results / "specs" / "corpora" / f"{corpus}.json"
+    spec = Path(paths.spec("corpora", corpus))
     with tempfile.TemporaryDirectory() as scratch:
         out, curves = Path(scratch) / "metrics.parquet", Path(scratch) / "nil.parquet"
         if task == "recognition":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
 
 from pydantic import Field
 
@@ -14,7 +13,7 @@ from mentionforge.download_settings import Download
 from mentionforge.entries import Entry
 from mentionforge.evaluation.settings import Statistics
 from mentionforge.generation.kinds import Generator
-from mentionforge.kb.settings import Kb
+from mentionforge.kb.settings import HIERARCHY, Hierarchy, Kb
 from mentionforge.model_settings import Model
 from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.settings import Index
@@ -42,10 +41,7 @@ class Config(Entry):
     indexes: dict[str, Index] = Field(default_factory=dict)
     leakage: LeakageGuard = Field(LeakageGuard(), description="Guard against generated and training text in test documents.")
     experiment: Experiment
-    hierarchy: Literal["auto", "required", "none"] = Field(
-        "auto",
-        description="Hierarchy of the knowledge bases, for errors of linkers. auto: as far as their sources have one. required: it must be there. none: not read.",
-    )
+    hierarchy: Hierarchy = HIERARCHY
     statistics: Statistics = Field(Statistics())
     report: Report = Field(Report())
 

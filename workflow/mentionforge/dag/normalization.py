@@ -56,9 +56,8 @@ class NormalizationInputs(StageInputs):
         """
         if linker in self.aligned:
             return self.encoder_name(linker, corpus)
-        irrelevant = {"expand_abbreviations", "steps"}
-        settings = self.config.linkers[linker].model_dump(exclude=irrelevant)
-        return next(name for name, entry in self.config.linkers.items() if entry.model_dump(exclude=irrelevant) == settings)
+        settings = self.config.linkers[linker].settings_of_names()
+        return next(name for name, entry in self.config.linkers.items() if entry.settings_of_names() == settings)
 
     def encoder_spec(self, wildcards: Wildcards) -> str:
         """Spec of the linker that an encoder belongs to."""

@@ -5,7 +5,7 @@ Imports pydantic only. `rrf` and `ontologies` read the files.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ SemanticGroup = Literal[
 
 class RrfKb(Entry):
     """A UMLS release in Rich Release Format."""
+
+    of_umls: ClassVar[bool] = True
 
     source: Literal["rrf"]
     path: str = Field(description="META folder with MRCONSO.RRF and its sisters, or the release's zip as downloaded.")
@@ -68,6 +70,8 @@ class OtherOntology(Entry):
 class OntologyKb(Entry):
     """Open ontologies merged into UMLS concepts by their published cross-references."""
 
+    of_umls: ClassVar[bool] = False
+
     source: Literal["ontologies"]
     mondo: str | None = Field(None, description="Mondo as published (OBO, OBO Graphs JSON, OWL), or a JSON mapping of its terms; may be .gz or .zst.")
     mondo_sssom: dict[Literal["UMLS", "MSH", "OMIM", "OMIMPS", "DOID"], str] = Field(
@@ -93,3 +97,11 @@ class OntologyKb(Entry):
 
 
 Kb = Annotated[RrfKb | OntologyKb, Field(discriminator="source")]
+
+
+Hierarchy = Literal["auto", "required", "none"]
+HIERARCHY: Any = Field(
+    "auto",
+    description="Hierarchy of the knowledge bases, for errors of linkers. auto: as far as their sources have one. required: it must be there. none: not read.",
+)
+"""The setting `hierarchy` of the configuration."""

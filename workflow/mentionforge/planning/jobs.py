@@ -63,8 +63,8 @@ def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tup
 
 def _shared(config: Config, linker: LinkerSettings) -> str:
     """The first linker with the same embeddings of names and notes: abbreviations are expanded in corpora alone."""
-    settings = linker.model_dump(exclude={"expand_abbreviations"})
-    return next(name for name, other in config.linkers.items() if other.model_dump(exclude={"expand_abbreviations"}) == settings)
+    settings = linker.settings_of_names()
+    return next(name for name, other in config.linkers.items() if other.settings_of_names() == settings)
 
 
 def _searched(config: Config, index: str) -> str:

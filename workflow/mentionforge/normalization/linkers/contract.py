@@ -51,6 +51,10 @@ class LinkerSettings(Entry):
         """Whether it reads a mention in the text around it."""
         return False
 
+    def settings_of_names(self) -> dict[str, Any]:
+        """Settings on which embeddings of names and notes depend, so not the expansion of abbreviations. Linkers that agree in them share embeddings."""
+        return self.model_dump(exclude={"expand_abbreviations"})
+
     @property
     def weights(self) -> str | None:
         """Entry of `models` that it uses, or that its training starts from."""

@@ -34,6 +34,10 @@ class ExactLinker(SearchingLinker):
     )
     expand_abbreviations: bool = EXPAND
 
+    def settings_of_names(self) -> dict[str, Any]:
+        """Without the steps, which are applied when strings are compared."""
+        return self.model_dump(exclude={"expand_abbreviations", "steps"})
+
     def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> StringRetriever:
         """A retriever of equal strings."""
         return StringRetriever(self.steps)

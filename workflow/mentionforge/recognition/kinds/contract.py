@@ -21,6 +21,10 @@ class RecognizerKind(Protocol):
         """Whether a schedule trains it, once per seed, strategy and generator. Otherwise it has one cell per corpus."""
 
     @property
+    def imported(self) -> bool:
+        """Whether its predictions are files that another system made."""
+
+    @property
     def schedule(self) -> str:
         """Word in the path of its cell where a trained recognizer has the schedule; empty if it is trained."""
 

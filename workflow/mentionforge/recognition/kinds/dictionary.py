@@ -29,6 +29,7 @@ class DictionaryRecognizer(Entry):
 
     model: ClassVar[None] = None
     trains: ClassVar[bool] = False
+    imported: ClassVar[bool] = False
     schedule: ClassVar[str] = UNTRAINED
     part: ClassVar[str] = "recognition.dictionary"
 

@@ -13,6 +13,7 @@ class ExternalRecognizer(External):
 
     model: ClassVar[None] = None
     trains: ClassVar[bool] = False
+    imported: ClassVar[bool] = True
     schedule: ClassVar[str] = EXTERNAL
     part: ClassVar[str] = "external.spans"
 

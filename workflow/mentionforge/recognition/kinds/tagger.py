@@ -21,6 +21,7 @@ class TaggerRecognizer(Entry):
     """
 
     trains: ClassVar[bool] = True
+    imported: ClassVar[bool] = False
     schedule: ClassVar[str] = ""
     part: ClassVar[str] = "recognition.train"
 
