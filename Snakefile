@@ -17,7 +17,7 @@ from mentionforge.config_files import one_line_errors, read
 
 # That of the folder of the run, if it has one: snakemake --directory.
 BASE = "config.yaml" if Path("config.yaml").is_file() else Path(workflow.basedir) / "config.yaml"
-# Read here too, and strictly: Snakemake lets pass what YAML makes of `no:` or of a key given twice, and names no row.
+# Read before Snakemake reads them, which accepts `no:` and repeated keys silently and names no row.
 with one_line_errors():
     CONFIG_FILES = read([BASE, *workflow.config_settings.configfiles], workflow.config_settings.config)
 
@@ -81,6 +81,6 @@ onsuccess:
 
 
 onerror:
-    # A failed cell hides no other: the summary of a sweep says which failed, and scores the rest.
+    # If a cell fails, the summary of the sweep scores the others and names the failed one.
     if SWEEPS:
         shell("mentionforge report sweeps {R:q} --config {SWEEP_CONFIG:q} --out {R:q}/sweeps || true")

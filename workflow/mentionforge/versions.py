@@ -39,7 +39,7 @@ class Part:
     Attributes:
         code: Modules, definitions of a module (`module.py:name,name`) and other files that make the result; the first one's module holds the version.
             Modules that these import count too, up to those that begin another part.
-        first: The version below which the part has no number of its own: that of its stage, before parts had versions.
+        first: Version up to which the part has no spec file of its own.
     """
 
     code: tuple[str, ...]
@@ -165,7 +165,7 @@ APART = frozenset({
     "recognition/kinds/__init__.py", "recognition/kinds/contract.py", "recognition/kinds/external.py", "recognition/kinds/tagger.py",
     "recognition/settings.py", "sources.py", "specs.py", "strict_yaml.py", "tables.py", "versions.py",
 })  # fmt: skip
-"""Modules that are no part's code: settings, which stand in specs; declarations and checks of tables, which fail rather than change; and what says and plans."""
+"""Modules whose code changes no result: settings (specs hold their values), declarations of tables, planning, status and messages."""
 
 
 # ------------------------------------------------------------------------------------------------------------ versions
@@ -192,7 +192,7 @@ def raised(part: str) -> bool:
 
 
 def of_spec(kind: str, settings: Any, part: str | None) -> str:
-    """The part whose version stands in a spec file: the first to read it, so that raising a later one's reruns nothing above.
+    """The part whose version an entry's spec file holds: the first that reads the spec. Raising a later part reruns nothing before it.
 
     Args:
         kind: Section of the configuration.

@@ -77,7 +77,7 @@ def check_references(config: Config) -> None:
 
 
 def check_end_to_end(config: Config) -> None:
-    """Linkers of predicted mentions search by themselves (no rankings of other linkers exist there), and stand with an index."""
+    """Linkers of predicted mentions must search by themselves, and need an index."""
     for i, grid in enumerate(config.experiment.recognition):
         key = f"config: experiment.recognition.{i}"
         for name in grid.linkers:

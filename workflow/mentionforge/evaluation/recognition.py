@@ -234,7 +234,7 @@ def split_rows(gold: Mapping[str, GoldDocument], predicted: Mapping[str, Sequenc
     rows = _rows("strict", true_positives.total(), n_gold, n_predicted, values=seqeval_scores(gold_tags, predicted_tags)._asdict())
     rows += _rows("token", both, n_gold_words, n_predicted_words) + _rows("partial", pairs, n_gold, n_predicted)
     # Cross-check of two independent counts: seqeval on tags, and sets of spans per bucket.
-    recall = next(row["value"] for row in rows if row["metric"] == "strict_recall")
+    recall = next(row["value"] for row in rows if row["metric"] == measures.OF_GROUPS["recognition"])
     if total.total() != n_gold or abs((recall or 0.0) * n_gold - true_positives.total()) > 1e-6:
         raise AssertionError(f"{split}: {true_positives.total()} of {total.total()} gold mentions found by bucket, seqeval's recall of {n_gold} is {recall}")
     for bucket in tables.BUCKETS:

@@ -1,7 +1,7 @@
 """Seconds that the pending jobs of a rule will take: by the times of earlier jobs here, else by arithmetic (`mentionforge.planning.cost`).
 
-In: jobs of one rule, their benchmark files and logs. Out: the estimate's fields of a `Stage`. The time of an earlier job stands for another one only
-where both computed with a model of the same size and by the same settings. Knows nothing of outputs, of what is stale, or of how it is printed.
+In: jobs of one rule, their benchmark files and logs. Out: the time fields of a `RuleState`. The time of an earlier job is used for another one only
+if both have a model of the same size and the same settings. Knows nothing of outputs, of what is stale, or of how it is printed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Past:
 
 
 def estimated(jobs: Sequence[Job], folder: Path, arithmetic: Arithmetic | None) -> dict[str, Any]:
-    """Estimate the pending jobs of one rule; returns the fields of `Stage` from `seconds` on.
+    """Estimate the pending jobs of one rule; returns the fields of `RuleState` from `seconds` on.
 
     For each job the first of these counts: its own earlier time; the mean of comparable jobs, scaled by the formula's ratio where a model computes;
     the formula alone. Example: a new seed takes the mean of the seeds that have run.

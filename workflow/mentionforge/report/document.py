@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from mentionforge import measures
 from mentionforge.entries import EXTERNAL, NONE, UNTRAINED
 from mentionforge.errors import UserError
 from mentionforge.layout import TRAINED_ON, RecognitionCell, Results
@@ -122,7 +123,8 @@ def _cuda() -> bool:
 
 def contrast_table(frame: pd.DataFrame) -> str:
     """acc@1 in per cent per corpus, linker and strategy: index with and without each generator, and the differences in points."""
-    buckets = [b for b in ("all", "unseen_concept") if f"test.{b}.acc@1" in frame]
+    metric = measures.MAIN["normalization"]
+    buckets = [b for b in ("all", "unseen_concept") if f"test.{b}.{metric}" in frame]
     generators = sorted(set(frame["generator"]) - {NONE}, key=lambda g: (g in ("template", "names"), g))
     rows: list[dict[str, Any]] = []
     for (corpus, linker, index), cells in frame.groupby(["corpus", "linker", "index"], sort=True):
@@ -132,12 +134,12 @@ def contrast_table(frame: pd.DataFrame) -> str:
             row = {"corpus": corpus, "linker": linker, "index": index, "strategy": strategy}
             for name in (NONE, *generators):
                 source = base.set_index("generator") if name == NONE else by_generator
-                row[name] = " / ".join(percent(source[f"test.{b}.acc@1"].get(name)) for b in buckets)
+                row[name] = " / ".join(percent(source[f"test.{b}.{metric}"].get(name)) for b in buckets)
             rows.append(row)
     counts = []
     for corpus, cells in frame.groupby("corpus", sort=True):
         counts.append(f"{corpus!s}: " + ", ".join(f"n={int(cells[f'test.{b}.n'].max())} {b.replace('_', ' ')}" for b in buckets))
-    head = "acc@1 in per cent, " + " / ".join(b.replace("_", " ") for b in buckets) + ". " + "; ".join(counts) + "."
+    head = f"{measures.BY_NAME[metric].label} in per cent, " + " / ".join(b.replace("_", " ") for b in buckets) + ". " + "; ".join(counts) + "."
     return head + "\n\n" + pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
@@ -148,7 +150,7 @@ def training_runs(recognition: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame
         recognition: Summary of recognition, as in recognition.csv.
         jobs: `tidy.benchmarks`; a training without a job in it has no times.
     """
-    score_columns = {"F1": "test.all.strict_f1", "unseen concept, R": "test.unseen_concept.strict_recall"}
+    score_columns = {"F1": f"test.all.{measures.MAIN['recognition']}", "unseen concept, R": f"test.unseen_concept.{measures.OF_GROUPS['recognition']}"}
     costs = jobs.set_index("job").to_dict("index")
     rows = []
     for run in recognition.to_dict("records"):

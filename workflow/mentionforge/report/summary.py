@@ -152,14 +152,18 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
         "is 0 by construction.",
     ]
     for corpus in sorted(frame.loc[frame["task"] == "normalization", "corpus"].unique()):
-        sections += ["\n".join([f"## Normalization, {corpus}: acc@1 in per cent", "", normalization_table(frame, corpus)])]
+        sections += [
+            "\n".join(
+                [f"## Normalization, {corpus}: {measures.BY_NAME[measures.MAIN['normalization']].label} in per cent", "", normalization_table(frame, corpus)]
+            )
+        ]
     if (frame["task"] == "recognition").any():
         sections += ["## Recognition: strict entity scores in per cent\n\n" + recognition_table(frame)]
     further_tables = (
         ("Recognition: partial and token F1, scores by bucket, errors", recognition_scores(frame, errors)),
         ("Recognition across corpora", recognition_scores(frame, errors, crossed=True)),
-        ("Normalization: acc@1 by subset that others score", subset_table(frame, "normalization")),
-        ("Recognition: strict recall by subset that others score", subset_table(frame, "recognition")),
+        (f"Normalization: {measures.BY_NAME[measures.OF_GROUPS['normalization']].label} by subset that others score", subset_table(frame, "normalization")),
+        (f"Recognition: {measures.BY_NAME[measures.OF_GROUPS['recognition']].label} by subset that others score", subset_table(frame, "recognition")),
         ("End to end: predicted mentions, linked; span and concept together", end_to_end_table(frame)),
     )
     for title, table in further_tables:
@@ -179,7 +183,7 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
 
 def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
     """acc@1 in per cent: one row per linker, generator and strategy, one column per index with overall / seen concept / unseen concept."""
-    scores = frame[(frame["task"] == "normalization") & (frame["corpus"] == corpus) & (frame["metric"] == "acc@1")]
+    scores = frame[(frame["task"] == "normalization") & (frame["corpus"] == corpus) & (frame["metric"] == measures.MAIN["normalization"])]
     buckets = ("all", "seen_concept", "unseen_concept")
     n = {bucket: int(scores.loc[scores["bucket"] == bucket, "n"].max()) for bucket in buckets if (scores["bucket"] == bucket).any()}
     values = {(row.system, row.generator, row.strategy, row.variant, row.bucket): row.value for row in scores.itertuples()}
@@ -198,9 +202,7 @@ def recognition_table(frame: pd.DataFrame) -> str:
     scores = seeds_as_column(frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)])
     columns = {
         **{s.ratio.short: ("all", s.name) for s in measures.of_level("strict") if s.ratio},
-        "R seen mention": ("seen_mention", "strict_recall"),
-        "R seen concept": ("seen_concept", "strict_recall"),
-        "R unseen concept": ("unseen_concept", "strict_recall"),
+        **{f"R {bucket.replace('_', ' ')}": (bucket, measures.OF_GROUPS["recognition"]) for bucket in ("seen_mention", "seen_concept", "unseen_concept")},
     }
     rows = []
     for key, cells in scores.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=True):
@@ -210,7 +212,7 @@ def recognition_table(frame: pd.DataFrame) -> str:
             values = cells.loc[(cells["bucket"] == bucket) & (cells["metric"] == metric), "value"].dropna()
             text = percent(values.mean() if len(values) else None)
             row[name] = f"{text} ± {100 * values.std():.1f}" if len(values) > 1 else text
-        gold = cells.loc[(cells["bucket"] == "all") & (cells["metric"] == "strict_recall"), "n"]
+        gold = cells.loc[(cells["bucket"] == "all") & (cells["metric"] == measures.OF_GROUPS["recognition"]), "n"]
         row["n"] = str(int(gold.max())) if len(gold) else "0"
         rows.append(row)
     rows.sort(key=lambda r: (r["corpus"], r["recognizer"], r["generator"] != NONE, r["generator"], r["strategy"], r["schedule"]))

@@ -20,7 +20,7 @@ class GeneratorSettings(Entry):
     """Base of the settings of every generator.
 
     Attributes:
-        control: It needs no language model: it adds what names alone give. Cells of other generators are compared with it.
+        control: It writes from names alone; cells of other generators are compared with its cells.
         samples: Whether a language model writes its notes, in shards; if not, a single job makes them.
         prompts_part: Part of the code (mentionforge.versions) that makes its prompts.
         notes_part: Part of the code that makes its notes.
