@@ -15,6 +15,7 @@ from mentionforge.config import Config, in_use, normalization_cells, recognition
 from mentionforge.entries import NONE
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.kb.settings import RrfKb
+from mentionforge.layout import Results
 
 NOTE_SHARE = 0.6
 """Mean length of a note, as a share of `max_new_tokens`."""
@@ -83,7 +84,7 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
         folder: What its paths refer to.
         concepts: Concepts that can be prompted, for every knowledge base; none: as found or assumed.
     """
-    results = folder / config.results
+    layout = Results(str(folder / config.results))
     promptable: dict[str, int] = {}
     names: dict[str, int] = {}
     assumed: dict[str, None] = {}  # an ordered set
@@ -92,14 +93,14 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
         if isinstance(entry, RrfKb) and (folder / entry.path).is_dir():
             with_definition = min(with_definition, bytes_of([folder / entry.path / "MRDEF.RRF"]) // DEFINITION_BYTES)
             all_names = min(all_names, bytes_of([folder / entry.path / "MRCONSO.RRF"]) // NAME_BYTES)
-        found = rows(results / f"kb/{kb}/definitions.parquet")
+        found = rows(layout.kb(kb, "definitions.parquet"))
         promptable[kb] = concepts if concepts is not None else found or with_definition
-        names[kb] = rows(results / f"kb/{kb}/names.parquet") or all_names
+        names[kb] = rows(layout.kb(kb, "names.parquet")) or all_names
         if concepts is None and not found and in_use(config, "kbs", kb):
             assumed[f"{promptable[kb]:,} concepts with a definition and {names[kb]:,} names in {kb}"] = None
     corpora: dict[str, CorpusSize] = {}
     for corpus, given in config.corpora.items():
-        stats = corpus_counted(results / f"corpora/{corpus}/stats.json")
+        stats = corpus_counted(Path(layout.corpus(corpus, "stats.json")))
         corpora[corpus] = stats or corpus_assumed(corpus, {s: bytes_of(folder / path for path in paths) for s, paths in given.splits.items()})
         if stats is None and in_use(config, "corpora", corpus):
             assumed[f"{corpora[corpus].train_sentences:,} training sentences in {corpus}"] = None
@@ -109,8 +110,8 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
     for name, generator in config.generators.items():
         per_concept = generator.notes_per_concept or 3
         chosen = min(promptable[generator.kb], generator.concepts.max or promptable[generator.kb])
-        prompts = None if concepts is not None else rows(results / f"generation/{name}/prompts.parquet")
-        found = None if concepts is not None else rows(results / f"generation/{name}/located.parquet")
+        prompts = None if concepts is not None else rows(layout.generation(name, "prompts.parquet"))
+        found = None if concepts is not None else rows(layout.generation(name, "located.parquet"))
         written[name] = prompts or chosen * per_concept
         located[name] = found or round(written[name] * LOCATED)
         if isinstance(generator, LlmGenerator) and not found and name in used:
@@ -138,9 +139,9 @@ def bytes_of(paths: Iterable[Path]) -> int:
     return sum(sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size for path in paths if path.exists())
 
 
-def rows(table: Path) -> int | None:
+def rows(table: str) -> int | None:
     """Rows of a Parquet file; None if the file does not exist."""
-    if not table.is_file():
+    if not Path(table).is_file():
         return None
     import pyarrow.parquet as pq
 
