@@ -300,7 +300,7 @@ def test_relabelled_and_masked_sentences():
 def test_words_near_likely_diseases():
     import numpy as np
 
-    from mentionforge.recognition.schedules import near_likely_mentions
+    from mentionforge.recognition.schedules.masked_then_real import near_likely_mentions
 
     disease = np.array([0.0, 0.2, 0.0, 0.0, 0.0, 0.9])
     probabilities = np.stack([1 - disease, disease / 2, disease / 2], axis=1)
@@ -316,7 +316,7 @@ def test_the_real_only_model_teaches(tiny, corpus, specs, synthetic, tmp_path, m
     """What reaches the training of each schedule, with a teacher whose findings are known."""
     import numpy as np
 
-    from mentionforge.recognition import schedules
+    from mentionforge.recognition.tagger import Tagger
 
     spec, corpus_spec = specs(mask={"threshold": 0.5, "margin": 0})
     folder, given = corpus(SPLITS), synthetic(3)
@@ -332,7 +332,7 @@ def test_the_real_only_model_teaches(tiny, corpus, specs, synthetic, tmp_path, m
     fit = __import__("mentionforge.recognition.training", fromlist=["fit"])
     original = fit.fit
     monkeypatch.setattr(fit, "fit", lambda tagger, phases, *rest: (seen.setdefault("phases", phases), monkeypatch.undo(), original(tagger, phases, *rest))[2])
-    monkeypatch.setattr(schedules.Tagger, "read", read)
+    monkeypatch.setattr(Tagger, "read", read)
     run(spec, tiny, folder, corpus_spec, tmp_path / "relabelled", "relabelled_then_real", notes=given, teacher=tmp_path / "real/model")
     first, second = seen.pop("phases")
     assert (first.name, second.name) == ("synthetic", "real") and len(first.examples) == 3
@@ -341,7 +341,7 @@ def test_the_real_only_model_teaches(tiny, corpus, specs, synthetic, tmp_path, m
     assert "teacher" in inputs
 
     monkeypatch.setattr(fit, "fit", lambda tagger, phases, *rest: (seen.setdefault("phases", phases), monkeypatch.undo(), original(tagger, phases, *rest))[2])
-    monkeypatch.setattr(schedules.Tagger, "read", read)
+    monkeypatch.setattr(Tagger, "read", read)
     run(spec, tiny, folder, corpus_spec, tmp_path / "masked", "masked_then_real", notes=given, teacher=tmp_path / "real/model")
     first, _ = seen.pop("phases")
     assert all(e.tags[0] == "" and e.tags.count("B-Disease") == 1 and e.tags.count("") == 1 for e in first.examples)

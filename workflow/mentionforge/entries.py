@@ -18,6 +18,9 @@ NONE = "none"
 UNTRAINED = "untrained"
 """Reserved name: the schedule of recognizers that are not trained; their seed is 0."""
 
+REAL_ONLY = "real_only"
+"""Name of the schedule of the baseline, which learns from no synthetic note."""
+
 EXTERNAL = "external"
 """Reserved name: the index of external linkers, and the schedule of external recognizers; their seed is 0."""
 

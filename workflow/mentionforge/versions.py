@@ -46,12 +46,12 @@ class Part:
     first: int = 1
 
 
+def _schedule(name: str, *definitions: str) -> Part:
+    return Part((f"recognition/schedules/{name}.py:{','.join(definitions)}", "recognition/schedules/contract.py:ScheduleKind,TrainingPhase,read_by_teacher"))
+
+
 def _filter(module: str, *names: str) -> Part:
     return Part((f"generation/filters/{module}.py:{','.join(names)}",))
-
-
-def _schedule(*names: str) -> Part:
-    return Part((f"recognition/schedules.py:{','.join(('training_phases', *names))}",))
 
 
 PARTS: dict[str, Part] = {
@@ -94,12 +94,12 @@ PARTS: dict[str, Part] = {
     "recognition.train": Part(("recognition/training.py",)),
     "recognition.dictionary": Part(("recognition/kinds/dictionary.py",)),
     "recognition.found": Part(("recognition/mentions.py",)),
-    "schedule.real_only": _schedule(),
-    "schedule.synthetic_only": _schedule("_note_examples"),
-    "schedule.synthetic_then_real": _schedule("_note_examples"),
-    "schedule.relabelled_then_real": _schedule("_note_examples"),
-    "schedule.masked_then_real": _schedule("_note_examples", "near_likely_mentions"),
-    "schedule.mixed": _schedule("_note_examples"),
+    "schedule.real_only": _schedule("real_only", "RealOnly"),
+    "schedule.synthetic_only": _schedule("synthetic_only", "SyntheticOnly"),
+    "schedule.synthetic_then_real": _schedule("synthetic_then_real", "SyntheticThenReal"),
+    "schedule.relabelled_then_real": _schedule("relabelled_then_real", "RelabelledThenReal", "Relabel"),
+    "schedule.masked_then_real": _schedule("masked_then_real", "MaskedThenReal", "Mask", "near_likely_mentions"),
+    "schedule.mixed": _schedule("mixed", "MixedSchedule", "Mixed"),
     "normalization.embed": Part(("normalization/embed.py", "normalization/linkers/encoder.py:EncoderLinker"), 2),
     "normalization.search": Part(("normalization/search.py", "normalization/linkers/encoder.py:VectorRetriever,PAIRS,_blocks"), 2),
     "normalization.tfidf": Part(("normalization/linkers/tfidf.py",), 2),
@@ -136,6 +136,7 @@ FAMILIES = {
     "generation": "generation/kinds",
     "normalization": "normalization/linkers",
     "recognition": "recognition/kinds",
+    "schedule": "recognition/schedules",
 }
 """Folders in which a kind may be one file, by what the name of its part begins with."""
 

@@ -5,7 +5,6 @@ Input and params functions of rules are methods of the stage's object, from the 
 
 import json
 import os
-from typing import get_args
 
 from mentionforge import versions
 from mentionforge.config import load_config, resolve_input_paths, swept_settings
@@ -16,7 +15,7 @@ from mentionforge.entries import EXTERNAL, NAME_PATTERN, NONE, UNTRAINED
 from mentionforge.layout import TRAINED_ON
 from mentionforge.models import refuse_other_source
 from mentionforge.planning.leftovers import recorded_outputs
-from mentionforge.recognition.settings import Schedule
+from mentionforge.recognition.schedules import SCHEDULES
 from snakemake.settings.types import DeploymentMethod
 
 with one_line_errors():

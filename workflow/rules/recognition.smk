@@ -37,7 +37,7 @@ rule recognize_real:
     benchmark:
         f"{R}/benchmarks/recognition/{REAL_RUN.path}.tsv"
     wildcard_constraints:
-        schedule="real_only",
+        schedule=one_of(schedule.name for schedule in SCHEDULES if not schedule.reads_notes),
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
@@ -73,7 +73,7 @@ rule recognize_augmented:
     benchmark:
         f"{R}/benchmarks/recognition/{AUGMENTED_RUN.path}.tsv"
     wildcard_constraints:
-        schedule=one_of(set(get_args(Schedule)) - {"real_only"}),
+        schedule=one_of(schedule.name for schedule in SCHEDULES if schedule.reads_notes),
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
@@ -107,7 +107,7 @@ rule recognize_cross:
         source=one_of(CONFIG.corpora),
         generator=one_of({*CONFIG.generators, NONE}),
         strategy=one_of(CONFIG.strategies),
-        schedule=one_of(get_args(Schedule)),
+        schedule=one_of(schedule.name for schedule in SCHEDULES),
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2

@@ -14,6 +14,7 @@ from mentionforge.config.schema import Config
 from mentionforge.entries import EXTERNAL, NONE, UNTRAINED
 from mentionforge.layout import TRAINED_ON, NormalizationCell, RecognitionCell
 from mentionforge.normalization.settings import Index
+from mentionforge.recognition.schedules import BY_NAME
 
 
 def all_parts_of(config: Config, name: str) -> list[str]:
@@ -42,7 +43,7 @@ def recognition_cells(config: Config) -> list[RecognitionCell]:
                 cells |= {RecognitionCell(corpus, NONE, NONE, recognizer, settings.schedule, 0)} if settings.covers(corpus) else set()
                 continue
             for strategy, schedule in itertools.product(grid.strategies, grid.schedules):
-                if (strategy == NONE) != (schedule == "real_only"):
+                if (strategy == NONE) != (not BY_NAME[schedule].reads_notes):
                     continue
                 for generator in (NONE,) if strategy == NONE else grid.generators:
                     cells.add(RecognitionCell(corpus, generator, strategy, recognizer, schedule, seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from mentionforge.entries import Entry
-from mentionforge.recognition.settings import Schedule
+from mentionforge.recognition.schedules import Schedule
 
 
 class RecognitionGrid(Entry):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mentionforge.dag.shared import Paths, StageInputs, Wildcards
-from mentionforge.entries import NONE
+from mentionforge.entries import NONE, REAL_ONLY
 from mentionforge.layout import RecognitionCell
-from mentionforge.recognition.settings import TAUGHT
+from mentionforge.recognition.schedules import BY_NAME
 
 
 class RecognitionInputs(StageInputs):
@@ -14,9 +14,9 @@ class RecognitionInputs(StageInputs):
     def teacher(self, wildcards: Wildcards) -> Paths:
         """The model trained on real text only, with the same corpus, recognizer and seed; for schedules with a teacher."""
         w = wildcards
-        if w.schedule not in TAUGHT:
+        if not BY_NAME[w.schedule].has_teacher:
             return []
-        return self.results.recognition(RecognitionCell(w.corpus, NONE, NONE, w.recognizer, "real_only", int(w.seed)), "model")
+        return self.results.recognition(RecognitionCell(w.corpus, NONE, NONE, w.recognizer, REAL_ONLY, int(w.seed)), "model")
 
     def dictionary_names(self, wildcards: Wildcards) -> Paths:
         """Names of the corpus' knowledge base, for a dictionary that reads them."""

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from mentionforge import measures, provenance, tables
 from mentionforge.corpora.settings import Corpus
-from mentionforge.entries import EXTERNAL, NONE
+from mentionforge.entries import EXTERNAL, NONE, REAL_ONLY
 from mentionforge.errors import UserError
 from mentionforge.evaluation.families import Family, corrected_rows, family_of, most_resamples
 from mentionforge.evaluation.seeds import Seeds, factors
@@ -230,7 +230,7 @@ def comparisons(cells: Sequence[ComparedCell], controls: Sequence[str], with_kb:
         if cell.strategy == NONE:
             continue
         same = ComparedCell(NONE, NONE, cell.system, cell.variant)
-        real = ComparedCell(NONE, NONE, cell.system, "real_only")
+        real = ComparedCell(NONE, NONE, cell.system, REAL_ONLY)
         cell_pairs += [Comparison(cell, "baseline", reference) for reference in (same, real) if reference in known]
         if cell.generator in controls:
             continue

@@ -23,7 +23,7 @@ from mentionforge.planning.jobs import jobs
 from mentionforge.planning.reference_devices import LARGE, SMALL, USUAL, Device, device
 from mentionforge.planning.workload import NOTE_SHARE, Sizes, shape
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer
-from mentionforge.recognition.settings import TAUGHT
+from mentionforge.recognition.schedules import BY_NAME
 
 PIECES_PER_WORD = 1.4
 """Word pieces of a word of clinical text."""
@@ -152,17 +152,12 @@ class _Formulas:
         corpus, schedule = self.known.corpora[wildcards["corpus"]], wildcards["schedule"]
         settings = self.config.recognizers[wildcards["recognizer"]]
         assert isinstance(settings, TaggerRecognizer)
-        notes = self.chosen(wildcards) if schedule != "real_only" else 0
+        kind = BY_NAME[schedule]
+        notes = self.chosen(wildcards) if kind.reads_notes else 0
         synthetic = notes * self.sentences_of_note(wildcards["generator"]) if notes else 0.0
-        real = corpus.train_sentences
-        if schedule == "mixed":
-            epochs = settings.mixed.epochs * (real + min(real * settings.mixed.ratio, float("inf") if synthetic else 0))
-        else:
-            epochs = synthetic * settings.synthetic.epochs + (0 if schedule == "synthetic_only" else real * settings.real.epochs)
-        phase = {"synthetic_only": settings.synthetic, "mixed": settings.mixed}.get(schedule, settings.real)
-        seconds = self.trained(size, epochs, settings.batch_size)
+        seconds = self.trained(size, kind.sentences_learned(settings, corpus.train_sentences, synthetic), settings.batch_size)
         # Dev is read after each epoch, dev and test at the end; a teacher reads the notes first.
-        seconds += self.read(size, corpus.read_sentences * (phase.epochs + 1)) + (self.read(size, synthetic) if schedule in TAUGHT else 0)
+        seconds += self.read(size, corpus.read_sentences * (kind.last_phase(settings).epochs + 1)) + (self.read(size, synthetic) if kind.has_teacher else 0)
         return f"recognition: {schedule}", seconds
 
     def recognize_cross(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:

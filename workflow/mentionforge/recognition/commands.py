@@ -12,7 +12,7 @@ import typer
 
 from mentionforge.devices import claim
 from mentionforge.errors import UserError
-from mentionforge.recognition.settings import Schedule
+from mentionforge.recognition.schedules import Schedule
 
 app = typer.Typer(help="Disease mentions in text (DER).", no_args_is_help=True)
 

@@ -23,14 +23,14 @@ from mentionforge.errors import UserError
 from mentionforge.gold import TAGS, flatten, tags
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, stamp, versions
-from mentionforge.recognition import schedules
 from mentionforge.recognition import sentences as units
 from mentionforge.recognition.checkpoints import Checkpoints, EpochResult, TrainingProgress, copy_weights, restore_moments
 from mentionforge.recognition.kinds import Recognizer
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer
-from mentionforge.recognition.schedules import AnnotatedDocuments, TrainingPhase
+from mentionforge.recognition.phases import chosen_notes, training_phases
+from mentionforge.recognition.schedules import BY_NAME, Schedule
+from mentionforge.recognition.schedules.contract import AnnotatedDocuments, TrainingPhase
 from mentionforge.recognition.sentences import NO_LOSS, Example, TokenizedDocument
-from mentionforge.recognition.settings import Schedule
 from mentionforge.recognition.tagger import PredictedMention, Tagger, predicted_mentions
 from mentionforge.recognition.windows import SentenceWindow
 from mentionforge.specs import read_spec
@@ -84,9 +84,9 @@ def train(
         schedule: Name of the schedule.
         seed: Seed of the classifier, the order of sentences and dropout.
         out: Output folder.
-        chosen: Synthetic notes that the strategy adds; required unless the schedule is real_only.
+        chosen: Synthetic notes that the strategy adds; required if the schedule reads notes.
         synthetic: Folder with the generator's located.parquet and mentions.parquet; required with `chosen`.
-        teacher: Model folder of the real-only run, for the schedules of `TAUGHT`.
+        teacher: Model folder of the real-only run, for the schedules that have a teacher.
 
     Raises:
         UserError: The recognizer is not trainable, synthetic notes or the teacher are required but missing, synthetic_only has
@@ -99,12 +99,12 @@ def train(
     inputs = {"spec": spec, "model": model, "corpus_spec": corpus_spec, "documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet"}
     splits, gold = read_corpus(corpus)
     real = AnnotatedDocuments(splits["train"], gold, corpus / "documents.parquet")
-    notes = schedules.chosen_notes(chosen, synthetic) if schedule != "real_only" and chosen and synthetic else None
+    notes = chosen_notes(chosen, synthetic) if BY_NAME[schedule].reads_notes and chosen and synthetic else None
     if notes and chosen and synthetic:
         inputs |= {"chosen": chosen, "located": synthetic / "located.parquet", "synthetic_mentions": synthetic / "mentions.parquet"}
     if teacher:
         inputs["teacher"] = teacher
-    phases, counts = schedules.training_phases(schedule, settings, policy, real, notes, teacher)
+    phases, counts = training_phases(schedule, settings, policy, real, notes, teacher)
 
     _set_seed(seed)
     tagger = Tagger.load(models.folder(model), settings.max_tokens, settings.stride, settings.dtype, tokenization.case_of(model))

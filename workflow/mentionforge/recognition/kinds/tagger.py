@@ -10,7 +10,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from mentionforge.entries import Entry, PositiveFloat
-from mentionforge.recognition.settings import Mask, Mixed, Phase, Relabel
+from mentionforge.recognition.schedules.masked_then_real import Mask
+from mentionforge.recognition.schedules.mixed import Mixed
+from mentionforge.recognition.schedules.relabelled_then_real import Relabel
+from mentionforge.recognition.settings import Phase
 
 
 class TaggerRecognizer(Entry):

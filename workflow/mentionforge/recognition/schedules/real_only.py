@@ -1,0 +1,18 @@
+"""Schedule `real_only`: the training split alone; the baseline of every other schedule."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mentionforge.entries import REAL_ONLY
+from mentionforge.recognition.schedules.contract import ScheduleKind
+
+VERSION = 1
+"""Version of the part schedule.real_only: raise it if earlier results would be wrong (mentionforge.versions)."""
+
+
+class RealOnly(ScheduleKind):
+    """The training split."""
+
+    name: ClassVar[str] = REAL_ONLY
+    reads_notes: ClassVar[bool] = False
