@@ -33,7 +33,7 @@ rule predicted_mentions:
     wildcard_constraints:
         generator=one_of([NONE, *CONFIG.generators]),
         strategy=one_of(CONFIG.strategies),
-        schedule=one_of([*get_args(Schedule), UNTRAINED, EXTERNAL]),
+        schedule=one_of([*(schedule.name for schedule in SCHEDULES), UNTRAINED, EXTERNAL]),
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -71,7 +71,7 @@ rule link_predicted:
         linker=one_of(END_TO_END.searching),
         generator=one_of([NONE, *CONFIG.generators]),
         strategy=one_of(CONFIG.strategies),
-        schedule=one_of([*get_args(Schedule), UNTRAINED, EXTERNAL]),
+        schedule=one_of([*(schedule.name for schedule in SCHEDULES), UNTRAINED, EXTERNAL]),
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
