@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from mentionforge import tables
 from mentionforge.errors import UserError
-from mentionforge.kb.settings import Kb, RrfKb
+from mentionforge.kb.settings import Kb
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 from mentionforge.specs import read_spec
@@ -41,14 +41,7 @@ def extract(spec: Path, out: Path) -> dict[str, Any]:
         UserError: A file is missing, malformed (with its row), or nothing is selected.
     """
     entry = read_spec(spec, Kb)
-    if isinstance(entry, RrfKb):
-        from mentionforge.kb.rrf import read as rrf
-
-        extracted = rrf.read(entry)
-    else:
-        from mentionforge.kb.ontologies import merge
-
-        extracted = merge.read(entry)
+    extracted = entry.read()
     if not len(extracted.concepts):
         raise UserError("empty selection", str(spec), "no concept is left", f"see what the settings drop: {json.dumps(extracted.funnel, sort_keys=True)}")
     # Each table carries its release, settings and row counts as provenance.

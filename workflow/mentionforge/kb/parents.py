@@ -62,12 +62,8 @@ def extract(spec: Path, kb: Path, policy: str, out: Path) -> None:
     """
     entry = read_spec(spec, Kb)
     with digesting() as digest:
-        if policy == "none":
-            hierarchy = ParentTable(tables.build(tables.PARENTS, []), {}, {}, "the setting `hierarchy` is none")
-        elif isinstance(entry, RrfKb):
-            hierarchy = of_release(entry, tables.read(tables.CONCEPTS, kb / "concepts.parquet")["cui"])
-        else:
-            hierarchy = of_ontologies(entry, tables.read(tables.XREFS, kb / "xrefs.parquet"))
+        none = ParentTable(tables.build(tables.PARENTS, []), {}, {}, "the setting `hierarchy` is none")
+        hierarchy = none if policy == "none" else entry.parents(kb)
         digest(hierarchy.inputs.values())
     rows, missing = hierarchy.rows, hierarchy.missing or (None if len(hierarchy.rows) else "no source gives a parent")
     if missing and policy == "required":

@@ -5,11 +5,16 @@ Imports pydantic only. `rrf` and `ontologies` read the files.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from mentionforge.entries import Entry
+
+if TYPE_CHECKING:
+    from mentionforge.kb.extracted import Extracted
+    from mentionforge.kb.parents import ParentTable
 
 SemanticGroup = Literal[
     "activities_and_behaviors",
@@ -58,6 +63,19 @@ class RrfKb(Entry):
         """What it is read from: the release."""
         return [self.path]
 
+    def read(self) -> Extracted:
+        """Tables of the release's selected concepts."""
+        from mentionforge.kb.rrf.read import read
+
+        return read(self)
+
+    def parents(self, kb: Path) -> ParentTable:
+        """The hierarchy, from MRREL.RRF; `kb` is the folder of the extracted tables."""
+        from mentionforge import tables
+        from mentionforge.kb.parents import of_release
+
+        return of_release(self, tables.read(tables.CONCEPTS, kb / "concepts.parquet")["cui"])
+
 
 class OtherOntology(Entry):
     """An ontology besides Mondo, the Disease Ontology and HPO: Orphanet's, or one of your own."""
@@ -94,6 +112,19 @@ class OntologyKb(Entry):
         single = [self.mondo, self.doid, self.doid_xrefs, self.doid_definitions, self.hpo]
         listed = [*self.mondo_sssom.values(), *self.mesh_names, *self.sssom, *(other.path for other in self.others.values())]
         return sorted([path for path in single if path] + listed)
+
+    def read(self) -> Extracted:
+        """Tables of the merged ontologies."""
+        from mentionforge.kb.ontologies.merge import read
+
+        return read(self)
+
+    def parents(self, kb: Path) -> ParentTable:
+        """The hierarchy, from the ontologies' own; `kb` is the folder of the extracted tables."""
+        from mentionforge import tables
+        from mentionforge.kb.parents import of_ontologies
+
+        return of_ontologies(self, tables.read(tables.XREFS, kb / "xrefs.parquet"))
 
 
 Kb = Annotated[RrfKb | OntologyKb, Field(discriminator="source")]

@@ -17,7 +17,6 @@ from mentionforge.config import Config
 from mentionforge.devices import visible
 from mentionforge.entries import NONE
 from mentionforge.generation.kinds.llm import LlmGenerator
-from mentionforge.generation.kinds.replay import ReplayGenerator
 from mentionforge.normalization.linkers import RerankLinker, SelfAlignedLinker
 from mentionforge.planning.jobs import jobs
 from mentionforge.planning.reference_devices import LARGE, SMALL, USUAL, Device, device
@@ -188,9 +187,9 @@ class _Formulas:
     def sentences_of_note(self, name: str) -> float:
         """Sentences of a generator's note."""
         generator = self.config.generators[name]
-        if isinstance(generator, LlmGenerator):
-            return max(1.0, generator.sampling.max_new_tokens * NOTE_SHARE / PIECES_PER_WORD / SENTENCE_WORDS)
-        return 8.0 if isinstance(generator, ReplayGenerator) else 2.0
+        if generator.longest_note:
+            return max(1.0, generator.longest_note * NOTE_SHARE / PIECES_PER_WORD / SENTENCE_WORDS)
+        return generator.usual_sentences
 
     # Linkers
 

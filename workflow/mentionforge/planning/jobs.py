@@ -6,10 +6,10 @@ In: the configuration. Out: pairs of rule and wildcards, each once. Knows nothin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mentionforge.config import Config, all_parts_of, cross_cells, end_to_end_cells, normalization_cells, recognition_cells, same_names
 from mentionforge.entries import EXTERNAL, NONE, UNTRAINED
-from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.layout import TRAINED_ON, NormalizationCell
 from mentionforge.normalization.linkers.contract import LinkerSettings
 from mentionforge.planning.workload import generators_in_use
@@ -18,8 +18,8 @@ from mentionforge.planning.workload import generators_in_use
 def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
     """Rule and wildcards of every job of an experiment for which there is arithmetic."""
     for name in sorted(generators_in_use(config)):
-        generator = config.generators[name]
-        if isinstance(generator, LlmGenerator):
+        generator: Any = config.generators[name]
+        if generator.samples:
             if generator.finetune:
                 yield "finetune", {"generator": name}
             rule = "sample_vllm" if generator.backend.own_environment else "sample"

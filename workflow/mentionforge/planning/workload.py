@@ -13,8 +13,6 @@ from pathlib import Path
 from mentionforge.architectures import KNOWN, Shape, shape_in
 from mentionforge.config import Config, in_use, normalization_cells, recognition_cells
 from mentionforge.entries import NONE
-from mentionforge.generation.kinds.llm import LlmGenerator
-from mentionforge.kb.settings import RrfKb
 from mentionforge.layout import Results
 
 NOTE_SHARE = 0.6
@@ -90,9 +88,9 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
     assumed: dict[str, None] = {}  # an ordered set
     for kb, entry in config.kbs.items():
         with_definition, all_names = CONCEPTS[entry.source]
-        if isinstance(entry, RrfKb) and (folder / entry.path).is_dir():
-            with_definition = min(with_definition, bytes_of([folder / entry.path / "MRDEF.RRF"]) // DEFINITION_BYTES)
-            all_names = min(all_names, bytes_of([folder / entry.path / "MRCONSO.RRF"]) // NAME_BYTES)
+        if entry.of_umls and (release := folder / entry.files()[0]).is_dir():
+            with_definition = min(with_definition, bytes_of([release / "MRDEF.RRF"]) // DEFINITION_BYTES)
+            all_names = min(all_names, bytes_of([release / "MRCONSO.RRF"]) // NAME_BYTES)
         found = rows(layout.kb(kb, "definitions.parquet"))
         promptable[kb] = concepts if concepts is not None else found or with_definition
         names[kb] = rows(layout.kb(kb, "names.parquet")) or all_names
@@ -114,8 +112,8 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
         found = None if concepts is not None else rows(layout.generation(name, "located.parquet"))
         written[name] = prompts or chosen * per_concept
         located[name] = found or round(written[name] * LOCATED)
-        if isinstance(generator, LlmGenerator) and not found and name in used:
-            length = generator.sampling.max_new_tokens * NOTE_SHARE
+        if generator.longest_note and not found and name in used:
+            length = generator.longest_note * NOTE_SHARE
             assumed[f"{written[name]:,} notes of {length:.0f} tokens by {name}, the mention found in {LOCATED:.0%}"] = None
     return Sizes(promptable, names, corpora, written, located, tuple(assumed))
 

@@ -38,6 +38,14 @@ class GeneratorSettings(Entry):
     prompts_part: ClassVar[str] = "generation.prompts"
     notes_part: ClassVar[str]
 
+    usual_sentences: ClassVar[float] = 2.0
+    """Sentences of a note, for estimates of costs, where `longest_note` says nothing."""
+
+    @property
+    def longest_note(self) -> int | None:
+        """Most tokens of a note; None if no language model writes it here."""
+        return None
+
     @property
     def trains(self) -> bool:
         """Whether it is fine-tuned on a corpus."""

@@ -52,6 +52,11 @@ class LlmGenerator(GeneratorSettings):
         return frame
 
     @property
+    def longest_note(self) -> int:
+        """As sampling says."""
+        return self.sampling.max_new_tokens
+
+    @property
     def trains(self) -> bool:
         """Whether `finetune` is set."""
         return self.finetune is not None

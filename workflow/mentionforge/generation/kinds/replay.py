@@ -31,6 +31,7 @@ class ReplayGenerator(GeneratorSettings):
 
     prompts_part: ClassVar[str] = "generation.replay"
     notes_part: ClassVar[str] = "generation.replay"
+    usual_sentences: ClassVar[float] = 8.0
 
     kind: Literal["replay"]
     kb: str = Field(description="Knowledge base that has the notes' concepts.")
