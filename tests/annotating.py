@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mentionforge import tables, text
 from mentionforge.normalization.embed import embed_corpus, embed_kb
-from mentionforge.normalization.linking import link, search_kb
+from mentionforge.normalization.linking import Cell, link, search_kb
 from mentionforge.normalization.predicted import link_predicted
 from mentionforge.recognition.kinds.dictionary import match
 from mentionforge.recognition.mentions import as_mentions
@@ -100,13 +100,14 @@ def make(folder: Path, minilm: Path | None = None, kb: dict = KB, corpus: dict =
         more = {"kb": embedded / "kb.k/entries.parquet", "names": kb_folder / "names.parquet", "xrefs": kb_folder / "xrefs.parquet"}
         for index in INDEXES:
             index_spec = results / f"specs/indexes/{index}.json"
-            link_predicted(linker, index_spec, end, end / name / index / "linked.parquet", model, **more)
+            link_predicted(linker, [index_spec], end, [end / name / index / "linked.parquet"], model, **more)
             # The gold cell: nothing is linked in it, but it names linker and index.
             found = folder / "found.parquet"
             search_kb(linker, index_spec, embedded / "corpus.c/entries.parquet", *more.values(), found)
             out = results / "normalization/c/none/none" / name / index
             codes = more["xrefs"] if "prefer_xrefs" in INDEXES[index] else None
-            link(linker, index_spec, embedded / "corpus.c/entries.parquet", out / "predictions.parquet", out / "calibration.parquet", more["kb"], found, codes)
+            cell = Cell(index_spec, out / "predictions.parquet", out / "calibration.parquet", found)
+            link(linker, embedded / "corpus.c/entries.parquet", [cell], more["kb"], codes)
     return results
 
 

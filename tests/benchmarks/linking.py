@@ -106,12 +106,14 @@ def grid(results: Path, resources: Path) -> None:
             embedding += float((results / "benchmarks" / "embeddings" / by / f"{source}.tsv").read_text().splitlines()[1].split("\t")[0])
         print(f"    embeddings, once: {embedding:.1f} s, as their jobs took")
 
-        def link(generator: str, strategy: str, index: str, out: Path, entries: Path = place) -> None:
-            more = {"found": place / "found.parquet"} if "kb" in index else {}
+        def link(generator: str, strategy: str, outs: dict[str, Path], entries: Path = place) -> None:
+            found = place / "found.parquet"
+            files = [linking.Cell(indexes[i], out, out.with_suffix(".calibration"), found if "kb" in i else None) for i, out in outs.items()]
+            more: dict[str, Path] = {}
             if generator != "none":
                 more |= {"synthetic": entries / generator / "entries.parquet"}
                 more |= {"chosen": results / "augmentation" / CORPUS / generator / strategy / "notes.parquet"}
-            linking.link(linker, indexes[index], entries / "corpus" / "entries.parquet", out, out.with_suffix(".calibration"), **more)
+            linking.link(linker, entries / "corpus" / "entries.parquet", files, **more)
 
         def search(names: Path) -> None:
             xrefs = kb / "xrefs.parquet"
@@ -120,7 +122,8 @@ def grid(results: Path, resources: Path) -> None:
             )
 
         _, searching = timed("search of the names, once", lambda: search(place / "kb"))
-        _, linked = timed("cells", lambda: [link(*cell, place / f"{i}.parquet") for i, cell in enumerate(cells)])
+        jobs = [(g, s, {i: place / f"{g}.{s}.{i}.parquet" for i in INDEXES}) for g, s in dict.fromkeys(cell[:2] for cell in cells)]
+        _, linked = timed("cells", lambda: [link(*job) for job in jobs])
         ours = embedding + searching + linked
 
         print(f"plain loop, timed on samples ({SAMPLE:,} names; one index of all names):")
@@ -163,7 +166,7 @@ def grid(results: Path, resources: Path) -> None:
                 entries = entries.filter(pc.is_in(entries["note_id"], value_set=notes.combine_chunks()))
                 texts, concepts = texts + entries["text"].to_pylist(), concepts + entries["cuis"].to_pylist()
             expected = plain.search(plain.embed(texts), concepts, asked)
-            link(generator, strategy, index, place / "check.parquet")
+            link(generator, strategy, {index: place / "check.parquet"})
             found: dict[str, list[tuple[str, float]]] = {}
             for row in tables.read(tables.LINKED, place / "check.parquet").to_pylist():
                 found.setdefault(row["mention_id"], []).append((row["cui"], row["score"]))

@@ -28,7 +28,7 @@ def test_equals_the_experiment(finished: Path, tmp_path: Path, generator: str, s
         more |= {"synthetic": embedded / f"generator.{generator}/entries.parquet"}
         more |= {"chosen": results / "augmentation/demo_ncbi" / generator / strategy / "notes.parquet"}
     spec, index_spec = results / f"specs/linkers/{linker}.json", results / f"specs/indexes/{index}.json"
-    link_predicted(spec, index_spec, tmp_path / "mentions", tmp_path / "linked.parquet", resources / "models/minilm/fetched.json", **more)
+    link_predicted(spec, [index_spec], tmp_path / "mentions", [tmp_path / "linked.parquet"], resources / "models/minilm/fetched.json", **more)
     linked: dict[str, list[tuple[str, float]]] = {}
     for row in pq.read_table(tmp_path / "linked.parquet").to_pylist():
         linked.setdefault(row["mention_id"], []).append((row["cui"], row["score"]))

@@ -75,7 +75,7 @@ def test_from_predictions_to_scores(tmp_path, corpus):
     embed_kb(tmp_path / "linker.json", None, tmp_path / "names.parquet", tmp_path / "kb")
     linked = cell / "exact/kb/linked.parquet"
     more = {"kb": tmp_path / "kb/entries.parquet", "names": tmp_path / "names.parquet", "xrefs": tmp_path / "xrefs.parquet"}
-    link_predicted(tmp_path / "linker.json", tmp_path / "index.json", cell, linked, **more)
+    link_predicted(tmp_path / "linker.json", [tmp_path / "index.json"], cell, [linked], **more)
     assert {r["mention_id"].partition(":")[2]: r["cui"] for r in tables.read(tables.LINKED, linked).to_pylist() if r["rank"] == 1} == {
         "{}-{}".format(*at("Huntington disease")): "C1",
         "{}-{}".format(*at("gout")): "C3",
@@ -83,7 +83,7 @@ def test_from_predictions_to_scores(tmp_path, corpus):
     }
     assert not list(linked.parent.glob(".linking*"))
     with pytest.raises(UserError, match="wrong index"):
-        link_predicted(tmp_path / "linker.json", tmp_path / "index.json", cell, linked)
+        link_predicted(tmp_path / "linker.json", [tmp_path / "index.json"], cell, [linked])
 
     evaluate(corpus, tmp_path / "end_to_end", [linked], tmp_path / "metrics.parquet")
     rows = tables.read(tables.METRICS, tmp_path / "metrics.parquet").to_pylist()

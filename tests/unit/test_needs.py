@@ -23,10 +23,18 @@ def test_every_rule_that_may_be_sent_away_has_figures_and_says_so() -> None:
     text = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
     here = re.findall(r"\w+", re.search(r"^localrules:\n((?:    \w+,\n)+)", text, re.M).group(1))
     rules = re.findall(r"^rule (\w+):", text, re.M)
+    of_several = re.findall(r'^    rule:\n        name:\n            f"(\w+)\{batch\.suffix\}"$', text, re.M)
+    rules += of_several
+    assert len(of_several) == text.count("    rule:\n") == text.count("        resources:\n            **NEEDS,\n") == 5
     assert set(NEEDS) == {*rules, "sample_vllm"} - set(here) and set(here) < set(rules)
     for body in re.split(r"^(?=(?:use )?rule )", text, flags=re.M)[1:]:
         name = re.match(r"(?:use )?rule (\w+)", body).group(1)
         assert body.count("resources:\n        **NEEDS,\n") == (0 if name in here or body.startswith("use") else 1), name
+
+
+def test_a_rule_for_several_indexes_has_the_figures_of_the_one_for_one() -> None:
+    for name in ("link_augmented_together", "link_augmented_together_2"):
+        assert memory_mb(name, JobLoad(10)) == memory_mb("link_augmented", JobLoad(10)) and gpus(name, JobLoad(10)) == 0
 
 
 @pytest.mark.parametrize("rule", sorted(NEEDS))

@@ -19,7 +19,7 @@ from mentionforge.kb.commands import app as kb_app
 from mentionforge.normalization.commands import app
 from mentionforge.normalization.linkers import EncoderLinker, SelfAlignedLinker
 from mentionforge.normalization.linkers.encoder import VectorRetriever
-from mentionforge.normalization.linking import link, search_kb
+from mentionforge.normalization.linking import Cell, cells_of, link, search_kb
 from mentionforge.normalization.search import IndexedEntries
 from mentionforge.normalization.search import rank_concepts as rank_all
 from mentionforge.normalization.settings import Index
@@ -104,7 +104,7 @@ def linked(folder: Path, linker: Path, index: Path, corpus: Path, out: Path, kb:
     if kb:
         found = folder / f"{out.stem}.found.parquet"
         search_kb(linker, index, corpus, kb, *no_tables(folder), found)
-    link(linker, index, corpus, out, folder / f"{out.stem}.calibration.parquet", kb=kb, kb_rankings=found, **more)
+    link(linker, corpus, [Cell(index, out, folder / f"{out.stem}.calibration.parquet", found)], kb=kb, **more)
 
 
 def read(path: Path) -> dict[str, list[tuple[str, float]]]:
@@ -184,6 +184,35 @@ def cell(tmp_path: Path, shared: bool = False):
     tables.write(tables.CHOSEN, tmp_path / "chosen.parquet", [{"note_id": f"n{i}", "cui": "C"} for i in range(0, 40, 3)])
     chosen = [i for i in range(80) if (i // 2) % 3 == 0]
     return vectors[rows], cuis, corpus, (kb, kb_vectors, kb_cuis), (synthetic, syn_vectors[chosen], [syn_cuis[i] for i in chosen])
+
+
+def test_indexes_linked_in_one_call_are_the_same_as_each_alone(tmp_path):
+    """Entries of the other indexes change neither scores nor the order of equal ones."""
+    _, _, corpus, (kb, *_), (synthetic, *_) = cell(tmp_path, shared=True)
+    linker, more = linker_of(tmp_path), {"synthetic": synthetic, "chosen": tmp_path / "chosen.parquet"}
+    found, cells = tmp_path / "found.parquet", []
+    for sources in (("kb",), ("train",), ("train", "kb")):
+        index = index_of(tmp_path, *sources).rename(tmp_path / f"{'+'.join(sources)}.json")
+        linked(tmp_path, linker, index, corpus, tmp_path / f"alone.{index.stem}.parquet", kb=kb if "kb" in sources else None, **more)
+        cells.append(Cell(index, tmp_path / f"{index.stem}.parquet", tmp_path / f"{index.stem}.others.parquet", found if "kb" in sources else None))
+    search_kb(linker, cells[0].index, corpus, kb, *no_tables(tmp_path), found)
+    link(linker, corpus, cells, **more)
+    for one in cells:
+        alone = tmp_path / f"alone.{one.index.stem}.parquet"
+        assert tables.read(tables.LINKED, one.out).equals(tables.read(tables.LINKED, alone))
+        assert tables.read(tables.LINKED, one.calibration).equals(tables.read(tables.LINKED, alone.with_name(f"{alone.stem}.calibration.parquet")))
+    rankings = [read(one.out) for one in cells]
+    assert rankings[0] != rankings[1] != rankings[2], "the indexes differ"
+
+
+def test_files_that_do_not_fit_the_indexes_are_named(tmp_path):
+    train, kb = (index_of(tmp_path, source).rename(tmp_path / f"{source}.json") for source in ("train", "kb"))
+    p, c = [tmp_path / "p1", tmp_path / "p2"], [tmp_path / "c1", tmp_path / "c2"]
+    assert [one.kb_rankings for one in cells_of([train, kb], [tmp_path / "found"], p, c)] == [None, tmp_path / "found"]
+    with pytest.raises(UserError, match="2 indexes, 1 files of predictions"):
+        cells_of([train, kb], [tmp_path / "found"], p[:1], c)
+    with pytest.raises(UserError, match="1 indexes have the source kb, 2 files"):
+        cells_of([train, kb], [tmp_path / "found", tmp_path / "found"], p, c)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -307,19 +336,19 @@ def test_parts_of_the_index_must_fit_its_spec(tmp_path):
     found = tmp_path / "found.parquet"
     search_kb(linker, index_of(tmp_path, "kb"), corpus, kb, *no_tables(tmp_path), found)
     with pytest.raises(UserError, match="--found"):
-        link(linker, index_of(tmp_path, "train", "kb"), corpus, out, other)
+        link(linker, corpus, [Cell(index_of(tmp_path, "train", "kb"), out, other)])
     with pytest.raises(UserError, match="--found"):
-        link(linker, index_of(tmp_path, "train"), corpus, out, other, kb_rankings=found)
+        link(linker, corpus, [Cell(index_of(tmp_path, "train"), out, other, found)])
     with pytest.raises(UserError, match="--xrefs"):
-        link(linker, index_of(tmp_path, "train"), corpus, out, other, xrefs=tmp_path / "no_xrefs.parquet")
+        link(linker, corpus, [Cell(index_of(tmp_path, "train"), out, other)], xrefs=tmp_path / "no_xrefs.parquet")
     with pytest.raises(UserError, match="--chosen"):
-        link(linker, index_of(tmp_path, "train"), corpus, out, other, synthetic=synthetic)
+        link(linker, corpus, [Cell(index_of(tmp_path, "train"), out, other)], synthetic=synthetic)
     np.save(corpus.with_name("vectors.npy"), grid(5, 8))
     with pytest.raises(UserError, match="wrong vectors"):
-        link(linker, index_of(tmp_path, "train"), corpus, out, other)
+        link(linker, corpus, [Cell(index_of(tmp_path, "train"), out, other)])
     corpus.with_name("vectors.npy").write_bytes(b"no numpy file")
     with pytest.raises(UserError, match="unreadable vectors"):
-        link(linker, index_of(tmp_path, "train"), corpus, out, other)
+        link(linker, corpus, [Cell(index_of(tmp_path, "train"), out, other)])
     assert not out.exists()
 
 

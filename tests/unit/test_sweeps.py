@@ -1,5 +1,6 @@
 """The sweep summary, on cells and scores written by hand."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -63,6 +64,11 @@ def test_a_cell_is_done_failed_or_not_run(tmp_path: Path) -> None:
     assert sweeps.state_of(predictions, log) == ("not run", "")
     log.write_text("begun\nerror: no concept in x: none; widen it\nlast line\n")
     assert sweeps.state_of(predictions, log) == ("failed", "error: no concept in x: none; widen it")
+    several = tmp_path / "several.log"
+    several.write_text("error: of the job of several indexes\n")
+    os.utime(log, (1, 1))
+    assert sweeps.state_of(predictions, log, several) == ("failed", "error: of the job of several indexes"), "the newest log counts"
+    several.unlink()
     log.write_text("")
     assert sweeps.state_of(predictions, log)[0] == "failed"
     predictions.write_text("")

@@ -13,7 +13,7 @@ ALL_OF_DEMO_NCBI = {
     "augmentation choose": 4,
     "normalization embed-corpus": 2,
     "normalization search-kb": 2,
-    "normalization link": 30,
+    "normalization link": 10,
     "recognition train": 2,
     "evaluation normalization": 1,
     "evaluation recognition": 1,

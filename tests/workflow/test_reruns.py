@@ -24,7 +24,7 @@ SYNTHETIC = {
     "corpora leakage": 2,
     "augmentation choose": 2 * 2,
     "normalization embed-generator": 2,
-    "normalization link": 2 * 2 * 2 * 3,
+    "normalization link": 2 * 2 * 2,
     "recognition train": 1,
     **ALL_SCORES,
 }
@@ -73,7 +73,7 @@ LINKER = {
     "normalization embed-corpus": 2,
     "normalization embed-generator": 2,
     "normalization search-kb": 2,
-    "normalization link": 30,
+    "normalization link": 10,
     **SCORES,
 }
 SETTINGS: dict[str, tuple[dict, dict]] = {
@@ -81,11 +81,11 @@ SETTINGS: dict[str, tuple[dict, dict]] = {
     "an index's setting": ({"indexes": {"train+kb": {"preferred_only": True}}}, {"spec": 1, "normalization search-kb": 4, "normalization link": 20, **SCORES}),
     "a strategy added": (
         grid("normalization", strategies=["none", "naive", "supplemental", "ideal"]),
-        {"spec": 1, "augmentation choose": 4, "normalization link": 24, **SCORES},
+        {"spec": 1, "augmentation choose": 4, "normalization link": 8, **SCORES},
     ),
     "a strategy's dose": (
         {"strategies": {"naive": {"notes_per_concept": 1}}},
-        {"spec": 1, "augmentation choose": 4, "normalization link": 24, "recognition train": 1, **ALL_SCORES},
+        {"spec": 1, "augmentation choose": 4, "normalization link": 8, "recognition train": 1, **ALL_SCORES},
     ),
     "a generator's temperature": (
         {"generators": {"smollm2": {"sampling": {"temperature": 0.5}}}},
@@ -150,7 +150,7 @@ EVERYTHING = {
     "normalization embed-corpus": 4,
     "normalization embed-generator": 4,
     "normalization search-kb": 4,
-    "normalization link": 60,
+    "normalization link": 20,
     "recognition train": 2,
     **ALL_SCORES,
 }
@@ -163,7 +163,7 @@ FILES: dict[str, tuple[str, Callable[[str], str], dict]] = {
         "workflow/mentionforge/normalization/embed.py",
         lambda text: re.sub(r"^VERSION = (\d+)$", lambda m: f"VERSION = {int(m[1]) + 1}", text, flags=re.M),
         {"spec": 3, "normalization embed-kb": 2, "normalization embed-corpus": 4, "normalization embed-generator": 4, "normalization search-kb": 4}
-        | {"normalization link": 60, **SCORES},
+        | {"normalization link": 20, **SCORES},
     ),
     "our code, a docstring": ("workflow/mentionforge/normalization/linking.py", lambda text: text.replace('"""', '"""Edited. ', 1), {}),
     "our code, a rule's docstring": ("workflow/rules/embeddings.smk", lambda text: text.replace('    """Embed every', '    """Embed each and every'), {}),
@@ -205,7 +205,7 @@ def test_status_and_clean_of_a_changed_experiment(checkout: Path, tmp_path: Path
     jobs = plan(["--configfile", "changed.yaml"], checkout)
     stages = {stage.rule: stage for stage in status.rule_states(jobs, checkout)}
     assert sum(stage.stale + stage.missing for stage in stages.values()) == sum(LINKER.values())
-    assert (stages["link_augmented"].stale, stages["link_augmented"].done, stages["link_augmented"].missing) == (24, 24, 0)
+    assert (stages["link_augmented"].stale, stages["link_augmented"].done, stages["link_augmented"].missing) == (8, 8, 0)
     assert stages["sample"].done == 2 and stages["sample"].size > 1000 and (stages["embed_kb"].seconds or 0) > 0
     assert status.causes(jobs) == [("settings changed", 1, ["results/specs/linkers/context.json"])]
 

@@ -190,6 +190,10 @@ class Results:
         """Log of a job; `path` is the path of its output below the results folder, without suffix."""
         return f"{self.root}/logs/{path}.log"
 
+    def benchmark(self, path: str) -> str:
+        """Time and memory of a job; `path` as for its log."""
+        return f"{self.root}/benchmarks/{path}.tsv"
+
 
 @dataclass(frozen=True)
 class Resources:

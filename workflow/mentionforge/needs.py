@@ -103,6 +103,9 @@ NEEDS: dict[str, Need] = {
 }  # fmt: skip
 """Figures of every rule whose jobs may run on another machine; `localrules:` run where Snakemake runs."""
 
+SEVERAL = "_together"
+"""Ends the names of rules that link several indexes in one job; a number may follow."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -135,6 +138,11 @@ class JobLoad:
     single: bool = False
 
 
+def need_of(rule: str) -> Need:
+    """Figures of a rule; a rule for several indexes (`SEVERAL`) has those of the rule for one."""
+    return NEEDS[rule.partition(SEVERAL)[0]]
+
+
 def gpu_rules() -> set[str]:
     """Rules whose commands compute on a GPU if there is one."""
     return {rule for rule, need in NEEDS.items() if need.gpu}
@@ -146,7 +154,7 @@ def memory_mb(rule: str, load: JobLoad, attempt: int = 1) -> int:
     Weights count once, and a second time if they are merged or converted to float32. Fine-tuning starts one process per device: each further process
     adds the program and the largest file of the weights, since weights are quantized to 4 bits file by file.
     """
-    need = NEEDS[rule]
+    need = need_of(rule)
     processes = load.devices if rule == "finetune" else 1
     copies = 1 + load.merges + load.single
     weights = need.per_weights_mb * copies * load.weights.total_mb + (processes - 1) * need.per_weights_mb * load.weights.largest_mb
@@ -155,12 +163,12 @@ def memory_mb(rule: str, load: JobLoad, attempt: int = 1) -> int:
 
 def disk_mb(rule: str, load: JobLoad, attempt: int = 1) -> int:
     """Local disk of a job, in MB; more for rules with GPUs, which write vectors or checkpoints, and for a merged copy of the weights."""
-    return math.ceil((4000 + 8000 * NEEDS[rule].gpu + 3 * load.input_mb + load.merges * 1.1 * load.weights.total_mb) * attempt)
+    return math.ceil((4000 + 8000 * need_of(rule).gpu + 3 * load.input_mb + load.merges * 1.1 * load.weights.total_mb) * attempt)
 
 
 def minutes(rule: str, load: JobLoad, attempt: int = 1) -> int:
     """Longest time of a job, in minutes."""
-    need = NEEDS[rule]
+    need = need_of(rule)
     return math.ceil((need.minutes + need.minutes_per_mb * load.input_mb + need.minutes_per_gb * load.weights.total_mb / 1000 / load.devices) * attempt)
 
 
@@ -172,7 +180,7 @@ def gpus(rule: str, load: JobLoad, gpu_type: str | None = None) -> int:
         load: The load of the job.
         gpu_type: Value of MENTIONFORGE_GPU: a type, or `none`.
     """
-    return load.devices if NEEDS[rule].gpu and load.weights.total_mb and gpu_type != NO_GPU else 0
+    return load.devices if need_of(rule).gpu and load.weights.total_mb and gpu_type != NO_GPU else 0
 
 
 def devices(rule: str, settings: Any) -> int:

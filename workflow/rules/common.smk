@@ -8,9 +8,10 @@ import os
 
 from mentionforge import versions
 from mentionforge.config import load_config, resolve_input_paths, swept_settings
+from mentionforge.dag.end_to_end import EndToEndInputs
 from mentionforge.dag.experiment import ExperimentFiles
 from mentionforge.dag.normalization import NormalizationInputs
-from mentionforge.dag.shared import as_list, each_folder, flags, folder_flags, one_of, parent_of
+from mentionforge.dag.shared import as_list, each_folder, flags, folder_flags, one_of, output_flags, parent_of
 from mentionforge.entries import EXTERNAL, NAME_PATTERN, NONE, UNTRAINED
 from mentionforge.layout import TRAINED_ON
 from mentionforge.models import refuse_other_source
@@ -31,7 +32,14 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
 
 EXPERIMENT = ExperimentFiles(CONFIG)
 LINKING = NormalizationInputs(CONFIG)
+END_TO_END = EndToEndInputs(CONFIG)
 spec_of, raised, kb_tables, model_of = EXPERIMENT.spec, EXPERIMENT.raised, EXPERIMENT.kb_tables, EXPERIMENT.weights_of
+
+# What a profile or the command line says of a rule also holds for its jobs of several indexes.
+for settings in (workflow.resource_settings.overwrite_resources, workflow.resource_settings.overwrite_threads, workflow.group_settings.overwrite_groups):
+    for name, value in list(settings.items()):
+        for batch in [*LINKING.batches, *END_TO_END.batches] if name in ("link_baseline", "link_augmented", "fuse", "rerank", "link_predicted") else []:
+            settings.setdefault(f"{name}{batch.suffix}", value)
 
 R = CONFIG.results
 RESULTS = EXPERIMENT.results

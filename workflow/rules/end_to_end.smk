@@ -9,10 +9,8 @@ OUTPUTS
     {results}/evaluation/end_to_end/{corpus}.parquet
 """
 
-from mentionforge.dag.end_to_end import EndToEndInputs
 from mentionforge.layout import RecognitionCell
 
-END_TO_END = EndToEndInputs(CONFIG)
 RUN = RecognitionCell("{corpus}", "{generator}", "{strategy}", "{recognizer}", "{schedule}", "{seed}")
 
 
@@ -48,43 +46,47 @@ rule predicted_mentions:
         " --out {params.out:q} 2>&1 | tee {log:q}"
 
 
-rule link_predicted:
-    """Rank concepts for every predicted mention, with the strategy's synthetic mentions in the index."""
-    input:
-        spec=spec_of("linkers", "{linker}"),
-        index=spec_of("indexes", "{index}"),
-        corpus=[f"{R}/end_to_end/{RUN.path}/{table}.parquet" for table in ("documents", "mentions")],
-        model=END_TO_END.linker_weights,
-        kb=END_TO_END.names_or_weights,
-        names=END_TO_END.searched_names("names"),
-        xrefs=END_TO_END.searched_names("xrefs"),
-        synthetic=END_TO_END.synthetic_of_cell,
-        chosen=END_TO_END.chosen_of_cell,
-        versions=raised("normalization.embed", "normalization.link"),
-    output:
-        RESULTS.linked(RUN, "{linker}", "{index}"),
-    log:
-        f"{R}/logs/end_to_end/{RUN.path}/{{linker}}/{{index}}.log",
-    benchmark:
-        f"{R}/benchmarks/end_to_end/{RUN.path}/{{linker}}/{{index}}.tsv"
-    wildcard_constraints:
-        linker=one_of(END_TO_END.searching),
-        generator=one_of([NONE, *CONFIG.generators]),
-        strategy=one_of(CONFIG.strategies),
-        schedule=one_of([*(schedule.name for schedule in SCHEDULES), UNTRAINED, EXTERNAL]),
-    conda:
-        "../../envs/mentionforge.yaml"
-    threads: 2
-    resources:
-        **NEEDS,
-    params:
-        corpus=parent_of("corpus"),
-        more=flags(model="--model", kb="--kb", names="--names", xrefs="--xrefs", synthetic="--synthetic", chosen="--chosen"),
-    message:
-        "link what {wildcards.recognizer} found in {wildcards.corpus} with {wildcards.linker} on {wildcards.index}"
-    shell:
-        "mentionforge normalization link-predicted --spec {input.spec:q} --index {input.index:q} --corpus {params.corpus:q} {params.more}"
-        " --out {output:q} 2>&1 | tee {log:q}"
+for batch in END_TO_END.batches:
+
+    rule:
+        name:
+            f"link_predicted{batch.suffix}"
+        input:
+            spec=spec_of("linkers", "{linker}"),
+            indexes=[spec_of("indexes", index) for index in batch.indexes],
+            corpus=[f"{R}/end_to_end/{RUN.path}/{table}.parquet" for table in ("documents", "mentions")],
+            model=END_TO_END.linker_weights,
+            kb=END_TO_END.once(batch, END_TO_END.names_or_weights),
+            names=END_TO_END.once(batch, END_TO_END.searched_names("names")),
+            xrefs=END_TO_END.once(batch, END_TO_END.searched_names("xrefs")),
+            synthetic=END_TO_END.synthetic_of_cell,
+            chosen=END_TO_END.chosen_of_cell,
+            versions=raised("normalization.embed", "normalization.link"),
+        output:
+            linked=[RESULTS.linked(RUN, "{linker}", index) for index in batch.indexes],
+        log:
+            RESULTS.log(batch.job(f"end_to_end/{RUN.path}/{{linker}}")),
+        benchmark:
+            RESULTS.benchmark(batch.job(f"end_to_end/{RUN.path}/{{linker}}"))
+        wildcard_constraints:
+            corpus=batch.first_level(one_of(CONFIG.corpora)),
+            linker=one_of(END_TO_END.searching),
+            generator=one_of([NONE, *CONFIG.generators]),
+            strategy=one_of(CONFIG.strategies),
+            schedule=one_of([*(schedule.name for schedule in SCHEDULES), UNTRAINED, EXTERNAL]),
+        conda:
+            "../../envs/mentionforge.yaml"
+        threads: 2
+        resources:
+            **NEEDS,
+        params:
+            corpus=parent_of("corpus"),
+            more=flags(indexes="--index", model="--model", kb="--kb", names="--names", xrefs="--xrefs", synthetic="--synthetic", chosen="--chosen"),
+            outputs=output_flags(linked="--out"),
+        message:
+            f"link what {{wildcards.recognizer}} found in {{wildcards.corpus}} with {{wildcards.linker}} on {batch.message}"
+        shell:
+            "mentionforge normalization link-predicted --spec {input.spec:q} --corpus {params.corpus:q} {params.more} {params.outputs} 2>&1 | tee {log:q}"
 
 
 rule evaluate_end_to_end:

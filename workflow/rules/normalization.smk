@@ -7,12 +7,26 @@ REQUIRED INPUTS
 OUTPUTS
     {results}/retrieval/{corpus}/{linker}/{index}/found.parquet
     {results}/normalization/{corpus}/{generator}/{strategy}/{linker}/{index}/{predictions,calibration}.parquet
+
+Several indexes that the experiment asks for on the same corpus, generator, strategy and linker are one job (mentionforge/dag/together.py).
 """
+
+from dataclasses import replace
 
 from mentionforge.layout import NormalizationCell
 
 BASELINE_CELL = NormalizationCell("{corpus}", NONE, NONE, "{linker}", "{index}")
 CELL = NormalizationCell("{corpus}", "{generator}", "{strategy}", "{linker}", "{index}")
+
+
+def files_of(cell, batch, file):
+    """The named file of a cell, for each index of a batch."""
+    return [RESULTS.normalization(replace(cell, index=index), f"{file}.parquet") for index in batch.indexes]
+
+
+def job_of(cell, batch):
+    """Path of the log and benchmark of a job, below their folders."""
+    return batch.job(f"normalization/{Path(cell.path).parent}")
 
 
 rule search_names:
@@ -42,135 +56,142 @@ rule search_names:
         " --names {input.tables[0]:q} --xrefs {input.tables[1]:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
-rule link_baseline:
-    """Rank concepts for every mention of dev and test, without synthetic mentions."""
-    input:
-        spec=spec_of("linkers", "{linker}"),
-        index=spec_of("indexes", "{index}"),
-        corpus=LINKING.embedded_corpus,
-        kb=LINKING.ngram_weights,
-        found=LINKING.candidate_names,
-        xrefs=LINKING.preferred_codes,
-        versions=raised("normalization.link"),
-    output:
-        predictions=RESULTS.normalization(BASELINE_CELL),
-        calibration=RESULTS.normalization(BASELINE_CELL, "calibration.parquet"),
-    log:
-        f"{R}/logs/normalization/{BASELINE_CELL.path}.log",
-    benchmark:
-        f"{R}/benchmarks/normalization/{BASELINE_CELL.path}.tsv"
-    wildcard_constraints:
-        linker=one_of(LINKING.searching),
-    conda:
-        "../../envs/mentionforge.yaml"
-    resources:
-        **NEEDS,
-    params:
-        more=flags(kb="--kb", found="--found", xrefs="--xrefs"),
-    message:
-        "link {wildcards.corpus} with {wildcards.linker} on {wildcards.index}"
-    shell:
-        "mentionforge normalization link --spec {input.spec:q} --index {input.index:q} --corpus {input.corpus:q} {params.more}"
-        " --out {output.predictions:q} --calibration {output.calibration:q} 2>&1 | tee {log:q}"
+for batch in LINKING.batches:
 
+    rule:
+        name:
+            f"link_baseline{batch.suffix}"
+        input:
+            spec=spec_of("linkers", "{linker}"),
+            indexes=[spec_of("indexes", index) for index in batch.indexes],
+            corpus=LINKING.embedded_corpus,
+            kb=LINKING.ngram_weights,
+            found=LINKING.each_index(batch, LINKING.candidate_names),
+            xrefs=LINKING.once(batch, LINKING.preferred_codes),
+            versions=raised("normalization.link"),
+        output:
+            predictions=files_of(BASELINE_CELL, batch, "predictions"),
+            calibrations=files_of(BASELINE_CELL, batch, "calibration"),
+        log:
+            RESULTS.log(job_of(BASELINE_CELL, batch)),
+        benchmark:
+            RESULTS.benchmark(job_of(BASELINE_CELL, batch))
+        wildcard_constraints:
+            corpus=batch.first_level(one_of(CONFIG.corpora)),
+            linker=one_of(LINKING.searching),
+        conda:
+            "../../envs/mentionforge.yaml"
+        resources:
+            **NEEDS,
+        params:
+            more=flags(indexes="--index", kb="--kb", found="--found", xrefs="--xrefs"),
+            outputs=output_flags(predictions="--out", calibrations="--calibration"),
+        message:
+            f"link {{wildcards.corpus}} with {{wildcards.linker}} on {batch.message}"
+        shell:
+            "mentionforge normalization link --spec {input.spec:q} --corpus {input.corpus:q} {params.more} {params.outputs} 2>&1 | tee {log:q}"
 
-rule link_augmented:
-    """Rank concepts for every mention of dev and test, with the strategy's synthetic mentions in the index."""
-    input:
-        spec=spec_of("linkers", "{linker}"),
-        index=spec_of("indexes", "{index}"),
-        corpus=LINKING.embedded_corpus,
-        kb=LINKING.ngram_weights,
-        found=LINKING.candidate_names,
-        xrefs=LINKING.preferred_codes,
-        synthetic=LINKING.embedded_generator,
-        chosen=RESULTS.chosen("{corpus}", "{generator}", "{strategy}"),
-        versions=raised("normalization.link"),
-    output:
-        predictions=RESULTS.normalization(CELL),
-        calibration=RESULTS.normalization(CELL, "calibration.parquet"),
-    log:
-        f"{R}/logs/normalization/{CELL.path}.log",
-    benchmark:
-        f"{R}/benchmarks/normalization/{CELL.path}.tsv"
-    wildcard_constraints:
-        linker=one_of(LINKING.searching),
-    conda:
-        "../../envs/mentionforge.yaml"
-    resources:
-        **NEEDS,
-    params:
-        more=flags(kb="--kb", found="--found", xrefs="--xrefs"),
-    message:
-        "link {wildcards.corpus} with {wildcards.linker} on {wildcards.index} and {wildcards.generator} by {wildcards.strategy}"
-    shell:
-        "mentionforge normalization link --spec {input.spec:q} --index {input.index:q} --corpus {input.corpus:q} {params.more}"
-        " --synthetic {input.synthetic:q} --chosen {input.chosen:q}"
-        " --out {output.predictions:q} --calibration {output.calibration:q} 2>&1 | tee {log:q}"
+    rule:
+        name:
+            f"link_augmented{batch.suffix}"
+        input:
+            spec=spec_of("linkers", "{linker}"),
+            indexes=[spec_of("indexes", index) for index in batch.indexes],
+            corpus=LINKING.embedded_corpus,
+            kb=LINKING.ngram_weights,
+            found=LINKING.each_index(batch, LINKING.candidate_names),
+            xrefs=LINKING.once(batch, LINKING.preferred_codes),
+            synthetic=LINKING.embedded_generator,
+            chosen=RESULTS.chosen("{corpus}", "{generator}", "{strategy}"),
+            versions=raised("normalization.link"),
+        output:
+            predictions=files_of(CELL, batch, "predictions"),
+            calibrations=files_of(CELL, batch, "calibration"),
+        log:
+            RESULTS.log(job_of(CELL, batch)),
+        benchmark:
+            RESULTS.benchmark(job_of(CELL, batch))
+        wildcard_constraints:
+            corpus=batch.first_level(one_of(CONFIG.corpora)),
+            linker=one_of(LINKING.searching),
+        conda:
+            "../../envs/mentionforge.yaml"
+        resources:
+            **NEEDS,
+        params:
+            more=flags(indexes="--index", kb="--kb", found="--found", xrefs="--xrefs", synthetic="--synthetic", chosen="--chosen"),
+            outputs=output_flags(predictions="--out", calibrations="--calibration"),
+        message:
+            f"link {{wildcards.corpus}} with {{wildcards.linker}} on {batch.message} and {{wildcards.generator}} by {{wildcards.strategy}}"
+        shell:
+            "mentionforge normalization link --spec {input.spec:q} --corpus {input.corpus:q} {params.more} {params.outputs} 2>&1 | tee {log:q}"
 
+    rule:
+        name:
+            f"fuse{batch.suffix}"
+        input:
+            spec=spec_of("linkers", "{linker}"),
+            predictions=LINKING.each_index(batch, LINKING.of_read_linkers("predictions")),
+            calibrations=LINKING.each_index(batch, LINKING.of_read_linkers("calibration")),
+            mentions=RESULTS.corpus("{corpus}", "mentions.parquet"),
+        output:
+            predictions=files_of(CELL, batch, "predictions"),
+            calibrations=files_of(CELL, batch, "calibration"),
+        log:
+            RESULTS.log(job_of(CELL, batch)),
+        benchmark:
+            RESULTS.benchmark(job_of(CELL, batch))
+        wildcard_constraints:
+            corpus=batch.first_level(one_of(CONFIG.corpora)),
+            linker=one_of(LINKING.hybrids),
+            generator=one_of([NONE, *CONFIG.generators]),
+            strategy=one_of(CONFIG.strategies),
+        conda:
+            "../../envs/mentionforge.yaml"
+        resources:
+            **NEEDS,
+        params:
+            more=flags(predictions="--predictions", calibrations="--calibrations"),
+            outputs=output_flags(predictions="--out", calibrations="--calibration"),
+        message:
+            f"fuse the linkers of {{wildcards.linker}} for {{wildcards.corpus}} on {batch.message} and {{wildcards.generator}} by {{wildcards.strategy}}"
+        shell:
+            "mentionforge normalization fuse --spec {input.spec:q} {params.more} --mentions {input.mentions:q} {params.outputs} 2>&1 | tee {log:q}"
 
-rule fuse:
-    """Fuse the rankings of several linkers on the same cell."""
-    input:
-        spec=spec_of("linkers", "{linker}"),
-        predictions=LINKING.of_read_linkers("predictions"),
-        calibrations=LINKING.of_read_linkers("calibration"),
-        mentions=RESULTS.corpus("{corpus}", "mentions.parquet"),
-    output:
-        predictions=RESULTS.normalization(CELL),
-        calibration=RESULTS.normalization(CELL, "calibration.parquet"),
-    log:
-        f"{R}/logs/normalization/{CELL.path}.log",
-    benchmark:
-        f"{R}/benchmarks/normalization/{CELL.path}.tsv"
-    wildcard_constraints:
-        linker=one_of(LINKING.hybrids),
-        generator=one_of([NONE, *CONFIG.generators]),
-        strategy=one_of(CONFIG.strategies),
-    conda:
-        "../../envs/mentionforge.yaml"
-    resources:
-        **NEEDS,
-    params:
-        more=flags(predictions="--predictions", calibrations="--calibrations"),
-    message:
-        "fuse the linkers of {wildcards.linker} for {wildcards.corpus} on {wildcards.index} and {wildcards.generator} by {wildcards.strategy}"
-    shell:
-        "mentionforge normalization fuse --spec {input.spec:q} {params.more} --mentions {input.mentions:q}"
-        " --out {output.predictions:q} --calibration {output.calibration:q} 2>&1 | tee {log:q}"
-
-
-rule rerank:
-    """Rerank the first concepts of another linker's rankings on the same cell."""
-    input:
-        spec=spec_of("linkers", "{linker}"),
-        model=f"{R}/reranking/{{linker}}/{{corpus}}/fetched.json",
-        kb=kb_tables("corpora", "concepts"),
-        corpus=CORPUS_TABLES,
-        predictions=LINKING.of_read_linkers("predictions"),
-        calibrations=LINKING.of_read_linkers("calibration"),
-    output:
-        predictions=RESULTS.normalization(CELL),
-        calibration=RESULTS.normalization(CELL, "calibration.parquet"),
-    log:
-        f"{R}/logs/normalization/{CELL.path}.log",
-    benchmark:
-        f"{R}/benchmarks/normalization/{CELL.path}.tsv"
-    wildcard_constraints:
-        linker=one_of(LINKING.rerankers),
-        generator=one_of([NONE, *CONFIG.generators]),
-        strategy=one_of(CONFIG.strategies),
-    conda:
-        "../../envs/mentionforge.yaml"
-    threads: 2
-    resources:
-        **NEEDS,
-    params:
-        kb=parent_of("kb"),
-        corpus=parent_of("corpus"),
-    message:
-        "rerank {wildcards.corpus} with {wildcards.linker} on {wildcards.index} and {wildcards.generator} by {wildcards.strategy}"
-    shell:
-        "mentionforge normalization rerank --spec {input.spec:q} --model {input.model:q} --kb {params.kb:q} --corpus {params.corpus:q}"
-        " --predictions {input.predictions:q} --calibrations {input.calibrations:q}"
-        " --out {output.predictions:q} --calibration {output.calibration:q} 2>&1 | tee {log:q}"
+    rule:
+        name:
+            f"rerank{batch.suffix}"
+        input:
+            spec=spec_of("linkers", "{linker}"),
+            model=f"{R}/reranking/{{linker}}/{{corpus}}/fetched.json",
+            kb=kb_tables("corpora", "concepts"),
+            corpus=CORPUS_TABLES,
+            predictions=LINKING.each_index(batch, LINKING.of_read_linkers("predictions")),
+            calibrations=LINKING.each_index(batch, LINKING.of_read_linkers("calibration")),
+        output:
+            predictions=files_of(CELL, batch, "predictions"),
+            calibrations=files_of(CELL, batch, "calibration"),
+        log:
+            RESULTS.log(job_of(CELL, batch)),
+        benchmark:
+            RESULTS.benchmark(job_of(CELL, batch))
+        wildcard_constraints:
+            corpus=batch.first_level(one_of(CONFIG.corpora)),
+            linker=one_of(LINKING.rerankers),
+            generator=one_of([NONE, *CONFIG.generators]),
+            strategy=one_of(CONFIG.strategies),
+        conda:
+            "../../envs/mentionforge.yaml"
+        threads: 2
+        resources:
+            **NEEDS,
+        params:
+            kb=parent_of("kb"),
+            corpus=parent_of("corpus"),
+            more=flags(predictions="--predictions", calibrations="--calibrations"),
+            outputs=output_flags(predictions="--out", calibrations="--calibration"),
+        message:
+            f"rerank {{wildcards.corpus}} with {{wildcards.linker}} on {batch.message} and {{wildcards.generator}} by {{wildcards.strategy}}"
+        shell:
+            "mentionforge normalization rerank --spec {input.spec:q} --model {input.model:q} --kb {params.kb:q} --corpus {params.corpus:q}"
+            " {params.more} {params.outputs} 2>&1 | tee {log:q}"

@@ -3,6 +3,7 @@
 from mentionforge.config.cells import all_parts_of as all_parts_of
 from mentionforge.config.cells import cross_cells as cross_cells
 from mentionforge.config.cells import end_to_end_cells as end_to_end_cells
+from mentionforge.config.cells import indexes_to_link as indexes_to_link
 from mentionforge.config.cells import normalization_cells as normalization_cells
 from mentionforge.config.cells import recognition_cells as recognition_cells
 from mentionforge.config.cells import same_names as same_names

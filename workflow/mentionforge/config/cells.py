@@ -84,3 +84,13 @@ def normalization_cells(config: Config) -> list[NormalizationCell]:
             for generator in (NONE,) if strategy == NONE else grid.generators:
                 cells.add(NormalizationCell(corpus, generator, strategy, linker, index))
     return sorted(cells)
+
+
+def indexes_to_link(config: Config) -> dict[tuple[str, str, str, str], set[str]]:
+    """Indexes of each corpus, generator, strategy and linker: those of the experiment's cells, and of the linkers that these read."""
+    wanted: dict[tuple[str, str, str, str], set[str]] = {}
+    for cell in normalization_cells(config):
+        for linker in (cell.linker, *all_parts_of(config, cell.linker)):
+            if not config.linkers[linker].imported:
+                wanted.setdefault((cell.corpus, cell.generator, cell.strategy, linker), set()).add(cell.index)
+    return wanted

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from mentionforge.config import Config, end_to_end_cells
 from mentionforge.dag.normalization import NormalizationInputs
 from mentionforge.dag.shared import InputFunction, Paths, Wildcards
+from mentionforge.dag.together import batches
 from mentionforge.entries import NONE
 
 
@@ -15,6 +18,10 @@ class EndToEndInputs(NormalizationInputs):
         """List the end-to-end cells."""
         super().__init__(config)
         self.linked_cells = end_to_end_cells(config)
+        wanted: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+        for cell, linker, index in self.linked_cells:
+            wanted[(*cell.path.split("/"), linker)].add(index)
+        self.batches = batches(wanted)
 
     def linker_weights(self, wildcards: Wildcards) -> Paths:
         """Weights of the linker's encoder for the corpus; none for a linker without an encoder."""

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from mentionforge.config import Config, same_names
-from mentionforge.dag.shared import InputFunction, Paths, StageInputs, Wildcards
+from mentionforge.config import Config, indexes_to_link, same_names
+from mentionforge.dag.shared import InputFunction, Paths, StageInputs, Wildcards, as_list
+from mentionforge.dag.together import Batch, batches
 from mentionforge.layout import NormalizationCell
 from mentionforge.normalization.linkers.contract import LinkerSettings
 
@@ -19,13 +20,14 @@ class NormalizationInputs(StageInputs):
     """Inputs for the linker, index and corpus in the wildcards, and the linkers that each rule handles."""
 
     def __init__(self, config: Config) -> None:
-        """Group the linkers by the rules that handle them."""
+        """Group the linkers by the rules that handle them, and the indexes by the jobs that link them."""
         super().__init__(config)
         self.searching = self._linkers(lambda entry: entry.searches)
         self.aligned = self._linkers(lambda entry: entry.trains and entry.searches)
         self.hybrids = self._linkers(lambda entry: entry.fuses)
         self.rerankers = self._linkers(lambda entry: entry.trains and not entry.searches)
         self.imported = self._linkers(lambda entry: entry.imported)
+        self.batches = batches(indexes_to_link(config))
 
     def _linkers(self, admits: Callable[[LinkerSettings], bool]) -> list[str]:
         return sorted(name for name, entry in self.config.linkers.items() if admits(entry))
@@ -88,6 +90,25 @@ class NormalizationInputs(StageInputs):
         return self.results.embedded(self.shared_encoder(wildcards.linker, wildcards.corpus), "generator", wildcards.generator)
 
     # ----------------------------------------------------------------------------------------------------------- linking
+
+    def each_index(self, batch: Batch, paths: InputFunction) -> InputFunction:
+        """Input function: `paths`, evaluated for each index of a batch, in their order."""
+
+        def of_batch(wildcards: Any) -> list[str]:
+            known = dict(wildcards.items())
+            of_index: list[Any] = [SimpleNamespace(**known | {"index": index.format(**known)}) for index in batch.indexes]
+            return [path for wildcards_of_index in of_index for path in as_list(paths(wildcards_of_index))]
+
+        return of_batch
+
+    def once(self, batch: Batch, paths: InputFunction) -> InputFunction:
+        """Input function: the paths that at least one index of a batch reads, each once."""
+        each = self.each_index(batch, paths)
+
+        def of_batch(wildcards: Wildcards) -> list[str]:
+            return list(dict.fromkeys(each(wildcards)))
+
+        return of_batch
 
     def ngram_weights(self, wildcards: Wildcards) -> Paths:
         """The embedded names, for a linker that computes n-gram weights from them."""

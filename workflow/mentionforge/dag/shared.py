@@ -33,6 +33,8 @@ Paths = str | Sequence[str]
 """What an input function returns; an empty list: the job has no such input."""
 InputFunction = Callable[[Wildcards], Paths]
 ParamsFunction = Callable[[Wildcards, Inputs], str]
+OutputParamsFunction = Callable[[Wildcards, Inputs], str]
+"""Snakemake passes inputs or outputs by the name of the parameter."""
 
 
 # --------------------------------------------------------------------------------------------------------------- flags
@@ -54,6 +56,15 @@ def flags(**roles: str) -> ParamsFunction:
     def text(wildcards: Wildcards, input: Inputs) -> str:
         pairs = [(flag, path) for role, flag in roles.items() for path in as_list(input.get(role, []))]
         return " ".join(f"{flag} {shlex.quote(str(path))}" for flag, path in pairs)
+
+    return text
+
+
+def output_flags(**roles: str) -> OutputParamsFunction:
+    """Params function: command-line flags for outputs, `--role path` for each path."""
+
+    def text(wildcards: Wildcards, output: Inputs) -> str:
+        return flags(**roles)(wildcards, output)
 
     return text
 

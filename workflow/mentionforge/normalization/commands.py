@@ -10,13 +10,16 @@ from pathlib import Path
 import typer
 
 from mentionforge.devices import claim
+from mentionforge.errors import UserError
 
 app = typer.Typer(help="Embed names and mentions, and rank concepts for gold mentions.", no_args_is_help=True)
 
 SPEC = typer.Option(..., help="Spec of the linker.")
 MODEL = typer.Option(None, help="Stamp of the encoder's weights (fetched.json); a linker without an encoder has none.")
 OUT = typer.Option(..., help="Folder for entries.parquet and vectors.npy.")
-CALIBRATION = typer.Option(..., help="Rankings of dev mentions, and of test mentions without a concept, to write.")
+CALIBRATIONS = typer.Option(
+    ..., "--calibration", help="Rankings of dev mentions, and of test mentions without a concept, to write, in the same order as --out."
+)
 
 
 @app.command("embed-kb")
@@ -70,35 +73,45 @@ def search_kb(
 @app.command("link")
 def link(
     spec: Path = SPEC,
-    index: Path = typer.Option(..., help="Spec of the index."),
+    index: list[Path] = typer.Option(..., help="Spec of an index; several are linked one after the other."),
     corpus: Path = typer.Option(..., help="Embedded mentions of the corpus (entries.parquet)."),
     kb: Path = typer.Option(None, help="Embedded names of the knowledge base (entries.parquet), for a tfidf linker."),
-    found: Path = typer.Option(None, help="What search-kb found, if the index has the names."),
-    xrefs: Path = typer.Option(None, help="Codes of the knowledge base, if the index prefers some."),
+    found: list[Path] = typer.Option([], help="What search-kb found, for each index that has the names, in their order."),
+    xrefs: Path = typer.Option(None, help="Codes of the knowledge base, if an index prefers some."),
     synthetic: Path = typer.Option(None, help="Embedded synthetic mentions (entries.parquet)."),
     chosen: Path = typer.Option(None, help="Notes that the strategy adds."),
-    out: Path = typer.Option(..., help="Predictions to write."),
-    calibration: Path = CALIBRATION,
+    out: list[Path] = typer.Option(..., help="Predictions to write, for each index in their order."),
+    calibration: list[Path] = CALIBRATIONS,
 ) -> None:
     """Rank concepts for every gold mention of the dev and test splits."""
     from mentionforge.normalization import linking
 
-    linking.link(spec, index, corpus, out, calibration, kb=kb, kb_rankings=found, xrefs=xrefs, synthetic=synthetic, chosen=chosen)
+    linking.link(spec, corpus, linking.cells_of(index, found, out, calibration), kb=kb, xrefs=xrefs, synthetic=synthetic, chosen=chosen)
 
 
 @app.command("fuse")
 def fuse(
     spec: Path = SPEC,
-    predictions: list[Path] = typer.Option(..., help="Predictions of each linker, in the order of the spec."),
+    predictions: list[Path] = typer.Option(..., help="Predictions of each linker, in the order of the spec; for several cells, one cell after the other."),
     calibrations: list[Path] = typer.Option(..., help="Their other rankings, in the same order."),
     mentions: Path = typer.Option(..., help="Gold mentions of the corpus."),
-    out: Path = typer.Option(..., help="Predictions to write."),
-    calibration: Path = CALIBRATION,
+    out: list[Path] = typer.Option(..., help="Predictions to write, for each cell."),
+    calibration: list[Path] = CALIBRATIONS,
 ) -> None:
     """Fuse the rankings of several linkers."""
     from mentionforge.normalization.linkers.hybrid import fusion
 
-    fusion.fuse(spec, predictions, calibrations, mentions, out, calibration)
+    cells = zip(_shares(predictions, len(out)), _shares(calibrations, len(out)), out, calibration, strict=True)
+    for predictions_of_cell, calibrations_of_cell, out_of_cell, calibration_of_cell in cells:
+        fusion.fuse(spec, predictions_of_cell, calibrations_of_cell, mentions, out_of_cell, calibration_of_cell)
+
+
+def _shares(paths: list[Path], cells: int) -> list[list[Path]]:
+    """Paths in as many equal shares as there are cells, in order."""
+    each = len(paths) // cells
+    if each * cells != len(paths):
+        raise UserError("wrong predictions", f"{len(paths)} files", f"they do not make {cells} equal shares", "give as many for each --out")
+    return [paths[i * each : (i + 1) * each] for i in range(cells)]
 
 
 @app.command("align")
@@ -140,22 +153,23 @@ def rerank(
     model: Path = typer.Option(..., help="Stamp of the trained cross-encoder (fetched.json)."),
     kb: Path = typer.Option(..., help="Folder of the knowledge base's tables."),
     corpus: Path = typer.Option(..., help="Folder of the corpus' tables."),
-    predictions: Path = typer.Option(..., help="The first stage's predictions."),
-    calibrations: Path = typer.Option(..., help="Its other rankings."),
-    out: Path = typer.Option(..., help="Predictions to write."),
-    calibration: Path = CALIBRATION,
+    predictions: list[Path] = typer.Option(..., help="The first stage's predictions, for each cell."),
+    calibrations: list[Path] = typer.Option(..., help="Its other rankings, for each cell."),
+    out: list[Path] = typer.Option(..., help="Predictions to write, for each cell."),
+    calibration: list[Path] = CALIBRATIONS,
 ) -> None:
     """Order the first concepts of each ranking anew."""
     claim()
     from mentionforge.normalization.linkers.rerank import reranking
 
-    reranking.rerank(spec, model, kb, corpus, predictions, calibrations, out, calibration)
+    for files in zip(predictions, calibrations, out, calibration, strict=True):
+        reranking.rerank(spec, model, kb, corpus, *files)
 
 
 @app.command("link-predicted")
 def link_predicted(
     spec: Path = SPEC,
-    index: Path = typer.Option(..., help="Spec of the index."),
+    index: list[Path] = typer.Option(..., help="Spec of an index; several are linked one after the other."),
     corpus: Path = typer.Option(..., help="Folder of documents and of mentions whose dev and test ones are predicted."),
     model: Path = typer.Option(None, help="Stamp of the encoder's weights."),
     kb: Path = typer.Option(None, help="Embedded names of the knowledge base (entries.parquet)."),
@@ -163,7 +177,7 @@ def link_predicted(
     xrefs: Path = typer.Option(None, help="Cross-references of the knowledge base."),
     synthetic: Path = typer.Option(None, help="Embedded synthetic mentions (entries.parquet)."),
     chosen: Path = typer.Option(None, help="Notes that the strategy adds."),
-    out: Path = typer.Option(..., help="Rankings to write."),
+    out: list[Path] = typer.Option(..., help="Rankings to write, for each index in their order."),
 ) -> None:
     """Rank concepts for every mention of dev and test that a recognizer found."""
     if model:

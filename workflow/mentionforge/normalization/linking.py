@@ -7,6 +7,8 @@ Imports no torch and maps the vectors instead of reading them, because `link` ru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ from mentionforge.errors import UserError
 from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.linkers.contract import Retriever, SearchingLinker
 from mentionforge.normalization.search import (
-    IndexedEntries,
     Ranking,
     best_concepts,
     expand_runs,
@@ -116,92 +117,134 @@ def admitted_entries(entries: pa.Table, index: Index, names: pa.Table, xrefs: pa
     return entries.set_column(place, "cuis", pa.array(lists, tables.STRINGS)).filter(pa.array([bool(c) for c in lists]))
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One index to link, and the files of its cell.
+
+    Attributes:
+        index: Spec of the index: `train` searches the corpus' training mentions, `kb` the names.
+        out: Rankings to write of the test mentions that have a concept.
+        calibration: Rankings to write of the dev mentions and of the test mentions without a concept.
+        kb_rankings: tables.FOUND that `search_kb` wrote; required if the index has `kb`.
+    """
+
+    index: Path
+    out: Path
+    calibration: Path
+    kb_rankings: Path | None = None
+
+
+def cells_of(indexes: Sequence[Path], found: Sequence[Path], outs: Sequence[Path], calibrations: Sequence[Path]) -> list[Cell]:
+    """Cells from the options of a command: `found` has a file for each index that searches names, in the order of the indexes.
+
+    Raises:
+        UserError: The numbers of files do not fit.
+    """
+    if not len(indexes) == len(outs) == len(calibrations):
+        counts = f"{len(indexes)} indexes, {len(outs)} files of predictions and {len(calibrations)} of calibration"
+        raise UserError("wrong cells", counts, "each index has one of both", "give --index, --out and --calibration equally often")
+    searching = ["kb" in read_spec(index, Index).sources for index in indexes]
+    if sum(searching) != len(found):
+        reason = f"{sum(searching)} indexes have the source kb, {len(found)} files of found names are given"
+        raise UserError("wrong index", ", ".join(map(str, indexes)), reason, "give --found once for each index that has it")
+    rankings = iter(found)
+    return [Cell(i, o, c, next(rankings) if kb else None) for i, o, c, kb in zip(indexes, outs, calibrations, searching, strict=True)]
+
+
 def link(
     spec: Path,
-    index: Path,
     corpus: Path,
-    out: Path,
-    calibration: Path,
+    cells: Sequence[Cell],
     kb: Path | None = None,
-    kb_rankings: Path | None = None,
     xrefs: Path | None = None,
     synthetic: Path | None = None,
     chosen: Path | None = None,
 ) -> None:
-    """Rank up to 100 concepts for every gold mention of the dev and test splits (tables.LINKED).
+    """Rank up to 100 concepts for every gold mention of the dev and test splits (tables.LINKED), on each of several indexes.
 
     Args:
         spec: Spec of the linker.
-        index: Spec of the index: `train` searches the corpus' training mentions, `kb` the names.
         corpus: Embedded mentions of the corpus (entries.parquet, beside its vectors.npy).
-        out: Rankings to write of the test mentions that have a concept.
-        calibration: Rankings to write of the dev mentions and of the test mentions without a concept.
+        cells: The indexes, with their files. What they share is read and searched once; each cell is the same as if it were linked alone.
         kb: Embedded names, for the n-gram weights of a tfidf linker.
-        kb_rankings: tables.FOUND that `search_kb` wrote; required if the index has `kb`.
-        xrefs: tables.XREFS; required if the index prefers concepts by their codes.
+        xrefs: tables.XREFS; required if an index prefers concepts by their codes.
         synthetic: Embedded synthetic mentions.
         chosen: tables.CHOSEN, the notes whose mentions join the index; required with `synthetic`.
 
     Raises:
-        UserError: A source of the index is missing, or entries and vectors do not fit together.
+        UserError: A source of an index is missing, or entries and vectors do not fit together.
     """
     linker: SearchingLinker = read_spec(spec, Linker)
-    settings: Index = read_spec(index, Index)
-    if ("kb" in settings.sources) != (kb_rankings is not None):
-        raise UserError("wrong index", str(index), "found names are given if, and only if, the index has the source kb", "give --found, or leave it out")
-    if bool(settings.prefer_xrefs) != (xrefs is not None):
-        raise UserError("wrong index", str(index), "codes are given if, and only if, the index prefers some", "give --xrefs, or leave it out")
+    indexes: list[Index] = [read_spec(cell.index, Index) for cell in cells]
+    for cell, index in zip(cells, indexes, strict=True):
+        if ("kb" in index.sources) != (cell.kb_rankings is not None):
+            reason = "found names are given if, and only if, the index has the source kb"
+            raise UserError("wrong index", str(cell.index), reason, "give --found, or leave it out")
+    if any(index.prefer_xrefs for index in indexes) != (xrefs is not None):
+        reason = "codes are given if, and only if, an index prefers some"
+        raise UserError("wrong index", ", ".join(str(cell.index) for cell in cells), reason, "give --xrefs, or leave it out")
     if (synthetic is None) != (chosen is None):
-        raise UserError("wrong index", str(index), "synthetic entries and chosen notes go together", "give both --synthetic and --chosen, or neither")
+        raise UserError("wrong index", str(cells[0].index), "synthetic entries and chosen notes go together", "give both --synthetic and --chosen, or neither")
 
     mentions = tables.read(tables.EMBEDDED, corpus)
     mapped = pc.greater(pc.list_value_length(mentions["cuis"]), 0)
     to_link = mentions.filter(pc.is_in(mentions["split"], value_set=pa.array(["dev", "test"])))
     # Mentions with the same input are one query; its ranking is copied to each of them.
     rows, query_of = np.unique(to_link["vector"].to_numpy(), return_inverse=True)
-    queries = _select_inputs(inputs_of(linker, corpus, mentions), rows)
+    inputs = inputs_of(linker, corpus, mentions)
+    queries = _select_inputs(inputs, rows)
+    retriever = retriever_of(linker, kb)
 
-    index_entries: dict[str, tuple[pa.Table, Any]] = {}
-    if "train" in settings.sources:
-        index_entries["train"] = (mentions.filter(pc.and_(pc.equal(mentions["split"], "train"), mapped)), inputs_of(linker, corpus, mentions))
+    entries: dict[str, pa.Table] = {}
+    entry_inputs: dict[str, Any] = {}
+    if any("train" in index.sources for index in indexes):
+        entries["train"], entry_inputs["train"] = mentions.filter(pc.and_(pc.equal(mentions["split"], "train"), mapped)), inputs
     if synthetic and chosen:
-        entries = tables.read(tables.EMBEDDED, synthetic)
-        keep = pc.is_in(entries["note_id"], value_set=tables.read(tables.CHOSEN, chosen)["note_id"])
-        index_entries["synthetic"] = (entries.filter(keep), inputs_of(linker, synthetic, entries))
-    names = tables.read(tables.FOUND, kb_rankings) if kb_rankings else None
-    say(
-        "index: "
-        + ", ".join([*(f"{len(entries):,} entries of {name}" for name, (entries, _) in index_entries.items()), *(["names of the kb"] if kb_rankings else [])])
-    )
+        everything = tables.read(tables.EMBEDDED, synthetic)
+        entry_inputs["synthetic"] = inputs_of(linker, synthetic, everything)
+        entries["synthetic"] = everything.filter(pc.is_in(everything["note_id"], value_set=tables.read(tables.CHOSEN, chosen)["note_id"]))
+    found = {path: tables.read(tables.FOUND, path) for path in dict.fromkeys(cell.kb_rankings for cell in cells) if path}
 
-    joined = [names] if names is not None else []
-    cuis = sorted_distinct([*(entries["cuis"].combine_chunks().flatten() for entries, _ in index_entries.values()), *(n["cui"] for n in joined)])
-    sets = sorted_distinct([*(joined_concepts(entries) for entries, _ in index_entries.values()), *(n["entry"] for n in joined)])
-    sources = {name: indexed_entries(entries, inputs, cuis, sets) for name, (entries, inputs) in index_entries.items()}
-    ranking = _rank_sources(
-        queries, rows, sources, names, cuis, sets, retriever_of(linker, kb), preference_of(settings, tables.read(tables.XREFS, xrefs) if xrefs else None, cuis)
-    )
+    # Concepts and entries have numbers that hold for all indexes; they are sorted, so that equal scores have the same order in each of them.
+    cuis = sorted_distinct([*(table["cuis"].combine_chunks().flatten() for table in entries.values()), *(names["cui"] for names in found.values())])
+    sets = sorted_distinct([*(joined_concepts(table) for table in entries.values()), *(names["entry"] for names in found.values())])
+    sources = {name: indexed_entries(table, entry_inputs[name], cuis, sets) for name, table in entries.items()}
+    rankings = {name: best_concepts(queries, source, retriever) for name, source in sources.items() if len(rows) and len(source.row)}
+    rankings_of_names = {path: _ranking_of_names(names, rows, cuis, sets) for path, names in found.items()}
+    tolerance = query_tolerance(queries, retriever)
+    codes = tables.read(tables.XREFS, xrefs) if xrefs else None
 
     is_test = pc.and_(pc.equal(to_link["split"], "test"), pc.greater(pc.list_value_length(to_link["cuis"]), 0)).to_numpy()
-    predictions, others = (
-        _mention_rows(ranking, query_of[wanted], to_link["entry_id"].combine_chunks().filter(pa.array(wanted)), cuis, sets) for wanted in (is_test, ~is_test)
-    )
-    scored = pc.count_distinct(predictions["mention_id"]).as_py()
-    unique = len(predictions.filter(pc.equal(predictions["rank"], 1))) == scored
-    searched = bool(names is not None and len(names)) or any(len(s.row) for s in sources.values())
-    if not unique or scored > int(is_test.sum()) or (linker.embeds and searched and scored < int(is_test.sum())):
-        raise AssertionError(f"{scored} mentions scored, {int(is_test.sum())} expected")
-    say(f"{scored:,} of {int(is_test.sum()):,} test mentions scored, each once ({len(rows):,} distinct queries, {len(cuis):,} concepts in the index)")
-    inputs_read = {"spec": spec, "index": index, "corpus": corpus, "kb": kb, "found": kb_rankings, "xrefs": xrefs, "synthetic": synthetic, "chosen": chosen}
-    counts = {
-        "queries": int(is_test.sum()),
-        "scored": scored,
-        "index_entries": {name: len(entries) for name, (entries, _) in index_entries.items()},
-        "index_concepts": len(cuis),
-    }
-    stamp = provenance.stamp("normalization link", {role: path for role, path in inputs_read.items() if path}, counts=counts)
-    tables.write(tables.LINKED, calibration, others, stamp)
-    tables.write(tables.LINKED, out, predictions, stamp)
+    for cell, index in zip(cells, indexes, strict=True):
+        read = [name for name in entries if name == "synthetic" or name in index.sources]
+        # Of equally good entries, the first in this order is kept: training mentions, names, synthetic mentions.
+        in_order = [rankings["train"]] if "train" in read and "train" in rankings else []
+        in_order += [rankings_of_names[cell.kb_rankings]] if cell.kb_rankings else []
+        in_order += [rankings["synthetic"]] if "synthetic" in rankings else []
+        ranking = merge_rankings(in_order, tolerance, preference_of(index, codes, cuis) if index.prefer_xrefs else None)
+        predictions, others = (
+            _mention_rows(ranking, query_of[wanted], to_link["entry_id"].combine_chunks().filter(pa.array(wanted)), cuis, sets)
+            for wanted in (is_test, ~is_test)
+        )
+        names = found[cell.kb_rankings] if cell.kb_rankings else None
+        concepts = len(sorted_distinct([*(entries[name]["cuis"].combine_chunks().flatten() for name in read), *([names["cui"]] if names else [])]))
+        sizes = {name: len(entries[name]) for name in read}
+        searched = bool(names) or any(len(sources[name].row) for name in read)
+        scored = pc.count_distinct(predictions["mention_id"]).as_py()
+        unique = len(predictions.filter(pc.equal(predictions["rank"], 1))) == scored
+        if not unique or scored > int(is_test.sum()) or (linker.embeds and searched and scored < int(is_test.sum())):
+            raise AssertionError(f"{scored} mentions scored, {int(is_test.sum())} expected")
+        parts = [*(f"{number:,} entries of {name}" for name, number in sizes.items()), *(["names of the kb"] if cell.kb_rankings else [])]
+        say(f"{cell.index.stem}: {', '.join(parts)}; {concepts:,} concepts")
+        say(f"{scored:,} of {int(is_test.sum()):,} test mentions scored, each once ({len(rows):,} distinct queries)")
+        inputs_read = {
+            "spec": spec, "index": cell.index, "corpus": corpus, "kb": kb, "found": cell.kb_rankings, "xrefs": xrefs if index.prefer_xrefs else None,
+            "synthetic": synthetic, "chosen": chosen,
+        }  # fmt: skip
+        counts = {"queries": int(is_test.sum()), "scored": scored, "index_entries": sizes, "index_concepts": concepts}
+        stamp = provenance.stamp("normalization link", {role: path for role, path in inputs_read.items() if path}, counts=counts)
+        tables.write(tables.LINKED, cell.calibration, others, stamp)
+        tables.write(tables.LINKED, cell.out, predictions, stamp)
 
 
 def retriever_of(linker: SearchingLinker, kb: Path | None, method: str = "flat") -> Retriever:
@@ -235,31 +278,17 @@ def vectors_of(entries_path: Path) -> np.ndarray:
         raise UserError("unreadable vectors", str(path), str(error), "delete the folder and rerun the workflow") from error
 
 
-def _rank_sources(
-    queries: Any,
-    rows: np.ndarray,
-    sources: dict[str, IndexedEntries],
-    names: pa.Table | None,
-    cuis: pa.Array,
-    sets: pa.Array,
-    retriever: Retriever,
-    preference: np.ndarray | None,
-) -> Ranking:
-    """One ranking over training mentions, names and synthetic mentions; of equally good entries, the first in this order is kept."""
-    rankings: dict[str, Ranking] = {name: best_concepts(queries, source, retriever) for name, source in sources.items() if len(rows) and len(source.row)}
-    in_order = [rankings["train"]] if "train" in rankings else []
-    if names is not None:
-        query = np.searchsorted(rows, names["query"].to_numpy())
-        kept = (query < len(rows)) & (rows[np.minimum(query, len(rows) - 1)] == names["query"].to_numpy()) if len(rows) else np.zeros(len(names), bool)
-        concept = pc.index_in(names["cui"], value_set=cuis).to_numpy().astype(np.int64)
-        entry = pc.index_in(names["entry"], value_set=sets).to_numpy().astype(np.int64)
-        columns = (query, names["rank"].to_numpy(), concept, names["score"].to_numpy(), names["votes"].to_numpy(), entry)
-        in_order.append(select_rows(Ranking(*columns), kept))
-    return merge_rankings([*in_order, *([rankings["synthetic"]] if "synthetic" in rankings else [])], query_tolerance(queries, retriever), preference)
+def _ranking_of_names(names: pa.Table, rows: np.ndarray, cuis: pa.Array, sets: pa.Array) -> Ranking:
+    """What `search_kb` found for the queries with these rows; each query gets its place among them as its number."""
+    query = np.searchsorted(rows, names["query"].to_numpy())
+    kept = (query < len(rows)) & (rows[np.minimum(query, len(rows) - 1)] == names["query"].to_numpy()) if len(rows) else np.zeros(len(names), bool)
+    concept = pc.index_in(names["cui"], value_set=cuis).to_numpy().astype(np.int64)
+    entry = pc.index_in(names["entry"], value_set=sets).to_numpy().astype(np.int64)
+    return select_rows(Ranking(query, names["rank"].to_numpy(), concept, names["score"].to_numpy(), names["votes"].to_numpy(), entry), kept)
 
 
 def preference_of(index: Index, xrefs: pa.Table | None, cuis: pa.Array) -> np.ndarray | None:
-    """For each concept, the position of the first vocabulary of `prefer_xrefs` that has a code for it (tables.XREFS)."""
+    """For each concept, the position of the first vocabulary of `prefer_xrefs` that has a code for it (tables.XREFS); None without any table."""
     if xrefs is None:
         return None
     places = np.full(len(cuis), len(index.prefer_xrefs), np.int64)

@@ -229,6 +229,7 @@ class _Formulas:
         linker = self.config.linkers[wildcards["linker"]]
         assert isinstance(linker, RerankLinker)
         pairs = self.known.corpora[wildcards["corpus"]].read_mentions * linker.top
+        pairs *= len(wildcards["index"].split(","))
         return "reranking", self.on.seconds(2 * size.computed * pairs * linker.max_tokens) + pairs / linker.batch_size * size.layers * self.on.step_s
 
     def link_predicted(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
@@ -236,7 +237,8 @@ class _Formulas:
         tokens = linker.max_tokens if linker.reads_context else MENTION_PIECES
         entries = self.known.corpora[wildcards["corpus"]].read_mentions
         seconds = self.on.seconds(2 * size.computed * entries * tokens, self.on.float32)
-        return "linking of found mentions", seconds + self.compared(wildcards, names="kb" in self.config.indexes[wildcards["index"]].sources)
+        indexes = [self.config.indexes[index] for index in wildcards["index"].split(",")]
+        return "linking of found mentions", seconds + sum(self.compared(wildcards, names="kb" in index.sources) for index in indexes)
 
     def searching(self, rule: str, wildcards: Mapping[str, str]) -> float:
         """Seconds of an exact search on 2 cores; cells share the search of the names."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mentionforge.config import Config, all_parts_of, cross_cells, end_to_end_cells, normalization_cells, recognition_cells, same_names
+from mentionforge.config import Config, all_parts_of, cross_cells, end_to_end_cells, indexes_to_link, normalization_cells, recognition_cells, same_names
 from mentionforge.entries import EXTERNAL, NONE, UNTRAINED
-from mentionforge.layout import TRAINED_ON, NormalizationCell
+from mentionforge.layout import TRAINED_ON, NormalizationCell, RecognitionCell
 from mentionforge.normalization.linkers.contract import LinkerSettings
 from mentionforge.planning.workload import generators_in_use
 
@@ -29,20 +29,25 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
             yield "recognize_real" if cell.strategy == NONE else "recognize_augmented", {k: str(v) for k, v in vars(cell).items()}
     for cell in cross_cells(config):
         yield "recognize_cross", {k: str(v) for k, v in vars(cell).items()} | {"source": cell.schedule.partition(TRAINED_ON)[2]}
+    predicted: dict[tuple[RecognitionCell, str], list[str]] = {}
     for found, linker, index in end_to_end_cells(config):
-        yield "link_predicted", {k: str(v) for k, v in vars(found).items()} | {"linker": linker, "index": index}
+        predicted.setdefault((found, linker), []).append(index)
+    for (found, linker), indexes in predicted.items():
+        yield "link_predicted", {k: str(v) for k, v in vars(found).items()} | {"linker": linker, "index": ",".join(indexes)}
     yield from _linking(config, normalization_cells(config))
 
 
 def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tuple[str, dict[str, str]]]:
     seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
+    together = indexes_to_link(config)
     for cell in cells:
         for linker in (cell.linker, *all_parts_of(config, cell.linker)):
             entry, corpus = config.linkers[linker], cell.corpus
             wanted: list[tuple[str, dict[str, str]]] = []
+            indexes = ",".join(sorted(together.get((corpus, cell.generator, cell.strategy, linker), ())))
             if entry.trains and not entry.searches:
                 wanted += [("rerank_train", {"linker": linker, "corpus": corpus})]
-                wanted += [("rerank", {**vars(cell), "linker": linker})]
+                wanted += [("rerank", {**vars(cell), "linker": linker, "index": indexes})]
             elif entry.searches:
                 encoder = f"{linker}@{corpus}" if entry.trains else linker
                 wanted += [("align", {"linker": linker, "corpus": corpus})] if entry.trains else []
@@ -54,7 +59,7 @@ def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tup
                         wanted += [("search_names", {"corpus": corpus, "linker": linker, "index": _searched(config, cell.index)})]
                     if cell.generator != NONE:
                         wanted += [("embed_generator", {"encoder": shared, "generator": cell.generator})]
-                    wanted += [("link_baseline" if cell.generator == NONE else "link_augmented", {**vars(cell), "linker": linker})]
+                    wanted += [("link_baseline" if cell.generator == NONE else "link_augmented", {**vars(cell), "linker": linker, "index": indexes})]
             for rule, wildcards in wanted:
                 if (key := (rule, tuple(sorted(wildcards.items())))) not in seen:
                     seen.add(key)

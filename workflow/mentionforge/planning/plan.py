@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge.errors import UserError
+from mentionforge.needs import SEVERAL
 
 MARK = "job\t"
 """Prefix of lines that describe a job; Snakemake prints other lines, too."""
@@ -28,7 +29,7 @@ class Job:
     """One job of the DAG.
 
     Attributes:
-        rule: Name of the rule.
+        rule: Name of the rule; a job of several indexes has the name of the rule for one.
         outputs: Files and folders that it writes.
         folders: Outputs that are folders.
         log: Log files.
@@ -39,7 +40,7 @@ class Job:
         incomplete: Outputs of a job that was interrupted.
         changed: Inputs that changed and that no pending job writes.
         resources: Its resources, without those that depend on files that do not exist yet.
-        wildcards: Values of its wildcards.
+        wildcards: Values of its wildcards; several indexes are joined by commas.
     """
 
     rule: str
@@ -107,7 +108,7 @@ async def _lines(dag: Any, detailed: bool = False) -> AsyncIterator[str]:
         names = [name for name in reason.get_names() if name != FOLLOWS]
         yield MARK + json.dumps(
             {
-                "rule": job.rule.name,
+                "rule": job.rule.name.partition(SEVERAL)[0],
                 "outputs": [str(f) for f in job.output],
                 "folders": [str(f) for f in job.output if f.is_directory],
                 "log": [str(f) for f in job.log],
@@ -118,9 +119,17 @@ async def _lines(dag: Any, detailed: bool = False) -> AsyncIterator[str]:
                 "incomplete": sorted(map(str, reason.incomplete_output)),
                 "resources": {key: value for key, value in job.resources.items() if type(value) in (int, str) and not key.startswith("_")},
                 "changed": sorted(map(str, reason.updated_input)),
-                "wildcards": dict(job.wildcards_dict),
+                "wildcards": _wildcards(job),
             }
         )
+
+
+def _wildcards(job: Any) -> dict[str, str]:
+    """Values of a job's wildcards; a job of several indexes has them all as its index, joined by commas."""
+    values = dict(job.wildcards_dict)
+    if SEVERAL in job.rule.name:
+        values["index"] = ",".join(dict.fromkeys(Path(path).parent.name for path in job.output))
+    return values
 
 
 def main() -> None:

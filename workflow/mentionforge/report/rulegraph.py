@@ -11,6 +11,7 @@ from pathlib import Path
 import networkx as nx
 
 from mentionforge.errors import UserError
+from mentionforge.needs import SEVERAL
 
 BEGIN, END = "<!-- rule graph: begin -->", "<!-- rule graph: end -->"
 HIDDEN = {"all", "spec"}
@@ -18,18 +19,19 @@ HIDDEN = {"all", "spec"}
 
 
 def flowchart(mermaid: str, rules: Path) -> str:
-    """A readable Mermaid flowchart of a rule graph: transitive edges removed, rules grouped by the file that holds them.
+    """A readable Mermaid flowchart of a rule graph: transitive edges removed, rules grouped by the file that holds them, several indexes as one.
 
     Args:
         mermaid: Output of `snakemake --rulegraph mermaid-js`.
         rules: Folder of the .smk files.
     """
-    names = dict(re.findall(r"^\s*(id\d+)\[(\w+)\]", mermaid, re.M))
+    names = {node: rule.partition(SEVERAL)[0] for node, rule in re.findall(r"^\s*(id\d+)\[(\w+)\]", mermaid, re.M)}
     edges = [(names[a], names[b]) for a, b in re.findall(r"^\s*(id\d+) --> (id\d+)", mermaid, re.M)]
     graph = nx.DiGraph((a, b) for a, b in edges if not {a, b} & HIDDEN)
     lines = ["flowchart LR"]
     for file in sorted(rules.glob("*.smk")):
-        inside = sorted(set(re.findall(r"^rule (\w+):", file.read_text(encoding="utf-8"), re.M)) & set(graph))
+        named = re.findall(r'^rule (\w+):|^        name:\n +f"(\w+)\{', file.read_text(encoding="utf-8"), re.M)
+        inside = sorted({name for pair in named for name in pair} & set(graph))
         if inside:
             lines += [f"    subgraph {file.stem}", *(f"        {rule}" for rule in inside), "    end"]
     lines += [f"    {a} --> {b}" for a, b in sorted(nx.transitive_reduction(graph).edges)]

@@ -59,18 +59,19 @@ def cells(config: Config, results: Path, swept: Mapping[tuple[str, str], Mapping
     """One row per cell: its names, state, error, swept values (empty for settings that its entries do not have) and scores."""
     rows = []
     paths = Results(str(results))
-    cells_by_task: dict[str, list[tuple[Any, Path, Path]]] = {"normalization": [], "recognition": []}
+    cells_by_task: dict[str, list[tuple[Any, Path, list[Path]]]] = {"normalization": [], "recognition": []}
     for cell in normalization_cells(config):
-        cells_by_task["normalization"].append((cell, Path(paths.normalization(cell)), Path(paths.log(f"normalization/{cell.path}"))))
+        alone = Path(paths.log(f"normalization/{cell.path}"))
+        cells_by_task["normalization"].append((cell, Path(paths.normalization(cell)), [alone, alone.parent.with_name(f"{alone.parent.name}.log")]))
     for run in recognition_cells(config):
-        cells_by_task["recognition"].append((run, Path(paths.recognition(run)), Path(paths.log(f"recognition/{run.path}"))))
+        cells_by_task["recognition"].append((run, Path(paths.recognition(run)), [Path(paths.log(f"recognition/{run.path}"))]))
     for task, cells_of_task in cells_by_task.items():
         scores = {
             corpus: test_scores(results, task, corpus, [path for cell, path, _ in cells_of_task if cell.corpus == corpus])
             for corpus in sorted({c.corpus for c, _, _ in cells_of_task})
         }
-        for cell, predictions, log in cells_of_task:
-            state, message = state_of(predictions, log)
+        for cell, predictions, logs in cells_of_task:
+            state, message = state_of(predictions, *logs)
             row = {"task": task, **_cell_columns(cell)}
             values = scores[cell.corpus].get(tuple(row[part] for part in CELL[2:]), {}) if state == "done" else {}
             varied = {key: value for kind, name in _entries_of(cell) for key, value in swept.get((kind, name), {}).items()}
@@ -105,12 +106,14 @@ def _entries_of(cell: NormalizationCell | RecognitionCell) -> list[tuple[str, st
     return [*common, *([("linkers", cell.linker), ("indexes", cell.index)] if isinstance(cell, NormalizationCell) else [("recognizers", cell.recognizer)])]
 
 
-def state_of(predictions: Path, log: Path) -> tuple[str, str]:
-    """The state of a cell: done, failed or not run; of a failed one also its error or the last line of its log."""
+def state_of(predictions: Path, *logs: Path) -> tuple[str, str]:
+    """The state of a cell: done, failed or not run; of a failed one also its error or the last line of its log, the newest of those that there are."""
     if predictions.is_file():
         return "done", ""
-    if not log.is_file():
+    written = [log for log in logs if log.is_file()]
+    if not written:
         return "not run", ""
+    log = max(written, key=lambda log: log.stat().st_mtime)
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error:")]
     return "failed", (errors or lines or ["it ended without a word"])[-1][:300]
