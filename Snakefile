@@ -76,6 +76,11 @@ rule all:
         "everything is there"
 
 
+onstart:
+    for line in opening(((job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs()), CONFIG, workflow.cores):
+        logger.info(line)
+
+
 onsuccess:
     shell("mentionforge report headline {R:q} || true")
 

@@ -16,8 +16,8 @@ from mentionforge.evaluation.compare import compare
 from mentionforge.evaluation.recognition import evaluate
 from mentionforge.evaluation.settings import Statistics
 from mentionforge.report import confidence, layouts, summary, tidy
+from mentionforge.report.closing import print_closing
 from mentionforge.report.document import recognition_over_seeds
-from mentionforge.report.headline import print_headline
 
 DOCUMENTS, WORDS = 40, 12
 
@@ -178,6 +178,6 @@ def test_the_document_has_the_table_with_intervals(run, tmp_path):
     column = next(c for c in table.columns if ", F1" in c)
     assert table.loc["mixed", column] in text and "generator seeds and training seeds" in text and "confirmatory" in text
     compared.drop(columns="covers").to_csv(tmp_path / "summary/comparisons.csv", index=False)
-    for asked in (recognition_over_seeds, print_headline):
+    for asked in (recognition_over_seeds, print_closing):
         with pytest.raises(UserError, match="summary of another version"):
             asked(tmp_path)

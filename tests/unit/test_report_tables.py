@@ -10,6 +10,7 @@ import pytest
 from latex import compile_latex, faults
 from mentionforge import tables
 from mentionforge.report import formatting, layouts, tidy, writers
+from mentionforge.report.closing import closing
 from mentionforge.report.headline import claims, headline_of
 
 KEY = ["task", "corpus", "generator", "strategy", "system", "variant", "seed", "split", "bucket", "metric"]
@@ -89,6 +90,22 @@ def test_headline_names_the_best_cell_and_the_largest_gain() -> None:
     assert [label for label, _, _ in one] == ["Normalization: highest score and largest gain"]
     ((label, _, lost),) = headline_of(compared({"value": 0.3}))
     assert "−10.0 points" in lost and "no gain" in label
+
+
+def test_a_run_ends_with_what_its_numbers_mean() -> None:
+    found = compared(
+        {"generator": "names", "value": 0.9, "reference": 0.88, "p_adjusted": 0.2},
+        {"generator": "llm", "value": 0.7, "reference": 0.4, "p_adjusted": 0.001},
+        {"task": "recognition", "metric": "strict_f1", "generator": "llm", "value": 0.61, "reference": 0.64, "p_adjusted": 0.3},
+    )
+    linking, top, recognition, caution, last = closing(found, Path("results"), invented_texts=True)
+    assert "40.0 % of 100 test mentions" in linking and "70.0 % with notes by llm" in linking and linking.endswith("+30.0 points, beyond chance.")
+    assert "90.0 %" in top and "names" in top and "88.0 % there without" in top
+    assert "64.0 without" in recognition and "61.0 with" in recognition and "−3.0 points, which chance alone may give" in recognition
+    assert "nothing about medicine" in caution and "results/report/index.html" in last
+    unreachable = closing(compared({"value": 0.7, "reference": 0.4, "p_adjusted": 0.01, "reachable": False, "few": True}), Path("r"), invented_texts=False)
+    assert "chance alone may give, from few mentions" in unreachable[0] and not any("medicine" in line for line in unreachable)
+    assert len(closing(found.iloc[:0], Path("r"), invented_texts=False)) == 1
 
 
 def test_claims_are_compared_in_the_papers_protocol_only() -> None:

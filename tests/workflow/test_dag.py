@@ -44,9 +44,10 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
         merge(raw, yaml.safe_load((ROOT / file).read_text()))
     config = load_config(raw)
     count = Counter(job.verb for job in jobs)
-    cells = normalization_cells(config)
-    searching = {c for c in cells if not config.linkers[c.linker].input_linkers()}
-    assert count["normalization fuse"] + count["normalization rerank"] == len(cells) - len(searching)
+    # One job links all indexes of a corpus, generator, strategy and linker.
+    together = {(c.corpus, c.generator, c.strategy, c.linker) for c in normalization_cells(config)}
+    searching = {job for job in together if not config.linkers[job[-1]].input_linkers()}
+    assert count["normalization fuse"] + count["normalization rerank"] == len(together) - len(searching)
     assert bool(searching) == bool(config.experiment.normalization)
     assert count["normalization link"] >= len(searching)  # the parts of hybrids may be no cells of their own
     trained = [cell for cell in recognition_cells(config) if cell.schedule != UNTRAINED]

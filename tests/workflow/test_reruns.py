@@ -79,6 +79,10 @@ LINKER = {
 SETTINGS: dict[str, tuple[dict, dict]] = {
     "a linker's setting": ({"linkers": {"context": {"max_tokens": 48}}}, LINKER),
     "an index's setting": ({"indexes": {"train+kb": {"preferred_only": True}}}, {"spec": 1, "normalization search-kb": 4, "normalization link": 20, **SCORES}),
+    "an index added": (
+        {"indexes": {"preferred": {"sources": ["kb"], "preferred_only": True}}, **grid("normalization", indexes=["train", "kb", "train+kb", "preferred"])},
+        {"spec": 1, "normalization search-kb": 4, "normalization link": 20, **SCORES},
+    ),
     "a strategy added": (
         grid("normalization", strategies=["none", "naive", "supplemental", "ideal"]),
         {"spec": 1, "augmentation choose": 4, "normalization link": 8, **SCORES},

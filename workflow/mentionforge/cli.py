@@ -17,6 +17,7 @@ from mentionforge import __version__
 from mentionforge.errors import UserError
 
 STAGES = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "external", "evaluation", "report", "export")
+WITHOUT_PANDAS = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization")
 PLAIN = ("annotate", "bundle", "serve")
 """Commands without a stage, of the package annotate."""
 
@@ -249,6 +250,8 @@ def main() -> None:
         app.registered_commands += importlib.import_module("mentionforge.annotate.commands").app.registered_commands
     for stage in (command,) if command in STAGES else STAGES if command not in (*plain_commands, *PLAIN) else ():
         app.add_typer(importlib.import_module(f"mentionforge.{stage}.commands").app, name=stage)
+    if command in WITHOUT_PANDAS and len(sys.argv) > 3:
+        importlib.import_module("mentionforge.parquet").leave_pandas_out()
     try:
         app()
     except UserError as error:

@@ -16,6 +16,7 @@ from mentionforge.entries import EXTERNAL, NAME_PATTERN, NONE, UNTRAINED
 from mentionforge.layout import TRAINED_ON
 from mentionforge.models import refuse_other_source
 from mentionforge.planning.leftovers import recorded_outputs
+from mentionforge.planning.opening import opening
 from mentionforge.recognition.schedules import SCHEDULES
 from snakemake.settings.types import DeploymentMethod
 

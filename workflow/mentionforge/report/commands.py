@@ -99,10 +99,10 @@ def published(
 
 @app.command("headline")
 def headline(results: Path = RESULTS) -> None:
-    """Print the best cells, their gain over the baseline, and where the report lies."""
-    from mentionforge.report.headline import print_headline
+    """Print in a few lines what the main numbers mean, and what to open next."""
+    from mentionforge.report.closing import print_closing
 
-    print_headline(results)
+    print_closing(results)
 
 
 @app.command("show")

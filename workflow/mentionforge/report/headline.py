@@ -6,14 +6,11 @@ In: the comparisons of `tidy.tidy_comparisons` or comparisons.csv. Out: sentence
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mentionforge import measures
-from mentionforge.errors import UserError
-from mentionforge.layout import Results
 from mentionforge.report import confidence
 
 CLAIMS = (
@@ -103,23 +100,3 @@ def claims(comparisons: pd.DataFrame, controls: Collection[str]) -> pd.DataFrame
         measure = measures.shown()[task, group, metric]
         rows.append({"measure": measure, "published, points": published, "here, smallest": ends[0], "here, largest": ends[1], "rests on": where})
     return pd.DataFrame(rows)
-
-
-def print_headline(results: Path) -> None:
-    """Print the best cell of each task, the largest gain over the baseline, and where the report lies, on one screen.
-
-    Raises:
-        UserError: The summary is of an older version.
-    """
-    from rich.console import Console
-
-    path = Path(Results(str(results)).summary("comparisons.csv"))
-    if not path.is_file():
-        return
-    comparisons = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    if "covers" not in comparisons:
-        raise UserError("summary of another version", str(path), "it does not say what its intervals hold", "run snakemake again")
-    console = Console(highlight=False, soft_wrap=True)
-    for label, score, gain in headline_of(comparisons):
-        console.print(f"{label}: {score}; {gain}.", markup=False)
-    console.print(f"Report: {results}/report/index.html   Tables: {results}/summary/   Settings: {results}/specs/")
