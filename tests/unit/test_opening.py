@@ -26,12 +26,13 @@ def config():
 
 def test_jobs_are_counted_by_kind_and_the_time_is_said(config) -> None:
     first, second = opening.opening(JOBS, config, 2, device(SMALL))
-    assert first == "5 jobs: 2 batches of notes to write, 2 linkings, 1 short ones."
+    assert first == "5 jobs: 2 shards of notes, 2 linkings, 1 short."
     assert second.startswith("About ") and "on 2 cores of this machine (160 billion operations per second" in second and "results watch results" in second
 
 
 def test_nothing_to_do_says_nothing(config) -> None:
     assert opening.opening([("all", {}), ("spec", {"kind": "linkers", "entry": "x"})], config, 2, device(SMALL)) == []
+    assert opening.opening([("tidy", {})], config, 2, device(SMALL)) == ["1 job: 1 short."], "no time of a moment"
 
 
 def test_twice_the_cores_and_twice_the_speed_take_less(config) -> None:

@@ -20,8 +20,8 @@ from mentionforge.planning.reference_devices import SMALL, Device, device
 from mentionforge.planning.status import hours
 
 KINDS = {
-    "training of the language model": ("finetune",),
-    "batches of notes to write": ("sample", "sample_vllm"),
+    "fine-tuning of the language model": ("finetune",),
+    "shards of notes": ("sample", "sample_vllm"),
     "trainings of recognizers": ("recognize_real", "recognize_augmented"),
     "trainings of linkers": ("align", "rerank_train"),
     "embeddings": ("embed_kb", "embed_corpus", "embed_generator"),
@@ -31,6 +31,9 @@ KINDS = {
 
 SHORT_S = 1.0
 """Seconds of a job that computes with no model."""
+
+MOMENT_S = 20.0
+"""Of shorter runs no time is said."""
 
 UNCOUNTED = frozenset({"all", "spec"})
 """Rules whose jobs are no work: the target, and the spec files, which take no time."""
@@ -53,13 +56,15 @@ def opening(jobs: Iterable[tuple[str, Mapping[str, str]]], config: Config, cores
     counts = {kind: sum(rules[rule] for rule in of_kind) for kind, of_kind in KINDS.items()}
     named = [f"{number:,} {kind}" for kind, number in counts.items() if number]
     others = len(work) - sum(counts.values())
-    named += [f"{others:,} short ones"] if others else []
-    lines = [f"{len(work):,} jobs: {', '.join(named)}."]
+    named += [f"{others:,} short"] if others else []
+    lines = [f"{len(work):,} job{'s' * (len(work) > 1)}: {', '.join(named)}."]
     small = all((size := workload.shape(config, model)) and size.weights < cost.LARGE for model in config.models)
     if on is None and (visible() or not small):
         return [*lines, "`mentionforge status` says what they cost. Ctrl-C loses nothing that is finished."]
     on = on or this_processor()
     seconds = total_seconds(work, config, cores, on)
+    if seconds < MOMENT_S:
+        return lines
     lines.append(
         f"About {hours(seconds)} on {cores} core{'s' * (cores > 1)} of this machine ({on.flops / 1e9:,.0f} billion operations per second measured; by arithmetic, "
         f"right within a factor of two). Ctrl-C loses nothing that is finished; `mentionforge results watch {config.results}` shows how far it is."
