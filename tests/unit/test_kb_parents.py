@@ -15,7 +15,8 @@ import zstandard
 from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.kb import parents
-from mentionforge.kb.settings import OntologyKb, RrfKb
+from mentionforge.kb.sources.ontologies import OntologyKb
+from mentionforge.kb.sources.rrf import RrfKb
 
 COLUMNS = "CUI1,AUI1,STYPE1,REL,CUI2,AUI2,STYPE2,RELA,RUI,SRUI,SAB,SL,RG,DIR,SUPPRESS,CVF"
 """The published order of MRREL's columns; REL and RELA say what CUI2 is to CUI1."""

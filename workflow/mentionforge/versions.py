@@ -57,9 +57,9 @@ def _filter(module: str, *names: str) -> Part:
 PARTS: dict[str, Part] = {
     "models": Part(("models.py", "local_models.py", "wheels.py", "prepared_weights.py", "hub.py", "modelfiles.py")),
     "downloads": Part(("downloads.py",)),
-    "kb.rrf": Part(("kb/rrf/read.py", "kb/extract.py"), 2),
-    "kb.ontologies": Part(("kb/ontologies/merge.py", "kb/extract.py"), 2),
-    "kb.parents": Part(("kb/parents.py",)),
+    "kb.rrf": Part(("kb/sources/rrf/read.py", "kb/extract.py"), 2),
+    "kb.ontologies": Part(("kb/sources/ontologies/merge.py", "kb/extract.py"), 2),
+    "kb.parents": Part(("kb/parents.py", "kb/sources/rrf/parents.py", "kb/sources/ontologies/parents.py")),
     # One part for reading and building, whatever the format: what a reader gives goes through the same checks, repairs and mapping, which make the tables.
     "corpora.read": Part(("corpora/build.py",), 3),
     "corpora.leakage": Part(("corpora/leakage.py",)),
@@ -134,6 +134,7 @@ FAMILIES = {
     "backend": "generation/backends",
     "filter": "generation/filters",
     "generation": "generation/kinds",
+    "kb": "kb/sources",
     "normalization": "normalization/linkers",
     "recognition": "recognition/kinds",
     "schedule": "recognition/schedules",
@@ -160,7 +161,7 @@ APART = frozenset({
     "config/load.py", "config/messages.py", "config/raw.py", "config/schema.py", "config/specs.py", "config/sweeps.py", "config_files.py",
     "corpora/settings.py", "devices.py", "download_settings.py", "encoder_settings.py", "entries.py", "envs.py", "errors.py", "evaluation/settings.py",
     "external/settings.py", "generation/kinds/__init__.py", "generation/kinds/contract.py", "generation/kinds/llm.py", "generation/settings.py",
-    "kb/settings.py", "model_settings.py", "needs.py", "normalization/linkers/__init__.py", "normalization/linkers/external.py", "parquet.py",
+    "kb/settings.py", "kb/sources/__init__.py", "kb/sources/contract.py", "kb/sources/ontologies/__init__.py", "kb/sources/rrf/__init__.py", "model_settings.py", "needs.py", "normalization/linkers/__init__.py", "normalization/linkers/external.py", "parquet.py",
     "planning/__init__.py", "planning/cost.py", "planning/estimates.py", "planning/jobs.py", "planning/leftovers.py", "planning/plan.py",
     "planning/reference_devices.py", "planning/status.py", "planning/workload.py", "progress.py", "provenance.py", "ran.py",
     "recognition/kinds/__init__.py", "recognition/kinds/contract.py", "recognition/kinds/external.py", "recognition/kinds/tagger.py",
@@ -202,12 +203,8 @@ def of_spec(kind: str, settings: Any, part: str | None) -> str:
     """
     if kind == "generators":
         return {"finetune": "generation.pairs", "sampling": "generation.sample"}.get(part or "", f"generation.{part or 'prompts'}")
-    if kind == "kbs":
-        return f"kb.{settings.source}"
-    if kind == "recognizers":
+    if kind in ("kbs", "recognizers", "linkers"):
         return str(settings.part)
-    if kind == "linkers":
-        return settings.part
     return {"corpora": "corpora.read", "strategies": "augmentation.choose", "indexes": "normalization.search"}.get(kind, kind)
 
 

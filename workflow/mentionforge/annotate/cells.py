@@ -24,7 +24,7 @@ from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.errors import UserError
 from mentionforge.external.settings import refuse_new_text
 from mentionforge.gold import flatten
-from mentionforge.kb.settings import Kb
+from mentionforge.kb.sources import Kb
 from mentionforge.layout import PREDICTIONS, NormalizationCell, RecognitionCell, Resources, Results
 from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.loaded import IndexedLinker, indexed_linker

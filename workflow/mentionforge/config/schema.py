@@ -13,7 +13,8 @@ from mentionforge.download_settings import Download
 from mentionforge.entries import Entry
 from mentionforge.evaluation.settings import Statistics
 from mentionforge.generation.kinds import Generator
-from mentionforge.kb.settings import HIERARCHY, Hierarchy, Kb
+from mentionforge.kb.settings import HIERARCHY, Hierarchy
+from mentionforge.kb.sources import Kb
 from mentionforge.model_settings import Model
 from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.settings import Index

@@ -1,7 +1,6 @@
-"""The ontologies that give terms, in order of preference: the first with a concept sets its preferred name and definition.
+"""The ontologies, one module each, in order of preference: the first with a concept sets its preferred name and definition.
 
 To add an ontology that `others` cannot describe, write a module that implements `Ontology`, add its settings to `OntologyKb`, and list it in `ONTOLOGIES`.
-MeSH is not listed: it only adds names to concepts of the others.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
-from mentionforge.kb.ontologies import doid, hpo, mondo, other
-from mentionforge.kb.ontologies.shared import Term
-from mentionforge.kb.settings import OntologyKb
+from mentionforge.kb.sources.ontologies import OntologyKb, doid, hpo, mesh, mondo, other
+from mentionforge.kb.sources.ontologies.shared import Term, TermParents
 
 
 class Ontology(Protocol):
     """Interface of a module that reads an ontology."""
 
-    def files(self, entry: OntologyKb) -> dict[str, str | None]:
+    def files(self, entry: OntologyKb) -> Mapping[str, str | None]:
         """Files that the ontology is read from, by role; None where the setting is empty."""
 
     def terms(self, entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
@@ -30,5 +28,8 @@ class Ontology(Protocol):
             drops: Counts of terms and synonyms dropped, by reason; updated in place.
         """
 
+    def parents(self, entry: OntologyKb) -> dict[str, TermParents]:
+        """Direct parents of its terms, by source as in `tables.PARENTS`; nothing where the entry does not give it."""
 
-ONTOLOGIES: tuple[Ontology, ...] = (mondo, doid, hpo, other)
+
+ONTOLOGIES: tuple[Ontology, ...] = (mondo, doid, hpo, other, mesh)
