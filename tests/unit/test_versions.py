@@ -346,7 +346,7 @@ def test_generators_say_whether_they_train_and_what_they_read() -> None:
     served = LlmGenerator.model_validate({"kind": "llm", "kb": "k", "model": "m", "backend": server})
     control = ControlGenerator.model_validate({"kind": "names", "kb": "k"})
     replay = ReplayGenerator.model_validate({"kind": "replay", "kb": "k", "path": "notes.csv", "licensed": "ask"})
-    assert [(g.samples, g.trains, g.weights, g.source, g.how_to_obtain) for g in (tuned, served, control, replay)] == [
+    assert [(g.writes_in_shards, g.trains, g.weights, g.source, g.how_to_obtain) for g in (tuned, served, control, replay)] == [
         (True, True, "m", None, None),
         (True, False, None, None, None),
         (False, False, None, None, None),

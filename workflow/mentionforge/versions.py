@@ -201,11 +201,9 @@ def of_spec(kind: str, settings: Any, part: str | None) -> str:
         settings: The entry.
         part: Of a generator's settings.
     """
-    if kind == "generators":
-        return {"finetune": "generation.pairs", "sampling": "generation.sample"}.get(part or "", f"generation.{part or 'prompts'}")
-    if kind in ("kbs", "recognizers", "linkers"):
-        return str(settings.part)
-    return {"corpora": "corpora.read", "strategies": "augmentation.choose", "indexes": "normalization.search"}.get(kind, kind)
+    if kind in ("models", "downloads"):
+        return kind
+    return str(settings.part_of(part or "prompts") if kind == "generators" else settings.part)
 
 
 # --------------------------------------------------------------------------------------------------------------- code

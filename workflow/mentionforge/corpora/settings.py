@@ -6,7 +6,7 @@ Asks the registry of formats for their names and default vocabularies; reads no 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -49,6 +49,8 @@ class NearDuplicates(Entry):
 
 class Corpus(Entry):
     """An annotated corpus with fixed splits: `splits` alone, `source` and `splits`, or `source` and `seeded_split`."""
+
+    part: ClassVar[str] = "corpora.read"
 
     reader: Reader = Field(
         description="Format. One path is a folder for share (.text/.txt and .pipe) and brat (.txt and .ann), a file for the others; see docs/corpora.md."

@@ -18,7 +18,7 @@ class ExperimentFiles(StageInputs):
         self.cross = cross_cells(config)
         self.end_to_end = end_to_end_cells(config)
         self.normalization = normalization_cells(config)
-        self.llms = sorted(name for name, g in config.generators.items() if g.samples)
+        self.llms = sorted(name for name, g in config.generators.items() if g.writes_in_shards)
         self.controls = sorted(set(config.generators) - set(self.llms))
         cells = self.cells
         self.corpora = sorted({c.corpus for c in cells} | {c.corpus for c in self.cross})

@@ -26,7 +26,7 @@ class GenerationInputs(StageInputs):
     def vllms(self) -> list[str]:
         """Generators whose backend, vLLM, needs an environment of its own."""
         generators: dict[str, Any] = dict(self.config.generators)
-        return [name for name, g in generators.items() if g.samples and g.backend.own_environment]
+        return [name for name, g in generators.items() if g.writes_in_shards and g.backend.own_environment]
 
     # ----------------------------------------------------------------------------------------------- prompts and fine-tuning
 

@@ -22,9 +22,9 @@ class NormalizationInputs(StageInputs):
         """Group the linkers by the rules that handle them."""
         super().__init__(config)
         self.searching = self._linkers(lambda entry: entry.searches)
-        self.aligned = self._linkers(lambda entry: entry.trains and entry.searches)
-        self.hybrids = self._linkers(lambda entry: entry.fuses)
-        self.rerankers = self._linkers(lambda entry: entry.trains and not entry.searches)
+        self.aligned = self._linkers(lambda entry: entry.trains_encoder)
+        self.hybrids = self._linkers(lambda entry: entry.joins_rankings)
+        self.rerankers = self._linkers(lambda entry: entry.reranks)
         self.imported = self._linkers(lambda entry: entry.imported)
 
     def _linkers(self, admits: Callable[[LinkerSettings], bool]) -> list[str]:

@@ -19,7 +19,7 @@ from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.export.layouts import BY_NAME, Note, NotesLayout
 from mentionforge.generation import markers
-from mentionforge.generation.kinds import CONTROLS
+from mentionforge.generation.kinds import BY_KIND
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
 
@@ -163,20 +163,7 @@ def _base(folder: Path) -> str:
 
 
 def _making(settings: Mapping[str, Any], base: str) -> list[str]:
-    kind = settings.get("kind")
-    if kind in CONTROLS:
-        return [f"Without a language model: a control of kind `{kind}`."]
-    if kind == "replay":
-        return ["Written elsewhere; the mentions were located anew."]
-    if not settings:
-        return ["The settings were not at hand when this was exported."]
-    backend, sampling, tuned = settings.get("backend", {}), settings.get("sampling", {}), settings.get("finetune")
-    model = backend.get("model") or base or settings.get("model")
-    lines = [f"- model: `{model}`, written by the backend `{backend.get('kind')}`"]
-    if tuned:
-        lines.append(f"- fine-tuned with QLoRA (r={tuned['lora']['r']}, alpha={tuned['lora']['alpha']:g}) on the training split of `{tuned['corpus']}`")
-    lines.append(f"- sampling: {', '.join(f'{key} {value}' for key, value in sorted(sampling.items()))}")
-    return lines
+    return BY_KIND[settings["kind"]].how_made(settings, base) if settings else ["The settings were not at hand when this was exported."]
 
 
 def _filters(path: Path) -> list[str]:
@@ -188,19 +175,5 @@ def _filters(path: Path) -> list[str]:
 
 
 def _sources(settings: Mapping[str, Any], base: str) -> list[str]:
-    lines = [
-        f"- the knowledge base `{settings.get('kb', '?')}`: prompts hold its names and definitions, and notes may repeat them (UMLS: a licence of its own)"
-    ]
-    if settings.get("kind") == "llm":
-        backend = settings.get("backend", {})
-        lines.append(f"- the model `{backend.get('model') or base or settings.get('model')}`: some licences bind what a model writes")
-    tuned = settings.get("finetune")
-    if tuned:
-        filtered = "ran" if (settings.get("filters") or {}).get("memorization") else "**did not run**"
-        lines.append(
-            f"- the corpus `{tuned['corpus']}`, on which it was fine-tuned: text of patients may be bound by a data use agreement, which may reach what the model "
-            f"writes; the filter `memorization`, which drops long stretches of it, {filtered}"
-        )
-    if settings.get("kind") == "replay":
-        lines.append("- the file that was replayed, with its own licence")
-    return lines
+    kb = f"- the knowledge base `{settings.get('kb', '?')}`: prompts hold its names and definitions, and notes may repeat them (UMLS: a licence of its own)"
+    return [kb, *(BY_KIND[settings["kind"]].licences(settings, base) if settings else ())]

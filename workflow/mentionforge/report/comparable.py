@@ -16,6 +16,7 @@ from mentionforge import tables
 from mentionforge.entries import NONE
 from mentionforge.layout import TRAINED_ON
 from mentionforge.measures import MAIN, OF_GROUPS
+from mentionforge.report.entry_order import by_strategy
 from mentionforge.report.formatting import ReportTable, counted
 from mentionforge.tables import SUBSETS
 
@@ -43,7 +44,7 @@ SUBSETS_NOTE = (
 
 def chosen_strategies(frame: pd.DataFrame) -> pd.DataFrame:
     """The cells without synthetic text, and those of `supplemental`, or of the first other strategy."""
-    other_strategies = sorted(set(frame["strategy"]) - {NONE}, key=lambda s: (s != "supplemental", s))
+    other_strategies = sorted(set(frame["strategy"]) - {NONE}, key=by_strategy)
     return frame[frame["strategy"].isin([NONE, *other_strategies[:1]])]
 
 

@@ -20,6 +20,7 @@ from mentionforge.errors import UserError
 from mentionforge.layout import TRAINED_ON, RecognitionCell, Results
 from mentionforge.provenance import sha256_file, versions
 from mentionforge.report.confidence import statements
+from mentionforge.report.entry_order import PAPER_STRATEGIES, by_generator
 from mentionforge.report.layouts import recognition_table
 from mentionforge.report.summary import PACKAGES, percent
 from mentionforge.report.tidy import benchmarks
@@ -125,15 +126,15 @@ def contrast_table(frame: pd.DataFrame) -> str:
     """acc@1 in per cent per corpus, linker and strategy: index with and without each generator, and the differences in points."""
     metric = measures.MAIN["normalization"]
     buckets = [b for b in ("all", "unseen_concept") if f"test.{b}.{metric}" in frame]
-    generators = sorted(set(frame["generator"]) - {NONE}, key=lambda g: (g in ("template", "names"), g))
+    generators = sorted(set(frame["generator"]) - {NONE}, key=by_generator)
     rows: list[dict[str, Any]] = []
     for (corpus, linker, index), cells in frame.groupby(["corpus", "linker", "index"], sort=True):
         base = cells[cells["strategy"] == NONE]
-        for strategy in [s for s in ("naive", "ideal", "supplemental", "ablation") if s in set(cells["strategy"])]:
-            by_generator = cells[cells["strategy"] == strategy].set_index("generator")
+        for strategy in [s for s in PAPER_STRATEGIES if s in set(cells["strategy"])]:
+            cells_of_strategy = cells[cells["strategy"] == strategy].set_index("generator")
             row = {"corpus": corpus, "linker": linker, "index": index, "strategy": strategy}
             for name in (NONE, *generators):
-                source = base.set_index("generator") if name == NONE else by_generator
+                source = base.set_index("generator") if name == NONE else cells_of_strategy
                 row[name] = " / ".join(percent(source[f"test.{b}.{metric}"].get(name)) for b in buckets)
             rows.append(row)
     counts = []

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mentionforge.entries import NONE
 from mentionforge.measures import BY_NAME, MAIN
+from mentionforge.report.entry_order import by_linker, by_size_of_index, by_strategy
 from mentionforge.report.gains import BUCKETS
 from mentionforge.report.vega import FAINT, LINE_SEPARATOR, PALETTE, Figure, colour_domain, legend_of, multiline_axis
 
@@ -99,15 +100,15 @@ def index_figure(metrics: pd.DataFrame) -> list[Figure]:
         return []
     frame = frame.assign(percent=(100 * frame["value"]).round(3), mentions=frame["bucket"].map(BUCKETS))
     # The baseline is repeated under every strategy, so that each choice of a strategy shows it.
-    strategies = sorted(set(frame["strategy"]) - {NONE}, key=lambda s: (s != "supplemental", s)) or [NONE]
+    strategies = sorted(set(frame["strategy"]) - {NONE}, key=by_strategy) or [NONE]
     base = frame[frame["strategy"] == NONE]
     frame = pd.concat([frame[frame["strategy"] != NONE], *(base.assign(strategy=s) for s in strategies)])
     frame = frame[["corpus", "system", "variant", "generator", "strategy", "mentions", "percent", "n"]]
     names = [NONE, *colour_domain(frame["generator"])]
-    indexes = sorted(frame["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v))
+    indexes = sorted(frame["variant"].unique(), key=by_size_of_index)
     selectors = {
         "corpus": ("corpus", sorted(frame["corpus"].unique())),
-        "system": ("linker", sorted(frame["system"].unique(), key=lambda s: (s != "mention", s))),
+        "system": ("linker", sorted(frame["system"].unique(), key=by_linker)),
         "strategy": ("strategy", strategies),
     }
     panels = []

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mentionforge.measures import OF_GROUPS, ranked
+from mentionforge.report.entry_order import by_linker, by_size_of_index, by_strategy
 from mentionforge.report.vega import FAINT, PALETTE, Figure, colour_domain, legend_of
 
 BUCKETS = {"all": "all mentions", "seen_mention": "seen mention", "seen_concept": "seen concept, new surface", "unseen_concept": "unseen concept"}
@@ -101,10 +102,10 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
     frame = in_percentage_points(comparisons)
     figures = []
     linking = frame[frame["task"] == "normalization"]
-    indexes = sorted(linking["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v))
+    indexes = sorted(linking["variant"].unique(), key=by_size_of_index)
     common = {
         "corpus": ("corpus", sorted(linking["corpus"].unique())),
-        "system": ("linker", sorted(linking["system"].unique(), key=lambda s: (s != "mention", s))),
+        "system": ("linker", sorted(linking["system"].unique(), key=by_linker)),
     }
     selection = "datum.corpus == corpus && datum.system == system"
     mentions = ("mentions", [BUCKETS[b] for b in ("all", "unseen_concept", "seen_concept", "seen_mention") if b in set(linking["group"])])
@@ -177,7 +178,7 @@ def _group_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str
     rows = base[base["slice"].isin([s for s, *_ in slices]) & ~_has_swept_dose(base["strategy"])]
     if rows.empty:
         return []
-    strategies = sorted(rows["strategy"].unique(), key=lambda s: (s != "supplemental", s))
+    strategies = sorted(rows["strategy"].unique(), key=by_strategy)
     selectors = {**common, "variant": ("index", indexes), "strategy": ("strategy", strategies)}
     values = {k: v[1][0] for k, v in selectors.items()}
     panels = []
@@ -208,7 +209,7 @@ def _dose_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str]
     values = {k: v[1][0] for k, v in selectors.items()}
     order = [g for g in ORDER if g in set(rows["group"])]
     panels = []
-    for strategy in sorted(rows["strategy"].unique(), key=lambda s: (s != "supplemental", s)):
+    for strategy in sorted(rows["strategy"].unique(), key=by_strategy):
         where = f"datum.strategy == '{strategy}' && datum.corpus == corpus && datum.system == system && datum.variant == variant"
         panels.append((strategy, forest_plot("dose", rows, "mentions", "synthetic notes of the concept", "generator", where, values, order)))
     note = "Mentions by the number of synthetic notes that their concept has in the cell, one panel per strategy. Differences to none. Exploratory."
@@ -241,7 +242,7 @@ def _sweep_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str
         }
         values = {k: v[1][0] for k, v in selectors.items()}
         panels = []
-        for strategy in sorted(rows["strategy"].unique(), key=lambda s: (s != "supplemental", s)):
+        for strategy in sorted(rows["strategy"].unique(), key=by_strategy):
             where = (
                 f"datum.strategy == '{strategy}' && datum.corpus == corpus && datum.system == system && datum.variant == variant && datum.mentions == mentions"
             )

@@ -16,13 +16,14 @@ from mentionforge.layout import TRAINED_ON
 from mentionforge.report import external
 from mentionforge.report.comparable import SUBSETS_NOTE, hierarchy_tables, subset_table
 from mentionforge.report.confidence import family_table
+from mentionforge.report.entry_order import MAIN_INDEX, by_index, by_strategy
 from mentionforge.report.formatting import FEW, ReportTable, counted, interval
 from mentionforge.report.tidy import CELL, seed_scores, seeds_as_column
 
 BUCKETS = {"seen_mention": "seen mention", "seen_concept": "seen concept", "unseen_concept": "unseen concept"}
 
 
-def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = "train") -> pd.DataFrame:
+def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = MAIN_INDEX) -> pd.DataFrame:
     """acc@1 in per cent on all mentions and on unseen concepts, with the gain over `none` and its interval.
 
     One row per linker, generator and strategy; two columns per corpus. The paper's table has one index, that of training mentions.
@@ -176,10 +177,10 @@ def group_table(comparisons: pd.DataFrame, slice_: str) -> pd.DataFrame:
     differences = differences[differences["slice"] == slice_]
     if differences.empty:
         return pd.DataFrame()
-    index = min(differences["variant"].unique(), key=lambda v: (v != "train", v))
+    index = min(differences["variant"].unique(), key=by_index)
     differences = differences[differences["variant"] == index]
     if slice_ != "notes":
-        differences = differences[differences["strategy"] == min(differences["strategy"].unique(), key=lambda s: (s != "supplemental", s))]
+        differences = differences[differences["strategy"] == min(differences["strategy"].unique(), key=by_strategy)]
     order = {"0": 0, "1": 1, "2-5": 2, "6-20": 3, "21+": 4}
     rows: dict[Any, dict[str, str]] = {}
     records: Any = differences.itertuples()
@@ -218,7 +219,7 @@ def report_tables(
     linking = comparisons[comparisons["task"] == "normalization"]
     few_note = f" {FEW}: n below {few}."
     collected = []
-    for index in sorted(metrics.loc[metrics["task"] == "normalization", "variant"].unique(), key=lambda v: (v != "train", v)):
+    for index in sorted(metrics.loc[metrics["task"] == "normalization", "variant"].unique(), key=by_index):
         collected.append(
             ReportTable(
                 f"Normalization, acc@1, {'external systems' if index == EXTERNAL else f'index {index}'}",

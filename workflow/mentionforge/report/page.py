@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import __version__, measures, tables
+from mentionforge.augmentation.strategies import Strategy
 from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.generation.kinds import CONTROLS
 from mentionforge.layout import PREDICTIONS, Results
@@ -156,8 +157,9 @@ def _template_values(
     cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
     entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
     controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in CONTROLS]
+    ablations = [name for name, settings in entries["strategies"].items() if Strategy.model_validate(settings).avoids_test]
     score_tables = [_html_table(table) for table in layouts.report_tables(scores, comparison_rows, error_rows, hierarchy=hierarchy)]
-    gains_and_claims = claims(comparison_rows, controls)
+    gains_and_claims = claims(comparison_rows, controls, ablations)
     claims_table = [_html_table(formatting.ReportTable("Published and here", gains_and_claims, CLAIMS, ""))] if len(gains_and_claims) else []
     current = {
         "corpora": set(scores["corpus"]),

@@ -18,6 +18,7 @@ from mentionforge.errors import UserError
 from mentionforge.layout import TRAINED_ON, Results
 from mentionforge.provenance import git_revision, sha256_file, versions
 from mentionforge.report.comparable import subset_table
+from mentionforge.report.entry_order import by_size_of_index
 from mentionforge.report.external import external_section
 from mentionforge.report.formatting import FEW
 from mentionforge.report.layouts import end_to_end_table, recognition_scores
@@ -190,7 +191,7 @@ def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
     rows = []
     for system, generator, strategy in sorted({key[:3] for key in values}, key=lambda k: (k[0], k[1] != NONE, k[2], k[1])):
         row = {"linker": system, "strategy": strategy, "generator": generator}
-        for index in sorted(scores["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v)):
+        for index in sorted(scores["variant"].unique(), key=by_size_of_index):
             row[f"index {index}"] = " / ".join(percent(values.get((system, generator, strategy, index, bucket))) for bucket in n)
         rows.append(row)
     head = "Each cell: " + " / ".join(f"{bucket.replace('_', ' ')} (n={count})" for bucket, count in n.items()) + "."

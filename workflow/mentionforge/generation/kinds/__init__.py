@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, get_args
 
 from pydantic import Field
@@ -20,5 +21,8 @@ Generator = Annotated[
 KINDS: tuple[type[GeneratorSettings], ...] = get_args(get_args(Generator)[0])
 """Their classes."""
 
-CONTROLS: frozenset[str] = frozenset(kind for one in KINDS if one.control for kind in get_args(one.model_fields["kind"].annotation))
+BY_KIND: Mapping[str, type[GeneratorSettings]] = {kind: one for one in KINDS for kind in get_args(one.model_fields["kind"].annotation)}
+"""Their classes by what `kind` says."""
+
+CONTROLS: frozenset[str] = frozenset(kind for kind, one in BY_KIND.items() if one.control)
 """What `kind` says of controls."""

@@ -6,13 +6,12 @@ from typing import ClassVar, Literal
 
 from mentionforge.entries import EXTERNAL
 from mentionforge.external.settings import External
+from mentionforge.recognition.kinds.contract import Untrained
 
 
-class ExternalRecognizer(External):
+class ExternalRecognizer(Untrained, External):
     """Mentions that another system found in the documents of a corpus."""
 
-    model: ClassVar[None] = None
-    trains: ClassVar[bool] = False
     imported: ClassVar[bool] = True
     schedule: ClassVar[str] = EXTERNAL
     part: ClassVar[str] = "external.spans"

@@ -17,7 +17,7 @@ class HybridLinker(LinkerSettings):
     """Fusion of the rankings of other linkers on the same cell."""
 
     part: ClassVar[str] = "normalization.fuse"
-    fuses: ClassVar[bool] = True
+    joins_rankings: ClassVar[bool] = True
 
     kind: Literal["hybrid"]
     linkers: tuple[str, ...] = Field(min_length=2, description="Linkers to fuse; not hybrids or rerankers themselves.")
