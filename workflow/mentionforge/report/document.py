@@ -109,10 +109,11 @@ def settings_table(results: Path, configs: Sequence[Path]) -> str:
         "<details><summary>Resolved settings of every entry used</summary>",
         "",
     ]
-    for path in sorted((results / "specs").rglob("*.json")):
+    specs = Results(str(results)).specs()
+    for path in sorted(Path(specs).rglob("*.json")):
         settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
         if settings:
-            lines.append(f"- `{path.relative_to(results / 'specs').with_suffix('')}`: `{json.dumps(settings, sort_keys=True)}`")
+            lines.append(f"- `{path.relative_to(specs).with_suffix('')}`: `{json.dumps(settings, sort_keys=True)}`")
     return "\n".join([*lines, "", "</details>"])
 
 

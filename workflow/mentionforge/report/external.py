@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import measures, tables
-from mentionforge.entries import EXTERNAL
+from mentionforge.layout import imported_in
 from mentionforge.report.formatting import counted, interval
 
 TITLE = "Against external systems"
@@ -32,11 +32,11 @@ def systems(predictions: Sequence[Path]) -> list[dict[str, str]]:
     for path in sorted(predictions):
         provenance = tables.provenance(path)
         external, counts = provenance["external"], provenance["counts"]
-        levels = path.parts[: len(path.parts) - 1 - path.parts[::-1].index(EXTERNAL)]
+        task, corpus = imported_in(path)
         row = {
             "system": external["system"],
-            "task": levels[-5],
-            "corpus": levels[-4],
+            "task": task,
+            "corpus": corpus,
             "file": f"{external['path']} (sha256 {provenance['inputs']['predictions'][:12]})",
         }
         row["answers"], row["left out or wrong"] = (_spans if provenance["stage"] == "external spans" else _rankings)(counts)

@@ -18,7 +18,7 @@ from mentionforge import __version__, measures, tables
 from mentionforge.augmentation.strategies import Strategy
 from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.generation.kinds import CONTROLS
-from mentionforge.layout import PREDICTIONS, Results
+from mentionforge.layout import PREDICTIONS, NormalizationCell, RecognitionCell, Results
 from mentionforge.provenance import git_revision, versions
 from mentionforge.report import confidence, figures, formatting, gains, layouts, tidy, vega
 from mentionforge.report.browser import concept_browser
@@ -189,9 +189,11 @@ def _template_values(
             ],
         },
     ]
-    external_predictions = sorted(
-        p for task in ("normalization", "recognition") for p in (results / task).glob(f"*/{NONE}/{NONE}/*/{EXTERNAL}/**/{PREDICTIONS}")
-    )
+    imported = {
+        "normalization": NormalizationCell("*", NONE, NONE, "*", EXTERNAL).path,
+        "recognition": RecognitionCell("*", NONE, NONE, "*", EXTERNAL, 0).path,
+    }
+    external_predictions = sorted(p for task, cells in imported.items() for p in Path(Results(str(results)).cells(task)).glob(f"{cells}/{PREDICTIONS}"))
     systems_read = [
         row for row in systems(external_predictions) if row["system"] in current["linkers"] | current["recognizers"] and row["corpus"] in current["corpora"]
     ]
