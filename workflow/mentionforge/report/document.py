@@ -92,7 +92,8 @@ def recognition_over_seeds(results: Path) -> str:
         )
     compared = compared[compared["task"] == "recognition"]
     table = recognition_table(metrics, compared).fillna("").to_markdown(index=False, disable_numparse=True)
-    head = "Strict F1 and recall on test in per cent, mean over seeds; behind each the difference to real text alone in points with its interval."
+    scores = f"{measures.main('recognition').title} and {measures.of_groups('recognition').short}"
+    head = f"{scores} on test in per cent, mean over seeds; behind each the difference to real text alone in points with its interval."
     return "\n\n".join(["## Recognition over seeds", " ".join([head, *statements(compared)]), table])
 
 

@@ -17,7 +17,8 @@ from mentionforge.report.formatting import counted, interval
 
 TITLE = "Against external systems"
 CAPTION = (
-    "Test split: score of the cell in per cent (acc@1, or strict F1 and recall on unseen concepts), and the difference to the predictions of the other system in points "
+    f"Test split: score of the cell in per cent ({measures.main('normalization').label}, or {measures.main('recognition').label} and "
+    f"{measures.of_groups('recognition').short} on unseen concepts), and the difference to the predictions of the other system in points "
     "with 95 % interval (paired bootstrap by document)."
 )
 

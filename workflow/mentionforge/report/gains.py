@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge.measures import OF_GROUPS, ranked
+from mentionforge.measures import OF_GROUPS, main, of_groups, ranked
 from mentionforge.report.entry_order import by_linker, by_size_of_index, by_strategy
 from mentionforge.report.vega import FAINT, PALETTE, Figure, colour_domain, legend_of
 
@@ -109,7 +109,10 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
     }
     selection = "datum.corpus == corpus && datum.system == system"
     mentions = ("mentions", [BUCKETS[b] for b in ("all", "unseen_concept", "seen_concept", "seen_mention") if b in set(linking["group"])])
-    protocol = "acc@1 on the test split. Bars: 95 % bootstrap intervals, paired, over documents and, where there are several, seeds. Pale: fewer than 30 mentions. Pointing at a mark tells n and p."
+    protocol = (
+        f"{main('normalization').label} on the test split. Bars: 95 % bootstrap intervals, paired, over documents and, where there are several, seeds. "
+        "Pale: fewer than 30 mentions. Pointing at a mark tells n and p."
+    )
     for name, title, against, colour in (
         ("gains", "What synthetic mentions add to none", ["baseline"], "generator"),
         ("controls", "What a language model adds to the names alone", ["control", "kb"], "reference"),
@@ -137,10 +140,10 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
     tagging = frame[(frame["task"] == "recognition") & frame["slice"].isin(["all", "bucket"])].copy()
     tagging = tagging[tagging["against"] == "baseline"]
     if len(tagging):
-        tagging["mentions"] = tagging["mentions"].where(tagging["slice"] == "bucket", "strict F1, all mentions")
-        tagging.loc[tagging["slice"] == "bucket", "mentions"] = "recall, " + tagging["mentions"]
+        tagging["mentions"] = tagging["mentions"].where(tagging["slice"] == "bucket", f"{main('recognition').label}, all mentions")
+        tagging.loc[tagging["slice"] == "bucket", "mentions"] = f"{of_groups('recognition').short}, " + tagging["mentions"]
         corpora = sorted(tagging["corpus"].unique())
-        measures = sorted(tagging["mentions"].unique(), key=lambda m: (not m.startswith("strict"), m))
+        measures = sorted(tagging["mentions"].unique(), key=lambda m: (not m.startswith(main("recognition").label), m))
         panels = [
             (
                 c,
@@ -264,7 +267,7 @@ def _sweep_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str
             layers = alt.layer(bars, line, points).properties(width="container", height=200)
             panels.append((strategy, layers.add_params(*(alt.param(name=k, value=v) for k, v in values.items()))))
         caption = (
-            "Difference to none in acc@1 on the test split along the dose, a setting of the strategy or generator; bars: 95 % bootstrap intervals, paired, "
+            f"Difference to none in {main('normalization').label} on the test split along the dose, a setting of the strategy or generator; bars: 95 % bootstrap intervals, paired, "
             "over documents and, where there are several, seeds. One panel per strategy."
         )
         figures.append(Figure(name, f"Dose-response: {DOSES[str(key)]}", caption, rows.drop(columns="key"), panels, selectors, legend_of(names)))

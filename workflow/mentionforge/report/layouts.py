@@ -98,7 +98,12 @@ def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: boo
     )
     columns = {
         **{f"{s.level}, F1": ("all", s.name) for s in measures.of_task("recognition") if s.ratio is measures.F1},
-        **{f"{column}, {r.short}": (bucket, f"strict_{r.name}") for bucket, column in BUCKETS.items() for r in (measures.RECALL, measures.F1)},
+        **{
+            f"{column}, {s.ratio.short}": (bucket, s.name)
+            for bucket, column in BUCKETS.items()
+            for s in measures.of_level("strict")
+            if s.ratio in (measures.RECALL, measures.F1)
+        },
     }
     rows = []
     for key, cell_rows in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):
@@ -123,8 +128,8 @@ def end_to_end_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """Precision, recall and F1 of span and concept together, and recall per bucket: per cent, mean over seeds."""
     cells = seeds_as_column(metrics[(metrics["task"] == "end_to_end") & (metrics["split"] == "test")])
     columns = {
-        **{f"all, {r.short}": ("all", f"span_concept_{r.name}") for r in (measures.PRECISION, measures.RECALL, measures.F1)},
-        "with threshold, F1": ("all", "span_concept_nil_f1"),
+        **{f"all, {s.ratio.short}": ("all", s.name) for s in measures.of_level("span_concept") if s.ratio},
+        **{f"with threshold, {s.ratio.short}": ("all", s.name) for s in measures.of_level("span_concept_nil") if s.ratio is measures.F1},
         **{f"{column}, R": (bucket, measures.OF_GROUPS["end_to_end"]) for bucket, column in BUCKETS.items()},
     }
     rows = []
@@ -136,7 +141,7 @@ def end_to_end_table(metrics: pd.DataFrame) -> pd.DataFrame:
         for column, score_key in columns.items():
             row[column] = "" if pd.isna(means.get(score_key)) else f"{100 * means[score_key]:.1f}"
         row |= {
-            "n": counted(cell_rows.loc[(cell_rows["metric"] == "span_concept_recall") & (cell_rows["bucket"] == "all"), "n"].max()),
+            "n": counted(cell_rows.loc[(cell_rows["metric"] == measures.OF_GROUPS["end_to_end"]) & (cell_rows["bucket"] == "all"), "n"].max()),
             "seeds": cell_rows["seed"].nunique(),
         }
         rows.append(row)
@@ -222,7 +227,7 @@ def report_tables(
     for index in sorted(metrics.loc[metrics["task"] == "normalization", "variant"].unique(), key=by_index):
         collected.append(
             ReportTable(
-                f"Normalization, acc@1, {'external systems' if index == EXTERNAL else f'index {index}'}",
+                f"Normalization, {measures.main('normalization').label}, {'external systems' if index == EXTERNAL else f'index {index}'}",
                 accuracy_table(metrics, linking, index),
                 TABLES_NOTE + few_note,
                 f"tab:den-{index.replace('+', '-')}",
@@ -246,11 +251,11 @@ def report_tables(
         "one chosen on dev are taken back. n: gold mentions."
     )
     collected.append(ReportTable("End to end, recognition into normalization", end_to_end_table(metrics), end_to_end_caption + few_note, "tab:end-to-end"))
-    for task, title in (("normalization", "Normalization, acc@1 by subset"), ("recognition", "Recognition, strict recall by subset")):
+    for task, title in ((task, f"{task.capitalize()}, {measures.of_groups(task).label} by subset") for task in ("normalization", "recognition")):
         collected.append(ReportTable(title, subset_table(metrics, task), SUBSETS_NOTE + few_note, f"tab:subsets-{task}"))
     collected += hierarchy_tables(hierarchy) if hierarchy is not None else []
     for slice_, words in SLICES.items():
-        caption = f"Difference to none in acc@1, points with 95 % interval (paired bootstrap by document) and n mentions of the group, {words}."
+        caption = f"Difference to none in {measures.main('normalization').label}, points with 95 % interval (paired bootstrap by document) and n mentions of the group, {words}."
         caption += " Exploratory: p values of these are corrected after Benjamini and Hochberg (comparisons.csv)."
         collected.append(ReportTable(f"Gains {words}", group_table(comparisons, slice_), caption + few_note, f"tab:by-{slice_.replace('_', '-')}"))
     collected.append(ReportTable(external.TITLE, external.against_table(comparisons), external.CAPTION + few_note, "tab:external"))

@@ -153,18 +153,14 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
         "is 0 by construction.",
     ]
     for corpus in sorted(frame.loc[frame["task"] == "normalization", "corpus"].unique()):
-        sections += [
-            "\n".join(
-                [f"## Normalization, {corpus}: {measures.BY_NAME[measures.MAIN['normalization']].label} in per cent", "", normalization_table(frame, corpus)]
-            )
-        ]
+        sections += ["\n".join([f"## Normalization, {corpus}: {measures.main('normalization').label} in per cent", "", normalization_table(frame, corpus)])]
     if (frame["task"] == "recognition").any():
         sections += ["## Recognition: strict entity scores in per cent\n\n" + recognition_table(frame)]
     further_tables = (
         ("Recognition: partial and token F1, scores by bucket, errors", recognition_scores(frame, errors)),
         ("Recognition across corpora", recognition_scores(frame, errors, crossed=True)),
-        (f"Normalization: {measures.BY_NAME[measures.OF_GROUPS['normalization']].label} by subset that others score", subset_table(frame, "normalization")),
-        (f"Recognition: {measures.BY_NAME[measures.OF_GROUPS['recognition']].label} by subset that others score", subset_table(frame, "recognition")),
+        (f"Normalization: {measures.of_groups('normalization').label} by subset that others score", subset_table(frame, "normalization")),
+        (f"Recognition: {measures.of_groups('recognition').label} by subset that others score", subset_table(frame, "recognition")),
         ("End to end: predicted mentions, linked; span and concept together", end_to_end_table(frame)),
     )
     for title, table in further_tables:
