@@ -46,8 +46,9 @@ class Part:
     first: int = 1
 
 
-def _schedule(name: str, *definitions: str) -> Part:
-    return Part((f"recognition/schedules/{name}.py:{','.join(definitions)}", "recognition/schedules/contract.py:ScheduleKind,TrainingPhase,read_by_teacher"))
+def _schedule(name: str, *definitions: str, teacher: bool = False) -> Part:
+    own, contract = f"recognition/schedules/{name}.py:{','.join(definitions)}", "recognition/schedules/contract.py:ScheduleKind,TrainingPhase"
+    return Part((own, contract, *(["recognition/schedules/with_teacher.py:ScheduleWithTeacher"] if teacher else [])))
 
 
 def _filter(module: str, *names: str) -> Part:
@@ -97,8 +98,8 @@ PARTS: dict[str, Part] = {
     "schedule.real_only": _schedule("real_only", "RealOnly"),
     "schedule.synthetic_only": _schedule("synthetic_only", "SyntheticOnly"),
     "schedule.synthetic_then_real": _schedule("synthetic_then_real", "SyntheticThenReal"),
-    "schedule.relabelled_then_real": _schedule("relabelled_then_real", "RelabelledThenReal", "Relabel"),
-    "schedule.masked_then_real": _schedule("masked_then_real", "MaskedThenReal", "Mask", "near_likely_mentions"),
+    "schedule.relabelled_then_real": _schedule("relabelled_then_real", "RelabelledThenReal", "Relabel", teacher=True),
+    "schedule.masked_then_real": _schedule("masked_then_real", "MaskedThenReal", "Mask", "near_likely_mentions", teacher=True),
     "schedule.mixed": _schedule("mixed", "MixedSchedule", "Mixed"),
     "normalization.embed": Part(("normalization/embed.py", "normalization/linkers/encoder.py:EncoderLinker"), 2),
     "normalization.search": Part(("normalization/search.py", "normalization/linkers/encoder.py:VectorRetriever,PAIRS,_blocks"), 2),
