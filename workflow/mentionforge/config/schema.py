@@ -1,4 +1,7 @@
-"""The configuration as a pydantic model: one field per section, with the settings that the stages declare."""
+"""The configuration as a pydantic model: one field per section, with the settings that the stages declare.
+
+In: a mapping without sweeps. Out: a `Config`, and the JSON schema. Knows nothing of references between entries (`checks`).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Settings of corpora: files, format and policies of a corpus, near duplicates, and the leakage guard of test documents.
 
-Asks the registry of formats for their names and default vocabularies; reads no file.
+In: an entry of `corpora`. Out: its model. Asks the registry of formats for names and default vocabularies. Knows nothing of files.
 """
 
 from __future__ import annotations

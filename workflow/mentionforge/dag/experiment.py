@@ -1,4 +1,7 @@
-"""The files of an experiment: its cells, the entries that they use, and the targets of `rule all`."""
+"""The files of an experiment: its cells, the entries that they use, and the targets of `rule all`.
+
+In: the configuration. Out: names and paths. Knows nothing of rules and of which files exist.
+"""
 
 from __future__ import annotations
 

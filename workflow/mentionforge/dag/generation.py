@@ -1,4 +1,7 @@
-"""Inputs of the rules of generation: prompts, fine-tuning, sampling, controls, location and filters."""
+"""Inputs of the rules of generation: prompts, fine-tuning, sampling, controls, location and filters.
+
+In: the configuration, and wildcards. Out: paths and flags. Knows nothing of kinds of generators: it asks their settings.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Inputs of the rules that embed, search, link and train linkers.
 
-An encoder is a linker's name, or LINKER@CORPUS for one that is trained here on that corpus.
+In: the configuration, and wildcards. Out: paths and flags. Knows nothing of kinds of linkers: it asks their settings. An encoder is a linker's name, or
+LINKER@CORPUS for one that is trained here on that corpus.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Commands of the export stage: arguments in, calls of `synthetic` out. Heavy imports wait until a command runs."""
+"""Commands of the export stage. Heavy imports wait until a command runs.
+
+In: options of the command line. Out: calls of `synthetic`. Knows nothing of layouts but their names.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The setting `hierarchy` of the configuration. The settings of knowledge bases stand in `sources`, one file or package for each source.
+"""The setting `hierarchy` of the configuration.
 
-Imports pydantic only.
+In: its value. Out: the checked value. Imports pydantic only. Knows nothing of sources: their settings stand in `sources`, one file or package each.
 """
 
 from __future__ import annotations

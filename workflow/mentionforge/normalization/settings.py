@@ -1,6 +1,6 @@
 """Settings of an index: which entries a linker searches.
 
-Imports pydantic only; the settings of linkers stand in `linkers`.
+In: an entry of `indexes`. Out: its model. Imports pydantic only. Knows nothing of linkers.
 """
 
 from __future__ import annotations

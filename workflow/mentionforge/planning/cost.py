@@ -1,8 +1,8 @@
 """What an experiment costs, by arithmetic: seconds of each job that computes with a model, on a named device, before any of them has run.
 
-In: the configuration, `Sizes` (workload) and a `Device` (reference_devices). Out: `Work` of a job, `CostItem`s of an experiment. Each formula: floating-point
-operations over the speed that the device reaches, plus bytes moved, plus the start of each layer's kernels. Every assumption is a field or a constant.
-Nothing was measured on a GPU: a sum is right within a factor of two or three. Tests compare the formulas with times measured on CPUs.
+In: the configuration, `Sizes` (workload), a `Device` (reference_devices). Out: `Work` of a job, `CostItem`s of an experiment. Knows nothing of kinds: it asks
+their settings. Each formula: floating-point operations over the speed that the device reaches, plus bytes moved, plus the start of each layer's kernels.
+Every assumption is a field or a constant. Nothing was measured on a GPU: a sum is right within a factor of two or three. Tests compare the formulas with times measured on CPUs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tables that compare with other papers: scores on the subsets that they report, and wrong concepts by their place in the hierarchy.
 
 In: metrics and tables of errors. Out: frames whose rows are the cells without synthetic text and those of one strategy, `supplemental` if there is one.
-metrics.csv and hierarchy.csv hold all cells.
+metrics.csv and hierarchy.csv hold all cells. Knows nothing of files.
 """
 
 from __future__ import annotations

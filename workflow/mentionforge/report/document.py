@@ -1,6 +1,6 @@
 """A page about a finished run: commands, settings, versions, wall times and tables.
 
-In: a results folder and the configuration files of the run. Out: Markdown. Computes no score.
+In: a results folder and the configuration files of the run. Out: Markdown. Computes no score. Knows nothing of rules.
 """
 
 from __future__ import annotations

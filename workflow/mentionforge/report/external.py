@@ -1,6 +1,6 @@
 """External systems in the report: what was read from their files, and how the cells of the experiment compare with them.
 
-In: predictions with their provenance; the comparisons of `tidy.tidy_comparisons`. Out: Markdown and frames. Computes no score.
+In: predictions with their provenance; the comparisons of `tidy.tidy_comparisons`. Out: Markdown and frames. Computes no score. Knows nothing of pages.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figures of gains: differences between cells with their intervals, by cell, group of mentions, dose and swept setting.
 
-In: the comparisons of `tidy.tidy_comparisons`. Out: `vega.Figure` objects. Computes no interval or p value.
+In: the comparisons of `tidy.tidy_comparisons`. Out: `vega.Figure` objects. Computes no interval or p value. Knows nothing of files and pages.
 """
 
 from __future__ import annotations

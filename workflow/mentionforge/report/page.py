@@ -1,7 +1,7 @@
 """The report page: one HTML file with data, charts, tables and libraries inside; it opens offline, without a server.
 
 In: paths of a results folder. Out: index.html, and the figures as SVG and PDF. Vega comes from vl-convert, DataTables from itables; page/ holds
-template, style and script. Computes no score. Texts of licensed inputs are left out unless the page is private.
+template, style and script. Computes no score, knows nothing of rules. Texts of licensed inputs are left out unless the page is private.
 """
 
 from __future__ import annotations

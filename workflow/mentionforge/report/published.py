@@ -2,6 +2,7 @@
 
 In: a CSV file with one published score per row, its protocol and source; metrics.csv of a run of config/comparison.yaml. Out: the page, whose tables
 between `<!-- TASK, CORPUS -->` and `<!-- end -->` are replaced. Text around the tables is written by hand.
+Knows nothing of cells but those in `CELLS`.
 """
 
 from __future__ import annotations

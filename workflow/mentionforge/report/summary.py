@@ -1,6 +1,7 @@
 """The summary of an experiment: one CSV file per task with a row per cell, and the tables of summary.md.
 
 In: metrics, funnels, counts and stamps of a results folder. Out: the files. Scores are shares (0 to 1) in CSV files and per cent in Markdown.
+Knows nothing of intervals.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The family of generators, one file per kind. `Generator` lists the kinds in the order of docs and schema; `contract.py` defines the interface."""
+"""The family of generators, one file per kind. `Generator` lists the kinds in the order of docs and schema; `contract.py` defines the interface.
+
+In: settings of a generator. Out: its kind. Knows nothing of how notes are sampled, located and filtered.
+"""
 
 from __future__ import annotations
 

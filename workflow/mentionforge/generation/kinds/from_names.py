@@ -1,6 +1,7 @@
 """Base of the kinds that write notes from a concept's names alone, without a language model; they are controls.
 
 In: prompts and the names of their concepts. Out: one note per prompt, with finish_reason `control`. A kind gives its settings and `note`.
+Knows nothing of models and sampling.
 """
 
 from __future__ import annotations

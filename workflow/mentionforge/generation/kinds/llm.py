@@ -1,4 +1,8 @@
-"""Settings of the kind `llm`, a causal language model. Holds no code: fine-tuning is in `generation/finetune.py`, sampling in `generation/sample.py`."""
+"""Settings of the kind `llm`, a causal language model.
+
+In: an entry of `generators`. Out: its model, and what rules, costs and cards ask of it. Knows nothing of how it is fine-tuned (`generation/finetune.py`)
+and sampled (`generation/sample.py`).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Sources of knowledge bases, one file or package each: settings, reading, hierarchy and version together.
 
-`Kb` names all sources, in the order of docs and schema; `contract` says what each provides. A new one: its file, its import, and one member of `Kb`.
+In: an entry of `kbs`. Out: its source. Knows nothing of the tables that a source gives. `Kb` names all sources, in the order of docs and schema.
+A new one: its file (see `contract`), its import, and one member of `Kb`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Linkers, one module or small package each: settings, code and version together. `Linker` names all kinds, in the order of docs and schema.
 
-A new kind: its module (see `contract`), its import, and one member of `Linker`.
+In: an entry of `linkers`. Out: its kind. Knows nothing of rules. A new kind: its module (see `contract`), its import, and one member of `Linker`.
 """
 
 from typing import Annotated, get_args

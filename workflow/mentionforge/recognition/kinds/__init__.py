@@ -1,6 +1,6 @@
 """Kinds of recognizers, one file each; `contract` says what each kind provides.
 
-`KINDS` and `Recognizer` list the kinds in the order of docs and schema.
+In: an entry of `recognizers`. Out: its kind. Knows nothing of rules. `KINDS` and `Recognizer` list the kinds in the order of docs and schema.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The contract of a kind of recognizer: facts that other code reads instead of testing the kind."""
+"""The contract of a kind of recognizer: facts that other code reads instead of testing the kind.
+
+In: settings of a recognizer. Out: answers. Knows nothing of any one kind.
+"""
 
 from __future__ import annotations
 

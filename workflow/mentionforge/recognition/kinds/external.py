@@ -1,4 +1,7 @@
-"""The kind `external`: mentions that another system predicted; `mentionforge.external.spans` imports them."""
+"""The kind `external`: mentions that another system predicted; `mentionforge.external.spans` imports them.
+
+In: an entry of `recognizers`. Out: its model. Knows nothing of the form of its files.
+"""
 
 from __future__ import annotations
 

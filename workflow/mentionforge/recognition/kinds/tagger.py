@@ -1,6 +1,7 @@
 """The kind `tagger`: an encoder with a tag classifier over words, trained by a schedule.
 
-Settings only: `recognition/training.py` trains, `recognition/tagger.py` holds the model; both need torch.
+In: an entry of `recognizers`. Out: its model. Imports pydantic only. Knows nothing of torch: `recognition/training.py` trains, `recognition/tagger.py`
+holds the model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Schedule `masked_then_real`: as synthetic_then_real, but what may be an unlabelled disease in the notes carries no loss.
 
 Sentences without a located mention are left out, and unlabelled words next to a likely disease (by the real-only model) carry no loss.
+In: chosen notes, and the real-only model's probabilities. Out: words without loss. Knows nothing of optimizers and files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Schedule `relabelled_then_real`: as synthetic_then_real, but diseases that the real-only model finds in the notes are labelled as mentions too."""
+"""Schedule `relabelled_then_real`: as synthetic_then_real, but diseases that the real-only model finds in the notes are labelled as mentions too.
+
+In: chosen notes, and the real-only model's probabilities. Out: further mentions to teach. Knows nothing of optimizers and files.
+"""
 
 from __future__ import annotations
 

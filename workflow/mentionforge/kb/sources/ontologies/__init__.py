@@ -1,6 +1,7 @@
-"""The source `ontologies`: open ontologies, merged by UMLS CUI. Here: its settings; `registry` lists the ontologies, one module each.
+"""The source `ontologies`: open ontologies, merged by UMLS CUI.
 
-`merge` builds the tables of a knowledge base from them, and `parents` the hierarchy. Imports pydantic only, outside of functions.
+In: an entry of `kbs`. Out: its model, and by `merge` and `parents` its tables. Imports pydantic only, outside of functions.
+Knows nothing of how an ontology is read: `registry` lists them, one module each.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The ontologies, one module each, in order of preference: the first with a concept sets its preferred name and definition.
 
-To add an ontology that `others` cannot describe, write a module that implements `Ontology`, add its settings to `OntologyKb`, and list it in `ONTOLOGIES`.
+In: an `ontologies` entry. Out: terms, parents and files of each ontology. Knows nothing of how they are merged. To add one that `others` cannot describe,
+write a module that implements `Ontology`, add its settings to `OntologyKb`, and list it in `ONTOLOGIES`.
 """
 
 from __future__ import annotations

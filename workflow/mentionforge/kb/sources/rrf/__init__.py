@@ -1,6 +1,6 @@
-"""The source `rrf`: a UMLS release in Rich Release Format. Here: its settings; `read` and `parents` read its files.
+"""The source `rrf`: a UMLS release in Rich Release Format.
 
-Imports pydantic only.
+In: an entry of `kbs`. Out: its model, and by `read` and `parents` its tables. Imports pydantic only, outside of functions. Knows nothing of RRF files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Linker `hybrid`: fuses the rankings of several linkers on the same cell.
 
-Settings and contract only; `fusion`, which imports numpy and pyarrow, fuses.
+In: an entry of `linkers`. Out: its model, and what rules and checks ask of it. Knows nothing of rankings: `fusion`, which imports numpy, fuses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Linker `rerank`: a cross-encoder that reorders the first concepts of another linker.
 
-Settings and contract only; `reranking`, which imports heavy libraries, trains and reranks.
+In: an entry of `linkers`. Out: its model, and what rules, checks and costs ask of it. Knows nothing of weights: `reranking`, which imports heavy
+libraries, trains and reranks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Linker `self_aligned`: a mention linker whose encoder is trained here on the names of concepts.
 
-Settings and contract only; it retrieves as a `mention` linker does. `training`, which imports heavy libraries, trains.
+In: an entry of `linkers`. Out: its model, and its retriever, as that of a `mention` linker. Knows nothing of training: `training`, which imports heavy
+libraries, trains.
 """
 
 from __future__ import annotations
