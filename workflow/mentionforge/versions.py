@@ -157,7 +157,7 @@ PARTS |= _of_kinds()
 OWN_SPECS = ("evaluation", "statistics", "report")
 """Stages whose parts always have a spec file, `results/specs/STAGE/PART.json`: no entry of the configuration has them."""
 
-APART = frozenset({
+MODULES_WITHOUT_RESULTS = frozenset({
     "architectures.py", "cli.py", "config/__init__.py", "config/cells.py", "config/checks.py", "config/experiment.py", "config/external.py",
     "config/load.py", "config/messages.py", "config/raw.py", "config/schema.py", "config/specs.py", "config/sweeps.py", "config_files.py",
     "corpora/settings.py", "devices.py", "download_settings.py", "encoder_settings.py", "entries.py", "envs.py", "errors.py", "evaluation/settings.py",
@@ -238,7 +238,7 @@ def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
         left = {name: digest for name, digest in read.named.items() if name not in claimed.get(module, ())}
         found[module] = digest(json.dumps([sorted(left.items()), read.rest]))
         imported = {imported_path(module, one) for one in read.imports}
-        waiting += sorted(path for path in imported - set(found) - set(waiting) - begun - APART if (package / path).is_file())
+        waiting += sorted(path for path in imported - set(found) - set(waiting) - begun - MODULES_WITHOUT_RESULTS if (package / path).is_file())
     for module, names in some.items():
         read = read_module(parsed, package, module)
         if missing := sorted(names - set(read.named)):

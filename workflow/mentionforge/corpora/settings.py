@@ -16,9 +16,9 @@ from mentionforge.entries import Entry
 Split = Literal["train", "dev", "test"]
 
 if TYPE_CHECKING:
-    Reader = str
+    ReaderName = str
 else:
-    Reader = Literal[*READERS]
+    ReaderName = Literal[*READERS]
 """Name of a format that can be read."""
 
 
@@ -52,7 +52,7 @@ class Corpus(Entry):
 
     part: ClassVar[str] = "corpora.read"
 
-    reader: Reader = Field(
+    reader: ReaderName = Field(
         description="Format. One path is a folder for share (.text/.txt and .pipe) and brat (.txt and .ann), a file for the others; see docs/corpora.md."
     )
     kb: str = Field(description="Knowledge base whose cross-references map ids to CUIs.")

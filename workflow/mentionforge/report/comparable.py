@@ -78,7 +78,7 @@ def subset_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
 CELL = ["generator", "strategy", "system", "variant"]
 HIERARCHY = ["corpus", "kb", *CELL, "relation", "distance", "count", "n", "share", "note"]
 
-KINDS = {
+RELATIONS = {
     "parent": ("ancestor", True),
     "higher": ("ancestor", False),
     "child": ("descendant", True),
@@ -133,7 +133,7 @@ def hierarchy_table(counts: pd.DataFrame) -> pd.DataFrame:
     for key, part in cells.groupby(["corpus", "system", "variant", "generator", "strategy"], sort=False):
         row: dict[str, Any] = dict(zip(("corpus", "linker", "index", "generator", "strategy"), key, strict=True))
         row["error, all"] = f"{100 * part['share'].sum():.1f} n={int(part['count'].sum()):,}"
-        for name, (relation, direct) in KINDS.items():
+        for name, (relation, direct) in RELATIONS.items():
             errors = part[part["relation"] == relation]
             errors = errors if direct is None else errors[(errors["distance"] == 1) == direct]
             row[f"error, {name}"] = f"{100 * errors['share'].sum():.1f}"

@@ -21,10 +21,10 @@ Generator = Annotated[
 ]
 """Settings of every generator."""
 
-KINDS: tuple[type[GeneratorSettings], ...] = get_args(get_args(Generator)[0])
+GENERATORS: tuple[type[GeneratorSettings], ...] = get_args(get_args(Generator)[0])
 """Their classes."""
 
-BY_KIND: Mapping[str, type[GeneratorSettings]] = {kind: one for one in KINDS for kind in get_args(one.model_fields["kind"].annotation)}
+BY_KIND: Mapping[str, type[GeneratorSettings]] = {kind: one for one in GENERATORS for kind in get_args(one.model_fields["kind"].annotation)}
 """Their classes by what `kind` says."""
 
 CONTROLS: frozenset[str] = frozenset(kind for kind, one in BY_KIND.items() if one.control)
