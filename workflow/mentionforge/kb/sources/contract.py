@@ -55,6 +55,7 @@ class KnowledgeBase(Entry):
     Attributes:
         part: Part of the code (`versions.PARTS`) whose version stands in the spec file.
         of_umls: Whether its texts are under the licence of UMLS.
+        usual_size: Concepts with a definition, and names of all concepts, for estimates of costs: the open ontologies as counted.
     """
 
     if TYPE_CHECKING:
@@ -62,10 +63,19 @@ class KnowledgeBase(Entry):
 
     part: ClassVar[str]
     of_umls: ClassVar[bool] = False
+    usual_size: ClassVar[tuple[int, int]] = (25_440, 190_441)
 
     def files(self) -> list[str]:
         """Files that it is read from."""
         raise NotImplementedError
+
+    def estimated_size(self, folder: Path) -> tuple[int, int]:
+        """As `usual_size`, or less if its files are small.
+
+        Args:
+            folder: What its paths refer to.
+        """
+        return self.usual_size
 
     def read(self) -> Extracted:
         """Its tables."""

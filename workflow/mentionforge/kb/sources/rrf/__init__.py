@@ -34,11 +34,22 @@ SemanticGroup = Literal[
 ]
 
 
+DEFINITION_BYTES, NAME_BYTES = 250, 100
+"""Of MRDEF.RRF per definition, and of MRCONSO.RRF per name."""
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 if there is none."""
+    return path.stat().st_size if path.is_file() else 0
+
+
 class RrfKb(KnowledgeBase):
     """A UMLS release in Rich Release Format."""
 
     part: ClassVar[str] = "kb.rrf"
     of_umls: ClassVar[bool] = True
+    usual_size: ClassVar[tuple[int, int]] = (47_654, 1_200_000)
+    """The disorders, as released with the paper and estimated."""
 
     source: Literal["rrf"]
     path: str = Field(description="META folder with MRCONSO.RRF and its sisters, or the release's zip as downloaded.")
@@ -62,6 +73,15 @@ class RrfKb(KnowledgeBase):
     def files(self) -> list[str]:
         """What it is read from: the release."""
         return [self.path]
+
+    def estimated_size(self, folder: Path) -> tuple[int, int]:
+        """At most what fits into the files of an unpacked release, if it is at hand."""
+        release = folder / self.path
+        if not release.is_dir():
+            return self.usual_size
+        held = (size_of(release / name) // least for name, least in (("MRDEF.RRF", DEFINITION_BYTES), ("MRCONSO.RRF", NAME_BYTES)))
+        definitions, names = map(min, self.usual_size, held)
+        return definitions, names
 
     def read(self) -> Extracted:
         """Tables of the release's selected concepts."""
