@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,9 @@ from mentionforge import text as units
 from mentionforge.annotate import bundle, cells, reading, run, writing
 from mentionforge.annotate.pipeline import MAX_SECTION, MIN_SECTION, Annotator, sections
 from mentionforge.annotate.reading import Options
+from mentionforge.annotate.writers import FORMATS
+from mentionforge.annotate.writers.contract import with_paths
+from mentionforge.annotate.writers.html import page
 from mentionforge.corpora.documents import Tally
 from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
@@ -370,7 +374,7 @@ def test_tables_patterns_and_lines(tmp_path, monkeypatch):
 def test_every_format_holds_every_document(annotator, notes, tmp_path):
     """Read back by the readers of corpora: texts, spans and concepts are those of the JSON Lines."""
     found = {}
-    for form in writing.WRITERS:
+    for form in writing.OUTPUT_NAMES:
         run.annotate([str(notes / "sub")], annotator, form, tmp_path / form, Options(), {})
         if form != "html":
             path = tmp_path / form / writing.OUTPUT_NAMES[form]
@@ -391,17 +395,22 @@ def test_every_format_holds_every_document(annotator, notes, tmp_path):
     assert used <= {line.split("\t")[0] for line in conf.splitlines()}
 
 
+def test_the_documentation_names_every_format(root):
+    [line] = [line for line in (root / "docs/annotate.md").read_text().splitlines() if line.startswith("- Formats: ")]
+    assert {form.name for form in FORMATS} == set(re.findall(r"`(\w+)`", line))
+
+
 def test_names_of_documents_are_safe_file_names():
     ids = ["../../etc/x", "a|b", "A.txt", "a.txt", "a", "/abs", "x" * 400, "..", "tab\there", "index.html"]
     for suffix in (".txt", ".html"):
-        places = [place for _, place in writing._with_paths([{"doc_id": i} for i in ids], suffix)]
+        places = [place for _, place in with_paths([{"doc_id": i} for i in ids], suffix)]
         assert len({p.lower() for p in places}) == len(ids)
         assert all(not p.startswith(("/", ".")) and ".." not in p.split("/") and len(p) < 240 and p != "index.html" for p in places)
 
 
 def test_markup_in_a_text_stays_text():
     r = {"doc_id": "<b>", "source": "s", "text": "<script>alert(1)</script> gout", "mentions": []}
-    assert "<script>" not in writing.page(r) and "&lt;script&gt;" in writing.page(r)
+    assert "<script>" not in page(r) and "&lt;script&gt;" in page(r)
 
 
 # --------------------------------------------------------------------------------------------------------- killed runs

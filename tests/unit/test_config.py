@@ -18,7 +18,8 @@ from mentionforge.config import Config, cross_cells, load_config, normalization_
 from mentionforge.config_files import check_command_line, merge, position_of, read, read_file
 from mentionforge.errors import UserError
 from mentionforge.generation.kinds import Generator, LlmGenerator
-from mentionforge.kb.settings import OntologyKb, RrfKb
+from mentionforge.kb.sources.ontologies import OntologyKb
+from mentionforge.kb.sources.rrf import RrfKb
 from mentionforge.normalization.linkers import Linker
 from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer

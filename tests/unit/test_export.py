@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mentionforge.config import load_config, spec_text
 from mentionforge.corpora.documents import Tally
 from mentionforge.corpora.formats.registry import READERS
 from mentionforge.errors import UserError
+from mentionforge.export.layouts import LAYOUTS
 from mentionforge.export.synthetic import export
 from mentionforge.generation import markers
 from mentionforge.generation.kinds import replay
@@ -131,3 +133,9 @@ def test_a_folder_with_files_and_tables_of_two_runs_are_one_line(tmp_path, resul
     with pytest.raises(UserError, match="misplaced mention"):
         export(results, "csv", tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_the_documentation_names_every_layout(root):
+    section = (root / "docs/generation.md").read_text().split("## Export")[1].split("\n## ")[0]
+    rows = {name for line in section.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert rows == {layout.name for layout in LAYOUTS}

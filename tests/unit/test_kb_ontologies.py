@@ -13,8 +13,7 @@ import zstandard
 from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.kb.extract import extract
-from mentionforge.kb.ontologies import merge
-from mentionforge.kb.settings import OntologyKb
+from mentionforge.kb.sources.ontologies import OntologyKb, merge
 
 
 def mondo_term(label, parent, synonyms=(), description=None, deprecated=False):

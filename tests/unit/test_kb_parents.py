@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 import networkx
 import pyarrow as pa
@@ -15,7 +16,11 @@ import zstandard
 from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.kb import parents
-from mentionforge.kb.settings import OntologyKb, RrfKb
+from mentionforge.kb.sources import Kb
+from mentionforge.kb.sources.contract import KnowledgeBase
+from mentionforge.kb.sources.ontologies import OntologyKb
+from mentionforge.kb.sources.rrf import RrfKb
+from mentionforge.versions import PARTS
 
 COLUMNS = "CUI1,AUI1,STYPE1,REL,CUI2,AUI2,STYPE2,RELA,RUI,SRUI,SAB,SL,RG,DIR,SUPPRESS,CVF"
 """The published order of MRREL's columns; REL and RELA say what CUI2 is to CUI1."""
@@ -220,3 +225,22 @@ def test_cycles_are_counted_as_networkx_does() -> None:
     rows = tables.build(tables.PARENTS, [{"cui": c, "parent": p, "source": "X"} for c, p in pairs])
     assert parents.cycles(rows) == expected != []
     assert parents.cycles(pa.table(rows)[:0]) == []
+
+
+def test_every_source_names_a_part_of_the_code_and_reads_itself() -> None:
+    """What `kb extract`, rules, specs and costs ask; a new source without an answer fails here."""
+    kinds = get_args(get_args(Kb)[0])
+    assert [(kind.part, kind.of_umls, kind.usual_size) for kind in kinds] == [
+        ("kb.rrf", True, (47_654, 1_200_000)),
+        ("kb.ontologies", False, (25_440, 190_441)),
+    ]
+    assert {kind.part for kind in kinds} <= set(PARTS)
+    assert all(getattr(kind, name) is not getattr(KnowledgeBase, name) for kind in kinds for name in ("files", "read", "parents"))
+
+
+def test_a_small_release_bounds_the_size_that_costs_assume(tmp_path: Path) -> None:
+    entry = RrfKb(source="rrf", path="META")
+    assert entry.estimated_size(tmp_path) == (47_654, 1_200_000)
+    (tmp_path / "META").mkdir()
+    (tmp_path / "META/MRCONSO.RRF").write_bytes(b"x" * 1_050)
+    assert entry.estimated_size(tmp_path) == (0, 10)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mentionforge.layout import OWNED, NormalizationCell, RecognitionCell, Resources, Results, end_to_end_cell, levels_below
+from mentionforge.layout import OWNED, NormalizationCell, RecognitionCell, Resources, Results, compared_in, end_to_end_cell, imported_in, job_of, levels_below
 
 RUN = RecognitionCell("ncbi", "llama", "ideal", "biobert", "synthetic_then_real", 13)
 CELL = NormalizationCell("ncbi", "llama", "ideal", "sapbert", "train+kb")
@@ -30,6 +30,14 @@ PATHS = {
     R.scores("nil", "ncbi"): "results/evaluation/nil/ncbi.parquet",
     R.errors("recognition", "ncbi"): "results/evaluation/recognition/ncbi.errors.parquet",
     R.statistics("recognition", "ncbi", "changes"): "results/statistics/recognition/ncbi/changes.parquet",
+    R.reranker("cross", "ncbi"): "results/reranking/cross/ncbi/fetched.json",
+    R.embedded("sapbert", "corpus", "ncbi", "vectors.npy"): "results/embeddings/sapbert/corpus.ncbi/vectors.npy",
+    R.overlap: "results/corpora/overlap.csv",
+    R.cells("end_to_end"): "results/end_to_end",
+    R.specs(): "results/specs",
+    R.specs("linkers"): "results/specs/linkers",
+    R.report("index.html"): "results/report/index.html",
+    R.benchmark("kb/umls"): "results/benchmarks/kb/umls.tsv",
     R.log(f"normalization/{CELL.path}"): "results/logs/normalization/ncbi/llama/ideal/sapbert/train+kb.log",
     Resources("r").model("biobert"): "r/models/biobert/fetched.json",
     Resources("r").download("train.txt"): "r/downloads/train.txt",
@@ -55,6 +63,15 @@ def test_cells_are_read_back() -> None:
         assert RecognitionCell.of(levels_below(Path(results.recognition(RUN)), base / "recognition")) == RUN
         assert NormalizationCell.of(levels_below(Path(results.normalization(CELL)), base / "normalization")) == CELL
         assert end_to_end_cell(Path(results.linked(RUN, "sapbert", "kb")), base / "end_to_end") == (RUN, "sapbert", "kb")
+
+
+def test_jobs_and_tasks_are_read_back() -> None:
+    for path, folder in ((R.log(f"recognition/{RUN.path}"), R.logs), (R.benchmark(f"recognition/{RUN.path}"), R.benchmarks)):
+        assert job_of(Path(path), folder) == "recognition/ncbi/llama/ideal/biobert/synthetic_then_real/seed13"
+    assert compared_in(Path("/somewhere", R.statistics("normalization", "ncbi", "comparisons"))) == ("normalization", "ncbi")
+    linked = R.normalization(NormalizationCell("ncbi", "none", "none", "metamap", "external"))
+    found = R.recognition(RecognitionCell("cdr", "none", "none", "ours", "external", 0))
+    assert [imported_in(Path(path)) for path in (linked, found)] == [("normalization", "ncbi"), ("recognition", "cdr")]
 
 
 def test_trained_on() -> None:

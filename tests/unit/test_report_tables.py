@@ -116,7 +116,7 @@ def test_claims_are_compared_in_the_papers_protocol_only() -> None:
         {"value": 0.99, "variant": "train+kb"},
         {"value": 0.41, "strategy": "ablation"},
     )
-    table = claims(found, ["names"])
+    table = claims(found, ["names"], ["ablation"])
     assert table[["here, smallest", "here, largest"]].values.tolist() == [["+10.0 [+5.0, +15.0]", "+30.0 [+25.0, +35.0]"]]
     assert table["rests on"].tolist() == ["2 comparisons, n = 100 to 100"]
 

@@ -55,16 +55,18 @@ def test_every_part_states_a_version_and_has_code() -> None:
 
 def test_every_module_of_a_stage_is_part_of_something() -> None:
     """A new module that makes results is reached by a part; the modules listed here make none, or only for people who read or convert."""
-    apart = {
+    exempt = {
         "corpora/convert.py", "corpora/show.py", "external/questions.py", "kb/show.py", "normalization/loaded.py",
         "report/difference.py", "report/document.py", "report/published.py", "report/rulegraph.py", "report/watch.py",
     }  # fmt: skip
     reached = {module for part in versions.PARTS for module in versions.code_of(part)}
     stages = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "external", "evaluation", "report")
     there = {str(path.relative_to(versions.PACKAGE)) for stage in stages for path in (versions.PACKAGE / stage).rglob("*.py")}
-    left = {module for module in there - reached - apart - versions.APART if not module.endswith(("commands.py", "__init__.py", "settings.py"))}
+    left = {
+        module for module in there - reached - exempt - versions.MODULES_WITHOUT_RESULTS if not module.endswith(("commands.py", "__init__.py", "settings.py"))
+    }
     assert not left, f"name them in versions.PARTS: {sorted(left)}"
-    assert not apart & reached
+    assert not exempt & reached
 
 
 @pytest.mark.parametrize(
@@ -324,18 +326,18 @@ def test_specs_hold_the_versions_of_what_reads_them_first(root: Path, monkeypatc
 
 
 def test_kinds_of_recognizers_name_parts_that_exist() -> None:
-    from mentionforge.recognition.kinds import KINDS
+    from mentionforge.recognition.kinds import RECOGNIZERS
 
-    assert [kind.part for kind in KINDS] == ["recognition.train", "recognition.dictionary", "external.spans"]
-    assert {kind.part for kind in KINDS} <= set(versions.PARTS)
+    assert [kind.part for kind in RECOGNIZERS] == ["recognition.train", "recognition.dictionary", "external.spans"]
+    assert {kind.part for kind in RECOGNIZERS} <= set(versions.PARTS)
 
 
 def test_kinds_of_generators_and_backends_name_parts_that_exist() -> None:
     from mentionforge.generation import backends, kinds
 
     assert {name: kind.part for name, kind in backends.KINDS.items()} == {name: f"backend.{name}" for name in ("transformers", "continuous", "vllm", "openai")}
-    assert [kind.notes_part for kind in kinds.KINDS] == ["generation.sample", "generation.control", "generation.replay"]
-    assert {part for kind in kinds.KINDS for part in (kind.prompts_part, kind.notes_part)} <= set(versions.PARTS)
+    assert [kind.notes_part for kind in kinds.GENERATORS] == ["generation.sample", "generation.control", "generation.replay"]
+    assert {part for kind in kinds.GENERATORS for part in (kind.prompts_part, kind.notes_part)} <= set(versions.PARTS)
 
 
 def test_generators_say_whether_they_train_and_what_they_read() -> None:
@@ -346,7 +348,7 @@ def test_generators_say_whether_they_train_and_what_they_read() -> None:
     served = LlmGenerator.model_validate({"kind": "llm", "kb": "k", "model": "m", "backend": server})
     control = ControlGenerator.model_validate({"kind": "names", "kb": "k"})
     replay = ReplayGenerator.model_validate({"kind": "replay", "kb": "k", "path": "notes.csv", "licensed": "ask"})
-    assert [(g.samples, g.trains, g.weights, g.source, g.how_to_obtain) for g in (tuned, served, control, replay)] == [
+    assert [(g.writes_in_shards, g.trains, g.weights, g.source, g.how_to_obtain) for g in (tuned, served, control, replay)] == [
         (True, True, "m", None, None),
         (True, False, None, None, None),
         (False, False, None, None, None),

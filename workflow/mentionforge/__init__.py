@@ -1,7 +1,7 @@
 """mentionforge: synthetic, normalized disease mentions, and what they buy for recognition and normalization.
 
-One subpackage per stage. Stages do not import each other; they exchange the Parquet tables declared in `mentionforge.tables`.
-`export` and `annotate` use several stages.
+In: a configuration, a knowledge base, corpora. Out: a results folder. One subpackage per stage: it knows nothing of the other stages, and exchanges with
+them the Parquet tables that `mentionforge.tables` declares. `export` and `annotate` use several stages.
 """
 
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
 """Shapes of transformers: layers, widths, and how many weights that makes.
 
 In: a `config.json`, an entry of `models`, or a published name. Out: a `Shape`, or none where neither tells. Loads no model and no library for models.
+Knows nothing of devices and speeds.
 """
 
 from __future__ import annotations

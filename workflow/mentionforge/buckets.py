@@ -1,4 +1,7 @@
-"""Out-of-distribution buckets of mentions, by surface and concepts of the training split (paper, out-of-distribution concepts)."""
+"""Out-of-distribution buckets of mentions, by surface and concepts of the training split (paper, out-of-distribution concepts).
+
+In: surface and CUIs of a mention, and those of the training split. Out: name of its bucket. Knows nothing of files and scores.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """The command line: one sub-command per stage, each a thin wrapper of one importable function.
 
 Stages import their heavy libraries inside functions, so that `mentionforge --help` and a dry-run stay fast.
+In: arguments of the command line. Out: calls, and exit codes. Knows nothing of what a stage does; stages import heavy libraries inside functions, so that
+`mentionforge --help` and a dry-run stay fast.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 In: the number of GPUs that a command needs. Out: CUDA_VISIBLE_DEVICES of this process. Snakemake limits the number of GPUs but assigns none, so all jobs
 would take the first one. A command therefore locks a file per GPU before torch is loaded; the kernel frees the lock when the command ends.
+Knows nothing of models.
 """
 
 from __future__ import annotations

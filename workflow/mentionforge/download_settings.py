@@ -1,6 +1,6 @@
 """Settings of an entry of `downloads`: where a published file comes from, and its digest.
 
-Imports only pydantic and the base of all settings. `mentionforge.downloads` uses them.
+In: an entry of `downloads`. Out: its model; `mentionforge.downloads` uses it. Imports pydantic only. Knows nothing of addresses that answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Settings of the encoder that compares mentions in notes with names. Shared by stages; apart from encoders.py, since that imports numpy."""
+"""Settings of the encoder that compares mentions in notes with names; stages share them.
+
+In: an entry `encoder` of a generator. Out: its model. Knows nothing of weights; `encoders`, which imports numpy, uses it.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Base class of all settings, and types and reserved names that several stages share.
 
-Each stage declares its settings beside its code from these; `mentionforge.config` puts them together. Imports pydantic alone.
+In: what each stage declares with these, beside its code. Out: models, which `mentionforge.config` puts together. Imports pydantic alone.
+Knows nothing of any stage.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The conda environments of --sdm conda.
 
-In: pyproject.toml with its pins. Out: the texts of envs/mentionforge.yaml and envs/vllm.yaml.
+In: pyproject.toml with its pins. Out: the texts of envs/mentionforge.yaml and envs/vllm.yaml. Knows nothing of conda but the form of these files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The one exception a user's mistake raises; the command line prints it as a single line and no traceback."""
+"""The one exception a user's mistake raises; the command line prints it as a single line and no traceback.
+
+In: what, where, why, and what to do. Out: one line. Knows nothing of any stage.
+"""
 
 from __future__ import annotations
 

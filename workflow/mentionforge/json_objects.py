@@ -1,4 +1,7 @@
-"""Strict reading of JSON objects: `json.loads(text, object_pairs_hook=unique)` raises an error for a repeated key."""
+"""Strict reading of JSON objects: `json.loads(text, object_pairs_hook=unique)` raises an error for a repeated key.
+
+In: pairs of keys and values. Out: an object, or an error for a repeated key. Knows nothing of what the keys mean.
+"""
 
 from __future__ import annotations
 

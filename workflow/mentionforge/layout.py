@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Self
 
-from mentionforge.entries import NAME_PATTERN
+from mentionforge.entries import EXTERNAL, NAME_PATTERN
 
 TRAINED_ON = "~train="
 """Joins schedule and training corpus in cells that test another corpus: real_only~train=ncbi_disease."""
@@ -101,6 +101,23 @@ def end_to_end_cell(path: Path, base: Path) -> EndToEndCell | None:
     return cell, linker, index
 
 
+def job_of(path: Path, folder: str) -> str:
+    """The job of a log or benchmark below its folder (`Results.logs`, `Results.benchmarks`): the path that `Results.log` was given."""
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def compared_in(path: Path) -> tuple[str, str]:
+    """Task and corpus of a table of `Results.statistics`."""
+    task, corpus, _ = path.parts[-3:]
+    return task, corpus
+
+
+def imported_in(path: Path) -> tuple[str, str]:
+    """Task and corpus of the predictions of an external system."""
+    levels = path.parts[: len(path.parts) - 1 - path.parts[::-1].index(EXTERNAL)]
+    return levels[-5], levels[-4]
+
+
 # --------------------------------------------------------------------------------------------------------------- paths
 
 
@@ -114,6 +131,10 @@ class Results:
         """Settings of an entry; `kind` is a section of the configuration, or parts, evaluation, statistics, report."""
         return f"{self.root}/specs/{kind}/{entry}.json"
 
+    def specs(self, kind: str = "") -> str:
+        """Folder of the spec files of a kind, or of all."""
+        return f"{self.root}/specs/{kind}".rstrip("/")
+
     def missing(self, kind: str, name: str) -> str:
         """Stands for a missing licensed input; no job can write it."""
         return f"{self.root}/missing/{kind}/{name}"
@@ -125,6 +146,11 @@ class Results:
     def corpus(self, name: str, file: str) -> str:
         """A file of a corpus after reading."""
         return f"{self.root}/corpora/{name}/{file}"
+
+    @property
+    def overlap(self) -> str:
+        """Overlap of the corpora with each other."""
+        return f"{self.root}/corpora/overlap.csv"
 
     def leakage(self, corpus: str, generator: str) -> str:
         """Overlap of a generator's texts with the test documents of a corpus."""
@@ -142,6 +168,10 @@ class Results:
         """The notes that a strategy adds to a corpus."""
         return f"{self.root}/augmentation/{corpus}/{generator}/{strategy}/notes.parquet"
 
+    def cells(self, task: str) -> str:
+        """Folder of the cells of a task (recognition, normalization, end_to_end)."""
+        return f"{self.root}/{task}"
+
     def recognition(self, cell: RecognitionCell, file: str = PREDICTIONS) -> str:
         """A file of a recognition cell, or its folder model."""
         return f"{self.root}/recognition/{cell.path}/{file}"
@@ -150,9 +180,13 @@ class Results:
         """The encoder that a linker trains on a corpus."""
         return f"{self.root}/alignment/{linker}/{corpus}/fetched.json"
 
-    def embedded(self, encoder: str, kind: str, name: str) -> str:
-        """Embedded entries of a kb, corpus or generator (`kind`); `encoder` is LINKER, or LINKER@CORPUS for one that is trained here."""
-        return f"{self.root}/embeddings/{encoder}/{kind}.{name}/entries.parquet"
+    def reranker(self, linker: str, corpus: str) -> str:
+        """The cross-encoder that a linker trains on a corpus."""
+        return f"{self.root}/reranking/{linker}/{corpus}/fetched.json"
+
+    def embedded(self, encoder: str, kind: str, name: str, file: str = "entries.parquet") -> str:
+        """Embedded entries of a kb, corpus or generator (`kind`), or their vectors; `encoder` is LINKER, or LINKER@CORPUS for one that is trained here."""
+        return f"{self.root}/embeddings/{encoder}/{kind}.{name}/{file}"
 
     def retrieval(self, corpus: str, linker: str, index: str) -> str:
         """Candidate names of a knowledge base for every mention of a corpus."""
@@ -182,9 +216,23 @@ class Results:
         """A table of the report."""
         return f"{self.root}/summary/{file}"
 
+    def report(self, file: str) -> str:
+        """A file of the report page."""
+        return f"{self.root}/report/{file}"
+
     def sweeps(self, file: str) -> str:
         """A table of the sweep."""
         return f"{self.root}/sweeps/{file}"
+
+    @property
+    def logs(self) -> str:
+        """Folder of the logs."""
+        return f"{self.root}/logs"
+
+    @property
+    def benchmarks(self) -> str:
+        """Folder of the benchmarks."""
+        return f"{self.root}/benchmarks"
 
     def log(self, path: str) -> str:
         """Log of a job; `path` is the path of its output below the results folder, without suffix."""

@@ -80,6 +80,16 @@ class Score:
     on_page: bool = True
     on_card: bool = False
 
+    @property
+    def short(self) -> str:
+        """The label without the level: recall, not strict recall."""
+        return self.label.removeprefix(f"{self.level} ")
+
+    @property
+    def title(self) -> str:
+        """The label, to begin a sentence."""
+        return self.label[0].upper() + self.label[1:]
+
     def counted(self, right: int, gold: int, predicted: int) -> tuple[float | None, int]:
         """Value and n of a score that is a ratio; the value is None if n is 0."""
         assert self.ratio
@@ -140,6 +150,16 @@ WORDS = {"all": "all mentions", "seen_mention": "seen mentions", "seen_concept":
 """Names of buckets after the label of a score."""
 
 BY_NAME: dict[str, Score] = {score.name: score for score in SCORES}
+
+
+def main(task: str) -> Score:
+    """The main score of a task."""
+    return BY_NAME[MAIN[task]]
+
+
+def of_groups(task: str) -> Score:
+    """The score of a task on groups of gold mentions."""
+    return BY_NAME[OF_GROUPS[task]]
 
 
 def of_task(task: str) -> list[Score]:

@@ -1,6 +1,6 @@
 """Settings of an entry of `models`: where the weights of a model come from.
 
-Imports only pydantic and the base of all settings. `mentionforge.models` uses them.
+In: an entry of `models`. Out: its model; `mentionforge.models` uses it. Imports pydantic only. Knows nothing of what the weights are for.
 """
 
 from __future__ import annotations

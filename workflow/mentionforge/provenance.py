@@ -1,6 +1,7 @@
 """Provenance of results: versions, digests of specs and inputs, git revision.
 
 In: files and texts. Out: digests, and the provenance that tables store. Independent of time and machine, so that equal inputs give equal bytes.
+Knows nothing of what a result holds.
 """
 
 from __future__ import annotations

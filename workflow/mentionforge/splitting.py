@@ -1,6 +1,7 @@
 """Splits of documents, by lists of ids or by a seed.
 
 In: lists of document ids; or a document id, a seed and shares. Out: the split. Used by the checks of the configuration and by readers of corpora.
+Knows nothing of texts and formats.
 """
 
 from __future__ import annotations

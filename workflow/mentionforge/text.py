@@ -2,6 +2,7 @@
 
 In: a text. Out: spans, 0-based characters of this text, end exclusive; normalized text. PDF files and macOS write words with other characters (combining
 accents, ligatures, soft hyphens). So matching, tokenization and models use the `view` of a text, while tables store the original.
+Knows nothing of mentions and concepts.
 """
 
 from __future__ import annotations

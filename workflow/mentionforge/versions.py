@@ -46,8 +46,9 @@ class Part:
     first: int = 1
 
 
-def _schedule(name: str, *definitions: str) -> Part:
-    return Part((f"recognition/schedules/{name}.py:{','.join(definitions)}", "recognition/schedules/contract.py:ScheduleKind,TrainingPhase,read_by_teacher"))
+def _schedule(name: str, *definitions: str, teacher: bool = False) -> Part:
+    own, contract = f"recognition/schedules/{name}.py:{','.join(definitions)}", "recognition/schedules/contract.py:ScheduleKind,TrainingPhase"
+    return Part((own, contract, *(["recognition/schedules/with_teacher.py:ScheduleWithTeacher"] if teacher else [])))
 
 
 def _filter(module: str, *names: str) -> Part:
@@ -57,9 +58,9 @@ def _filter(module: str, *names: str) -> Part:
 PARTS: dict[str, Part] = {
     "models": Part(("models.py", "local_models.py", "wheels.py", "prepared_weights.py", "hub.py", "modelfiles.py")),
     "downloads": Part(("downloads.py",)),
-    "kb.rrf": Part(("kb/rrf/read.py", "kb/extract.py"), 2),
-    "kb.ontologies": Part(("kb/ontologies/merge.py", "kb/extract.py"), 2),
-    "kb.parents": Part(("kb/parents.py",)),
+    "kb.rrf": Part(("kb/sources/rrf/read.py", "kb/extract.py"), 2),
+    "kb.ontologies": Part(("kb/sources/ontologies/merge.py", "kb/extract.py"), 2),
+    "kb.parents": Part(("kb/parents.py", "kb/sources/rrf/parents.py", "kb/sources/ontologies/parents.py")),
     # One part for reading and building, whatever the format: what a reader gives goes through the same checks, repairs and mapping, which make the tables.
     "corpora.read": Part(("corpora/build.py",), 3),
     "corpora.leakage": Part(("corpora/leakage.py",)),
@@ -97,8 +98,8 @@ PARTS: dict[str, Part] = {
     "schedule.real_only": _schedule("real_only", "RealOnly"),
     "schedule.synthetic_only": _schedule("synthetic_only", "SyntheticOnly"),
     "schedule.synthetic_then_real": _schedule("synthetic_then_real", "SyntheticThenReal"),
-    "schedule.relabelled_then_real": _schedule("relabelled_then_real", "RelabelledThenReal", "Relabel"),
-    "schedule.masked_then_real": _schedule("masked_then_real", "MaskedThenReal", "Mask", "near_likely_mentions"),
+    "schedule.relabelled_then_real": _schedule("relabelled_then_real", "RelabelledThenReal", "Relabel", teacher=True),
+    "schedule.masked_then_real": _schedule("masked_then_real", "MaskedThenReal", "Mask", "near_likely_mentions", teacher=True),
     "schedule.mixed": _schedule("mixed", "MixedSchedule", "Mixed"),
     "normalization.embed": Part(("normalization/embed.py", "normalization/linkers/encoder.py:EncoderLinker"), 2),
     "normalization.search": Part(("normalization/search.py", "normalization/linkers/encoder.py:VectorRetriever,PAIRS,_blocks"), 2),
@@ -134,6 +135,7 @@ FAMILIES = {
     "backend": "generation/backends",
     "filter": "generation/filters",
     "generation": "generation/kinds",
+    "kb": "kb/sources",
     "normalization": "normalization/linkers",
     "recognition": "recognition/kinds",
     "schedule": "recognition/schedules",
@@ -155,12 +157,12 @@ PARTS |= _of_kinds()
 OWN_SPECS = ("evaluation", "statistics", "report")
 """Stages whose parts always have a spec file, `results/specs/STAGE/PART.json`: no entry of the configuration has them."""
 
-APART = frozenset({
+MODULES_WITHOUT_RESULTS = frozenset({
     "architectures.py", "cli.py", "config/__init__.py", "config/cells.py", "config/checks.py", "config/experiment.py", "config/external.py",
     "config/load.py", "config/messages.py", "config/raw.py", "config/schema.py", "config/specs.py", "config/sweeps.py", "config_files.py",
     "corpora/settings.py", "devices.py", "download_settings.py", "encoder_settings.py", "entries.py", "envs.py", "errors.py", "evaluation/settings.py",
     "external/settings.py", "generation/kinds/__init__.py", "generation/kinds/contract.py", "generation/kinds/llm.py", "generation/settings.py",
-    "kb/settings.py", "model_settings.py", "needs.py", "normalization/linkers/__init__.py", "normalization/linkers/external.py", "parquet.py",
+    "kb/settings.py", "kb/sources/__init__.py", "kb/sources/contract.py", "kb/sources/ontologies/__init__.py", "kb/sources/rrf/__init__.py", "model_settings.py", "needs.py", "normalization/linkers/__init__.py", "normalization/linkers/external.py", "parquet.py",
     "planning/__init__.py", "planning/cost.py", "planning/estimates.py", "planning/jobs.py", "planning/leftovers.py", "planning/plan.py",
     "planning/reference_devices.py", "planning/status.py", "planning/workload.py", "progress.py", "provenance.py", "ran.py",
     "recognition/kinds/__init__.py", "recognition/kinds/contract.py", "recognition/kinds/external.py", "recognition/kinds/tagger.py",
@@ -200,15 +202,9 @@ def of_spec(kind: str, settings: Any, part: str | None) -> str:
         settings: The entry.
         part: Of a generator's settings.
     """
-    if kind == "generators":
-        return {"finetune": "generation.pairs", "sampling": "generation.sample"}.get(part or "", f"generation.{part or 'prompts'}")
-    if kind == "kbs":
-        return f"kb.{settings.source}"
-    if kind == "recognizers":
-        return str(settings.part)
-    if kind == "linkers":
-        return settings.part
-    return {"corpora": "corpora.read", "strategies": "augmentation.choose", "indexes": "normalization.search"}.get(kind, kind)
+    if kind in ("models", "downloads"):
+        return kind
+    return str(settings.part_of(part or "prompts") if kind == "generators" else settings.part)
 
 
 # --------------------------------------------------------------------------------------------------------------- code
@@ -242,7 +238,7 @@ def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
         left = {name: digest for name, digest in read.named.items() if name not in claimed.get(module, ())}
         found[module] = digest(json.dumps([sorted(left.items()), read.rest]))
         imported = {imported_path(module, one) for one in read.imports}
-        waiting += sorted(path for path in imported - set(found) - set(waiting) - begun - APART if (package / path).is_file())
+        waiting += sorted(path for path in imported - set(found) - set(waiting) - begun - MODULES_WITHOUT_RESULTS if (package / path).is_file())
     for module, names in some.items():
         read = read_module(parsed, package, module)
         if missing := sorted(names - set(read.named)):

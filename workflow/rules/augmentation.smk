@@ -19,9 +19,9 @@ rule augment:
     output:
         RESULTS.chosen("{corpus}", "{generator}", "{strategy}"),
     log:
-        f"{R}/logs/augmentation/{{corpus}}/{{generator}}/{{strategy}}.log",
+        RESULTS.log("augmentation/{corpus}/{generator}/{strategy}"),
     benchmark:
-        f"{R}/benchmarks/augmentation/{{corpus}}/{{generator}}/{{strategy}}.tsv"
+        RESULTS.benchmark("augmentation/{corpus}/{generator}/{strategy}")
     conda:
         "../../envs/mentionforge.yaml"
     resources:

@@ -30,9 +30,9 @@ rule corpus_read:
         skipped=RESULTS.corpus("{corpus}", "skipped.csv"),
         stats=RESULTS.corpus("{corpus}", "stats.json"),
     log:
-        f"{R}/logs/corpora/{{corpus}}.log",
+        RESULTS.log("corpora/{corpus}"),
     benchmark:
-        f"{R}/benchmarks/corpora/{{corpus}}.tsv"
+        RESULTS.benchmark("corpora/{corpus}")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -57,9 +57,9 @@ rule leakage:
     output:
         RESULTS.leakage("{corpus}", "{generator}"),
     log:
-        f"{R}/logs/leakage/{{corpus}}/{{generator}}.log",
+        RESULTS.log("leakage/{corpus}/{generator}"),
     benchmark:
-        f"{R}/benchmarks/leakage/{{corpus}}/{{generator}}.tsv"
+        RESULTS.benchmark("leakage/{corpus}/{generator}")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -83,18 +83,18 @@ rule corpus_cards:
         names=[RESULTS.kb(kb, "names.parquet") for kb in EXPERIMENT.kbs],
         versions=raised("corpora.cards"),
     output:
-        overlap=f"{R}/corpora/overlap.csv",
+        overlap=RESULTS.overlap,
         cards=EXPERIMENT.cards,
     log:
-        f"{R}/logs/corpora/cards.log",
+        RESULTS.log("corpora/cards"),
     benchmark:
-        f"{R}/benchmarks/corpora/cards.tsv"
+        RESULTS.benchmark("corpora/cards")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
         **NEEDS,
     params:
-        corpora=[f"{R}/corpora/{corpus}" for corpus in EXPERIMENT.corpora],
+        corpora=[str(Path(RESULTS.corpus(corpus, "stats.json")).parent) for corpus in EXPERIMENT.corpora],
         kbs=CORPUS.kb_flags(EXPERIMENT.corpora),
     message:
         "cards of the corpora"

@@ -18,12 +18,12 @@ rule embed_kb:
         names=RESULTS.kb("{kb}", "names.parquet"),
         versions=raised("normalization.embed"),
     output:
-        entries=f"{R}/embeddings/{{encoder}}/kb.{{kb}}/entries.parquet",
-        vectors=f"{R}/embeddings/{{encoder}}/kb.{{kb}}/vectors.npy",
+        entries=RESULTS.embedded("{encoder}", "kb", "{kb}"),
+        vectors=RESULTS.embedded("{encoder}", "kb", "{kb}", "vectors.npy"),
     log:
-        f"{R}/logs/embeddings/{{encoder}}/kb.{{kb}}.log",
+        RESULTS.log("embeddings/{encoder}/kb.{kb}"),
     benchmark:
-        f"{R}/benchmarks/embeddings/{{encoder}}/kb.{{kb}}.tsv"
+        RESULTS.benchmark("embeddings/{encoder}/kb.{kb}")
     cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
@@ -47,12 +47,12 @@ rule embed_corpus:
         corpus=CORPUS_TABLES,
         versions=raised("normalization.embed"),
     output:
-        entries=f"{R}/embeddings/{{encoder}}/corpus.{{corpus}}/entries.parquet",
-        vectors=f"{R}/embeddings/{{encoder}}/corpus.{{corpus}}/vectors.npy",
+        entries=RESULTS.embedded("{encoder}", "corpus", "{corpus}"),
+        vectors=RESULTS.embedded("{encoder}", "corpus", "{corpus}", "vectors.npy"),
     log:
-        f"{R}/logs/embeddings/{{encoder}}/corpus.{{corpus}}.log",
+        RESULTS.log("embeddings/{encoder}/corpus.{corpus}"),
     benchmark:
-        f"{R}/benchmarks/embeddings/{{encoder}}/corpus.{{corpus}}.tsv"
+        RESULTS.benchmark("embeddings/{encoder}/corpus.{corpus}")
     cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
@@ -76,12 +76,12 @@ rule embed_generator:
         synthetic=SYNTHETIC_TABLES,
         versions=raised("normalization.embed"),
     output:
-        entries=f"{R}/embeddings/{{encoder}}/generator.{{generator}}/entries.parquet",
-        vectors=f"{R}/embeddings/{{encoder}}/generator.{{generator}}/vectors.npy",
+        entries=RESULTS.embedded("{encoder}", "generator", "{generator}"),
+        vectors=RESULTS.embedded("{encoder}", "generator", "{generator}", "vectors.npy"),
     log:
-        f"{R}/logs/embeddings/{{encoder}}/generator.{{generator}}.log",
+        RESULTS.log("embeddings/{encoder}/generator.{generator}"),
     benchmark:
-        f"{R}/benchmarks/embeddings/{{encoder}}/generator.{{generator}}.tsv"
+        RESULTS.benchmark("embeddings/{encoder}/generator.{generator}")
     cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"

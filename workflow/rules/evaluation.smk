@@ -27,16 +27,16 @@ rule evaluate_recognition:
         metrics=RESULTS.scores("recognition", "{corpus}"),
         errors=RESULTS.errors("recognition", "{corpus}"),
     log:
-        f"{R}/logs/evaluation/recognition/{{corpus}}.log",
+        RESULTS.log("evaluation/recognition/{corpus}"),
     benchmark:
-        f"{R}/benchmarks/evaluation/recognition/{{corpus}}.tsv"
+        RESULTS.benchmark("evaluation/recognition/{corpus}")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
         **NEEDS,
     params:
         corpus=parent_of("corpus"),
-        base=f"{R}/recognition",
+        base=RESULTS.cells("recognition"),
         sources=each_folder("sources", "--source"),
     message:
         "score recognition on {wildcards.corpus}"
@@ -59,16 +59,16 @@ rule evaluate_normalization:
         errors=RESULTS.errors("normalization", "{corpus}"),
         nil=RESULTS.scores("nil", "{corpus}"),
     log:
-        f"{R}/logs/evaluation/normalization/{{corpus}}.log",
+        RESULTS.log("evaluation/normalization/{corpus}"),
     benchmark:
-        f"{R}/benchmarks/evaluation/normalization/{{corpus}}.tsv"
+        RESULTS.benchmark("evaluation/normalization/{corpus}")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
         **NEEDS,
     params:
         corpus=parent_of("corpus"),
-        base=f"{R}/normalization",
+        base=RESULTS.cells("normalization"),
     message:
         "score normalization on {wildcards.corpus}"
     shell:
@@ -89,9 +89,9 @@ rule compare:
         comparisons=RESULTS.statistics("{task}", "{corpus}", "comparisons"),
         changes=RESULTS.statistics("{task}", "{corpus}", "changes"),
     log:
-        f"{R}/logs/statistics/{{task}}/{{corpus}}.log",
+        RESULTS.log("statistics/{task}/{corpus}"),
     benchmark:
-        f"{R}/benchmarks/statistics/{{task}}/{{corpus}}.tsv"
+        RESULTS.benchmark("statistics/{task}/{corpus}")
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
@@ -100,7 +100,7 @@ rule compare:
     params:
         corpus=parent_of("corpus"),
         kb=parent_of("kb"),
-        base=f"{R}/{{task}}",
+        base=RESULTS.cells("{task}"),
         out=subpath(output.comparisons, parent=True),
         chosen=flags(chosen="--chosen"),
         references=EVALUATION.reference_flags,

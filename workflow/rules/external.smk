@@ -9,8 +9,11 @@ OUTPUTS
 """
 
 from mentionforge.dag.external import ExternalInputs
+from mentionforge.layout import NormalizationCell, RecognitionCell
 
 EXTERNAL_SYSTEMS = ExternalInputs(CONFIG)
+IMPORTED_CELL = NormalizationCell("{corpus}", NONE, NONE, "{linker}", EXTERNAL)
+IMPORTED_RUN = RecognitionCell("{corpus}", NONE, NONE, "{recognizer}", EXTERNAL, 0)
 
 
 rule external_rankings:
@@ -23,12 +26,12 @@ rule external_rankings:
         id_map=EXTERNAL_SYSTEMS.id_map,
         kb=kb_tables("corpora", "names", "xrefs", "retired"),
     output:
-        predictions=f"{R}/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}/predictions.parquet",
-        calibration=f"{R}/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}/calibration.parquet",
+        predictions=RESULTS.normalization(IMPORTED_CELL),
+        calibration=RESULTS.normalization(IMPORTED_CELL, "calibration.parquet"),
     log:
-        f"{R}/logs/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}.log",
+        RESULTS.log(f"normalization/{IMPORTED_CELL.path}"),
     benchmark:
-        f"{R}/benchmarks/normalization/{{corpus}}/none/none/{{linker}}/{EXTERNAL}.tsv"
+        RESULTS.benchmark(f"normalization/{IMPORTED_CELL.path}")
     wildcard_constraints:
         linker=one_of(name for name, entry in CONFIG.linkers.items() if entry.imported),
     conda:
@@ -54,11 +57,11 @@ rule external_spans:
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
     output:
-        f"{R}/recognition/{{corpus}}/none/none/{{recognizer}}/{EXTERNAL}/seed0/predictions.parquet",
+        RESULTS.recognition(IMPORTED_RUN),
     log:
-        f"{R}/logs/recognition/{{corpus}}/none/none/{{recognizer}}/{EXTERNAL}/seed0.log",
+        RESULTS.log(f"recognition/{IMPORTED_RUN.path}"),
     benchmark:
-        f"{R}/benchmarks/recognition/{{corpus}}/none/none/{{recognizer}}/{EXTERNAL}/seed0.tsv"
+        RESULTS.benchmark(f"recognition/{IMPORTED_RUN.path}")
     wildcard_constraints:
         recognizer=one_of(name for name, entry in CONFIG.recognizers.items() if entry.imported),
     conda:

@@ -22,9 +22,9 @@ rule pairs:
     output:
         RESULTS.generation("{generator}", "pairs.parquet"),
     log:
-        f"{R}/logs/generation/{{generator}}/pairs.log",
+        RESULTS.log("generation/{generator}/pairs"),
     benchmark:
-        f"{R}/benchmarks/generation/{{generator}}/pairs.tsv"
+        RESULTS.benchmark("generation/{generator}/pairs")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -50,9 +50,9 @@ rule finetune:
         training=RESULTS.generation("{generator}", "training.csv"),
         curve=RESULTS.generation("{generator}", "training.svg"),
     log:
-        f"{R}/logs/generation/{{generator}}/finetune.log",
+        RESULTS.log("generation/{generator}/finetune"),
     benchmark:
-        f"{R}/benchmarks/generation/{{generator}}/finetune.tsv"
+        RESULTS.benchmark("generation/{generator}/finetune")
     cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"

@@ -13,7 +13,6 @@ OUTPUTS
 from mentionforge.dag.generation import GenerationInputs, from_checkout
 
 GENERATION = GenerationInputs(CONFIG)
-G = f"{R}/generation/{{generator}}"
 
 
 rule prompts:
@@ -26,11 +25,11 @@ rule prompts:
         replay=GENERATION.replayed,
         versions=GENERATION.raised_of_replay,
     output:
-        f"{G}/prompts.parquet",
+        RESULTS.generation("{generator}", "prompts.parquet"),
     log:
-        f"{R}/logs/generation/{{generator}}/prompts.log",
+        RESULTS.log("generation/{generator}/prompts"),
     benchmark:
-        f"{R}/benchmarks/generation/{{generator}}/prompts.tsv"
+        RESULTS.benchmark("generation/{generator}/prompts")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -49,16 +48,16 @@ rule sample:
     input:
         spec=spec_of("generators", "{generator}/sampling"),
         model=GENERATION.weights,
-        prompts=f"{G}/prompts.parquet",
+        prompts=RESULTS.generation("{generator}", "prompts.parquet"),
         adapter=GENERATION.adapter,
         versions=GENERATION.raised_of_backend,
     output:
-        notes=f"{G}/shards/{{shard}}-of-{{shards}}.parquet",
-        speed=f"{G}/shards/{{shard}}-of-{{shards}}.speed.json",
+        notes=RESULTS.shard("{generator}", "{shard}", "{shards}"),
+        speed=RESULTS.generation("{generator}", "shards/{shard}-of-{shards}.speed.json"),
     log:
-        f"{R}/logs/generation/{{generator}}/shards/{{shard}}-of-{{shards}}.log",
+        RESULTS.log("generation/{generator}/shards/{shard}-of-{shards}"),
     benchmark:
-        f"{R}/benchmarks/generation/{{generator}}/shards/{{shard}}-of-{{shards}}.tsv"
+        RESULTS.benchmark("generation/{generator}/shards/{shard}-of-{shards}")
     wildcard_constraints:
         generator=one_of(set(EXPERIMENT.llms) - set(GENERATION.vllms)),
     conda:
@@ -89,15 +88,15 @@ use rule sample as sample_vllm with:
 rule notes:
     """Gather the notes of all shards in one table; every prompt has its note."""
     input:
-        prompts=f"{G}/prompts.parquet",
+        prompts=RESULTS.generation("{generator}", "prompts.parquet"),
         shards=GENERATION.shards,
     output:
-        notes=f"{G}/notes.parquet",
-        throughput=f"{G}/throughput.csv",
+        notes=RESULTS.generation("{generator}", "notes.parquet"),
+        throughput=RESULTS.generation("{generator}", "throughput.csv"),
     log:
-        f"{R}/logs/generation/{{generator}}/notes.log",
+        RESULTS.log("generation/{generator}/notes"),
     benchmark:
-        f"{R}/benchmarks/generation/{{generator}}/notes.tsv"
+        RESULTS.benchmark("generation/{generator}/notes")
     wildcard_constraints:
         generator=one_of(EXPERIMENT.llms),
     conda:
@@ -115,15 +114,15 @@ rule control:
     input:
         spec=spec_of("generators", "{generator}/prompts"),
         kb=kb_tables("generators", "concepts", "names"),
-        prompts=f"{G}/prompts.parquet",
+        prompts=RESULTS.generation("{generator}", "prompts.parquet"),
         replay=GENERATION.replayed,
         versions=GENERATION.raised_of_control,
     output:
-        f"{G}/notes.parquet",
+        RESULTS.generation("{generator}", "notes.parquet"),
     log:
-        f"{R}/logs/generation/{{generator}}/control.log",
+        RESULTS.log("generation/{generator}/control"),
     benchmark:
-        f"{R}/benchmarks/generation/{{generator}}/control.tsv"
+        RESULTS.benchmark("generation/{generator}/control")
     wildcard_constraints:
         generator=one_of(EXPERIMENT.controls),
     conda:
@@ -144,18 +143,18 @@ rule locate:
     input:
         spec=spec_of("generators", "{generator}/locate"),
         kb=kb_tables("generators", "concepts", "names"),
-        prompts=f"{G}/prompts.parquet",
-        notes=f"{G}/notes.parquet",
+        prompts=RESULTS.generation("{generator}", "prompts.parquet"),
+        notes=RESULTS.generation("{generator}", "notes.parquet"),
         encoder=GENERATION.encoder_of("locate"),
     output:
-        located=f"{G}/found/located.parquet",
-        mentions=f"{G}/found/mentions.parquet",
-        rejected=f"{G}/found/rejected.parquet",
-        funnel=f"{G}/found/funnel.json",
+        located=RESULTS.generation("{generator}", "found/located.parquet"),
+        mentions=RESULTS.generation("{generator}", "found/mentions.parquet"),
+        rejected=RESULTS.generation("{generator}", "found/rejected.parquet"),
+        funnel=RESULTS.generation("{generator}", "found/funnel.json"),
     log:
-        f"{R}/logs/generation/{{generator}}/locate.log",
+        RESULTS.log("generation/{generator}/locate"),
     benchmark:
-        f"{R}/benchmarks/generation/{{generator}}/locate.tsv"
+        RESULTS.benchmark("generation/{generator}/locate")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -176,26 +175,26 @@ rule filter:
     input:
         spec=spec_of("generators", "{generator}/filter"),
         kb=kb_tables("generators", "concepts", "names"),
-        prompts=f"{G}/prompts.parquet",
-        notes=f"{G}/notes.parquet",
-        found=[f"{G}/found/{file}" for file in ("located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json")],
+        prompts=RESULTS.generation("{generator}", "prompts.parquet"),
+        notes=RESULTS.generation("{generator}", "notes.parquet"),
+        found=[RESULTS.generation("{generator}", f"found/{file}") for file in ("located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json")],
         corpora=GENERATION.leakage_corpora,
         pairs=GENERATION.pairs,
         encoder=GENERATION.encoder_of("filter"),
         versions=GENERATION.raised_of_chain,
     output:
-        located=f"{G}/located.parquet",
-        mentions=f"{G}/mentions.parquet",
-        rejected=f"{G}/rejected.parquet",
-        funnel=f"{G}/funnel.json",
-        picture=f"{G}/funnel.svg",
-        filters=f"{G}/filters.csv",
-        diversity=f"{G}/diversity.csv",
-        examples=f"{G}/examples.jsonl",
+        located=RESULTS.generation("{generator}", "located.parquet"),
+        mentions=RESULTS.generation("{generator}", "mentions.parquet"),
+        rejected=RESULTS.generation("{generator}", "rejected.parquet"),
+        funnel=RESULTS.generation("{generator}", "funnel.json"),
+        picture=RESULTS.generation("{generator}", "funnel.svg"),
+        filters=RESULTS.generation("{generator}", "filters.csv"),
+        diversity=RESULTS.generation("{generator}", "diversity.csv"),
+        examples=RESULTS.generation("{generator}", "examples.jsonl"),
     log:
-        f"{R}/logs/generation/{{generator}}/filter.log",
+        RESULTS.log("generation/{generator}/filter"),
     benchmark:
-        f"{R}/benchmarks/generation/{{generator}}/filter.tsv"
+        RESULTS.benchmark("generation/{generator}/filter")
     conda:
         "../../envs/mentionforge.yaml"
     resources:

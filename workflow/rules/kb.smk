@@ -24,9 +24,9 @@ rule kb_extract:
         retired=RESULTS.kb("{kb}", "retired.parquet"),
         stats=RESULTS.kb("{kb}", "stats.json"),
     log:
-        f"{R}/logs/kb/{{kb}}.log",
+        RESULTS.log("kb/{kb}"),
     benchmark:
-        f"{R}/benchmarks/kb/{{kb}}.tsv"
+        RESULTS.benchmark("kb/{kb}")
     cache: CACHING
     conda:
         "../../envs/mentionforge.yaml"
@@ -51,9 +51,9 @@ rule kb_parents:
     output:
         parents=RESULTS.kb("{kb}", "parents.parquet"),
     log:
-        f"{R}/logs/kb/{{kb}}.parents.log",
+        RESULTS.log("kb/{kb}.parents"),
     benchmark:
-        f"{R}/benchmarks/kb/{{kb}}.parents.tsv"
+        RESULTS.benchmark("kb/{kb}.parents")
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2

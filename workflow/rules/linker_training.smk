@@ -20,9 +20,9 @@ rule align:
     output:
         RESULTS.encoder("{linker}", "{corpus}"),
     log:
-        f"{R}/logs/alignment/{{linker}}/{{corpus}}.log",
+        RESULTS.log("alignment/{linker}/{corpus}"),
     benchmark:
-        f"{R}/benchmarks/alignment/{{linker}}/{{corpus}}.tsv"
+        RESULTS.benchmark("alignment/{linker}/{corpus}")
     wildcard_constraints:
         linker=one_of(LINKING.aligned),
     conda:
@@ -51,11 +51,11 @@ rule rerank_train:
         embedded=LINKING.first_stage(LINKING.embedded_corpus),
         found=LINKING.first_stage(LINKING.candidate_names),
     output:
-        f"{R}/reranking/{{linker}}/{{corpus}}/fetched.json",
+        RESULTS.reranker("{linker}", "{corpus}"),
     log:
-        f"{R}/logs/reranking/{{linker}}/{{corpus}}.log",
+        RESULTS.log("reranking/{linker}/{corpus}"),
     benchmark:
-        f"{R}/benchmarks/reranking/{{linker}}/{{corpus}}.tsv"
+        RESULTS.benchmark("reranking/{linker}/{corpus}")
     wildcard_constraints:
         linker=one_of(LINKING.rerankers),
     conda:

@@ -18,6 +18,9 @@ from mentionforge.layout import RecognitionCell
 RECOGNITION = RecognitionInputs(CONFIG)
 REAL_RUN = RecognitionCell("{corpus}", NONE, NONE, "{recognizer}", "{schedule}", "{seed}")
 AUGMENTED_RUN = RecognitionCell("{corpus}", "{generator}", "{strategy}", "{recognizer}", "{schedule}", "{seed}")
+SOURCE_RUN = RecognitionCell("{source}", "{generator}", "{strategy}", "{recognizer}", "{schedule}", "{seed}")
+CROSS_RUN = RecognitionCell("{corpus}", "{generator}", "{strategy}", "{recognizer}", f"{{schedule}}{TRAINED_ON}{{source}}", "{seed}")
+UNTRAINED_RUN = RecognitionCell("{corpus}", NONE, NONE, "{recognizer}", UNTRAINED, 0)
 
 
 rule recognize_real:
@@ -33,9 +36,9 @@ rule recognize_real:
         model=directory(RESULTS.recognition(REAL_RUN, "model")),
         history=RESULTS.recognition(REAL_RUN, "history.csv"),
     log:
-        f"{R}/logs/recognition/{REAL_RUN.path}.log",
+        RESULTS.log(f"recognition/{REAL_RUN.path}"),
     benchmark:
-        f"{R}/benchmarks/recognition/{REAL_RUN.path}.tsv"
+        RESULTS.benchmark(f"recognition/{REAL_RUN.path}")
     wildcard_constraints:
         schedule=one_of(schedule.name for schedule in SCHEDULES if not schedule.reads_notes),
     conda:
@@ -69,9 +72,9 @@ rule recognize_augmented:
         model=directory(RESULTS.recognition(AUGMENTED_RUN, "model")),
         history=RESULTS.recognition(AUGMENTED_RUN, "history.csv"),
     log:
-        f"{R}/logs/recognition/{AUGMENTED_RUN.path}.log",
+        RESULTS.log(f"recognition/{AUGMENTED_RUN.path}"),
     benchmark:
-        f"{R}/benchmarks/recognition/{AUGMENTED_RUN.path}.tsv"
+        RESULTS.benchmark(f"recognition/{AUGMENTED_RUN.path}")
     wildcard_constraints:
         schedule=one_of(schedule.name for schedule in SCHEDULES if schedule.reads_notes),
     conda:
@@ -95,14 +98,14 @@ rule recognize_augmented:
 rule recognize_cross:
     """Predict dev and test of a corpus with a model that was trained on another one."""
     input:
-        model=f"{R}/recognition/{{source}}/{{generator}}/{{strategy}}/{{recognizer}}/{{schedule}}/seed{{seed}}/model",
+        model=RESULTS.recognition(SOURCE_RUN, "model"),
         corpus=CORPUS_TABLES,
     output:
-        f"{R}/recognition/{{corpus}}/{{generator}}/{{strategy}}/{{recognizer}}/{{schedule}}{TRAINED_ON}{{source}}/seed{{seed}}/predictions.parquet",
+        RESULTS.recognition(CROSS_RUN),
     log:
-        f"{R}/logs/recognition/{{corpus}}/{{generator}}/{{strategy}}/{{recognizer}}/{{schedule}}{TRAINED_ON}{{source}}/seed{{seed}}.log",
+        RESULTS.log(f"recognition/{CROSS_RUN.path}"),
     benchmark:
-        f"{R}/benchmarks/recognition/{{corpus}}/{{generator}}/{{strategy}}/{{recognizer}}/{{schedule}}{TRAINED_ON}{{source}}/seed{{seed}}.tsv"
+        RESULTS.benchmark(f"recognition/{CROSS_RUN.path}")
     wildcard_constraints:
         source=one_of(CONFIG.corpora),
         generator=one_of({*CONFIG.generators, NONE}),
@@ -129,11 +132,11 @@ rule recognize_dictionary:
         corpus_spec=spec_of("corpora", "{corpus}"),
         names=RECOGNITION.dictionary_names,
     output:
-        f"{R}/recognition/{{corpus}}/none/none/{{recognizer}}/{UNTRAINED}/seed0/predictions.parquet",
+        RESULTS.recognition(UNTRAINED_RUN),
     log:
-        f"{R}/logs/recognition/{{corpus}}/none/none/{{recognizer}}/{UNTRAINED}/seed0.log",
+        RESULTS.log(f"recognition/{UNTRAINED_RUN.path}"),
     benchmark:
-        f"{R}/benchmarks/recognition/{{corpus}}/none/none/{{recognizer}}/{UNTRAINED}/seed0.tsv"
+        RESULTS.benchmark(f"recognition/{UNTRAINED_RUN.path}")
     wildcard_constraints:
         recognizer=one_of(name for name, r in CONFIG.recognizers.items() if r.schedule == UNTRAINED),
     conda:

@@ -32,9 +32,9 @@ rule summary:
         generation=RESULTS.summary("generation.csv"),
         markdown=RESULTS.summary("summary.md"),
     log:
-        f"{R}/logs/report/summary.log",
+        RESULTS.log("report/summary"),
     benchmark:
-        f"{R}/benchmarks/report/summary.tsv"
+        RESULTS.benchmark("report/summary")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -67,7 +67,7 @@ rule tidy:
         markdown=report(RESULTS.summary("tables.md"), caption="../report/tables.rst", category="Tables"),
         latex=RESULTS.summary("tables.tex"),
     log:
-        f"{R}/logs/report/tidy.log",
+        RESULTS.log("report/tidy"),
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -95,12 +95,12 @@ rule page:
         tables=[path for path in REPORT.tables if path.endswith(("mentions.parquet", "concepts.parquet", "names.parquet", "stats.json"))],
         generation=[path for path in REPORT.generation if path.endswith(("located.parquet", "mentions.parquet", "rejected.parquet", "funnel.json"))],
     output:
-        page=report(f"{R}/report/index.html", caption="../report/page.rst", category="Report"),
+        page=report(RESULTS.report("index.html"), caption="../report/page.rst", category="Report"),
         figures=report(directory(RESULTS.summary("figures")), patterns=["{name}.svg"], caption="../report/figures.rst", category="Figures"),
     log:
-        f"{R}/logs/report/page.log",
+        RESULTS.log("report/page"),
     benchmark:
-        f"{R}/benchmarks/report/page.tsv"
+        RESULTS.benchmark("report/page")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
@@ -127,9 +127,9 @@ rule sweeps:
         csv=RESULTS.sweeps("sweeps.csv"),
         markdown=RESULTS.sweeps("sweeps.md"),
     log:
-        f"{R}/logs/report/sweeps.log",
+        RESULTS.log("report/sweeps"),
     benchmark:
-        f"{R}/benchmarks/report/sweeps.tsv"
+        RESULTS.benchmark("report/sweeps")
     conda:
         "../../envs/mentionforge.yaml"
     resources:

@@ -24,7 +24,7 @@ rule spec:
     output:
         RESULTS.spec("{kind}", "{entry}"),
     log:
-        f"{R}/logs/specs/{{kind}}/{{entry}}.log",
+        RESULTS.log("specs/{kind}/{entry}"),
     conda:
         "../../envs/mentionforge.yaml"
     params:
@@ -42,7 +42,7 @@ rule fetch_model:
     output:
         EXPERIMENT.resources.model("{model}"),
     log:
-        f"{R}/logs/models/{{model}}.log",
+        RESULTS.log("models/{model}"),
     conda:
         "../../envs/mentionforge.yaml"
     params:
@@ -60,7 +60,7 @@ rule fetch_download:
     output:
         EXPERIMENT.resources.download("{download}"),
     log:
-        f"{R}/logs/downloads/{{download}}.log",
+        RESULTS.log("downloads/{download}"),
     conda:
         "../../envs/mentionforge.yaml"
     params:
@@ -76,7 +76,7 @@ rule licensed_input:
     output:
         RESULTS.missing("{kind}", "{name}"),
     log:
-        f"{R}/logs/missing/{{kind}}/{{name}}.log",
+        RESULTS.log("missing/{kind}/{name}"),
     conda:
         "../../envs/mentionforge.yaml"
     params:

@@ -24,7 +24,7 @@ from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.errors import UserError
 from mentionforge.external.settings import refuse_new_text
 from mentionforge.gold import flatten
-from mentionforge.kb.settings import Kb
+from mentionforge.kb.sources import Kb
 from mentionforge.layout import PREDICTIONS, NormalizationCell, RecognitionCell, Resources, Results
 from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.loaded import IndexedLinker, indexed_linker
@@ -132,9 +132,9 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
         if entry.imported:
             refuse_new_text(kind, name)
     index_settings: Index = read_spec(_existing(paths.spec("indexes", index)), Index)
-    if not (settings.searches or settings.fuses):
+    if not (settings.searches or settings.joins_rankings):
         raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.input_linkers()[0]}")
-    hybrid = settings if settings.fuses else None
+    hybrid = settings if settings.joins_rankings else None
     parts = [linking_files.part(name, index_settings) for name in (settings.input_linkers() or (linker,))]
     weights: Sequence[float] = [1 / len(parts)] * len(parts)
     if hybrid and hybrid.fusion == "score":

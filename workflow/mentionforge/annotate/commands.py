@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from mentionforge.annotate.writers import BY_NAME, FormatName
 from mentionforge.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,17 +29,6 @@ LICENSED = typer.Option(False, "--licensed-text", help="Write, or read, a bundle
 CONTEXT = typer.Option(False, "--context", help="Say what is negated, about the family, or hypothetical.")
 TOP = typer.Option(5, min=1, max=100, help="Concepts per mention at most.")
 NIL = typer.Option(None, help="First concepts that score less are no answer; none: the threshold that was best on dev.")
-
-
-class OutputFormat(StrEnum):
-    """Formats that can be written."""
-
-    brat = "brat"
-    jsonl = "jsonl"
-    pubtator = "pubtator"
-    bioc = "bioc"
-    parquet = "parquet"
-    html = "html"
 
 
 def materials(
@@ -69,7 +58,7 @@ def annotate(
     linker: str = LINKER,
     kb: str = KB,
     resources: Path = RESOURCES,
-    to: OutputFormat = typer.Option(OutputFormat.jsonl, "--to", help="What to write."),
+    to: FormatName = typer.Option("jsonl", "--to", help="What to write."),
     out: Path = typer.Option(None, help="Folder to write; none: JSON Lines to standard output."),
     top: int = TOP,
     nil_threshold: float = NIL,
@@ -88,8 +77,8 @@ def annotate(
     from mentionforge.progress import say
 
     options = reading.Options(_codec_name(encoding), max_mb, text_column, id_column, pattern, lines)
-    if out is None and to is not OutputFormat.jsonl:
-        raise UserError("where to?", "command line", f"{to.value} is not written to standard output", "give --out FOLDER")
+    if out is None and not BY_NAME[to].streams:
+        raise UserError("where to?", "command line", f"{to} is not written to standard output", "give --out FOLDER")
     reading.list_files(inputs, options)
     model = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
     annotator = Annotator(model, top, nil_threshold, _context(context))
@@ -97,7 +86,7 @@ def annotate(
         summary = run.stream(inputs, annotator, options, sys.stdout)
     else:
         settings = {"card": json.loads(json.dumps(model.card)), "context": context} | ({"contents": model.contents} if model.contents else {})
-        summary = run.annotate(inputs, annotator, to.value, out, options, settings)
+        summary = run.annotate(inputs, annotator, to, out, options, settings)
     say(summary.message() + (f"; see {out / 'errors.jsonl'}" if summary.errors and out is not None else ""))
     if summary.errors:
         raise typer.Exit(3)

@@ -1,4 +1,7 @@
-"""Command line of the augmentation stage. Parses options only; the work is in `strategies`."""
+"""Commands of the augmentation stage.
+
+In: options of the command line. Out: calls of `strategies`, which is imported when a command runs. Knows nothing of how notes are selected.
+"""
 
 from __future__ import annotations
 

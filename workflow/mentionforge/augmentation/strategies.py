@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,11 +25,18 @@ VERSION = 1
 class Strategy(Entry):
     """Which concepts' synthetic notes join a corpus' training split (paper, section on augmentation)."""
 
+    part: ClassVar[str] = "augmentation.choose"
+
     keep: Literal["none", "all", "in_test", "not_in_train", "not_in_test"] = Field(description="Concepts whose notes are kept, against the corpus' splits.")
     notes_per_concept: int | None = Field(None, ge=0, description="At most this many located notes per concept (dose); none: all.")
     notes_per_mention: float | None = Field(
         None, ge=0, description="At most this many notes per mention of the training split that has a concept (mixing ratio synthetic : real); none: all."
     )
+
+    @property
+    def avoids_test(self) -> bool:
+        """Whether it keeps the test split's concepts out, so that a gain cannot come from their notes (the paper's ablation)."""
+        return self.keep == "not_in_test"
 
 
 def keeps(keep: str, cui: str, train: frozenset[str], test: frozenset[str]) -> bool:

@@ -1,4 +1,7 @@
-"""The whole configuration: its sections, loading and checks, sweeps, and the cells of the experiment. Each stage declares its own settings."""
+"""The whole configuration: its sections, loading and checks, sweeps, and the cells of the experiment. Each stage declares its own settings.
+
+In: YAML files and overrides, as one mapping. Out: a validated `Config`, spec texts, cells. Knows nothing of how a stage works.
+"""
 
 from mentionforge.config.cells import all_parts_of as all_parts_of
 from mentionforge.config.cells import cross_cells as cross_cells

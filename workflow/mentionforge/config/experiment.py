@@ -1,4 +1,7 @@
-"""Settings of an experiment: grids of entries, whose combinations are the cells of recognition and normalization."""
+"""Settings of an experiment: grids of entries, whose combinations are the cells of recognition and normalization.
+
+In: the section `experiment`. Out: its model. Knows nothing of the entries that the names stand for (`checks`).
+"""
 
 from __future__ import annotations
 

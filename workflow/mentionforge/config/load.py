@@ -1,6 +1,7 @@
 """Loading a configuration.
 
 In: the raw mapping, and the positions of its values. Out: a validated `Config`, or one `UserError` that names key, file and row.
+Knows nothing of files: `config_files` merges them.
 """
 
 from __future__ import annotations

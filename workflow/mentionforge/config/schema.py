@@ -1,4 +1,7 @@
-"""The configuration as a pydantic model: one field per section, with the settings that the stages declare."""
+"""The configuration as a pydantic model: one field per section, with the settings that the stages declare.
+
+In: a mapping without sweeps. Out: a `Config`, and the JSON schema. Knows nothing of references between entries (`checks`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from mentionforge.download_settings import Download
 from mentionforge.entries import Entry
 from mentionforge.evaluation.settings import Statistics
 from mentionforge.generation.kinds import Generator
-from mentionforge.kb.settings import HIERARCHY, Hierarchy, Kb
+from mentionforge.kb.settings import HIERARCHY, Hierarchy
+from mentionforge.kb.sources import Kb
 from mentionforge.model_settings import Model
 from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.settings import Index

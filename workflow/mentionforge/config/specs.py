@@ -1,6 +1,6 @@
 """The content of spec files in results/specs, from which jobs read the resolved settings of an entry.
 
-In: the validated configuration and the name of an entry. Out: the JSON text. Writes no file.
+In: the validated configuration and the name of an entry. Out: the JSON text. Writes no file. Knows nothing of which jobs read them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Out-of-distribution buckets of mentions (from `mentionforge.buckets`), and the test for mentions that cross a sentence boundary.
 
-In: spans of mentions and sentences. Knows nothing of files and knowledge bases.
+In: spans of mentions and sentences, surfaces and CUIs. Out: buckets, and whether a mention crosses a boundary. Knows nothing of files and knowledge bases.
 """
 
 from __future__ import annotations

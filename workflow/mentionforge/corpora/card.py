@@ -1,6 +1,7 @@
 """Write the card of a corpus: counts per split, and overlap with the other corpora of the experiment and with its knowledge base.
 
 In: folders of built corpora and their knowledge bases. Out: card.md in each folder, and overlap.csv. Neither contains text of a corpus.
+Knows nothing of formats and models.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Sanity checks of a corpus: mentions that begin or end inside a word, and ids without a known form.
 
-In: documents and ids. Out: warnings for the log. Changes nothing.
+In: documents and ids. Out: warnings for the log. Changes nothing. Knows nothing of formats and knowledge bases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Commands of the corpora stage: arguments in, calls of `build`, `convert`, `leakage`, `card` and `show` out. Heavy imports wait until a command runs."""
+"""Commands of the corpora stage. Heavy imports wait until a command runs.
+
+In: options of the command line. Out: calls of `build`, `convert`, `leakage`, `card` and `show`. Knows nothing of formats but their names.
+"""
 
 from __future__ import annotations
 

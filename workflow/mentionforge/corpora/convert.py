@@ -1,6 +1,7 @@
 """Convert annotated text between formats, and export a built corpus to files for other tools.
 
 In: files of any format, or the folder of a built corpus. Out: a file or folder in another format; a report of what was skipped, repaired and lost.
+Knows nothing of any one format.
 """
 
 from __future__ import annotations

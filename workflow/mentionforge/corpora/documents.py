@@ -1,6 +1,7 @@
 """The document model of all readers and writers: documents, annotations, and a tally of records skipped and repaired.
 
-Offsets are 0-based characters into `Document.text`, end exclusive, and already checked. Knows nothing of formats, files and knowledge bases.
+In: what a reader has parsed. Out: documents for `build` and the writers. Offsets are 0-based characters into `Document.text`, end exclusive, and checked.
+Knows nothing of formats, files and knowledge bases.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 In: documents, one by one. Out: rows of duplicates.csv, and the documents that a policy drops. No text is kept: only ids, digests, and 4-byte
 hashes of word n-grams. MinHash (datasketch) proposes near duplicates, and the Jaccard similarity of the n-grams verifies them.
+Knows nothing of formats and mentions.
 """
 
 from __future__ import annotations

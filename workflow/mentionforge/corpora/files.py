@@ -1,6 +1,6 @@
 """Read files of annotated text as bytes, text or lines, and write them under a temporary name that is renamed when complete.
 
-Handles gzip. A damaged file, or one that is not UTF-8, is a UserError with the line. Knows nothing of formats.
+In: paths, also of gzip files. Out: bytes, text or lines, or a UserError with the line that is damaged or not UTF-8. Knows nothing of formats.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Settings of corpora: files, format and policies of a corpus, near duplicates, and the leakage guard of test documents.
 
-Asks the registry of formats for their names and default vocabularies; reads no file.
+In: an entry of `corpora`. Out: its model. Asks the registry of formats for names and default vocabularies. Knows nothing of files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -16,9 +16,9 @@ from mentionforge.entries import Entry
 Split = Literal["train", "dev", "test"]
 
 if TYPE_CHECKING:
-    Reader = str
+    ReaderName = str
 else:
-    Reader = Literal[*READERS]
+    ReaderName = Literal[*READERS]
 """Name of a format that can be read."""
 
 
@@ -50,7 +50,9 @@ class NearDuplicates(Entry):
 class Corpus(Entry):
     """An annotated corpus with fixed splits: `splits` alone, `source` and `splits`, or `source` and `seeded_split`."""
 
-    reader: Reader = Field(
+    part: ClassVar[str] = "corpora.read"
+
+    reader: ReaderName = Field(
         description="Format. One path is a folder for share (.text/.txt and .pipe) and brat (.txt and .ann), a file for the others; see docs/corpora.md."
     )
     kb: str = Field(description="Knowledge base whose cross-references map ids to CUIs.")

@@ -1,6 +1,6 @@
 """Show the counts of a corpus on the console.
 
-In: stats.json of a built corpus. Out: a table with one column per split.
+In: stats.json of a built corpus. Out: a table with one column per split. Knows nothing of how they were counted.
 """
 
 from __future__ import annotations

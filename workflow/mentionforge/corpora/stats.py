@@ -1,7 +1,7 @@
 """Count the documents and mentions of a corpus.
 
 In: mentions with their CUIs and buckets, one by one. Out: the counts of stats.json and the rows of unmapped.csv.
-Keeps only distinct ids, CUIs and surfaces in memory.
+Keeps only distinct ids, CUIs and surfaces in memory. Knows nothing of files and formats.
 """
 
 from __future__ import annotations

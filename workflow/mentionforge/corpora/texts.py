@@ -1,6 +1,7 @@
 """Apply the text policy of a corpus: Unicode normalization (NFC), or LF for CRLF.
 
 In: a document. Out: the document with changed text and exactly adjusted offsets; changes are counted in a `Tally`.
+Knows nothing of formats, and of what mentions mean.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Inputs of the rules that read corpora and compare generated text with test documents."""
+"""Inputs of the rules that read corpora and compare generated text with test documents.
+
+In: the configuration, and wildcards. Out: paths and flags. Knows nothing of which files exist.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Inputs of the rules that link predicted mentions."""
+"""Inputs of the rules that link predicted mentions.
+
+In: the configuration, and wildcards. Out: paths and flags. Knows nothing of which files exist.
+"""
 
 from __future__ import annotations
 

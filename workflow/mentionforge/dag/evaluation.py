@@ -1,4 +1,7 @@
-"""Inputs of the rules that score and compare cells: the predictions of all cells of a corpus."""
+"""Inputs of the rules that score and compare cells: the predictions of all cells of a corpus.
+
+In: the configuration, and wildcards. Out: paths. Knows nothing of scores and of which files exist.
+"""
 
 from __future__ import annotations
 

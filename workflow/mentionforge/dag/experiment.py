@@ -1,4 +1,7 @@
-"""The files of an experiment: its cells, the entries that they use, and the targets of `rule all`."""
+"""The files of an experiment: its cells, the entries that they use, and the targets of `rule all`.
+
+In: the configuration. Out: names and paths. Knows nothing of rules and of which files exist.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class ExperimentFiles(StageInputs):
         self.cross = cross_cells(config)
         self.end_to_end = end_to_end_cells(config)
         self.normalization = normalization_cells(config)
-        self.llms = sorted(name for name, g in config.generators.items() if g.samples)
+        self.llms = sorted(name for name, g in config.generators.items() if g.writes_in_shards)
         self.controls = sorted(set(config.generators) - set(self.llms))
         cells = self.cells
         self.corpora = sorted({c.corpus for c in cells} | {c.corpus for c in self.cross})

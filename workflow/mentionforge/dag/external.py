@@ -1,4 +1,7 @@
-"""Inputs of the rules that read predictions of external systems."""
+"""Inputs of the rules that read predictions of external systems.
+
+In: the configuration, and wildcards. Out: paths and flags. Knows nothing of what the files hold.
+"""
 
 from __future__ import annotations
 

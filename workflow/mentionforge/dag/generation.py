@@ -1,4 +1,7 @@
-"""Inputs of the rules of generation: prompts, fine-tuning, sampling, controls, location and filters."""
+"""Inputs of the rules of generation: prompts, fine-tuning, sampling, controls, location and filters.
+
+In: the configuration, and wildcards. Out: paths and flags. Knows nothing of kinds of generators: it asks their settings.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class GenerationInputs(StageInputs):
     def vllms(self) -> list[str]:
         """Generators whose backend, vLLM, needs an environment of its own."""
         generators: dict[str, Any] = dict(self.config.generators)
-        return [name for name, g in generators.items() if g.samples and g.backend.own_environment]
+        return [name for name, g in generators.items() if g.writes_in_shards and g.backend.own_environment]
 
     # ----------------------------------------------------------------------------------------------- prompts and fine-tuning
 

@@ -1,4 +1,7 @@
-"""Inputs of the rules of knowledge bases."""
+"""Inputs of the rules of knowledge bases.
+
+In: the configuration, and wildcards. Out: paths. Knows nothing of sources of knowledge bases: it asks their settings.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Inputs of the rules that embed, search, link and train linkers.
 
-An encoder is a linker's name, or LINKER@CORPUS for one that is trained here on that corpus.
+In: the configuration, and wildcards. Out: paths and flags. Knows nothing of kinds of linkers: it asks their settings. An encoder is a linker's name, or
+LINKER@CORPUS for one that is trained here on that corpus.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ class NormalizationInputs(StageInputs):
         """Group the linkers by the rules that handle them, and the indexes by the jobs that link them."""
         super().__init__(config)
         self.searching = self._linkers(lambda entry: entry.searches)
-        self.aligned = self._linkers(lambda entry: entry.trains and entry.searches)
-        self.hybrids = self._linkers(lambda entry: entry.fuses)
-        self.rerankers = self._linkers(lambda entry: entry.trains and not entry.searches)
+        self.aligned = self._linkers(lambda entry: entry.trains_encoder)
+        self.hybrids = self._linkers(lambda entry: entry.joins_rankings)
+        self.rerankers = self._linkers(lambda entry: entry.reranks)
         self.imported = self._linkers(lambda entry: entry.imported)
         self.batches = batches(indexes_to_link(config))
 

@@ -1,4 +1,7 @@
-"""Inputs of the rules of recognition."""
+"""Inputs of the rules of recognition.
+
+In: the configuration, and wildcards. Out: paths. Knows nothing of how a recognizer is trained.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Inputs of the rules of the report."""
+"""Inputs of the rules of the report.
+
+In: the configuration. Out: paths and flags. Knows nothing of what the report shows.
+"""
 
 from __future__ import annotations
 

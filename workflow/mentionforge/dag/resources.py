@@ -1,4 +1,7 @@
-"""Inputs of the rules of specs, weights, downloads and missing licensed inputs."""
+"""Inputs of the rules of specs, weights, downloads and missing licensed inputs.
+
+In: the configuration, and wildcards. Out: texts of specs, settings and paths. Knows nothing of how files are fetched.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Inputs that several rules files share: flags of commands, spec files, tables of knowledge bases, fetched weights, and which texts are licensed."""
+"""Inputs that several rules files share: flags of commands, spec files, tables of knowledge bases, fetched weights, and which texts are licensed.
+
+In: the configuration, and wildcards or input files of a job. Out: paths and flags. Knows nothing of any one stage.
+"""
 
 from __future__ import annotations
 

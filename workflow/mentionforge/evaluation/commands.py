@@ -1,6 +1,6 @@
 """Command line of evaluation: recognition, errors, normalization, compare, end-to-end.
 
-In: command line options. Out: calls of the functions that do the work, imported only when a command runs.
+In: command line options. Out: calls of the functions that do the work, imported only when a command runs. Knows nothing of scores.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Gold documents of recognition: words and gold mentions in the form that scores and error lists read."""
+"""Gold documents of recognition: words and gold mentions in the form that scores and error lists read.
+
+In: tables of a corpus. Out: `EvaluatedDocument`s. Knows nothing of predictions.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 In: gold mentions of a corpus and the rankings of each cell. Out: tables.METRICS, tables.NIL, tables.NORMALIZATION_ERRORS.
 Every cell is scored on the same mentions: all test mentions that map to a CUI. A mention without a prediction is wrong; none is dropped.
+Knows nothing of linkers.
 """
 
 from __future__ import annotations

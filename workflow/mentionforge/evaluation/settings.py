@@ -1,4 +1,7 @@
-"""Settings of comparisons: confirmatory families, intervals and randomizations. Imports pydantic only."""
+"""Settings of comparisons: confirmatory families, intervals and randomizations.
+
+In: the section `statistics`. Out: its model. Imports pydantic only. Knows nothing of cells.
+"""
 
 from __future__ import annotations
 

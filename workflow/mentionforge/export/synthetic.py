@@ -1,7 +1,7 @@
-"""Export synthetic notes: the released CSV layout, JSON Lines, BRAT, PubTator, CoNLL, or a Hugging Face dataset.
+"""Export synthetic notes as a data set of their own, in one of `layouts.LAYOUTS`.
 
 In: located.parquet, mentions.parquet, notes.parquet and funnel.json of a generator, and its settings. Out: a folder with the notes, README.md (a card
-on contents, origin and licences), and SHA256SUMS. Equal results give equal bytes. Knows nothing of how notes are generated.
+on contents, origin and licences), and SHA256SUMS. Equal results give equal bytes. Knows nothing of layouts and of how notes are generated.
 """
 
 from __future__ import annotations
@@ -11,24 +11,17 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
-from mentionforge.corpora.documents import Document, annotation_from_ids
-from mentionforge.corpora.formats import registry
 from mentionforge.errors import UserError
+from mentionforge.export.layouts import BY_NAME, Note, NotesLayout
 from mentionforge.generation import markers
-from mentionforge.generation.kinds import CONTROLS
+from mentionforge.generation.kinds import BY_KIND
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
-
-ENTITY_TYPE = "Disease"
-"""Entity type of the mentions, in formats that require one."""
-
-Note = Mapping[str, Any]
-"""Keys: note_id, cui, text, mentions, matched_output (the text with tags around the mentions), finish_reason and seed."""
 
 
 def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> None:
@@ -36,7 +29,7 @@ def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> N
 
     Args:
         folder: results/generation/GENERATOR.
-        layout: csv, jsonl, brat, pubtator, conll or hf.
+        layout: Name of one of `LAYOUTS`.
         out: Folder to write.
         specs: Folder of the generator's settings; none: results/specs/generators/GENERATOR.
 
@@ -52,8 +45,8 @@ def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> N
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
-        losses = WRITERS[layout](note_list, temporary)
-        (temporary / "README.md").write_text(card(folder, layout, note_list, settings, losses), encoding="utf-8")
+        losses = BY_NAME[layout].write(note_list, temporary)
+        (temporary / "README.md").write_text(card(folder, BY_NAME[layout], note_list, settings, losses), encoding="utf-8")
         checksums(temporary)
         if out.exists():
             out.rmdir()
@@ -90,62 +83,6 @@ def notes(folder: Path) -> list[Note]:
     return result
 
 
-# ------------------------------------------------------------------------------------------------------------- the layouts
-
-
-def _csv(note_list: Sequence[Note], folder: Path) -> Mapping[str, int]:
-    """Write the layout of the corpus that the authors of the paper released."""
-    with open(folder / "SYNTHETIC_MENTIONS.csv", "w", newline="", encoding="utf-8") as sink:
-        writer = csv.DictWriter(sink, ("cui", "matched_output"), extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(note_list)
-    return {}
-
-
-def _jsonl(note_list: Sequence[Note], folder: Path) -> Mapping[str, int]:
-    with open(folder / "notes.jsonl", "w", encoding="utf-8") as sink:
-        sink.writelines(json.dumps(note, ensure_ascii=False) + "\n" for note in note_list)
-    return {}
-
-
-def _hf(note_list: Sequence[Note], folder: Path) -> Mapping[str, int]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    spans = pa.list_(
-        pa.struct({"start": pa.int64(), "end": pa.int64(), "cui": pa.string(), "surface": pa.string(), "match": pa.string(), "score": pa.float64()})
-    )
-    text = pa.string()
-    schema = pa.schema({"note_id": text, "cui": text, "text": text, "matched_output": text, "mentions": spans, "finish_reason": text, "seed": pa.int64()})
-    (folder / "data").mkdir()
-    pq.write_table(pa.Table.from_pylist(list(note_list), schema=schema), folder / "data" / "train-00000-of-00001.parquet", compression="zstd")
-    return {}
-
-
-def _annotated(form: str) -> Any:
-    def write(note_list: Sequence[Note], folder: Path) -> Mapping[str, int]:
-        return registry.write(_documents(note_list), form, folder / f"notes{registry.ENDINGS[form]}", "count").losses
-
-    return write
-
-
-def _documents(note_list: Sequence[Note]) -> Iterator[Document]:
-    for note in note_list:
-        annotations = tuple(annotation_from_ids([(m["start"], m["end"])], ENTITY_TYPE, [f"CUI:{m['cui']}"]) for m in note["mentions"])
-        yield Document(note["note_id"], note["text"], annotations, f"note {note['note_id']}")
-
-
-WRITERS: Mapping[str, Any] = {
-    "csv": _csv,
-    "jsonl": _jsonl,
-    "hf": _hf,
-    "brat": _annotated("brat"),
-    "pubtator": _annotated("pubtator"),
-    "conll": _annotated("conll"),
-}
-"""Writers by layout; each writes the notes into a folder and returns its losses, by kind."""
-
-
 def checksums(folder: Path) -> None:
     """Write SHA256SUMS of all files of a folder, for `sha256sum --check`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
@@ -168,16 +105,14 @@ def _settings(specs: Path) -> dict[str, Any]:
     return settings
 
 
-def card(folder: Path, layout: str, note_list: Sequence[Note], settings: Mapping[str, Any], losses: Mapping[str, int]) -> str:
+def card(folder: Path, layout: NotesLayout, note_list: Sequence[Note], settings: Mapping[str, Any], losses: Mapping[str, int]) -> str:
     """The text of README.md: YAML metadata for Hugging Face, then the card."""
     stamp = tables.provenance(folder / "located.parquet")
     funnel = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
     name = folder.resolve().name
     mentions = sum(len(note["mentions"]) for note in note_list)
     head = ["---", "license: other", "language: en", "task_categories: [token-classification]", "tags: [synthetic, biomedical, entity-linking, umls]"]
-    if layout == "hf":
-        head += ["configs:", "- config_name: default", "  data_files: [{split: train, path: data/*.parquet}]"]
-    head += [f"pretty_name: Synthetic disease mentions by {name}", "---", ""]
+    head += [*layout.metadata, f"pretty_name: Synthetic disease mentions by {name}", "---", ""]
     lines = [
         *head,
         f"# Synthetic disease mentions by `{name}`",
@@ -216,17 +151,9 @@ def card(folder: Path, layout: str, note_list: Sequence[Note], settings: Mapping
     return "\n".join(lines)
 
 
-def _columns(layout: str, losses: Mapping[str, int]) -> list[str]:
-    description = {
-        "csv": "`SYNTHETIC_MENTIONS.csv`: `cui`, and `matched_output`, the note with `<1CUI> … </1CUI>` around its mentions.",
-        "jsonl": "`notes.jsonl`: a note per line; offsets of `mentions` are characters of `text`, end exclusive.",
-        "hf": "`data/`: a note per row; offsets of `mentions` are characters of `text`, end exclusive.",
-        "brat": "`notes/`: a .txt and a .ann per note; the concept is a normalization (N line).",
-        "pubtator": "`notes.txt`: PubTator; the text is parted into title and abstract after its first sentence.",
-        "conll": "`notes.tsv`: a token per line.",
-    }[layout]
+def _columns(layout: NotesLayout, losses: Mapping[str, int]) -> list[str]:
     loss_lines = [f"What the format could not hold: {', '.join(f'{kind} ({n:,})' for kind, n in sorted(losses.items()))}.", ""] if losses else []
-    return [description, "", *loss_lines, "`SHA256SUMS` is checked with `sha256sum --check SHA256SUMS`.", ""]
+    return [layout.description, "", *loss_lines, "`SHA256SUMS` is checked with `sha256sum --check SHA256SUMS`.", ""]
 
 
 def _base(folder: Path) -> str:
@@ -236,20 +163,7 @@ def _base(folder: Path) -> str:
 
 
 def _making(settings: Mapping[str, Any], base: str) -> list[str]:
-    kind = settings.get("kind")
-    if kind in CONTROLS:
-        return [f"Without a language model: a control of kind `{kind}`."]
-    if kind == "replay":
-        return ["Written elsewhere; the mentions were located anew."]
-    if not settings:
-        return ["The settings were not at hand when this was exported."]
-    backend, sampling, tuned = settings.get("backend", {}), settings.get("sampling", {}), settings.get("finetune")
-    model = backend.get("model") or base or settings.get("model")
-    lines = [f"- model: `{model}`, written by the backend `{backend.get('kind')}`"]
-    if tuned:
-        lines.append(f"- fine-tuned with QLoRA (r={tuned['lora']['r']}, alpha={tuned['lora']['alpha']:g}) on the training split of `{tuned['corpus']}`")
-    lines.append(f"- sampling: {', '.join(f'{key} {value}' for key, value in sorted(sampling.items()))}")
-    return lines
+    return BY_KIND[settings["kind"]].how_made(settings, base) if settings else ["The settings were not at hand when this was exported."]
 
 
 def _filters(path: Path) -> list[str]:
@@ -261,19 +175,5 @@ def _filters(path: Path) -> list[str]:
 
 
 def _sources(settings: Mapping[str, Any], base: str) -> list[str]:
-    lines = [
-        f"- the knowledge base `{settings.get('kb', '?')}`: prompts hold its names and definitions, and notes may repeat them (UMLS: a licence of its own)"
-    ]
-    if settings.get("kind") == "llm":
-        backend = settings.get("backend", {})
-        lines.append(f"- the model `{backend.get('model') or base or settings.get('model')}`: some licences bind what a model writes")
-    tuned = settings.get("finetune")
-    if tuned:
-        filtered = "ran" if (settings.get("filters") or {}).get("memorization") else "**did not run**"
-        lines.append(
-            f"- the corpus `{tuned['corpus']}`, on which it was fine-tuned: text of patients may be bound by a data use agreement, which may reach what the model "
-            f"writes; the filter `memorization`, which drops long stretches of it, {filtered}"
-        )
-    if settings.get("kind") == "replay":
-        lines.append("- the file that was replayed, with its own licence")
-    return lines
+    kb = f"- the knowledge base `{settings.get('kb', '?')}`: prompts hold its names and definitions, and notes may repeat them (UMLS: a licence of its own)"
+    return [kb, *(BY_KIND[settings["kind"]].licences(settings, base) if settings else ())]

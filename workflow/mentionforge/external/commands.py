@@ -1,4 +1,7 @@
-"""Commands of the external stage: arguments in, calls of `rankings`, `spans` and `questions` out. Heavy imports wait until a command runs."""
+"""Commands of the external stage. Heavy imports wait until a command runs.
+
+In: options of the command line. Out: calls of `rankings`, `spans` and `questions`. Knows nothing of formats of answers.
+"""
 
 from __future__ import annotations
 

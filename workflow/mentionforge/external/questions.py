@@ -1,6 +1,6 @@
 """Write the mentions that an external linker must rank concepts for.
 
-In: the mentions of a corpus. Out: a CSV file of dev and test mentions, without their concepts, for another system to read.
+In: the mentions of a corpus. Out: a CSV file of dev and test mentions, without their concepts, for another system to read. Knows nothing of linkers.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """Suffixes of the files of the reader `table`."""
 
 if TYPE_CHECKING:
-    Reader = str
+    ReaderName = str
 else:
-    Reader = Literal[TABLE, *READERS]
+    ReaderName = Literal[TABLE, *READERS]
 """How predictions are read: a table, or annotated documents."""
 
 ColumnName = Literal["mention_id", "doc_id", "start", "end", "spans", "surface", "type", "concept", "rank", "score"]
@@ -34,7 +34,7 @@ class External(Entry):
     path: str | dict[str, str] = Field(
         description="File or folder with the predictions: one, a pattern with {corpus}, or a mapping of corpora to one each. Its content is digested: a change reruns."
     )
-    reader: Reader = Field(
+    reader: ReaderName = Field(
         "table",
         description="table: a row per answer, in .csv, .tsv, .jsonl or .parquet. The others: annotated documents, as of corpora.*.reader. See docs/external.md.",
     )

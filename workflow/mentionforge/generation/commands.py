@@ -1,4 +1,7 @@
-"""Command line of the generation stage. Parses options and claims GPUs; the work is in the modules that each command imports."""
+"""Commands of the generation stage.
+
+In: options of the command line. Out: calls of the modules that each command imports, on GPUs claimed for it. Knows nothing of kinds and backends.
+"""
 
 from __future__ import annotations
 

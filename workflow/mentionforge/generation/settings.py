@@ -1,4 +1,7 @@
-"""Settings of the steps that generators share: selection of concepts, fine-tuning, sampling, location. Knows nothing about kinds of generators and backends."""
+"""Settings of the steps that generators share: selection of concepts, fine-tuning, sampling, location.
+
+In: parts of an entry of `generators`. Out: their models, and which settings each spec file holds. Knows nothing about kinds of generators and backends.
+"""
 
 from __future__ import annotations
 

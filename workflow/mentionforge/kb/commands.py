@@ -1,4 +1,7 @@
-"""Commands of the kb stage: arguments in, calls of `extract`, `parents` and `show` out. Heavy imports wait until a command runs."""
+"""Commands of the kb stage. Heavy imports wait until a command runs.
+
+In: options of the command line. Out: calls of `extract`, `parents` and `show`. Knows nothing of sources.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Write the five tables of a knowledge base, with provenance, and their statistics.
 
 In: the spec of a kbs entry. Out: concepts, names, definitions, xrefs and retired (Parquet), and stats.json.
-Knows nothing of source formats: `rrf.read` and `ontologies.merge` return the tables as an `Extracted`.
+Knows nothing of source formats: the entry reads its tables (`KnowledgeBase.read`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from mentionforge import tables
 from mentionforge.errors import UserError
-from mentionforge.kb.settings import Kb
+from mentionforge.kb.sources import Kb
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 from mentionforge.specs import read_spec

@@ -1,4 +1,7 @@
-"""The UMLS Semantic Network: its 15 groups and 127 types, named as by the National Library of Medicine."""
+"""The UMLS Semantic Network: its 15 groups and 127 types, named as by the National Library of Medicine.
+
+In: name of a group, or code of a type. Out: codes, or names. Knows nothing of concepts.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Print the card of a concept, or the counts of a knowledge base.
 
-In: a CUI or a name, and the folder of an extracted knowledge base. Out: text on the console.
+In: a CUI or a name, and the folder of an extracted knowledge base. Out: text on the console. Knows nothing of where a table came from.
 """
 
 from __future__ import annotations

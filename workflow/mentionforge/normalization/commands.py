@@ -1,6 +1,6 @@
 """Command line of normalization: embed-*, align, search-kb, link, link-predicted, fuse, rerank-train, rerank.
 
-In: command line options. Out: calls of the functions that do the work, imported only when a command runs.
+In: command line options. Out: calls of the functions that do the work, imported only when a command runs. Knows nothing of kinds of linkers.
 """
 
 from __future__ import annotations

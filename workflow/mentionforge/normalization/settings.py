@@ -1,11 +1,11 @@
 """Settings of an index: which entries a linker searches.
 
-Imports pydantic only; the settings of linkers stand in `linkers`.
+In: an entry of `indexes`. Out: its model. Imports pydantic only. Knows nothing of linkers.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from mentionforge.entries import Entry, IndexSource
 
 class Index(Entry):
     """What a linker searches, besides the strategy's synthetic mentions; what follows `sources` concerns the names of the knowledge base."""
+
+    part: ClassVar[str] = "normalization.search"
 
     sources: tuple[IndexSource, ...] = Field(min_length=1, description="train: mentions of the training split; kb: names of the knowledge base.")
     preferred_only: bool = Field(False, description="Only each concept's preferred name.")

@@ -1,8 +1,8 @@
 """What an experiment costs, by arithmetic: seconds of each job that computes with a model, on a named device, before any of them has run.
 
-In: the configuration, `Sizes` (workload) and a `Device` (reference_devices). Out: `Work` of a job, `CostItem`s of an experiment. Each formula: floating-point
-operations over the speed that the device reaches, plus bytes moved, plus the start of each layer's kernels. Every assumption is a field or a constant.
-Nothing was measured on a GPU: a sum is right within a factor of two or three. Tests compare the formulas with times measured on CPUs.
+In: the configuration, `Sizes` (workload), a `Device` (reference_devices). Out: `Work` of a job, `CostItem`s of an experiment. Knows nothing of kinds: it asks
+their settings. Each formula: floating-point operations over the speed that the device reaches, plus bytes moved, plus the start of each layer's kernels.
+Every assumption is a field or a constant. Nothing was measured on a GPU: a sum is right within a factor of two or three. Tests compare the formulas with times measured on CPUs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from mentionforge.architectures import Shape
 from mentionforge.config import Config
 from mentionforge.devices import visible
 from mentionforge.entries import NONE
-from mentionforge.generation.kinds.llm import LlmGenerator
-from mentionforge.normalization.linkers import RerankLinker, SelfAlignedLinker
 from mentionforge.planning.jobs import jobs
 from mentionforge.planning.reference_devices import LARGE, SMALL, USUAL, Device, device
 from mentionforge.planning.workload import NOTE_SHARE, Sizes, shape
-from mentionforge.recognition.kinds.tagger import TaggerRecognizer
 from mentionforge.recognition.schedules import BY_NAME
 
 PIECES_PER_WORD = 1.4
@@ -114,9 +111,8 @@ class _Formulas:
     # Language models
 
     def finetune(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
-        generator = self.config.generators[wildcards["generator"]]
-        assert isinstance(generator, LlmGenerator) and generator.finetune
-        settings = generator.finetune
+        settings = self.config.generators[wildcards["generator"]].tuning
+        assert settings, "the rule is for generators that are fine-tuned"
         completion = (2 * settings.context_sentences + 1) * SENTENCE_WORDS * PIECES_PER_WORD
         pairs = min(self.known.corpora[settings.corpus].train_mentions * (1 - settings.eval_share), settings.max_pairs or float("inf"))
         per_step = settings.batch_size * settings.gradient_accumulation * settings.devices
@@ -130,33 +126,32 @@ class _Formulas:
     def sample(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
         name = wildcards["generator"]
         generator = self.config.generators[name]
-        assert isinstance(generator, LlmGenerator)
+        sampling, backend = generator.writer
         notes = self.known.written[name] / int(wildcards.get("shards", 1))
-        batch = generator.sampling.batch_size
-        length = generator.sampling.max_new_tokens
+        batch, length = sampling.batch_size, sampling.max_new_tokens
         # A batch of fixed shape is written until its longest note ends; the other backends fill the places of notes that ended.
-        steps = notes / batch * (length if generator.backend.fixed_batches else length * NOTE_SHARE)
+        steps = notes / batch * (length if backend.fixed_batches else length * NOTE_SHARE)
         cache = batch * (PROMPT_TOKENS + length / 2) * 2 * size.layers * size.keys * (2 if self.on.gpu else 4)
         # 4-bit weights are read, written as 16-bit ones, and read again in every step.
-        wanted = getattr(generator.sampling, "quantization", "auto")
-        four_bits = wanted == "nf4" or (wanted == "auto" and self.on.memory is not None and 2 * size.weights + cache > self.on.memory)
+        four_bits = sampling.quantization == "nf4" or (
+            sampling.quantization == "auto" and self.on.memory is not None and 2 * size.weights + cache > self.on.memory
+        )
         bytes_ = (4.5 if four_bits else 2 if self.on.gpu else 4) * size.computed + cache
         step = bytes_ / (self.on.bandwidth * self.on.moved) + self.on.seconds(2 * size.computed * batch) + size.layers * self.on.step_s
-        prompts = notes / (generator.notes_per_concept if generator.backend.fixed_batches else 1)
+        prompts = notes / ((generator.notes_per_concept or 1) if backend.fixed_batches else 1)
         return "sampling", steps * step + self.on.seconds(2 * size.computed * prompts * PROMPT_TOKENS)
 
     # Recognizers
 
     def recognize(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
         corpus, schedule = self.known.corpora[wildcards["corpus"]], wildcards["schedule"]
-        settings = self.config.recognizers[wildcards["recognizer"]]
-        assert isinstance(settings, TaggerRecognizer)
         kind = BY_NAME[schedule]
         notes = self.chosen(wildcards) if kind.reads_notes else 0
         synthetic = notes * self.sentences_of_note(wildcards["generator"]) if notes else 0.0
-        seconds = self.trained(size, kind.sentences_learned(settings, corpus.train_sentences, synthetic), settings.batch_size)
+        load = self.config.recognizers[wildcards["recognizer"]].training_load(kind, corpus.train_sentences, synthetic)
+        seconds = self.trained(size, load.sentences, load.batch)
         # Dev is read after each epoch, dev and test at the end; a teacher reads the notes first.
-        seconds += self.read(size, corpus.read_sentences * (kind.last_phase(settings).epochs + 1)) + (self.read(size, synthetic) if kind.has_teacher else 0)
+        seconds += self.read(size, corpus.read_sentences * (load.epochs + 1)) + (self.read(size, synthetic) if kind.has_teacher else 0)
         return f"recognition: {schedule}", seconds
 
     def recognize_cross(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
@@ -211,26 +206,21 @@ class _Formulas:
         return "embedding", self.on.seconds(flops, share) + entries / linker.batch_size * size.layers * self.on.step_s
 
     def align(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
-        linker = self.config.linkers[wildcards["linker"]]
-        assert isinstance(linker, SelfAlignedLinker)
-        flops = 6 * size.computed * linker.train.steps * linker.train.pairs * 2 * NAME_PIECES
-        return "training of linkers", self.on.seconds(flops) + linker.train.steps * size.layers * 3 * self.on.step_s
+        return self.linker_training(size, wildcards)
 
     def rerank_train(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
-        linker = self.config.linkers[wildcards["linker"]]
-        assert isinstance(linker, RerankLinker)
-        mentions = min(self.known.corpora[wildcards["corpus"]].train_mentions, linker.max_mentions or float("inf"))
-        pairs = mentions * (1 + linker.negatives) * linker.epochs
-        return "training of linkers", self.on.seconds(
-            6 * size.computed * pairs * linker.max_tokens
-        ) + pairs / linker.batch_size * size.layers * 3 * self.on.step_s
+        return self.linker_training(size, wildcards)
+
+    def linker_training(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
+        load = self.config.linkers[wildcards["linker"]].training_load(self.known.corpora[wildcards["corpus"]].train_mentions)
+        flops = 6 * size.computed * load.inputs * (load.tokens or NAME_PIECES)
+        return "training of linkers", self.on.seconds(flops) + load.batches * size.layers * 3 * self.on.step_s
 
     def rerank(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
-        linker = self.config.linkers[wildcards["linker"]]
-        assert isinstance(linker, RerankLinker)
-        pairs = self.known.corpora[wildcards["corpus"]].read_mentions * linker.top
-        pairs *= len(wildcards["index"].split(","))
-        return "reranking", self.on.seconds(2 * size.computed * pairs * linker.max_tokens) + pairs / linker.batch_size * size.layers * self.on.step_s
+        mentions = self.known.corpora[wildcards["corpus"]].read_mentions * len(wildcards["index"].split(","))
+        load = self.config.linkers[wildcards["linker"]].reranking_load(mentions)
+        flops = 2 * size.computed * load.inputs * (load.tokens or NAME_PIECES)
+        return "reranking", self.on.seconds(flops) + load.batches * size.layers * self.on.step_s
 
     def link_predicted(self, size: Shape, wildcards: Mapping[str, str]) -> tuple[str, float]:
         linker: Any = self.config.linkers[wildcards["linker"]]

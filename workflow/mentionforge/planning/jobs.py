@@ -19,8 +19,8 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
     """Rule and wildcards of every job of an experiment for which there is arithmetic."""
     for name in sorted(generators_in_use(config)):
         generator: Any = config.generators[name]
-        if generator.samples:
-            if generator.finetune:
+        if generator.writes_in_shards:
+            if generator.trains:
                 yield "finetune", {"generator": name}
             rule = "sample_vllm" if generator.backend.own_environment else "sample"
             yield from ((rule, {"generator": name, "shard": str(i), "shards": str(generator.shards)}) for i in range(generator.shards))
@@ -45,7 +45,7 @@ def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tup
             entry, corpus = config.linkers[linker], cell.corpus
             wanted: list[tuple[str, dict[str, str]]] = []
             indexes = ",".join(sorted(together.get((corpus, cell.generator, cell.strategy, linker), ())))
-            if entry.trains and not entry.searches:
+            if entry.reranks:
                 wanted += [("rerank_train", {"linker": linker, "corpus": corpus})]
                 wanted += [("rerank", {**vars(cell), "linker": linker, "index": indexes})]
             elif entry.searches:

@@ -1,7 +1,7 @@
 """The state of a results folder: jobs that are done, stale (and why) or missing, and the cost of a run.
 
 In: the plan, and the formulas of costs. Out: a `RuleState` for each rule; the report of `mentionforge status` as text and as data. Reads sizes of
-outputs; seconds come from `mentionforge.planning.estimates`.
+outputs. Knows nothing of Snakemake's files; seconds come from `mentionforge.planning.estimates`.
 """
 
 from __future__ import annotations

@@ -67,11 +67,8 @@ class Sizes:
     assumed: tuple[str, ...] = ()
 
 
-SENTENCE_BYTES, DEFINITION_BYTES, NAME_BYTES = 150, 250, 100
-"""Of an annotated corpus per sentence, of MRDEF.RRF per definition, and of MRCONSO.RRF per name: limits for small ones that are at hand."""
-
-CONCEPTS = {"rrf": (47_654, 1_200_000), "ontologies": (25_440, 190_441)}
-"""Concepts with a definition and names of all concepts: the UMLS' disorders as released with the paper and estimated; the open ontologies as counted."""
+SENTENCE_BYTES = 150
+"""Of an annotated corpus per sentence: a limit for small ones that are at hand."""
 
 
 def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) -> Sizes:
@@ -87,10 +84,7 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
     names: dict[str, int] = {}
     assumed: dict[str, None] = {}  # an ordered set
     for kb, entry in config.kbs.items():
-        with_definition, all_names = CONCEPTS[entry.source]
-        if entry.of_umls and (release := folder / entry.files()[0]).is_dir():
-            with_definition = min(with_definition, bytes_of([release / "MRDEF.RRF"]) // DEFINITION_BYTES)
-            all_names = min(all_names, bytes_of([release / "MRCONSO.RRF"]) // NAME_BYTES)
+        with_definition, all_names = entry.estimated_size(folder)
         found = rows(layout.kb(kb, "definitions.parquet"))
         promptable[kb] = concepts if concepts is not None else found or with_definition
         names[kb] = rows(layout.kb(kb, "names.parquet")) or all_names

@@ -1,6 +1,6 @@
 """Command line of recognition: train, predict, match, mentions.
 
-In: command line options. Out: calls of the functions that do the work, imported only when a command runs.
+In: command line options. Out: calls of the functions that do the work, imported only when a command runs. Knows nothing of kinds and schedules.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 In: text, sentence boundaries and mentions in characters. Out: words, sentences and mentions as word spans.
 Every word belongs to exactly one sentence: the last one that begins at or before it. So sentence boundaries may fall inside a
-word, and no word is lost. Only `training_examples` reads gold mentions.
+word, and no word is lost. Only `training_examples` reads gold mentions. Knows nothing of models.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Settings that all training schedules share. Imports pydantic only."""
+"""Settings that all training schedules share.
+
+In: parts of an entry of `recognizers`. Out: their models. Imports pydantic only. Knows nothing of schedules.
+"""
 
 from __future__ import annotations
 

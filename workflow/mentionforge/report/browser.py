@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import tables
-from mentionforge.layout import Results
+from mentionforge.layout import Results, compared_in
 
 NOTES, NAMES = 5, 25
 """Most notes per generator and concept, and most names of a concept, in the mention browser."""
@@ -39,7 +39,7 @@ def concept_browser(
         mentions |= {(corpus, row["mention_id"]): row for row in rows if row["split"] == "test"}
     changes: dict[str, dict[tuple[str, str], dict[str, list[str]]]] = defaultdict(dict)
     for path in comparisons:
-        corpus = path.parts[-2]
+        _, corpus = compared_in(path)
         frame = tables.read(tables.CHANGES, path.with_name("changes.parquet")).to_pandas()
         rows_of: Any = frame[frame["against"] == "baseline"].itertuples()
         for row in rows_of:

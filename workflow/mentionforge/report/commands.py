@@ -1,4 +1,7 @@
-"""Commands of the report stage; each calls one function of this package."""
+"""Commands of the report stage.
+
+In: options of the command line. Out: calls of one function of this package each. Knows nothing of tables and figures.
+"""
 
 from __future__ import annotations
 

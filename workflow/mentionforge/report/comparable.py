@@ -1,7 +1,7 @@
 """Tables that compare with other papers: scores on the subsets that they report, and wrong concepts by their place in the hierarchy.
 
 In: metrics and tables of errors. Out: frames whose rows are the cells without synthetic text and those of one strategy, `supplemental` if there is one.
-metrics.csv and hierarchy.csv hold all cells.
+metrics.csv and hierarchy.csv hold all cells. Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mentionforge import tables
 from mentionforge.entries import NONE
 from mentionforge.layout import TRAINED_ON
 from mentionforge.measures import MAIN, OF_GROUPS
+from mentionforge.report.entry_order import by_strategy
 from mentionforge.report.formatting import ReportTable, counted
 from mentionforge.tables import SUBSETS
 
@@ -43,7 +44,7 @@ SUBSETS_NOTE = (
 
 def chosen_strategies(frame: pd.DataFrame) -> pd.DataFrame:
     """The cells without synthetic text, and those of `supplemental`, or of the first other strategy."""
-    other_strategies = sorted(set(frame["strategy"]) - {NONE}, key=lambda s: (s != "supplemental", s))
+    other_strategies = sorted(set(frame["strategy"]) - {NONE}, key=by_strategy)
     return frame[frame["strategy"].isin([NONE, *other_strategies[:1]])]
 
 
@@ -77,7 +78,7 @@ def subset_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
 CELL = ["generator", "strategy", "system", "variant"]
 HIERARCHY = ["corpus", "kb", *CELL, "relation", "distance", "count", "n", "share", "note"]
 
-KINDS = {
+RELATIONS = {
     "parent": ("ancestor", True),
     "higher": ("ancestor", False),
     "child": ("descendant", True),
@@ -132,7 +133,7 @@ def hierarchy_table(counts: pd.DataFrame) -> pd.DataFrame:
     for key, part in cells.groupby(["corpus", "system", "variant", "generator", "strategy"], sort=False):
         row: dict[str, Any] = dict(zip(("corpus", "linker", "index", "generator", "strategy"), key, strict=True))
         row["error, all"] = f"{100 * part['share'].sum():.1f} n={int(part['count'].sum()):,}"
-        for name, (relation, direct) in KINDS.items():
+        for name, (relation, direct) in RELATIONS.items():
             errors = part[part["relation"] == relation]
             errors = errors if direct is None else errors[(errors["distance"] == 1) == direct]
             row[f"error, {name}"] = f"{100 * errors['share'].sum():.1f}"

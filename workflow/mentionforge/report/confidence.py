@@ -1,6 +1,6 @@
 """Which sources of chance the intervals and p values of a run cover, in words: documents, seeds, and families of comparisons.
 
-In: the comparisons of `tidy.tidy_comparisons`. Out: sentences, and a frame of families. Computes no interval or p value.
+In: the comparisons of `tidy.tidy_comparisons`. Out: sentences, and a frame of families. Computes no interval or p value. Knows nothing of pages.
 """
 
 from __future__ import annotations

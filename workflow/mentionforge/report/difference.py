@@ -22,7 +22,7 @@ SHOWN = ranked("recognition", "normalization")
 def settings(results: Path) -> dict[str, Any]:
     """Every setting in results/specs, as `kind/name: key.key`, with its value."""
     flat = {}
-    for path in sorted((results / "specs").rglob("*.json")):
+    for path in sorted(Path(Results(str(results)).specs()).rglob("*.json")):
         spec = json.loads(path.read_text(encoding="utf-8"))
         version = f"stage_version of {spec['part']}" if spec.get("part") else "stage_version"  # each part of a generator has its own
         for key, value in {**spec["settings"], version: spec["stage_version"]}.items():

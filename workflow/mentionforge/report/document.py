@@ -1,6 +1,6 @@
 """A page about a finished run: commands, settings, versions, wall times and tables.
 
-In: a results folder and the configuration files of the run. Out: Markdown. Computes no score.
+In: a results folder and the configuration files of the run. Out: Markdown. Computes no score. Knows nothing of rules.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mentionforge.errors import UserError
 from mentionforge.layout import TRAINED_ON, RecognitionCell, Results
 from mentionforge.provenance import sha256_file, versions
 from mentionforge.report.confidence import statements
+from mentionforge.report.entry_order import PAPER_STRATEGIES, by_generator
 from mentionforge.report.layouts import recognition_table
 from mentionforge.report.summary import PACKAGES, percent
 from mentionforge.report.tidy import benchmarks
@@ -91,7 +92,8 @@ def recognition_over_seeds(results: Path) -> str:
         )
     compared = compared[compared["task"] == "recognition"]
     table = recognition_table(metrics, compared).fillna("").to_markdown(index=False, disable_numparse=True)
-    head = "Strict F1 and recall on test in per cent, mean over seeds; behind each the difference to real text alone in points with its interval."
+    scores = f"{measures.main('recognition').title} and {measures.of_groups('recognition').short}"
+    head = f"{scores} on test in per cent, mean over seeds; behind each the difference to real text alone in points with its interval."
     return "\n\n".join(["## Recognition over seeds", " ".join([head, *statements(compared)]), table])
 
 
@@ -108,10 +110,11 @@ def settings_table(results: Path, configs: Sequence[Path]) -> str:
         "<details><summary>Resolved settings of every entry used</summary>",
         "",
     ]
-    for path in sorted((results / "specs").rglob("*.json")):
+    specs = Results(str(results)).specs()
+    for path in sorted(Path(specs).rglob("*.json")):
         settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
         if settings:
-            lines.append(f"- `{path.relative_to(results / 'specs').with_suffix('')}`: `{json.dumps(settings, sort_keys=True)}`")
+            lines.append(f"- `{path.relative_to(specs).with_suffix('')}`: `{json.dumps(settings, sort_keys=True)}`")
     return "\n".join([*lines, "", "</details>"])
 
 
@@ -125,15 +128,15 @@ def contrast_table(frame: pd.DataFrame) -> str:
     """acc@1 in per cent per corpus, linker and strategy: index with and without each generator, and the differences in points."""
     metric = measures.MAIN["normalization"]
     buckets = [b for b in ("all", "unseen_concept") if f"test.{b}.{metric}" in frame]
-    generators = sorted(set(frame["generator"]) - {NONE}, key=lambda g: (g in ("template", "names"), g))
+    generators = sorted(set(frame["generator"]) - {NONE}, key=by_generator)
     rows: list[dict[str, Any]] = []
     for (corpus, linker, index), cells in frame.groupby(["corpus", "linker", "index"], sort=True):
         base = cells[cells["strategy"] == NONE]
-        for strategy in [s for s in ("naive", "ideal", "supplemental", "ablation") if s in set(cells["strategy"])]:
-            by_generator = cells[cells["strategy"] == strategy].set_index("generator")
+        for strategy in [s for s in PAPER_STRATEGIES if s in set(cells["strategy"])]:
+            cells_of_strategy = cells[cells["strategy"] == strategy].set_index("generator")
             row = {"corpus": corpus, "linker": linker, "index": index, "strategy": strategy}
             for name in (NONE, *generators):
-                source = base.set_index("generator") if name == NONE else by_generator
+                source = base.set_index("generator") if name == NONE else cells_of_strategy
                 row[name] = " / ".join(percent(source[f"test.{b}.{metric}"].get(name)) for b in buckets)
             rows.append(row)
     counts = []

@@ -1,6 +1,6 @@
 """External systems in the report: what was read from their files, and how the cells of the experiment compare with them.
 
-In: predictions with their provenance; the comparisons of `tidy.tidy_comparisons`. Out: Markdown and frames. Computes no score.
+In: predictions with their provenance; the comparisons of `tidy.tidy_comparisons`. Out: Markdown and frames. Computes no score. Knows nothing of pages.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import measures, tables
-from mentionforge.entries import EXTERNAL
+from mentionforge.layout import imported_in
 from mentionforge.report.formatting import counted, interval
 
 TITLE = "Against external systems"
 CAPTION = (
-    "Test split: score of the cell in per cent (acc@1, or strict F1 and recall on unseen concepts), and the difference to the predictions of the other system in points "
+    f"Test split: score of the cell in per cent ({measures.main('normalization').label}, or {measures.main('recognition').label} and "
+    f"{measures.of_groups('recognition').short} on unseen concepts), and the difference to the predictions of the other system in points "
     "with 95 % interval (paired bootstrap by document)."
 )
 
@@ -32,11 +33,11 @@ def systems(predictions: Sequence[Path]) -> list[dict[str, str]]:
     for path in sorted(predictions):
         provenance = tables.provenance(path)
         external, counts = provenance["external"], provenance["counts"]
-        levels = path.parts[: len(path.parts) - 1 - path.parts[::-1].index(EXTERNAL)]
+        task, corpus = imported_in(path)
         row = {
             "system": external["system"],
-            "task": levels[-5],
-            "corpus": levels[-4],
+            "task": task,
+            "corpus": corpus,
             "file": f"{external['path']} (sha256 {provenance['inputs']['predictions'][:12]})",
         }
         row["answers"], row["left out or wrong"] = (_spans if provenance["stage"] == "external spans" else _rankings)(counts)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pandas as pd
 
 from mentionforge.entries import NONE
-from mentionforge.measures import BY_NAME, MAIN
+from mentionforge.measures import main
+from mentionforge.report.entry_order import by_linker, by_size_of_index, by_strategy
 from mentionforge.report.gains import BUCKETS
 from mentionforge.report.vega import FAINT, LINE_SEPARATOR, PALETTE, Figure, colour_domain, legend_of, multiline_axis
 
@@ -93,21 +94,21 @@ def index_figure(metrics: pd.DataFrame) -> list[Figure]:
     """Accuracy by index, with and without synthetic mentions."""
     import altair as alt
 
-    frame = metrics[(metrics["task"] == "normalization") & (metrics["metric"] == MAIN["normalization"]) & (metrics["split"] == "test")]
+    frame = metrics[(metrics["task"] == "normalization") & (metrics["metric"] == main("normalization").name) & (metrics["split"] == "test")]
     frame = frame[frame["bucket"].isin(list(BUCKETS))].copy()
     if frame.empty:
         return []
     frame = frame.assign(percent=(100 * frame["value"]).round(3), mentions=frame["bucket"].map(BUCKETS))
     # The baseline is repeated under every strategy, so that each choice of a strategy shows it.
-    strategies = sorted(set(frame["strategy"]) - {NONE}, key=lambda s: (s != "supplemental", s)) or [NONE]
+    strategies = sorted(set(frame["strategy"]) - {NONE}, key=by_strategy) or [NONE]
     base = frame[frame["strategy"] == NONE]
     frame = pd.concat([frame[frame["strategy"] != NONE], *(base.assign(strategy=s) for s in strategies)])
     frame = frame[["corpus", "system", "variant", "generator", "strategy", "mentions", "percent", "n"]]
     names = [NONE, *colour_domain(frame["generator"])]
-    indexes = sorted(frame["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v))
+    indexes = sorted(frame["variant"].unique(), key=by_size_of_index)
     selectors = {
         "corpus": ("corpus", sorted(frame["corpus"].unique())),
-        "system": ("linker", sorted(frame["system"].unique(), key=lambda s: (s != "mention", s))),
+        "system": ("linker", sorted(frame["system"].unique(), key=by_linker)),
         "strategy": ("strategy", strategies),
     }
     panels = []
@@ -117,13 +118,16 @@ def index_figure(metrics: pd.DataFrame) -> list[Figure]:
         shift = alt.YOffset("generator:N", scale=alt.Scale(domain=names))
         chart = alt.Chart(alt.NamedData(name="indexes")).transform_filter(where)
         rows = alt.Y("variant:N", title="index", sort=indexes)
-        x = alt.X("percent:Q", title=f"{BY_NAME[MAIN['normalization']].label} in per cent", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
+        x = alt.X("percent:Q", title=f"{main('normalization').label} in per cent", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
         tooltip = [alt.Tooltip("generator:N"), alt.Tooltip("variant:N", title="index"), alt.Tooltip("percent:Q", format=".1f"), alt.Tooltip("n:Q", format=",")]
         marks = chart.mark_point(filled=True, size=60, opacity=1).encode(y=rows, yOffset=shift, x=x, color=colours, tooltip=tooltip)
         values = {k: v[1][0] for k, v in selectors.items()}
         chart = marks.properties(width="container", height={"step": 9}).add_params(*(alt.param(name=k, value=v) for k, v in values.items()))
         panels.append((BUCKETS[bucket], chart))
-    caption = "acc@1 on the test split by what the index holds: training mentions (the paper's), all names of the knowledge base, or both; each with the generator's mentions added."
+    caption = (
+        f"{main('normalization').label} on the test split by what the index holds: training mentions (the paper's), all names of the knowledge base, or both; "
+        "each with the generator's mentions added."
+    )
     return [Figure("indexes", "The index decides first", caption, frame, panels, selectors, legend_of(names, [FAINT, *PALETTE]))]
 
 

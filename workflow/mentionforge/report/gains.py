@@ -1,6 +1,6 @@
 """Figures of gains: differences between cells with their intervals, by cell, group of mentions, dose and swept setting.
 
-In: the comparisons of `tidy.tidy_comparisons`. Out: `vega.Figure` objects. Computes no interval or p value.
+In: the comparisons of `tidy.tidy_comparisons`. Out: `vega.Figure` objects. Computes no interval or p value. Knows nothing of files and pages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from mentionforge.measures import OF_GROUPS, ranked
+from mentionforge.measures import OF_GROUPS, main, of_groups, ranked
+from mentionforge.report.entry_order import by_linker, by_size_of_index, by_strategy
 from mentionforge.report.vega import FAINT, PALETTE, Figure, colour_domain, legend_of
 
 BUCKETS = {"all": "all mentions", "seen_mention": "seen mention", "seen_concept": "seen concept, new surface", "unseen_concept": "unseen concept"}
@@ -101,14 +102,17 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
     frame = in_percentage_points(comparisons)
     figures = []
     linking = frame[frame["task"] == "normalization"]
-    indexes = sorted(linking["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v))
+    indexes = sorted(linking["variant"].unique(), key=by_size_of_index)
     common = {
         "corpus": ("corpus", sorted(linking["corpus"].unique())),
-        "system": ("linker", sorted(linking["system"].unique(), key=lambda s: (s != "mention", s))),
+        "system": ("linker", sorted(linking["system"].unique(), key=by_linker)),
     }
     selection = "datum.corpus == corpus && datum.system == system"
     mentions = ("mentions", [BUCKETS[b] for b in ("all", "unseen_concept", "seen_concept", "seen_mention") if b in set(linking["group"])])
-    protocol = "acc@1 on the test split. Bars: 95 % bootstrap intervals, paired, over documents and, where there are several, seeds. Pale: fewer than 30 mentions. Pointing at a mark tells n and p."
+    protocol = (
+        f"{main('normalization').label} on the test split. Bars: 95 % bootstrap intervals, paired, over documents and, where there are several, seeds. "
+        "Pale: fewer than 30 mentions. Pointing at a mark tells n and p."
+    )
     for name, title, against, colour in (
         ("gains", "What synthetic mentions add to none", ["baseline"], "generator"),
         ("controls", "What a language model adds to the names alone", ["control", "kb"], "reference"),
@@ -136,10 +140,10 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
     tagging = frame[(frame["task"] == "recognition") & frame["slice"].isin(["all", "bucket"])].copy()
     tagging = tagging[tagging["against"] == "baseline"]
     if len(tagging):
-        tagging["mentions"] = tagging["mentions"].where(tagging["slice"] == "bucket", "strict F1, all mentions")
-        tagging.loc[tagging["slice"] == "bucket", "mentions"] = "recall, " + tagging["mentions"]
+        tagging["mentions"] = tagging["mentions"].where(tagging["slice"] == "bucket", f"{main('recognition').label}, all mentions")
+        tagging.loc[tagging["slice"] == "bucket", "mentions"] = f"{of_groups('recognition').short}, " + tagging["mentions"]
         corpora = sorted(tagging["corpus"].unique())
-        measures = sorted(tagging["mentions"].unique(), key=lambda m: (not m.startswith("strict"), m))
+        measures = sorted(tagging["mentions"].unique(), key=lambda m: (not m.startswith(main("recognition").label), m))
         panels = [
             (
                 c,
@@ -177,7 +181,7 @@ def _group_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str
     rows = base[base["slice"].isin([s for s, *_ in slices]) & ~_has_swept_dose(base["strategy"])]
     if rows.empty:
         return []
-    strategies = sorted(rows["strategy"].unique(), key=lambda s: (s != "supplemental", s))
+    strategies = sorted(rows["strategy"].unique(), key=by_strategy)
     selectors = {**common, "variant": ("index", indexes), "strategy": ("strategy", strategies)}
     values = {k: v[1][0] for k, v in selectors.items()}
     panels = []
@@ -208,7 +212,7 @@ def _dose_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str]
     values = {k: v[1][0] for k, v in selectors.items()}
     order = [g for g in ORDER if g in set(rows["group"])]
     panels = []
-    for strategy in sorted(rows["strategy"].unique(), key=lambda s: (s != "supplemental", s)):
+    for strategy in sorted(rows["strategy"].unique(), key=by_strategy):
         where = f"datum.strategy == '{strategy}' && datum.corpus == corpus && datum.system == system && datum.variant == variant"
         panels.append((strategy, forest_plot("dose", rows, "mentions", "synthetic notes of the concept", "generator", where, values, order)))
     note = "Mentions by the number of synthetic notes that their concept has in the cell, one panel per strategy. Differences to none. Exploratory."
@@ -241,7 +245,7 @@ def _sweep_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str
         }
         values = {k: v[1][0] for k, v in selectors.items()}
         panels = []
-        for strategy in sorted(rows["strategy"].unique(), key=lambda s: (s != "supplemental", s)):
+        for strategy in sorted(rows["strategy"].unique(), key=by_strategy):
             where = (
                 f"datum.strategy == '{strategy}' && datum.corpus == corpus && datum.system == system && datum.variant == variant && datum.mentions == mentions"
             )
@@ -263,7 +267,7 @@ def _sweep_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str
             layers = alt.layer(bars, line, points).properties(width="container", height=200)
             panels.append((strategy, layers.add_params(*(alt.param(name=k, value=v) for k, v in values.items()))))
         caption = (
-            "Difference to none in acc@1 on the test split along the dose, a setting of the strategy or generator; bars: 95 % bootstrap intervals, paired, "
+            f"Difference to none in {main('normalization').label} on the test split along the dose, a setting of the strategy or generator; bars: 95 % bootstrap intervals, paired, "
             "over documents and, where there are several, seeds. One panel per strategy."
         )
         figures.append(Figure(name, f"Dose-response: {DOSES[str(key)]}", caption, rows.drop(columns="key"), panels, selectors, legend_of(names)))

@@ -16,13 +16,14 @@ from mentionforge.layout import TRAINED_ON
 from mentionforge.report import external
 from mentionforge.report.comparable import SUBSETS_NOTE, hierarchy_tables, subset_table
 from mentionforge.report.confidence import family_table
+from mentionforge.report.entry_order import MAIN_INDEX, by_index, by_strategy
 from mentionforge.report.formatting import FEW, ReportTable, counted, interval
 from mentionforge.report.tidy import CELL, seed_scores, seeds_as_column
 
 BUCKETS = {"seen_mention": "seen mention", "seen_concept": "seen concept", "unseen_concept": "unseen concept"}
 
 
-def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = "train") -> pd.DataFrame:
+def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = MAIN_INDEX) -> pd.DataFrame:
     """acc@1 in per cent on all mentions and on unseen concepts, with the gain over `none` and its interval.
 
     One row per linker, generator and strategy; two columns per corpus. The paper's table has one index, that of training mentions.
@@ -97,7 +98,12 @@ def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: boo
     )
     columns = {
         **{f"{s.level}, F1": ("all", s.name) for s in measures.of_task("recognition") if s.ratio is measures.F1},
-        **{f"{column}, {r.short}": (bucket, f"strict_{r.name}") for bucket, column in BUCKETS.items() for r in (measures.RECALL, measures.F1)},
+        **{
+            f"{column}, {s.ratio.short}": (bucket, s.name)
+            for bucket, column in BUCKETS.items()
+            for s in measures.of_level("strict")
+            if s.ratio in (measures.RECALL, measures.F1)
+        },
     }
     rows = []
     for key, cell_rows in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):
@@ -122,8 +128,8 @@ def end_to_end_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """Precision, recall and F1 of span and concept together, and recall per bucket: per cent, mean over seeds."""
     cells = seeds_as_column(metrics[(metrics["task"] == "end_to_end") & (metrics["split"] == "test")])
     columns = {
-        **{f"all, {r.short}": ("all", f"span_concept_{r.name}") for r in (measures.PRECISION, measures.RECALL, measures.F1)},
-        "with threshold, F1": ("all", "span_concept_nil_f1"),
+        **{f"all, {s.ratio.short}": ("all", s.name) for s in measures.of_level("span_concept") if s.ratio},
+        **{f"with threshold, {s.ratio.short}": ("all", s.name) for s in measures.of_level("span_concept_nil") if s.ratio is measures.F1},
         **{f"{column}, R": (bucket, measures.OF_GROUPS["end_to_end"]) for bucket, column in BUCKETS.items()},
     }
     rows = []
@@ -135,7 +141,7 @@ def end_to_end_table(metrics: pd.DataFrame) -> pd.DataFrame:
         for column, score_key in columns.items():
             row[column] = "" if pd.isna(means.get(score_key)) else f"{100 * means[score_key]:.1f}"
         row |= {
-            "n": counted(cell_rows.loc[(cell_rows["metric"] == "span_concept_recall") & (cell_rows["bucket"] == "all"), "n"].max()),
+            "n": counted(cell_rows.loc[(cell_rows["metric"] == measures.OF_GROUPS["end_to_end"]) & (cell_rows["bucket"] == "all"), "n"].max()),
             "seeds": cell_rows["seed"].nunique(),
         }
         rows.append(row)
@@ -176,10 +182,10 @@ def group_table(comparisons: pd.DataFrame, slice_: str) -> pd.DataFrame:
     differences = differences[differences["slice"] == slice_]
     if differences.empty:
         return pd.DataFrame()
-    index = min(differences["variant"].unique(), key=lambda v: (v != "train", v))
+    index = min(differences["variant"].unique(), key=by_index)
     differences = differences[differences["variant"] == index]
     if slice_ != "notes":
-        differences = differences[differences["strategy"] == min(differences["strategy"].unique(), key=lambda s: (s != "supplemental", s))]
+        differences = differences[differences["strategy"] == min(differences["strategy"].unique(), key=by_strategy)]
     order = {"0": 0, "1": 1, "2-5": 2, "6-20": 3, "21+": 4}
     rows: dict[Any, dict[str, str]] = {}
     records: Any = differences.itertuples()
@@ -218,10 +224,10 @@ def report_tables(
     linking = comparisons[comparisons["task"] == "normalization"]
     few_note = f" {FEW}: n below {few}."
     collected = []
-    for index in sorted(metrics.loc[metrics["task"] == "normalization", "variant"].unique(), key=lambda v: (v != "train", v)):
+    for index in sorted(metrics.loc[metrics["task"] == "normalization", "variant"].unique(), key=by_index):
         collected.append(
             ReportTable(
-                f"Normalization, acc@1, {'external systems' if index == EXTERNAL else f'index {index}'}",
+                f"Normalization, {measures.main('normalization').label}, {'external systems' if index == EXTERNAL else f'index {index}'}",
                 accuracy_table(metrics, linking, index),
                 TABLES_NOTE + few_note,
                 f"tab:den-{index.replace('+', '-')}",
@@ -245,11 +251,11 @@ def report_tables(
         "one chosen on dev are taken back. n: gold mentions."
     )
     collected.append(ReportTable("End to end, recognition into normalization", end_to_end_table(metrics), end_to_end_caption + few_note, "tab:end-to-end"))
-    for task, title in (("normalization", "Normalization, acc@1 by subset"), ("recognition", "Recognition, strict recall by subset")):
+    for task, title in ((task, f"{task.capitalize()}, {measures.of_groups(task).label} by subset") for task in ("normalization", "recognition")):
         collected.append(ReportTable(title, subset_table(metrics, task), SUBSETS_NOTE + few_note, f"tab:subsets-{task}"))
     collected += hierarchy_tables(hierarchy) if hierarchy is not None else []
     for slice_, words in SLICES.items():
-        caption = f"Difference to none in acc@1, points with 95 % interval (paired bootstrap by document) and n mentions of the group, {words}."
+        caption = f"Difference to none in {measures.main('normalization').label}, points with 95 % interval (paired bootstrap by document) and n mentions of the group, {words}."
         caption += " Exploratory: p values of these are corrected after Benjamini and Hochberg (comparisons.csv)."
         collected.append(ReportTable(f"Gains {words}", group_table(comparisons, slice_), caption + few_note, f"tab:by-{slice_.replace('_', '-')}"))
     collected.append(ReportTable(external.TITLE, external.against_table(comparisons), external.CAPTION + few_note, "tab:external"))

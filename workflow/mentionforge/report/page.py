@@ -1,7 +1,7 @@
 """The report page: one HTML file with data, charts, tables and libraries inside; it opens offline, without a server.
 
 In: paths of a results folder. Out: index.html, and the figures as SVG and PDF. Vega comes from vl-convert, DataTables from itables; page/ holds
-template, style and script. Computes no score. Texts of licensed inputs are left out unless the page is private.
+template, style and script. Computes no score, knows nothing of rules. Texts of licensed inputs are left out unless the page is private.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 import pandas as pd
 
 from mentionforge import __version__, measures, tables
+from mentionforge.augmentation.strategies import Strategy
 from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.generation.kinds import CONTROLS
-from mentionforge.layout import PREDICTIONS, Results
+from mentionforge.layout import PREDICTIONS, NormalizationCell, RecognitionCell, Results
 from mentionforge.provenance import git_revision, versions
 from mentionforge.report import confidence, figures, formatting, gains, layouts, tidy, vega
 from mentionforge.report.browser import concept_browser
@@ -156,8 +157,9 @@ def _template_values(
     cells = scores.groupby([*tidy.CELL, "seed"]).ngroups
     entries = {kind: tidy.specs(results, kind) for kind in ("kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")}
     controls = [name for name, settings in entries["generators"].items() if settings.get("kind") in CONTROLS]
+    ablations = [name for name, settings in entries["strategies"].items() if Strategy.model_validate(settings).avoids_test]
     score_tables = [_html_table(table) for table in layouts.report_tables(scores, comparison_rows, error_rows, hierarchy=hierarchy)]
-    gains_and_claims = claims(comparison_rows, controls)
+    gains_and_claims = claims(comparison_rows, controls, ablations)
     claims_table = [_html_table(formatting.ReportTable("Published and here", gains_and_claims, CLAIMS, ""))] if len(gains_and_claims) else []
     current = {
         "corpora": set(scores["corpus"]),
@@ -187,9 +189,11 @@ def _template_values(
             ],
         },
     ]
-    external_predictions = sorted(
-        p for task in ("normalization", "recognition") for p in (results / task).glob(f"*/{NONE}/{NONE}/*/{EXTERNAL}/**/{PREDICTIONS}")
-    )
+    imported = {
+        "normalization": NormalizationCell("*", NONE, NONE, "*", EXTERNAL).path,
+        "recognition": RecognitionCell("*", NONE, NONE, "*", EXTERNAL, 0).path,
+    }
+    external_predictions = sorted(p for task, cells in imported.items() for p in Path(Results(str(results)).cells(task)).glob(f"{cells}/{PREDICTIONS}"))
     systems_read = [
         row for row in systems(external_predictions) if row["system"] in current["linkers"] | current["recognizers"] and row["corpus"] in current["corpora"]
     ]

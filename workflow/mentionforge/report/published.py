@@ -2,6 +2,7 @@
 
 In: a CSV file with one published score per row, its protocol and source; metrics.csv of a run of config/comparison.yaml. Out: the page, whose tables
 between `<!-- TASK, CORPUS -->` and `<!-- end -->` are replaced. Text around the tables is written by hand.
+Knows nothing of cells but those in `CELLS`.
 """
 
 from __future__ import annotations
@@ -12,26 +13,35 @@ from typing import Any
 
 import pandas as pd
 
+from mentionforge import measures
 from mentionforge.errors import UserError
 from mentionforge.layout import Results
 
+OF_LINKING, OF_RECOGNITION, OF_MENTIONS = measures.main("normalization"), measures.main("recognition"), measures.of_groups("recognition")
+
 COLUMNS = {
-    "normalization": ("acc@1", "relaxed", "acc@5", "one concept", "distinct", "distinct, new surface", "new surface and concept"),
-    "recognition": ("strict F1", "recall, known surface", "recall, new surface, known concept", "recall, new surface and concept"),
+    "normalization": (OF_LINKING.label, "relaxed", "acc@5", "one concept", "distinct", "distinct, new surface", "new surface and concept"),
+    "recognition": (
+        OF_RECOGNITION.label,
+        *(f"{OF_MENTIONS.short}, {mentions}" for mentions in ("known surface", "new surface, known concept", "new surface and concept")),
+    ),
 }
 """Columns of the tables: values of `measure` in the CSV file."""
 
 OURS = {
     "normalization": {
-        "acc@1": ("all", "acc@1"),
-        "relaxed": ("all", "acc@1_relaxed"),
-        "acc@5": ("all", "acc@5"),
-        "one concept": ("one_concept", "acc@1"),
-        "distinct": ("distinct", "acc@1"),
-        "distinct, new surface": ("distinct_new_surface", "acc@1"),
-        "new surface and concept": ("new_surface_concept", "acc@1"),
+        OF_LINKING.label: ("all", OF_LINKING.name),
+        "relaxed": ("all", f"{OF_LINKING.name}_relaxed"),
+        "acc@5": ("all", measures.BY_NAME["acc@5"].name),
+        "one concept": ("one_concept", OF_LINKING.name),
+        "distinct": ("distinct", OF_LINKING.name),
+        "distinct, new surface": ("distinct_new_surface", OF_LINKING.name),
+        "new surface and concept": ("new_surface_concept", OF_LINKING.name),
     },
-    "recognition": {"strict F1": ("all", "strict_f1"), "recall, new surface and concept": ("new_surface_concept", "strict_recall")},
+    "recognition": {
+        OF_RECOGNITION.label: ("all", OF_RECOGNITION.name),
+        f"{OF_MENTIONS.short}, new surface and concept": ("new_surface_concept", OF_MENTIONS.name),
+    },
 }
 """Bucket and metric of our score for each column that we can fill."""
 

@@ -1,6 +1,6 @@
 """Settings of the report page.
 
-In: the section `report` of the configuration. Knows nothing of the results folder.
+In: the section `report` of the configuration. Out: its model. Knows nothing of the results folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The summary of an experiment: one CSV file per task with a row per cell, and the tables of summary.md.
 
 In: metrics, funnels, counts and stamps of a results folder. Out: the files. Scores are shares (0 to 1) in CSV files and per cent in Markdown.
+Knows nothing of intervals.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mentionforge.errors import UserError
 from mentionforge.layout import TRAINED_ON, Results
 from mentionforge.provenance import git_revision, sha256_file, versions
 from mentionforge.report.comparable import subset_table
+from mentionforge.report.entry_order import by_size_of_index
 from mentionforge.report.external import external_section
 from mentionforge.report.formatting import FEW
 from mentionforge.report.layouts import end_to_end_table, recognition_scores
@@ -152,18 +154,14 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
         "is 0 by construction.",
     ]
     for corpus in sorted(frame.loc[frame["task"] == "normalization", "corpus"].unique()):
-        sections += [
-            "\n".join(
-                [f"## Normalization, {corpus}: {measures.BY_NAME[measures.MAIN['normalization']].label} in per cent", "", normalization_table(frame, corpus)]
-            )
-        ]
+        sections += ["\n".join([f"## Normalization, {corpus}: {measures.main('normalization').label} in per cent", "", normalization_table(frame, corpus)])]
     if (frame["task"] == "recognition").any():
         sections += ["## Recognition: strict entity scores in per cent\n\n" + recognition_table(frame)]
     further_tables = (
         ("Recognition: partial and token F1, scores by bucket, errors", recognition_scores(frame, errors)),
         ("Recognition across corpora", recognition_scores(frame, errors, crossed=True)),
-        (f"Normalization: {measures.BY_NAME[measures.OF_GROUPS['normalization']].label} by subset that others score", subset_table(frame, "normalization")),
-        (f"Recognition: {measures.BY_NAME[measures.OF_GROUPS['recognition']].label} by subset that others score", subset_table(frame, "recognition")),
+        (f"Normalization: {measures.of_groups('normalization').label} by subset that others score", subset_table(frame, "normalization")),
+        (f"Recognition: {measures.of_groups('recognition').label} by subset that others score", subset_table(frame, "recognition")),
         ("End to end: predicted mentions, linked; span and concept together", end_to_end_table(frame)),
     )
     for title, table in further_tables:
@@ -190,7 +188,7 @@ def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
     rows = []
     for system, generator, strategy in sorted({key[:3] for key in values}, key=lambda k: (k[0], k[1] != NONE, k[2], k[1])):
         row = {"linker": system, "strategy": strategy, "generator": generator}
-        for index in sorted(scores["variant"].unique(), key=lambda v: (len(v.split("+")), v != "train", v)):
+        for index in sorted(scores["variant"].unique(), key=by_size_of_index):
             row[f"index {index}"] = " / ".join(percent(values.get((system, generator, strategy, index, bucket))) for bucket in n)
         rows.append(row)
     head = "Each cell: " + " / ".join(f"{bucket.replace('_', ' ')} (n={count})" for bucket, count in n.items()) + "."

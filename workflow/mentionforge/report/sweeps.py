@@ -2,7 +2,7 @@
 
 In: the raw configuration and a results folder, in which files may be missing. Out: sweeps.csv, sweeps.md, and a picture per swept setting.
 A cell is `done`, `failed` (it has a log but no predictions) or `not run`. A failed cell hides no other: if predictions are missing, the evaluation has
-not run, and the cells that have predictions are scored here.
+not run, and the cells that have predictions are scored here. Knows nothing of how a cell runs.
 """
 
 from __future__ import annotations

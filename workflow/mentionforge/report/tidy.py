@@ -17,7 +17,7 @@ import pandas as pd
 
 from mentionforge import measures, tables
 from mentionforge.entries import NONE
-from mentionforge.layout import RecognitionCell, Results
+from mentionforge.layout import RecognitionCell, Results, compared_in, job_of
 from mentionforge.provenance import git_revision, sha256_file
 
 VERSION = 1
@@ -29,7 +29,7 @@ CELL = ["task", "corpus", "generator", "strategy", "system", "variant"]
 def specs(results: Path, kind: str) -> dict[str, dict[str, Any]]:
     """Settings of every entry of a kind, from results/specs; the specs of a generator are merged into one."""
     entries: dict[str, dict[str, Any]] = {}
-    for path in sorted((results / "specs" / kind).rglob("*.json")):
+    for path in sorted(Path(Results(str(results)).specs(kind)).rglob("*.json")):
         spec = json.loads(path.read_text(encoding="utf-8"))
         entries.setdefault(spec["name"], {}).update(spec["settings"])
     return entries
@@ -37,11 +37,12 @@ def specs(results: Path, kind: str) -> dict[str, dict[str, Any]]:
 
 def benchmarks(results: Path) -> pd.DataFrame:
     """One row per job from Snakemake's benchmark files: job (path), stage, of (entry or corpus), wall_s, cpu_s, peak_mib."""
-    base = results / "benchmarks"
+    folder = Results(str(results)).benchmarks
     rows = []
-    for path in sorted(base.rglob("*.tsv")):
+    for path in sorted(Path(folder).rglob("*.tsv")):
         frame = pd.read_csv(path, sep="\t")
-        levels = path.relative_to(base).with_suffix("").parts
+        job = job_of(path, folder)
+        levels = job.split("/")
         measurements = {name: float(pd.to_numeric(frame[name], errors="coerce").iloc[-1]) for name in ("s", "cpu_time", "max_rss") if name in frame}
         stage, name = levels[0], levels[1]
         if levels[0] == "generation":
@@ -52,7 +53,7 @@ def benchmarks(results: Path) -> pd.DataFrame:
             stage, name = f"report: {levels[-1]}", ""
         rows.append(
             {
-                "job": "/".join(levels),
+                "job": job,
                 "stage": stage,
                 "of": name,
                 "wall_s": measurements.get("s"),
@@ -136,8 +137,9 @@ def tidy_comparisons(comparisons: Sequence[Path], config_digest: str) -> pd.Data
     frames = []
     for path in comparisons:
         frame = tables.read(tables.COMPARISONS, path).to_pandas()
-        frame.insert(0, "task", path.parts[-3])
-        frame.insert(1, "corpus", path.parts[-2])
+        task, corpus = compared_in(path)
+        frame.insert(0, "task", task)
+        frame.insert(1, "corpus", corpus)
         frames.append(frame)
     merged = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["task", "corpus", *(c.name for c in tables.COMPARISONS.columns)])
     merged["git_revision"], merged["config_digest"] = git_revision(), config_digest

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from mentionforge.entries import NONE
+from mentionforge.report.entry_order import by_generator
 
 INK, RULE, FAINT = "#333a41", "#c9ced3", "#7b858e"
 
@@ -69,7 +70,7 @@ def config(ink: str = INK, rule: str = RULE, faint: str = FAINT) -> dict[str, An
 
 def colour_domain(values: pd.Series) -> list[str]:
     """Generators in a fixed order, so that each has the same colour in all figures."""
-    return sorted(set(values) - {NONE}, key=lambda g: (g.split("~")[0] in ("names", "template", "dictionary"), g))
+    return sorted(set(values) - {NONE}, key=by_generator)
 
 
 def multiline_axis() -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mentionforge.errors import UserError
+from mentionforge.layout import Results, job_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -127,7 +128,8 @@ def newest_log(folder: Path) -> Path:
 def progress_lines(results: Path) -> list[tuple[str, str]]:
     """Name and last progress line of each job log that was written in the last `RECENT` seconds, by name."""
     progress = []
-    for path in sorted((results / "logs").rglob("*.log")):
+    folder = Results(str(results)).logs
+    for path in sorted(Path(folder).rglob("*.log")):
         try:
             if time.time() - path.stat().st_mtime > RECENT:
                 continue
@@ -137,7 +139,7 @@ def progress_lines(results: Path) -> list[tuple[str, str]]:
         except OSError:  # Snakemake has just removed the log
             continue
         if lines and (match := ETA.match(lines[-1])) and match["done"] != match["total"]:
-            progress.append((path.relative_to(results / "logs").with_suffix("").as_posix(), lines[-1]))
+            progress.append((job_of(path, folder), lines[-1]))
     return progress
 
 

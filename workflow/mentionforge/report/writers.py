@@ -1,7 +1,7 @@
 """Files of results/summary for other programs and for papers: tidy CSV files, and the tables as Markdown and LaTeX.
 
 In: paths of a results folder. Out: metrics.csv, comparisons.csv, seeds.csv, errors.csv, hierarchy.csv, runtime.csv, tables.md, tables.tex.
-Computes no score of its own.
+Computes no score of its own. Knows nothing of figures and pages.
 """
 
 from __future__ import annotations

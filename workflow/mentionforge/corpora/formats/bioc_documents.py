@@ -1,6 +1,7 @@
 """The BioC document model that the parsers of XML and JSON share: text, assembled passage by passage, and annotations as published.
 
-Checks the order of passages. Knows nothing of XML or JSON, ids or types.
+In: events of a parser, in order. Out: text, assembled passage by passage, and annotations as published; passages out of order are an error.
+Knows nothing of XML or JSON, ids or types.
 """
 
 from __future__ import annotations

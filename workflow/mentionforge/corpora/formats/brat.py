@@ -1,7 +1,7 @@
 """BRAT standoff: a folder with NAME.txt and NAME.ann for every document.
 
 `T1<TAB>Type start end;start end<TAB>text` is a mention, `N1<TAB>Reference T1 SOURCE:CODE<TAB>name` its concept.
-The format: https://brat.nlplab.org/standoff.html. Knows nothing of splits and knowledge bases.
+The format: https://brat.nlplab.org/standoff.html. In: such a folder. Out: documents, and the reverse. Knows nothing of splits and knowledge bases.
 """
 
 from __future__ import annotations

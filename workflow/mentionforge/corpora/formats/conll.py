@@ -1,7 +1,8 @@
 """CoNLL files: one token per line with its IOB2 tag, and a blank line after each sentence.
 
 Columns, separated by tabs (or by spaces in a line without a tab): `token tag`, `token tag ids`, or `token pos chunk tag` as in CoNLL-2003.
-The format has no offsets, so the text is rebuilt: tokens joined by a space, sentences by a line feed. Knows nothing of splits and knowledge bases.
+The format has no offsets, so the text is rebuilt: tokens joined by a space, sentences by a line feed. In: such a file. Out: documents, and the reverse.
+Knows nothing of splits and knowledge bases.
 """
 
 from __future__ import annotations

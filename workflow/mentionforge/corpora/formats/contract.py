@@ -1,8 +1,8 @@
 """The interface of a format: name, reader, and optional writer.
 
-A reader yields documents one by one, in the order of the file, so memory stays flat, and counts what it skips, handles and repairs in `tally`.
-A writer consumes documents one by one; reading its output back gives the same documents, as far as the format can represent them.
-Neither knows of a knowledge base.
+In (reader): a file. Out: documents one by one, in the order of the file, so memory stays flat; what it skips, handles and repairs is counted in `tally`.
+In (writer): documents one by one. Out: a file; reading it back gives the same documents, as far as the format can represent them.
+Knows nothing of splits and knowledge bases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""MedMentions: PubTator files, read by `pubtator`, whose ids without a prefix are CUIs."""
+"""MedMentions: PubTator files, read by `pubtator`, whose ids without a prefix are CUIs.
+
+In: such a file. Out: documents. Knows nothing of splits and knowledge bases.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """PubTator files (NCBI Disease Corpus, BC5CDR): `id|t|title`, `id|a|abstract`, tab-separated annotations, blank line.
 
 An annotation is `id, start, end, mention, type, concept`, with an optional seventh column. Offsets refer to the title, a space, and the abstract.
-The format: https://www.ncbi.nlm.nih.gov/research/pubtator/. Knows nothing of splits and knowledge bases.
+The format: https://www.ncbi.nlm.nih.gov/research/pubtator/. In: such a file. Out: documents, and the reverse. Knows nothing of splits and knowledge bases.
 """
 
 from __future__ import annotations

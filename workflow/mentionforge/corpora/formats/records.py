@@ -3,7 +3,7 @@
 {"doc_id": "1", "text": "Gout today", "mentions": [
     {"spans": [[0, 4]], "surface": "Gout", "entity_type": "Disease", "concept_ids": ["MSH:D006073"], "composite": false}]}
 
-Knows nothing of splits and knowledge bases.
+In: such a file. Out: documents, and the reverse. Knows nothing of splits and knowledge bases.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """All formats, in the order of the configuration schema; and `write`, which writes documents in one of them.
 
-To add a format, write a module beside this one, and list it in `FORMATS`.
+In: name of a format. Out: its reader, its writer, its endings and prefixes. Knows nothing of what a format looks like.
+A new format: a module beside this one, and its entry in `FORMATS`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """ShARe notes (SemEval-2014 Task 7, SemEval-2015 Task 14, ShARe/CLEF 2013): a folder with NOTE.text (or .txt) and NOTE.pipe for every note.
 
 A line of a .pipe file is `note|spans|CUI|…` with 3, 19 or 22 fields, or `note||type||CUI||start||end||…`.
-The format has no mention text, so offsets are checked only against the length of the text and its words. Knows nothing of splits.
+The format has no mention text, so offsets are checked only against the length of the text and its words. In: such a folder. Out: documents.
+Knows nothing of splits.
 """
 
 from __future__ import annotations

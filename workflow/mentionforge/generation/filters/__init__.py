@@ -1,6 +1,7 @@
 """The family of quality filters: `Filters` holds their settings, `FILTERS` their functions under the same names; both define the order of the chain.
 
-A filter is a settings class and a function in one file; `contract.py` defines its input and output. `generation/filtering.py` runs the chain.
+In: settings of a generator's filters. Out: the chain, which `generation/filtering.py` runs. Knows nothing of tables.
+A filter is a settings class and a function in one file; `contract.py` defines its input and output.
 """
 
 from __future__ import annotations

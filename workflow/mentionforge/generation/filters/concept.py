@@ -1,6 +1,6 @@
 """Filters that check whether a note is about its concept: `contradiction` (names of other concepts) and `agreement` (an encoder's ranking of concepts).
 
-In: notes with mentions, and the names of all concepts of the knowledge base. Out: reasons for dropped notes. Know nothing about other texts.
+In: notes with mentions, and the names of all concepts of the knowledge base. Out: reasons for dropped notes. Knows nothing about other texts.
 """
 
 from __future__ import annotations

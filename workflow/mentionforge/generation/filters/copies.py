@@ -1,6 +1,6 @@
 """Filters that compare a note with other texts: earlier notes (`near_duplicate`), test documents (`leakage`), fine-tuning pairs (`memorization`).
 
-In: notes and these texts. Out: reasons for dropped notes, which say where texts agree but quote nothing. Know nothing about concepts and names.
+In: notes and these texts. Out: reasons for dropped notes, which say where texts agree but quote nothing. Knows nothing about concepts and names.
 """
 
 from __future__ import annotations

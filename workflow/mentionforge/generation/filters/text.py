@@ -1,6 +1,6 @@
 """Filters that check a note by itself: markup, length, refusals, language, repetitions, and echoes of its prompt.
 
-In: notes. Out: reasons for dropped notes. Know nothing about concepts and other texts.
+In: notes. Out: reasons for dropped notes. Knows nothing about concepts and other texts.
 """
 
 from __future__ import annotations

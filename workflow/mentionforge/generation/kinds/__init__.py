@@ -1,7 +1,11 @@
-"""The family of generators, one file per kind. `Generator` lists the kinds in the order of docs and schema; `contract.py` defines the interface."""
+"""The family of generators, one file per kind. `Generator` lists the kinds in the order of docs and schema; `contract.py` defines the interface.
+
+In: settings of a generator. Out: its kind. Knows nothing of how notes are sampled, located and filtered.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, get_args
 
 from pydantic import Field
@@ -17,8 +21,11 @@ Generator = Annotated[
 ]
 """Settings of every generator."""
 
-KINDS: tuple[type[GeneratorSettings], ...] = get_args(get_args(Generator)[0])
+GENERATORS: tuple[type[GeneratorSettings], ...] = get_args(get_args(Generator)[0])
 """Their classes."""
 
-CONTROLS: frozenset[str] = frozenset(kind for one in KINDS if one.control for kind in get_args(one.model_fields["kind"].annotation))
+BY_KIND: Mapping[str, type[GeneratorSettings]] = {kind: one for one in GENERATORS for kind in get_args(one.model_fields["kind"].annotation)}
+"""Their classes by what `kind` says."""
+
+CONTROLS: frozenset[str] = frozenset(kind for kind, one in BY_KIND.items() if one.control)
 """What `kind` says of controls."""

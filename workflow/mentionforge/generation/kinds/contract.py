@@ -5,15 +5,16 @@ In: a generator's settings. Out: which code makes its prompts and notes, what fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mentionforge.entries import Entry
 
 if TYPE_CHECKING:
+    from mentionforge.generation.backends.contract import BackendKind
     from mentionforge.generation.filters import Filters
-    from mentionforge.generation.settings import Concepts
+    from mentionforge.generation.settings import Concepts, Finetune, Sampling
 
 
 class GeneratorSettings(Entry):
@@ -21,7 +22,7 @@ class GeneratorSettings(Entry):
 
     Attributes:
         control: It writes from names alone; cells of other generators are compared with its cells.
-        samples: Whether a language model writes its notes, in shards; if not, a single job makes them.
+        writes_in_shards: Whether a language model writes its notes, in shards; if not, a single job makes them.
         prompts_part: Part of the code (mentionforge.versions) that makes its prompts.
         notes_part: Part of the code that makes its notes.
     """
@@ -34,7 +35,7 @@ class GeneratorSettings(Entry):
         notes_per_concept: int | None
 
     control: ClassVar[bool] = False
-    samples: ClassVar[bool] = False
+    writes_in_shards: ClassVar[bool] = False
     prompts_part: ClassVar[str] = "generation.prompts"
     notes_part: ClassVar[str]
 
@@ -47,9 +48,19 @@ class GeneratorSettings(Entry):
         return None
 
     @property
+    def tuning(self) -> Finetune | None:
+        """Settings of its fine-tuning on a corpus; None if it is not fine-tuned."""
+        return None
+
+    @property
     def trains(self) -> bool:
         """Whether it is fine-tuned on a corpus."""
-        return False
+        return self.tuning is not None
+
+    @property
+    def writer(self) -> tuple[Sampling, BackendKind]:
+        """Settings of its sampling and its backend, if it `writes_in_shards`."""
+        raise NotImplementedError
 
     @property
     def weights(self) -> str | None:
@@ -69,6 +80,29 @@ class GeneratorSettings(Entry):
     def references(self) -> Iterable[tuple[str, str, str]]:
         """Entries that this kind refers to besides those of every kind, as (key, section, name)."""
         return ()
+
+    def part_of(self, spec: str) -> str:
+        """Part of the code (mentionforge.versions) whose version one of its spec files holds: the first that reads it.
+
+        Args:
+            spec: One of `generation.settings.PARTS`.
+        """
+        return {"finetune": "generation.pairs", "sampling": "generation.sample"}.get(spec, f"generation.{spec}")
+
+    @classmethod
+    def how_made(cls, settings: Mapping[str, Any], base: str) -> list[str]:
+        """Lines of the card of an export on how the notes were made.
+
+        Args:
+            settings: All settings of the generator, without paths.
+            base: Public name of the base model of its adapter; empty without one.
+        """
+        return [f"By a generator of kind `{settings['kind']}`."]
+
+    @classmethod
+    def licences(cls, settings: Mapping[str, Any], base: str) -> list[str]:
+        """Lines of that card on what the notes were made from besides the knowledge base, and may be bound by; arguments as in `how_made`."""
+        return []
 
     def check(self, key: str) -> None:
         """Check that the settings fit together.
@@ -95,7 +129,7 @@ class GeneratorSettings(Entry):
         make_prompts(spec, kb, out, mentions)
 
     def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path) -> None:
-        """Write its notes, one per prompt, unless it `samples`.
+        """Write its notes, one per prompt, unless it `writes_in_shards`.
 
         Args:
             spec: Spec file of the generator, part `prompts`.

@@ -1,13 +1,15 @@
 """Base of the kinds that write notes from a concept's names alone, without a language model; they are controls.
 
 In: prompts and the names of their concepts. Out: one note per prompt, with finish_reason `control`. A kind gives its settings and `note`.
+Knows nothing of models and sampling.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -37,6 +39,11 @@ class NamesGenerator(GeneratorSettings):
     def note(self, concept: Concept, number: int) -> str:
         """The text of a concept's note of that number, from 0."""
         raise NotImplementedError
+
+    @classmethod
+    def how_made(cls, settings: Mapping[str, Any], base: str) -> list[str]:
+        """That no model wrote them."""
+        return [f"Without a language model: a control of kind `{settings['kind']}`."]
 
     def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path) -> None:
         """Write the notes, one per prompt.

@@ -1,9 +1,13 @@
-"""Settings of the kind `llm`, a causal language model. Holds no code: fine-tuning is in `generation/finetune.py`, sampling in `generation/sample.py`."""
+"""Settings of the kind `llm`, a causal language model.
+
+In: an entry of `generators`. Out: its model, and what rules, costs and cards ask of it. Knows nothing of how it is fine-tuned (`generation/finetune.py`)
+and sampled (`generation/sample.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -18,7 +22,7 @@ from mentionforge.generation.settings import FRAME, Concepts, Finetune, Locate, 
 class LlmGenerator(GeneratorSettings):
     """A causal language model, fine-tuned with QLoRA or as it is."""
 
-    samples: ClassVar[bool] = True
+    writes_in_shards: ClassVar[bool] = True
     notes_part: ClassVar[str] = "generation.sample"
 
     kind: Literal["llm"]
@@ -57,9 +61,14 @@ class LlmGenerator(GeneratorSettings):
         return self.sampling.max_new_tokens
 
     @property
-    def trains(self) -> bool:
-        """Whether `finetune` is set."""
-        return self.finetune is not None
+    def tuning(self) -> Finetune | None:
+        """As `finetune` says."""
+        return self.finetune
+
+    @property
+    def writer(self) -> tuple[Sampling, Backend]:
+        """`sampling` and `backend`."""
+        return self.sampling, self.backend
 
     @property
     def weights(self) -> str | None:
@@ -73,6 +82,33 @@ class LlmGenerator(GeneratorSettings):
         if self.finetune:
             yield "finetune.corpus", "corpora", self.finetune.corpus
 
+    @classmethod
+    def how_made(cls, settings: Mapping[str, Any], base: str) -> list[str]:
+        """Model, fine-tuning and sampling."""
+        backend, sampling, tuned = settings.get("backend", {}), settings.get("sampling", {}), settings.get("finetune")
+        lines = [f"- model: `{_public_model(settings, base)}`, written by the backend `{backend.get('kind')}`"]
+        if tuned:
+            lines.append(f"- fine-tuned with QLoRA (r={tuned['lora']['r']}, alpha={tuned['lora']['alpha']:g}) on the training split of `{tuned['corpus']}`")
+        lines.append(f"- sampling: {', '.join(f'{key} {value}' for key, value in sorted(sampling.items()))}")
+        return lines
+
+    @classmethod
+    def licences(cls, settings: Mapping[str, Any], base: str) -> list[str]:
+        """The model, and the corpus of the fine-tuning."""
+        lines = [f"- the model `{_public_model(settings, base)}`: some licences bind what a model writes"]
+        if tuned := settings.get("finetune"):
+            filtered = "ran" if (settings.get("filters") or {}).get("memorization") else "**did not run**"
+            lines.append(
+                f"- the corpus `{tuned['corpus']}`, on which it was fine-tuned: text of patients may be bound by a data use agreement, which may reach what "
+                f"the model writes; the filter `memorization`, which drops long stretches of it, {filtered}"
+            )
+        return lines
+
     def check(self, key: str) -> None:
         """Check the settings against the backend's demands."""
         self.backend.check(self, key)
+
+
+def _public_model(settings: Mapping[str, Any], base: str) -> str:
+    """Name of the model: the server's, else the adapter's base model, else its entry."""
+    return str(settings.get("backend", {}).get("model") or base or settings.get("model"))

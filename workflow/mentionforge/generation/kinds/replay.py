@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -52,6 +52,16 @@ class ReplayGenerator(GeneratorSettings):
     def how_to_obtain(self) -> str | None:
         """What `licensed` says."""
         return self.licensed
+
+    @classmethod
+    def how_made(cls, settings: Mapping[str, Any], base: str) -> list[str]:
+        """That they were not made here."""
+        return ["Written elsewhere; the mentions were located anew."]
+
+    @classmethod
+    def licences(cls, settings: Mapping[str, Any], base: str) -> list[str]:
+        """The file."""
+        return ["- the file that was replayed, with its own licence"]
 
     def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path) -> None:
         """A prompt for each note of the file."""

@@ -1,6 +1,7 @@
 """Data that a matcher keeps: what each chunk of a text holds, what to search for, and a text prepared for searching.
 
-A chunk is a stretch of text between blanks. Chunks are read once and cached for all texts. Knows nothing about how mentions are searched for.
+In: chunks, stretches of text between blanks. Out: what each holds, read once and cached for all texts.
+Knows nothing about how mentions are searched for.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Linkers, one module or small package each: settings, code and version together. `Linker` names all kinds, in the order of docs and schema.
 
-A new kind: its module (see `contract`), its import, and one member of `Linker`.
+In: an entry of `linkers`. Out: its kind. Knows nothing of rules. A new kind: its module (see `contract`), its import, and one member of `Linker`.
 """
 
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import Field
 
@@ -21,6 +21,3 @@ Linker = Annotated[
     Field(discriminator="kind"),
 ]
 """Settings of every linker."""
-
-KINDS: frozenset[str] = frozenset(kind for linker in get_args(get_args(Linker)[0]) for kind in get_args(linker.model_fields["kind"].annotation))
-"""What `kind` may be."""

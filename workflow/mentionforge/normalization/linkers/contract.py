@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 EXPAND = Field(False, description="Read a mention with its document's own abbreviations spelled out, as query and as training entry.")
+
+
+class EncoderLoad(NamedTuple):
+    """What an encoder reads.
+
+    Attributes:
+        inputs: Number of strings.
+        tokens: Word pieces of each; None: those of a name.
+        batches: Number of batches, or updates.
+    """
+
+    inputs: float
+    tokens: int | None
+    batches: float
 
 
 class LinkerSettings(Entry):
@@ -30,7 +44,8 @@ class LinkerSettings(Entry):
         reads_text: It compares strings: its index holds the text of the entries.
         weighs_names: It needs weights that are computed from the names of the knowledge base.
         trains: Its weights are trained here, on a corpus, by a rule of its own.
-        fuses: It joins the rankings of other linkers, and has no weights of a model.
+        joins_rankings: It joins the rankings of other linkers, and has no weights of a model.
+        reranks: It orders the candidates of another linker anew, with weights that are trained here.
         imported: Its rankings are files that another system made.
     """
 
@@ -43,13 +58,27 @@ class LinkerSettings(Entry):
     reads_text: ClassVar[bool] = False
     weighs_names: ClassVar[bool] = False
     trains: ClassVar[bool] = False
-    fuses: ClassVar[bool] = False
+    joins_rankings: ClassVar[bool] = False
+    reranks: ClassVar[bool] = False
     imported: ClassVar[bool] = False
 
     @property
     def reads_context(self) -> bool:
         """Whether it reads a mention in the text around it."""
         return False
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether the encoder with which it searches is trained here."""
+        return self.trains and self.searches
+
+    def training_load(self, mentions: float) -> EncoderLoad:
+        """What its training reads, if it trains, from the number of the corpus' training mentions; for estimates of costs."""
+        raise NotImplementedError
+
+    def reranking_load(self, mentions: float) -> EncoderLoad:
+        """What its model reads to rank so many mentions anew, if it `reranks`; for estimates of costs."""
+        raise NotImplementedError
 
     def settings_of_names(self) -> dict[str, Any]:
         """Settings on which embeddings of names and notes depend, so not the expansion of abbreviations. Linkers that agree in them share embeddings."""

@@ -1,4 +1,7 @@
-"""Linker `external`: rankings that another system made; `mentionforge.external.rankings` imports them."""
+"""Linker `external`: rankings that another system made; `mentionforge.external.rankings` imports them.
+
+In: an entry of `linkers`. Out: its model. Knows nothing of the form of its files.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Kinds of recognizers, one file each; `contract` says what each kind provides.
 
-`KINDS` and `Recognizer` list the kinds in the order of docs and schema.
+In: an entry of `recognizers`. Out: its kind. Knows nothing of rules. `RECOGNIZERS` and `Recognizer` list the kinds in the order of docs and schema.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
 from mentionforge.recognition.kinds.external import ExternalRecognizer
 from mentionforge.recognition.kinds.tagger import TaggerRecognizer
 
-KINDS: tuple[type[RecognizerKind], ...] = (TaggerRecognizer, DictionaryRecognizer, ExternalRecognizer)
+RECOGNIZERS: tuple[type[RecognizerKind], ...] = (TaggerRecognizer, DictionaryRecognizer, ExternalRecognizer)
 
 
 def _recognizer_kind(value: Any) -> Any:

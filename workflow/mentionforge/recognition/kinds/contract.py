@@ -1,8 +1,28 @@
-"""The contract of a kind of recognizer: facts that other code reads instead of testing the kind."""
+"""The contract of a kind of recognizer: facts that other code reads instead of testing the kind.
+
+In: settings of a recognizer. Out: answers. Knows nothing of any one kind.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from mentionforge.recognition.schedules.contract import ScheduleKind
+
+
+class TrainingLoad(NamedTuple):
+    """What a training reads.
+
+    Attributes:
+        sentences: Sentences learned, in all epochs.
+        batch: Sentences per update.
+        epochs: Epochs after each of which dev is read.
+    """
+
+    sentences: float
+    batch: int
+    epochs: int
 
 
 class RecognizerKind(Protocol):
@@ -34,3 +54,17 @@ class RecognizerKind(Protocol):
 
     def covers(self, corpus: str) -> bool:
         """Whether it has predictions on a corpus."""
+
+    def training_load(self, schedule: ScheduleKind, real: float, notes: float) -> TrainingLoad:
+        """What its training by a schedule reads, if it trains, from the numbers of sentences of the training split and of the notes."""
+
+
+class Untrained:
+    """Base of kinds that are not trained and have no model."""
+
+    model: ClassVar[None] = None
+    trains: ClassVar[bool] = False
+
+    def training_load(self, schedule: ScheduleKind, real: float, notes: float) -> TrainingLoad:
+        """There is none."""
+        raise NotImplementedError

@@ -17,6 +17,7 @@ from mentionforge import text as units
 from mentionforge.entries import UNTRAINED, Entry, IndexSource
 from mentionforge.errors import UserError
 from mentionforge.gold import flatten
+from mentionforge.recognition.kinds.contract import Untrained
 from mentionforge.recognition.sentences import TokenizedDocument, spans_by_document, tokenized_document
 from mentionforge.text import Span
 
@@ -24,11 +25,9 @@ VERSION = 1
 """Of the part recognition.dictionary: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 
-class DictionaryRecognizer(Entry):
+class DictionaryRecognizer(Untrained, Entry):
     """A baseline without training: the longest names at word boundaries, from left to right."""
 
-    model: ClassVar[None] = None
-    trains: ClassVar[bool] = False
     imported: ClassVar[bool] = False
     schedule: ClassVar[str] = UNTRAINED
     part: ClassVar[str] = "recognition.dictionary"

@@ -1,4 +1,7 @@
-"""The kind `external`: mentions that another system predicted; `mentionforge.external.spans` imports them."""
+"""The kind `external`: mentions that another system predicted; `mentionforge.external.spans` imports them.
+
+In: an entry of `recognizers`. Out: its model. Knows nothing of the form of its files.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,12 @@ from typing import ClassVar, Literal
 
 from mentionforge.entries import EXTERNAL
 from mentionforge.external.settings import External
+from mentionforge.recognition.kinds.contract import Untrained
 
 
-class ExternalRecognizer(External):
+class ExternalRecognizer(Untrained, External):
     """Mentions that another system found in the documents of a corpus."""
 
-    model: ClassVar[None] = None
-    trains: ClassVar[bool] = False
     imported: ClassVar[bool] = True
     schedule: ClassVar[str] = EXTERNAL
     part: ClassVar[str] = "external.spans"

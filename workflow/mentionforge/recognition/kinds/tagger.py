@@ -1,19 +1,24 @@
 """The kind `tagger`: an encoder with a tag classifier over words, trained by a schedule.
 
-Settings only: `recognition/training.py` trains, `recognition/tagger.py` holds the model; both need torch.
+In: an entry of `recognizers`. Out: its model. Imports pydantic only. Knows nothing of torch: `recognition/training.py` trains, `recognition/tagger.py`
+holds the model.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from mentionforge.entries import Entry, PositiveFloat
+from mentionforge.recognition.kinds.contract import TrainingLoad
 from mentionforge.recognition.schedules.masked_then_real import Mask
 from mentionforge.recognition.schedules.mixed import Mixed
 from mentionforge.recognition.schedules.relabelled_then_real import Relabel
 from mentionforge.recognition.settings import Phase
+
+if TYPE_CHECKING:
+    from mentionforge.recognition.schedules.contract import ScheduleKind
 
 
 class TaggerRecognizer(Entry):
@@ -52,3 +57,7 @@ class TaggerRecognizer(Entry):
     def covers(self, corpus: str) -> bool:
         """It is trained on any corpus."""
         return True
+
+    def training_load(self, schedule: ScheduleKind, real: float, notes: float) -> TrainingLoad:
+        """As the schedule says."""
+        return TrainingLoad(schedule.sentences_learned(self, real, notes), self.batch_size, schedule.last_phase(self).epochs)

@@ -1,4 +1,7 @@
-"""The family of schedules, one file each. `SCHEDULES` lists them in the order of docs and schema; `contract.py` defines the interface."""
+"""The family of schedules, one file each. `SCHEDULES` lists them in the order of docs and schema; `contract.py` defines the interface.
+
+In: name of a schedule. Out: its kind. Knows nothing of optimizers and files.
+"""
 
 from __future__ import annotations
 

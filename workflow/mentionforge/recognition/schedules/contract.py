@@ -10,13 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mentionforge.recognition.settings import Phase
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mentionforge.gold import Discontinuous
     from mentionforge.recognition.kinds.tagger import TaggerRecognizer
     from mentionforge.recognition.sentences import Example, TokenizedDocument
@@ -92,12 +90,3 @@ class ScheduleKind:
     def last_phase(self, settings: TaggerRecognizer) -> Phase:
         """Settings of the phase whose epochs are measured on dev."""
         return settings.real
-
-
-def read_by_teacher(teacher: Path, settings: TaggerRecognizer, notes: AnnotatedDocuments) -> Mapping[str, np.ndarray[Any, Any]]:
-    """Probabilities of the tags of each word, [words, 3], by note id, as the real_only model gives them."""
-    from mentionforge.progress import say
-    from mentionforge.recognition.tagger import Tagger
-
-    say(f"the real-only model reads {len(notes.documents):,} synthetic notes")
-    return Tagger.load(teacher, dtype=settings.dtype).read(notes.documents, what="synthetic notes")

@@ -1,25 +1,24 @@
 """Schedule `masked_then_real`: as synthetic_then_real, but what may be an unlabelled disease in the notes carries no loss.
 
 Sentences without a located mention are left out, and unlabelled words next to a likely disease (by the real-only model) carry no loss.
+In: chosen notes, and the real-only model's probabilities. Out: words without loss. Knows nothing of optimizers and files.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from mentionforge.entries import Entry
-from mentionforge.recognition.schedules.contract import AnnotatedDocuments, ScheduleKind, read_by_teacher
+from mentionforge.recognition.schedules.contract import AnnotatedDocuments
+from mentionforge.recognition.schedules.with_teacher import ScheduleWithTeacher
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from mentionforge.gold import Discontinuous
     from mentionforge.recognition.kinds.tagger import TaggerRecognizer
-    from mentionforge.recognition.sentences import Example
 
 VERSION = 1
 """Version of the part schedule.masked_then_real: raise it if earlier results would be wrong (mentionforge.versions)."""
@@ -32,23 +31,15 @@ class Mask(Entry):
     margin: int = Field(1, ge=0, description="So many words on either side of a likely disease carry no loss either.")
 
 
-class MaskedThenReal(ScheduleKind):
+class MaskedThenReal(ScheduleWithTeacher):
     """Notes in which likely diseases without a label are masked."""
 
     name: ClassVar[str] = "masked_then_real"
-    has_teacher: ClassVar[bool] = True
 
-    def note_examples(
-        self, settings: TaggerRecognizer, policy: Discontinuous, notes: AnnotatedDocuments, teacher: Path | None
-    ) -> tuple[list[Example], Counter[str]]:
-        """Located mentions; doubtful words are masked."""
-        from mentionforge.recognition.sentences import training_examples
-
-        if teacher is None or not notes.documents:
-            return super().note_examples(settings, policy, notes, teacher)
-        read, mask = read_by_teacher(teacher, settings, notes), settings.mask
-        doubtful = {doc_id: near_likely_mentions(probabilities, mask.threshold, mask.margin) for doc_id, probabilities in read.items()}
-        return training_examples(notes.documents, notes.mentions, policy, doubtful=doubtful)
+    def corrections(self, settings: TaggerRecognizer, notes: AnnotatedDocuments, read: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+        """Doubtful words, which are masked."""
+        mask = settings.mask
+        return {"doubtful": {doc_id: near_likely_mentions(probabilities, mask.threshold, mask.margin) for doc_id, probabilities in read.items()}}
 
 
 def near_likely_mentions(probabilities: np.ndarray[Any, Any], threshold: float, margin: int) -> set[int]:

@@ -1,4 +1,7 @@
-"""Schedule `mixed`: one phase, the training split and beside it synthetic sentences at a fixed ratio."""
+"""Schedule `mixed`: one phase, the training split and beside it synthetic sentences at a fixed ratio.
+
+In: examples of the training split and of the notes. Out: the phase. Knows nothing of optimizers and files.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Schedule `real_only`: the training split alone; the baseline of every other schedule."""
+"""Schedule `real_only`: the training split alone; the baseline of every other schedule.
+
+In: examples of the training split. Out: the phase. Knows nothing of notes.
+"""
 
 from __future__ import annotations
 

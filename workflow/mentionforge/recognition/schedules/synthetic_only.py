@@ -1,4 +1,7 @@
-"""Schedule `synthetic_only`: the chosen synthetic notes alone."""
+"""Schedule `synthetic_only`: the chosen synthetic notes alone.
+
+In: examples of the notes. Out: the phase. Knows nothing of the training split.
+"""
 
 from __future__ import annotations
 

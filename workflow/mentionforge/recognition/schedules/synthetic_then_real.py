@@ -1,4 +1,7 @@
-"""Schedule `synthetic_then_real`: synthetic notes first, the training split second (the paper's)."""
+"""Schedule `synthetic_then_real`: synthetic notes first, the training split second (the paper's).
+
+In: examples of the training split and of the notes. Out: two phases. Knows nothing of optimizers and files.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Linker `hybrid`: fuses the rankings of several linkers on the same cell.
 
-Settings and contract only; `fusion`, which imports numpy and pyarrow, fuses.
+In: an entry of `linkers`. Out: its model, and what rules and checks ask of it. Knows nothing of rankings: `fusion`, which imports numpy, fuses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class HybridLinker(LinkerSettings):
     """Fusion of the rankings of other linkers on the same cell."""
 
     part: ClassVar[str] = "normalization.fuse"
-    fuses: ClassVar[bool] = True
+    joins_rankings: ClassVar[bool] = True
 
     kind: Literal["hybrid"]
     linkers: tuple[str, ...] = Field(min_length=2, description="Linkers to fuse; not hybrids or rerankers themselves.")

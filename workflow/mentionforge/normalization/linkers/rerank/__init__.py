@@ -1,6 +1,7 @@
 """Linker `rerank`: a cross-encoder that reorders the first concepts of another linker.
 
-Settings and contract only; `reranking`, which imports heavy libraries, trains and reranks.
+In: an entry of `linkers`. Out: its model, and what rules, checks and costs ask of it. Knows nothing of weights: `reranking`, which imports heavy
+libraries, trains and reranks.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from mentionforge.normalization.linkers.contract import LinkerSettings
+from mentionforge.normalization.linkers.contract import EncoderLoad, LinkerSettings
 
 
 class RerankLinker(LinkerSettings):
@@ -18,6 +19,7 @@ class RerankLinker(LinkerSettings):
 
     part: ClassVar[str] = "normalization.rerank"
     trains: ClassVar[bool] = True
+    reranks: ClassVar[bool] = True
 
     kind: Literal["rerank"]
     linker: str = Field(description="Linker of the first stage; not a reranker.")
@@ -37,13 +39,23 @@ class RerankLinker(LinkerSettings):
         """Index whose names provide the hard negatives."""
         return self.index
 
+    def training_load(self, mentions: float) -> EncoderLoad:
+        """Each training mention with its concept and with wrong candidates, in each epoch."""
+        pairs = min(mentions, self.max_mentions or float("inf")) * (1 + self.negatives) * self.epochs
+        return EncoderLoad(pairs, self.max_tokens, pairs / self.batch_size)
+
+    def reranking_load(self, mentions: float) -> EncoderLoad:
+        """Each mention with its first candidates."""
+        pairs = mentions * self.top
+        return EncoderLoad(pairs, self.max_tokens, pairs / self.batch_size)
+
     def input_linkers(self) -> tuple[str, ...]:
         """The first stage."""
         return (self.linker,)
 
     def may_read(self, other: LinkerSettings) -> bool:
         """A linker that searches or fuses."""
-        return other.searches or other.fuses
+        return other.searches or other.joins_rankings
 
     def references(self) -> Iterator[tuple[str, str, str]]:
         """The weights, the first stage, and the index of the hard negatives."""

@@ -1,6 +1,7 @@
 """Linker `self_aligned`: a mention linker whose encoder is trained here on the names of concepts.
 
-Settings and contract only; it retrieves as a `mention` linker does. `training`, which imports heavy libraries, trains.
+In: an entry of `linkers`. Out: its model, and its retriever, as that of a `mention` linker. Knows nothing of training: `training`, which imports heavy
+libraries, trains.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from mentionforge.entries import Entry
-from mentionforge.normalization.linkers.contract import EXPAND, SearchingLinker
+from mentionforge.normalization.linkers.contract import EXPAND, EncoderLoad, SearchingLinker
 from mentionforge.normalization.linkers.encoder import VectorRetriever
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class SelfAlignedLinker(SearchingLinker):
         yield from super().references()
         if self.train.synthetic:
             yield "train.synthetic", "generators", self.train.synthetic
+
+    def training_load(self, mentions: float) -> EncoderLoad:
+        """Pairs of names in each update."""
+        return EncoderLoad(self.train.steps * self.train.pairs * 2, None, self.train.steps)
 
     def retriever(self, method: str = "flat", weights: np.ndarray | None = None) -> VectorRetriever:
         """A retriever of vectors, with the metric of the settings."""

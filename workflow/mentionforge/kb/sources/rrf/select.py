@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mentionforge import tables
-from mentionforge.kb.rrf.files import is_cui
-from mentionforge.kb.rrf.passes import count_by, literals, scalar, sieved_sql
-from mentionforge.kb.rrf.release import Release
-from mentionforge.kb.rrf.rows import REGULAR, LoadedRows
-from mentionforge.kb.settings import RrfKb
+from mentionforge.kb.sources.rrf import RrfKb
+from mentionforge.kb.sources.rrf.files import is_cui
+from mentionforge.kb.sources.rrf.passes import count_by, literals, scalar, sieved_sql
+from mentionforge.kb.sources.rrf.release import Release
+from mentionforge.kb.sources.rrf.rows import REGULAR, LoadedRows
 
 PREFERENCE = "language, rank, ts, stt, ispref, str"
 """Sort order of a concept's atoms, best first: `rank` is the negated rank of MRRANK (1: none); the booleans are true where the atom is not preferred."""

@@ -12,12 +12,11 @@ from typing import Any
 
 from mentionforge import tables
 from mentionforge.errors import UserError
-from mentionforge.kb.extracted import Extracted
-from mentionforge.kb.ontologies import mesh, mondo
-from mentionforge.kb.ontologies.published import Code, exact_matches
-from mentionforge.kb.ontologies.registry import ONTOLOGIES
-from mentionforge.kb.ontologies.shared import CUI, Term
-from mentionforge.kb.settings import OntologyKb
+from mentionforge.kb.sources.contract import Extracted
+from mentionforge.kb.sources.ontologies import OntologyKb, mesh, mondo
+from mentionforge.kb.sources.ontologies.published import Code, exact_matches
+from mentionforge.kb.sources.ontologies.registry import ONTOLOGIES
+from mentionforge.kb.sources.ontologies.shared import CUI, Term
 from mentionforge.text import normalize_surface
 
 VERSION = 2
@@ -72,7 +71,7 @@ def read(entry: OntologyKb) -> Extracted:
     inputs: dict[str, str | None] = {}
     for ontology in ONTOLOGIES:
         inputs |= ontology.files(entry)
-    inputs |= {f"mesh_names_{i}": path for i, path in enumerate(entry.mesh_names)} | {f"matches_{i}": path for i, path in enumerate(entry.sssom)}
+    inputs |= {f"matches_{i}": path for i, path in enumerate(entry.sssom)}
     funnel = {
         "terms": {**{name: len(terms) for name, terms in by_ontology}, "mesh": len(records)},
         "drops": dict(sorted(drops.items())),

@@ -1,6 +1,7 @@
 """Read the phenotypic abnormalities of the Human Phenotype Ontology.
 
-In: an `ontologies` entry. Out: terms with the CUIs of their own cross-references, and their exact and related synonyms.
+In: an `ontologies` entry. Out: terms with the CUIs of their own cross-references, and their exact and related synonyms; parents of all terms.
+Knows nothing of the other ontologies, nor of how terms are merged.
 """
 
 from __future__ import annotations
@@ -8,9 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from mentionforge.kb.ontologies.published import code_of, read_terms
-from mentionforge.kb.ontologies.shared import Term, exact_and_related_names, lineages, own_cuis, semantic_types_of, single_spaced
-from mentionforge.kb.settings import OntologyKb
+from mentionforge.kb.sources.ontologies import OntologyKb
+from mentionforge.kb.sources.ontologies.published import code_of, read_terms
+from mentionforge.kb.sources.ontologies.shared import (
+    Term,
+    TermParents,
+    exact_and_related_names,
+    lineages,
+    own_cuis,
+    published_parents,
+    semantic_types_of,
+    single_spaced,
+)
 
 HPO_TYPES = {"HP:0002664": "T191", "HP:0025142": "T184"}
 
@@ -45,3 +55,8 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
             )
         )
     return {"hpo": phenotypes}
+
+
+def parents(entry: OntologyKb) -> dict[str, TermParents]:
+    """Direct parents of all terms."""
+    return {"HPO": TermParents({"hpo": entry.hpo}, published_parents(entry.hpo))} if entry.hpo else {}

@@ -1,6 +1,7 @@
-"""Read Mondo: its diseases that are not deprecated, and its exact matches to other vocabularies.
+"""Read Mondo: its diseases that are not deprecated, its exact matches to other vocabularies, and its hierarchy.
 
 In: an `ontologies` entry. Out: terms with CUIs and codes of their exact matches, or without exact matches to UMLS with the CUIs of their own xrefs.
+Knows nothing of the other ontologies, nor of how terms are merged.
 """
 
 from __future__ import annotations
@@ -10,9 +11,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from mentionforge.errors import UserError
-from mentionforge.kb.ontologies.published import Code, code_of, exact_matches, is_term_list, read_terms
-from mentionforge.kb.ontologies.shared import Term, lineages, open_text, own_cuis, semantic_types_of, single_spaced, unique_names
-from mentionforge.kb.settings import OntologyKb
+from mentionforge.kb.sources.ontologies import OntologyKb
+from mentionforge.kb.sources.ontologies.published import Code, code_of, exact_matches, is_term_list, read_terms
+from mentionforge.kb.sources.ontologies.shared import (
+    Term,
+    TermParents,
+    lineages,
+    open_text,
+    own_cuis,
+    published_parents,
+    semantic_types_of,
+    single_spaced,
+    unique_names,
+)
 
 MONDO_ROOTS = ("MONDO:0000001", "MONDO:0042489", "MONDO:0021178")
 """Disease, disease susceptibility and injury. Terms outside these branches, such as disease characteristics, are dropped."""
@@ -62,6 +73,18 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
             cuis = mondo_cuis.get(key, set()) if mondo_cuis else xref_cuis[key]
             diseases.append(Term(code_of(key), names, semantic_types_of(line, MONDO_TYPES, "T047"), single_spaced(definition), set(cuis), "mondo", codes[key]))
     return {"mondo": diseases}
+
+
+def parents(entry: OntologyKb) -> dict[str, TermParents]:
+    """Direct parents; in a JSON mapping, the ancestors at distance 1."""
+    if not entry.mondo:
+        return {}
+    if not is_term_list(entry.mondo):
+        return {"MONDO": TermParents({"mondo": entry.mondo}, published_parents(entry.mondo))}
+    with open_text(entry.mondo) as handle:
+        current = {key: term for key, term in json.load(handle).items() if not term["deprecated"]}
+    above = {code_of(key): [code_of(parent) for parent, distance in term["ancestors"].items() if distance == 1] for key, term in current.items()}
+    return {"MONDO": TermParents({"mondo": entry.mondo}, above)}
 
 
 def matches(entry: OntologyKb, target: str) -> Iterator[tuple[str, str]]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import duckdb
 
 from mentionforge.errors import UserError
-from mentionforge.kb.rrf.files import COLUMNS, INCOMPLETE, find_bad_row
-from mentionforge.kb.rrf.release import Release
-from mentionforge.kb.rrf.sieve import RotatingFile, RowFilter, sieve
+from mentionforge.kb.sources.rrf.files import COLUMNS, INCOMPLETE, find_bad_row
+from mentionforge.kb.sources.rrf.release import Release
+from mentionforge.kb.sources.rrf.sieve import RotatingFile, RowFilter, sieve
 
 MEMORY, THREADS = "700MB", 2
 

@@ -14,13 +14,13 @@ from typing import Any
 import duckdb
 
 from mentionforge.errors import UserError
-from mentionforge.kb.extracted import Extracted
-from mentionforge.kb.rrf.files import COLUMNS, INCOMPLETE, check_columns, check_consistent, declared_rows, find_bad_row, is_cui, release_name
-from mentionforge.kb.rrf.passes import MEMORY, THREADS
-from mentionforge.kb.rrf.release import Release, open_release
-from mentionforge.kb.rrf.rows import REGULAR, load_rows
-from mentionforge.kb.rrf.select import select_tables
-from mentionforge.kb.settings import RrfKb
+from mentionforge.kb.sources.contract import Extracted
+from mentionforge.kb.sources.rrf import RrfKb
+from mentionforge.kb.sources.rrf.files import COLUMNS, INCOMPLETE, check_columns, check_consistent, declared_rows, find_bad_row, is_cui, release_name
+from mentionforge.kb.sources.rrf.passes import MEMORY, THREADS
+from mentionforge.kb.sources.rrf.release import Release, open_release
+from mentionforge.kb.sources.rrf.rows import REGULAR, load_rows
+from mentionforge.kb.sources.rrf.select import select_tables
 from mentionforge.progress import say
 from mentionforge.provenance import digesting
 

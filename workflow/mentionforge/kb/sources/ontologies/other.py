@@ -1,17 +1,19 @@
 """Read further ontologies, `others` of an entry: Orphanet's, or one of your own.
 
-In: an `ontologies` entry. Out: the terms below the roots that are not obsolete, with the CUIs and codes of their own cross-references.
+In: an `ontologies` entry. Out: the terms below the roots that are not obsolete, with the CUIs and codes of their own cross-references;
+parents of all terms. Knows nothing of Mondo, the Disease Ontology and HPO, nor of how terms are merged.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 from mentionforge.errors import UserError
-from mentionforge.kb.ontologies.published import code_of, read_terms
-from mentionforge.kb.ontologies.shared import Term, exact_and_related_names, lineages, own_cuis, single_spaced
-from mentionforge.kb.settings import OntologyKb, OtherOntology
+from mentionforge.kb.sources.ontologies import OntologyKb, OtherOntology
+from mentionforge.kb.sources.ontologies.published import Code, code_of, read_terms
+from mentionforge.kb.sources.ontologies.shared import Term, TermParents, exact_and_related_names, lineages, own_cuis, published_parents, single_spaced
 
 CODED = ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM")
 """Vocabularies whose codes are taken from the cross-references of a term."""
@@ -25,6 +27,18 @@ def files(entry: OntologyKb) -> dict[str, str | None]:
 def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
     """Terms by name of the ontology."""
     return {name: _terms(name, settings, drops) for name, settings in entry.others.items()}
+
+
+def parents(entry: OntologyKb) -> dict[str, TermParents]:
+    """Direct parents of all terms, by name of the ontology."""
+    return {
+        name: TermParents({f"others_{name}": settings.path}, published_parents(settings.path, partial(_code, name))) for name, settings in entry.others.items()
+    }
+
+
+def _code(name: str, key: str) -> Code:
+    """Code of a term: its id without prefix, in the vocabulary that the entry names."""
+    return name, key.partition(":")[2] or key
 
 
 def _terms(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term]:
@@ -41,10 +55,9 @@ def _terms(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term
             drops[f"{name}: not below the roots"] += 1
         else:
             codes = {code for code in map(code_of, term.xrefs) if code[0] in CODED}
-            code = (name, key.partition(":")[2] or key)
             terms.append(
                 Term(
-                    code,
+                    _code(name, key),
                     exact_and_related_names(term, name, drops),
                     {settings.semantic_type},
                     single_spaced(term.definition),

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mentionforge.errors import UserError
-from mentionforge.kb.rrf.release import Member, Release
-from mentionforge.kb.settings import RrfKb
+from mentionforge.kb.sources.rrf import RrfKb
+from mentionforge.kb.sources.rrf.release import Member, Release
 from mentionforge.progress import say
 
 FORMATS = {

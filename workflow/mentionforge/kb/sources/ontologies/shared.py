@@ -10,15 +10,22 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from mentionforge.errors import UserError
-from mentionforge.kb.ontologies.published import Code, PublishedTerm, code_of, open_binary
+from mentionforge.kb.sources.ontologies.published import Code, PublishedTerm, code_of, open_binary, read_terms
 
 CUI = re.compile(r"C\d{7}")
+
+
+class TermParents(NamedTuple):
+    """Direct parents of the terms of an ontology, and the files that give them, by role."""
+
+    files: Mapping[str, str]
+    parents: Mapping[Code, Sequence[Code]]
 
 
 @dataclass
@@ -32,6 +39,11 @@ class Term:
     cuis: set[str] = field(default_factory=set)
     via: str = ""  # the map that gave the CUIs
     codes: set[Code] = field(default_factory=set)
+
+
+def published_parents(path: str, code: Callable[[str], Code] = code_of) -> dict[Code, list[Code]]:
+    """Direct parents (is_a) of the terms of a published ontology that are not obsolete; `code` makes a code of a term's id."""
+    return {code(term.id): [code(parent) for parent in term.parents] for term in read_terms(path) if not term.obsolete}
 
 
 def own_cuis(term: PublishedTerm) -> set[str]:

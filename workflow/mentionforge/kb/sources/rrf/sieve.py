@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from mentionforge.kb.rrf.release import Member
+from mentionforge.kb.sources.rrf.release import Member
 
 BAR, NEWLINE, RETURN = b"|\n\r"
 MARGIN = 16

@@ -1,6 +1,7 @@
 """Read the Human Disease Ontology: its terms as published or as a JSON list, and its TSV reports of cross-references and definitions.
 
-In: an `ontologies` entry, and the CUIs of Mondo's terms. Out: terms. A term has the CUIs of its exact match in Mondo, else those of its own xrefs.
+In: an `ontologies` entry, and the CUIs of Mondo's terms. Out: terms, and their parents. A term has the CUIs of its exact match in Mondo, else
+those of its own xrefs. Knows nothing of how terms are merged.
 """
 
 from __future__ import annotations
@@ -9,10 +10,20 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from mentionforge.kb.ontologies import mondo
-from mentionforge.kb.ontologies.published import Code, code_of, is_term_list, read_terms
-from mentionforge.kb.ontologies.shared import CUI, Term, lineages, open_text, read_tsv, semantic_types_of, single_spaced, unique_names
-from mentionforge.kb.settings import OntologyKb
+from mentionforge.kb.sources.ontologies import OntologyKb, mondo
+from mentionforge.kb.sources.ontologies.published import Code, code_of, is_term_list, read_terms
+from mentionforge.kb.sources.ontologies.shared import (
+    CUI,
+    Term,
+    TermParents,
+    lineages,
+    open_text,
+    published_parents,
+    read_tsv,
+    semantic_types_of,
+    single_spaced,
+    unique_names,
+)
 
 DOID_TYPES = {"DOID:14566": "T191", "DOID:150": "T048"}
 
@@ -79,3 +90,14 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
             )
         )
     return {"doid": diseases}
+
+
+def parents(entry: OntologyKb) -> dict[str, TermParents]:
+    """Direct parents, as published or from a JSON list; the reports have none."""
+    if not entry.doid:
+        return {}
+    if not is_term_list(entry.doid):
+        return {"DOID": TermParents({"doid": entry.doid}, published_parents(entry.doid))}
+    with open_text(entry.doid) as handle:
+        above = {code_of(term["id"]): [code_of(parent) for parent in term.get("relations", {}).get("is_a", [])] for term in json.load(handle)}
+    return {"DOID": TermParents({"doid": entry.doid}, above)}

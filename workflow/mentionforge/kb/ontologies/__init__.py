@@ -1,1 +1,0 @@
-"""Open ontologies, one module each, listed in `registry`; `merge` turns them into the tables of a knowledge base."""

@@ -1,1 +1,0 @@
-"""A UMLS release in Rich Release Format: `read` turns it into the tables of a knowledge base."""
