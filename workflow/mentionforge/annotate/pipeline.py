@@ -144,7 +144,7 @@ class _TextInProgress:
     mentions: list[AnnotatedMention] = field(default_factory=list)
     pending_sections: int = 0
     complete: bool = False
-    long_forms: dict[str, str] | None = None
+    long_forms: abbreviations.Expander | None = None
 
 
 class Annotator:
@@ -248,8 +248,8 @@ class Annotator:
         if not self.materials.spell_out:
             return None
         if current.long_forms is None:
-            current.long_forms = dict(abbreviations.long_forms(current.text))
-        return abbreviations.expand(surface, current.long_forms)
+            current.long_forms = abbreviations.Expander(abbreviations.long_forms(current.text))
+        return current.long_forms.expand(surface)
 
     def _contexts(self, batch: Sequence[Any], sentences: Sequence[Sequence[Span]], spans: Sequence[tuple[int, Span]]) -> list[tuple[str, ...]]:
         if self.context is None:
