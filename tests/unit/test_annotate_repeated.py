@@ -8,7 +8,7 @@ from annotating import CELL, TESTS
 from mentionforge import text as units
 from mentionforge.annotate import cells, recognizers
 from mentionforge.annotate.pipeline import Annotator
-from mentionforge.annotate.recognizers import TaggerRecognizer
+from mentionforge.annotate.recognizers import DistinctSentences
 from mentionforge.errors import UserError
 from mentionforge.recognition.sentences import tokenized_document
 
@@ -41,7 +41,7 @@ EXPECTED = [["Gout", "No", "Gout"], ["Gout", "Huntington disease"], ["Huntington
 
 def test_a_sentence_is_read_once_and_found_wherever_it_stands():
     reader, docs = Reader(), documents(TEXTS)
-    recognizer = TaggerRecognizer(reader)
+    recognizer = DistinctSentences(reader)
     assert surfaces(recognizer.recognize(docs), docs) == EXPECTED
     assert len(reader.sentences) == 3
     assert surfaces(recognizer.recognize(docs[1:]), docs[1:]) == EXPECTED[1:]
@@ -53,7 +53,7 @@ def test_a_sentence_is_read_once_and_found_wherever_it_stands():
 
 def test_sentences_are_remembered_within_bounds(monkeypatch):
     monkeypatch.setattr(recognizers, "KNOWN_SENTENCES", 2)
-    recognizer = TaggerRecognizer(Reader())
+    recognizer = DistinctSentences(Reader())
     for docs in (documents(TEXTS), documents([f"Gout {i}." for i in range(3)]), documents(TEXTS)):
         found = recognizer.recognize(docs)
         assert len(recognizer._known) <= 3
@@ -64,7 +64,7 @@ def test_each_call_begins_anew(tmp_path):
     """So a run that was killed ends with the same bytes: texts depend on those of their call alone."""
     annotator = Annotator(cells.find(annotating.make(tmp_path) / CELL, linker="exact/train+kb"))
     reader = Reader()
-    annotator.recognizer = TaggerRecognizer(reader)
+    annotator.recognizer = DistinctSentences(reader)
     first = list(annotator.annotate(TEXTS, batch_characters=10))
     assert len(reader.sentences) == 3, "batches of a call share what was read"
     assert list(annotator.annotate(TEXTS)) == first and len(reader.sentences) == 6

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mentionforge import abbreviations
 from mentionforge import text as units
-from mentionforge.annotate.recognizers import DictionaryRecognizer, Recognizer, TaggerRecognizer
+from mentionforge.annotate.recognizers import DictionaryMatches, DistinctSentences, Recognizer
 from mentionforge.errors import UserError
 from mentionforge.normalization.linkers import HybridLinker
 from mentionforge.normalization.loaded import ConceptRanking, FusedSearcher, IndexedLinker, Searcher
@@ -178,12 +178,12 @@ class Annotator:
         if materials.recognizer is not None:
             from mentionforge.recognition.tagger import Tagger
 
-            self.recognizer = TaggerRecognizer(Tagger.load(materials.recognizer, dtype="int8" if int8 else materials.dtype))
+            self.recognizer = DistinctSentences(Tagger.load(materials.recognizer, dtype="int8" if int8 else materials.dtype))
         elif int8:
             raise UserError("nothing to compute", "--int8", "a dictionary has no weights", "leave it out, or choose a trained recognizer")
         else:
             assert materials.dictionary is not None
-            self.recognizer = DictionaryRecognizer(materials.dictionary)
+            self.recognizer = DictionaryMatches(materials.dictionary)
         self.linker: Searcher | FusedSearcher
         if materials.hybrid is not None:
             self.linker = FusedSearcher(materials.linkers, materials.hybrid, materials.weights)

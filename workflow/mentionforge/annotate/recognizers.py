@@ -35,7 +35,7 @@ class SentenceReader(Protocol):
         """Tag probabilities of each word, one [words, 3] array per sentence."""
 
 
-class TaggerRecognizer:
+class DistinctSentences:
     """A trained tagger, which is given each distinct sentence once."""
 
     def __init__(self, tagger: SentenceReader) -> None:
@@ -70,7 +70,7 @@ class TaggerRecognizer:
         self._known.clear()
 
 
-class DictionaryRecognizer:
+class DictionaryMatches:
     """A dictionary with the interface of a recognizer."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
