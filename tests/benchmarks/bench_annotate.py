@@ -45,6 +45,7 @@ def one_by_one(annotator: Annotator, searcher: Searcher, text: str) -> list[tupl
     doc = tokenized_document("d", text, [{"start": a, "end": b} for a, b in sentences])
     known = abbreviations.long_forms(text)
     found = []
+    annotator.recognizer.forget()
     for (first, last), _ in annotator.recognizer.recognize([doc])["d"]:
         start, end = doc.words[first][0], doc.words[last - 1][1]
         searcher._known.clear()
@@ -57,7 +58,7 @@ def one_by_one(annotator: Annotator, searcher: Searcher, text: str) -> list[tupl
 def batched(annotator: Annotator, texts: list[str]) -> list[list[tuple[int, int, str | None]]]:
     """The annotator, with nothing remembered of earlier rounds."""
     if isinstance(annotator.linker, Searcher):
-        annotator.linker._known.clear()
+        annotator.linker._known.clear()  # sentences are forgotten by each call of `annotate`
     return [[(m.start, m.end, m.concepts[0].cui if m.concepts else None) for m in mentions] for mentions in annotator.annotate(texts)]
 
 

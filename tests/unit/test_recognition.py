@@ -185,6 +185,37 @@ def test_pieces_are_those_of_the_whole_sentence(minilm):
     assert [whole["offset_mapping"][p][0] for p in windows[0].positions] == [a for a, _ in spans]
 
 
+class _Remembered(dict):
+    """Pieces of words, of which no pass over all of them may be made: it would cost each sentence as much as there are words."""
+
+    def __iter__(self):
+        raise AssertionError("a pass over all remembered words")
+
+    keys = items = values = __iter__
+
+
+def test_a_sentence_costs_what_its_words_cost_however_many_are_remembered():
+    windows = SentenceWindows(SpellingTokenizer(), 20, 2)
+    first = windows.cut([["ab", "cd"], [], ["ab"] * 15])
+    windows._pieces = _Remembered(windows._pieces)
+    assert windows.cut([["ab", "cd"], [], ["ab"] * 15]) == first
+    assert [w.words for w in windows.cut([["ab", "new"]])] == [[0, 1]]
+
+
+@given(st.lists(st.lists(st.integers(1, 6), max_size=12), max_size=5), st.integers(6, 20), st.integers(0, 5))
+def test_a_sentence_that_fits_is_cut_as_any_other(lengths, size, stride):
+    """One window holds all words, at the places that counting the pieces before them gives."""
+    sentence_words = [["x" * n for n in words] for words in lengths]
+    cut = SentenceWindows(SpellingTokenizer(), size, stride).cut(sentence_words)
+    for number, words in enumerate(lengths):
+        own = [w for w in cut if w.sentence == number]
+        if words and sum(words) <= size:
+            [window] = own
+            assert window.words == list(range(len(words))) and len(window.pieces) == sum(words) + 2
+            assert window.positions == [1 + sum(words[:i]) for i in range(len(words))]
+        assert sum(len(w.words) for w in own) == len(words)
+
+
 # -------------------------------------------------------------------------------------------------------- decoding
 
 
@@ -229,3 +260,77 @@ def test_bfloat16_is_taken_only_where_asked_or_fast(monkeypatch):
     assert autocast_dtype("auto", cpu) is None
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     assert autocast_dtype("auto", cpu) is torch.bfloat16
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(*[st.sampled_from([0.0, 0.25, 0.3, 0.5, 1.0])] * 3), min_size=1, max_size=8))
+def test_tags_that_are_most_probable_and_valid_are_the_best_path(rows):
+    """The short way is taken only where it gives what Viterbi gives, ties and zeros included."""
+    from mentionforge.recognition.tagger import _best_path, _most_probable_tags
+
+    probabilities = np.array(rows, dtype=np.float32)
+    short = _most_probable_tags(probabilities)
+    assert short is None or short == _best_path(probabilities)
+    sure = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]] * 0.7 + 0.1
+    assert _most_probable_tags(sure) == [0, 1, 2, 0]
+
+
+# ------------------------------------------------------------------------------------------------------------ int8
+
+
+@pytest.fixture(scope="module")
+def layer():
+    import torch
+
+    torch.manual_seed(1)
+    linear = torch.nn.Linear(96, 40)
+    inputs = torch.randn(300, 96) * torch.rand(300, 1) * 9
+    inputs[7] = 0
+    inputs[8, :] = torch.where(torch.arange(96) % 2 == 0, 5.0, 4.9)  # the largest sums of neighbouring products
+    return linear, inputs
+
+
+def test_layers_in_int8_are_nearly_the_same(layer):
+    """Against the same arithmetic in numpy to the last digits, and against the layer in float32 to two per cent."""
+    import torch
+
+    from mentionforge.recognition.int8 import Int8Linear
+
+    linear, inputs = layer
+    with torch.inference_mode():
+        found, exact = Int8Linear(linear)(inputs).numpy(), linear(inputs).numpy()
+    w, b, x = linear.weight.detach().numpy(), linear.bias.detach().numpy(), inputs.numpy()
+    of_weight = (np.abs(w).max(1) / 63)[:, None]
+    of_input = np.maximum(np.abs(x).max(1, keepdims=True), 1e-8) / 127
+    expected = np.round(x / of_input) @ np.round(w / of_weight).T * of_input * of_weight.T + b
+    # A value that lies on the border of two integers may be rounded either way.
+    assert np.median(np.abs(found - expected)) < 1e-5 and np.abs(found - expected).max() < 0.05
+    assert np.linalg.norm(found - exact) < 0.02 * np.linalg.norm(exact)
+    assert found[7] == pytest.approx(b)
+
+
+def test_rows_in_int8_do_not_depend_on_their_neighbours(layer):
+    import torch
+
+    from mentionforge.recognition.int8 import Int8Linear
+
+    linear, inputs = layer
+    integers = Int8Linear(linear)
+    with torch.inference_mode():
+        whole = integers(inputs)
+        assert all(torch.equal(integers(inputs[i : i + n]), whole[i : i + n]) for i, n in ((0, 1), (7, 2), (100, 150)))
+        assert torch.equal(integers(inputs.view(3, 100, 96)).view(300, 40), whole)
+
+
+def test_every_linear_layer_of_a_model_is_replaced():
+    import torch
+
+    from mentionforge.recognition.int8 import Int8Linear, in_int8
+
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Sequential(torch.nn.GELU(), torch.nn.Linear(8, 3, bias=False)))
+    inputs = torch.randn(5, 8)
+    with torch.inference_mode():
+        expected = model(inputs)
+        found = in_int8(model)(inputs)
+    assert not any(type(m) is torch.nn.Linear for m in model.modules()) and sum(type(m) is Int8Linear for m in model.modules()) == 2
+    assert torch.allclose(found, expected, atol=0.03)

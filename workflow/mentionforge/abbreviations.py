@@ -78,11 +78,34 @@ def long_forms(text: str) -> dict[str, str]:
     first_definitions: dict[str, str] = {}
     for definition in definitions(text):
         first_definitions.setdefault(definition.short, " ".join(definition.long.split()))
-    expanded = {}
-    for short, long in first_definitions.items():
-        other_forms = {s: expansion for s, expansion in first_definitions.items() if singular(s) != singular(short)}
-        expanded[short] = expand(long, other_forms) or long
-    return expanded
+    expander = Expander(first_definitions)
+    return {short: expander.expand(long, short) or long for short, long in first_definitions.items()}
+
+
+class Expander:
+    """Expands the mentions of a document: what `expand` does, at a cost that does not grow with the number of abbreviations.
+
+    Only short forms that occur in a mention can change it. They are looked up by the first two characters of their singular.
+    """
+
+    def __init__(self, abbreviations: Mapping[str, str]) -> None:
+        self.abbreviations = dict(abbreviations)
+        self._by_start: dict[str, list[tuple[int, str]]] = {}
+        for number, short in enumerate(self.abbreviations):
+            self._by_start.setdefault(singular(short)[:2], []).append((number, short))
+
+    def expand(self, surface: str, besides: str | None = None) -> str | None:
+        """See `expand`; the forms of the short form `besides`, its plural included, are left as they are."""
+        text = " ".join(plain(surface).split())
+        if _BRACKET.search(text):  # without its brackets, a text may have other parts
+            forms: Mapping[str, str] = self.abbreviations
+        else:
+            starts = {text[i : i + n] for i in range(len(text)) for n in (1, 2)}
+            found = [entry for start in starts for entry in self._by_start.get(start, ()) if singular(entry[1]) in text]
+            forms = {short: self.abbreviations[short] for _, short in sorted(found)}
+        if besides is not None:
+            forms = {short: long for short, long in forms.items() if singular(short) != singular(besides)}
+        return expand(surface, forms)
 
 
 def expand(surface: str, abbreviations: Mapping[str, str]) -> str | None:

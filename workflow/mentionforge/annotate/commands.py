@@ -28,6 +28,7 @@ BUNDLE = typer.Option(None, help="Bundle, in place of --from.")
 LICENSED = typer.Option(False, "--licensed-text", help="Write, or read, a bundle that holds licensed text (UMLS names, mentions of licensed corpora).")
 CONTEXT = typer.Option(False, "--context", help="Say what is negated, about the family, or hypothetical.")
 TOP = typer.Option(5, min=1, max=100, help="Concepts per mention at most.")
+INT8 = typer.Option(False, "--int8", help="Compute the recognizer in 8-bit integers, on a CPU: faster, with slightly other mentions (docs/performance.md).")
 NIL = typer.Option(None, help="First concepts that score less are no answer; none: the threshold that was best on dev.")
 
 
@@ -69,6 +70,7 @@ def annotate(
     pattern: str = typer.Option("*", help="Files of folders that are read, as *.txt."),
     lines: bool = typer.Option(False, "--lines", help="Each line of standard input is a document."),
     context: bool = CONTEXT,
+    int8: bool = INT8,
     licensed_text: bool = LICENSED,
 ) -> None:
     """Find diseases in texts and name their concepts; exit code 3 if some inputs could not be annotated (errors.jsonl)."""
@@ -81,11 +83,12 @@ def annotate(
         raise UserError("where to?", "command line", f"{to} is not written to standard output", "give --out FOLDER")
     reading.list_files(inputs, options)
     model = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
-    annotator = Annotator(model, top, nil_threshold, _context(context))
+    annotator = Annotator(model, top, nil_threshold, _context(context), int8)
     if out is None:
         summary = run.stream(inputs, annotator, options, sys.stdout)
     else:
         settings = {"card": json.loads(json.dumps(model.card)), "context": context} | ({"contents": model.contents} if model.contents else {})
+        settings |= {"int8": True} if int8 else {}
         summary = run.annotate(inputs, annotator, to, out, options, settings)
     say(summary.message() + (f"; see {out / 'errors.jsonl'}" if summary.errors and out is not None else ""))
     if summary.errors:
@@ -139,6 +142,7 @@ def serve(
     top: int = TOP,
     nil_threshold: float = NIL,
     context: bool = CONTEXT,
+    int8: bool = INT8,
     max_mb: float = typer.Option(2.0, min=0.001, help="Longest request."),
     max_documents: int = typer.Option(100, min=1, help="Documents per request at most."),
     timeout_s: float = typer.Option(60.0, min=0.1, help="Longest wait for an answer, in seconds."),
@@ -155,7 +159,7 @@ def serve(
     from mentionforge.progress import say
 
     model = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
-    annotator = Annotator(model, top, nil_threshold, _context(context))
+    annotator = Annotator(model, top, nil_threshold, _context(context), int8)
     loopback = host in ("127.0.0.1", "localhost", "::1")
     names = ["127.0.0.1", "localhost", "[::1]", *([] if loopback else [host]), *allow_host]
     if not loopback:

@@ -19,9 +19,11 @@ import pyarrow as pa
 
 from mentionforge import abbreviations
 from mentionforge import text as units
+from mentionforge.annotate.recognizers import DictionaryMatches, DistinctSentences, Recognizer
+from mentionforge.errors import UserError
 from mentionforge.normalization.linkers import HybridLinker
 from mentionforge.normalization.loaded import ConceptRanking, FusedSearcher, IndexedLinker, Searcher
-from mentionforge.recognition.sentences import TokenizedDocument, tokenized_document
+from mentionforge.recognition.sentences import tokenized_document
 from mentionforge.text import Span
 
 MIN_SECTION = 20_000
@@ -119,30 +121,11 @@ class Materials:
     contents: str = ""
 
 
-class Recognizer(Protocol):
-    """Interface of a recognizer: finds mentions in documents."""
-
-    def recognize(self, documents: Sequence[TokenizedDocument]) -> Mapping[str, Sequence[tuple[Span, float]]]:
-        """(word span, score) of the mentions of each document, ascending, by document id."""
-
-
 class ContextReader(Protocol):
     """Interface of a classifier of the context of mentions; see `mentionforge.annotate.context`."""
 
     def read(self, text: str, sentences: Sequence[Span], mentions: Sequence[Span]) -> list[tuple[str, ...]]:
         """The kinds of context of each mention, in order."""
-
-
-class _DictionaryRecognizer:
-    """A dictionary with the interface of a recognizer."""
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        from mentionforge.recognition.kinds.dictionary import Dictionary
-
-        self.dictionary = Dictionary(settings["names"], settings["min_length"], settings["stop"])
-
-    def recognize(self, documents: Sequence[TokenizedDocument]) -> dict[str, list[tuple[Span, float]]]:
-        return {doc.doc_id: [(span, 1.0) for span in self.dictionary.find(doc)] for doc in documents}
 
 
 @dataclass
@@ -161,18 +144,20 @@ class _TextInProgress:
     mentions: list[AnnotatedMention] = field(default_factory=list)
     pending_sections: int = 0
     complete: bool = False
-    long_forms: dict[str, str] | None = None
+    long_forms: abbreviations.Expander | None = None
 
 
 class Annotator:
     """A recognizer and a linker, loaded once.
 
     Texts are split into sections at empty lines, where no sentence continues, so memory is bounded whatever the number and length of texts. Sentences
-    of all sections in a batch are recognized together, sorted by length, and each distinct mention is linked once. Abbreviations are extracted from
+    of all sections in a batch are recognized together, sorted by length; each distinct sentence is read once, and each distinct mention linked once. Abbreviations are extracted from
     the whole text.
     """
 
-    def __init__(self, materials: Materials, top: int = 5, nil_threshold: float | None = None, context: ContextReader | None = None) -> None:
+    def __init__(
+        self, materials: Materials, top: int = 5, nil_threshold: float | None = None, context: ContextReader | None = None, int8: bool = False
+    ) -> None:
         """Load recognizer and linker.
 
         Args:
@@ -180,6 +165,10 @@ class Annotator:
             top: Maximum number of candidates per mention.
             nil_threshold: Replaces that of the materials; none: it does not.
             context: Classifies negation and the like; none: `context` of mentions stays empty.
+            int8: Compute the recognizer in 8-bit integers (`recognition.int8`).
+
+        Raises:
+            UserError: `int8` with a dictionary, or on a GPU.
         """
         for name in KERNEL_CACHES:  # torch reads them at its first computation; values set by the user stay
             os.environ.setdefault(name, str(MAX_KERNELS))
@@ -189,10 +178,12 @@ class Annotator:
         if materials.recognizer is not None:
             from mentionforge.recognition.tagger import Tagger
 
-            self.recognizer = Tagger.load(materials.recognizer, dtype=materials.dtype)
+            self.recognizer = DistinctSentences(Tagger.load(materials.recognizer, dtype="int8" if int8 else materials.dtype))
+        elif int8:
+            raise UserError("nothing to compute", "--int8", "a dictionary has no weights", "leave it out, or choose a trained recognizer")
         else:
             assert materials.dictionary is not None
-            self.recognizer = _DictionaryRecognizer(materials.dictionary)
+            self.recognizer = DictionaryMatches(materials.dictionary)
         self.linker: Searcher | FusedSearcher
         if materials.hybrid is not None:
             self.linker = FusedSearcher(materials.linkers, materials.hybrid, materials.weights)
@@ -208,6 +199,7 @@ class Annotator:
             texts: Any number of texts of any length.
             batch_characters: Characters that are recognized and linked together.
         """
+        self.recognizer.forget()
         in_progress: list[_TextInProgress] = []
         batch: list[tuple[_TextInProgress, int, str]] = []
         size = 0
@@ -256,8 +248,8 @@ class Annotator:
         if not self.materials.spell_out:
             return None
         if current.long_forms is None:
-            current.long_forms = dict(abbreviations.long_forms(current.text))
-        return abbreviations.expand(surface, current.long_forms)
+            current.long_forms = abbreviations.Expander(abbreviations.long_forms(current.text))
+        return current.long_forms.expand(surface)
 
     def _contexts(self, batch: Sequence[Any], sentences: Sequence[Sequence[Span]], spans: Sequence[tuple[int, Span]]) -> list[tuple[str, ...]]:
         if self.context is None:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,10 +56,10 @@ class Tagger:
         """A recognizer that `save` wrote or, with `max_tokens` and `stride`, an encoder with a new classifier.
 
         The weights of the new classifier come from torch's global random stream. `lowercase` applies to a new encoder only; a saved
-        recognizer keeps the case handling that it was trained with.
+        recognizer keeps the case handling that it was trained with. With `dtype` int8 it can only predict.
 
         Raises:
-            UserError: The folder holds no recognizer, its tokenizer is slow or does not belong to the model, or windows do not fit the model.
+            UserError: The folder holds no recognizer, its tokenizer is slow or does not belong to the model, windows do not fit the model, or int8 on a GPU.
         """
         # Silence the report that the classifier is missing and the pooler unused: both are intended.
         transformers_logging.set_verbosity_error()
@@ -99,6 +100,12 @@ class Tagger:
                 f"the model reads at most {longest - 2} word pieces and two special tokens, not {max_tokens}",
                 "lower it",
             )
+        if dtype == "int8":
+            if torch.cuda.is_available():
+                raise UserError("no int8 on a GPU", "--int8", "its 8-bit integers are for processors", "leave it out, or set CUDA_VISIBLE_DEVICES to nothing")
+            from mentionforge.recognition.int8 import in_int8
+
+            model = in_int8(model)
         if stride >= max_tokens:
             raise UserError(
                 "windows too short", "config: recognizers.*.stride", f"{stride} shared word pieces of {max_tokens}", "make stride smaller than max_tokens"
@@ -200,6 +207,28 @@ def decode_tags(probabilities: np.ndarray) -> list[PredictedMention]:
     """
     if not len(probabilities):
         return []
+    path = _most_probable_tags(probabilities) or _best_path(probabilities)
+    starts = [i for i, tag in enumerate(path) if tag == 1]
+    mentions = []
+    for start in starts:
+        end = start + 1
+        while end < len(path) and path[end] == 2:
+            end += 1
+        mentions.append(PredictedMention((start, end), float(np.mean([probabilities[i, path[i]] for i in range(start, end)]))))
+    return mentions
+
+
+def _most_probable_tags(probabilities: np.ndarray) -> list[int] | None:
+    """The most probable tag of each word, if it is the only one and the sequence is valid: then it is the best path; otherwise None."""
+    path: list[int] = probabilities.argmax(axis=1).tolist()
+    if any(tag == 2 and before == 0 for before, tag in pairwise([0, *path])):
+        return None
+    highest = probabilities.max(axis=1, keepdims=True)
+    return path if np.count_nonzero(probabilities == highest) == len(path) else None
+
+
+def _best_path(probabilities: np.ndarray) -> list[int]:
+    """The tags of the most probable valid sequence (Viterbi)."""
     with np.errstate(divide="ignore"):
         emitted = np.log(probabilities.astype(np.float64))
     allowed = np.zeros((3, 3))  # [from, to]
@@ -213,23 +242,15 @@ def decode_tags(probabilities: np.ndarray) -> list[PredictedMention]:
     path = [int(best.argmax())]
     for i in range(len(emitted) - 1, 0, -1):
         path.append(int(back[i][path[-1]]))
-    path.reverse()
-    starts = [i for i, tag in enumerate(path) if tag == 1]
-    mentions = []
-    for start in starts:
-        end = start + 1
-        while end < len(path) and path[end] == 2:
-            end += 1
-        mentions.append(PredictedMention((start, end), float(np.mean([probabilities[i, path[i]] for i in range(start, end)]))))
-    return mentions
+    return path[::-1]
 
 
 def autocast_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
-    """Data type of mixed precision, or None for float32 throughout.
+    """Data type of mixed precision, or None for float32 (and int8) throughout.
 
     `auto` chooses bfloat16 where it is faster: on CUDA devices that support it, and on CPUs with avx512_bf16 or AMX.
     """
-    if dtype == "float32":
+    if dtype in ("float32", "int8"):
         return None
     if dtype == "auto":
         fast = (

@@ -6,6 +6,7 @@ Knows nothing of tags. Each word is tokenized on its own, so a word piece never 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,8 @@ class SentenceWindows:
         words = list(words)
         if len(self._pieces) > CACHED_WORDS:
             self._pieces.clear()
-        new_words = sorted(set(words) - self._pieces.keys())
+        # `set(words) - self._pieces.keys()` would pass over all remembered words, for each sentence.
+        new_words = sorted({word for word in words if word not in self._pieces})
         if new_words:
             ids = self.tokenizer(new_words, add_special_tokens=False)["input_ids"]
             self._pieces.update((word, pieces[: self.max_tokens] or [self.tokenizer.unk_token_id]) for word, pieces in zip(new_words, ids, strict=True))
@@ -69,10 +71,16 @@ class SentenceWindows:
 
     def cut(self, sentences: Sequence[Sequence[str]]) -> list[SentenceWindow]:
         """Windows of all sentences, in order; sentences without words have none."""
-        self.split(word for sentence in sentences for word in sentence)
+        all_pieces = iter(self.split(word for sentence in sentences for word in sentence))
         windows = []
         for number, sentence in enumerate(sentences):
-            pieces = self.split(sentence)
+            pieces = list(itertools.islice(all_pieces, len(sentence)))
+            whole = [piece for word_pieces in pieces for piece in word_pieces]
+            if sentence and len(whole) <= self.max_tokens:  # most sentences are one window
+                positions = list(itertools.accumulate((len(p) for p in pieces[:-1]), initial=1))
+                ids = [self.tokenizer.cls_token_id, *whole, self.tokenizer.sep_token_id]
+                windows.append(SentenceWindow(number, ids, list(range(len(sentence))), positions))
+                continue
             ranges = overlapping_ranges([len(p) for p in pieces], self.max_tokens, self.stride)
             owner = owning_ranges(ranges, len(sentence))
             for k, (first, last) in enumerate(ranges):
