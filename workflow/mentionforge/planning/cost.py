@@ -132,7 +132,7 @@ class _Formulas:
         generator = self.config.generators[name]
         assert isinstance(generator, LlmGenerator)
         notes = self.known.written[name] / int(wildcards.get("shards", 1))
-        batch = generator.sampling.batch_size
+        batch = generator.sampling.rows("cuda" if self.on.gpu else "cpu")
         length = generator.sampling.max_new_tokens
         # A batch of fixed shape is written until its longest note ends; the other backends fill the places of notes that ended.
         steps = notes / batch * (length if generator.backend.fixed_batches else length * NOTE_SHARE)
