@@ -6,6 +6,7 @@ exact; if that does not fit, it keeps the adapter beside the 4-bit model. Knows 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import warnings
@@ -98,7 +99,8 @@ def prompt_ids(tokenizer: Any, prompt: str, style: Style, frame: str = FRAME) ->
 
 def shared_tokens(tokenizer: Any, prompts: Sequence[str], style: Style, frame: str = FRAME) -> tuple[int, ...]:
     """Token ids with which all these prompts begin: with two prompts that differ where every prompt does, those that all prompts share."""
-    return tuple(os.path.commonprefix([prompt_ids(tokenizer, prompt, style, frame) for prompt in prompts]))
+    columns = zip(*(prompt_ids(tokenizer, prompt, style, frame) for prompt in prompts), strict=False)
+    return tuple(tokens[0] for tokens in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, columns))
 
 
 def training_example(tokenizer: Any, prompt: str, completion: str, style: Style, frame: str = FRAME) -> dict[str, list[int]]:

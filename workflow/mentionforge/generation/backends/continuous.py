@@ -116,9 +116,7 @@ def batching_config(settings: ContinuousBackend, sampling: Sampling, requests: A
     if device == "cpu":
         blocks = blocks or rows * -(-(longest + sampling.max_new_tokens) // PAGE)
         tokens = tokens or max(longest, 2 * rows)
-    return ContinuousBatchingConfig(
-        page_size=PAGE, num_blocks=blocks, max_batch_tokens=tokens, max_requests_per_batch=rows, use_async_batching=False
-    )
+    return ContinuousBatchingConfig(page_size=PAGE, num_blocks=blocks, max_batch_tokens=tokens, max_requests_per_batch=rows, use_async_batching=False)
 
 
 def _use_own_draws(processors: Any, sampling: Sampling, requests: Mapping[str, Request]) -> None:

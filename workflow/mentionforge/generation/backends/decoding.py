@@ -32,7 +32,9 @@ def suits(model: Any) -> bool:
     own = getattr(sys.modules[type(model).__module__], "eager_attention_forward", None)
     takes = inspect.signature(type(model.base_model).forward).parameters
     return (
-        own is not None and inspect.getsource(own) == inspect.getsource(modeling_llama.eager_attention_forward) and {"position_ids", "past_key_values"} <= {*takes}
+        own is not None
+        and inspect.getsource(own) == inspect.getsource(modeling_llama.eager_attention_forward)
+        and {"position_ids", "past_key_values"} <= {*takes}
     )
 
 
@@ -189,10 +191,10 @@ def _rows_to_keep(of_row: Sequence[int], open_: set[int]) -> list[int]:
 
 def _filled(prompts: Prompts, rows: Sequence[Request], width: int, steps: int) -> Any:
     """The cache of a batch after its prompts but their last tokens, padded on the left, with room for all tokens of the notes."""
-    import torch
     from transformers import DynamicCache
 
-    cache, first = DynamicCache(), {}
+    cache: Any = DynamicCache()
+    first: dict[tuple[int, ...], int] = {}
     for row, request in enumerate(rows):
         if request.ids in first:
             for layer in cache.layers:
