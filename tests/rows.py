@@ -38,13 +38,14 @@ def places(model, tokenizer, sizes=SIZES, steps=6):
     write = static.make_batch_writer(model, tokenizer, Sampling(temperature=1.5, top_p=0.9, max_new_tokens=steps))
     form = weights.shared_tokens(tokenizer, ["A", "b"], "chat")
     assert form and all(ids[: len(form)] == form for ids in (mine, *others))
+    seed = next(s for s in range(7, 99) if write([Request("n", mine, s, shared=len(form))])[0].tokens >= steps - 2)  # a note that outlives others
     seen, logits = [], []
     hook = model.get_output_embeddings().register_forward_hook(lambda _, args, out: logits.append(out))
     for size in sizes:
         for place in sorted({0, size // 2, size - 1}):
             for beside in ([mine], others):
                 batch = [Request(f"o{i}", beside[i % len(beside)], 1000 + i, shared=len(form)) for i in range(size)]
-                batch[place] = Request("n", mine, 7, shared=len(form))
+                batch[place] = Request("n", mine, seed, shared=len(form))
                 logits.clear()
                 note = write(batch)[place]
                 alone = seen[0]["logits"] if seen else []
