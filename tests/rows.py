@@ -1,5 +1,7 @@
 """One note at many places of many batches, as `static` writes it: prints what its logits and its text were, as JSON.
 
+Once a batch has dropped rows whose notes ended, the note's row is the one with the logits that it had alone; "lost" where there is none.
+
     python tests/rows.py STAMP DTYPE THREADS QUANTIZATION [SHAPE]
 
 Where SHAPE is given (JSON, arguments of LlamaConfig), a random model of that shape takes the place of the stamp's. How an instruction set
@@ -24,25 +26,34 @@ SIZES = (1, 4, 5, 18)
 """Sizes of batches. With two threads, attention and matrix products of the library each treat other rows of them in another way."""
 
 
-def places(model, tokenizer, sizes=SIZES, steps=3):
+def digest(row):
+    return hashlib.sha256(row.float().contiguous().numpy().tobytes()).hexdigest()
+
+
+def places(model, tokenizer, sizes=SIZES, steps=6):
     """What became of one note: digests of its logits and its text, at the first, a middle and the last place, alone or among others."""
     prompts = ["Write about gout.", "Write a long note about heart failure, and say more of its signs.", "x"]
     mine, *others = [tuple(weights.prompt_ids(tokenizer, prompt, "chat")) for prompt in prompts]
     assert len({static.width_of(ids) for ids in (mine, *others)}) == 1
     write = static.make_batch_writer(model, tokenizer, Sampling(temperature=1.5, top_p=0.9, max_new_tokens=steps))
+    form = weights.shared_tokens(tokenizer, ["A", "b"], "chat")
+    assert form and all(ids[: len(form)] == form for ids in (mine, *others))
+    seed = next(s for s in range(7, 99) if write([Request("n", mine, s, shared=len(form))])[0].tokens >= steps - 2)  # a note that outlives others
     seen, logits = [], []
     hook = model.get_output_embeddings().register_forward_hook(lambda _, args, out: logits.append(out))
     for size in sizes:
         for place in sorted({0, size // 2, size - 1}):
             for beside in ([mine], others):
-                batch = [Request(f"o{i}", beside[i % len(beside)], 1000 + i) for i in range(size)]
-                batch[place] = Request("n", mine, 7)
+                batch = [Request(f"o{i}", beside[i % len(beside)], 1000 + i, shared=len(form)) for i in range(size)]
+                batch[place] = Request("n", mine, seed, shared=len(form))
                 logits.clear()
                 note = write(batch)[place]
-                steps_seen = [out[place, -1].float().contiguous() for out in logits if out.shape[0] >= max(size, 2)][: note.tokens + 1]
-                seen.append(
-                    {"size": size, "place": place, "text": note.text, "logits": [hashlib.sha256(row.numpy().tobytes()).hexdigest() for row in steps_seen]}
-                )
+                alone = seen[0]["logits"] if seen else []
+                steps_seen = [
+                    digest(out[place, -1]) if len(out) == len(logits[0]) else next((a for a in alone[t : t + 1] if a in map(digest, out[:, -1])), "lost")
+                    for t, out in enumerate(logits[: note.tokens + 1])
+                ]
+                seen.append({"size": size, "place": place, "text": note.text, "rows": [len(out) for out in logits], "logits": steps_seen})
     hook.remove()
     return seen
 
@@ -55,8 +66,10 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         if shape:
             torch.manual_seed(3)
-            LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=1, pad_token_id=1, **json.loads(shape[0]))).save_pretrained(scratch)
+            random = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=1, pad_token_id=1, **json.loads(shape[0])))
+            random.generation_config.eos_token_id = [1, *range(2, 60)]  # notes end soon, so that rows are dropped
+            random.save_pretrained(scratch)
             stamp = str(Path(scratch) / "fetched.json")
             Path(stamp).write_text(json.dumps({"folder": "."}))
         model = weights.load_for_sampling(Path(stamp), None, getattr(torch, dtype), quantization)
-        print(json.dumps(places(model, tokenizer) if shape else places(model, tokenizer, SIZES[1:3], 2)))
+        print(json.dumps(places(model, tokenizer) if shape else places(model, tokenizer, SIZES[1:3], 3)))

@@ -1,7 +1,8 @@
 """Notes per second of each backend that runs here, beside one-note-at-a-time `generate`: `make bench-generation`.
 
-All sides get the same prompts (as the demo asks them), the same sampling settings and the same number type, in one run, in turns; the best of
-each side's turns counts. The server is `transformers serve` on loopback, started and stopped here.
+All sides get the same prompts (as the demo asks them) and the same sampling settings, in one run, in turns; the best of each side's turns counts. "transformers by
+`generate`" is the backend as it was before it had steps of its own: full batches of 16, each prompt read whole, on a CPU without fast bfloat16 in float32. The
+server is `transformers serve` on loopback, started and stopped here. `--sides` names some of the sides, by their first letters.
 """
 
 import argparse
@@ -39,11 +40,12 @@ def requests(tokenizer: object, concepts: int, notes: int) -> list[Request]:
     definitions = {
         row[0]: row[5] for line in (ROOT / "resources/demo/umls/META/MRDEF.RRF").read_text(encoding="utf-8").splitlines() if (row := line.split("|"))
     }
+    shared = weights.shared_tokens(tokenizer, [instruction([name], None) for name in ("A", "b")], STYLE)
     found = []
     for cui in sorted(names)[:concepts]:
         prompt = instruction(names[cui][:4], definitions.get(cui))
         ids = tuple(weights.prompt_ids(tokenizer, prompt, STYLE))
-        found += [Request(f"{cui}-{i}", ids, seed_of(f"{cui}-{i}"), prompt) for i in range(notes)]
+        found += [Request(f"{cui}-{i}", ids, seed_of(f"{cui}-{i}"), prompt, len(shared)) for i in range(notes)]
     return found
 
 
@@ -76,6 +78,12 @@ def one_by_one(model: object, tokenizer: object, sampling: Sampling) -> NoteWrit
     return write
 
 
+def by_generate(model: object, tokenizer: object, sampling: Sampling) -> NoteWriter:
+    """The backend `transformers` as it was."""
+    writer = static.make_generate_writer(model, tokenizer, sampling)
+    return lambda wanted, done: static.write_in_batches(wanted, 16, writer, done)
+
+
 def main() -> None:
     """Run all sides and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -83,27 +91,32 @@ def main() -> None:
     parser.add_argument("--concepts", type=int, default=32)
     parser.add_argument("--notes", type=int, default=1, help="notes per concept")
     parser.add_argument("--tokens", type=int, default=64, help="longest note")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, help="notes at a time; default: the program's")
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto")
+    parser.add_argument("--dtype", choices=("auto", "bfloat16", "float16", "float32"), default="auto")
+    parser.add_argument("--adapter", type=Path, help="folder of an adapter")
+    parser.add_argument("--sides", nargs="+", default=["one", "transformers", "continuous", "openai"])
     parser.add_argument("--no-server", action="store_true")
     given = parser.parse_args()
     weights.quiet()
     dtype = weights.sampling_dtype(given.dtype)
     tokenizer = weights.tokenizer(given.model, STYLE)
-    model = weights.load_for_sampling(given.model, None, dtype)
+    model = weights.load_for_sampling(given.model, given.adapter, dtype)
+    full = weights.load_for_sampling(given.model, given.adapter, weights.computed_dtype(dtype))
     sampling = Sampling(max_new_tokens=given.tokens, batch_size=given.batch)
     wanted = requests(tokenizer, given.concepts, given.notes)
     sides: dict[str, Callable[[], NoteWriter]] = {
-        "one note at a time": lambda: one_by_one(model, tokenizer, sampling),
+        "one note at a time": lambda: one_by_one(full, tokenizer, sampling),
+        "transformers by `generate`": lambda: by_generate(full, tokenizer, sampling),
         "transformers": lambda: static.make(sampling, model, tokenizer),
         "continuous": lambda: continuous.make(ContinuousBackend(kind="continuous"), sampling, model, tokenizer),
     }
+    sides = {side: make for side, make in sides.items() if side.startswith(tuple(given.sides))}
     with tempfile.TemporaryDirectory() as scratch:
         server = Server(Path(scratch) / "server.log")
-        if not given.no_server:
+        if not given.no_server and any("openai".startswith(side) for side in given.sides):
             served = served_folder(folder(given.model), Path(scratch) / "served")
-            server.start(extra=("--dtype", str(dtype).removeprefix("torch.")))
+            server.start(extra=("--dtype", str(full.dtype).removeprefix("torch.")))
             settings = OpenaiBackend(kind="openai", base_url=server.base_url, model=str(served), concurrency=8)
             sides["openai (transformers serve)"] = lambda: openai.make(settings, sampling, STYLE, os.environ)
         try:
@@ -112,22 +125,24 @@ def main() -> None:
             best: dict[str, dict[str, float]] = {}
             for turn in range(given.turns):
                 for side, make in sides.items():
-                    backend, begun = make(), time.perf_counter()
+                    backend, begun, cpu = make(), time.perf_counter(), time.process_time()
                     notes = [note for some in backend(wanted, {}) for note in some]
                     measured = throughput(notes, time.perf_counter() - begun)
+                    measured["cpu"] = (time.process_time() - cpu) / len(wanted)
                     assert measured["notes"] == len(wanted)
-                    print(
-                        f"turn {turn + 1}, {side}: {measured['notes_per_s']:.2f} notes/s, {measured['tokens_per_s']:.0f} tokens/s", file=sys.stderr, flush=True
-                    )
+                    print(f"turn {turn + 1}, {side}: {measured['notes_per_s']:.2f} notes/s, {measured['cpu']:.2f} s of CPU a note", file=sys.stderr, flush=True)
                     if side not in best or measured["notes_per_s"] > best[side]["notes_per_s"]:
                         best[side] = measured
         finally:
             server.stop()
-    base = best["one note at a time"]
-    print(f"{len(wanted)} notes, {given.notes} per concept, at most {given.tokens} tokens, batch {given.batch}, {dtype}, {os.cpu_count()} cores")
-    print("| backend | notes/s | tokens/s | tokens per note | times one at a time (notes/s) |\n|---|---|---|---|---|")
+    first = next(iter(best))
+    rows = sampling.rows(model.device.type)
+    print(f"{len(wanted)} notes, {given.notes} per concept, at most {given.tokens} tokens, batch {rows}, {dtype}, {os.cpu_count()} cores")
+    print(f"| backend | notes/s | tokens/s | tokens per note | CPU seconds per note | times the notes/s of {first} |\n|---|---|---|---|---|---|")
     for side, m in best.items():
-        print(f"| {side} | {m['notes_per_s']:.2f} | {m['tokens_per_s']:.0f} | {m['note_tokens_mean']:.0f} | {m['notes_per_s'] / base['notes_per_s']:.1f} |")
+        cpu = "–" if side.startswith("openai") else f"{m['cpu']:.2f}"
+        times = m["notes_per_s"] / best[first]["notes_per_s"]
+        print(f"| {side} | {m['notes_per_s']:.2f} | {m['tokens_per_s']:.0f} | {m['note_tokens_mean']:.0f} | {cpu} | {times:.1f} |")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,12 +18,15 @@ from mentionforge import tables
 from mentionforge.config import load_config, spec_text
 from mentionforge.errors import UserError
 from mentionforge.generation import sample, weights
-from mentionforge.generation.backends import continuous, openai, static, vllm
+from mentionforge.generation.backends import continuous, decoding, openai, static, vllm
 from mentionforge.generation.backends.continuous import ContinuousBackend
 from mentionforge.generation.backends.contract import Request, WrittenNote
 from mentionforge.generation.backends.openai import OpenaiBackend
 from mentionforge.generation.backends.vllm import VllmBackend
+from mentionforge.generation.kinds.llm import LlmGenerator
+from mentionforge.generation.prompts import instruction
 from mentionforge.generation.settings import Sampling
+from mentionforge.specs import read_spec
 from serving import Server, failing_server, served_folder
 from tiny import tiny_model
 
@@ -80,14 +84,82 @@ def test_notes_of_one_prompt_read_it_once_and_are_those_written_one_by_one(loade
     model, tokenizer = loaded
     wanted = requests(tokenizer, 3, notes=4)
     widths = []
-    hook = model.register_forward_pre_hook(lambda _, args, kwargs: widths.append((kwargs.get("input_ids", args[0] if args else None)).shape), with_kwargs=True)
+    take = lambda _, args, kwargs: widths.append(tuple(kwargs.get("input_ids", args[0] if args else None).shape))  # noqa: E731
+    hook = model.base_model.register_forward_pre_hook(take, with_kwargs=True)
     write = static.make_batch_writer(model, tokenizer, FREE)
     together = write(wanted)
     hook.remove()
-    lengths = sorted({len(r.ids) - 1 for r in wanted})
-    assert sorted(widths[:3]) == [(1, n) for n in sorted(len(r.ids) - 1 for r in wanted[::4])] and lengths, "three prompts for twelve notes, each alone"
-    assert all(rows == 16 and width == 1 for rows, width in widths[3:]), "and then a token at a time, in a multiple of eight rows"
+    lengths = [up_to_eight(len(r.ids) - 1) for r in wanted[::4]]
+    assert sorted(widths[:3]) == [(1, n) for n in sorted(lengths)], "three prompts for twelve notes, each alone"
+    assert widths[3][0] == 16 and all(width == 1 for _, width in widths[3:]), "and then a token at a time, in a multiple of eight rows"
     assert together == [write([r])[0] for r in wanted] and len({n.text for n in together}) > 8
+
+
+def up_to_eight(n):
+    return next(m for m in range(n, n + 8) if m % 8 == 0)
+
+
+def test_rows_whose_notes_ended_are_dropped(loaded):
+    """As many rows in every step as notes that are still open, counted from the finished notes, up to the next multiple of eight."""
+    model, tokenizer = loaded
+    wanted, rows = requests(tokenizer, 30), []
+    write = static.make_batch_writer(model, tokenizer, FREE.model_copy(update={"max_new_tokens": 60}))
+    hook = model.get_output_embeddings().register_forward_hook(lambda _, args, out: rows.append(len(out)))
+    notes = write(wanted)
+    hook.remove()
+    steps = [n.tokens + (n.finish_reason == "stop") for n in notes]
+    assert rows == [up_to_eight(sum(s > t for s in steps)) for t in range(max(steps))] and len(set(rows)) > 2
+    assert notes == [write([r])[0] for r in wanted]
+
+
+def test_what_all_prompts_share_is_read_once_and_does_not_depend_on_the_prompts_at_hand(loaded, root, tiny, tmp_path):
+    """The tokens of a prompt after it are read alone, and the notes are those of prompts that were read whole."""
+    model, tokenizer = loaded
+    asked = [instruction([name, "podagra"], definition) for name, definition in (("Gout", None), ("gout", "A disease."), ("Flu", None), ("ague", None))]
+    rows = [{"note_id": f"C{i}-0", "prompt": text, "seed": i} for i, text in enumerate(asked)]
+    spec = read_spec(generator(root, tmp_path, "transformers", backend={"kind": "transformers"}, finetune=None), LlmGenerator)
+    wanted = sample._requests(spec, tiny, rows)
+    begins = tokenizer.decode(wanted[0].ids[: wanted[0].shared])
+    assert begins.endswith("write a short clinical note about a patient with ") and {r.shared for r in wanted} == {wanted[0].shared}
+    assert [sample._requests(spec, tiny, [row])[0] for row in rows] == wanted, "whatever else is asked"
+    other = sample._requests(spec, tiny, [rows[0] | {"prompt": "Write about gout."}])[0]
+    assert other.shared == 0, "a prompt of another form is read whole"
+
+    read = []
+    hook = model.base_model.register_forward_pre_hook(lambda _, args, kwargs: read.append(args[0].shape[1] if args else None), with_kwargs=True)
+    shared = written(static.make(FREE, model, tokenizer), wanted)
+    hook.remove()
+    lengths = [up_to_eight(n) for n in (wanted[0].shared, *(len(r.ids) - r.shared - 1 for r in wanted))]
+    assert sorted(n for n in read if n) == sorted(lengths)
+    assert shared == written(static.make(FREE, model, tokenizer), [replace(r, shared=0) for r in wanted])
+
+
+def test_a_model_with_other_attention_is_written_by_generate(loaded, monkeypatch):
+    """GPT-2 has its own: the notes do not depend on their batch there either."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    _, tokenizer = loaded
+    torch.manual_seed(1)
+    shape = GPT2Config(vocab_size=len(tokenizer), n_embd=48, n_layer=2, n_head=4, n_positions=256, eos_token_id=1, initializer_range=0.3)
+    model, wanted = GPT2LMHeadModel(shape).eval(), requests(tokenizer, 9)
+    assert decoding.suits(loaded[0]) and not decoding.suits(model)
+    monkeypatch.setattr(decoding, "write_tokens", None)
+    notes = written(static.make(FREE, model, tokenizer), wanted)
+    assert notes == written(static.make(FREE.model_copy(update={"batch_size": 9}), model, tokenizer), wanted[::-1]) and len(notes) == 9
+
+
+def test_grouped_attention_is_that_of_the_library(loaded):
+    """Logits of padded prompts in one pass, with transformers' own attention."""
+    model, tokenizer = loaded
+    ids = torch.tensor([tokenizer("a note about gout")["input_ids"], tokenizer("x" * 17)["input_ids"]])
+    mask = torch.ones_like(ids)
+    mask[1, :5] = 0
+    logits = {}
+    for kind in ("sdpa", "grouped"):
+        decoding.use_grouped_attention(model) if kind == "grouped" else model.set_attn_implementation("sdpa")
+        with torch.no_grad():
+            logits[kind] = model(ids, attention_mask=mask).logits[mask.bool()]
+    assert torch.allclose(logits["sdpa"], logits["grouped"], atol=1e-4) and float(logits["sdpa"].std()) > 0.1
 
 
 def test_continuous_batching_writes_the_notes_that_static_batches_write(loaded):

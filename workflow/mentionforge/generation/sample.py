@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mentionforge.errors import UserError
 from mentionforge.generation import backends, funnel, weights
 from mentionforge.generation.backends.contract import NoteWriter, Request, WrittenNote
 from mentionforge.generation.kinds.llm import LlmGenerator
-from mentionforge.generation.prompts import seed_of
+from mentionforge.generation.prompts import instruction, seed_of
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
 from mentionforge.specs import read_spec
@@ -108,7 +109,10 @@ def _requests(generator: LlmGenerator, model: Path | None, rows: Sequence[Mappin
         return [Request(r["note_id"], (), r["seed"], weights.prompt_text(r["prompt"], frame) if style == "plain" else r["prompt"]) for r in rows]
     assert model, "the config is checked for it"
     tokenizer = weights.tokenizer(model, style)
-    return [Request(r["note_id"], tuple(weights.prompt_ids(tokenizer, r["prompt"], style, frame)), r["seed"], r["prompt"]) for r in rows]
+    # From the form of the prompts, not from those of this shard, so that a note is the same whatever other prompts there are.
+    shared = weights.shared_tokens(tokenizer, [instruction([name], None) for name in ("A", "b")], style, frame)
+    requests = [Request(r["note_id"], tuple(weights.prompt_ids(tokenizer, r["prompt"], style, frame)), r["seed"], r["prompt"]) for r in rows]
+    return [replace(r, shared=len(shared)) if r.ids[: len(shared)] == shared else r for r in requests]
 
 
 def _device(generator: LlmGenerator) -> str:

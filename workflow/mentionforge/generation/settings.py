@@ -88,7 +88,7 @@ class Sampling(Entry):
     top_p: float = Field(0.6, gt=0, le=1, description="Nucleus.")
     repetition_penalty: float = Field(1.0, ge=1, description="Penalty of tokens already written.")
     max_new_tokens: int = Field(256, ge=1, description="Longest note, in tokens.")
-    batch_size: int = Field(16, ge=1, description="Notes written at a time.")
+    batch_size: int | None = Field(None, ge=1, description="Notes written at a time; none: 48 on a CPU, 16 on a GPU.")
     seed: int = Field(13, description="Seed; each note draws from a stream of its own.")
     quantization: Literal["auto", "nf4", "none"] = Field(
         "auto",
@@ -96,6 +96,10 @@ class Sampling(Entry):
         "merged), auto (none where weights and a batch fit into the device's memory, else nf4; the log says which).",
     )
     double_quantization: bool = Field(False, description="With nf4: quantize the scales too. Saves some 0.4 bits per parameter.")
+
+    def rows(self, device: str) -> int:
+        """Notes written at a time on a device, `cpu` or `cuda`."""
+        return self.batch_size or (48 if device == "cpu" else 16)
 
 
 class Locate(Entry):

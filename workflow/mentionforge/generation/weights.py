@@ -6,6 +6,7 @@ exact; if that does not fit, it keeps the adapter beside the 4-bit model. Knows 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import warnings
@@ -16,7 +17,7 @@ from typing import Any, Literal
 
 from mentionforge.encoders import fast_bfloat16
 from mentionforge.errors import UserError
-from mentionforge.generation import memory
+from mentionforge.generation import memory, packed
 from mentionforge.generation.settings import FRAME
 from mentionforge.models import folder
 from mentionforge.progress import say
@@ -94,6 +95,12 @@ def prompt_ids(tokenizer: Any, prompt: str, style: Style, frame: str = FRAME) ->
         frame: Frame of the style `plain`.
     """
     return _ids(tokenizer, prompt_text(prompt, frame) if style == "plain" else _chat(tokenizer, prompt), style)
+
+
+def shared_tokens(tokenizer: Any, prompts: Sequence[str], style: Style, frame: str = FRAME) -> tuple[int, ...]:
+    """Token ids with which all these prompts begin: with two prompts that differ where every prompt does, those that all prompts share."""
+    columns = zip(*(prompt_ids(tokenizer, prompt, style, frame) for prompt in prompts), strict=False)
+    return tuple(tokens[0] for tokens in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, columns))
 
 
 def training_example(tokenizer: Any, prompt: str, completion: str, style: Style, frame: str = FRAME) -> dict[str, list[int]]:
@@ -191,7 +198,7 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any, quantizatio
     Args:
         stamp: Stamp of fetched weights (fetched.json).
         adapter: Folder of the adapter; none: the model without an adapter.
-        dtype: torch dtype of the weights; with nf4, of the computation and of the weights that are not quantized.
+        dtype: torch dtype of the weights; with nf4, of the computation and of the weights that are not quantized. float16 on a CPU: see `packed`.
         quantization: nf4 or none.
         double_quantization: Whether to quantize the scales too, with nf4.
 
@@ -201,7 +208,8 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any, quantizatio
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 
     nf4 = quantization == "nf4"
-    where = folder(stamp)
+    where, halved = folder(stamp), dtype != computed_dtype(dtype)
+    dtype = computed_dtype(dtype)
     plain: Any = str(dtype).removeprefix("torch.")
     form: Any = ("nf4_double" if double_quantization else "nf4") if nf4 else plain
     need, free = memory.required_bytes(where, form, plain), memory.available_bytes(free=True)
@@ -226,6 +234,8 @@ def load_for_sampling(stamp: Path, adapter: Path | None, dtype: Any, quantizatio
             keep_as_loaded(model)
         if adapter is not None:
             model = _with_adapter(model, adapter, merged=not nf4)
+        if halved and not nf4:
+            packed.pack(model)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -288,26 +298,33 @@ def training_dtype(setting: Literal["bfloat16", "float16", "float32"]) -> Any:
 
 
 def sampling_dtype(setting: Literal["auto", "bfloat16", "float16", "float32"]) -> Any:
-    """Torch dtype of the weights for sampling. auto: bfloat16 if the device is fast with it, else float16 on a GPU and float32 on a CPU.
+    """Torch dtype of the weights for sampling. auto: bfloat16 if the device is fast with it, else float16, or float32 on a CPU that cannot hold that.
 
     Raises:
-        UserError: float16 on a CPU, which needs minutes for a note.
+        UserError: float16 on a CPU for which torch has no such matrix products: it would need minutes for a note.
     """
     import torch
 
-    on_gpu = device().type == "cuda"
-    if setting == "float16" and not on_gpu:
-        raise UserError("unusable type", "config: generators.*.dtype", "a CPU computes many times slower in float16", "set dtype: auto, bfloat16 or float32")
+    halves = device().type == "cuda" or packed.available()
+    if setting == "float16" and not halves:
+        raise UserError("unusable type", "config: generators.*.dtype", "this CPU computes many times slower in float16", "set dtype: auto, bfloat16 or float32")
     if setting == "auto":
-        return torch.bfloat16 if fast_bfloat16(device()) else torch.float16 if on_gpu else torch.float32
+        return torch.bfloat16 if fast_bfloat16(device()) else torch.float16 if halves else torch.float32
     return getattr(torch, setting)
+
+
+def computed_dtype(dtype: Any) -> Any:
+    """Torch dtype in which a model of a dtype is loaded and computes: on a CPU float32 for float16, which only holds the weights there."""
+    import torch
+
+    return torch.float32 if dtype == torch.float16 and device().type == "cpu" else dtype
 
 
 def sampling_quantization(stamp: Path, dtype: Any, setting: Literal["auto", "nf4", "none"], rows: int, new_tokens: int) -> Literal["nf4", "none"]:
     """Quantization for sampling. auto: none if the weights and a batch of `rows` notes fit into the device's memory, else nf4."""
     if setting != "auto":
         return setting
-    plain: Any = str(dtype).removeprefix("torch.")
+    plain: Any = str(computed_dtype(dtype)).removeprefix("torch.")
     need = memory.required_bytes(folder(stamp), plain, plain, rows, memory.PROMPT_TOKENS + new_tokens) + memory.ALLOWANCE
     room = int(memory.available_bytes() * memory.USABLE_SHARE)
     chosen: Literal["nf4", "none"] = "none" if need <= room else "nf4"

@@ -128,7 +128,7 @@ class _Formulas:
         generator = self.config.generators[name]
         sampling, backend = generator.writer
         notes = self.known.written[name] / int(wildcards.get("shards", 1))
-        batch, length = sampling.batch_size, sampling.max_new_tokens
+        batch, length = sampling.rows("cuda" if self.on.gpu else "cpu"), sampling.max_new_tokens
         # A batch of fixed shape is written until its longest note ends; the other backends fill the places of notes that ended.
         steps = notes / batch * (length if backend.fixed_batches else length * NOTE_SHARE)
         cache = batch * (PROMPT_TOKENS + length / 2) * 2 * size.layers * size.keys * (2 if self.on.gpu else 4)

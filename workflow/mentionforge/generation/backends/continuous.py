@@ -7,14 +7,12 @@ write some notes differently, above all in bfloat16. Knows nothing about tables 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from mentionforge.errors import UserError
 from mentionforge.generation.backends.contract import (
-    BackendKind,
     NoteWriter,
     Request,
     SampledGenerator,
@@ -24,34 +22,26 @@ from mentionforge.generation.backends.contract import (
     require_weights,
     stop_token_ids,
 )
+from mentionforge.generation.backends.decoding import ATTENTION
 from mentionforge.generation.backends.draw import draw_tokens, keep_only, uniform_stream
+from mentionforge.generation.backends.local import LocalBackend
 from mentionforge.generation.settings import Sampling
 
-VERSION = 1
+VERSION = 2
 """Version of the part backend.continuous: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
-class ContinuousBackend(BackendKind):
+class ContinuousBackend(LocalBackend):
     """transformers' paged continuous batching: a note that ends makes room for the next one at once."""
 
     part: ClassVar[str] = "backend.continuous"
-    loads_weights: ClassVar[bool] = True
-    own_environment: ClassVar[bool] = False
     fixed_batches: ClassVar[bool] = False
-    libraries: ClassVar[tuple[str, ...]] = ("peft", "torch", "transformers")
-    identity: ClassVar[tuple[str, ...]] = ()
-    identity_if_changed: ClassVar[Mapping[str, object]] = {}
 
     kind: Literal["continuous"]
     num_blocks: int | None = Field(
         None, ge=1, description="Blocks of 256 tokens in the paged cache; none: what batch_size notes need on a CPU, what fits on a GPU."
     )
     max_batch_tokens: int | None = Field(None, ge=1, description="Most tokens in one pass; none: two per note on a CPU, what fits on a GPU.")
-
-    @property
-    def gpus(self) -> int:
-        """One."""
-        return 1
 
     def check(self, generator: SampledGenerator, key: str) -> None:
         """Check that there are weights in full precision and no repetition penalty."""
@@ -62,20 +52,9 @@ class ContinuousBackend(BackendKind):
                 "not possible", f"{key}.sampling.repetition_penalty", "continuous batching applies none", "set it to 1, or choose backend kind: transformers"
             )
 
-    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
-        """Device, dtype and quantization."""
-        from mentionforge.generation.backends.local import choose_for_device
-
-        return choose_for_device(generator, model, self.fixed_batches)
-
-    def writer(
-        self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
-    ) -> NoteWriter:
-        """The backend with its model loaded."""
-        from mentionforge.generation.backends.local import load
-
-        assert model, "the config is checked for it"
-        return make(self, generator.sampling, *load(generator, model, adapter, chosen or self.device_settings(generator, model)))
+    def writer_with(self, sampling: Sampling, model: Any, tokenizer: Any) -> NoteWriter:
+        """The backend with a model that is already loaded."""
+        return make(self, sampling, model, tokenizer)
 
 
 PAGE = 256
@@ -85,6 +64,8 @@ PAGE = 256
 def make(settings: ContinuousBackend, sampling: Sampling, model: Any, tokenizer: Any) -> NoteWriter:
     """The backend with a model that is already loaded."""
     stops = stop_token_ids(model, tokenizer)
+    if model.config._attn_implementation == ATTENTION:  # as the backend `transformers` leaves it
+        model.set_attn_implementation("eager")
 
     def write(requests: Sequence[Request], done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
         waiting = {r.note_id: r for r in sorted(requests, key=lambda r: (-len(r.ids), r.note_id)) if r.note_id not in done}
@@ -130,14 +111,12 @@ def batching_config(settings: ContinuousBackend, sampling: Sampling, requests: A
     """
     from transformers import ContinuousBatchingConfig
 
-    longest = max((len(r.ids) for r in requests), default=1)
+    longest, rows = max((len(r.ids) for r in requests), default=1), sampling.rows(device)
     blocks, tokens = settings.num_blocks, settings.max_batch_tokens
     if device == "cpu":
-        blocks = blocks or sampling.batch_size * -(-(longest + sampling.max_new_tokens) // PAGE)
-        tokens = tokens or max(longest, 2 * sampling.batch_size)
-    return ContinuousBatchingConfig(
-        page_size=PAGE, num_blocks=blocks, max_batch_tokens=tokens, max_requests_per_batch=sampling.batch_size, use_async_batching=False
-    )
+        blocks = blocks or rows * -(-(longest + sampling.max_new_tokens) // PAGE)
+        tokens = tokens or max(longest, 2 * rows)
+    return ContinuousBatchingConfig(page_size=PAGE, num_blocks=blocks, max_batch_tokens=tokens, max_requests_per_batch=rows, use_async_batching=False)
 
 
 def _use_own_draws(processors: Any, sampling: Sampling, requests: Mapping[str, Request]) -> None:

@@ -25,12 +25,14 @@ class Request:
         ids: Token ids of the prompt; empty if a server tokenizes.
         seed: Seed of the note.
         prompt: Text of the prompt; for a server with prompt style `plain`, in its frame.
+        shared: How many of the first token ids every prompt of the generator has, whatever it is about.
     """
 
     note_id: str
     ids: tuple[int, ...]
     seed: int
     prompt: str = ""
+    shared: int = 0
 
 
 @dataclass(frozen=True)

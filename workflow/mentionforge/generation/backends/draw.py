@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-CANDIDATES = 1024
-"""Number of likeliest tokens in which the nucleus is searched first; sorting the whole vocabulary costs as much as a small model's step."""
+CANDIDATES = 128
+"""Number of likeliest tokens in which the nucleus is searched first, then among `WIDER` times as many, and so on; sorting the whole vocabulary costs as much as
+a small model's step."""
+
+WIDER = 8
 
 
 def uniform_stream(seed: int, steps: int) -> Any:
@@ -46,7 +49,7 @@ def keep_only(scores: Any, tokens: Any) -> Any:
 
 
 def _from_nucleus(scores: Any, uniform: Any, top_p: float, candidates: int) -> Any:
-    """Tokens [rows, 1] from the likeliest candidates; rows whose nucleus is larger search the whole vocabulary.
+    """Tokens [rows, 1] from the likeliest candidates; rows whose nucleus is larger search more of the vocabulary.
 
     Each row decides for itself. The order of equal scores depends on the number of candidates, so a row that used more of them because of a neighbour
     could draw another token.
@@ -59,7 +62,7 @@ def _from_nucleus(scores: Any, uniform: Any, top_p: float, candidates: int) -> A
     mass = cumulative.gather(-1, inside.sum(-1, keepdim=True) - 1).squeeze(-1)
     drawn = tokens.gather(-1, _first_past(cumulative, uniform * mass))
     if candidates < vocabulary and bool((wider := cumulative[:, -1] < top_p).any()):
-        drawn[wider] = _from_nucleus(scores[wider], uniform[wider], top_p, vocabulary)
+        drawn[wider] = _from_nucleus(scores[wider], uniform[wider], top_p, candidates * WIDER)
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""Backend `transformers`: `generate` on batches of notes whose prompts have similar lengths.
+"""Backend `transformers`: batches of notes whose prompts have similar lengths, on a CPU token by token here, else by `generate`.
 
 In: requests. Out: notes. A note does not depend on the other notes of its batch, so that notes can be added to finished ones later. Knows nothing about tables
 and shards.
@@ -9,79 +9,48 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from mentionforge.errors import UserError
-from mentionforge.generation.backends.contract import (
-    BackendKind,
-    NoteWriter,
-    Request,
-    SampledGenerator,
-    WrittenNote,
-    decode_note,
-    require_weights,
-    stop_token_ids,
-)
+from mentionforge.generation.backends import decoding
+from mentionforge.generation.backends.contract import NoteWriter, Request, SampledGenerator, WrittenNote, decode_note, require_weights, stop_token_ids
+from mentionforge.generation.backends.decoding import ROWS
 from mentionforge.generation.backends.draw import Draw
+from mentionforge.generation.backends.local import LocalBackend
 from mentionforge.generation.settings import Sampling
 
-VERSION = 1
+VERSION = 2
 """Version of the part backend.transformers: raise it if earlier results would be wrong (mentionforge.versions)."""
 
 
 # How a note stays independent of its batch
 #
-# Each distinct prompt is read alone, once for all its notes. Then notes are written in batches with a constant number of rows, and a width that follows from
-# the prompt. On a CPU, equal shapes are not enough: scaled-dot-product attention divides the batch between threads in the middle of a row, and a matrix
-# product computes the last one to three rows with another kernel, so that rows 2 and 3 of 4, or the last of 5, differ in their last bits. Therefore
-# attention on a CPU uses plain matrix products ("eager"), and batches have a multiple of `ROWS` rows. Then a row has the same bits at every position, next
-# to any neighbours, in a batch of any size, with any number of threads; the tests check all four.
+# Each distinct prompt is read alone, once for all its notes. Then notes are written in batches with a width that follows from the prompt. On a CPU, equal
+# shapes are not enough: scaled-dot-product attention divides the batch between threads in the middle of a row, and a matrix product computes the last one to
+# three rows with another kernel, so that rows 2 and 3 of 4, or the last of 5, differ in their last bits. Therefore attention on a CPU uses plain matrix
+# products, and batches have a multiple of `ROWS` rows. Then a row has the same bits at every position, next to any neighbours, in a batch of any size, with
+# any number of threads; the tests check all four. On a GPU batches have a constant number of rows.
 
 
-class TransformersBackend(BackendKind):
-    """transformers' `generate`, on batches of prompts of similar length."""
+class TransformersBackend(LocalBackend):
+    """Batches of prompts of similar length: on a CPU rows of ended notes are dropped, on a GPU transformers' `generate` writes."""
 
     part: ClassVar[str] = "backend.transformers"
-    loads_weights: ClassVar[bool] = True
-    own_environment: ClassVar[bool] = False
     fixed_batches: ClassVar[bool] = True
-    libraries: ClassVar[tuple[str, ...]] = ("peft", "torch", "transformers")
-    identity: ClassVar[tuple[str, ...]] = ()
-    identity_if_changed: ClassVar[Mapping[str, object]] = {}
 
     kind: Literal["transformers"] = "transformers"
-
-    @property
-    def gpus(self) -> int:
-        """One."""
-        return 1
 
     def check(self, generator: SampledGenerator, key: str) -> None:
         """Check that there are weights."""
         require_weights(self.kind, generator, key)
 
-    def device_settings(self, generator: SampledGenerator, model: Path | None) -> dict[str, Any]:
-        """Device, dtype and quantization."""
-        from mentionforge.generation.backends.local import choose_for_device
-
-        return choose_for_device(generator, model, self.fixed_batches)
-
-    def writer(
-        self, generator: SampledGenerator, model: Path | None, adapter: Path | None, scratch: Path, chosen: Mapping[str, Any] | None = None
-    ) -> NoteWriter:
-        """The backend with its model loaded."""
-        from mentionforge.generation.backends.local import load
-
-        assert model, "the config is checked for it"
-        return make(generator.sampling, *load(generator, model, adapter, chosen or self.device_settings(generator, model)))
+    def writer_with(self, sampling: Sampling, model: Any, tokenizer: Any) -> NoteWriter:
+        """The backend with a model that is already loaded."""
+        return make(sampling, model, tokenizer)
 
 
 WIDTH = 128
 """Prompts are padded to a multiple of this many tokens, so that each has a fixed width and few widths occur."""
-
-ROWS = 8
-"""Batches on a CPU have a multiple of this many rows. Multiples of 4 gave equal bits in measurements (AVX2, AVX512); 8 is the width of larger kernels."""
 
 BatchWriter = Callable[[Sequence[Request]], list[WrittenNote]]
 """Writes the notes of one batch."""
@@ -89,18 +58,27 @@ BatchWriter = Callable[[Sequence[Request]], list[WrittenNote]]
 
 def make(settings: Sampling, model: Any, tokenizer: Any) -> NoteWriter:
     """The backend with a model that is already loaded."""
-    writer = make_batch_writer(model, tokenizer, settings)
+    writer, device = make_batch_writer(model, tokenizer, settings), model.device.type
 
     def write(requests: Sequence[Request], done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
-        return write_in_batches(requests, settings.batch_size, writer, done)
+        return write_in_batches(requests, settings.rows(device), writer, done, same_rows=device != "cpu")
 
     return write
 
 
-def write_in_batches(requests: Sequence[Request], batch_size: int, writer: BatchWriter, done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
+def write_in_batches(
+    requests: Sequence[Request], batch_size: int, writer: BatchWriter, done: Mapping[str, WrittenNote], same_rows: bool = True
+) -> Iterator[list[WrittenNote]]:
     """Write the missing notes in batches of prompts with the same padded length, and yield each batch when it is finished.
 
-    A batch that is not full repeats its last note, so that all have `batch_size` rows. If memory runs out, the following batches have half the size.
+    If memory runs out, the following batches have half the size.
+
+    Args:
+        requests: All notes.
+        batch_size: Notes at a time.
+        writer: Writes the notes of a batch.
+        done: The notes that are not missing.
+        same_rows: Whether a batch that is not full repeats its last note, so that all have `batch_size` rows.
 
     Raises:
         UserError: Not even a single note fits into the memory.
@@ -121,7 +99,7 @@ def write_in_batches(requests: Sequence[Request], batch_size: int, writer: Batch
         notes = None
         if len(batch) <= limit:
             try:
-                notes = writer([*batch, *[batch[-1]] * (limit - len(batch))])[: len(batch)]
+                notes = writer([*batch, *[batch[-1]] * (limit - len(batch) if same_rows else 0)])[: len(batch)]
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -144,7 +122,32 @@ def width_of(ids: Sequence[int]) -> int:
 
 
 def make_batch_writer(model: Any, tokenizer: Any, settings: Sampling) -> BatchWriter:
-    """A function that writes the notes of a batch with a causal language model.
+    """A function that writes the notes of a batch with a causal language model: `decoding` on a CPU where it suits the model, else `generate`.
+
+    Uses every setting but batch_size. On a CPU it sets the model to plain attention.
+    """
+    import torch
+
+    stops, generated = stop_token_ids(model, tokenizer), make_generate_writer(model, tokenizer, settings)
+    if model.device.type != "cpu" or not decoding.suits(model):
+        return generated
+    decoding.use_grouped_attention(model)
+    prompts = decoding.Prompts(model)
+
+    def write(requests: Sequence[Request]) -> list[WrittenNote]:
+        if min(len(r.ids) for r in requests) < 2:
+            return generated(requests)
+        with torch.inference_mode():
+            notes = decoding.write_tokens(model, prompts, requests, max(width_of(r.ids) for r in requests), settings, stops)
+        if notes is None:
+            return generated(requests)
+        return [decode_note(request, new, tokenizer, stops) for request, new in zip(requests, notes, strict=True)]
+
+    return write
+
+
+def make_generate_writer(model: Any, tokenizer: Any, settings: Sampling) -> BatchWriter:
+    """A function that writes the notes of a batch with `generate`.
 
     Prompts are padded on the left. The attention mask hides the padding; the id of the padding token may be that of the end of text. Order of the steps:
     repetition penalty (on the note, not on the prompt), temperature, top-p, draw. Uses every setting but batch_size. On a CPU it sets the model to plain

@@ -44,8 +44,8 @@ class LlmGenerator(GeneratorSettings):
     shards: int = Field(1, ge=1, description="Jobs that the prompts are spread over.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
-        description="Type of the weights while sampling, with nf4 of the computation; auto: bfloat16 where the device is fast with it, else float16 on a GPU "
-        "and float32 on a CPU.",
+        description="Type of the weights while sampling, with nf4 of the computation; auto: bfloat16 where the device is fast with it, else float16, which on a CPU "
+        "(x86) only holds the weights, computed with in float32.",
     )
 
     @field_validator("frame")
