@@ -1,6 +1,6 @@
 """The card of a bundle: its contents, measured scores, and licences.
 
-In: the manifest. Out: the text of README.md. Reads and writes no file.
+In: the manifest. Out: the text of README.md. Reads and writes no file; knows nothing of models.
 """
 
 from __future__ import annotations

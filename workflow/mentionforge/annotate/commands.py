@@ -1,4 +1,6 @@
-"""Commands annotate, bundle and serve: arguments in, calls of the modules of this package out. Heavy imports wait until a command runs."""
+"""Commands annotate, bundle and serve.
+
+In: arguments. Out: calls of the modules of this package, imported only when a command runs. Knows nothing of how a text is annotated."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Trigger phrases of the contexts negated, family and hypothetical, as regular expressions by kind of context.
 
-Out: FORWARD_TRIGGERS (scope after the phrase), BACKWARD_TRIGGERS (scope before it), TERMINATORS (end a scope), PSEUDO_TRIGGERS (no triggers).
+In: nothing. Out: FORWARD_TRIGGERS (scope after the phrase), BACKWARD_TRIGGERS (scope before it), TERMINATORS (end a scope), PSEUDO_TRIGGERS (no triggers).
 All are matched in text whose mentions are masked by MENTION. Knows nothing of lines, headings and sentences.
 """
 

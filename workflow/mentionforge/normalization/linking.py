@@ -1,8 +1,7 @@
 """Linking: ranks concepts for every gold mention by its nearest entries in the index.
 
-In: embedded mentions and names, spec of the linker and of the index. Out: ranked concepts (tables.FOUND, tables.LINKED).
-Imports no torch and maps the vectors instead of reading them, because `link` runs hundreds of times per experiment.
-`ties` orders concepts with equal scores.
+In: embedded mentions and names, spec of the linker and of the indexes. Out: ranked concepts (tables.FOUND, tables.LINKED), ordered by `ties` where scores are
+equal. Knows nothing of how vectors are made: it imports no torch and maps them instead of reading them, because `link` runs hundreds of times per experiment.
 """
 
 from __future__ import annotations

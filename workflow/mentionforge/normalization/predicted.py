@@ -1,6 +1,6 @@
 """Linking of predicted mentions: embeds, searches and ranks in one run, with the steps that link gold mentions.
 
-In: documents with predicted mentions, a linker and its index. Out: ranked concepts (tables.LINKED).
+In: documents with predicted mentions, a linker and its indexes. Out: ranked concepts (tables.LINKED). Knows nothing of recognizers.
 """
 
 from __future__ import annotations

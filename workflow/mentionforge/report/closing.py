@@ -1,6 +1,7 @@
 """What a run says at its end: what the main numbers mean, and what to open next, in five lines for a newcomer.
 
-In: comparisons.csv and the specs of the corpora. Out: lines of text. Intervals and p values are those of the report (`headline`, `confidence`).
+In: comparisons.csv and the specs of the corpora. Out: lines of text. Knows nothing of HTML, and computes no
+score: the report does (`headline`, `confidence`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Formats in which `mentionforge annotate` writes, one file each. `FORMATS` lists them in the order of the command's help.
 
-A new format: its file (see `contract`), its import, and one member of `FORMATS`.
+In: annotated documents. Out: files. Knows nothing of models. A new format: its file (see `contract`), its import, and one member of `FORMATS`.
 """
 
 from __future__ import annotations

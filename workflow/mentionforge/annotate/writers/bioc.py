@@ -1,5 +1,6 @@
 """The format `bioc`: BioC XML, a passage per document.
 
+In: annotated documents. Out: files of this format. Knows nothing of models.
 Characters that XML does not allow are replaced and counted.
 """
 

@@ -1,4 +1,6 @@
-"""The format `jsonl`: a JSON object per line. `corpora` reads it back."""
+"""The format `jsonl`: a JSON object per line. `corpora` reads it back.
+
+In: annotated documents. Out: files of this format. Knows nothing of models."""
 
 from __future__ import annotations
 

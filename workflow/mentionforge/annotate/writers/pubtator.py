@@ -1,5 +1,6 @@
 """The format `pubtator`: PubTator text, by the writer of corpora.
 
+In: annotated documents. Out: files of this format. Knows nothing of models.
 Ids of documents lose what the format does not allow. Losses are counted, as in `corpora convert`.
 """
 

@@ -1,6 +1,7 @@
 """The family of backends, which write the notes. `Backend` lists them in the order of docs and schema; `contract.py` defines the interface.
 
-A backend is one file with settings, code and version. `identity` tells on which of a generator's settings its notes depend.
+In: settings and weights. Out: notes. Knows nothing of tables and shards. A backend is one file with settings, code and version.
+`identity` tells on which of a generator's settings its notes depend.
 """
 
 from __future__ import annotations
