@@ -1,9 +1,10 @@
-"""Fixtures: fetched weights, and the real corpora where they are at hand; and which tests run side by side."""
+"""Fixtures: fetched weights, and the real corpora where they are at hand; which tests run side by side, and which are units."""
 
 import functools
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ LONGEST = (
     "tests/unit/test_normalization_training.py",
 )
 """Groups of tests that take minutes, longest first: they begin first, so that the processes of `pytest -n` end at about the same time."""
+NO_UNITS = {"finished", "rich", "minilm", "smollm2", "shared_data"}
+"""Fixtures that run an experiment, or that need something that is not in the checkout."""
+UNIT_S = 5.0
+"""Seconds of CPU that a unit test may take, started processes included; more needs the mark `slow`."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,9 +33,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest groups come first."""
+    """The longest groups come first; tests of tests/unit are units unless they are marked `slow` or take one of the fixtures `NO_UNITS`."""
     order = {group: place for place, group in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if item.nodeid.startswith("tests/unit/") and not item.get_closest_marker("slow") and not fixtures & NO_UNITS:
+            item.add_marker("unit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """In a run of units alone (`make test-unit`), one that takes `UNIT_S` fails: so that none becomes slow unnoticed."""
+    before = sum(os.times()[:4])
+    result = yield
+    used = sum(os.times()[:4]) - before
+    if item.config.option.markexpr == "unit" and used > UNIT_S:
+        pytest.fail(f"took {used:.1f} s of CPU: make it smaller, or mark it: @pytest.mark.slow", pytrace=False)
+    return result
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:

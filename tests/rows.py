@@ -1,9 +1,10 @@
 """One note at many places of many batches, as `static` writes it: prints what its logits and its text were, as JSON.
 
-    python tests/rows.py STAMP DTYPE THREADS QUANTIZATION [SHAPE]
+    python tests/rows.py CASES
 
-Where SHAPE is given (JSON, arguments of LlamaConfig), a random model of that shape takes the place of the stamp's. How an instruction set
-is chosen is up to the environment (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA), so each combination is a process of its own.
+CASES is a JSON list of objects: `stamp`, `dtype`, `threads`, `quantization`, and maybe `shape`, arguments of LlamaConfig: a random model of that
+shape takes the place of the stamp's. How an instruction set is chosen is up to the environment (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA), so each
+of them is a process of its own.
 """
 
 import hashlib
@@ -47,16 +48,20 @@ def places(model, tokenizer, sizes=SIZES, steps=3):
     return seen
 
 
-if __name__ == "__main__":
-    stamp, dtype, threads, quantization, *shape = sys.argv[1:]
-    torch.set_num_threads(int(threads))
-    weights.quiet()
+def rows(stamp, dtype, threads, quantization, shape=None):
+    """`places` of one case."""
+    torch.set_num_threads(threads)
     tokenizer = weights.tokenizer(Path(stamp), "chat")
     with tempfile.TemporaryDirectory() as scratch:
         if shape:
             torch.manual_seed(3)
-            LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=1, pad_token_id=1, **json.loads(shape[0]))).save_pretrained(scratch)
+            LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=1, pad_token_id=1, **shape)).save_pretrained(scratch)
             stamp = str(Path(scratch) / "fetched.json")
             Path(stamp).write_text(json.dumps({"folder": "."}))
         model = weights.load_for_sampling(Path(stamp), None, getattr(torch, dtype), quantization)
-        print(json.dumps(places(model, tokenizer) if shape else places(model, tokenizer, SIZES[1:3], 2)))
+        return places(model, tokenizer) if shape else places(model, tokenizer, SIZES[1:3], 2)
+
+
+if __name__ == "__main__":
+    weights.quiet()
+    print(json.dumps([rows(**case) for case in json.loads(sys.argv[1])]))

@@ -253,23 +253,36 @@ def test_notes_do_not_depend_on_batches_and_end_at_the_first_stop(loaded):
 WIDE = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 2, "num_attention_heads": 9, "num_key_value_heads": 3, "initializer_range": 0.05}
 
 
-@pytest.mark.parametrize("instructions", ["default", "avx2"])
-@pytest.mark.parametrize(
-    ("weights_of", "dtype", "quantization"),
-    [("tiny", "float32", "none"), ("tiny", "bfloat16", "none"), ("tiny", "float32", "nf4"), ("tiny", "bfloat16", "nf4"), ("smollm2", "float32", "none")],
-)
-def test_a_row_has_the_same_bits_at_every_place_of_every_batch(request, root, weights_of, dtype, quantization, instructions):
-    """With several threads, and with the instructions of this processor or of an older one: logits and text of one note."""
-    shape = [json.dumps(WIDE)] if weights_of == "tiny" else []
-    older = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"} if instructions == "avx2" else {}
-    seen = []
-    for threads in ("2", "3") if shape and (dtype, quantization) == ("float32", "none") else ("2",):
-        line = [sys.executable, "tests/rows.py", str(request.getfixturevalue(weights_of)), dtype, threads, quantization, *shape]
-        environment = os.environ | older | {"OMP_WAIT_POLICY": "passive", "MKL_DYNAMIC": "FALSE"}
-        done = subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        seen += json.loads(done.stdout)
-    assert len(seen) >= (20 if shape else 12) and len(seen[0]["logits"]) > 1
+KINDS = [("tiny", "float32", "none"), ("tiny", "bfloat16", "none"), ("tiny", "float32", "nf4"), ("tiny", "bfloat16", "nf4"), ("smollm2", "float32", "none")]
+"""Whose weights, their type, and their quantization."""
+
+
+@pytest.fixture(scope="module", params=["default", "avx2"])
+def rows_seen(request, root, tiny):
+    """What rows.py saw of every kind, with the instructions of this processor or of an older one."""
+    older = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"} if request.param == "avx2" else {}
+    stamps, cases = {"tiny": tiny, "smollm2": root / "resources/models/smollm2/fetched.json"}, {}
+    for weights_of, dtype, quantization in KINDS:
+        if stamps[weights_of].is_file():
+            shape = WIDE if weights_of == "tiny" else None
+            for threads in (2, 3) if shape and (dtype, quantization) == ("float32", "none") else (2,):
+                case = {"stamp": str(stamps[weights_of]), "dtype": dtype, "threads": threads, "quantization": quantization, "shape": shape}
+                cases[weights_of, dtype, quantization, threads] = case
+    environment = os.environ | older | {"OMP_WAIT_POLICY": "passive", "MKL_DYNAMIC": "FALSE"}
+    done = subprocess.run([sys.executable, "tests/rows.py", json.dumps(list(cases.values()))], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    seen = {}
+    for (*kind, _), rows in zip(cases, json.loads(done.stdout), strict=True):
+        seen.setdefault(tuple(kind), []).extend(rows)
+    return seen
+
+
+@pytest.mark.parametrize(("weights_of", "dtype", "quantization"), KINDS)
+def test_a_row_has_the_same_bits_at_every_place_of_every_batch(request, rows_seen, weights_of, dtype, quantization):
+    """With several threads: logits and text of one note."""
+    request.getfixturevalue(weights_of)
+    seen = rows_seen[weights_of, dtype, quantization]
+    assert len(seen) >= (20 if weights_of == "tiny" else 12) and len(seen[0]["logits"]) > 1
     others = [(row["size"], row["place"]) for row in seen if (row["logits"], row["text"]) != (seen[0]["logits"], seen[0]["text"])]
     assert not others, "batches and places where the note had other bits"
 
