@@ -22,7 +22,7 @@ LONGEST = (
 """Groups of tests that take minutes, longest first: they begin first, so that the processes of `pytest -n` end at about the same time."""
 NO_UNITS = {"finished", "rich", "minilm", "smollm2", "shared_data"}
 """Fixtures that run an experiment, or that need something that is not in the checkout."""
-UNIT_S = 5.0
+UNIT_S = 10.0
 """Seconds of CPU that a unit test may take, started processes included; more needs the mark `slow`."""
 
 
@@ -43,7 +43,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """See `_bounded`."""
+    return (yield from _bounded(item))
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """See `_bounded`."""
+    return (yield from _bounded(item))
+
+
+def _bounded(item: pytest.Item) -> Iterator[None]:
     """In a run of units alone (`make test-unit`), one that takes `UNIT_S` fails: so that none becomes slow unnoticed."""
     before = sum(os.times()[:4])
     result = yield

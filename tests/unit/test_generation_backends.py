@@ -90,6 +90,7 @@ def test_notes_of_one_prompt_read_it_once_and_are_those_written_one_by_one(loade
     assert together == [write([r])[0] for r in wanted] and len({n.text for n in together}) > 8
 
 
+@pytest.mark.slow
 def test_continuous_batching_writes_the_notes_that_static_batches_write(loaded):
     """Their random streams are the same, so in float32 so are the notes, whatever is scheduled with what."""
     model, tokenizer = loaded
@@ -103,6 +104,7 @@ def test_continuous_batching_writes_the_notes_that_static_batches_write(loaded):
     assert {n.finish_reason for n in expected.values()} == {"stop", "length"}
 
 
+@pytest.mark.slow
 def test_continuous_batching_uses_every_sampling_setting(loaded):
     model, tokenizer = loaded
     wanted = requests(tokenizer, 6)
@@ -390,6 +392,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_the_environment_of_vllm_holds_all_that_writing_notes_imports(tmp_path, root, tiny):
     """Up to the engine, a shard needs nothing that envs/vllm.yaml does not name, nor torch and transformers bring along."""
     from importlib import metadata

@@ -277,6 +277,7 @@ def rows_seen(request, root, tiny):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weights_of", "dtype", "quantization"), KINDS)
 def test_a_row_has_the_same_bits_at_every_place_of_every_batch(request, rows_seen, weights_of, dtype, quantization):
     """With several threads: logits and text of one note."""
@@ -287,6 +288,7 @@ def test_a_row_has_the_same_bits_at_every_place_of_every_batch(request, rows_see
     assert not others, "batches and places where the note had other bits"
 
 
+@pytest.mark.slow
 def test_equal_scores_are_drawn_alike_beside_a_row_whose_nucleus_is_wide():
     """In bfloat16 many tokens have equal scores. Which of them is drawn must not hang on how many candidates a neighbour needs."""
     torch.manual_seed(1)
@@ -421,6 +423,7 @@ def test_the_seed_of_sampling_changes_the_notes_and_the_batch_size_does_not_chan
     assert texts["a"] == texts["c"] != texts["b"] and jobs["a"] == jobs["c"] != jobs["b"]
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_and_writes_what_an_uninterrupted_one_writes(tmp_path, root, tiny):
     spec = spec_file(
         tmp_path / "spec.json", root, "sampling", sampling={"max_new_tokens": 40, "batch_size": 2, "temperature": 1.5, "top_p": 1.0}, dtype="float32"
@@ -677,6 +680,7 @@ def test_fine_tuning_writes_an_adapter_without_pickles_or_paths_of_this_machine(
     assert weights.load_for_sampling(tiny, tmp_path / "a", torch.float32) is not None
 
 
+@pytest.mark.slow
 def test_fine_tuning_is_deterministic_and_seeded(tmp_path, root, tiny):
     same, again, other = (tune(tmp_path, root, tiny, name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     read = {name: (tmp_path / name / "adapter_model.safetensors").read_bytes() for name in "abc"}
@@ -741,6 +745,7 @@ def test_an_adapter_of_another_model_is_a_users_error(tmp_path, root, tiny, smol
         weights.load_for_sampling(smollm2, tmp_path / "a", torch.float32)
 
 
+@pytest.mark.slow
 def test_4_bit_gradients_survive_an_eval_pass_and_the_merged_model_agrees(tmp_path, root, smollm2):
     """On CPUs with AVX512-BF16, bitsandbytes repacks weights in eval mode; without the switch in `load_for_training`, this fails there."""
     tokenizer = weights.tokenizer(smollm2, "chat")
