@@ -1,8 +1,8 @@
 """Fixtures: fetched weights, and the real corpora where they are at hand; which tests run side by side, and which are units."""
 
+import ast
 import functools
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +14,8 @@ from checkout import ROOT, copy_checkout, snakemake
 LONGEST = (
     "experiment",
     "tests/e2e/test_paper.py",
+    "tests/workflow/test_dag.py",
+    "tests/workflow/test_resources_asked.py",
     "tests/unit/test_generation_sample.py",
     "tests/unit/test_generation_backends.py",
     "tests/unit/test_generation_finetune.py",
@@ -65,7 +67,7 @@ def _bounded(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """For `pytest -n`: tests of a file share its fixtures, and all files with tests of the finished experiment share that experiment."""
+    """For `pytest -n`: tests of a file share its fixtures, and all tests of the finished experiment, in whichever file, share that experiment."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):
@@ -76,14 +78,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def _group(nodeid: str) -> str:
-    file = nodeid.partition("::")[0]
-    return "experiment" if _of_the_experiment(file) else file
+    file, _, test = nodeid.partition("::")
+    return "experiment" if test.partition("[")[0] in _of_the_experiment(file) else file
 
 
 @functools.cache
-def _of_the_experiment(file: str) -> bool:
-    """Whether tests of a file take the fixtures `finished` or `rich`."""
-    return bool(re.search(r"\b(?:finished|rich): Path", (ROOT / file).read_text(encoding="utf-8")))
+def _of_the_experiment(file: str) -> frozenset[str]:
+    """The fixtures `finished` and `rich`, and functions of a file that take one of them, or a fixture of the file that does."""
+    takes = {f.name: {a.arg for a in f.args.args} for f in ast.parse((ROOT / file).read_text(encoding="utf-8")).body if isinstance(f, ast.FunctionDef)}
+    found, more = set[str](), {"finished", "rich"}
+    while more > found:
+        found = more
+        more = found | {name for name, arguments in takes.items() if arguments & found}
+    return frozenset(found)
 
 
 @pytest.fixture(scope="session")

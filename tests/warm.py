@@ -54,7 +54,7 @@ _servers: dict[tuple[tuple[str, str], ...], tuple[subprocess.Popen, Path]] = {}
 
 def folder(environment: Mapping[str, str]) -> Path:
     """A folder with the commands, for the beginning of PATH in this environment: the first call with its variables of `AT_IMPORT` starts a server."""
-    if os.environ.get("MENTIONFORGE_COLD"):
+    if os.environ.get("MENTIONFORGE_COLD") or sys.platform != "linux":  # elsewhere, libraries may not work in a forked process
         return BIN
     key = tuple(sorted((name, value) for name, value in environment.items() if _matters(name)))
     if key not in _servers:
