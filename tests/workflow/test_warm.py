@@ -56,3 +56,11 @@ def test_it_is_a_fork_unless_a_library_would_read_other_variables(place: Path) -
     assert first == warm.folder(os.environ | {"WORD": "red"}) != warm.folder(os.environ | {"HF_HOME": "elsewhere"})
     warm.stop()
     assert not first.exists()
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_threads_are_those_of_the_environment(threads: str, place: Path) -> None:
+    said = "import torch, threadpoolctl as t; print(torch.get_num_threads(), {p['num_threads'] for p in t.threadpool_info()})"
+    line = ("python", "-c", f"import os, numpy; {said}")
+    given = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    assert ran(warm.folder(os.environ), line, place, **given)[1] == ran(warm.BIN, line, place, **given)[1] == f"{threads} {{{threads}}}\n"
