@@ -1,5 +1,6 @@
 # make demo    the whole experiment on the embedded data, from nothing to the summary table
 # make test    every test that needs no GPU
+# make test-unit   those of single functions, for everyday work
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison simulate bench-alignment
+.PHONY: demo test test-unit fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison simulate bench-alignment
 
 venv: $(INSTALLED)
 
@@ -33,6 +34,10 @@ WORKERS ?= 2
 
 test: models
 	pytest -n $(WORKERS) --no-loadscope-reorder || { [ $$? = 1 ] && pytest --last-failed --last-failed-no-failures none; }
+
+# No experiment, no weights, no training, no long processes: tests/conftest.py says which those are
+test-unit: $(INSTALLED)
+	pytest -n $(WORKERS) -m unit tests/unit
 
 # config/paper.yaml to its report, with tiny models that lie on a hub of the test as the published ones do; `make test` runs the short one, too
 test-paper: $(INSTALLED)

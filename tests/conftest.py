@@ -1,9 +1,10 @@
-"""Fixtures: fetched weights, and the real corpora where they are at hand; and which tests run side by side."""
+"""Fixtures: fetched weights, and the real corpora where they are at hand; which tests run side by side, and which are units."""
 
+import ast
 import functools
 import os
-import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,18 @@ from checkout import ROOT, copy_checkout, snakemake
 LONGEST = (
     "experiment",
     "tests/e2e/test_paper.py",
+    "tests/workflow/test_dag.py",
+    "tests/workflow/test_resources_asked.py",
     "tests/unit/test_generation_sample.py",
     "tests/unit/test_generation_backends.py",
     "tests/unit/test_generation_finetune.py",
     "tests/unit/test_normalization_training.py",
 )
 """Groups of tests that take minutes, longest first: they begin first, so that the processes of `pytest -n` end at about the same time."""
+NO_UNITS = {"finished", "rich", "minilm", "smollm2", "shared_data"}
+"""Fixtures that run an experiment, or that need something that is not in the checkout."""
+UNIT_S = 10.0
+"""Seconds of CPU that a unit test may take, started processes included; more needs the mark `slow`."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,13 +35,39 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest groups come first."""
+    """The longest groups come first; tests of tests/unit are units unless they are marked `slow` or take one of the fixtures `NO_UNITS`."""
     order = {group: place for place, group in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(_group(item.nodeid), len(order)))
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if item.nodeid.startswith("tests/unit/") and not item.get_closest_marker("slow") and not fixtures & NO_UNITS:
+            item.add_marker("unit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """See `_bounded`."""
+    return (yield from _bounded(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """See `_bounded`."""
+    return (yield from _bounded(item))
+
+
+def _bounded(item: pytest.Item) -> Iterator[None]:
+    """In a run of units alone (`make test-unit`), one that takes `UNIT_S` fails: so that none becomes slow unnoticed."""
+    before = sum(os.times()[:4])
+    result = yield
+    used = sum(os.times()[:4]) - before
+    if item.config.option.markexpr == "unit" and used > UNIT_S:
+        pytest.fail(f"took {used:.1f} s of CPU: make it smaller, or mark it: @pytest.mark.slow", pytrace=False)
+    return result
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """For `pytest -n`: tests of a file share its fixtures, and all files with tests of the finished experiment share that experiment."""
+    """For `pytest -n`: tests of a file share its fixtures, and all tests of the finished experiment, in whichever file, share that experiment."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):
@@ -45,14 +78,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def _group(nodeid: str) -> str:
-    file = nodeid.partition("::")[0]
-    return "experiment" if _of_the_experiment(file) else file
+    file, _, test = nodeid.partition("::")
+    return "experiment" if test.partition("[")[0] in _of_the_experiment(file) else file
 
 
 @functools.cache
-def _of_the_experiment(file: str) -> bool:
-    """Whether tests of a file take the fixtures `finished` or `rich`."""
-    return bool(re.search(r"\b(?:finished|rich): Path", (ROOT / file).read_text(encoding="utf-8")))
+def _of_the_experiment(file: str) -> frozenset[str]:
+    """The fixtures `finished` and `rich`, and functions of a file that take one of them, or a fixture of the file that does."""
+    takes = {f.name: {a.arg for a in f.args.args} for f in ast.parse((ROOT / file).read_text(encoding="utf-8")).body if isinstance(f, ast.FunctionDef)}
+    found, more = set[str](), {"finished", "rich"}
+    while more > found:
+        found = more
+        more = found | {name for name, arguments in takes.items() if arguments & found}
+    return frozenset(found)
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import yaml
 
+import warm
 from mentionforge import tables
 from mentionforge.config import load_config, spec_text
 from tiny import tiny_model
+
+PROGRAM = (sys.executable, "-m", "mentionforge.cli")
 
 
 def command(verb: str, **options: object) -> list[str]:
     """The command line of a verb of the generation stage."""
     given = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    return [sys.executable, "-m", "mentionforge.cli", "generation", verb, *given]
+    return [*PROGRAM, "generation", verb, *given]
 
 
 def kill_when(line: Sequence[str], moment: Callable[[], bool], limit_s: float = 120) -> bool:
@@ -35,8 +38,10 @@ def kill_when(line: Sequence[str], moment: Callable[[], bool], limit_s: float = 
 
 
 def finish(line: Sequence[str]) -> str:
-    """Run a job to its end and return what it said."""
-    done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    """Run a job to its end, in a process that has its libraries, and return what it said."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    quick = [warm.folder(environment) / "mentionforge", *line[len(PROGRAM) :]]
+    done = subprocess.run(quick, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     assert done.returncode == 0, done.stdout[-2000:]
     return done.stdout
 

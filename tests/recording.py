@@ -4,13 +4,13 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
+import warm
 from checkout import BIN
 from mentionforge.planning.plan import Job
 
@@ -125,7 +125,7 @@ def asked(folder: Path, scratch: Path, targets: Iterable[str], *arguments: str, 
     seen = {key: value for key, value in os.environ.items() if key != "MENTIONFORGE_GPU"}
     seen |= {"PATH": f"{commands(scratch / 'bin')}:{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(folder / "workflow"), "HF_HUB_OFFLINE": "1"}
     seen |= {"RECORDED": str(scratch / "recorded"), **environment}
-    line = [BIN / "snakemake", *targets, "--nocolor", "--rerun-triggers", "mtime", *arguments]
+    line = [warm.folder(seen) / "snakemake", *targets, "--nocolor", "--rerun-triggers", "mtime", *arguments]
     line += ["--profile", scratch / "user", "--workflow-profile", "profiles/slurm"]
     done = subprocess.run(line, cwd=folder, env=seen, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert (scratch / "recorded").is_file(), done.stdout[-3000:]
@@ -150,7 +150,7 @@ def told(folder: Path, *arguments: str, executor: str = "local", **environment: 
     """Every job of a dry-run with its resources, `all` left out."""
     seen = {key: value for key, value in os.environ.items() if key != "MENTIONFORGE_GPU"}
     seen |= {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(folder / "workflow"), "HF_HUB_OFFLINE": "1", "EXECUTOR": executor, **environment}
-    line = [sys.executable, "-c", DRY, "-n", *arguments]
+    line = [warm.folder(seen) / "python", "-c", DRY, "-n", *arguments]
     done = subprocess.run(line, cwd=folder, env=seen, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     jobs = [Told(*json.loads(line.partition("\t")[2])) for line in done.stdout.splitlines() if line.startswith("told\t")]

@@ -2,10 +2,11 @@
 
 Once a batch has dropped rows whose notes ended, the note's row is the one with the logits that it had alone; "lost" where there is none.
 
-    python tests/rows.py STAMP DTYPE THREADS QUANTIZATION [SHAPE]
+    python tests/rows.py CASES
 
-Where SHAPE is given (JSON, arguments of LlamaConfig), a random model of that shape takes the place of the stamp's. How an instruction set
-is chosen is up to the environment (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA), so each combination is a process of its own.
+CASES is a JSON list of objects: `stamp`, `dtype`, `threads`, `quantization`, and maybe `shape`, arguments of LlamaConfig: a random model of that
+shape takes the place of the stamp's. How an instruction set is chosen is up to the environment (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA), so each
+of them is a process of its own.
 """
 
 import hashlib
@@ -58,18 +59,22 @@ def places(model, tokenizer, sizes=SIZES, steps=6):
     return seen
 
 
-if __name__ == "__main__":
-    stamp, dtype, threads, quantization, *shape = sys.argv[1:]
-    torch.set_num_threads(int(threads))
-    weights.quiet()
+def rows(stamp, dtype, threads, quantization, shape=None):
+    """`places` of one case."""
+    torch.set_num_threads(threads)
     tokenizer = weights.tokenizer(Path(stamp), "chat")
     with tempfile.TemporaryDirectory() as scratch:
         if shape:
             torch.manual_seed(3)
-            random = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=1, pad_token_id=1, **json.loads(shape[0])))
+            random = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=1, pad_token_id=1, **shape))
             random.generation_config.eos_token_id = [1, *range(2, 60)]  # notes end soon, so that rows are dropped
             random.save_pretrained(scratch)
             stamp = str(Path(scratch) / "fetched.json")
             Path(stamp).write_text(json.dumps({"folder": "."}))
         model = weights.load_for_sampling(Path(stamp), None, getattr(torch, dtype), quantization)
-        print(json.dumps(places(model, tokenizer) if shape else places(model, tokenizer, SIZES[1:3], 3)))
+        return places(model, tokenizer) if shape else places(model, tokenizer, SIZES[1:3], 3)
+
+
+if __name__ == "__main__":
+    weights.quiet()
+    print(json.dumps([rows(**case) for case in json.loads(sys.argv[1])]))

@@ -51,7 +51,7 @@ class Server:
         """Start it and wait until it answers."""
         line = [Path(sys.executable).parent / "transformers", "serve", "--host", "127.0.0.1", "--port", str(self.port), "--device", "cpu", *extra]
         with open(self.log, "ab") as sink:
-            self.process = subprocess.Popen(line, stdout=sink, stderr=sink, env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"})
+            self.process = subprocess.Popen(line, stdout=sink, stderr=sink, env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
         deadline = time.monotonic() + limit_s
         while True:
             assert self.process.poll() is None, self.log.read_text()[-2000:]

@@ -19,7 +19,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from checkout import BIN, ROOT, copy_checkout
+import warm
+from checkout import BIN, CORES, ROOT, copy_checkout
 from hub import serve
 from mentionforge import tables
 from mentionforge.config import cross_cells, end_to_end_cells, load_config, normalization_cells, recognition_cells
@@ -126,8 +127,10 @@ class Run:
 
 def run(folder: Path, *arguments: str, **environment: str) -> str:
     """Snakemake with the preset and the overlay; its output."""
-    given = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {"PATH": f"{BIN}:{os.environ['PATH']}"} | environment
-    command = [str(BIN / "snakemake"), *arguments, "--configfile", "config/paper.yaml", "overlay.yaml"]
+    given = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | environment
+    commands = warm.folder(given)
+    given["PATH"] = f"{commands}:{BIN}:{os.environ['PATH']}"
+    command = [commands / "snakemake", *CORES, *arguments, "--configfile", "config/paper.yaml", "overlay.yaml"]
     done = subprocess.run(command, cwd=folder, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout

@@ -447,6 +447,7 @@ def test_goes_on_where_it_stopped(annotator, notes, tmp_path, monkeypatch):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["annotate.json", "annotations.jsonl", "errors.jsonl"]
 
 
+@pytest.mark.slow
 def test_command_line(results, notes, tmp_path):
     """Exit codes, and one line instead of a traceback."""
     command = [sys.executable, "-m", "mentionforge.cli", "annotate"]
@@ -565,6 +566,7 @@ for i in range(360):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 def test_memory_does_not_grow_with_shapes(results, tmp_path):
     """Documents of ever new lengths in mixed precision: about 8 MiB from the 120th to the 360th, and 280 with the caches of kernels as they come."""
@@ -588,6 +590,7 @@ def test_rankings_are_remembered_within_bounds(results, monkeypatch):
             assert len(annotator.linker._known) <= 2
 
 
+@pytest.mark.slow
 def test_killed_processes(results, tmp_path):
     """kill -9 at moments of its own choosing, three times; started again, the run ends with the bytes of one that was left alone."""
     (tmp_path / "notes").mkdir()

@@ -95,6 +95,7 @@ def test_component_and_other_entities(annotator):
     assert doc.ents[0].text == "gout" and all(e.text for e in doc.ents)
 
 
+@pytest.mark.slow
 def test_component_is_found_by_its_entry_point(packed, tmp_path):
     """As an installed distribution registers it, without importing this package; and a saved pipeline comes back."""
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["spacy_factories"]
@@ -131,6 +132,7 @@ def test_documents_are_plain_data(packed, annotator):
     assert spacy.blank("en").from_bytes(nlp.to_bytes(), exclude=["mentionforge"]) is not None
 
 
+@pytest.mark.slow
 def test_more_than_a_million_characters_in_a_line(packed):
     """Every mention is found at its place, by the annotator with context and in spaCy."""
     piece = "word " * 20_000 + "Known gout and no diabetes mellitus. "
@@ -358,6 +360,7 @@ def served(packed):
         process.terminate()
 
 
+@pytest.mark.slow
 def test_page_in_a_browser(served):
     """A note is pasted, and its mentions are marked where they are; nothing else is asked of any network; nothing of it is printed."""
     from playwright.sync_api import sync_playwright
@@ -398,6 +401,7 @@ def test_page_in_a_browser(served):
     assert "gout" not in printed.lower() and "diabetes" not in printed.lower()
 
 
+@pytest.mark.slow
 def test_serving_tells_what_is_wrong(packed):
     command = [sys.executable, "-m", "mentionforge.cli", "serve", "--bundle", str(packed), "--host", "203.0.113.1", "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -213,6 +213,7 @@ def test_file_names_that_are_no_text(annotator, tmp_path):
     assert [r["doc_id"] for r in records] == ["b.txt", "caf\\udce9.txt"]
 
 
+@pytest.mark.slow
 def test_the_end_says_what_became_of_every_row(results, annotator, tmp_path, monkeypatch):
     (tmp_path / "t.jsonl").write_bytes(b'{"id": 7, "text": "Gout"}\n{"id": 7, "text": "No gout"}\n{bro\n{"id": 8, "text": ""}\n{"id": 7.0, "text": "Gout"}\n')
     command = [sys.executable, "-m", "mentionforge.cli", "annotate", str(tmp_path / "t.jsonl"), "--from", str(results / CELL), "--linker", "exact/coded"]

@@ -159,6 +159,7 @@ def test_alignment_is_within_a_factor_of_three_of_the_measured_one() -> None:
 # ---------------------------------------------------------------------------------------------------------- experiments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [(), ("config/open.yaml",), ("config/paper.yaml",), ("config/paper.yaml", "config/paper-lite.yaml")])
 def test_the_jobs_are_those_of_the_workflow(files: tuple[str, ...]) -> None:
     from mentionforge.planning.plan import plan

@@ -79,6 +79,7 @@ def test_relations_equal_networkx(seed: int) -> None:
     assert seen == set(tables.RELATIONS) - {"missing"}
 
 
+@pytest.mark.slow
 def test_a_large_hierarchy_with_cycles_is_fast() -> None:
     """Six hundred thousand pairs: lines are walked for the concepts asked for alone."""
     import time

@@ -376,6 +376,7 @@ TARGETS: dict[str, Target] = {name.removeprefix("fuzz_"): value for name, value 
 assert TARGETS.keys() == INPUTS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", INPUTS)
 def test_no_traceback_no_hang_nothing_lost(target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tally = Tally()

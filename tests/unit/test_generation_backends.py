@@ -162,6 +162,7 @@ def test_grouped_attention_is_that_of_the_library(loaded):
     assert torch.allclose(logits["sdpa"], logits["grouped"], atol=1e-4) and float(logits["sdpa"].std()) > 0.1
 
 
+@pytest.mark.slow
 def test_continuous_batching_writes_the_notes_that_static_batches_write(loaded):
     """Their random streams are the same, so in float32 so are the notes, whatever is scheduled with what."""
     model, tokenizer = loaded
@@ -175,6 +176,7 @@ def test_continuous_batching_writes_the_notes_that_static_batches_write(loaded):
     assert {n.finish_reason for n in expected.values()} == {"stop", "length"}
 
 
+@pytest.mark.slow
 def test_continuous_batching_uses_every_sampling_setting(loaded):
     model, tokenizer = loaded
     wanted = requests(tokenizer, 6)
@@ -462,6 +464,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_the_environment_of_vllm_holds_all_that_writing_notes_imports(tmp_path, root, tiny):
     """Up to the engine, a shard needs nothing that envs/vllm.yaml does not name, nor torch and transformers bring along."""
     from importlib import metadata

@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from checkout import ROOT
 from tiny import tiny_model
 
@@ -16,6 +18,7 @@ def run(script, *arguments):
     return [re.split(r" *\| *", row)[1:-1] for row in done.stdout.splitlines() if row.startswith("| ")]
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_runs_on_a_cpu_with_a_tiny_shape():
     rows = run("gpu.py", "--shape", "tiny", "--device", "cpu", "--lengths", 64, "--updates", 3, "--batches", 1, 2, "--prompt-tokens", 24, "--tokens", 8)
     training, made = rows[:2], rows[2:]

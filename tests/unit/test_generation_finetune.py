@@ -18,6 +18,8 @@ from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.generation import finetune
 
+pytestmark = pytest.mark.slow  # all of them train
+
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):

@@ -190,6 +190,7 @@ def test_a_merge_is_made_once_and_again_when_anything_has_changed(tmp_path, whol
     assert (mine / "thesis.txt").is_file()
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_merges_and_passes_errors_on_as_one_line(tmp_path, whole, capfd):
     adapter = adapter_on(whole, tmp_path / "adapter")
     out = merging.merge_in_subprocess(whole / "fetched.json", adapter, "auto", tmp_path / "merged")
@@ -212,6 +213,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_merge_leaves_nothing_that_a_later_one_takes_for_whole(tmp_path, whole, number):
     adapter, out = adapter_on(whole, tmp_path / "adapter"), tmp_path / "merged"
@@ -245,6 +247,7 @@ def test_the_process_ends_with_the_one_that_wants_it(tmp_path, whole):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_tensor_not_of_the_model(tmp_path):
     """Twelve tensors of 32 MB, of which the process never holds more than a few."""
     folder = tmp_path / "model"

@@ -125,6 +125,7 @@ def test_only_what_is_needed_is_downloaded(hub: Hub, tmp_path: Path) -> None:
     assert hub.downloaded() == {"config.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "model.safetensors"}
 
 
+@pytest.mark.slow
 def test_a_revision_is_pinned_and_the_main_branch_is_recorded(hub: Hub, tmp_path: Path) -> None:
     pinned = fetch(hub, f"{KRISSBERT}@{PINNED}", tmp_path / "pinned").data
     assert pinned["revision"] == PINNED and "model.safetensors" in pinned["files"] and pinned["reference"] == {"hub": f"{KRISSBERT}@{PINNED}"}

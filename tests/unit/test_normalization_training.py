@@ -13,6 +13,8 @@ from mentionforge.normalization.linkers import Alignment, ExactLinker, RerankLin
 from mentionforge.normalization.linkers.rerank import reranking
 from mentionforge.normalization.linkers.self_aligned import training as alignment
 
+pytestmark = pytest.mark.slow  # all of them train
+
 STRANGE = ["zorvex", "quillam", "drophane", "mistulon", "carvid", "belloxin", "trumeric", "halvost", "nivorel", "pardunk", "wexalin", "gromith"]
 
 

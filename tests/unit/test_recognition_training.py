@@ -12,6 +12,8 @@ from killing import finish, kill_when
 from mentionforge import tables, text
 from mentionforge.errors import UserError
 
+pytestmark = pytest.mark.slow  # all of them train
+
 DISEASES = ["Huntington disease", "gout", "breast cancer", "type 2 diabetes", "asthma", "cystic fibrosis", "Wilson disease", "anemia"]
 FRAMES = ["Patients with {} were followed for two years.", "The gene is linked to {} in most families.", "We report a case of {}.", "No sign of {} was found."]
 

@@ -1,6 +1,7 @@
 """Commands annotate, bundle and serve.
 
-In: arguments. Out: calls of the modules of this package, imported only when a command runs. Knows nothing of how a text is annotated."""
+In: arguments. Out: calls of the modules of this package, imported only when a command runs. Knows nothing of how a text is annotated.
+"""
 
 from __future__ import annotations
 

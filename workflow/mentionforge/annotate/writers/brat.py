@@ -1,6 +1,7 @@
 """The format `brat`: a .txt and a .ann per document, in the folders of the inputs, and annotation.conf for BRAT.
 
-In: annotated documents. Out: files of this format. Knows nothing of models."""
+In: annotated documents. Out: files of this format. Knows nothing of models.
+"""
 
 from __future__ import annotations
 

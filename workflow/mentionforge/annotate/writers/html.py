@@ -1,6 +1,7 @@
 """The format `html`: a page per document with its mentions marked, and index.html.
 
-In: annotated documents. Out: files of this format. Knows nothing of models."""
+In: annotated documents. Out: files of this format. Knows nothing of models.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The format `jsonl`: a JSON object per line. `corpora` reads it back.
 
-In: annotated documents. Out: files of this format. Knows nothing of models."""
+In: annotated documents. Out: files of this format. Knows nothing of models.
+"""
 
 from __future__ import annotations
 

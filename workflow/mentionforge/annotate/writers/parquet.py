@@ -1,6 +1,7 @@
 """The format `parquet`: a row per document, with its mentions as a list. `corpora` reads it back.
 
-In: annotated documents. Out: files of this format. Knows nothing of models."""
+In: annotated documents. Out: files of this format. Knows nothing of models.
+"""
 
 from __future__ import annotations
 
