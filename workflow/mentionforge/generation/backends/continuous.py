@@ -64,11 +64,11 @@ PAGE = 256
 def make(settings: ContinuousBackend, sampling: Sampling, model: Any, tokenizer: Any) -> NoteWriter:
     """The backend with a model that is already loaded."""
     stops = stop_token_ids(model, tokenizer)
-    if model.config._attn_implementation == ATTENTION:  # as the backend `transformers` leaves it
-        model.set_attn_implementation("eager")
 
     def write(requests: Sequence[Request], done: Mapping[str, WrittenNote]) -> Iterator[list[WrittenNote]]:
         waiting = {r.note_id: r for r in sorted(requests, key=lambda r: (-len(r.ids), r.note_id)) if r.note_id not in done}
+        if model.config._attn_implementation == ATTENTION:  # as the backend `transformers` leaves it
+            model.set_attn_implementation("eager")
         manager = model.init_continuous_batching(
             generation_config(sampling, stops, tokenizer.pad_token_id), batching_config(settings, sampling, waiting.values(), model.device.type)
         )

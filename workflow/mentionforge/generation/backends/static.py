@@ -131,12 +131,12 @@ def make_batch_writer(model: Any, tokenizer: Any, settings: Sampling) -> BatchWr
     stops, generated = stop_token_ids(model, tokenizer), make_generate_writer(model, tokenizer, settings)
     if model.device.type != "cpu" or not decoding.suits(model):
         return generated
-    decoding.use_grouped_attention(model)
     prompts = decoding.Prompts(model)
 
     def write(requests: Sequence[Request]) -> list[WrittenNote]:
         if min(len(r.ids) for r in requests) < 2:
             return generated(requests)
+        decoding.use_grouped_attention(model)
         with torch.inference_mode():
             notes = decoding.write_tokens(model, prompts, requests, max(width_of(r.ids) for r in requests), settings, stops)
         if notes is None:
