@@ -1,5 +1,7 @@
 """Repeated sentences: read once, with the results of reading each; forgotten between calls. And the option --int8."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -74,4 +76,9 @@ def test_int8_needs_a_trained_recognizer(tmp_path):
     materials = cells.find(annotating.make(tmp_path) / CELL, linker="exact/train+kb")
     with pytest.raises(UserError, match="nothing to compute"):
         Annotator(materials, int8=True)
-    assert len(list(Annotator(materials).annotate(TESTS))) == len(TESTS)
+    from mentionforge.recognition.int8 import Int8Linear
+
+    trained = dataclasses.replace(materials, recognizer=annotating.untrained(tmp_path), dictionary=None)
+    annotator = Annotator(trained, int8=True)
+    assert any(isinstance(layer, Int8Linear) for layer in annotator.recognizer.tagger.model.modules())
+    assert len(list(annotator.annotate(TESTS))) == len(TESTS)
