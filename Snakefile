@@ -77,7 +77,11 @@ rule all:
 
 
 onstart:
-    for line in opening(((job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs()), CONFIG, workflow.cores):
+    # Jobs that are submitted to other machines have cores there.
+    here = workflow.resource_settings.nodes is None
+    for line in opening(
+        ((job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs()), CONFIG, workflow.resource_settings.cores if here else None
+    ):
         logger.info(line)
 
 

@@ -28,9 +28,10 @@ def rules_of(commands: Iterable[tuple[str, str]]) -> set[str]:
     """Rules that run one of these commands, by their shell lines."""
     found = set()
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
-        for rule in re.split(r"^(?=(?:use )?rule )", path.read_text(), flags=re.M):
+        for rule in re.split(r"^(?= *(?:use )?rule\b)", path.read_text(), flags=re.M):
             if inherited := re.match(r"use rule (\w+) as (\w+) with:", rule):
                 found |= {inherited.group(2)} if inherited.group(1) in found else set()
-            elif said := re.search(r"^    shell:\n +\"(?:mentionforge|\{params.program\}) (\S+) (\S+)", rule, re.M):
-                found |= {re.match(r"rule (\w+)", rule).group(1)} if said.groups() in set(commands) else set()
+            elif said := re.search(r"^ +shell:\n +\"(?:mentionforge|\{params.program\}) (\S+) (\S+)", rule, re.M):
+                name = re.match(r" *rule(?: (\w+):|:\n +name:\n +f\"(\w+))", rule)
+                found |= {name.group(1) or name.group(2)} if said.groups() in set(commands) else set()
     return found

@@ -30,7 +30,7 @@ class Named:
 def run_job(self, job, really=dryrun.Executor.run_job):
     for one in job.jobs if job.is_group() else [job]:
         plain = {key: value for key, value in one.resources.items() if type(value) in (int, str)}
-        print("told\\t" + json.dumps([one.rule.name, str(one.output[0]) if one.output else "", one.is_local, plain]))
+        print("told\\t" + json.dumps([one.rule.name.partition("_together")[0], str(one.output[0]) if one.output else "", one.is_local, plain]))
     really(self, job)
 
 Workflow.executor_plugin = property(lambda self: self._executor_plugin and Named(self._executor_plugin))

@@ -35,6 +35,13 @@ def test_nothing_to_do_says_nothing(config) -> None:
     assert opening.opening([("tidy", {})], config, 2, device(SMALL)) == ["1 job: 1 short."], "no time of a moment"
 
 
+def test_a_damaged_table_stops_no_run(config, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results/kb/demo").mkdir(parents=True)
+    (tmp_path / "results/kb/demo/names.parquet").write_text("{}")
+    assert opening.opening(JOBS, config, 2, device(SMALL)) == ["5 jobs: 2 shards of notes, 2 linkings, 1 short."]
+
+
 def test_twice_the_cores_and_twice_the_speed_take_less(config) -> None:
     work = [job for job in JOBS if job[0] not in opening.UNCOUNTED]
     slow, fast = device(SMALL), opening.replace(device(SMALL), flops=2 * device(SMALL).flops)
@@ -46,6 +53,7 @@ def test_twice_the_cores_and_twice_the_speed_take_less(config) -> None:
 def test_no_time_is_said_of_models_that_need_a_gpu(config) -> None:
     large = load_config(yaml.safe_load((ROOT / "config.yaml").read_text()) | {"models": config.model_dump()["models"] | {"large": {"hub": "a/b@" + "0" * 40}}})
     assert "mentionforge status" in opening.opening(JOBS, large, 2)[1]
+    assert opening.opening(JOBS, config, None)[1] == opening.opening(JOBS, large, 2)[1], "nor of jobs that run elsewhere"
 
 
 def test_the_speed_of_this_processor_is_measured() -> None:

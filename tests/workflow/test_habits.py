@@ -20,15 +20,21 @@ main()
 """The program, which says where it makes temporary files and folders."""
 
 
-def test_a_cell_is_four_files_and_nothing_is_left_behind(finished: Path) -> None:
+def test_a_cell_is_two_files_a_job_two_more_and_nothing_is_left_behind(finished: Path) -> None:
     config = load_config(merge(yaml.safe_load((finished / "config.yaml").read_text()), yaml.safe_load((finished / "tests/mini.yaml").read_text())))
     cells = {f"{c.corpus}/{c.generator}/{c.strategy}/{c.linker}/{c.index}" for c in normalization_cells(config)}
     results = finished / "results"
     assert len(cells) > 50
-    for top, files in (("", ["calibration.parquet", "predictions.parquet"]), ("logs/", []), ("benchmarks/", [])):
+    jobs = {cell.rpartition("/")[0] for cell in cells}  # one links all indexes
+    assert len(jobs) == len(cells) / 3
+    expected = {
+        "": [f"{cell}/{file}" for cell in cells for file in ("calibration.parquet", "predictions.parquet")],
+        "logs/": [f"{job}.log" for job in jobs],
+        "benchmarks/": [f"{job}.tsv" for job in jobs],
+    }
+    for top, files in expected.items():
         below = [p.relative_to(results / f"{top}normalization") for p in (results / f"{top}normalization").rglob("*") if p.is_file()]
-        expected = [f"{cell}/{file}" for cell in cells for file in files] or [f"{cell}.{'log' if top == 'logs/' else 'tsv'}" for cell in cells]
-        assert sorted(map(str, below)) == sorted(expected)
+        assert sorted(map(str, below)) == sorted(files)
     assert not [p for p in results.rglob("*") if p.name.startswith(".") and p.name != ".snakemake_timestamp"], "no temporary file stays"
 
 

@@ -17,6 +17,7 @@ SMALL = {
     "strategies": {"naive": {"notes_per_concept": {"sweep": [1, 2]}}},
     "generators": {"template": {"concepts": {"max": 40}, "notes_per_concept": 2}},
     "linkers": {"exact": {"steps": {"sweep": {"all": ["plural", "numerals", "order"], "none": []}}}},
+    "indexes": {"coded": {"sources": ["train"], "prefer_xrefs": ["MSH"]}},
     "experiment": {
         "normalization": [
             {"corpora": ["demo_ncbi"], "generators": ["template"], "strategies": ["none", "naive"], "linkers": ["exact"], "indexes": ["train", "coded"]}

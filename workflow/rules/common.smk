@@ -36,8 +36,8 @@ LINKING = NormalizationInputs(CONFIG)
 END_TO_END = EndToEndInputs(CONFIG)
 spec_of, raised, kb_tables, model_of = EXPERIMENT.spec, EXPERIMENT.raised, EXPERIMENT.kb_tables, EXPERIMENT.weights_of
 
-# What a profile or the command line says of a rule also holds for its jobs of several indexes.
-for settings in (workflow.resource_settings.overwrite_resources, workflow.resource_settings.overwrite_threads, workflow.group_settings.overwrite_groups):
+# The resources and threads that a profile or the command line gives a rule also hold for its jobs of several indexes.
+for settings in (workflow.resource_settings.overwrite_resources, workflow.resource_settings.overwrite_threads):
     for name, value in list(settings.items()):
         for batch in [*LINKING.batches, *END_TO_END.batches] if name in ("link_baseline", "link_augmented", "fuse", "rerank", "link_predicted") else []:
             settings.setdefault(f"{name}{batch.suffix}", value)

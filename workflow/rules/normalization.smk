@@ -11,22 +11,10 @@ OUTPUTS
 Several indexes that the experiment asks for on the same corpus, generator, strategy and linker are one job (mentionforge/dag/together.py).
 """
 
-from dataclasses import replace
-
 from mentionforge.layout import NormalizationCell
 
 BASELINE_CELL = NormalizationCell("{corpus}", NONE, NONE, "{linker}", "{index}")
 CELL = NormalizationCell("{corpus}", "{generator}", "{strategy}", "{linker}", "{index}")
-
-
-def files_of(cell, batch, file):
-    """The named file of a cell, for each index of a batch."""
-    return [RESULTS.normalization(replace(cell, index=index), f"{file}.parquet") for index in batch.indexes]
-
-
-def job_of(cell, batch):
-    """Path of the log and benchmark of a job, below their folders."""
-    return batch.job(f"normalization/{Path(cell.path).parent}")
 
 
 rule search_names:
@@ -70,12 +58,12 @@ for batch in LINKING.batches:
             xrefs=LINKING.once(batch, LINKING.preferred_codes),
             versions=raised("normalization.link"),
         output:
-            predictions=files_of(BASELINE_CELL, batch, "predictions"),
-            calibrations=files_of(BASELINE_CELL, batch, "calibration"),
+            predictions=LINKING.files_of(BASELINE_CELL, batch, "predictions"),
+            calibrations=LINKING.files_of(BASELINE_CELL, batch, "calibration"),
         log:
-            RESULTS.log(job_of(BASELINE_CELL, batch)),
+            RESULTS.log(LINKING.job_of(BASELINE_CELL, batch)),
         benchmark:
-            RESULTS.benchmark(job_of(BASELINE_CELL, batch))
+            RESULTS.benchmark(LINKING.job_of(BASELINE_CELL, batch))
         wildcard_constraints:
             corpus=batch.first_level(one_of(CONFIG.corpora)),
             linker=one_of(LINKING.searching),
@@ -105,12 +93,12 @@ for batch in LINKING.batches:
             chosen=RESULTS.chosen("{corpus}", "{generator}", "{strategy}"),
             versions=raised("normalization.link"),
         output:
-            predictions=files_of(CELL, batch, "predictions"),
-            calibrations=files_of(CELL, batch, "calibration"),
+            predictions=LINKING.files_of(CELL, batch, "predictions"),
+            calibrations=LINKING.files_of(CELL, batch, "calibration"),
         log:
-            RESULTS.log(job_of(CELL, batch)),
+            RESULTS.log(LINKING.job_of(CELL, batch)),
         benchmark:
-            RESULTS.benchmark(job_of(CELL, batch))
+            RESULTS.benchmark(LINKING.job_of(CELL, batch))
         wildcard_constraints:
             corpus=batch.first_level(one_of(CONFIG.corpora)),
             linker=one_of(LINKING.searching),
@@ -135,12 +123,12 @@ for batch in LINKING.batches:
             calibrations=LINKING.each_index(batch, LINKING.of_read_linkers("calibration")),
             mentions=RESULTS.corpus("{corpus}", "mentions.parquet"),
         output:
-            predictions=files_of(CELL, batch, "predictions"),
-            calibrations=files_of(CELL, batch, "calibration"),
+            predictions=LINKING.files_of(CELL, batch, "predictions"),
+            calibrations=LINKING.files_of(CELL, batch, "calibration"),
         log:
-            RESULTS.log(job_of(CELL, batch)),
+            RESULTS.log(LINKING.job_of(CELL, batch)),
         benchmark:
-            RESULTS.benchmark(job_of(CELL, batch))
+            RESULTS.benchmark(LINKING.job_of(CELL, batch))
         wildcard_constraints:
             corpus=batch.first_level(one_of(CONFIG.corpora)),
             linker=one_of(LINKING.hybrids),
@@ -169,12 +157,12 @@ for batch in LINKING.batches:
             predictions=LINKING.each_index(batch, LINKING.of_read_linkers("predictions")),
             calibrations=LINKING.each_index(batch, LINKING.of_read_linkers("calibration")),
         output:
-            predictions=files_of(CELL, batch, "predictions"),
-            calibrations=files_of(CELL, batch, "calibration"),
+            predictions=LINKING.files_of(CELL, batch, "predictions"),
+            calibrations=LINKING.files_of(CELL, batch, "calibration"),
         log:
-            RESULTS.log(job_of(CELL, batch)),
+            RESULTS.log(LINKING.job_of(CELL, batch)),
         benchmark:
-            RESULTS.benchmark(job_of(CELL, batch))
+            RESULTS.benchmark(LINKING.job_of(CELL, batch))
         wildcard_constraints:
             corpus=batch.first_level(one_of(CONFIG.corpora)),
             linker=one_of(LINKING.rerankers),

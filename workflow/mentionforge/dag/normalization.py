@@ -7,6 +7,8 @@ LINKER@CORPUS for one that is trained here on that corpus.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,6 +93,14 @@ class NormalizationInputs(StageInputs):
         return self.results.embedded(self.shared_encoder(wildcards.linker, wildcards.corpus), "generator", wildcards.generator)
 
     # ----------------------------------------------------------------------------------------------------------- linking
+
+    def files_of(self, cell: NormalizationCell, batch: Batch, file: str) -> list[str]:
+        """The named file of a cell, for each index of a batch."""
+        return [self.results.normalization(replace(cell, index=index), f"{file}.parquet") for index in batch.indexes]
+
+    def job_of(self, cell: NormalizationCell, batch: Batch) -> str:
+        """Path of the log and benchmark of the job that makes a cell, below their folders."""
+        return batch.job(f"normalization/{Path(cell.path).parent}")
 
     def each_index(self, batch: Batch, paths: InputFunction) -> InputFunction:
         """Input function: `paths`, evaluated for each index of a batch, in their order."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mentionforge.config import Config
 from mentionforge.devices import visible
+from mentionforge.errors import UserError
 from mentionforge.needs import SEVERAL
 from mentionforge.planning import cost, workload
 from mentionforge.planning.reference_devices import SMALL, Device, device
@@ -39,14 +40,14 @@ UNCOUNTED = frozenset({"all", "spec"})
 """Rules whose jobs are no work: the target, and the spec files, which take no time."""
 
 
-def opening(jobs: Iterable[tuple[str, Mapping[str, str]]], config: Config, cores: int, on: Device | None = None) -> list[str]:
+def opening(jobs: Iterable[tuple[str, Mapping[str, str]]], config: Config, cores: int | None, on: Device | None = None) -> list[str]:
     """Lines for the start of a run; none if it has nothing to do.
 
     Args:
         jobs: Rule and wildcards of each job that will run.
         config: The configuration.
-        cores: Cores that the run may use.
-        on: The device; None: the processor of this machine, as measured. Without it, and with a GPU at hand, no time is said.
+        cores: Cores of this machine that the run may use; None: its jobs run elsewhere, and no time is said.
+        on: The device; None: the processor of this machine, as measured, and no time is said where there is a GPU or a model needs one.
     """
     work = [(rule.partition(SEVERAL)[0], wildcards) for rule, wildcards in jobs]
     work = [(rule, wildcards) for rule, wildcards in work if rule not in UNCOUNTED]
@@ -59,10 +60,13 @@ def opening(jobs: Iterable[tuple[str, Mapping[str, str]]], config: Config, cores
     named += [f"{others:,} short"] if others else []
     lines = [f"{len(work):,} job{'s' * (len(work) > 1)}: {', '.join(named)}."]
     small = all((size := workload.shape(config, model)) and size.weights < cost.LARGE for model in config.models)
-    if on is None and (visible() or not small):
+    if cores is None or (on is None and (visible() or not small)):
         return [*lines, "`mentionforge status` says what they cost. Ctrl-C loses nothing that is finished."]
     on = on or this_processor()
-    seconds = total_seconds(work, config, cores, on)
+    try:
+        seconds = total_seconds(work, config, cores, on)
+    except (UserError, OSError, ValueError, KeyError):  # a damaged table: the job that reads it says so, and no run stops for an estimate
+        return lines
     if seconds < MOMENT_S:
         return lines
     lines.append(

@@ -128,6 +128,8 @@ def tidy_metrics(metrics: Sequence[Path], results: Path, models: Sequence[Path],
         (recognizer, linker), (schedule, index) = row["system"].split("/"), row["variant"].split("/")
         run = RecognitionCell(row["corpus"], row["generator"], row["strategy"], recognizer, schedule, row["seed"])
         path[i] = f"end_to_end/{run.path}/{linker}/{index}"
+    # One job links several indexes: its path has none, and its time is that of all of them.
+    path = path.where(path.isin(jobs.index), path.str.rpartition("/")[0])
     merged["wall_s"], merged["peak_mib"] = path.map(jobs["wall_s"].to_dict()), path.map(jobs["peak_mib"].to_dict())
     return merged
 
