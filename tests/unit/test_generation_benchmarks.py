@@ -43,4 +43,6 @@ def test_the_gpu_benchmark_without_a_gpu_is_one_line():
 
 def test_the_benchmark_of_backends_runs(tmp_path):
     rows = run("generation.py", "--model", tiny_model(tmp_path), "--concepts", 2, "--notes", 2, "--tokens", 4, "--turns", 1, "--batch", 4, "--no-server")
-    assert [r[0] for r in rows] == ["backend", "one note at a time", "transformers by `generate`", "transformers", "continuous"] and all(float(r[1]) > 0 for r in rows[1:])
+    assert [r[0] for r in rows] == ["backend", "one note at a time", "transformers by `generate`", "transformers", "continuous"] and all(
+        float(r[1]) > 0 for r in rows[1:]
+    )
