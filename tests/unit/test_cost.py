@@ -24,6 +24,9 @@ TWO_CORES, A100 = reference_devices.device("2-cores"), reference_devices.device(
 NOWHERE = Path("/nonexistent")
 
 
+ALL_CONCEPTS: dict[str, Any] = {"generators": {"smollm2": {"concepts": {"max": None}}}}
+
+
 def configured(*files: str, **more: Any) -> Config:
     raw: dict[str, Any] = {}
     for file in ("config.yaml", *files):
@@ -228,7 +231,8 @@ def test_sizes_are_counted_where_the_results_folder_has_them_and_assumed_ones_ar
     found = workload.sizes(config, tmp_path)
     assert found.assumed == () and found.concepts["demo"] == 7 and found.names["demo"] == 50
     assert found.written["smollm2"] == 9 and found.located["smollm2"] == 4 and found.corpora["demo_ncbi"] == workload.CorpusSize(10, 7, 20, 14)
-    assert workload.sizes(config, tmp_path, concepts=1000).written["smollm2"] == 1000
+    assert workload.sizes(configured(**ALL_CONCEPTS), tmp_path, concepts=1000).written["smollm2"] == 1000
+    assert workload.sizes(config, tmp_path, concepts=1000).written["smollm2"] == 140, "no more than the generator asks for"
 
 
 def test_the_demo_is_not_taken_for_the_umls() -> None:
@@ -246,7 +250,7 @@ def test_models_of_unknown_size_have_no_estimate_and_unknown_devices_are_refused
 
 
 def test_more_of_everything_costs_more() -> None:
-    base, known = small(), workload.sizes(configured(), NOWHERE)
+    base, known = small(), workload.sizes(configured(**ALL_CONCEPTS), NOWHERE)
     more = small(
         generators={"smollm2": {"finetune": {"max_steps": 72}, "sampling": {"max_new_tokens": 96}}}, recognizers={"minilm": {"synthetic": {"epochs": 9}}}
     )
