@@ -16,6 +16,7 @@ LONGEST = (
     "tests/e2e/test_paper.py",
     "tests/workflow/test_dag.py",
     "tests/workflow/test_resources_asked.py",
+    "tests/workflow/test_reruns_of_parts.py",
     "tests/unit/test_generation_sample.py",
     "tests/unit/test_generation_backends.py",
     "tests/unit/test_generation_finetune.py",
