@@ -25,7 +25,7 @@ LONGEST = (
 """Groups of tests that take minutes, longest first: they begin first, so that the processes of `pytest -n` end at about the same time."""
 NO_UNITS = {"finished", "rich", "minilm", "smollm2", "shared_data"}
 """Fixtures that run an experiment, or that need something that is not in the checkout."""
-UNIT_S = 10.0
+UNIT_S = 5.0
 """Seconds of CPU that a unit test may take, started processes included; more needs the mark `slow`."""
 
 

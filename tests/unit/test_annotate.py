@@ -287,6 +287,7 @@ def powerless():
             ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
+@pytest.mark.slow
 def test_what_may_not_be_read_is_listed(results, tmp_path):
     """Folders and files without permission, in a folder, behind a pattern, or named: listed, exit code 3, the rest annotated."""
     folder = tmp_path / "notes"

@@ -258,6 +258,7 @@ def test_requests_that_cannot_be_answered(client):
     assert pair["doc_id"] == "\U0001f600" and pair["mentions"][0]["spans"] == [{"start": 2, "end": 6}]
 
 
+@pytest.mark.slow
 def test_a_bad_request_costs_its_neighbours_nothing(annotator):
     """40 at a time, some refused and some that no model could read: all others are answered."""
 

@@ -305,6 +305,7 @@ BROKEN: dict[str, tuple[str | bytes, int, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_file_is_one_line_with_its_row(case: str, tmp_path: Path) -> None:
     content, row, message = BROKEN[case]

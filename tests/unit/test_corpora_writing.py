@@ -240,6 +240,7 @@ def nasty(draw):
     return Document("d1", text, draw(mentions(text, 2, NASTY, NASTY + "D1")), "made:1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_a_format_cannot_hold_is_an_error_or_counted(form):
     """With `error` exactly what it cannot hold stops; with `count` every mention is there or counted as left out."""

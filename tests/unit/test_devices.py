@@ -49,6 +49,7 @@ def ended(jobs: list[subprocess.Popen[str]]) -> list[tuple[list[str], float, flo
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("needs", [[1] * 6, [2, 1, 2, 1, 1], [2, 2, 2, 2]])
 def test_no_two_jobs_have_a_gpu_at_the_same_time(needs: list[int], tmp_path: Path) -> None:
     spans = ended([start(tmp_path, "3,5", need, 0.4) for need in needs])
@@ -59,6 +60,7 @@ def test_no_two_jobs_have_a_gpu_at_the_same_time(needs: list[int], tmp_path: Pat
         assert all(first[1] <= second[0] for first, second in pairwise(taken)), (gpu, taken)
 
 
+@pytest.mark.slow
 def test_a_killed_job_leaves_its_gpu_to_the_next(tmp_path: Path) -> None:
     holders = [start(tmp_path, "0,1", 1, 600) for _ in range(2)]
     for holder in holders:
@@ -75,6 +77,7 @@ def test_a_killed_job_leaves_its_gpu_to_the_next(tmp_path: Path) -> None:
     assert len(got) == 1 and got[0] in ("0", "1")
 
 
+@pytest.mark.slow
 def test_several_gpus_are_not_waited_for_for_ever(tmp_path: Path) -> None:
     """A command that needs all of them has its turn, though others that need one keep coming."""
     first = start(tmp_path, "0,1", 1, 1.5)
@@ -101,6 +104,7 @@ def test_nothing_is_claimed_where_nothing_is_to_share(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("mentionforge-gpus-*"))
 
 
+@pytest.mark.slow
 def test_jobs_of_a_scheduler_do_not_wait_for_each_other(tmp_path: Path) -> None:
     """Two jobs on one node, each with two GPUs that both call 0 and 1."""
     begun = time.monotonic()

@@ -185,6 +185,7 @@ def test_crossed_runs_are_not_independent_ones():
 
 
 # Figures of many more worlds: docs/statistics.md.
+@pytest.mark.slow
 @pytest.mark.parametrize("design", [Design(3, 1), Design(1, 3), Design(3, 3), Design(5, 5), Design(5, 5, True)], ids=str)
 @pytest.mark.parametrize("spread", ["none", "both"])
 def test_crossed_seeds_cover_and_err_as_they_say(design, spread):

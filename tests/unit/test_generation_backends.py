@@ -528,6 +528,7 @@ def ask(url, wanted, environment=None, style="chat", **settings):
 WANTED = [Request(f"C{i}-0", (), 50 + i, f"prompt {i}") for i in range(6)]
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_at_first_is_asked_again_with_growing_pauses(capsys):
     seen, times = {}, []
 

@@ -32,6 +32,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_with_a_tiny_shape():
     assert made[0][-1] == "hours" and abs(float(made[1][-1].replace(",", "")) - 48_000 * 3 / float(made[1][3]) / 3600) < 1
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_without_a_gpu_is_one_line():
     import torch
 
@@ -41,6 +42,7 @@ def test_the_gpu_benchmark_without_a_gpu_is_one_line():
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: no GPU here")
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_backends_runs(tmp_path):
     rows = run("generation.py", "--model", tiny_model(tmp_path), "--concepts", 2, "--notes", 2, "--tokens", 4, "--turns", 1, "--batch", 4, "--no-server")
     assert [r[0] for r in rows] == ["backend", "one note at a time", "transformers by `generate`", "transformers", "continuous"] and all(

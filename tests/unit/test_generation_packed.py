@@ -37,6 +37,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", ["default", "AVX2"])
 def test_a_row_has_the_same_bits_in_a_batch_of_any_size(root, instructions):
     older = {"ATEN_CPU_CAPABILITY": "avx2", "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2"} if instructions == "AVX2" else {}

@@ -381,7 +381,7 @@ def write_folder(folder, spec, model, asked, shards):
         return sum(int(row["notes"]) for row in csv.DictReader(handle))
 
 
-@pytest.mark.parametrize("weights_of", ["tiny", "smollm2"])
+@pytest.mark.parametrize("weights_of", ["tiny", pytest.param("smollm2", marks=pytest.mark.slow)])
 def test_more_notes_or_concepts_cost_the_new_ones_and_give_what_a_fresh_run_gives(tmp_path, root, request, weights_of):
     """Letter by letter, in the type that is fast on this machine: what is written beside a note does not touch its arithmetic."""
     model, few = request.getfixturevalue(weights_of), range(0, 9, 3)

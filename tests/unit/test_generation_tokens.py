@@ -297,6 +297,7 @@ def test_the_loss_can_be_measured_after_every_pass(llama, tmp_path):
     assert [entry["epoch"] for entry in trainer.state.log_history if "eval_loss" in entry] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_adapter_when_activations_are_computed_again(llama, tmp_path):
     """The same gradients with and without, on 4-bit and on full weights."""
     for quantization in ("nf4", "none"):

@@ -833,6 +833,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
     return b"\n".join(lines)
 
 
+@pytest.mark.slow
 def test_damaged_releases_are_errors_with_their_row_or_count_every_row(small):
     """No traceback, and no row that is neither read nor counted."""
     definition = ["C0000001", "A1", "AT1", "", "MSH", "text", "N", ""]

@@ -97,6 +97,7 @@ def original(repository: Path) -> dict[str, torch.Tensor]:
 # ------------------------------------------------------------------------------------------------------- what is published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repository", [BIOBERT, KRISSBERT, LLAMA, SHARDED_BIN])
 def test_every_published_form_loads_with_its_own_weights(repository: str, hub: Hub, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
@@ -137,6 +138,7 @@ def test_a_revision_is_pinned_and_the_main_branch_is_recorded(hub: Hub, tmp_path
     assert fetch(hub, f"{KRISSBERT}@{PINNED}", tmp_path / "pinned").data == pinned and not hub.downloaded()
 
 
+@pytest.mark.slow
 def test_without_a_network_the_cache_is_enough(hub: Hub, tmp_path: Path) -> None:
     """Offline by setting, and offline since nothing answers: the same stamps from the cache; without a cache, one line."""
     cache = tmp_path / "cache"
@@ -172,6 +174,7 @@ def test_without_a_network_the_cache_is_enough(hub: Hub, tmp_path: Path) -> None
 # ---------------------------------------------------------------------------------------------------------- what is refused
 
 
+@pytest.mark.slow
 def test_who_may_not_read_is_told_why(hub: Hub, tmp_path: Path) -> None:
     hub.gated = {LLAMA}
     hub.tokens = {"hf_mine": set(), "hf_accepted": {LLAMA}}
@@ -217,6 +220,7 @@ def test_what_a_job_could_not_use_is_refused(repository: str, remove: list[str],
     assert not any(name.endswith((".bin", ".safetensors")) for name in hub.downloaded()), "refused before anything large is downloaded"
 
 
+@pytest.mark.slow
 def test_cut_off_and_changed_downloads(hub: Hub, tmp_path: Path) -> None:
     """Each is one line, leaves nothing that counts as whole, and the next fetch is right."""
     hub.short = {"model.safetensors"}
@@ -270,6 +274,7 @@ def test_a_stamp_whose_cache_was_cleared_names_the_command_that_restores_it(hub:
     assert done.stamp.read_bytes() == before and models.folder(done.stamp).is_dir()
 
 
+@pytest.mark.slow
 def test_a_fetch_killed_in_the_middle_of_a_download(hub: Hub, tmp_path: Path) -> None:
     hub.stalled = {"model-00002-of-00002.safetensors"}
     out = tmp_path / "m"

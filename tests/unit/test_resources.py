@@ -459,6 +459,7 @@ def sharded(folder: Path, small: Path, shards: int, megabytes: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_conversion_holds_one_shard_at_a_time(small: Path, tmp_path: Path) -> None:
     source = sharded(tmp_path / "source", small, shards=8, megabytes=40)
     # VmHWM, since ru_maxrss begins with the memory of the process that started this one.
@@ -469,6 +470,7 @@ def test_conversion_holds_one_shard_at_a_time(small: Path, tmp_path: Path) -> No
     assert tensors_in(tmp_path / "m/weights") == tensors_in(source)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(small: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk: the system refuses the write in the middle of a file."""
     source = sharded(tmp_path / "source", small, shards=2, megabytes=4)

@@ -105,6 +105,7 @@ def test_sentences_of_long_texts_are_right_across_the_cuts(root, monkeypatch, wi
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["He has gout. ", "\t \n"])
 def test_a_text_of_more_than_a_million_characters_is_split(piece):
     long = piece * (1_000_100 // len(piece))

@@ -130,6 +130,7 @@ def test_shared_modules_are_code_of_all_parts_that_import_them(package: Path) ->
     assert versions.changed(package) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "folder"), versions.FAMILIES.items())
 def test_a_new_file_of_a_kind_is_a_part_by_itself(package: Path, family: str, folder: str) -> None:
     """It needs no line in `PARTS`, and its code is watched as that of the others; one that states no version is none."""
@@ -221,6 +222,7 @@ def test_however_a_module_is_imported_it_is_code_of_the_part(package: Path, line
     assert "generation.prompts" in named(versions.changed(package))
 
 
+@pytest.mark.slow
 def test_an_installed_copy_is_not_that_of_the_checkout(package: Path, tmp_path: Path) -> None:
     """Where the package is installed without `-e`, these commands would tell of that copy, and change it."""
     site = tmp_path / "site-packages"
@@ -241,6 +243,7 @@ def test_an_installed_copy_is_not_that_of_the_checkout(package: Path, tmp_path: 
         assert not code or (done.stderr.startswith("error: installed copy in ") and done.stderr.endswith("; install the checkout: pip install -e .\n"))
 
 
+@pytest.mark.slow
 def test_the_command(package: Path) -> None:
     """`mentionforge dev versions` is the check of `make lint`: it ends with 2 and one line for each part."""
 
