@@ -192,6 +192,7 @@ def test_each_attempt_asks_for_more_and_a_group_for_what_its_jobs_need(plainly: 
     # Four of the six links, each of two indexes, and of the six choices, run side by side; the vectors of the synthetic mentions are counted.
     links, chosen = plainly["link_link_augmented"], plainly["choose_augment"]
     assert {(one.gpus, one.cpus) for one in links + chosen} == {(None, 4)}
+    assert links[0].minutes >= 2 * 2 * 5, "two rows of jobs, of two indexes each, at five minutes an index"
     assert links[0].mem_mb >= 4 * 2000 + 4 * 3 * 460 and chosen[0].mem_mb >= 4 * (2000 + 20 * 40)
 
 

@@ -46,9 +46,15 @@ def scratch(wildcards, input, attempt, rulename):
     return needs.disk_mb(rulename, job_load(wildcards, input, rulename), attempt)
 
 
+def indexes_of(rulename):
+    """Number of indexes that a job of the rule links."""
+    batches = END_TO_END.batches if rulename.startswith("link_predicted") else LINKING.batches
+    return next((len(batch.indexes) for batch in batches if batch.suffix and rulename.endswith(batch.suffix)), 1)
+
+
 def longest(wildcards, input, attempt, rulename):
-    """Time in minutes."""
-    return needs.minutes(rulename, job_load(wildcards, input, rulename), attempt)
+    """Time in minutes; that of one index for each index that is linked."""
+    return indexes_of(rulename) * needs.minutes(rulename, job_load(wildcards, input, rulename), attempt)
 
 
 def own_gpus(wildcards, input, rulename):
