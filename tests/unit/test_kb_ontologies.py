@@ -10,7 +10,7 @@ from collections import defaultdict
 import pytest
 import zstandard
 
-from mentionforge import tables
+from mentionforge import tables, versions
 from mentionforge.errors import UserError
 from mentionforge.kb.extract import extract
 from mentionforge.kb.sources.ontologies import OntologyKb, merge
@@ -134,6 +134,16 @@ def settings(tmp_path):
 
 def read(settings, **more):
     return merge.read(OntologyKb(**{**settings, **more}))
+
+
+def test_the_versions_that_count_are_those_of_the_ontologies_given(settings):
+    """Each ontology is one module, and a part of the code by itself; Mondo counts too if only its matches are given."""
+    every = ["ontology.mondo", "ontology.doid", "ontology.hpo", "ontology.mesh"]
+    assert OntologyKb(**settings).readers() == every
+    others = {"ORPHANET": {"path": "ordo.owl"}}
+    assert OntologyKb(source="ontologies", others=others).readers() == ["ontology.other"]
+    assert OntologyKb(source="ontologies", mondo_sssom={"DOID": "doid.sssom.tsv"}, doid_xrefs="xrefs.tsv").readers() == every[:2]
+    assert {*every, "ontology.other"} == {part for part in versions.PARTS if part.startswith("ontology.")}
 
 
 def test_concepts(settings):

@@ -16,6 +16,7 @@ rule kb_extract:
     input:
         spec=spec_of("kbs", "{kb}"),
         files=KB.files,
+        versions=KB.raised_of_readers,
     output:
         concepts=RESULTS.kb("{kb}", "concepts.parquet"),
         names=RESULTS.kb("{kb}", "names.parquet"),

@@ -14,3 +14,7 @@ class KbInputs(StageInputs):
     def files(self, wildcards: Wildcards) -> list[str]:
         """Input files of a knowledge base."""
         return self.input_files("kbs", wildcards.kb)
+
+    def raised_of_readers(self, wildcards: Wildcards) -> list[str]:
+        """`raised` for the code that reads what the knowledge base is made of, such as each ontology."""
+        return self.raised(*self.config.kbs[wildcards.kb].readers())(wildcards)

@@ -69,6 +69,10 @@ class KnowledgeBase(Entry):
         """Files that it is read from."""
         raise NotImplementedError
 
+    def readers(self) -> list[str]:
+        """Parts of the code, besides `part`, whose versions count for what it reads."""
+        return []
+
     def estimated_size(self, folder: Path) -> tuple[int, int]:
         """As `usual_size`, or less if its files are small.
 

@@ -1,58 +1,45 @@
-"""The source `ontologies`: open ontologies, merged by UMLS CUI.
+"""The source `ontologies`: open ontologies, one module each, merged by UMLS CUI.
 
 In: an entry of `kbs`. Out: its model, and by `merge` and `parents` its tables. Imports pydantic only, outside of functions.
-Knows nothing of how an ontology is read: `registry` lists them, one module each.
+Knows nothing of how an ontology is read. `OntologyKb` names the settings of all. A new one: its module (see `contract`), its import, and one base.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.kb.sources.contract import KnowledgeBase
+from mentionforge.kb.sources.ontologies.contract import Ontology
+from mentionforge.kb.sources.ontologies.doid import DoidSettings
+from mentionforge.kb.sources.ontologies.hpo import HpoSettings
+from mentionforge.kb.sources.ontologies.mesh import MeshSettings
+from mentionforge.kb.sources.ontologies.mondo import MondoSettings
+from mentionforge.kb.sources.ontologies.other import OtherOntologies
 
 if TYPE_CHECKING:
     from mentionforge.kb.sources.contract import Extracted, ParentTable
 
 
-class OtherOntology(Entry):
-    """An ontology besides Mondo, the Disease Ontology and HPO: Orphanet's, or one of your own."""
-
-    path: str = Field(description="OBO, OBO Graphs JSON or RDF/XML OWL; may be .gz or .zst.")
-    roots: tuple[str, ...] = Field((), description="Ids of the terms whose branches are kept (the disease branch); empty: all.")
-    semantic_type: str = Field("T047", pattern=r"^T\d{3}$", description="UMLS semantic type of its concepts.")
-
-
-class OntologyKb(KnowledgeBase):
+class OntologyKb(KnowledgeBase, MondoSettings, DoidSettings, HpoSettings, OtherOntologies, MeshSettings):
     """Open ontologies merged into UMLS concepts by their published cross-references."""
 
     part: ClassVar[str] = "kb.ontologies"
 
     source: Literal["ontologies"]
-    mondo: str | None = Field(None, description="Mondo as published (OBO, OBO Graphs JSON, OWL), or a JSON mapping of its terms; may be .gz or .zst.")
-    mondo_sssom: dict[Literal["UMLS", "MSH", "OMIM", "OMIMPS", "DOID"], str] = Field(
-        default_factory=dict, description="Mondo's exact matches (SSSOM TSV) by target vocabulary."
-    )
-    doid: str | None = Field(None, description="Human Disease Ontology as published, or a JSON list of its terms; may be .gz or .zst.")
-    doid_xrefs: str | None = Field(None, description="Human Disease Ontology cross-references (TSV).")
-    doid_definitions: str | None = Field(None, description="Human Disease Ontology definitions (facets TSV, may be .gz).")
-    hpo: str | None = Field(None, description="Human Phenotype Ontology as published (OBO, OBO Graphs JSON, OWL).")
-    others: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], OtherOntology] = Field(
-        default_factory=dict, description="Further ontologies by vocabulary name (ORPHANET, …), in order of preference after HPO."
-    )
     sssom: tuple[str, ...] = Field((), description="Further exact matches (SSSOM TSV, may be .gz) of terms, UMLS CUIs, MeSH and OMIM ids.")
     several_cuis: Literal["all", "lowest", "drop"] = Field("all", description="A term with several CUIs: names them all, the lowest, or is left out.")
-    mesh_names: tuple[str, ...] = Field((), description="MeSH names and synonyms (TSV), descriptors and supplementary records.")
-    mesh_name_match: bool = Field(True, description="Map a MeSH id without a cross-reference to the CUIs that bear one of its names.")
 
     def files(self) -> list[str]:
         """What it is read from, sorted."""
-        from mentionforge.kb.sources.ontologies.registry import ONTOLOGIES
-
         return sorted([path for ontology in ONTOLOGIES for path in ontology.files(self).values() if path] + list(self.sssom))
+
+    def readers(self) -> list[str]:
+        """Parts of the code that read the ontologies that are given."""
+        return [part for part, ontology in zip(ONTOLOGY_PARTS, ONTOLOGIES, strict=True) if any(ontology.files(self).values())]
 
     def read(self) -> Extracted:
         """Tables of the merged ontologies."""
@@ -66,3 +53,10 @@ class OntologyKb(KnowledgeBase):
         from mentionforge.kb.sources.ontologies.parents import read_parents
 
         return read_parents(self, tables.read(tables.XREFS, kb / "xrefs.parquet"))
+
+
+_MODULES = [base.__module__ for base in OntologyKb.__bases__ if base is not KnowledgeBase]
+ONTOLOGIES: tuple[Ontology, ...] = tuple(cast(Ontology, import_module(module)) for module in _MODULES)
+"""The modules, in order of preference: the first with a concept sets its preferred name and definition."""
+ONTOLOGY_PARTS = tuple(f"ontology.{module.rpartition('.')[2]}" for module in _MODULES)
+"""Parts of the code (`mentionforge.versions`), in the same order."""

@@ -1,6 +1,6 @@
 """Read the Human Disease Ontology: its terms as published or as a JSON list, and its TSV reports of cross-references and definitions.
 
-In: an `ontologies` entry, and the CUIs of Mondo's terms. Out: terms, and their parents. A term has the CUIs of its exact match in Mondo, else
+In: an `ontologies` entry, and Mondo's exact matches. Out: terms, and their parents. A term has the CUIs of its exact match in Mondo, else
 those of its own xrefs. Knows nothing of how terms are merged.
 """
 
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from mentionforge.kb.sources.ontologies import OntologyKb, mondo
+from pydantic import Field
+
+from mentionforge.entries import Entry
 from mentionforge.kb.sources.ontologies.published import Code, code_of, is_term_list, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
     CUI,
@@ -25,15 +28,29 @@ from mentionforge.kb.sources.ontologies.shared import (
     unique_names,
 )
 
+if TYPE_CHECKING:
+    from mentionforge.kb.sources.ontologies.mondo import MondoMatches
+
+VERSION = 1
+"""Version of the part ontology.doid; raise it if earlier results would be wrong (mentionforge.versions)."""
+
 DOID_TYPES = {"DOID:14566": "T191", "DOID:150": "T048"}
 
 
-def files(entry: OntologyKb) -> dict[str, str | None]:
+class DoidSettings(Entry):
+    """Settings of the Human Disease Ontology."""
+
+    doid: str | None = Field(None, description="Human Disease Ontology as published, or a JSON list of its terms; may be .gz or .zst.")
+    doid_xrefs: str | None = Field(None, description="Human Disease Ontology cross-references (TSV).")
+    doid_definitions: str | None = Field(None, description="Human Disease Ontology definitions (facets TSV, may be .gz).")
+
+
+def files(settings: DoidSettings) -> dict[str, str | None]:
     """Files that the ontology is read from, by role."""
-    return {"doid": entry.doid, "doid_xrefs": entry.doid_xrefs, "doid_definitions": entry.doid_definitions}
+    return {"doid": settings.doid, "doid_xrefs": settings.doid_xrefs, "doid_definitions": settings.doid_definitions}
 
 
-def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
+def terms(settings: DoidSettings, mondo: MondoMatches, drops: Counter[str]) -> dict[str, list[Term]]:
     """Terms of the Human Disease Ontology.
 
     A JSON list holds {id, name, synonyms?, relations?: {is_a}, xrefs?: [{namespace, id}]}; the reports are TSV.
@@ -43,8 +60,8 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
     labels: dict[str, str] = {}
     definitions: dict[str, str] = {}
     xrefs: dict[str, set[Code]] = defaultdict(set)
-    if entry.doid and not is_term_list(entry.doid):
-        for published in read_terms(entry.doid):
+    if settings.doid and not is_term_list(settings.doid):
+        for published in read_terms(settings.doid):
             if published.obsolete:
                 drops["DOID: obsolete term"] += 1
                 continue
@@ -53,23 +70,23 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
             if published.definition:
                 definitions[published.id] = published.definition
             xrefs[published.id] |= {code_of(x) for x in published.xrefs}
-    elif entry.doid:
-        with open_text(entry.doid) as handle:
+    elif settings.doid:
+        with open_text(settings.doid) as handle:
             for term in json.load(handle):
                 data[term["id"]] = [(term["name"], "label"), *((s, "synonym") for s in term.get("synonyms", ()))]
                 parents[term["id"]] = term.get("relations", {}).get("is_a", [])
                 xrefs[term["id"]] |= {code_of(f"{x['namespace']}:{x['id']}") for x in term.get("xrefs", ())}
-    if entry.doid_xrefs:
-        for _, (key, label, xref) in read_tsv(entry.doid_xrefs, ("id", "label", "xref")):
+    if settings.doid_xrefs:
+        for _, (key, label, xref) in read_tsv(settings.doid_xrefs, ("id", "label", "xref")):
             labels[key] = label
             xrefs[key].add(code_of(xref))
-    if entry.doid_definitions:
-        for _, (key, name, definition) in read_tsv(entry.doid_definitions, ("?id", "?name", "?definition")):
+    if settings.doid_definitions:
+        for _, (key, name, definition) in read_tsv(settings.doid_definitions, ("?id", "?name", "?definition")):
             labels.setdefault(key, name)
             definitions.setdefault(key, definition)
     through_mondo: dict[str, set[str]] = defaultdict(set)
-    for mondo_id, code in mondo.matches(entry, "DOID"):
-        through_mondo[f"DOID:{code}"] |= mondo_cuis.get(mondo_id, set())
+    for mondo_id, code in mondo.pairs("DOID"):
+        through_mondo[f"DOID:{code}"] |= mondo.cuis.get(mondo_id, set())
     lines = lineages(parents)
     diseases = []
     for key in {*data, *labels}:
@@ -92,12 +109,12 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
     return {"doid": diseases}
 
 
-def parents(entry: OntologyKb) -> dict[str, TermParents]:
+def parents(settings: DoidSettings) -> dict[str, TermParents]:
     """Direct parents, as published or from a JSON list; the reports have none."""
-    if not entry.doid:
+    if not settings.doid:
         return {}
-    if not is_term_list(entry.doid):
-        return {"DOID": TermParents({"doid": entry.doid}, published_parents(entry.doid))}
-    with open_text(entry.doid) as handle:
+    if not is_term_list(settings.doid):
+        return {"DOID": TermParents({"doid": settings.doid}, published_parents(settings.doid))}
+    with open_text(settings.doid) as handle:
         above = {code_of(term["id"]): [code_of(parent) for parent in term.get("relations", {}).get("is_a", [])] for term in json.load(handle)}
-    return {"DOID": TermParents({"doid": entry.doid}, above)}
+    return {"DOID": TermParents({"doid": settings.doid}, above)}

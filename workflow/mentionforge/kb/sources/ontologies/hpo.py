@@ -7,9 +7,11 @@ Knows nothing of the other ontologies, nor of how terms are merged.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from mentionforge.kb.sources.ontologies import OntologyKb
+from pydantic import Field
+
+from mentionforge.entries import Entry
 from mentionforge.kb.sources.ontologies.published import code_of, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
     Term,
@@ -22,22 +24,34 @@ from mentionforge.kb.sources.ontologies.shared import (
     single_spaced,
 )
 
+if TYPE_CHECKING:
+    from mentionforge.kb.sources.ontologies.mondo import MondoMatches
+
+VERSION = 1
+"""Version of the part ontology.hpo; raise it if earlier results would be wrong (mentionforge.versions)."""
+
 HPO_TYPES = {"HP:0002664": "T191", "HP:0025142": "T184"}
 
 PHENOTYPES = "HP:0000118"
 """Root of the phenotypic abnormalities; the other branches of HPO are modifiers, onset, inheritance and the like."""
 
 
-def files(entry: OntologyKb) -> dict[str, str | None]:
+class HpoSettings(Entry):
+    """Settings of the Human Phenotype Ontology."""
+
+    hpo: str | None = Field(None, description="Human Phenotype Ontology as published (OBO, OBO Graphs JSON, OWL).")
+
+
+def files(settings: HpoSettings) -> dict[str, str | None]:
     """Files that the ontology is read from, by role."""
-    return {"hpo": entry.hpo}
+    return {"hpo": settings.hpo}
 
 
-def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
+def terms(settings: HpoSettings, mondo: MondoMatches, drops: Counter[str]) -> dict[str, list[Term]]:
     """Terms of the phenotypic abnormalities."""
-    if not entry.hpo:
+    if not settings.hpo:
         return {"hpo": []}
-    published = {t.id: t for t in read_terms(entry.hpo)}
+    published = {t.id: t for t in read_terms(settings.hpo)}
     lines = lineages({key: t.parents for key, t in published.items()})
     phenotypes = []
     for key, term in published.items():
@@ -57,6 +71,6 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
     return {"hpo": phenotypes}
 
 
-def parents(entry: OntologyKb) -> dict[str, TermParents]:
+def parents(settings: HpoSettings) -> dict[str, TermParents]:
     """Direct parents of all terms."""
-    return {"HPO": TermParents({"hpo": entry.hpo}, published_parents(entry.hpo))} if entry.hpo else {}
+    return {"HPO": TermParents({"hpo": settings.hpo}, published_parents(settings.hpo))} if settings.hpo else {}

@@ -1,6 +1,6 @@
 """Merge open ontologies by UMLS CUI into concepts, names, definitions and cross-references.
 
-In: an `ontologies` entry. Out: its `Extracted`. Knows nothing of how an ontology is published: the modules in `registry` read them.
+In: an `ontologies` entry. Out: its `Extracted`. Knows nothing of how an ontology is published: the modules in `ONTOLOGIES` read them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.kb.sources.contract import Extracted
-from mentionforge.kb.sources.ontologies import OntologyKb, mesh, mondo
+from mentionforge.kb.sources.ontologies import ONTOLOGIES, OntologyKb, mesh
+from mentionforge.kb.sources.ontologies.mondo import MondoMatches
 from mentionforge.kb.sources.ontologies.published import Code, exact_matches
-from mentionforge.kb.sources.ontologies.registry import ONTOLOGIES
 from mentionforge.kb.sources.ontologies.shared import CUI, Term
 from mentionforge.text import normalize_surface
 
@@ -47,11 +47,9 @@ def read(entry: OntologyKb) -> Extracted:
         UserError: A file is missing or malformed (with its row), or the map that gives a list of terms its CUIs is missing.
     """
     drops: Counter[str] = Counter()
-    mondo_cuis: dict[str, set[str]] = defaultdict(set)
-    for mondo_id, cui in mondo.matches(entry, "UMLS"):
-        mondo_cuis[mondo_id].add(cui)
+    mondo = MondoMatches(entry)
     by_ontology = [
-        named for ontology in ONTOLOGIES for named in ontology.terms(entry, mondo_cuis, drops).items()
+        named for ontology in ONTOLOGIES for named in ontology.terms(entry, mondo, drops).items()
     ]  # pairs, not a dict: one of `others` may be called "mondo"
     matches = [
         (f"{path}:{number}", a, b)

@@ -9,31 +9,46 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from pydantic import Field
+
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.kb.sources.ontologies import OntologyKb
 from mentionforge.kb.sources.ontologies.published import Code
 from mentionforge.kb.sources.ontologies.shared import Term, TermParents, open_text, unique_names
+
+if TYPE_CHECKING:
+    from mentionforge.kb.sources.ontologies.mondo import MondoMatches
+
+VERSION = 1
+"""Version of the part ontology.mesh; raise it if earlier results would be wrong (mentionforge.versions)."""
 
 MESH_DISEASES = re.compile(r"C\d|F03")
 
 
-def files(entry: OntologyKb) -> dict[str, str | None]:
+class MeshSettings(Entry):
+    """Settings of MeSH."""
+
+    mesh_names: tuple[str, ...] = Field((), description="MeSH names and synonyms (TSV), descriptors and supplementary records.")
+    mesh_name_match: bool = Field(True, description="Map a MeSH id without a cross-reference to the CUIs that bear one of its names.")
+
+
+def files(settings: MeshSettings) -> dict[str, str | None]:
     """Files that the records are read from, by role."""
-    return {f"mesh_names_{i}": path for i, path in enumerate(entry.mesh_names)}
+    return {f"mesh_names_{i}": path for i, path in enumerate(settings.mesh_names)}
 
 
-def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
+def terms(settings: MeshSettings, mondo: MondoMatches, drops: Counter[str]) -> dict[str, list[Term]]:
     """None: MeSH only adds names to concepts of the other ontologies (`records`)."""
     return {}
 
 
-def parents(entry: OntologyKb) -> dict[str, TermParents]:
+def parents(settings: MeshSettings) -> dict[str, TermParents]:
     """Direct parents of its records."""
-    if not entry.mesh_names:
+    if not settings.mesh_names:
         return {}
-    return {"MSH": TermParents({role: path for role, path in files(entry).items() if path}, mesh_parents(mesh_rows(entry.mesh_names)))}
+    return {"MSH": TermParents({role: path for role, path in files(settings).items() if path}, mesh_parents(mesh_rows(settings.mesh_names)))}
 
 
 class MeshRecord(NamedTuple):

@@ -7,32 +7,57 @@ parents of all terms. Knows nothing of Mondo, the Disease Ontology and HPO, nor 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.kb.sources.ontologies import OntologyKb, OtherOntology
 from mentionforge.kb.sources.ontologies.published import Code, code_of, read_terms
 from mentionforge.kb.sources.ontologies.shared import Term, TermParents, exact_and_related_names, lineages, own_cuis, published_parents, single_spaced
+
+if TYPE_CHECKING:
+    from mentionforge.kb.sources.ontologies.mondo import MondoMatches
+
+VERSION = 1
+"""Version of the part ontology.other; raise it if earlier results would be wrong (mentionforge.versions)."""
 
 CODED = ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM")
 """Vocabularies whose codes are taken from the cross-references of a term."""
 
 
-def files(entry: OntologyKb) -> dict[str, str | None]:
+class OtherOntology(Entry):
+    """An ontology besides Mondo, the Disease Ontology and HPO: Orphanet's, or one of your own."""
+
+    path: str = Field(description="OBO, OBO Graphs JSON or RDF/XML OWL; may be .gz or .zst.")
+    roots: tuple[str, ...] = Field((), description="Ids of the terms whose branches are kept (the disease branch); empty: all.")
+    semantic_type: str = Field("T047", pattern=r"^T\d{3}$", description="UMLS semantic type of its concepts.")
+
+
+class OtherOntologies(Entry):
+    """Settings of further ontologies, by vocabulary name."""
+
+    others: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], OtherOntology] = Field(
+        default_factory=dict, description="Further ontologies by vocabulary name (ORPHANET, …), in order of preference after HPO."
+    )
+
+
+def files(settings: OtherOntologies) -> dict[str, str | None]:
     """Files that the ontologies are read from, by role."""
-    return {f"others_{name}": settings.path for name, settings in entry.others.items()}
+    return {f"others_{name}": ontology.path for name, ontology in settings.others.items()}
 
 
-def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
+def terms(settings: OtherOntologies, mondo: MondoMatches, drops: Counter[str]) -> dict[str, list[Term]]:
     """Terms by name of the ontology."""
-    return {name: _terms(name, settings, drops) for name, settings in entry.others.items()}
+    return {name: _terms(name, ontology, drops) for name, ontology in settings.others.items()}
 
 
-def parents(entry: OntologyKb) -> dict[str, TermParents]:
+def parents(settings: OtherOntologies) -> dict[str, TermParents]:
     """Direct parents of all terms, by name of the ontology."""
     return {
-        name: TermParents({f"others_{name}": settings.path}, published_parents(settings.path, partial(_code, name))) for name, settings in entry.others.items()
+        name: TermParents({f"others_{name}": ontology.path}, published_parents(ontology.path, partial(_code, name)))
+        for name, ontology in settings.others.items()
     }
 
 
@@ -41,17 +66,17 @@ def _code(name: str, key: str) -> Code:
     return name, key.partition(":")[2] or key
 
 
-def _terms(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term]:
+def _terms(name: str, ontology: OtherOntology, drops: Counter[str]) -> list[Term]:
     """The terms of one ontology below its roots that are not obsolete."""
-    published = {t.id: t for t in read_terms(settings.path)}
+    published = {t.id: t for t in read_terms(ontology.path)}
     lines = lineages({key: t.parents for key, t in published.items()})
-    if missing := sorted(set(settings.roots) - set(published)):
-        raise UserError("unknown root", settings.path, f"{missing[0]} is no term of it", f"correct others.{name}.roots")
+    if missing := sorted(set(ontology.roots) - set(published)):
+        raise UserError("unknown root", ontology.path, f"{missing[0]} is no term of it", f"correct others.{name}.roots")
     terms = []
     for key, term in published.items():
         if term.obsolete:
             drops[f"{name}: obsolete term"] += 1
-        elif settings.roots and lines[key].isdisjoint(settings.roots):
+        elif ontology.roots and lines[key].isdisjoint(ontology.roots):
             drops[f"{name}: not below the roots"] += 1
         else:
             codes = {code for code in map(code_of, term.xrefs) if code[0] in CODED}
@@ -59,7 +84,7 @@ def _terms(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term
                 Term(
                     _code(name, key),
                     exact_and_related_names(term, name, drops),
-                    {settings.semantic_type},
+                    {ontology.semantic_type},
                     single_spaced(term.definition),
                     own_cuis(term),
                     name.lower(),

@@ -1,7 +1,7 @@
 """The hierarchy of merged ontologies: each one's own hierarchy, carried over to concepts.
 
 In: an `ontologies` entry, and the cross-references of its knowledge base. Out: direct parents of concepts, a `ParentTable`.
-Knows nothing of how an ontology states its hierarchy: the modules in `registry` read it.
+Knows nothing of how an ontology states its hierarchy: the modules in `ONTOLOGIES` read it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import pyarrow as pa
 
 from mentionforge import tables
 from mentionforge.kb.sources.contract import ParentTable
-from mentionforge.kb.sources.ontologies import OntologyKb
+from mentionforge.kb.sources.ontologies import ONTOLOGIES, OntologyKb
 from mentionforge.kb.sources.ontologies.published import Code
-from mentionforge.kb.sources.ontologies.registry import ONTOLOGIES
 
 
 def read_parents(entry: OntologyKb, xrefs: pa.Table) -> ParentTable:
