@@ -4,7 +4,27 @@ from pathlib import Path
 
 import pytest
 
-from mentionforge.layout import OWNED, NormalizationCell, RecognitionCell, Resources, Results, compared_in, end_to_end_cell, imported_in, job_of, levels_below
+from mentionforge.layout import (
+    EVERY_SHARD,
+    OWNED,
+    NormalizationCell,
+    RecognitionCell,
+    Resources,
+    Results,
+    chosen_in,
+    compared_in,
+    end_to_end_cell,
+    entry_in,
+    evaluated_in,
+    generated_in,
+    imported_in,
+    index_in,
+    job_of,
+    levels_below,
+    mentions_linked_in,
+    notes_beside,
+    summarized_in,
+)
 
 RUN = RecognitionCell("ncbi", "llama", "ideal", "biobert", "synthetic_then_real", 13)
 CELL = NormalizationCell("ncbi", "llama", "ideal", "sapbert", "train+kb")
@@ -36,6 +56,8 @@ PATHS = {
     R.cells("end_to_end"): "results/end_to_end",
     R.specs(): "results/specs",
     R.specs("linkers"): "results/specs/linkers",
+    R.predicted(RUN, "mentions.parquet"): "results/end_to_end/ncbi/llama/ideal/biobert/synthetic_then_real/seed13/mentions.parquet",
+    R.summary("metrics.csv"): "results/summary/metrics.csv",
     R.report("index.html"): "results/report/index.html",
     R.benchmark("kb/umls"): "results/benchmarks/kb/umls.tsv",
     R.log(f"normalization/{CELL.path}"): "results/logs/normalization/ncbi/llama/ideal/sapbert/train+kb.log",
@@ -72,6 +94,23 @@ def test_jobs_and_tasks_are_read_back() -> None:
     linked = R.normalization(NormalizationCell("ncbi", "none", "none", "metamap", "external"))
     found = R.recognition(RecognitionCell("cdr", "none", "none", "ours", "external", 0))
     assert [imported_in(Path(path)) for path in (linked, found)] == [("normalization", "ncbi"), ("recognition", "cdr")]
+
+
+@pytest.mark.parametrize("root", ["results", "/a/b/results/open"])
+def test_entries_are_read_back(root: str) -> None:
+    """What a path was made of, wherever the results lie."""
+    results = Results(root)
+    assert chosen_in(Path(results.chosen("ncbi", "llama", "ideal"))) == ("ncbi", "llama", "ideal")
+    assert evaluated_in(Path(results.errors("recognition", "ncbi"))) == evaluated_in(Path(results.scores("recognition", "ncbi"))) == ("recognition", "ncbi")
+    assert summarized_in(Path(results.summary("metrics.csv"))) == Path(root)
+    assert generated_in(Path(results.generation("llama", ""))) == (results, "llama")
+    assert notes_beside(Path(results.shard("llama", 1, 4))) == Path(results.generation("llama", "notes.parquet"))
+    assert notes_beside(Path("notes/1-of-4.parquet")) is None
+    assert Path(results.shard("llama", 1, 4)).match(EVERY_SHARD) and not Path(results.generation("llama", "notes.parquet")).match(EVERY_SHARD)
+    assert mentions_linked_in(Path(results.linked(RUN, "sapbert", "kb"))) == Path(results.predicted(RUN, "mentions.parquet"))
+    assert index_in(Path(results.linked(RUN, "sapbert", "kb"))) == "kb" and index_in(Path(results.normalization(CELL))) == "train+kb"
+    stamps = (results.kb("umls", "stats.json"), results.corpus("umls", "stats.json"), results.generation("umls", "funnel.json"), Resources(root).model("umls"))
+    assert {entry_in(Path(path)) for path in stamps} == {"umls"}
 
 
 def test_trained_on() -> None:

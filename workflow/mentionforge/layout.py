@@ -19,6 +19,9 @@ TRAINED_ON = "~train="
 
 PREDICTIONS = "predictions.parquet"
 
+NOTES, SHARDS, EVERY_SHARD = "notes.parquet", "shards", "*-of-*.parquet"
+"""Notes of a generator, folder of its shards, and the pattern of their names."""
+
 OWNED = (
     "alignment", "augmentation", "benchmarks", "corpora", "embeddings", "end_to_end", "evaluation", "generation", "kb", "leakage", "logs", "missing",
     "normalization", "recognition", "report", "reranking", "retrieval", "specs", "statistics", "sweeps", "summary",
@@ -112,6 +115,47 @@ def compared_in(path: Path) -> tuple[str, str]:
     return task, corpus
 
 
+def evaluated_in(path: Path) -> tuple[str, str]:
+    """Task and corpus of a table of `Results.scores` or `Results.errors`."""
+    return path.parent.name, path.name.removesuffix(".parquet").removesuffix(".errors")
+
+
+def chosen_in(path: Path) -> tuple[str, str, str]:
+    """Corpus, generator and strategy of a table of `Results.chosen`."""
+    corpus, generator, strategy, _ = path.parts[-4:]
+    return corpus, generator, strategy
+
+
+def entry_in(path: Path) -> str:
+    """The entry whose folder holds a file: of `Results.kb`, `corpus` and `generation`, and the stamp of `Resources.model`."""
+    return path.parent.name
+
+
+def index_in(path: Path) -> str:
+    """Index of the cell that a file of `Results.normalization` or `Results.linked` belongs to."""
+    return path.parent.name
+
+
+def mentions_linked_in(path: Path) -> Path:
+    """The predicted mentions that a table of `Results.linked` ranks concepts for."""
+    return path.parents[2] / "mentions.parquet"
+
+
+def generated_in(folder: Path) -> tuple[Results, str]:
+    """Results and generator of the folder of a generator."""
+    return Results(str(folder.parents[1])), folder.name
+
+
+def notes_beside(path: Path) -> Path | None:
+    """The notes of the generator that a table of `Results.shard` belongs to; None if the path is none of a shard."""
+    return path.parents[1] / NOTES if path.parent.name == SHARDS else None
+
+
+def summarized_in(path: Path) -> Path:
+    """The results folder of a table of `Results.summary`."""
+    return path.parents[1]
+
+
 def imported_in(path: Path) -> tuple[str, str]:
     """Task and corpus of the predictions of an external system."""
     levels = path.parts[: len(path.parts) - 1 - path.parts[::-1].index(EXTERNAL)]
@@ -162,7 +206,7 @@ class Results:
 
     def shard(self, generator: str, shard: int | str, shards: int | str) -> str:
         """Notes of one shard of a generator's prompts."""
-        return self.generation(generator, f"shards/{shard}-of-{shards}.parquet")
+        return self.generation(generator, f"{SHARDS}/{shard}-of-{shards}.parquet")
 
     def chosen(self, corpus: str, generator: str, strategy: str) -> str:
         """The notes that a strategy adds to a corpus."""
@@ -195,6 +239,10 @@ class Results:
     def normalization(self, cell: NormalizationCell, file: str = PREDICTIONS) -> str:
         """A file of a normalization cell."""
         return f"{self.root}/normalization/{cell.path}/{file}"
+
+    def predicted(self, cell: RecognitionCell, file: str) -> str:
+        """A file with the mentions that a recognition run predicted, as a corpus to link."""
+        return f"{self.root}/end_to_end/{cell.path}/{file}"
 
     def linked(self, cell: RecognitionCell, linker: str, index: str) -> str:
         """Concepts ranked for predicted mentions."""

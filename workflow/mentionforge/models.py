@@ -14,6 +14,7 @@ from typing import Any
 
 from mentionforge import hub, modelfiles
 from mentionforge.errors import UserError
+from mentionforge.layout import entry_in
 from mentionforge.local_models import files_state as files_state
 from mentionforge.local_models import from_folder
 from mentionforge.model_settings import Model
@@ -114,7 +115,7 @@ def _refetch_hint(stamp: Path, stamp_data: dict[str, Any]) -> str:
     except (ValueError, KeyError):
         return "delete the file and rerun the workflow"
     settings = shlex.quote(model.model_dump_json(exclude_none=True, exclude_defaults=True))
-    return f"run: mentionforge resources fetch-model {stamp.parent.name} --settings {settings} --out {shlex.quote(str(stamp))}"
+    return f"run: mentionforge resources fetch-model {entry_in(stamp)} --settings {settings} --out {shlex.quote(str(stamp))}"
 
 
 def _from_hub(name: str, model: Model, target: Path) -> dict[str, Any]:

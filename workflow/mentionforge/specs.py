@@ -1,11 +1,12 @@
 """Reading of spec files, which hold the settings of one entry.
 
-In: a spec file, which the workflow has written, and its settings class. Out: the settings. Knows no stage.
+In: a spec file, which the workflow has written, and its settings class; or a folder of them. Out: the settings. Knows no stage.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,13 @@ def read_spec(path: str | Path, settings: Any) -> Any:
         ) from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError("unreadable spec", str(path), str(error).splitlines()[0], "specs are written by the workflow; rerun it") from error
+
+
+def specs_below(folder: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Path below the folder without suffix, and content, of every spec file in a folder and its subfolders, sorted.
+
+    Args:
+        folder: `layout.Results.specs`.
+    """
+    for path in sorted(Path(folder).rglob("*.json")):
+        yield path.relative_to(folder).with_suffix("").as_posix(), json.loads(path.read_text(encoding="utf-8"))

@@ -22,12 +22,12 @@ rule predicted_mentions:
         corpus_spec=spec_of("corpora", "{corpus}"),
         versions=raised("recognition.found"),
     output:
-        documents=f"{R}/end_to_end/{RUN.path}/documents.parquet",
-        mentions=f"{R}/end_to_end/{RUN.path}/mentions.parquet",
+        documents=RESULTS.predicted(RUN, "documents.parquet"),
+        mentions=RESULTS.predicted(RUN, "mentions.parquet"),
     log:
-        f"{R}/logs/end_to_end/{RUN.path}.log",
+        RESULTS.log(f"end_to_end/{RUN.path}"),
     benchmark:
-        f"{R}/benchmarks/end_to_end/{RUN.path}.tsv"
+        RESULTS.benchmark(f"end_to_end/{RUN.path}")
     wildcard_constraints:
         generator=one_of([NONE, *CONFIG.generators]),
         strategy=one_of(CONFIG.strategies),
@@ -54,7 +54,7 @@ for batch in END_TO_END.batches:
         input:
             spec=spec_of("linkers", "{linker}"),
             indexes=[spec_of("indexes", index) for index in batch.indexes],
-            corpus=[f"{R}/end_to_end/{RUN.path}/{table}.parquet" for table in ("documents", "mentions")],
+            corpus=[RESULTS.predicted(RUN, f"{table}.parquet") for table in ("documents", "mentions")],
             model=END_TO_END.linker_weights,
             kb=END_TO_END.once(batch, END_TO_END.names_or_weights),
             names=END_TO_END.once(batch, END_TO_END.searched_names("names")),
@@ -98,16 +98,16 @@ rule evaluate_end_to_end:
     output:
         RESULTS.scores("end_to_end", "{corpus}"),
     log:
-        f"{R}/logs/evaluation/end_to_end/{{corpus}}.log",
+        RESULTS.log("evaluation/end_to_end/{corpus}"),
     benchmark:
-        f"{R}/benchmarks/evaluation/end_to_end/{{corpus}}.tsv"
+        RESULTS.benchmark("evaluation/end_to_end/{corpus}")
     conda:
         "../../envs/mentionforge.yaml"
     resources:
         **NEEDS,
     params:
         corpus=parent_of("corpus"),
-        base=f"{R}/end_to_end",
+        base=RESULTS.cells("end_to_end"),
     message:
         "score {wildcards.corpus} end to end"
     shell:

@@ -29,9 +29,9 @@ rule search_names:
     output:
         RESULTS.retrieval("{corpus}", "{linker}", "{index}"),
     log:
-        f"{R}/logs/retrieval/{{corpus}}/{{linker}}/{{index}}.log",
+        RESULTS.log("retrieval/{corpus}/{linker}/{index}"),
     benchmark:
-        f"{R}/benchmarks/retrieval/{{corpus}}/{{linker}}/{{index}}.tsv"
+        RESULTS.benchmark("retrieval/{corpus}/{linker}/{index}")
     conda:
         "../../envs/mentionforge.yaml"
     threads: 2
@@ -151,7 +151,7 @@ for batch in LINKING.batches:
             f"rerank{batch.suffix}"
         input:
             spec=spec_of("linkers", "{linker}"),
-            model=f"{R}/reranking/{{linker}}/{{corpus}}/fetched.json",
+            model=RESULTS.reranker("{linker}", "{corpus}"),
             kb=kb_tables("corpora", "concepts"),
             corpus=CORPUS_TABLES,
             predictions=LINKING.each_index(batch, LINKING.of_read_linkers("predictions")),

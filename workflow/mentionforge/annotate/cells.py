@@ -33,7 +33,7 @@ from mentionforge.provenance import digest, sha256_paths
 from mentionforge.recognition.kinds import Recognizer
 from mentionforge.recognition.kinds.dictionary import DictionaryRecognizer
 from mentionforge.recognition.sentences import spans_by_document
-from mentionforge.specs import read_spec
+from mentionforge.specs import read_spec, specs_below
 
 RECOGNITION_LEVELS = tuple(level.name for level in fields(RecognitionCell))
 CARD_METRICS = tuple(score.name for score in measures.SCORES if score.on_card)
@@ -89,14 +89,14 @@ def cell_of(path: Path, recognizer: str | None = None, linker: str | None = None
 def _split(path: Path) -> tuple[Path, tuple[str, ...]]:
     """The results folder above a path, and the levels of the path below it."""
     for folder in (path, *path.parents):
-        if (folder / "specs").is_dir():
+        if Path(Results(str(folder)).specs()).is_dir():
             return folder, path.relative_to(folder).parts
     raise UserError("no results folder", str(path), "neither it nor a folder above it holds specs/", "give --from results, or a cell of it")
 
 
 def _unique_cell(results: Path, stage: str, name: str, depth: int, option: str) -> tuple[str, ...]:
     """The only cell of a stage whose levels contain the levels of `name`, consecutively."""
-    base = results / stage
+    base = Path(Results(str(results)).cells(stage))
     pattern = "/".join(["*"] * depth)
     cells = [p.relative_to(base).parts for p in sorted(base.glob(pattern)) if (p / PREDICTIONS).is_file()]
     levels = Path(name).parts
@@ -114,7 +114,7 @@ def _unique_cell(results: Path, stage: str, name: str, depth: int, option: str) 
 
 def _of_cell(results: Path, task: str, levels: Sequence[str], file: str) -> Path:
     """A file of a cell."""
-    return results / task / Path(*levels) / file
+    return Path(Results(str(results)).cells(task), *levels, file)
 
 
 def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = None) -> Materials:
@@ -227,7 +227,7 @@ class _LinkingFiles:
 
     def _interchangeable(self, linker: str, settings: Any) -> list[str]:
         """Linkers that differ only in `expand_abbreviations`: they share the embeddings of names and notes, where abbreviations are never expanded."""
-        linkers = sorted(path.stem for path in Path(self.paths.spec("linkers", linker)).parent.glob("*.json"))
+        linkers = [name for name, _ in specs_below(self.paths.specs("linkers"))]
         equal = [o for o in linkers if read_spec(self.paths.spec("linkers", o), Linker).settings_of_names() == settings.settings_of_names()]
         return [linker, *(o for o in equal if o != linker)]
 

@@ -25,7 +25,7 @@ from mentionforge.evaluation.seeds import Seeds, factors
 from mentionforge.evaluation.settings import Statistics
 from mentionforge.evaluation.statistics import Contrast, Estimates, estimate
 from mentionforge.evaluation.subsets import subset_weights, train_and_dev
-from mentionforge.layout import levels_below
+from mentionforge.layout import chosen_in, levels_below
 from mentionforge.progress import say, track
 from mentionforge.specs import read_spec
 
@@ -249,7 +249,7 @@ def notes_per_concept(chosen: Sequence[Path]) -> dict[tuple[str, str], Mapping[s
     """By generator and strategy, the number of notes of each concept, as the mean over the generator's seeds; 0 for other concepts."""
     counts: dict[tuple[str, str], list[Counter[str]]] = defaultdict(list)
     for path in sorted(chosen):
-        generator, strategy = path.parts[-3:-1]
+        _, generator, strategy = chosen_in(path)
         counts[SEED.sub("", generator), strategy].append(Counter(tables.read(tables.CHOSEN, path)["cui"].to_pylist()))
     return {cell: defaultdict(float, {cui: sum(c[cui] for c in own) / len(own) for cui in sorted(set().union(*own))}) for cell, own in counts.items()}
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mentionforge import measures, tables
 from mentionforge.errors import UserError
-from mentionforge.layout import end_to_end_cell
+from mentionforge.layout import end_to_end_cell, mentions_linked_in
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 
@@ -72,7 +72,7 @@ def evaluate(corpus: Path, base: Path, linked: Sequence[Path], out: Path) -> Non
         if named is None or named[0].corpus != corpus.name:
             expected = f"{base}/{corpus.name}/GENERATOR/STRATEGY/RECOGNIZER/SCHEDULE/seedN/LINKER/INDEX/linked.parquet"
             raise UserError("path names no cell", str(path), "it does not name a recognizer and a linker of this corpus", f"give {expected}")
-        mentions = path.parents[2] / "mentions.parquet"
+        mentions = mentions_linked_in(path)
         inputs |= {f"linked {path.relative_to(base).parent}": path, f"mentions {path.relative_to(base).parent}": mentions}
         first_concept = {row["mention_id"]: (row["cui"], row["score"]) for row in tables.read(tables.LINKED, path).to_pylist() if row["rank"] == 1}
         predicted: dict[str, dict[MentionKey, tuple[str, float] | None]] = {split: {} for split in gold}

@@ -21,7 +21,7 @@ from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.evaluation.hierarchy import ErrorClassifier, relation_metrics
 from mentionforge.evaluation.subsets import subset_weights, train_and_dev, weighted_mean
-from mentionforge.layout import NormalizationCell, levels_below
+from mentionforge.layout import NormalizationCell, entry_in, levels_below
 from mentionforge.progress import say
 from mentionforge.specs import read_spec
 
@@ -112,7 +112,7 @@ def evaluate(
     say(f"{mapped:,} of {pc.sum(in_test).as_py() or 0:,} test mentions map to a concept; {composite:,} are composite, policy {settings.composite}")
     judge, hierarchy = None, {}
     if parents:
-        hierarchy = {"kb": parents.parent.name, **tables.provenance(parents).get("hierarchy", {"missing": None})}
+        hierarchy = {"kb": entry_in(parents), **tables.provenance(parents).get("hierarchy", {"missing": None})}
         if hierarchy["missing"]:
             say(f"knowledge base {hierarchy['kb']} has no hierarchy, so errors are not told by it: {hierarchy['missing']}")
         else:

@@ -20,8 +20,10 @@ from mentionforge.errors import UserError
 from mentionforge.export.layouts import BY_NAME, Note, NotesLayout
 from mentionforge.generation import markers
 from mentionforge.generation.kinds import BY_KIND
+from mentionforge.layout import generated_in
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
+from mentionforge.specs import specs_below
 
 
 def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> None:
@@ -39,7 +41,8 @@ def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> N
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("folder not empty", str(out), "files of two exports would mix", "name another folder")
     note_list = notes(folder)
-    settings = _settings(specs or folder.parent.parent / "specs" / "generators" / folder.resolve().name)
+    paths, generator = generated_in(folder.resolve())
+    settings = _settings(specs or Path(paths.specs(f"generators/{generator}")))
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -96,8 +99,8 @@ def checksums(folder: Path) -> None:
 def _settings(specs: Path) -> dict[str, Any]:
     """All settings of the generator, merged from its specs, without paths and addresses of servers."""
     settings: dict[str, Any] = {}
-    for path in sorted(specs.glob("*.json")):
-        settings |= json.loads(path.read_text(encoding="utf-8"))["settings"]
+    for _, spec in specs_below(specs):
+        settings |= spec["settings"]
     settings.pop("path", None)  # paths of the machine are not published
     for part in ("concepts", "backend"):
         if part in settings:

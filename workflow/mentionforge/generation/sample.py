@@ -26,6 +26,7 @@ from mentionforge.generation import backends, funnel, weights
 from mentionforge.generation.backends.contract import NoteWriter, Request, WrittenNote
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.prompts import instruction, seed_of
+from mentionforge.layout import EVERY_SHARD, notes_beside
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
 from mentionforge.specs import read_spec
@@ -168,7 +169,8 @@ def existing_notes(out: Path, rows: Sequence[Mapping[str, Any]], writer: str) ->
     prompts_and_seeds = {row["note_id"]: (row["prompt"], row["seed"]) for row in rows}
     notes: dict[str, WrittenNote] = {}
     earlier_versions: list[dict[str, str]] = []
-    for path in [*sorted(out.parent.glob("*-of-*.parquet")), out.parent.parent / "notes.parquet"] if out.parent.name == "shards" else []:
+    finished = notes_beside(out)
+    for path in [*sorted(out.parent.glob(EVERY_SHARD)), finished] if finished else []:
         try:
             stamped = tables.provenance(path)
             if stamped.get("writer") != writer:

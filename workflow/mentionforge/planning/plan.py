@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge.errors import UserError
+from mentionforge.layout import index_in
 from mentionforge.needs import SEVERAL
 
 MARK = "job\t"
@@ -128,7 +129,7 @@ def _wildcards(job: Any) -> dict[str, str]:
     """Values of a job's wildcards; a job of several indexes has them all as its index, joined by commas."""
     values = dict(job.wildcards_dict)
     if SEVERAL in job.rule.name:
-        values["index"] = ",".join(dict.fromkeys(Path(path).parent.name for path in job.output))
+        values["index"] = ",".join(dict.fromkeys(index_in(Path(path)) for path in job.output))
     return values
 
 

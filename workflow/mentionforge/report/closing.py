@@ -6,7 +6,6 @@ score: the report does (`headline`, `confidence`).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from mentionforge import measures
 from mentionforge.errors import UserError
 from mentionforge.layout import Results
 from mentionforge.report.headline import best, largest, signed
+from mentionforge.specs import specs_below
 
 LEVEL = 0.05
 """A difference counts as beyond chance if its corrected p value is at most this."""
@@ -92,6 +92,6 @@ def judged(row: Any) -> str:
 
 def invented(results: Path) -> bool:
     """Whether all corpora of an experiment are those of the demo, by their specs."""
-    specs = [json.loads(path.read_text(encoding="utf-8"))["settings"] for path in sorted((results / "specs" / "corpora").glob("*.json"))]
-    files = [file for settings in specs for paths in settings.get("splits", {}).values() for file in paths]
+    specs = specs_below(Results(str(results)).specs("corpora"))
+    files = [file for _, spec in specs for paths in spec["settings"].get("splits", {}).values() for file in paths]
     return bool(files) and all("resources/demo/" in file for file in files)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mentionforge import tables
 from mentionforge.entries import NONE
-from mentionforge.layout import TRAINED_ON
+from mentionforge.layout import TRAINED_ON, evaluated_in
 from mentionforge.measures import MAIN, OF_GROUPS
 from mentionforge.report.entry_order import by_strategy
 from mentionforge.report.formatting import ReportTable, counted
@@ -111,7 +111,7 @@ def hierarchy_counts(errors: Sequence[Path], metrics: pd.DataFrame) -> pd.DataFr
     frames = []
     for path in sorted(errors):
         hierarchy_info = tables.provenance(path).get("hierarchy", {})
-        corpus_columns = {"corpus": path.name.removesuffix(".errors.parquet"), "kb": hierarchy_info.get("kb", "")}
+        corpus_columns = {"corpus": evaluated_in(path)[1], "kb": hierarchy_info.get("kb", "")}
         if hierarchy_info.get("missing"):
             frames.append(pd.DataFrame([corpus_columns | {"note": hierarchy_info["missing"]}]))
             continue

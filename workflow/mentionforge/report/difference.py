@@ -5,15 +5,15 @@ In: specs and metrics.csv of both folders. Out: frames, and text on the terminal
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mentionforge.errors import UserError
-from mentionforge.layout import Results
+from mentionforge.layout import Results, summarized_in
 from mentionforge.measures import ranked
+from mentionforge.specs import specs_below
 
 KEY = ["task", "corpus", "generator", "strategy", "system", "variant", "seed", "bucket", "metric"]
 SHOWN = ranked("recognition", "normalization")
@@ -22,8 +22,7 @@ SHOWN = ranked("recognition", "normalization")
 def settings(results: Path) -> dict[str, Any]:
     """Every setting in results/specs, as `kind/name: key.key`, with its value."""
     flat = {}
-    for path in sorted(Path(Results(str(results)).specs()).rglob("*.json")):
-        spec = json.loads(path.read_text(encoding="utf-8"))
+    for _, spec in specs_below(Results(str(results)).specs()):
         version = f"stage_version of {spec['part']}" if spec.get("part") else "stage_version"  # each part of a generator has its own
         for key, value in {**spec["settings"], version: spec["stage_version"]}.items():
             flat.update(_flat(f"{spec['kind']}/{spec['name']}: {key}", value))
@@ -44,10 +43,10 @@ def folder_of(name: str) -> Path:
     """
     if Path(Results(name).summary("metrics.csv")).is_file():
         return Path(name)
-    for path in sorted(Path().glob("results*/**/summary/metrics.csv")):
+    for path in sorted(Path().glob(Results("results*/**").summary("metrics.csv"))):
         revision = pd.read_csv(path, usecols=["git_revision"], nrows=1, dtype=str)["git_revision"].iloc[0]  # hexadecimal, not a number
         if str(revision).startswith(name):
-            return path.parents[1]
+            return summarized_in(path)
     raise UserError("no results", name, "it is neither a folder with summary/metrics.csv nor a revision of one below results", "run snakemake first")
 
 

@@ -24,6 +24,7 @@ from mentionforge.report.entry_order import PAPER_STRATEGIES, by_generator
 from mentionforge.report.layouts import recognition_table
 from mentionforge.report.summary import PACKAGES, percent
 from mentionforge.report.tidy import benchmarks
+from mentionforge.specs import specs_below
 
 
 def write_document(results: Path, configs: Sequence[Path], interpretation: Path | None, out: Path) -> None:
@@ -110,11 +111,9 @@ def settings_table(results: Path, configs: Sequence[Path]) -> str:
         "<details><summary>Resolved settings of every entry used</summary>",
         "",
     ]
-    specs = Results(str(results)).specs()
-    for path in sorted(Path(specs).rglob("*.json")):
-        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        if settings:
-            lines.append(f"- `{path.relative_to(specs).with_suffix('')}`: `{json.dumps(settings, sort_keys=True)}`")
+    for name, spec in specs_below(Results(str(results)).specs()):
+        if spec["settings"]:
+            lines.append(f"- `{name}`: `{json.dumps(spec['settings'], sort_keys=True)}`")
     return "\n".join([*lines, "", "</details>"])
 
 

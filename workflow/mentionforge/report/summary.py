@@ -16,7 +16,7 @@ import pandas as pd
 from mentionforge import __version__, measures, tables
 from mentionforge.entries import NONE
 from mentionforge.errors import UserError
-from mentionforge.layout import TRAINED_ON, Results
+from mentionforge.layout import TRAINED_ON, Results, entry_in
 from mentionforge.provenance import git_revision, sha256_file, versions
 from mentionforge.report.comparable import subset_table
 from mentionforge.report.entry_order import by_size_of_index
@@ -81,12 +81,12 @@ def summarize(
         external: Predictions of external systems.
     """
     frame = pd.concat([tables.read(tables.METRICS, path).to_pandas() for path in metrics], ignore_index=True)
-    digests = {path.parent.name: sha256_file(path)[:12] for path in [*corpora, *kbs]}
-    revisions = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))["revision"] for path in models}
+    digests = {entry_in(path): sha256_file(path)[:12] for path in [*corpora, *kbs]}
+    revisions = {entry_in(path): json.loads(path.read_text(encoding="utf-8"))["revision"] for path in models}
     common = {
         "mentionforge": __version__,
         "git_revision": git_revision(),
-        "kb_digests": " ".join(f"{path.parent.name}={digests[path.parent.name]}" for path in kbs),
+        "kb_digests": " ".join(f"{entry_in(path)}={digests[entry_in(path)]}" for path in kbs),
         "models": " ".join(f"{name}={revision}" for name, revision in sorted(revisions.items())),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def funnel_frame(funnels: Sequence[Path]) -> pd.DataFrame:
     rows = []
     for path in funnels:
         flat = pd.json_normalize(json.loads(path.read_text(encoding="utf-8"))).iloc[0].to_dict()
-        rows.append({"generator": path.parent.name, **flat})
+        rows.append({"generator": entry_in(path), **flat})
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["generator"])
 
 

@@ -143,7 +143,7 @@ def test_scores(results: Path, task: str, corpus: str, predictions: Sequence[Pat
             "--corpus-spec",
             spec,
             "--base",
-            results / task,
+            paths.cells(task),
             "--out",
             metrics,
         ]

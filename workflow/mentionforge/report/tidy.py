@@ -17,8 +17,9 @@ import pandas as pd
 
 from mentionforge import measures, tables
 from mentionforge.entries import NONE
-from mentionforge.layout import RecognitionCell, Results, compared_in, job_of
+from mentionforge.layout import RecognitionCell, Results, compared_in, entry_in, evaluated_in, job_of
 from mentionforge.provenance import git_revision, sha256_file
+from mentionforge.specs import specs_below
 
 VERSION = 1
 """Of the part report.tidy: raise it where earlier results would be wrong (mentionforge.versions)."""
@@ -29,8 +30,7 @@ CELL = ["task", "corpus", "generator", "strategy", "system", "variant"]
 def specs(results: Path, kind: str) -> dict[str, dict[str, Any]]:
     """Settings of every entry of a kind, from results/specs; the specs of a generator are merged into one."""
     entries: dict[str, dict[str, Any]] = {}
-    for path in sorted(Path(Results(str(results)).specs(kind)).rglob("*.json")):
-        spec = json.loads(path.read_text(encoding="utf-8"))
+    for _, spec in specs_below(Results(str(results)).specs(kind)):
         entries.setdefault(spec["name"], {}).update(spec["settings"])
     return entries
 
@@ -72,7 +72,7 @@ def provenance_columns(results: Path, models: Sequence[Path], config_digest: str
         models: Stamps (fetched.json) of the weights used.
         config_digest: Digest of the resolved configuration.
     """
-    revisions = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))["revision"] for path in models}
+    revisions = {entry_in(path): json.loads(path.read_text(encoding="utf-8"))["revision"] for path in models}
     corpora, recognizers, linkers, generators = (specs(results, kind) for kind in ("corpora", "recognizers", "linkers", "generators"))
     paths = Results(str(results))
     rows = []
@@ -198,7 +198,7 @@ def error_counts(errors: Sequence[Path]) -> pd.DataFrame:
         seeds = frame.groupby(cell).agg(seeds=("seed", "nunique"))
         counts = frame.groupby([*cell, "error"]).size().unstack("error", fill_value=0).reindex(columns=list(tables.ERRORS), fill_value=0)
         rows = counts.stack().rename("total").reset_index().join(seeds, on=cell)
-        rows.insert(0, "corpus", path.name.removesuffix(".errors.parquet"))
+        rows.insert(0, "corpus", evaluated_in(path)[1])
         rows["count"] = rows["total"] / rows["seeds"]
         rows["rank"] = rows["error"].map({e: i for i, e in enumerate(tables.ERRORS)})
         frames.append(rows)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mentionforge.layout import Results
 from mentionforge.report.comparable import hierarchy_counts
 from mentionforge.report.formatting import FEW, ReportTable, numeric
 from mentionforge.report.layouts import report_tables
@@ -82,7 +83,7 @@ def write_tidy(
     wrong: Sequence[Path] = (),
 ) -> None:
     """Write metrics.csv, comparisons.csv, seeds.csv, errors.csv, hierarchy.csv, runtime.csv, tables.md and tables.tex into results/summary."""
-    out = results / "summary"
+    out = Path(Results(str(results)).summary(""))
     out.mkdir(parents=True, exist_ok=True)
     scores, compared = tidy_metrics(metrics, results, models, config_digest), tidy_comparisons(comparisons, config_digest)
     error_rows, hierarchy = error_counts(errors), hierarchy_counts(wrong, scores)
