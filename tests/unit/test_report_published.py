@@ -10,7 +10,9 @@ import pytest
 from mentionforge.config import load_config
 from mentionforge.config_files import merge
 from mentionforge.errors import UserError
-from mentionforge.report.published import CELLS, COLUMNS, CORPORA, OURS, our_scores_of, table, write_page
+from mentionforge.report.published import COLUMNS, OURS, our_rows, our_scores_of, table, write_page
+
+OURS_FILE = "docs/comparison-ours.yaml"
 
 
 def rows_of(text: str) -> list[list[str]]:
@@ -33,7 +35,7 @@ def test_every_published_score_is_on_the_page(root: Path) -> None:
             assert row[score.measure].split(" ")[0] == f"{score.value:.1f}" and row["source"] == score.source
         assert [row[0] for row in rows] == sorted(row[0] for row in rows), "protocols are not mixed"
     protocols = set(re.findall(r"^\| ([A-Z]) \|", page, re.M))
-    assert protocols >= set(scores["protocol"]) | {protocol for _, protocol in CELLS.values()}, "each protocol is explained"
+    assert protocols >= set(scores["protocol"]) | {cell.protocol for cell in our_rows(root / OURS_FILE).cells}, "each protocol is explained"
 
 
 def test_our_cells_are_those_of_the_preset(root: Path) -> None:
@@ -44,10 +46,14 @@ def test_our_cells_are_those_of_the_preset(root: Path) -> None:
         merge(raw, yaml.safe_load((root / name).read_text()))
     config = load_config(raw)
     grid, [tagging] = config.experiment.normalization[0], config.experiment.recognition
-    for task, system, variant in CELLS:
-        systems, variants = (grid.linkers, grid.indexes) if task == "normalization" else (tagging.recognizers, ("real_only", "untrained"))
-        assert system in systems and variant in variants
-    assert set(CORPORA) <= set(grid.corpora) and all(c.endswith(f"_{config.corpora[c].composite}") for c in CORPORA)
+    ours = our_rows(root / OURS_FILE)
+    assert len(ours.cells) == 8 and len(ours.corpora) == 4
+    for cell in ours.cells:
+        systems, variants = (grid.linkers, grid.indexes) if cell.task == "normalization" else (tagging.recognizers, ("real_only", "untrained"))
+        assert cell.system in systems and cell.variant in variants
+    assert set(ours.corpora) <= set(grid.corpora)
+    for name, corpus in ours.corpora.items():
+        assert name.endswith(f"_{config.corpora[name].composite}") and corpus.suffix == (" split" if config.corpora[name].composite == "split" else "")
 
 
 @pytest.fixture
@@ -69,8 +75,8 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def test_rows_of_a_run(results: Path) -> None:
-    found = our_scores_of(pd.read_csv(results / "summary/metrics.csv"))
+def test_rows_of_a_run(root: Path, results: Path) -> None:
+    found = our_scores_of(pd.read_csv(results / "summary/metrics.csv"), our_rows(root / OURS_FILE))
     split = found[found["protocol"] == "D split"]
     assert split[["system", "measure", "value", "n"]].values.tolist() == [["here: TF-IDF, `tfidf_abbr`", "acc@1", 30.0, 946]]
     found = found.drop(split.index)
@@ -89,10 +95,10 @@ def test_rows_of_a_run(results: Path) -> None:
 
 def test_the_page_is_filled_and_filled_again(root: Path, results: Path, tmp_path: Path) -> None:
     page = shutil.copy(root / "docs/comparison.md", tmp_path / "page.md")
-    write_page(root / "docs/comparison.csv", page, results)
+    write_page(root / "docs/comparison.csv", page, results, root / OURS_FILE)
     first = page.read_text()
     assert "85.1 (930)" in first and "92.8 (960)" in first
-    write_page(root / "docs/comparison.csv", page, results)
+    write_page(root / "docs/comparison.csv", page, results, root / OURS_FILE)
     assert page.read_text() == first
     by_hand = re.sub(r"<!-- \w+, [^>]+? -->\n.*?<!-- end -->", "", first, flags=re.S)
     assert by_hand == re.sub(r"<!-- \w+, [^>]+? -->\n.*?<!-- end -->", "", (root / "docs/comparison.md").read_text(), flags=re.S)
@@ -101,6 +107,14 @@ def test_the_page_is_filled_and_filled_again(root: Path, results: Path, tmp_path
 def test_faults_are_one_line(root: Path, tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text("# nothing\n")
     with pytest.raises(UserError, match="no place for a table"):
-        write_page(root / "docs/comparison.csv", tmp_path / "page.md", None)
+        write_page(root / "docs/comparison.csv", tmp_path / "page.md", None, root / OURS_FILE)
     with pytest.raises(UserError, match=r"no metrics.*make comparison"):
-        write_page(root / "docs/comparison.csv", tmp_path / "page.md", tmp_path)
+        write_page(root / "docs/comparison.csv", tmp_path / "page.md", tmp_path, root / OURS_FILE)
+
+
+def test_a_fault_in_our_rows_names_key_and_file(tmp_path: Path) -> None:
+    (tmp_path / "ours.yaml").write_text("corpora: {}\ncells:\n  - {task: parsing, system: s, variant: v, label: l, protocol: D}\n")
+    with pytest.raises(UserError, match=r"cells\.0\.task"):
+        our_rows(tmp_path / "ours.yaml")
+    with pytest.raises(UserError, match=r"none\.yaml"):
+        our_rows(tmp_path / "none.yaml")

@@ -1,5 +1,6 @@
 """Tables of the report: seeds, errors and end-to-end scores against plain sums, the headline, and LaTeX that compiles."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from latex import compile_latex, faults
-from mentionforge import tables
+from mentionforge import measures, tables
 from mentionforge.report import formatting, layouts, tidy, writers
 from mentionforge.report.closing import closing
 from mentionforge.report.headline import claims, headline_of
@@ -155,3 +156,14 @@ def test_latex_compiles(tmp_path: Path) -> None:
     assert faults(writers.latex(NASTY)) == [] and faults(writers.latex(wide)) == []
     if shutil.which("pdflatex"):
         compile_latex("\n\n".join(map(writers.latex, (NASTY, wide))), tmp_path)
+
+
+def test_captions_of_snakemakes_report_name_the_main_scores(root: Path) -> None:
+    """They cannot ask `measures`, so they are held to it: where a caption names a score of a task, it is the main one."""
+    text = (root / "workflow/report/figures.rst").read_text(encoding="utf-8").replace("\\\\@", "@")
+    captions = dict(re.findall(r'^"(\w+)": "(.*)",$', text, re.M))
+    tasks = {"gains": "normalization", "controls": "normalization", "indexes": "normalization", "seeds_normalization": "normalization"}
+    for name, task in {**tasks, "recognition": "recognition", "seeds_recognition": "recognition"}.items():
+        assert measures.main(task).label in captions[name], name
+    others = {score.label for score in measures.SCORES} - {measures.main(task).label for task in measures.MAIN}
+    assert not [(name, label) for name, caption in captions.items() for label in others if re.search(rf"\b{re.escape(label)}\b", caption)]

@@ -86,6 +86,11 @@ class Score:
         return self.label.removeprefix(f"{self.level} ")
 
     @property
+    def head(self) -> str:
+        """The label in heads of tables: F1, R."""
+        return self.ratio.short if self.ratio else self.label
+
+    @property
     def title(self) -> str:
         """The label, to begin a sentence."""
         return self.label[0].upper() + self.label[1:]
@@ -150,6 +155,11 @@ WORDS = {"all": "all mentions", "seen_mention": "seen mentions", "seen_concept":
 """Names of buckets after the label of a score."""
 
 BY_NAME: dict[str, Score] = {score.name: score for score in SCORES}
+
+
+def accuracy_at(k: int, entries: bool = False) -> Score:
+    """The accuracy at a rank, of concepts, or of entries (relaxed)."""
+    return BY_NAME[f"acc@{k}{'_relaxed' if entries else ''}"]
 
 
 def main(task: str) -> Score:

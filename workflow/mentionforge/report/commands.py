@@ -92,12 +92,13 @@ def sweeps(
 def published(
     results: Path = typer.Option(None, help="Results folder of config/comparison.yaml."),
     scores: Path = typer.Option(Path("docs/comparison.csv"), help="Published scores with their protocols."),
+    ours: Path = typer.Option(Path("docs/comparison-ours.yaml"), help="Corpora and cells of that run that stand in the tables."),
     page: Path = typer.Option(Path("docs/comparison.md"), help="Page whose tables are filled."),
 ) -> None:
     """Fill the tables of published scores and ours under the same protocol."""
     from mentionforge.report.published import write_page
 
-    write_page(scores, page, results)
+    write_page(scores, page, results, ours)
 
 
 @app.command("headline")

@@ -49,7 +49,7 @@ def chosen_strategies(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def subset_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
-    """acc@1 (normalization) or strict recall (recognition) by subset: per cent with n, mean over seeds, one row per cell.
+    """The score of groups (`measures.OF_GROUPS`) by subset: per cent with n, mean over seeds, one row per cell.
 
     Args:
         metrics: Rows of tables.METRICS.

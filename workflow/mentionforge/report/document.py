@@ -124,7 +124,7 @@ def _cuda() -> bool:
 
 
 def contrast_table(frame: pd.DataFrame) -> str:
-    """acc@1 in per cent per corpus, linker and strategy: index with and without each generator, and the differences in points."""
+    """The main score in per cent per corpus, linker and strategy: index with and without each generator, and the differences in points."""
     metric = measures.MAIN["normalization"]
     buckets = [b for b in ("all", "unseen_concept") if f"test.{b}.{metric}" in frame]
     generators = sorted(set(frame["generator"]) - {NONE}, key=by_generator)
@@ -152,7 +152,10 @@ def training_runs(recognition: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame
         recognition: Summary of recognition, as in recognition.csv.
         jobs: `tidy.benchmarks`; a training without a job in it has no times.
     """
-    score_columns = {"F1": f"test.all.{measures.MAIN['recognition']}", "unseen concept, R": f"test.unseen_concept.{measures.OF_GROUPS['recognition']}"}
+    score_columns = {
+        measures.main("recognition").head: f"test.all.{measures.MAIN['recognition']}",
+        f"unseen concept, {measures.of_groups('recognition').head}": f"test.unseen_concept.{measures.OF_GROUPS['recognition']}",
+    }
     costs = jobs.set_index("job").to_dict("index")
     rows = []
     for run in recognition.to_dict("records"):

@@ -133,7 +133,7 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
         if name == "gains":
             caption += " With the index train (the paper's), unseen concepts cannot be found without synthetic text: that baseline is 0 by construction."
         else:
-            caption += " Against names and template: same strategy, same index. Dictionary: no synthetic text, but the knowledge base's names in the index."
+            caption += " Against controls: same strategy, same index. Dictionary: no synthetic text, but the knowledge base's names in the index."
         figures.append(Figure(name, title, caption, rows, panels, selectors, legend_of(colour_domain(rows[colour]))))
     base = linking[linking["against"] == "baseline"]
     figures += _group_figures(base, common, indexes, protocol) + _dose_figures(base, common, indexes, protocol) + _sweep_figures(base, common, indexes)
@@ -159,7 +159,7 @@ def difference_figures(comparisons: pd.DataFrame) -> list[Figure]:
             )
             for c in corpora
         ]
-        caption = "Strict entity scores on the test split, differences to training on real text alone; intervals as above, over documents and, with several seeds, runs."
+        caption = f"{main('recognition').level.capitalize()} entity scores on the test split, differences to training on real text alone; intervals as above, over documents and, with several seeds, runs."
         figures.append(
             Figure("recognition", "Recognition", caption, tagging, panels, {"mentions": ("measure", measures)}, legend_of(colour_domain(tagging["generator"])))
         )

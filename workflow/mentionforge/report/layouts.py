@@ -24,7 +24,7 @@ BUCKETS = {"seen_mention": "seen mention", "seen_concept": "seen concept", "unse
 
 
 def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str = MAIN_INDEX) -> pd.DataFrame:
-    """acc@1 in per cent on all mentions and on unseen concepts, with the gain over `none` and its interval.
+    """The main score of normalization in per cent on all mentions and on unseen concepts, with the gain over `none` and its interval.
 
     One row per linker, generator and strategy; two columns per corpus. The paper's table has one index, that of training mentions.
     """
@@ -64,9 +64,12 @@ def accuracy_table(metrics: pd.DataFrame, comparisons: pd.DataFrame, index: str 
 
 
 def recognition_table(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Strict F1 and recall on unseen concepts in per cent, mean over seeds, with the gain over `real_only` and its interval."""
+    """The main score of recognition, and that of groups on unseen concepts, in per cent, mean over seeds, with the gain over `real_only` and its interval."""
     cells = seeds_as_column(metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & ~metrics["variant"].str.contains(TRAINED_ON)])
-    labels = {("all", measures.MAIN["recognition"]): "F1", ("unseen_concept", measures.OF_GROUPS["recognition"]): "recall, unseen"}
+    labels = {
+        ("all", measures.MAIN["recognition"]): measures.main("recognition").head,
+        ("unseen_concept", measures.OF_GROUPS["recognition"]): f"{measures.of_groups('recognition').short}, unseen",
+    }
     differences = comparisons[(comparisons["against"] == "baseline") & comparisons["slice"].isin(["all", "bucket"])]
     gains: dict[Any, Any] = {(g.corpus, g.system, g.generator, g.strategy, g.variant, g.group, g.metric): g for g in differences.itertuples()}
     rows: list[dict[str, Any]] = []
@@ -97,7 +100,7 @@ def recognition_scores(metrics: pd.DataFrame, errors: pd.DataFrame, crossed: boo
         metrics[(metrics["task"] == "recognition") & (metrics["split"] == "test") & (metrics["variant"].str.contains(TRAINED_ON) == crossed)]
     )
     columns = {
-        **{f"{s.level}, F1": ("all", s.name) for s in measures.of_task("recognition") if s.ratio is measures.F1},
+        **{f"{s.level}, {s.head}": ("all", s.name) for s in measures.of_task("recognition") if s.ratio is measures.F1},
         **{
             f"{column}, {s.ratio.short}": (bucket, s.name)
             for bucket, column in BUCKETS.items()
@@ -130,7 +133,7 @@ def end_to_end_table(metrics: pd.DataFrame) -> pd.DataFrame:
     columns = {
         **{f"all, {s.ratio.short}": ("all", s.name) for s in measures.of_level("span_concept") if s.ratio},
         **{f"with threshold, {s.ratio.short}": ("all", s.name) for s in measures.of_level("span_concept_nil") if s.ratio is measures.F1},
-        **{f"{column}, R": (bucket, measures.OF_GROUPS["end_to_end"]) for bucket, column in BUCKETS.items()},
+        **{f"{column}, {measures.of_groups('end_to_end').head}": (bucket, measures.OF_GROUPS["end_to_end"]) for bucket, column in BUCKETS.items()},
     }
     rows = []
     for key, cell_rows in cells.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=False):
@@ -171,7 +174,7 @@ SLICES = {
 
 
 def group_table(comparisons: pd.DataFrame, slice_: str) -> pd.DataFrame:
-    """Gains in acc@1 over `none` by group of mentions, in points with interval and n, one row per corpus, linker, generator and strategy.
+    """Gains over `none` by group of mentions, in points with interval and n, one row per corpus, linker, generator and strategy.
 
     The index is that of training mentions, or the first in the alphabet if the run has none. The dose has all strategies, other slices only
     `supplemental`, or the first in the alphabet.
@@ -239,9 +242,10 @@ def report_tables(
         "over documents and, with several seeds, over seeds."
     )
     collected.append(ReportTable("Recognition, strict entity scores", recognized, strict_caption + few_note, "tab:der"))
+    by_group, overall = measures.of_groups("recognition"), measures.main("recognition")
     other_scores_caption = (
-        "Test split, per cent, mean over seeds. Partial: a prediction that shares a word with a gold mention; token: single words; by bucket strict recall (R) and "
-        "F1; then errors, mean number per seed: gold mentions missed, found with another boundary, and spurious predictions. n: gold mentions."
+        "Test split, per cent, mean over seeds. Partial: a prediction that shares a word with a gold mention; token: single words; by bucket "
+        f"{by_group.label} ({by_group.head}) and {overall.label}; then errors, mean number per seed: gold mentions missed, found with another boundary, and spurious predictions. n: gold mentions."
     )
     collected.append(ReportTable("Recognition, other scores and errors", recognition_scores(metrics, errors), other_scores_caption + few_note, "tab:der-more"))
     cross_caption = "Models read the test split of a corpus that they were not trained on; buckets are against the corpus trained on. " + other_scores_caption

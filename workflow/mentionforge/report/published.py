@@ -2,25 +2,33 @@
 
 In: a CSV file with one published score per row, its protocol and source; metrics.csv of a run of config/comparison.yaml. Out: the page, whose tables
 between `<!-- TASK, CORPUS -->` and `<!-- end -->` are replaced. Text around the tables is written by hand.
-Knows nothing of cells but those in `CELLS`.
+Knows no entry of the configuration: a YAML file names the cells.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from pydantic import Field, ValidationError
 
 from mentionforge import measures
+from mentionforge.config.messages import as_user_error
+from mentionforge.config_files import read
+from mentionforge.entries import Entry
 from mentionforge.errors import UserError
 from mentionforge.layout import Results
 
 OF_LINKING, OF_RECOGNITION, OF_MENTIONS = measures.main("normalization"), measures.main("recognition"), measures.of_groups("recognition")
+OF_FIVE = measures.accuracy_at(5)
+"""Share of mentions with a right concept among the first five."""
+OF_NAMES = measures.accuracy_at(1, entries=True)
+"""Share of mentions whose first name is right for any of its concepts."""
 
 COLUMNS = {
-    "normalization": (OF_LINKING.label, "relaxed", "acc@5", "one concept", "distinct", "distinct, new surface", "new surface and concept"),
+    "normalization": (OF_LINKING.label, "relaxed", OF_FIVE.label, "one concept", "distinct", "distinct, new surface", "new surface and concept"),
     "recognition": (
         OF_RECOGNITION.label,
         *(f"{OF_MENTIONS.short}, {mentions}" for mentions in ("known surface", "new surface, known concept", "new surface and concept")),
@@ -31,8 +39,8 @@ COLUMNS = {
 OURS = {
     "normalization": {
         OF_LINKING.label: ("all", OF_LINKING.name),
-        "relaxed": ("all", f"{OF_LINKING.name}_relaxed"),
-        "acc@5": ("all", measures.BY_NAME["acc@5"].name),
+        "relaxed": ("all", OF_NAMES.name),
+        OF_FIVE.label: ("all", OF_FIVE.name),
         "one concept": ("one_concept", OF_LINKING.name),
         "distinct": ("distinct", OF_LINKING.name),
         "distinct, new surface": ("distinct_new_surface", OF_LINKING.name),
@@ -45,40 +53,58 @@ OURS = {
 }
 """Bucket and metric of our score for each column that we can fill."""
 
-CORPORA = {
-    "ncbi_all": ("NCBI Disease", ""),
-    "ncbi_split": ("NCBI Disease", " split"),
-    "bc5cdr_all": ("BC5CDR diseases", ""),
-    "bc5cdr_split": ("BC5CDR diseases", " split"),
-}
-"""Corpora of config/comparison.yaml: name in the tables, and the suffix that their policy for composites adds to the protocol."""
 
-CELLS = {
-    ("normalization", "exact_abbr", "train+medic"): ("here: equal strings, `exact_abbr`", "D"),
-    ("normalization", "tfidf", "train+medic"): ("here: TF-IDF, `tfidf`, abbreviations not resolved", "D"),
-    ("normalization", "tfidf_abbr", "train+medic"): ("here: TF-IDF, `tfidf_abbr`", "D"),
-    ("normalization", "mention", "train+medic"): ("here: MiniLM, `mention`, abbreviations not resolved", "D"),
-    ("normalization", "mention_abbr", "train+medic"): ("here: MiniLM, `mention_abbr`", "D"),
-    ("normalization", "hybrid", "train+medic"): ("here: MiniLM and TF-IDF, `hybrid`", "D"),
-    ("recognition", "minilm", "real_only"): ("here: MiniLM", "G"),
-    ("recognition", "dictionary", "untrained"): ("here: names of the knowledge base and of train", "G"),
-}
-"""Our cells in the tables: task, system and variant; label and protocol."""
+class OurCorpus(Entry):
+    """A corpus of the run."""
+
+    name: str = Field(description="Corpus in the tables.")
+    suffix: str = Field("", description="What its policy for composites adds to the protocol.")
+
+
+class OurCell(Entry):
+    """A cell of the run that stands in a table."""
+
+    task: Literal["normalization", "recognition"] = Field(description="Task of the table.")
+    system: str = Field(description="Linker or recognizer.")
+    variant: str = Field(description="Index or schedule.")
+    label: str = Field(description="Label of the row.")
+    protocol: str = Field(description="Letter of the protocol.")
+
+
+class OurRows(Entry):
+    """Which corpora and cells of a run stand in the tables."""
+
+    corpora: dict[str, OurCorpus]
+    cells: tuple[OurCell, ...]
+
+
+def our_rows(path: Path) -> OurRows:
+    """Read the file that names our corpora and cells.
+
+    Raises:
+        UserError: It is missing, no plain YAML, or has other keys.
+    """
+    content = read([path])
+    try:
+        return OurRows.model_validate(content.data)
+    except ValidationError as error:
+        raise as_user_error(error, content.positions) from error
+
 
 TABLE = re.compile(r"<!-- (?P<task>\w+), (?P<corpus>[^>]+?) -->\n.*?<!-- end -->", re.S)
 
 
-def our_scores_of(metrics: pd.DataFrame) -> pd.DataFrame:
+def our_scores_of(metrics: pd.DataFrame, ours: OurRows) -> pd.DataFrame:
     """Our cells as rows of the CSV file: scores on the test split in per cent, mean over seeds."""
-    cells = metrics[(metrics["split"] == "test") & (metrics["strategy"] == "none") & metrics["corpus"].isin(list(CORPORA))]
+    cells = metrics[(metrics["split"] == "test") & (metrics["strategy"] == "none") & metrics["corpus"].isin(list(ours.corpora))]
     rows: list[dict[str, Any]] = []
-    for (task, system, variant), (label, protocol) in CELLS.items():
-        cell_scores = cells[(cells["task"] == task) & (cells["system"] == system) & (cells["variant"] == variant)]
-        for measure, (bucket, metric) in OURS[task].items():
+    for cell in ours.cells:
+        cell_scores = cells[(cells["task"] == cell.task) & (cells["system"] == cell.system) & (cells["variant"] == cell.variant)]
+        for measure, (bucket, metric) in OURS[cell.task].items():
             matching = cell_scores[(cell_scores["bucket"] == bucket) & (cell_scores["metric"] == metric)]
             for key, corpus_scores in matching.groupby("corpus"):
-                corpus, policy = CORPORA[str(key)]
-                row = {"task": task, "corpus": corpus, "system": label, "protocol": protocol + policy, "measure": measure}
+                corpus = ours.corpora[str(key)]
+                row = {"task": cell.task, "corpus": corpus.name, "system": cell.label, "protocol": cell.protocol + corpus.suffix, "measure": measure}
                 rows.append(row | {"value": round(100 * corpus_scores["value"].mean(), 1), "n": int(corpus_scores["n"].max()), "source": "`make comparison`"})
     return pd.DataFrame(rows)
 
@@ -104,13 +130,14 @@ def table(scores: pd.DataFrame, task: str, corpus: str) -> str:
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
-def write_page(csv: Path, page: Path, results: Path | None) -> None:
+def write_page(csv: Path, page: Path, results: Path | None, ours: Path) -> None:
     """Fill the tables of the page.
 
     Args:
         csv: Published scores.
         page: Markdown with the marks of the tables.
         results: Folder of a finished run of config/comparison.yaml; none: published scores only.
+        ours: Which corpora and cells of that run stand in the tables (`our_rows`).
 
     Raises:
         UserError: The run has no metrics.csv, or the page has no marks.
@@ -121,7 +148,7 @@ def write_page(csv: Path, page: Path, results: Path | None) -> None:
         metrics = Path(Results(str(results)).summary("metrics.csv"))
         if not metrics.is_file():
             raise UserError("no metrics", str(metrics), "the workflow has not finished", "run make comparison")
-        our_scores = our_scores_of(pd.read_csv(metrics, keep_default_na=False, na_values=[""]))
+        our_scores = our_scores_of(pd.read_csv(metrics, keep_default_na=False, na_values=[""]), our_rows(ours))
         scores = pd.concat([scores, our_scores], ignore_index=True)
     if not TABLE.search(text):
         raise UserError("no place for a table", str(page), "there is no <!-- TASK, CORPUS --> with its <!-- end -->", "put them where the tables are to stand")

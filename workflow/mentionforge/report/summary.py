@@ -158,7 +158,7 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
     if (frame["task"] == "recognition").any():
         sections += ["## Recognition: strict entity scores in per cent\n\n" + recognition_table(frame)]
     further_tables = (
-        ("Recognition: partial and token F1, scores by bucket, errors", recognition_scores(frame, errors)),
+        (f"Recognition: partial and token {measures.F1.short}, scores by bucket, errors", recognition_scores(frame, errors)),
         ("Recognition across corpora", recognition_scores(frame, errors, crossed=True)),
         (f"Normalization: {measures.of_groups('normalization').label} by subset that others score", subset_table(frame, "normalization")),
         (f"Recognition: {measures.of_groups('recognition').label} by subset that others score", subset_table(frame, "recognition")),
@@ -170,7 +170,7 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
             if "by subset" in title:
                 note += "New: not in train or dev; distinct: each pair of surface and concepts once. "
             elif title.startswith("Recognition"):
-                note = "Per cent, mean over seeds; R recall. Errors: mean number per seed. "
+                note = f"Per cent, mean over seeds; {measures.of_groups('recognition').head} {measures.of_groups('recognition').short}. Errors: mean number per seed. "
             sections += [f"## {title}\n\n{note}n: gold mentions, {FEW} below 30.\n\n" + table.fillna("").to_markdown(index=False, disable_numparse=True)]
     if external:
         sections.append(external_section(external))
@@ -180,7 +180,7 @@ def markdown(frame: pd.DataFrame, generation: pd.DataFrame, common: dict[str, st
 
 
 def normalization_table(frame: pd.DataFrame, corpus: str) -> str:
-    """acc@1 in per cent: one row per linker, generator and strategy, one column per index with overall / seen concept / unseen concept."""
+    """The main score in per cent: one row per linker, generator and strategy, one column per index with overall / seen concept / unseen concept."""
     scores = frame[(frame["task"] == "normalization") & (frame["corpus"] == corpus) & (frame["metric"] == measures.MAIN["normalization"])]
     buckets = ("all", "seen_concept", "unseen_concept")
     n = {bucket: int(scores.loc[scores["bucket"] == bucket, "n"].max()) for bucket in buckets if (scores["bucket"] == bucket).any()}
@@ -200,7 +200,10 @@ def recognition_table(frame: pd.DataFrame) -> str:
     scores = seeds_as_column(frame[(frame["task"] == "recognition") & (frame["split"] == "test") & ~frame["variant"].str.contains(TRAINED_ON)])
     columns = {
         **{s.ratio.short: ("all", s.name) for s in measures.of_level("strict") if s.ratio},
-        **{f"R {bucket.replace('_', ' ')}": (bucket, measures.OF_GROUPS["recognition"]) for bucket in ("seen_mention", "seen_concept", "unseen_concept")},
+        **{
+            f"{measures.of_groups('recognition').head} {bucket.replace('_', ' ')}": (bucket, measures.OF_GROUPS["recognition"])
+            for bucket in ("seen_mention", "seen_concept", "unseen_concept")
+        },
     }
     rows = []
     for key, cells in scores.groupby(["corpus", "system", "generator", "strategy", "variant"], sort=True):
