@@ -17,8 +17,8 @@ from checkout import BIN, ROOT, copy_checkout, snakemake
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 SECTIONS = {title: text for title, _, text in (part.partition("\n") for part in re.split(r"^## ", PAGE, flags=re.M))}
-FORMAT, LINKER, FILTER, BACKEND, GENERATOR, SCORE = EXAMPLES = (
-    "A corpus format", "A linker", "A filter", "A generation backend", "A generator", "A score",
+FORMAT, SOURCE, LINKER, FILTER, BACKEND, GENERATOR, SCORE = EXAMPLES = (
+    "A corpus format", "A source of knowledge bases", "A linker", "A filter", "A generation backend", "A generator", "A score",
 )  # fmt: skip
 MOST_LINES = 40
 FILE = re.compile(r"# (workflow/\S+)\n")
@@ -138,6 +138,34 @@ def test_a_format(copy: Path) -> None:
     )
 
 
+def test_a_source_of_knowledge_bases(copy: Path) -> None:
+    """The demo's concepts, rewritten with a row per concept, give its tables, and the demo corpus the CUIs that it had."""
+    demo, mine = copy / "results/kb/demo", copy / "results/kb/mine"
+    synonyms, codes, definitions = defaultdict(list), defaultdict(list), {}
+    for row in rows(demo / "names.parquet"):
+        synonyms[row["cui"]].append(row["name"])
+    for row in rows(demo / "xrefs.parquet"):
+        codes[row["cui"]].append(f"{row['source']}:{row['code']}")
+    concepts = rows(demo / "concepts.parquet")
+    (copy / "my").mkdir()
+    with open(copy / "my/thesaurus.csv", "w", newline="", encoding="utf-8") as target:
+        writer = csv.writer(target)
+        writer.writerow(["cui", "name", "synonyms", "type", "definition", "codes"])
+        for c in concepts:
+            definitions[c["cui"]] = c["definition"]
+            names = "|".join(synonyms[c["cui"]])
+            writer.writerow([c["cui"], c["preferred_name"], names, c["semantic_types"][0], c["definition"] or "", "|".join(codes[c["cui"]])])
+    before = {m["mention_id"]: (m["cuis"], m["ood_bucket"]) for m in rows(copy / "results/corpora/demo_ncbi/mentions.parquet")}
+    run(copy, SOURCE)
+    names = {(row["cui"], row["name"]) for row in rows(mine / "names.parquet")}
+    assert names == {(cui, name) for cui, many in synonyms.items() for name in many} and len(names) > len(concepts) > 50
+    assert [row["preferred_name"] for row in rows(mine / "concepts.parquet")] == [c["preferred_name"] for c in concepts]
+    assert {row["cui"]: row["definition"] for row in rows(mine / "definitions.parquet")} == {cui: text for cui, text in definitions.items() if text}
+    after = {m["mention_id"]: (m["cuis"], m["ood_bucket"]) for m in rows(copy / "results/corpora/demo_ncbi/mentions.parquet")}
+    assert after == before and sum(bool(cuis) for cuis, _ in after.values()) > 100
+    assert json.loads((copy / "results/corpora/demo_ncbi/stats.json").read_text())["kb"] == "mine"
+
+
 def test_a_linker(copy: Path) -> None:
     """A mention's first concept has a name with the largest share of common words; one that shares none with any name is not answered."""
     run(copy, LINKER)
@@ -240,7 +268,7 @@ def test_a_score(copy: Path) -> None:
 
 
 def test_all_examples_stand_together(copy: Path) -> None:
-    """With all six in one package, the schema has each kind, each has its version, and the files meet the style of the others."""
+    """With all seven in one package, the schema has each kind, each has its version, and the files meet the style of the others."""
     new = [path for title in EXAMPLES for path in add(copy, title)]
     style = [[BIN / "ruff", "check", *new], [BIN / "ruff", "format", "--check", *new]]
     for command in style:
@@ -253,7 +281,7 @@ def test_all_examples_stand_together(copy: Path) -> None:
     schema, parts = json.loads(said)
     definitions = json.loads(schema)["$defs"]
     assert "mention_rows" in definitions["Corpus"]["properties"]["reader"]["enum"]
-    assert {"WordsLinker", "Crowded", "EchoBackend", "SynonymsGenerator"} <= set(definitions)
-    assert {"normalization.words", "filter.crowded", "backend.echo", "generation.synonyms"} <= set(parts)
+    assert {"ThesaurusKb", "WordsLinker", "Crowded", "EchoBackend", "SynonymsGenerator"} <= set(definitions)
+    assert {"kb.thesaurus", "normalization.words", "filter.crowded", "backend.echo", "generation.synonyms"} <= set(parts)
     confirm = subprocess.run([BIN / "mentionforge", "dev", "confirm", "--all"], cwd=copy, capture_output=True, text=True)
     assert confirm.returncode == 0, confirm.stderr

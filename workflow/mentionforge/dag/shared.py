@@ -161,7 +161,7 @@ class StageInputs:
                 files.extend(str(p) for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("."))
             elif path.exists() or str(path).startswith(self.resources.download("")):
                 files.append(str(path))
-            elif entry.licensed:
+            elif getattr(entry, "licensed", None):
                 return [self.results.missing(kind, name)]
             else:
                 files.append(str(path))
