@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mentionforge import tables, text
 from mentionforge.normalization.embed import embed_corpus, embed_kb
-from mentionforge.normalization.linking import Cell, link, search_kb
+from mentionforge.normalization.linking import IndexFiles, link, search_kb
 from mentionforge.normalization.predicted import link_predicted
 from mentionforge.recognition.kinds.dictionary import match
 from mentionforge.recognition.mentions import as_mentions
@@ -106,7 +106,7 @@ def make(folder: Path, minilm: Path | None = None, kb: dict = KB, corpus: dict =
             search_kb(linker, index_spec, embedded / "corpus.c/entries.parquet", *more.values(), found)
             out = results / "normalization/c/none/none" / name / index
             codes = more["xrefs"] if "prefer_xrefs" in INDEXES[index] else None
-            cell = Cell(index_spec, out / "predictions.parquet", out / "calibration.parquet", found)
+            cell = IndexFiles(index_spec, out / "predictions.parquet", out / "calibration.parquet", found)
             link(linker, embedded / "corpus.c/entries.parquet", [cell], more["kb"], codes)
     return results
 

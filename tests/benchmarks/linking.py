@@ -108,7 +108,7 @@ def grid(results: Path, resources: Path) -> None:
 
         def link(generator: str, strategy: str, outs: dict[str, Path], entries: Path = place) -> None:
             found = place / "found.parquet"
-            files = [linking.Cell(indexes[i], out, out.with_suffix(".calibration"), found if "kb" in i else None) for i, out in outs.items()]
+            files = [linking.IndexFiles(indexes[i], out, out.with_suffix(".calibration"), found if "kb" in i else None) for i, out in outs.items()]
             more: dict[str, Path] = {}
             if generator != "none":
                 more |= {"synthetic": entries / generator / "entries.parquet"}

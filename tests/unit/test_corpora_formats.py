@@ -414,7 +414,7 @@ def test_bioc_offsets_from_the_passage_are_read_where_all_are(tmp_path):
         (((18, 22),), "Gout"),
         (((35, 47),), "two brothers"),
     ]
-    assert reading.handled[bioc.COUNTS_FROM_PART] == 2
+    assert reading.handled[bioc.COUNTS_FROM_PASSAGE] == 2
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def gpu_hours(parts: Mapping[str, cost.CostItem]) -> float:
 
 def test_the_paper_preset_costs_what_the_docs_say_and_lite_less_than_50_hours_of_an_a100() -> None:
     whole, lite = (
-        cost.parts(config, workload.sizes(config, NOWHERE), A100, NOWHERE)
+        cost.by_formula(config, workload.sizes(config, NOWHERE), A100, NOWHERE)
         for config in (configured("config/paper.yaml"), configured("config/paper.yaml", "config/paper-lite.yaml"))
     )
     text = " ".join((ROOT / "docs/paper.md").read_text().split())

@@ -151,7 +151,7 @@ def test_notes_depend_on_the_version_of_the_sampling_and_not_on_that_of_the_filt
             return sample._writer(spec(config, "generators", "smollm2", "sampling"), model, None)
 
     above = ("generation.prompts", "generation.pairs", "generation.finetune")
-    below = ("generation.locate", "generation.filter", *(part for part in versions.PARTS if part.startswith("filter.")))
+    below = ("generation.locate", "generation.filter", *(part for part in versions.VERSIONED_CODE if part.startswith("filter.")))
     assert key() == key(*above, *below) != key("generation.sample")
 
 

@@ -143,7 +143,7 @@ def test_the_versions_that_count_are_those_of_the_ontologies_given(settings):
     others = {"ORPHANET": {"path": "ordo.owl"}}
     assert OntologyKb(source="ontologies", others=others).readers() == ["ontology.other"]
     assert OntologyKb(source="ontologies", mondo_sssom={"DOID": "doid.sssom.tsv"}, doid_xrefs="xrefs.tsv").readers() == every[:2]
-    assert {*every, "ontology.other"} == {part for part in versions.PARTS if part.startswith("ontology.")}
+    assert {*every, "ontology.other"} == {part for part in versions.VERSIONED_CODE if part.startswith("ontology.")}
 
 
 def test_concepts(settings):

@@ -20,7 +20,7 @@ from mentionforge.kb.sources import Kb
 from mentionforge.kb.sources.contract import KnowledgeBase
 from mentionforge.kb.sources.ontologies import OntologyKb
 from mentionforge.kb.sources.rrf import RrfKb
-from mentionforge.versions import PARTS
+from mentionforge.versions import VERSIONED_CODE
 
 COLUMNS = "CUI1,AUI1,STYPE1,REL,CUI2,AUI2,STYPE2,RELA,RUI,SRUI,SAB,SL,RG,DIR,SUPPRESS,CVF"
 """The published order of MRREL's columns; REL and RELA say what CUI2 is to CUI1."""
@@ -234,7 +234,7 @@ def test_every_source_names_a_part_of_the_code_and_reads_itself() -> None:
         ("kb.rrf", True, (47_654, 1_200_000)),
         ("kb.ontologies", False, (25_440, 190_441)),
     ]
-    assert {kind.part for kind in kinds} <= set(PARTS)
+    assert {kind.part for kind in kinds} <= set(VERSIONED_CODE)
     assert all(getattr(kind, name) is not getattr(KnowledgeBase, name) for kind in kinds for name in ("files", "read", "parents"))
 
 

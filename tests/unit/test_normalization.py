@@ -19,7 +19,7 @@ from mentionforge.kb.commands import app as kb_app
 from mentionforge.normalization.commands import app
 from mentionforge.normalization.linkers import EncoderLinker, SelfAlignedLinker
 from mentionforge.normalization.linkers.encoder import VectorRetriever
-from mentionforge.normalization.linking import Cell, cells_of, link, search_kb
+from mentionforge.normalization.linking import IndexFiles, cells_of, link, search_kb
 from mentionforge.normalization.search import IndexedEntries
 from mentionforge.normalization.search import rank_concepts as rank_all
 from mentionforge.normalization.settings import Index
@@ -104,7 +104,7 @@ def linked(folder: Path, linker: Path, index: Path, corpus: Path, out: Path, kb:
     if kb:
         found = folder / f"{out.stem}.found.parquet"
         search_kb(linker, index, corpus, kb, *no_tables(folder), found)
-    link(linker, corpus, [Cell(index, out, folder / f"{out.stem}.calibration.parquet", found)], kb=kb, **more)
+    link(linker, corpus, [IndexFiles(index, out, folder / f"{out.stem}.calibration.parquet", found)], kb=kb, **more)
 
 
 def read(path: Path) -> dict[str, list[tuple[str, float]]]:
@@ -194,7 +194,7 @@ def test_indexes_linked_in_one_call_are_the_same_as_each_alone(tmp_path):
     for sources in (("kb",), ("train",), ("train", "kb")):
         index = index_of(tmp_path, *sources).rename(tmp_path / f"{'+'.join(sources)}.json")
         linked(tmp_path, linker, index, corpus, tmp_path / f"alone.{index.stem}.parquet", kb=kb if "kb" in sources else None, **more)
-        cells.append(Cell(index, tmp_path / f"{index.stem}.parquet", tmp_path / f"{index.stem}.others.parquet", found if "kb" in sources else None))
+        cells.append(IndexFiles(index, tmp_path / f"{index.stem}.parquet", tmp_path / f"{index.stem}.others.parquet", found if "kb" in sources else None))
     search_kb(linker, cells[0].index, corpus, kb, *no_tables(tmp_path), found)
     link(linker, corpus, cells, **more)
     for one in cells:
@@ -336,19 +336,19 @@ def test_parts_of_the_index_must_fit_its_spec(tmp_path):
     found = tmp_path / "found.parquet"
     search_kb(linker, index_of(tmp_path, "kb"), corpus, kb, *no_tables(tmp_path), found)
     with pytest.raises(UserError, match="--found"):
-        link(linker, corpus, [Cell(index_of(tmp_path, "train", "kb"), out, other)])
+        link(linker, corpus, [IndexFiles(index_of(tmp_path, "train", "kb"), out, other)])
     with pytest.raises(UserError, match="--found"):
-        link(linker, corpus, [Cell(index_of(tmp_path, "train"), out, other, found)])
+        link(linker, corpus, [IndexFiles(index_of(tmp_path, "train"), out, other, found)])
     with pytest.raises(UserError, match="--xrefs"):
-        link(linker, corpus, [Cell(index_of(tmp_path, "train"), out, other)], xrefs=tmp_path / "no_xrefs.parquet")
+        link(linker, corpus, [IndexFiles(index_of(tmp_path, "train"), out, other)], xrefs=tmp_path / "no_xrefs.parquet")
     with pytest.raises(UserError, match="--chosen"):
-        link(linker, corpus, [Cell(index_of(tmp_path, "train"), out, other)], synthetic=synthetic)
+        link(linker, corpus, [IndexFiles(index_of(tmp_path, "train"), out, other)], synthetic=synthetic)
     np.save(corpus.with_name("vectors.npy"), grid(5, 8))
     with pytest.raises(UserError, match="wrong vectors"):
-        link(linker, corpus, [Cell(index_of(tmp_path, "train"), out, other)])
+        link(linker, corpus, [IndexFiles(index_of(tmp_path, "train"), out, other)])
     corpus.with_name("vectors.npy").write_bytes(b"no numpy file")
     with pytest.raises(UserError, match="unreadable vectors"):
-        link(linker, corpus, [Cell(index_of(tmp_path, "train"), out, other)])
+        link(linker, corpus, [IndexFiles(index_of(tmp_path, "train"), out, other)])
     assert not out.exists()
 
 

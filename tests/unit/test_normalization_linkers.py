@@ -15,7 +15,7 @@ from mentionforge.normalization.linkers import EncoderLinker, ExactLinker, Hybri
 from mentionforge.normalization.linkers.encoder import VectorRetriever
 from mentionforge.normalization.linkers.exact import StringRetriever, normalize_string
 from mentionforge.normalization.linkers.hybrid.fusion import fuse
-from mentionforge.normalization.linking import Cell, admitted_entries, link, search_kb, search_recall
+from mentionforge.normalization.linking import IndexFiles, admitted_entries, link, search_kb, search_recall
 from mentionforge.normalization.search import IndexedEntries, best_concepts
 from mentionforge.normalization.settings import Index
 
@@ -110,7 +110,7 @@ def predicted(folder: Path, linker, index: Index, augmented: bool = True) -> tup
         search_kb(s, i, corpus, kb, folder / "names.parquet", folder / "xrefs.parquet", found)
     more = {"synthetic": place / "generator" / "entries.parquet", "chosen": folder / "chosen.parquet"} if augmented else {}
     xrefs = folder / "xrefs.parquet" if index.prefer_xrefs else None
-    link(s, corpus, [Cell(i, place / "p.parquet", place / "c.parquet", found)], kb=kb, xrefs=xrefs, **more)
+    link(s, corpus, [IndexFiles(i, place / "p.parquet", place / "c.parquet", found)], kb=kb, xrefs=xrefs, **more)
     return place / "p.parquet", place / "c.parquet"
 
 

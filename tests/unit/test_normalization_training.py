@@ -235,7 +235,7 @@ def test_reranking_orders_the_first_concepts_alone(world, minilm):
         if e["split"] != "train":
             rows = [{"mention_id": e["entry_id"], "rank": r + 1, "cui": c, "score": 1 - r / 10, "entry": c} for r, c in enumerate(order)]
             lists["predictions" if e["split"] == "test" else "calibration"] += rows
-    tables.write(tables.FOUND, world / "found.parquet", found)
+    tables.write(tables.RETRIEVED, world / "found.parquet", found)
     for name, rows in lists.items():
         tables.write(tables.LINKED, world / f"{name}.parquet", rows)
     path = spec(world, RerankLinker(kind="rerank", linker="first", model="minilm", top=3, epochs=2, negatives=2))

@@ -22,7 +22,7 @@ def package(tmp_path: Path) -> Path:
     """A copy of the package, all of it confirmed."""
     folder = tmp_path / "mentionforge"
     shutil.copytree(versions.PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    versions.confirm(versions.PARTS, folder)
+    versions.confirm(versions.VERSIONED_CODE, folder)
     return folder
 
 
@@ -44,11 +44,11 @@ def test_code_and_versions_of_this_checkout_are_confirmed() -> None:
 
 
 def test_every_part_states_a_version_and_has_code() -> None:
-    for part in versions.PARTS:
-        assert versions.number(part) >= versions.PARTS[part].first >= 1
+    for part in versions.VERSIONED_CODE:
+        assert versions.number(part) >= versions.VERSIONED_CODE[part].first >= 1
         assert versions.code_of(part)
     kept = json.loads((versions.PACKAGE / versions.CONFIRMED).read_text())
-    assert set(kept) == set(versions.PARTS)
+    assert set(kept) == set(versions.VERSIONED_CODE)
     lines = (versions.PACKAGE / versions.CONFIRMED).read_text().splitlines()
     assert len(lines) == len(kept) + 2 and lines[1:-1] == sorted(lines[1:-1]), "one line for each part, sorted: merges meet in few lines"
 
@@ -59,13 +59,13 @@ def test_every_module_of_a_stage_is_part_of_something() -> None:
         "corpora/convert.py", "corpora/show.py", "external/questions.py", "kb/show.py", "normalization/loaded.py",
         "report/difference.py", "report/document.py", "report/published.py", "report/rulegraph.py", "report/watch.py",
     }  # fmt: skip
-    reached = {module for part in versions.PARTS for module in versions.code_of(part)}
+    reached = {module for part in versions.VERSIONED_CODE for module in versions.code_of(part)}
     stages = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "external", "evaluation", "report")
     there = {str(path.relative_to(versions.PACKAGE)) for stage in stages for path in (versions.PACKAGE / stage).rglob("*.py")}
     left = {
         module for module in there - reached - exempt - versions.MODULES_WITHOUT_RESULTS if not module.endswith(("commands.py", "__init__.py", "settings.py"))
     }
-    assert not left, f"name them in versions.PARTS: {sorted(left)}"
+    assert not left, f"name them in versions.VERSIONED_CODE: {sorted(left)}"
     assert not exempt & reached
 
 
@@ -126,14 +126,14 @@ def test_shared_modules_are_code_of_all_parts_that_import_them(package: Path) ->
     parts = named(versions.changed(package))
     assert {"generation.locate", "normalization.tfidf", "normalization.exact", "kb.ontologies", "corpora.read"} <= parts
     assert parts.isdisjoint({"kb.rrf", "downloads", "normalization.fuse", "filter.length"})
-    versions.confirm(versions.PARTS, package)
+    versions.confirm(versions.VERSIONED_CODE, package)
     assert versions.changed(package) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "folder"), versions.FAMILIES.items())
 def test_a_new_file_of_a_kind_is_a_part_by_itself(package: Path, family: str, folder: str) -> None:
-    """It needs no line in `PARTS`, and its code is watched as that of the others; one that states no version is none."""
+    """It needs no line in `VERSIONED_CODE`, and its code is watched as that of the others; one that states no version is none."""
     (package / folder / "shouting.py").write_text("VERSION = 1\nLOUD = 1\n")
     (package / folder / "helper.py").write_text("LOUD = 1\n")
 
@@ -162,7 +162,7 @@ def test_a_file_with_marks_of_a_merge_is_one_error_and_mended_by_confirming_all(
     path.write_text("<<<<<<< ours\n" + path.read_text())
     with pytest.raises(UserError, match="dev confirm --all"):
         versions.changed(package)
-    versions.confirm(versions.PARTS, package)
+    versions.confirm(versions.VERSIONED_CODE, package)
     assert versions.changed(package) == []
 
 
@@ -217,7 +217,7 @@ def test_however_a_module_is_imported_it_is_code_of_the_part(package: Path, line
     edit(package, "generation/prompts.py", "import hashlib", f"import hashlib\n{line}")
     module = "more.py" if ".. " in line else "generation/more.py"
     (package / module).write_text("def f():\n    return 1\n")
-    versions.confirm(versions.PARTS, package)
+    versions.confirm(versions.VERSIONED_CODE, package)
     edit(package, module, "return 1", "return 2")
     assert "generation.prompts" in named(versions.changed(package))
 
@@ -268,7 +268,7 @@ errors = types.ModuleType("mentionforge.errors"); errors.UserError = Exception
 package = types.ModuleType("mentionforge"); package.__path__ = [sys.argv[1]]
 sys.modules |= {"mentionforge": package, "mentionforge.errors": errors}
 from mentionforge import versions
-print(json.dumps({part: versions.code_of(part) for part in versions.PARTS}, sort_keys=True))
+print(json.dumps({part: versions.code_of(part) for part in versions.VERSIONED_CODE}, sort_keys=True))
 """
 
 
@@ -278,7 +278,7 @@ def test_the_digest_is_the_same_for_every_python(python: str, tmp_path: Path) ->
     done = subprocess.run([python, "-c", DIGESTS, str(versions.PACKAGE)], capture_output=True, text=True, cwd=tmp_path, check=False)
     if done.returncode and "mentionforge" not in done.stderr:
         pytest.skip(f"{python} does not run")
-    assert json.loads(done.stdout) == {part: versions.code_of(part) for part in versions.PARTS}, done.stderr
+    assert json.loads(done.stdout) == {part: versions.code_of(part) for part in versions.VERSIONED_CODE}, done.stderr
 
 
 def test_code_that_versions_of_python_parse_otherwise() -> None:
@@ -292,7 +292,7 @@ def test_code_that_versions_of_python_parse_otherwise() -> None:
 
 def test_specs_hold_the_versions_of_what_reads_them_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a number that each part has alone."""
-    numbers = {part: 100 + i for i, part in enumerate(versions.PARTS)}
+    numbers = {part: 100 + i for i, part in enumerate(versions.VERSIONED_CODE)}
     monkeypatch.setattr(versions, "number", numbers.__getitem__)
     raw = yaml.safe_load((root / "config.yaml").read_text())
     raw["linkers"] |= {"aligned": {"kind": "self_aligned", "model": "minilm"}, "both": {"kind": "hybrid", "linkers": ["mention", "tfidf"]}}
@@ -332,15 +332,17 @@ def test_kinds_of_recognizers_name_parts_that_exist() -> None:
     from mentionforge.recognition.kinds import RECOGNIZERS
 
     assert [kind.part for kind in RECOGNIZERS] == ["recognition.train", "recognition.dictionary", "external.spans"]
-    assert {kind.part for kind in RECOGNIZERS} <= set(versions.PARTS)
+    assert {kind.part for kind in RECOGNIZERS} <= set(versions.VERSIONED_CODE)
 
 
 def test_kinds_of_generators_and_backends_name_parts_that_exist() -> None:
     from mentionforge.generation import backends, kinds
 
-    assert {name: kind.part for name, kind in backends.KINDS.items()} == {name: f"backend.{name}" for name in ("transformers", "continuous", "vllm", "openai")}
+    assert {name: kind.part for name, kind in backends.BACKENDS.items()} == {
+        name: f"backend.{name}" for name in ("transformers", "continuous", "vllm", "openai")
+    }
     assert [kind.notes_part for kind in kinds.GENERATORS] == ["generation.sample", "generation.control", "generation.replay"]
-    assert {part for kind in kinds.GENERATORS for part in (kind.prompts_part, kind.notes_part)} <= set(versions.PARTS)
+    assert {part for kind in kinds.GENERATORS for part in (kind.prompts_part, kind.notes_part)} <= set(versions.VERSIONED_CODE)
 
 
 def test_generators_say_whether_they_train_and_what_they_read() -> None:
@@ -366,8 +368,8 @@ def test_specs_of_entries_are_what_they_were_before_parts_had_versions(root: Pat
     for kind, version in stages.items():
         for name, entry in getattr(config, kind).items():
             owner = versions.of_spec(kind, entry, None)
-            assert versions.PARTS[owner].first == version, owner
+            assert versions.VERSIONED_CODE[owner].first == version, owner
             first = {"kind": kind, "name": name, "part": None, "stage_version": versions.number(owner), "settings": entry.model_dump(mode="json")}
             assert spec_text(config, kind, name) == json.dumps(first, sort_keys=True)
     for part in ("prompts", "finetune", "sampling", "locate", "filter"):
-        assert versions.PARTS[versions.of_spec("generators", config.generators["smollm2"], part)].first == 2
+        assert versions.VERSIONED_CODE[versions.of_spec("generators", config.generators["smollm2"], part)].first == 2

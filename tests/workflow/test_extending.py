@@ -274,9 +274,7 @@ def test_all_examples_stand_together(copy: Path) -> None:
     for command in style:
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-    code = (
-        "import json; from mentionforge import versions; from mentionforge.config import json_schema; print(json.dumps([json_schema(), list(versions.PARTS)]))"
-    )
+    code = "import json; from mentionforge import versions; from mentionforge.config import json_schema; print(json.dumps([json_schema(), list(versions.VERSIONED_CODE)]))"
     said = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True, check=True).stdout
     schema, parts = json.loads(said)
     definitions = json.loads(schema)["$defs"]

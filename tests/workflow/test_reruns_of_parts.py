@@ -41,7 +41,9 @@ def touched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def raised(folder: Path, part: str) -> list[Job]:
     """Jobs that rerun with the version of a part raised by one; its source is put back."""
     package = folder / "workflow/mentionforge"
-    kept = {path: path.read_bytes() for path in (package / versions.PARTS[part].code[0].partition(":")[0], package / versions.CONFIRMED) if path.exists()}
+    kept = {
+        path: path.read_bytes() for path in (package / versions.VERSIONED_CODE[part].code[0].partition(":")[0], package / versions.CONFIRMED) if path.exists()
+    }
     try:
         assert versions.raise_version(part, package) == versions.number(part) + 1
         return [job for job in planned(folder) if job.pending and job.outputs]
@@ -135,14 +137,14 @@ EXPECTED: dict[str, dict[str, int]] = {
     "generation.replay": {"prompts": 1, "control": 1, **written(False, 1)},
     "generation.locate": {"spec": 6, **written(True, 5)},
     "generation.filter": {"spec": 6, "filter": 6, **kept(True, 5)},
-    **{part: {"filter": 1, **kept(True, 0)} for part in versions.PARTS if part.startswith("filter.")},
+    **{part: {"filter": 1, **kept(True, 0)} for part in versions.VERSIONED_CODE if part.startswith("filter.")},
     "augmentation.choose": chosen(True, 5),
     "recognition.train": {**ALL_TRAINED, **runs("recognize_real", 6), "recognize_real": 1},
     "recognition.dictionary": runs("recognize_dictionary", 1),
-    "recognition.found": {"predicted_mentions": 7, "link_predicted": 7, **END_TO_END, "summary": 1, "tidy": 1, "page": 1},
+    "recognition.mentions": {"predicted_mentions": 7, "link_predicted": 7, **END_TO_END, "summary": 1, "tidy": 1, "page": 1},
     # Two schedules ask the model of real_only.
     "schedule.real_only": {**runs("recognize_augmented", 3), "recognize_augmented": 2, "recognize_real": 1},
-    **{part: runs("recognize_augmented", 1) for part in versions.PARTS if part.startswith("schedule.") and part != "schedule.real_only"},
+    **{part: runs("recognize_augmented", 1) for part in versions.VERSIONED_CODE if part.startswith("schedule.") and part != "schedule.real_only"},
     # Two entries' specs, and that of the part for the other kinds of linkers.
     "normalization.embed": {"spec": 3, "embed_kb": 5, "embed_corpus": 6, "embed_generator": 10, "search_names": 5, **LINKED},
     # The indexes kb and train+kb admit the same names, and share the search of the first.
@@ -172,7 +174,7 @@ EXPECTED: dict[str, dict[str, int]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("part", versions.PARTS)
+@pytest.mark.parametrize("part", versions.VERSIONED_CODE)
 def test_a_raised_version_reruns_its_part_and_what_reads_it(part: str, touched: Path) -> None:
     """By rule, how many jobs; nothing above the part, and nothing of others."""
     assert Counter(job.rule for job in raised(touched, part)) == {"spec": 1, **EXPECTED[part]}
@@ -181,4 +183,4 @@ def test_a_raised_version_reruns_its_part_and_what_reads_it(part: str, touched: 
 def test_every_part_has_a_row_in_the_docs() -> None:
     page = (ROOT / "docs/reruns.md").read_text().partition("## What reruns when our code is corrected")[2].partition("\n## ")[0]
     rows = {name for line in page.splitlines() if line.startswith("| `") for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
-    assert rows == set(versions.PARTS) == set(EXPECTED)
+    assert rows == set(versions.VERSIONED_CODE) == set(EXPECTED)

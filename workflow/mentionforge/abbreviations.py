@@ -49,14 +49,14 @@ class Definition:
 def definitions(text: str) -> list[Definition]:
     """All definitions in a text, in order of the brackets. They are searched in its `text.view`; spans are those of the original text."""
     normalized = view(text)
-    found = _definitions(normalized.text)
+    in_view = _definitions(normalized.text)
     if normalized.starts is None:
-        return found
-    return [Definition(d.short, d.long, normalized.to_original(*d.short_span), normalized.to_original(*d.long_span)) for d in found]
+        return in_view
+    return [Definition(d.short, d.long, normalized.to_original(*d.short_span), normalized.to_original(*d.long_span)) for d in in_view]
 
 
 def _definitions(text: str) -> list[Definition]:
-    found = []
+    defined = []
     brackets = [m.start() for m in _BRACKET.finditer(text)]
     starts = [0, *(m.end() for m in _SENTENCE.finditer(text))] if brackets else []
     i = 0
@@ -69,8 +69,8 @@ def _definitions(text: str) -> list[Definition]:
         begin = _near(text, starts[i], at)
         definition = _inside(text, begin, at, end) or _outside(text, begin, at, end)
         if definition:
-            found.append(definition)
-    return found
+            defined.append(definition)
+    return defined
 
 
 def long_forms(text: str) -> dict[str, str]:
@@ -97,12 +97,12 @@ class Expander:
     def expand(self, surface: str, besides: str | None = None) -> str | None:
         """See `expand`; the forms of the short form `besides`, its plural included, are left as they are."""
         text = " ".join(plain(surface).split())
-        if _BRACKET.search(text):  # without its brackets, a text may have other parts
+        if _BRACKET.search(text):  # without its brackets, a text may have other words
             forms: Mapping[str, str] = self.abbreviations
         else:
             starts = {text[i : i + n] for i in range(len(text)) for n in (1, 2)}
-            found = [entry for start in starts for entry in self._by_start.get(start, ()) if singular(entry[1]) in text]
-            forms = {short: self.abbreviations[short] for _, short in sorted(found)}
+            occurring = [entry for start in starts for entry in self._by_start.get(start, ()) if singular(entry[1]) in text]
+            forms = {short: self.abbreviations[short] for _, short in sorted(occurring)}
         if besides is not None:
             forms = {short: long for short, long in forms.items() if singular(short) != singular(besides)}
         return expand(surface, forms)

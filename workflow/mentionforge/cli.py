@@ -148,7 +148,7 @@ def part_versions() -> None:
     from mentionforge import versions
 
     versions.refuse_installed(changes=False)
-    for part in versions.PARTS:
+    for part in versions.VERSIONED_CODE:
         typer.echo(f"{part}: {versions.number(part)}")
     if lines := [*versions.changed(), *versions.unrecorded()]:
         for line in lines:
@@ -156,18 +156,18 @@ def part_versions() -> None:
         raise typer.Exit(2)
 
 
-PARTS_NAMED = typer.Argument(None, help="Parts, as `mentionforge dev versions` lists them.")
+NAMED_PARTS = typer.Argument(None, help="Parts, as `mentionforge dev versions` lists them.")
 
 
 @dev.command("confirm")
-def confirm(parts: list[str] = PARTS_NAMED, every: bool = typer.Option(False, "--all", help="All parts, as after a merge.")) -> None:
+def confirm(parts: list[str] = NAMED_PARTS, every: bool = typer.Option(False, "--all", help="All parts, as after a merge.")) -> None:
     """Confirm that parts make the results that they made before, although their code has changed; writes versions.json."""
     from mentionforge import versions
 
     if bool(parts) == every:
         raise UserError("which parts?", "mentionforge dev confirm", "", "name some, or give --all")
     versions.refuse_installed(changes=True)
-    versions.confirm(versions.PARTS if every else parts)
+    versions.confirm(versions.VERSIONED_CODE if every else parts)
 
 
 @dev.command("raise")

@@ -28,7 +28,7 @@ def read_module(parse: Callable[[bytes], T], package: Path, module: str) -> T:
     try:
         return parse((package / module).read_bytes())
     except FileNotFoundError:
-        raise UserError("missing module", module, "a part names it, and it is not there", "correct versions.PARTS") from None
+        raise UserError("missing module", module, "a part names it, and it is not there", "correct versions.VERSIONED_CODE") from None
     except SyntaxError as error:
         raise UserError("broken code", f"{module}:{error.lineno or 1}", error.msg, "correct it") from error
     except ValueError as error:

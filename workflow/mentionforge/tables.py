@@ -22,13 +22,13 @@ from mentionforge.parquet import build as build
 from mentionforge.parquet import provenance as provenance
 from mentionforge.parquet import read as read
 from mentionforge.parquet import write as write
-from mentionforge.versions import PARTS
+from mentionforge.versions import VERSIONED_CODE
 
 SPLITS = ("train", "dev", "test")
 BUCKETS = ("seen_mention", "seen_concept", "unseen_concept", "unmapped")
 SUBSETS = ("new_pair", "new_surface", "new_surface_concept", "one_concept", "distinct", "distinct_new_surface")
 MATCHES = ("tag", "exact", "synonym", "fuzzy")
-FILTERS = tuple(part.removeprefix("filter.") for part in PARTS if part.startswith("filter."))
+FILTERS = tuple(part.removeprefix("filter.") for part in VERSIONED_CODE if part.startswith("filter."))
 REASONS = ("empty", "no_mention", *FILTERS)
 AGAINST = ("baseline", "control", "kb", "external")
 SLICES = ("all", "bucket", "subset", "train_mentions", "names", "semantic_type", "notes")
@@ -245,7 +245,7 @@ LINKED = Table(
     ),
     ("mention_id", "rank"),
 )
-FOUND = Table(
+RETRIEVED = Table(
     "found",
     "What a search of one source gives each distinct query of a corpus: at least its first 100 concepts, and all that may tie with the last.",
     (
@@ -413,5 +413,5 @@ NIL = Table(
 
 ALL = (
     CONCEPTS, NAMES, DEFINITIONS, XREFS, RETIRED, PARENTS, DOCUMENTS, MENTIONS, PROMPTS, PAIRS, NOTES, LOCATED, SYNTHETIC_MENTIONS, REJECTED, CHOSEN,
-    RECOGNIZED, EMBEDDED, LINKED, FOUND, METRICS, NIL, RECOGNITION_ERRORS, NORMALIZATION_ERRORS, COMPARISONS, CHANGES,
+    RECOGNIZED, EMBEDDED, LINKED, RETRIEVED, METRICS, NIL, RECOGNITION_ERRORS, NORMALIZATION_ERRORS, COMPARISONS, CHANGES,
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 In: the parsed source of modules (never imported), VERSION constants, and versions.json, which holds a confirmed version and digest for each part.
 Out: version numbers for spec files, and lists of changed parts for `mentionforge dev`. A kind's file that states VERSION is a part by itself,
-FAMILY.FILE; the other parts stand in `PARTS`. Knows nothing of configurations, results or Snakemake.
+FAMILY.FILE; the other parts stand in `VERSIONED_CODE`. Knows nothing of configurations, results or Snakemake.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CONFIRMED = "versions.json"
 
 
 @dataclass(frozen=True)
-class Part:
+class VersionedCode:
     """A part of the code.
 
     Attributes:
@@ -46,40 +46,40 @@ class Part:
     first: int = 1
 
 
-def _schedule(name: str, *definitions: str, teacher: bool = False) -> Part:
+def _schedule(name: str, *definitions: str, teacher: bool = False) -> VersionedCode:
     own, contract = f"recognition/schedules/{name}.py:{','.join(definitions)}", "recognition/schedules/contract.py:ScheduleKind,TrainingPhase"
-    return Part((own, contract, *(["recognition/schedules/with_teacher.py:ScheduleWithTeacher"] if teacher else [])))
+    return VersionedCode((own, contract, *(["recognition/schedules/with_teacher.py:ScheduleWithTeacher"] if teacher else [])))
 
 
-def _filter(module: str, *names: str) -> Part:
-    return Part((f"generation/filters/{module}.py:{','.join(names)}",))
+def _filter(module: str, *names: str) -> VersionedCode:
+    return VersionedCode((f"generation/filters/{module}.py:{','.join(names)}",))
 
 
-PARTS: dict[str, Part] = {
-    "models": Part(("models.py", "local_models.py", "wheels.py", "prepared_weights.py", "hub.py", "modelfiles.py")),
-    "downloads": Part(("downloads.py",)),
-    "kb.rrf": Part(("kb/sources/rrf/read.py", "kb/extract.py"), 2),
-    "kb.ontologies": Part(("kb/sources/ontologies/merge.py", "kb/extract.py", "kb/sources/ontologies/__init__.py:OntologyKb,ONTOLOGIES"), 2),
-    "kb.parents": Part(("kb/parents.py", "kb/sources/rrf/parents.py", "kb/sources/ontologies/parents.py")),
+VERSIONED_CODE: dict[str, VersionedCode] = {
+    "models": VersionedCode(("models.py", "local_models.py", "wheels.py", "prepared_weights.py", "hub.py", "modelfiles.py")),
+    "downloads": VersionedCode(("downloads.py",)),
+    "kb.rrf": VersionedCode(("kb/sources/rrf/read.py", "kb/extract.py"), 2),
+    "kb.ontologies": VersionedCode(("kb/sources/ontologies/merge.py", "kb/extract.py", "kb/sources/ontologies/__init__.py:OntologyKb,ONTOLOGIES"), 2),
+    "kb.parents": VersionedCode(("kb/parents.py", "kb/sources/rrf/parents.py", "kb/sources/ontologies/parents.py")),
     # One part for reading and building, whatever the format: what a reader gives goes through the same checks, repairs and mapping, which make the tables.
-    "corpora.read": Part(("corpora/build.py",), 3),
-    "corpora.leakage": Part(("corpora/leakage.py",)),
-    "corpora.cards": Part(("corpora/card.py",)),
-    "generation.prompts": Part(("generation/prompts.py",), 2),
-    "generation.pairs": Part(("generation/pairs.py", "generation/prompts.py:instruction,NAMES_SHOWN"), 2),
-    "generation.finetune": Part(("generation/finetune.py", "generation/weights.py")),
-    "generation.sample": Part(
+    "corpora.read": VersionedCode(("corpora/build.py",), 3),
+    "corpora.leakage": VersionedCode(("corpora/leakage.py",)),
+    "corpora.cards": VersionedCode(("corpora/card.py",)),
+    "generation.prompts": VersionedCode(("generation/prompts.py",), 2),
+    "generation.pairs": VersionedCode(("generation/pairs.py", "generation/prompts.py:instruction,NAMES_SHOWN"), 2),
+    "generation.finetune": VersionedCode(("generation/finetune.py", "generation/weights.py")),
+    "generation.sample": VersionedCode(
         ("generation/sample.py", "generation/weights.py", "generation/backends/__init__.py", "generation/backends/contract.py", "generation/backends/local.py"),
         2,
     ),
-    "backend.transformers": Part(("generation/backends/static.py",)),
-    "backend.continuous": Part(("generation/backends/continuous.py",)),
-    "backend.vllm": Part(("generation/backends/vllm.py", "generation/merging.py")),
-    "backend.openai": Part(("generation/backends/openai.py", "generation/backends/openai_requests.py")),
-    "generation.control": Part(("generation/kinds/control.py",)),
-    "generation.replay": Part(("generation/kinds/replay.py",)),
-    "generation.locate": Part(("generation/locate.py",), 2),
-    "generation.filter": Part(("generation/filtering.py", "generation/filters/__init__.py"), 2),
+    "backend.transformers": VersionedCode(("generation/backends/static.py",)),
+    "backend.continuous": VersionedCode(("generation/backends/continuous.py",)),
+    "backend.vllm": VersionedCode(("generation/backends/vllm.py", "generation/merging.py")),
+    "backend.openai": VersionedCode(("generation/backends/openai.py", "generation/backends/openai_requests.py")),
+    "generation.control": VersionedCode(("generation/kinds/control.py",)),
+    "generation.replay": VersionedCode(("generation/kinds/replay.py",)),
+    "generation.locate": VersionedCode(("generation/locate.py",), 2),
+    "generation.filter": VersionedCode(("generation/filtering.py", "generation/filters/__init__.py"), 2),
     "filter.parse": _filter("text", "parse", "Parse", "RESIDUE"),
     "filter.length": _filter("text", "length", "Length"),
     "filter.refusal": _filter("text", "refusal", "Refusal", "REFUSALS"),
@@ -91,32 +91,32 @@ PARTS: dict[str, Part] = {
     "filter.memorization": _filter("copies", "memorization", "Memorization", "_shared_ngrams"),
     "filter.contradiction": _filter("concept", "contradiction", "Contradiction", "_longer_name_around"),
     "filter.agreement": _filter("concept", "agreement", "Agreement"),
-    "augmentation.choose": Part(("augmentation/strategies.py",)),
-    "recognition.train": Part(("recognition/training.py",)),
-    "recognition.dictionary": Part(("recognition/kinds/dictionary.py",)),
-    "recognition.found": Part(("recognition/mentions.py",)),
+    "augmentation.choose": VersionedCode(("augmentation/strategies.py",)),
+    "recognition.train": VersionedCode(("recognition/training.py",)),
+    "recognition.dictionary": VersionedCode(("recognition/kinds/dictionary.py",)),
+    "recognition.mentions": VersionedCode(("recognition/mentions.py",)),
     "schedule.real_only": _schedule("real_only", "RealOnly"),
     "schedule.synthetic_only": _schedule("synthetic_only", "SyntheticOnly"),
     "schedule.synthetic_then_real": _schedule("synthetic_then_real", "SyntheticThenReal"),
     "schedule.relabelled_then_real": _schedule("relabelled_then_real", "RelabelledThenReal", "Relabel", teacher=True),
     "schedule.masked_then_real": _schedule("masked_then_real", "MaskedThenReal", "Mask", "near_likely_mentions", teacher=True),
     "schedule.mixed": _schedule("mixed", "MixedSchedule", "Mixed"),
-    "normalization.embed": Part(("normalization/embed.py", "normalization/linkers/encoder.py:EncoderLinker"), 2),
-    "normalization.search": Part(("normalization/search.py", "normalization/linkers/encoder.py:VectorRetriever,PAIRS,_blocks"), 2),
-    "normalization.tfidf": Part(("normalization/linkers/tfidf.py",), 2),
-    "normalization.exact": Part(("normalization/linkers/exact.py",), 2),
-    "normalization.link": Part(("normalization/linking.py", "normalization/predicted.py")),
-    "normalization.align": Part(("normalization/linkers/self_aligned/training.py",), 2),
-    "normalization.fuse": Part(("normalization/linkers/hybrid/fusion.py",), 2),
-    "normalization.rerank": Part(
+    "normalization.embed": VersionedCode(("normalization/embed.py", "normalization/linkers/encoder.py:EncoderLinker"), 2),
+    "normalization.search": VersionedCode(("normalization/search.py", "normalization/linkers/encoder.py:VectorRetriever,PAIRS,_blocks"), 2),
+    "normalization.tfidf": VersionedCode(("normalization/linkers/tfidf.py",), 2),
+    "normalization.exact": VersionedCode(("normalization/linkers/exact.py",), 2),
+    "normalization.link": VersionedCode(("normalization/linking.py", "normalization/predicted.py")),
+    "normalization.align": VersionedCode(("normalization/linkers/self_aligned/training.py",), 2),
+    "normalization.fuse": VersionedCode(("normalization/linkers/hybrid/fusion.py",), 2),
+    "normalization.rerank": VersionedCode(
         ("normalization/linkers/rerank/reranking.py", "normalization/linkers/hybrid/fusion.py:candidate_lists,gold_pairs,tune_weights"), 2
     ),
-    "external.rankings": Part(("external/rankings.py",)),
-    "external.spans": Part(("external/spans.py",)),
-    "evaluation.recognition": Part(("evaluation/recognition.py",)),
-    "evaluation.normalization": Part(("evaluation/normalization.py",)),
-    "evaluation.end_to_end": Part(("evaluation/end_to_end.py",)),
-    "statistics.compare": Part(
+    "external.rankings": VersionedCode(("external/rankings.py",)),
+    "external.spans": VersionedCode(("external/spans.py",)),
+    "evaluation.recognition": VersionedCode(("evaluation/recognition.py",)),
+    "evaluation.normalization": VersionedCode(("evaluation/normalization.py",)),
+    "evaluation.end_to_end": VersionedCode(("evaluation/end_to_end.py",)),
+    "statistics.compare": VersionedCode(
         (
             "evaluation/compare.py",
             "evaluation/statistics.py",
@@ -124,10 +124,10 @@ PARTS: dict[str, Part] = {
             "evaluation/recognition.py:load_gold,load_predictions",
         )
     ),
-    "report.summary": Part(("report/summary.py", "report/tidy.py")),
-    "report.tidy": Part(("report/tidy.py", "report/writers.py")),
-    "report.page": Part(("report/page.py", "report/tidy.py", "report/page/page.html.jinja", "report/page/page.js", "report/page/page.css")),
-    "report.sweeps": Part(("report/sweeps.py",)),
+    "report.summary": VersionedCode(("report/summary.py", "report/tidy.py")),
+    "report.tidy": VersionedCode(("report/tidy.py", "report/writers.py")),
+    "report.page": VersionedCode(("report/page.py", "report/tidy.py", "report/page/page.html.jinja", "report/page/page.js", "report/page/page.css")),
+    "report.sweeps": VersionedCode(("report/sweeps.py",)),
 }
 """Every part, by the name that it has in `mentionforge dev` and in results/specs/parts."""
 
@@ -144,16 +144,16 @@ FAMILIES = {
 """Folders in which a kind may be one file, by what the name of its part begins with."""
 
 
-def _of_kinds() -> dict[str, Part]:
+def _of_kinds() -> dict[str, VersionedCode]:
     """Parts of kinds that need no line above: FAMILY.FILE for a file that states `VERSION` and begins no part yet."""
-    begun = {part.code[0].partition(":")[0] for part in PARTS.values()}
+    begun = {part.code[0].partition(":")[0] for part in VERSIONED_CODE.values()}
     files = [(family, path) for family, folder in FAMILIES.items() for path in sorted((PACKAGE / folder).glob("*.py"))]
     stating = [(family, path) for family, path in files if re.search(r"^VERSION = ", path.read_text(encoding="utf-8"), re.M)]
-    parts = {f"{family}.{path.stem}": Part((path.relative_to(PACKAGE).as_posix(),)) for family, path in stating}
-    return {name: part for name, part in parts.items() if name not in PARTS and part.code[0] not in begun}
+    parts = {f"{family}.{path.stem}": VersionedCode((path.relative_to(PACKAGE).as_posix(),)) for family, path in stating}
+    return {name: part for name, part in parts.items() if name not in VERSIONED_CODE and part.code[0] not in begun}
 
 
-PARTS |= _of_kinds()
+VERSIONED_CODE |= _of_kinds()
 
 OWN_SPECS = ("evaluation", "statistics", "report")
 """Stages whose parts always have a spec file, `results/specs/STAGE/PART.json`: no entry of the configuration has them."""
@@ -183,29 +183,29 @@ def number(part: str) -> int:
         KeyError: There is no such part.
         UserError: The module states no version for it.
     """
-    module, key = PARTS[part].code[0].partition(":")[0], part.rpartition(".")[2]
-    found = read_module(stated_versions, PACKAGE, module)
-    if key not in found and "" not in found:
+    module, key = VERSIONED_CODE[part].code[0].partition(":")[0], part.rpartition(".")[2]
+    stated = read_module(stated_versions, PACKAGE, module)
+    if key not in stated and "" not in stated:
         raise UserError("no version", module, f"part {part} has none", "give it VERSION = 1, or VERSIONS with its name")
-    return found.get(key, found.get("", 0))
+    return stated.get(key, stated.get("", 0))
 
 
 def raised(part: str) -> bool:
     """Whether a part has left its first version behind."""
-    return number(part) > PARTS[part].first
+    return number(part) > VERSIONED_CODE[part].first
 
 
-def of_spec(kind: str, settings: Any, part: str | None) -> str:
+def of_spec(section: str, settings: Any, step: str | None) -> str:
     """The part whose version an entry's spec file holds: the first that reads the spec. Raising a later part reruns nothing before it.
 
     Args:
-        kind: Section of the configuration.
+        section: Section of the configuration.
         settings: The entry.
-        part: Of a generator's settings.
+        step: Of a generator, one of `generation.settings.STEPS`.
     """
-    if kind in ("models", "downloads"):
-        return kind
-    return str(settings.part_of(part or "prompts") if kind == "generators" else settings.part)
+    if section in ("models", "downloads"):
+        return section
+    return str(settings.part_of(step or "prompts") if section == "generators" else settings.part)
 
 
 # --------------------------------------------------------------------------------------------------------------- code
@@ -221,32 +221,32 @@ def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
     Raises:
         UserError: A definition that the part names is not there.
     """
-    begun = {item for one in PARTS.values() for item in _split(one.code)[0]}
+    begun = {item for one in VERSIONED_CODE.values() for item in _split(one.code)[0]}
     claimed: dict[str, set[str]] = {}
-    for one in PARTS.values():
+    for one in VERSIONED_CODE.values():
         for module, names in _split(one.code)[1].items():
             if one.code[0].startswith(f"{module}:"):
                 claimed.setdefault(module, set()).update(names)
-    whole, some = _split(PARTS[part].code)
-    found: dict[str, str] = {}
+    whole, some = _split(VERSIONED_CODE[part].code)
+    digests: dict[str, str] = {}
     waiting = sorted(whole)
     while waiting:
         module = waiting.pop()
         if not module.endswith(".py"):
-            found[module] = digest((package / module).read_text(encoding="utf-8"))
+            digests[module] = digest((package / module).read_text(encoding="utf-8"))
             continue
         read = read_module(parsed, package, module)
         left = {name: digest for name, digest in read.named.items() if name not in claimed.get(module, ())}
-        found[module] = digest(json.dumps([sorted(left.items()), read.rest]))
+        digests[module] = digest(json.dumps([sorted(left.items()), read.rest]))
         imported = {imported_path(module, one) for one in read.imports}
-        waiting += sorted(path for path in imported - set(found) - set(waiting) - begun - MODULES_WITHOUT_RESULTS if (package / path).is_file())
+        waiting += sorted(path for path in imported - set(digests) - set(waiting) - begun - MODULES_WITHOUT_RESULTS if (package / path).is_file())
     for module, names in some.items():
         read = read_module(parsed, package, module)
         if missing := sorted(names - set(read.named)):
             raise UserError("unknown definition", module, f"part {part} names {missing[0]}, which is not there", "correct versions.py")
-        if module not in found:
-            found[module] = digest(json.dumps([[name, read.named[name]] for name in sorted(names)]))
-    return dict(sorted(found.items()))
+        if module not in digests:
+            digests[module] = digest(json.dumps([[name, read.named[name]] for name in sorted(names)]))
+    return dict(sorted(digests.items()))
 
 
 def _split(code: Iterable[str]) -> tuple[set[str], dict[str, set[str]]]:
@@ -262,7 +262,7 @@ def changed(package: Path = PACKAGE) -> list[str]:
     """What is not confirmed, one line for each part: its code has changed, and neither was its version raised nor the change confirmed."""
     kept = _confirmed(package)
     lines = []
-    for part in PARTS:
+    for part in VERSIONED_CODE:
         version, code = kept.get(part, [number_in(part, package), {}])
         now = code_of(part, package)
         modules = [module for module in {**now, **code} if now.get(module) != code.get(module)]
@@ -277,10 +277,10 @@ def changed(package: Path = PACKAGE) -> list[str]:
 def unrecorded(package: Path = PACKAGE) -> list[str]:
     """Versions that were raised and not written down, one line for each: a later change of the code could hide behind them."""
     kept = _confirmed(package)
-    numbers = {part: number_in(part, package) for part in PARTS}
+    numbers = {part: number_in(part, package) for part in VERSIONED_CODE}
     return [
         f"{part}: version {numbers[part]} is not that of {CONFIRMED}: `mentionforge dev confirm {part}`"
-        for part in PARTS
+        for part in VERSIONED_CODE
         if part in kept and kept[part][0] != numbers[part]
     ]
 
@@ -306,8 +306,8 @@ def _confirmed(package: Path) -> dict[str, Any]:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if not isinstance(kept, dict):
             raise ValueError("no JSON object")
-        for part, said in kept.items():
-            if not (isinstance(said, list) and len(said) == 2 and type(said[0]) is int and isinstance(said[1], dict)):
+        for part, entry in kept.items():
+            if not (isinstance(entry, list) and len(entry) == 2 and type(entry[0]) is int and isinstance(entry[1], dict)):
                 raise ValueError(f"{part} has no version with digests")
     except ValueError as error:
         raise UserError("unreadable file", str(path), f"{error}, as after a merge with conflicts", "run `mentionforge dev confirm --all`") from error
@@ -316,8 +316,8 @@ def _confirmed(package: Path) -> dict[str, Any]:
 
 def number_in(part: str, package: Path) -> int:
     """The version of a part in the sources of a package, read anew."""
-    found = read_module(stated_versions, package, PARTS[part].code[0].partition(":")[0])
-    return found.get(part.rpartition(".")[2], found.get("", 0))
+    stated = read_module(stated_versions, package, VERSIONED_CODE[part].code[0].partition(":")[0])
+    return stated.get(part.rpartition(".")[2], stated.get("", 0))
 
 
 def confirm(parts: Iterable[str], package: Path = PACKAGE) -> None:
@@ -327,17 +327,17 @@ def confirm(parts: Iterable[str], package: Path = PACKAGE) -> None:
         UserError: There is no such part.
     """
     parts = list(parts)
-    kept = {} if set(parts) >= set(PARTS) else _confirmed(package)  # all at once mends a file that a merge has left with marks of conflicts
+    kept = {} if set(parts) >= set(VERSIONED_CODE) else _confirmed(package)  # all at once mends a file that a merge has left with marks of conflicts
     for part in parts:
-        if part not in PARTS:
-            raise UserError("unknown part", part, "", f"known: {', '.join(PARTS)}")
+        if part not in VERSIONED_CODE:
+            raise UserError("unknown part", part, "", f"known: {', '.join(VERSIONED_CODE)}")
         kept[part] = [number_in(part, package), code_of(part, package)]
     _write(kept, package)
 
 
 def _write(kept: Mapping[str, Any], package: Path) -> None:
     path = package / CONFIRMED
-    lines = ",\n".join(f"{json.dumps(part)}: {json.dumps(kept[part], sort_keys=True)}" for part in sorted(kept) if part in PARTS)
+    lines = ",\n".join(f"{json.dumps(part)}: {json.dumps(kept[part], sort_keys=True)}" for part in sorted(kept) if part in VERSIONED_CODE)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     os.replace(temporary, path)
@@ -349,9 +349,9 @@ def raise_version(part: str, package: Path = PACKAGE) -> int:
     Raises:
         UserError: There is no such part, or its module states no version.
     """
-    if part not in PARTS:
-        raise UserError("unknown part", part, "", f"known: {', '.join(PARTS)}")
-    module, key = PARTS[part].code[0].partition(":")[0], part.rpartition(".")[2]
+    if part not in VERSIONED_CODE:
+        raise UserError("unknown part", part, "", f"known: {', '.join(VERSIONED_CODE)}")
+    module, key = VERSIONED_CODE[part].code[0].partition(":")[0], part.rpartition(".")[2]
     path, stated = package / module, read_module(stated_versions, package, module)
     kept, code = _confirmed(package), code_of(part, package)  # before anything is written; a version is not part of the code
     text = path.read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ rule predicted_mentions:
         predictions=RESULTS.recognition(RUN),
         corpus=CORPUS_TABLES,
         corpus_spec=spec_of("corpora", "{corpus}"),
-        versions=raised("recognition.found"),
+        versions=raised("recognition.mentions"),
     output:
         documents=RESULTS.predicted(RUN, "documents.parquet"),
         mentions=RESULTS.predicted(RUN, "mentions.parquet"),

@@ -214,7 +214,7 @@ def _check_models(folder: Path) -> None:
 
 def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
     _check_models(folder)
-    parts = []
+    linkers = []
     concepts = tables.read(tables.CONCEPTS, folder / "concepts.parquet")
     for number, row in enumerate(manifest["linkers"]):
         linker_folder = folder / "linkers" / str(number)
@@ -230,15 +230,15 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
         codes = tables.read(tables.XREFS, linker_folder / "codes.parquet") if (linker_folder / "codes.parquet").is_file() else None
         weights = np.load(linker_folder / "weights.npy", allow_pickle=False) if (linker_folder / "weights.npy").is_file() else None
         model = linker_folder / "fetched.json"
-        part = IndexedLinker(linker, index, model if model.is_file() else None, entries, codes, weights)
-        problem = inconsistency(part, concepts["cui"])
+        searched = IndexedLinker(linker, index, model if model.is_file() else None, entries, codes, weights)
+        problem = inconsistency(searched, concepts["cui"])
         if problem:
             raise damaged(folder, f"linkers/{number}: {problem}")
-        parts.append(part)
+        linkers.append(searched)
     hybrid = HybridLinker.model_validate(manifest["hybrid"]) if manifest["hybrid"] else None
     expected = len(hybrid.linkers) if hybrid else 1
-    if len(parts) != expected or (hybrid and len(manifest["weights"]) != expected):
-        raise damaged(folder, f"{len(parts)} linkers with {len(manifest['weights'])} weights, where {expected} are wanted")
+    if len(linkers) != expected or (hybrid and len(manifest["weights"]) != expected):
+        raise damaged(folder, f"{len(linkers)} linkers with {len(manifest['weights'])} weights, where {expected} are wanted")
     dictionary = None
     if manifest.get("dictionary"):
         import pyarrow.parquet as pq
@@ -253,7 +253,7 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
         recognizer=None if dictionary else folder / "recognizer",
         dtype=manifest["dtype"],
         dictionary=dictionary,
-        linkers=parts,
+        linkers=linkers,
         hybrid=hybrid,
         weights=manifest["weights"],
         concepts=concepts,

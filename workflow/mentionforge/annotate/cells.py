@@ -135,8 +135,8 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
     if not (settings.searches or settings.joins_rankings):
         raise UserError("unfit linker", f"--linker {linker}", "a reranking linker is not read here", f"give its first stage, {settings.input_linkers()[0]}")
     hybrid = settings if settings.joins_rankings else None
-    parts = [linking_files.part(name, index_settings) for name in (settings.input_linkers() or (linker,))]
-    weights: Sequence[float] = [1 / len(parts)] * len(parts)
+    linkers = [linking_files.indexed_linker(name, index_settings) for name in (settings.input_linkers() or (linker,))]
+    weights: Sequence[float] = [1 / len(linkers)] * len(linkers)
     if hybrid and hybrid.fusion == "score":
         weights = tables.provenance(_existing(_of_cell(results, "normalization", cell.linking, PREDICTIONS)))["weights"]
     folder = _of_cell(results, "recognition", cell.recognition, "model")
@@ -148,7 +148,7 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
         licensed += [f"corpus {corpus}"] if recognizer_corpus.licensed and "train" in recognizer_settings.sources else []
     elif not (folder / "recognizer.json").is_file():
         raise UserError("missing recognizer", str(folder), "it holds no recognizer.json", "run the recognition cell, or name another one")
-    texts = any(part.linker.reads_text for part in parts)
+    texts = any(searched.linker.reads_text for searched in linkers)
     licensed += [f"corpus {linked_corpus}"] if corpus_settings.licensed and texts and "train" in index_settings.sources else []
     concepts_file = _existing(paths.kb(kb, "concepts.parquet"))
     concepts, kb_stamp = tables.read(tables.CONCEPTS, concepts_file), tables.provenance(concepts_file)
@@ -171,7 +171,7 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
         recognizer=None if dictionary else folder,
         dtype=getattr(recognizer_settings, "dtype", "auto"),
         dictionary=dictionary,
-        linkers=parts,
+        linkers=linkers,
         hybrid=hybrid,
         weights=list(weights),
         concepts=concepts,
@@ -201,7 +201,7 @@ class _LinkingFiles:
         """Paths of the results folder."""
         return Results(str(self.results))
 
-    def part(self, linker: str, index: Index) -> IndexedLinker:
+    def indexed_linker(self, linker: str, index: Index) -> IndexedLinker:
         """Load a linker that searches an index, with its entries."""
         spec = _existing(self.paths.spec("linkers", linker))
         settings = read_spec(spec, Linker)

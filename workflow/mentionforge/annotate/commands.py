@@ -56,7 +56,7 @@ def materials(
 @app.command("annotate")
 def annotate(
     inputs: list[str] = typer.Argument(..., help="Files, folders, quoted patterns, tables (.csv, .tsv, .parquet, .jsonl), or - for standard input."),
-    given: Path = FROM,
+    source: Path = FROM,
     bundle: Path = BUNDLE,
     recognizer: str = RECOGNIZER,
     linker: str = LINKER,
@@ -85,7 +85,7 @@ def annotate(
     if out is None and not BY_NAME[to].streams:
         raise UserError("where to?", "command line", f"{to} is not written to standard output", "give --out FOLDER")
     reading.list_files(inputs, options)
-    model = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
+    model = materials(source, bundle, recognizer, linker, kb, resources, licensed_text)
     annotator = Annotator(model, top, nil_threshold, _context(context), int8)
     if out is None:
         summary = run.stream(inputs, annotator, options, sys.stdout)
@@ -117,7 +117,7 @@ def _codec_name(encoding: str) -> str:
 
 @app.command("bundle")
 def bundle(
-    given: Path = typer.Argument(..., help="Results folder, or a cell in it."),
+    source: Path = typer.Argument(..., help="Results folder, or a cell in it."),
     recognizer: str = RECOGNIZER,
     linker: str = LINKER,
     kb: str = KB,
@@ -128,12 +128,12 @@ def bundle(
     """Write recognizer, linker, index and what describes them into one folder."""
     from mentionforge.annotate import bundle as bundles
 
-    bundles.write(materials(given, None, recognizer, linker, kb, resources, licensed_text), out, licensed_text)
+    bundles.write(materials(source, None, recognizer, linker, kb, resources, licensed_text), out, licensed_text)
 
 
 @app.command("serve")
 def serve(
-    given: Path = FROM,
+    source: Path = FROM,
     bundle: Path = BUNDLE,
     recognizer: str = RECOGNIZER,
     linker: str = LINKER,
@@ -161,7 +161,7 @@ def serve(
     from mentionforge.annotate.pipeline import Annotator
     from mentionforge.progress import say
 
-    model = materials(given, bundle, recognizer, linker, kb, resources, licensed_text)
+    model = materials(source, bundle, recognizer, linker, kb, resources, licensed_text)
     annotator = Annotator(model, top, nil_threshold, _context(context), int8)
     loopback = host in ("127.0.0.1", "localhost", "::1")
     names = ["127.0.0.1", "localhost", "[::1]", *([] if loopback else [host]), *allow_host]

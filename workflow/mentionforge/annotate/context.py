@@ -27,6 +27,7 @@ from mentionforge.annotate.phrases import (
     ANY_BOX,
     BACKWARD_TERMINATORS,
     BACKWARD_TRIGGERS,
+    CONTEXTS,
     EMPTY_BOX,
     FAMILY,
     FORWARD_TRIGGERS,
@@ -34,7 +35,6 @@ from mentionforge.annotate.phrases import (
     HIDDEN,
     HYPOTHETICAL,
     IN_RELATIVE,
-    KINDS,
     MENTION,
     NEGATED,
     NEGATIVE_ANSWER,
@@ -108,7 +108,7 @@ def _contexts_in_unit(masked: str, mentions: Sequence[Span], heading: str) -> li
     kinds_of: list[set[str]] = [set() for _ in mentions]
     without_answers = ANSWER_TEXT.sub(lambda m: HIDDEN * len(m[0]), masked)
     minus = GLUED_MINUS if PLUS.search(masked) else re.compile(r"(?<=[,;])\s?[-\u2212](?=[\ue000])")
-    for kind in KINDS:
+    for kind in CONTEXTS:
         searched = PSEUDO_TRIGGERS[kind].sub(lambda m: HIDDEN * len(m[0]), without_answers)
         triggers = [m.span() for m in FORWARD_TRIGGERS[kind].finditer(searched)]
         ends = [m.start() for m in TERMINATORS[kind].finditer(searched) if not _inside_any(triggers, m.start())]
@@ -131,7 +131,7 @@ def _contexts_in_unit(masked: str, mentions: Sequence[Span], heading: str) -> li
             kinds_of[i].add(NEGATED)
         if IN_RELATIVE.match(PSEUDO_TRIGGERS[FAMILY].sub(lambda m: HIDDEN * len(m[0]), masked[end : end + _WINDOW])):
             kinds_of[i].add(FAMILY)
-    return [tuple(name for name in KINDS if name in h) for h in kinds_of]
+    return [tuple(name for name in CONTEXTS if name in h) for h in kinds_of]
 
 
 def _inside_any(spans: Sequence[Span], position: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-NEGATED, FAMILY, HYPOTHETICAL = KINDS = ("negated", "family", "hypothetical")
+NEGATED, FAMILY, HYPOTHETICAL = CONTEXTS = ("negated", "family", "hypothetical")
 
 MENTION = "\ue000"
 """Replaces each character of a mention, so that its words match no phrase."""

@@ -90,7 +90,7 @@ class AnnotatedMention:
 
 @dataclass(frozen=True)
 class Materials:
-    """The parts of an annotator, from a results folder or a bundle.
+    """What an annotator is made of, from a results folder or a bundle.
 
     Attributes:
         recognizer: Folder of a trained recognizer; none: a dictionary.

@@ -93,8 +93,8 @@ def _matching(pattern: str) -> list[InputFile]:
 
 def _unreadable_folders(pattern: str) -> Iterator[tuple[str, str]]:
     """(folder, reason) of the folders that a pattern would search but that cannot be read; glob skips them silently."""
-    parts = Path(pattern).parts
-    ancestors = {str(Path(*parts[:i])) for i in range(1, len(parts))} | {"."}
+    levels = Path(pattern).parts
+    ancestors = {str(Path(*levels[:i])) for i in range(1, len(levels))} | {"."}
     folders = {d for pattern_of_folder in ancestors for d in glob.glob(pattern_of_folder, recursive=True)}  # noqa: PTH207
     for folder in sorted(d for d in folders if os.path.isdir(d)):  # noqa: PTH112
         try:

@@ -1,7 +1,7 @@
 """Annotate many documents, in batches, and resume an interrupted run.
 
 In: names of inputs, and an annotator. Out: a folder with annotations in one format, errors.jsonl (one line per input that could not be annotated)
-and annotate.json (counts and provenance); or JSON Lines on a stream. Unfinished runs keep their parts in OUT/.annotate/part-N.jsonl.
+and annotate.json (counts and provenance); or JSON Lines on a stream. Unfinished runs keep finished chunks in OUT/.annotate/part-N.jsonl.
 Knows nothing of how inputs are read and formats written.
 """
 
@@ -29,7 +29,7 @@ from mentionforge.progress import say
 from mentionforge.provenance import git_revision
 
 PART_DOCUMENTS = 500
-"""Maximum number of documents per part; an interrupted run loses at most one part."""
+"""Maximum number of documents per chunk; an interrupted run loses at most one chunk."""
 
 REPORT_EVERY_S = 10.0
 
@@ -112,17 +112,17 @@ def annotate(inputs: Sequence[str], annotator: Annotator, form: str, out: Path, 
         say(f"{out} is finished already")
         return Summary(**json.loads((out / "annotate.json").read_text(encoding="utf-8"))["counts"])
     _prepare(out, work, job)
-    finished_parts = sorted(work.glob("part-*.jsonl"))
-    for part in finished_parts:
-        summary.add(list(_read_part(part)))
+    finished_chunks = sorted(work.glob("part-*.jsonl"))
+    for chunk_file in finished_chunks:
+        summary.add(list(_read_chunk(chunk_file)))
     summary.resumed = summary.documents + summary.errors
     if summary.resumed:
         say(f"going on after {summary.resumed:,} inputs that are done")
     started = last = time.monotonic()
     counts = ReadCounts()
-    for number, chunk in enumerate(_chunks(reading.read_items(files, options, summary.resumed, counts)), len(finished_parts)):
+    for number, chunk in enumerate(_chunks(reading.read_items(files, options, summary.resumed, counts)), len(finished_chunks)):
         records = annotate_items(chunk, annotator)
-        _write_part(work / f"part-{number:07d}.jsonl", records)
+        _write_chunk(work / f"part-{number:07d}.jsonl", records)
         summary.add(records)
         _release_memory()
         if time.monotonic() - last >= REPORT_EVERY_S:
@@ -220,7 +220,7 @@ def _finished(out: Path, job: str, form: str) -> bool:
 
 
 def _prepare(out: Path, work: Path, job: str) -> None:
-    """Create the folder of the parts, or check that an existing one is of the same job."""
+    """Create the folder of finished chunks, or check that an existing one is of the same job."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not (work / "job").is_file() or (work / "job").read_text(encoding="utf-8") != job:
             raise UserError("folder not empty", str(out), "it holds something else, or a run with other inputs or settings", "name another folder")
@@ -229,7 +229,7 @@ def _prepare(out: Path, work: Path, job: str) -> None:
         _replace(work / "job", job)
 
 
-def _write_part(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def _write_chunk(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     _replace(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
 
@@ -239,11 +239,11 @@ def _replace(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _read_part(part: Path) -> Iterator[dict[str, Any]]:
-    with open(part, encoding="utf-8", newline="\n") as handle:
+def _read_chunk(chunk_file: Path) -> Iterator[dict[str, Any]]:
+    with open(chunk_file, encoding="utf-8", newline="\n") as handle:
         yield from map(json.loads, handle)
 
 
 def _all_records(work: Path) -> Iterator[dict[str, Any]]:
-    for part in sorted(work.glob("part-*.jsonl")):
-        yield from _read_part(part)
+    for chunk_file in sorted(work.glob("part-*.jsonl")):
+        yield from _read_chunk(chunk_file)

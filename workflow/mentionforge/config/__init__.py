@@ -3,7 +3,7 @@
 In: YAML files and overrides, as one mapping. Out: a validated `Config`, spec texts, cells. Knows nothing of how a stage works.
 """
 
-from mentionforge.config.cells import all_parts_of as all_parts_of
+from mentionforge.config.cells import all_input_linkers as all_input_linkers
 from mentionforge.config.cells import cross_cells as cross_cells
 from mentionforge.config.cells import end_to_end_cells as end_to_end_cells
 from mentionforge.config.cells import indexes_to_link as indexes_to_link
@@ -17,7 +17,7 @@ from mentionforge.config.experiment import RecognitionGrid as RecognitionGrid
 from mentionforge.config.load import load_config as load_config
 from mentionforge.config.raw import plain as plain
 from mentionforge.config.raw import resolve_input_paths as resolve_input_paths
-from mentionforge.config.schema import KINDS as KINDS
+from mentionforge.config.schema import SECTIONS as SECTIONS
 from mentionforge.config.schema import Config as Config
 from mentionforge.config.schema import json_schema as json_schema
 from mentionforge.config.specs import spec as spec

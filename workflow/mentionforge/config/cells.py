@@ -17,10 +17,10 @@ from mentionforge.normalization.settings import Index
 from mentionforge.recognition.schedules import BY_NAME
 
 
-def all_parts_of(config: Config, name: str) -> list[str]:
+def all_input_linkers(config: Config, name: str) -> list[str]:
     """Names of the linkers whose rankings this linker reads, directly or through other linkers."""
     direct = config.linkers[name].input_linkers()
-    return sorted({*direct, *(below for part in direct for below in all_parts_of(config, part))})
+    return sorted({*direct, *(below for inner in direct for below in all_input_linkers(config, inner))})
 
 
 def same_names(index: Index, other: Index) -> bool:
@@ -90,7 +90,7 @@ def indexes_to_link(config: Config) -> dict[tuple[str, str, str, str], set[str]]
     """Indexes of each corpus, generator, strategy and linker: those of the experiment's cells, and of the linkers that these read."""
     wanted: dict[tuple[str, str, str, str], set[str]] = {}
     for cell in normalization_cells(config):
-        for linker in (cell.linker, *all_parts_of(config, cell.linker)):
+        for linker in (cell.linker, *all_input_linkers(config, cell.linker)):
             if not config.linkers[linker].imported:
                 wanted.setdefault((cell.corpus, cell.generator, cell.strategy, linker), set()).add(cell.index)
     return wanted

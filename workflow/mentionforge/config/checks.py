@@ -14,18 +14,18 @@ from mentionforge import splitting
 from mentionforge.config.experiment import NormalizationGrid, RecognitionGrid
 from mentionforge.config.messages import nearest
 from mentionforge.config.raw import path_exists
-from mentionforge.config.schema import KINDS, Config
+from mentionforge.config.schema import SECTIONS, Config
 from mentionforge.entries import NAME_PATTERN, NONE
 from mentionforge.errors import UserError
 
 
 def check_names(config: Config) -> None:
     """Names of entries can be names of folders, and reserved names have their meaning."""
-    for kind in KINDS:
-        for name in getattr(config, kind):
+    for section in SECTIONS:
+        for name in getattr(config, section):
             if not re.fullmatch(NAME_PATTERN, name):
                 raise UserError(
-                    "bad name", f"config: {kind}.{name}", "names become folders", "use letters, digits and _ + . = ~ -, starting with a letter or digit"
+                    "bad name", f"config: {section}.{name}", "names become folders", "use letters, digits and _ + . = ~ -, starting with a letter or digit"
                 )
     if NONE in config.generators:
         raise UserError("reserved name", "config: generators.none", "it stands for the baseline without synthetic text", "rename the generator")
@@ -34,7 +34,7 @@ def check_names(config: Config) -> None:
 
 
 def _references(config: Config) -> Iterator[tuple[str, str, str]]:
-    """Every reference to an entry: the key that holds it, and kind and name of the entry."""
+    """Every reference to an entry: the key that holds it, and section and name of the entry."""
     for name, corpus in config.corpora.items():
         yield f"corpora.{name}.kb", "kbs", corpus.kb
     for name, generator in config.generators.items():
@@ -55,9 +55,9 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
             yield f"linkers.{name}.{key}", section, entry
     for task in ("recognition", "normalization"):
         for i, grid in enumerate(getattr(config.experiment, task)):
-            for kind in ("corpora", "generators", "strategies", "recognizers", "linkers", "indexes"):
-                for name in getattr(grid, kind, ()):
-                    yield f"experiment.{task}.{i}.{kind}", kind, name
+            for section in ("corpora", "generators", "strategies", "recognizers", "linkers", "indexes"):
+                for name in getattr(grid, section, ()):
+                    yield f"experiment.{task}.{i}.{section}", section, name
             for name in getattr(grid, "test_corpora", ()):
                 yield f"experiment.{task}.{i}.test_corpora", "corpora", name
     for name in config.statistics.confirmatory.strategies:
@@ -67,12 +67,12 @@ def _references(config: Config) -> Iterator[tuple[str, str, str]]:
 
 def check_references(config: Config) -> None:
     """Every reference names an existing entry."""
-    for key, kind, name in _references(config):
-        entries = getattr(config, kind)
+    for key, section, name in _references(config):
+        entries = getattr(config, section)
         if name not in entries:
             suggestion = nearest(name, list(entries))
             hint = f"did you mean {suggestion!r}?" if suggestion else f"known: {', '.join(sorted(entries)) or 'none'}"
-            singular = {"corpora": "corpus", "strategies": "strategy", "indexes": "index"}.get(kind, kind[:-1])
+            singular = {"corpora": "corpus", "strategies": "strategy", "indexes": "index"}.get(section, section[:-1])
             raise UserError(f"unknown {singular} {name!r}", f"config: {key}", "", hint)
 
 
@@ -119,16 +119,16 @@ def check_linkers(config: Config) -> None:
 def check_files(config: Config, root: Path) -> None:
     """Files and folders that the experiment reads exist, unless they are licensed or downloads."""
     downloads = {config.download_path(name) for name in config.downloads}
-    for kind in ("kbs", "corpora"):
-        for name, entry in getattr(config, kind).items():
-            if not in_use(config, kind, name) or getattr(entry, "licensed", None):
+    for section in ("kbs", "corpora"):
+        for name, entry in getattr(config, section).items():
+            if not in_use(config, section, name) or getattr(entry, "licensed", None):
                 continue
-            for path in config.files(kind, name):
+            for path in config.files(section, name):
                 if path in downloads or path_exists(root / path):
                     continue
                 is_download = path.startswith(f"{config.resources}/downloads/")
                 fix = f"declare it under downloads.{Path(path).name}" if is_download else "correct the path, or put the file there"
-                raise UserError("missing file", f"config: {kind}.{name}", f"{path} does not exist", fix)
+                raise UserError("missing file", f"config: {section}.{name}", f"{path} does not exist", fix)
     for name, corpus in config.corpora.items():
         split_lists = [str(root / p) for paths in corpus.splits.values() for p in paths]
         if corpus.source and in_use(config, "corpora", name) and all(path_exists(p, os.path.isfile) for p in split_lists):
@@ -148,7 +148,7 @@ def _article(kind: str) -> str:
     return "an" if kind[0] in "aeiou" else "a"
 
 
-def in_use(config: Config, kind: str, name: str) -> bool:
+def in_use(config: Config, section: str, name: str) -> bool:
     """Whether the experiment uses a corpus or kb, directly or through a generator."""
     grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
     generators = {g for grid in grids for g in grid.generators}
@@ -159,6 +159,6 @@ def in_use(config: Config, kind: str, name: str) -> bool:
         chosen_by = config.generators[generator].concepts.corpus
         corpora |= {chosen_by} if chosen_by else set()
         corpora |= set(config.generators[generator].filters.test_corpora)
-    if kind == "corpora":
+    if section == "corpora":
         return name in corpora
     return name in {config.corpora[c].kb for c in corpora} | {config.generators[g].kb for g in generators}

@@ -26,10 +26,10 @@ def as_user_error(error: ValidationError, positions: Positions) -> UserError:
         positions: Positions of the values, so that a number can be shown as it was typed.
     """
     first = error.errors()[0]
-    loc = [str(part) for part in first["loc"]]
+    loc = [str(level) for level in first["loc"]]
     # Pydantic adds the kind of a union's member to the location (kbs.demo.rrf.path); it is no key of the file.
     kinds_of_section, backends = _kinds(loc[0]) if loc else set(), _kinds_in(Backend)
-    loc = [part for i, part in enumerate(loc) if not (i == 2 and part in kinds_of_section) and not (i > 2 and loc[i - 1] == "backend" and part in backends)]
+    loc = [level for i, level in enumerate(loc) if not (i == 2 and level in kinds_of_section) and not (i > 2 and loc[i - 1] == "backend" and level in backends)]
     key = ".".join(loc) or "config"
     if first["type"] == "extra_forbidden":
         suggestion = nearest(loc[-1], _known_keys(loc[:-1]))

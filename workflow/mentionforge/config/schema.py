@@ -24,7 +24,7 @@ from mentionforge.normalization.settings import Index
 from mentionforge.recognition.kinds import Recognizer
 from mentionforge.report.settings import Report
 
-KINDS = ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
+SECTIONS = ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
 """Sections of named entries."""
 
 
@@ -49,10 +49,10 @@ class Config(Entry):
     statistics: Statistics = Field(Statistics())
     report: Report = Field(Report())
 
-    def files(self, kind: str, name: str) -> list[str]:
-        """Input files and folders of the named kb or corpus, as the config gives them, sorted."""
-        entry = getattr(self, kind)[name]
-        if kind == "corpora":
+    def files(self, section: str, name: str) -> list[str]:
+        """Input files and folders of the named kb or corpus (`section`: kbs, corpora), as the config gives them, sorted."""
+        entry = getattr(self, section)[name]
+        if section == "corpora":
             return sorted(entry.paths().values())
         return list(entry.files())
 

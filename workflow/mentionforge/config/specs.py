@@ -10,38 +10,38 @@ from typing import Any
 
 from mentionforge import versions
 from mentionforge.config.schema import Config
-from mentionforge.generation.settings import settings_of_part
+from mentionforge.generation.settings import settings_of_step
 
 
-def spec(config: Config, kind: str, name: str, part: str | None = None) -> dict[str, Any]:
-    """Resolved settings of an entry, as plain JSON data: `{kind, name, part, stage_version, settings}`.
+def spec(config: Config, section: str, name: str, step: str | None = None) -> dict[str, Any]:
+    """Resolved settings of an entry, as plain JSON data: `{kind, name, part, stage_version, settings}`; `kind` is the section, `part` the step.
 
     A setting that refers to a model or kb holds its name only; the entry of that name has a spec of its own.
 
     Args:
         config: The validated config.
-        kind: Section of the config, as "linkers"; a stage of `versions.OWN_SPECS`; or "parts", for the version of a part alone.
-        name: Entry of the section; part of the stage; or name of the part.
-        part: For generators, one of `generation.settings.PARTS`: only the settings that this part of the stage reads.
+        section: Section of the config, as "linkers"; a stage of `versions.OWN_SPECS`; or "parts", for the version of a part alone.
+        name: Entry of the section; part of the code of the stage; or name of the part.
+        step: For generators, one of `generation.settings.STEPS`: only the settings that this step reads.
     """
-    if kind == "parts" or kind in versions.OWN_SPECS:
-        stage_settings = {"statistics.compare": config.statistics, "report.page": config.report}.get(f"{kind}.{name}")
-        version = versions.number(name if kind == "parts" else f"{kind}.{name}")
+    if section == "parts" or section in versions.OWN_SPECS:
+        stage_settings = {"statistics.compare": config.statistics, "report.page": config.report}.get(f"{section}.{name}")
+        version = versions.number(name if section == "parts" else f"{section}.{name}")
         return {
-            "kind": kind,
+            "kind": section,
             "name": name,
             "part": None,
             "stage_version": version,
             "settings": stage_settings.model_dump(mode="json") if stage_settings else {},
         }
-    entry = getattr(config, kind)[name]
-    include = settings_of_part(part, type(entry).model_fields) if part else None
+    entry = getattr(config, section)[name]
+    include = settings_of_step(step, type(entry).model_fields) if step else None
     settings = json.loads(entry.model_dump_json(include=include))
-    version = versions.number(versions.of_spec(kind, entry, part))
-    return {"kind": kind, "name": name, "part": part, "stage_version": version, "settings": settings}
+    version = versions.number(versions.of_spec(section, entry, step))
+    return {"kind": section, "name": name, "part": step, "stage_version": version, "settings": settings}
 
 
-def spec_text(config: Config, kind: str, entry: str) -> str:
-    """The text of the spec file results/specs/KIND/ENTRY.json, where ENTRY is NAME or NAME/PART."""
-    name, _, part = entry.partition("/")
-    return json.dumps(spec(config, kind, name, part or None), sort_keys=True)
+def spec_text(config: Config, section: str, entry: str) -> str:
+    """The text of the spec file results/specs/SECTION/ENTRY.json, where ENTRY is NAME or NAME/STEP."""
+    name, _, step = entry.partition("/")
+    return json.dumps(spec(config, section, name, step or None), sort_keys=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mentionforge.config.raw import plain
-from mentionforge.config.schema import KINDS
+from mentionforge.config.schema import SECTIONS
 from mentionforge.entries import NAME_PATTERN
 from mentionforge.errors import UserError
 
@@ -38,39 +38,39 @@ def unfold_sweeps(raw: Mapping[str, Any]) -> dict[str, Any]:
     """
     unfolded_config = plain(raw)
     variants: dict[tuple[str, str], list[str]] = {}
-    for kind in unfolded_config:
-        entries = unfolded_config[kind] or {}
-        if kind not in (*KINDS, "models", "downloads") or not isinstance(entries, dict):
+    for section in unfolded_config:
+        entries = unfolded_config[section] or {}
+        if section not in (*SECTIONS, "models", "downloads") or not isinstance(entries, dict):
             continue
         unfolded: dict[str, Any] = {}
         for name, entry in entries.items():
             sweeps = list(_sweeps_of(entry, ()))
             if any(not sweep.path for sweep in sweeps):
-                raise UserError("sweep not possible", f"config: {kind}.{name}", "it stands in the place of the whole entry", "put it where a value stands")
-            if sweeps and kind not in SWEEPABLE:
+                raise UserError("sweep not possible", f"config: {section}.{name}", "it stands in the place of the whole entry", "put it where a value stands")
+            if sweeps and section not in SWEEPABLE:
                 raise UserError(
                     "sweep not possible",
-                    f"config: {kind}.{name}.{'.'.join(sweeps[0].path)}",
+                    f"config: {section}.{name}.{'.'.join(sweeps[0].path)}",
                     f"only {', '.join(SWEEPABLE)} can be swept",
                     "write two named entries",
                 )
-            for label, variant in _variants(kind, name, entry, sweeps):
+            for label, variant in _variants(section, name, entry, sweeps):
                 if label in unfolded or (label != name and label in entries):
                     raise UserError(
-                        "name given twice", f"config: {kind}.{name}", f"two variants or entries are called {label}", "use labels: {sweep: {label: value}}"
+                        "name given twice", f"config: {section}.{name}", f"two variants or entries are called {label}", "use labels: {sweep: {label: value}}"
                     )
                 unfolded[label] = variant
                 if sweeps:
-                    variants.setdefault((kind, name), []).append(label)
-        unfolded_config[kind] = unfolded
+                    variants.setdefault((section, name), []).append(label)
+        unfolded_config[section] = unfolded
     experiment = unfolded_config.get("experiment")
     for task in ("recognition", "normalization"):
         grids = experiment.get(task) if isinstance(experiment, dict) else None
         for grid in grids if isinstance(grids, list) else ():
             for key, names in grid.items() if isinstance(grid, dict) else ():
-                kind = "corpora" if key == "test_corpora" else key
+                section = "corpora" if key == "test_corpora" else key
                 if isinstance(names, list):
-                    grid[key] = [v for name in names for v in variants.get((kind, name) if isinstance(name, str) else ("", ""), [name])]
+                    grid[key] = [v for name in names for v in variants.get((section, name) if isinstance(name, str) else ("", ""), [name])]
     return unfolded_config
 
 
@@ -85,13 +85,13 @@ class Sweep:
 
 
 def swept_settings(raw: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, str]]:
-    """The label of each swept setting (`linkers.mention.max_tokens`), by kind and name of the variant."""
+    """The label of each swept setting (`linkers.mention.max_tokens`), by section and name of the variant."""
     labels_of: dict[tuple[str, str], dict[str, str]] = {}
-    for kind in SWEEPABLE:
-        for name, entry in (raw.get(kind) or {}).items():
+    for section in SWEEPABLE:
+        for name, entry in (raw.get(section) or {}).items():
             sweeps = list(_sweeps_of(entry, ()))
             keys = _distinct_endings([sweep.path for sweep in sweeps])
-            for label, _ in _variants(kind, name, entry, sweeps) if sweeps else ():
+            for label, _ in _variants(section, name, entry, sweeps) if sweeps else ():
                 # The name is NAME~KEY=LABEL~KEY=LABEL; no label holds the "~KEY=" of another sweep.
                 suffix, values = label[len(name) :], {}
                 for i, (key, sweep) in enumerate(zip(keys, sweeps, strict=True)):
@@ -99,23 +99,23 @@ def swept_settings(raw: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, st
                     if i + 1 < len(keys):
                         value = value[: value.index(f"~{keys[i + 1]}=")]
                     suffix = suffix[len(f"~{key}=") + len(value) :]
-                    values[".".join((kind, name, *sweep.path))] = value
-                labels_of[kind, label] = values
+                    values[".".join((section, name, *sweep.path))] = value
+                labels_of[section, label] = values
     return labels_of
 
 
-def _variants(kind: str, name: str, entry: Any, sweeps: list[Sweep]) -> Iterator[tuple[str, Any]]:
+def _variants(section: str, name: str, entry: Any, sweeps: list[Sweep]) -> Iterator[tuple[str, Any]]:
     """Names and settings of an entry's variants; the entry itself if it has no sweep."""
     for sweep in sweeps:
         if not sweep.values:
-            raise UserError("empty sweep", f"config: {kind}.{name}.{'.'.join(sweep.path)}", "", "list at least one value")
+            raise UserError("empty sweep", f"config: {section}.{name}.{'.'.join(sweep.path)}", "", "list at least one value")
     zipped = [sweep for sweep in sweeps if sweep.zipped]
     if len({len(sweep.values) for sweep in zipped}) > 1:
         lengths = ", ".join(f"{'.'.join(sweep.path)} has {len(sweep.values)}" for sweep in zipped)
-        raise UserError("zipped lists of different lengths", f"config: {kind}.{name}", lengths, "give each the same number of values")
+        raise UserError("zipped lists of different lengths", f"config: {section}.{name}", lengths, "give each the same number of values")
     if math.prod(len(sweep.values) for sweep in sweeps if not sweep.zipped) > MOST_VARIANTS:
         raise UserError(
-            "too many variants", f"config: {kind}.{name}", f"its sweeps have more than {MOST_VARIANTS:,} combinations", "sweep fewer values, or zip"
+            "too many variants", f"config: {section}.{name}", f"its sweeps have more than {MOST_VARIANTS:,} combinations", "sweep fewer values, or zip"
         )
     keys = _distinct_endings([sweep.path for sweep in sweeps])
     # One axis per sweep, and one axis for all zipped lists, at the position of the first of them.
@@ -131,7 +131,9 @@ def _variants(kind: str, name: str, entry: Any, sweeps: list[Sweep]) -> Iterator
             labels.append(f"{key}={sweep.labels[position[id(sweep)]]}")
         label = "~".join(labels)
         if sweeps and not re.fullmatch(NAME_PATTERN, label):
-            raise UserError("bad name", f"config: {kind}.{name}", f"the variant would be called {label!r}", "give its value a label: {sweep: {label: value}}")
+            raise UserError(
+                "bad name", f"config: {section}.{name}", f"the variant would be called {label!r}", "give its value a label: {sweep: {label: value}}"
+            )
         yield label, variant
 
 

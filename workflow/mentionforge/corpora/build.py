@@ -23,7 +23,7 @@ from mentionforge.corpora.checked import SanityChecks
 from mentionforge.corpora.concept_ids import looks_like_id
 from mentionforge.corpora.concepts import ConceptMap, MappedId, read_id_map
 from mentionforge.corpora.documents import Document, Tally
-from mentionforge.corpora.formats.bioc import COUNTS_FROM_PART
+from mentionforge.corpora.formats.bioc import COUNTS_FROM_PASSAGE
 from mentionforge.corpora.formats.brat import OTHER_NOTES, READ_NOTES
 from mentionforge.corpora.formats.folders import COUNTS_CARRIAGE_RETURNS, COUNTS_LINE_FEEDS
 from mentionforge.corpora.settings import Corpus
@@ -226,7 +226,7 @@ def scan(settings: Corpus, name: str) -> ScanResult:
     return result
 
 
-LOGGED_KINDS = (COUNTS_LINE_FEEDS, COUNTS_CARRIAGE_RETURNS, COUNTS_FROM_PART, READ_NOTES, OTHER_NOTES)
+LOGGED_KINDS = (COUNTS_LINE_FEEDS, COUNTS_CARRIAGE_RETURNS, COUNTS_FROM_PASSAGE, READ_NOTES, OTHER_NOTES)
 """Kinds of irregularities that are logged, because a reader could also have handled them in another way."""
 
 

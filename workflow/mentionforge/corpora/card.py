@@ -265,5 +265,5 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _n_of(part: int, whole: int) -> str:
-    return f"{part:,} of {whole:,}"
+def _n_of(count: int, total: int) -> str:
+    return f"{count:,} of {total:,}"

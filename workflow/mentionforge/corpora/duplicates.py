@@ -258,5 +258,5 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]
     os.replace(temporary, path)
 
 
-def _digest(*parts: Any) -> bytes:
-    return hashlib.blake2b("\0".join(map(repr, parts)).encode(), digest_size=16).digest()
+def _digest(*values: Any) -> bytes:
+    return hashlib.blake2b("\0".join(map(repr, values)).encode(), digest_size=16).digest()

@@ -87,8 +87,8 @@ class NgramIndex:
         return min(matches, key=lambda m: (not m.leak, -m.share, -m.shared, m.doc_id), default=None)
 
 
-def _share(part: int, whole: int) -> float:
-    return round(part / whole, 4) if whole else 0.0
+def _share(count: int, total: int) -> float:
+    return round(count / total, 4) if total else 0.0
 
 
 def ngrams(text: str, n: int) -> set[str]:

@@ -184,5 +184,5 @@ def reason_of(ids: Iterable[str], mapped: Mapping[str, MappedId]) -> str:
     return next((mapped[i].reason for i in ids if i), "no_id")
 
 
-def _share(part: int, whole: int) -> float:
-    return round(part / whole, 4) if whole else 0.0
+def _share(count: int, total: int) -> float:
+    return round(count / total, 4) if total else 0.0

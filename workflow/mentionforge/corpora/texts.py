@@ -114,7 +114,7 @@ def _composing_characters() -> frozenset[str]:
     """Characters that may compose with the one before: second parts of canonical decompositions, and vowels and final consonants of Hangul."""
     characters = {chr(i) for i in (*range(0x1161, 0x1176), *range(0x11A7, 0x11C3))}
     for i in range(0x110000):
-        parts = unicodedata.decomposition(chr(i)).split()
-        if len(parts) == 2 and not parts[0].startswith("<"):
-            characters.add(chr(int(parts[1], 16)))
+        codes = unicodedata.decomposition(chr(i)).split()
+        if len(codes) == 2 and not codes[0].startswith("<"):
+            characters.add(chr(int(codes[1], 16)))
     return frozenset(characters)

@@ -55,4 +55,4 @@ class EvaluationInputs(ExperimentFiles):
         sources = {name: set(index.sources) for name, index in self.config.indexes.items()}
         pairs = [f"{a}={b}" for a in sorted(sources) for b in sorted(sources) if "kb" not in sources[a] and sources[b] == sources[a] | {"kb"}]
         controls = sorted(name for name, generator in self.config.generators.items() if generator.control)
-        return shlex.join([*(part for c in controls for part in ("--control", c)), *(part for pair in pairs for part in ("--with-kb", pair))])
+        return shlex.join([*(word for c in controls for word in ("--control", c)), *(word for pair in pairs for word in ("--with-kb", pair))])

@@ -5,7 +5,7 @@ In: the configuration. Out: names and paths. Knows nothing of rules and of which
 
 from __future__ import annotations
 
-from mentionforge.config import Config, all_parts_of, cross_cells, end_to_end_cells, normalization_cells, recognition_cells
+from mentionforge.config import Config, all_input_linkers, cross_cells, end_to_end_cells, normalization_cells, recognition_cells
 from mentionforge.dag.shared import StageInputs
 from mentionforge.entries import NONE
 from mentionforge.layout import NormalizationCell, RecognitionCell
@@ -28,7 +28,7 @@ class ExperimentFiles(StageInputs):
         self.kbs = sorted({config.corpora[c].kb for c in self.corpora})
         self.generators = sorted({c.generator for c in cells} - {NONE})
         linkers = {c.linker for c in self.normalization}
-        self.linkers = sorted(linkers | {part for linker in linkers for part in all_parts_of(config, linker)})
+        self.linkers = sorted(linkers | {inner for linker in linkers for inner in all_input_linkers(config, linker)})
 
     @property
     def cells(self) -> list[RecognitionCell | NormalizationCell]:

@@ -71,12 +71,12 @@ class GenerationInputs(StageInputs):
 
     # ------------------------------------------------------------------------------------------------- location and filters
 
-    def encoder_of(self, part: str) -> InputFunction:
-        """Input function: weights of the note encoder, if this part of the generator's settings (locate, filter) needs it."""
+    def encoder_of(self, step: str) -> InputFunction:
+        """Input function: weights of the note encoder, if this step (locate, filter) needs it."""
 
         def stamp(wildcards: Wildcards) -> Paths:
             g = self._settings(wildcards)
-            compares = g.filters.encoder_readers if part == "filter" else g.locate.tag_similarity is not None
+            compares = g.filters.encoder_readers if step == "filter" else g.locate.tag_similarity is not None
             return self.resources.model(g.encoder.model) if compares else []
 
         return stamp

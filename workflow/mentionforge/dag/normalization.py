@@ -142,8 +142,8 @@ class NormalizationInputs(StageInputs):
 
         def paths(wildcards: Wildcards) -> list[str]:
             w = wildcards
-            parts = self.config.linkers[w.linker].input_linkers()
-            return [self.results.normalization(NormalizationCell(w.corpus, w.generator, w.strategy, linker, w.index), f"{file}.parquet") for linker in parts]
+            inner = self.config.linkers[w.linker].input_linkers()
+            return [self.results.normalization(NormalizationCell(w.corpus, w.generator, w.strategy, linker, w.index), f"{file}.parquet") for linker in inner]
 
         return paths
 

@@ -58,4 +58,4 @@ class ReportInputs(ExperimentFiles):
         entries = [f"kbs/{kb}" for kb in self.kbs if self.is_licensed("kbs", kb)] + [f"corpora/{c}" for c in self.corpora if self.is_licensed("corpora", c)]
         entries += [f"generators/{g}" for g in self.generators if self.licensed_text(g)]
         private = ["--private"] if self.config.report.private else []
-        return shlex.join([*(part for entry in entries for part in ("--licensed", entry)), *private])
+        return shlex.join([*(word for entry in entries for word in ("--licensed", entry)), *private])

@@ -80,8 +80,8 @@ def pattern_of(paths: AbstractSet[Levels]) -> str:
     names: defaultdict[frozenset[Levels], list[str]] = defaultdict(list)
     for first, following in continuations.items():
         names[frozenset(following)].append(first)
-    parts = []
+    branches = []
     for rests, firsts in sorted(names.items(), key=lambda item: min(item[1])):
         alternatives = "|".join(re.escape(name) for name in sorted(firsts))
-        parts.append(f"(?:{alternatives})/" + (pattern_of(rests) if rests != {()} else ""))
-    return f"(?:{'|'.join(parts)})"
+        branches.append(f"(?:{alternatives})/" + (pattern_of(rests) if rests != {()} else ""))
+    return f"(?:{'|'.join(branches)})"

@@ -14,7 +14,7 @@ from mentionforge.devices import claim
 
 app = typer.Typer(help="Concepts become prompts, notes and located mentions.", no_args_is_help=True)
 
-SPEC = typer.Option(..., help="Spec file of the generator, the part this command reads.")
+SPEC = typer.Option(..., help="Spec file of the generator, of the step that this command runs.")
 KB = typer.Option(..., help="Folder of the knowledge base's tables.")
 MODEL = typer.Option(..., help="Stamp of the fetched weights (fetched.json).")
 OUT = typer.Option(..., help="Table to write.")

@@ -1,6 +1,6 @@
 """Tells misspellings from other words: `hypoparathyroidism` is no misspelling of `hyperparathyroidism`, `arteritis` none of `arthritis`.
 
-In: words or spans of a text. Out: whether they mean something else. Uses the parts that medical words are made of, lists of words in use and of other
+In: words or spans of a text. Out: whether they mean something else. Uses the morphemes that medical words are made of, lists of words in use and of other
 senses of abbreviations; knows nothing about a knowledge base.
 """
 
@@ -93,29 +93,29 @@ kinesia kinesis tonia taxia thymia lalia lexia gnosia mnesia esthesia centesis e
 inosis olithiasis ophagia olysis ia ic iac
 """
 
-WORD_PARTS = frozenset(f"{_PREFIXES} {_ROOTS} {_SUFFIXES}".split())
+MORPHEMES = frozenset(f"{_PREFIXES} {_ROOTS} {_SUFFIXES}".split())
 """Parts of medical words. Replacing one by another makes another word."""
 
 MEDICAL_ENDINGS = tuple(
-    sorted(part for part in WORD_PARTS if re.search(r"(?:ia|is|oma|oid|pathy|plegia|omy|scopy|megaly|cele|trophy|tropy|dactyly|cephaly)$", part))
+    sorted(morpheme for morpheme in MORPHEMES if re.search(r"(?:ia|is|oma|oid|pathy|plegia|omy|scopy|megaly|cele|trophy|tropy|dactyly|cephaly)$", morpheme))
 )
-_LONGEST = max(map(len, WORD_PARTS))
+_LONGEST = max(map(len, MORPHEMES))
 
 
 def confusable(word: str, other: str) -> bool:
-    """Whether two case-folded words differ by exactly one meaningful part, like `macro` and `micro`, or `itis` and `osis`."""
+    """Whether two case-folded words differ by exactly one morpheme, like `macro` and `micro`, or `itis` and `osis`."""
     longer = len(other) - len(word)
-    for start, end in _word_part_spans(word):
-        part = other[start : end + longer]
-        if part in WORD_PARTS and part != word[start:end] and other.startswith(word[:start]) and other.endswith(word[end:]):
+    for start, end in _morpheme_spans(word):
+        morpheme = other[start : end + longer]
+        if morpheme in MORPHEMES and morpheme != word[start:end] and other.startswith(word[:start]) and other.endswith(word[end:]):
             return True
     return False
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _word_part_spans(word: str) -> tuple[tuple[int, int], ...]:
-    """Start and end of each known part of a word."""
-    return tuple((i, j) for i in range(len(word)) for j in range(i + 2, min(i + _LONGEST, len(word)) + 1) if word[i:j] in WORD_PARTS)
+def _morpheme_spans(word: str) -> tuple[tuple[int, int], ...]:
+    """Start and end of each known morpheme of a word."""
+    return tuple((i, j) for i in range(len(word)) for j in range(i + 2, min(i + _LONGEST, len(word)) + 1) if word[i:j] in MORPHEMES)
 
 
 def has_medical_ending(word: str) -> bool:

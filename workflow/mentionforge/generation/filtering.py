@@ -49,7 +49,7 @@ def filter_notes(
     """Run a generator's chain of filters over its located notes; write the kept notes, the dropped ones and the reasons.
 
     Args:
-        spec: Spec file of the generator, part `filter`.
+        spec: Spec file of the generator, step `filter`.
         kb: Folder of the knowledge base's tables.
         prompts: Table `prompts`.
         notes: Table `notes`.

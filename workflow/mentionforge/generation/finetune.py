@@ -49,7 +49,7 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     the function starts itself once per device, unless a launcher (torchrun) has done so.
 
     Args:
-        spec: Spec file of the generator, part `finetune`.
+        spec: Spec file of the generator, step `finetune`.
         model: Stamp of the fetched weights (fetched.json).
         pairs: Table `pairs`.
         adapter: Folder to write.

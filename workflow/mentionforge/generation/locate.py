@@ -51,7 +51,7 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path, en
     """Locate the mentions in all notes of a generator; write located.parquet, mentions.parquet, rejected.parquet and funnel.json.
 
     Args:
-        spec: Spec file of the generator, part `locate`.
+        spec: Spec file of the generator, step `locate`.
         kb: Folder of the knowledge base's tables.
         prompts: Table `prompts`.
         notes: Table `notes`.

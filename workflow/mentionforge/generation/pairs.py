@@ -32,7 +32,7 @@ def make_pairs(spec: Path, kb: Path, corpus: Path, out: Path) -> None:
     """Write the fine-tuning pairs of a generator.
 
     Args:
-        spec: Spec file of the generator, part `finetune`.
+        spec: Spec file of the generator, step `finetune`.
         kb: Folder of the generator's knowledge base.
         corpus: Folder of the corpus' tables.
         out: Table `pairs`.

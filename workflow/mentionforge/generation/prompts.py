@@ -33,7 +33,7 @@ def make_prompts(spec: Path, kb: Path, out: Path, mentions: Path | None = None) 
     """Write the prompts of a generator, `notes_per_concept` for each selected concept.
 
     Args:
-        spec: Spec file of the generator, part `prompts`.
+        spec: Spec file of the generator, step `prompts`.
         kb: Folder of the knowledge base's tables.
         out: Table `prompts`.
         mentions: Gold mentions of the corpus that `concepts.corpus` names.
@@ -70,9 +70,9 @@ def instruction(names: Sequence[str], definition: str | None) -> str:
     return f"{ask} Mention the condition at least once by name, synonym or abbreviation, and put each mention in tags: {OPEN} {name} {CLOSE}"
 
 
-def seed_of(*parts: object) -> int:
-    """A seed in [0, 2**31): a hash of the parts, so that a note's seed does not depend on other notes."""
-    return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
+def seed_of(*values: object) -> int:
+    """A seed in [0, 2**31): a hash of the values, so that a note's seed does not depend on other notes."""
+    return int.from_bytes(hashlib.sha256("\0".join(map(str, values)).encode()).digest()[:4], "big") >> 1
 
 
 def _shorten(definition: str) -> str:

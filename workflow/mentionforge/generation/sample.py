@@ -53,7 +53,7 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     """Write the notes of every `shards`-th prompt from number `shard` on, in the order of note ids.
 
     Args:
-        spec: Spec file of the generator, part `sampling`.
+        spec: Spec file of the generator, step `sampling`.
         model: Stamp of the fetched weights (fetched.json); none if a server writes the notes.
         prompts: Table `prompts`.
         adapter: Folder of the adapter; none: the model without an adapter.
@@ -139,8 +139,11 @@ def _writer(described: Mapping[str, Any], model: Path | None, adapter: Path | No
     backend = f"backend.{described['settings']['backend']['kind']}"
     # The spec holds the version of the sampling. Notes do not depend on the versions of later stages, so they outlive these.
     code = {"backend_version": number(backend)} if raised(backend) else {}
-    parts = [{**described, "settings": backends.identity(described["settings"], chosen), **code}, *(sha256_paths([p]) if p else None for p in (model, adapter))]
-    return digest(json.dumps(parts, sort_keys=True))
+    identity = [
+        {**described, "settings": backends.identity(described["settings"], chosen), **code},
+        *(sha256_paths([p]) if p else None for p in (model, adapter)),
+    ]
+    return digest(json.dumps(identity, sort_keys=True))
 
 
 @functools.cache

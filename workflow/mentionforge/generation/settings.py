@@ -1,6 +1,6 @@
 """Settings of the steps that generators share: selection of concepts, fine-tuning, sampling, location.
 
-In: parts of an entry of `generators`. Out: their models, and which settings each spec file holds. Knows nothing about kinds of generators and backends.
+In: settings within an entry of `generators`. Out: their models, and which settings each spec file holds. Knows nothing about kinds of generators and backends.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ FRAME = "Instruction: {prompt}\nNote: {note}"
 
 
 _ALL = ("kind", "kb", "model")
-_OF_PARTS = {
+_OF_STEPS = {
     "finetune": (*_ALL, "prompt_style", "frame", "finetune"),
     "sampling": (*_ALL, "prompt_style", "frame", "sampling", "dtype", "backend"),
     "locate": (*_ALL, "path", "locate", "encoder"),
@@ -131,15 +131,15 @@ _OF_PARTS = {
 }
 _NOT_OF_PROMPTS = {"finetune", "sampling", "dtype", "backend", "locate", "filters", "encoder", "shards", "licensed"}
 
-PARTS = ("prompts", *_OF_PARTS)
-"""Parts of a generator's settings. Each has a spec file of its own, so that, for example, a new temperature does not repeat the fine-tuning."""
+STEPS = ("prompts", *_OF_STEPS)
+"""Steps of a generator. Each has a spec file of its own, so that, for example, a new temperature does not repeat the fine-tuning."""
 
 
-def settings_of_part(part: str, names: Iterable[str]) -> set[str]:
-    """Names of the settings in the spec file of a part. What no other part reads belongs to `prompts`, so that settings of a new kind reach its job.
+def settings_of_step(step: str, names: Iterable[str]) -> set[str]:
+    """Names of the settings in the spec file of a step. What no other step reads belongs to `prompts`, so that settings of a new kind reach its job.
 
     Args:
-        part: One of `PARTS`.
+        step: One of `STEPS`.
         names: Names of all settings of the generator.
     """
-    return set(names) - _NOT_OF_PROMPTS if part == "prompts" else set(_OF_PARTS[part]) & set(names)
+    return set(names) - _NOT_OF_PROMPTS if step == "prompts" else set(_OF_STEPS[step]) & set(names)

@@ -1,6 +1,6 @@
 """Linking: ranks concepts for every gold mention by its nearest entries in the index.
 
-In: embedded mentions and names, spec of the linker and of the indexes. Out: ranked concepts (tables.FOUND, tables.LINKED), ordered by `ties` where scores are
+In: embedded mentions and names, spec of the linker and of the indexes. Out: ranked concepts (tables.RETRIEVED, tables.LINKED), ordered by `ties` where scores are
 equal. Knows nothing of how vectors are made: it imports no torch and maps them instead of reading them, because `link` runs hundreds of times per experiment.
 """
 
@@ -43,7 +43,7 @@ VERSION = 1
 
 
 def search_kb(spec: Path, index: Path, corpus: Path, kb: Path, names: Path, xrefs: Path, out: Path) -> None:
-    """Rank the concepts of a knowledge base by their names, for every distinct mention of all splits of a corpus (tables.FOUND).
+    """Rank the concepts of a knowledge base by their names, for every distinct mention of all splits of a corpus (tables.RETRIEVED).
 
     Args:
         spec: Spec of the linker.
@@ -81,7 +81,7 @@ def search_kb(spec: Path, index: Path, corpus: Path, kb: Path, names: Path, xref
     )
     say(f"{len(queries):,} distinct mentions searched in {len(cuis):,} concepts")
     inputs = {"spec": spec, "index": index, "corpus": corpus, "kb": kb, "names": names, "xrefs": xrefs}
-    tables.write(tables.FOUND, out, rows, provenance.stamp("normalization search-kb", inputs, counts=counts, search=method))
+    tables.write(tables.RETRIEVED, out, rows, provenance.stamp("normalization search-kb", inputs, counts=counts, search=method))
 
 
 def search_recall(approximate: Ranking, exact: Ranking) -> dict[str, float]:
@@ -117,14 +117,14 @@ def admitted_entries(entries: pa.Table, index: Index, names: pa.Table, xrefs: pa
 
 
 @dataclass(frozen=True)
-class Cell:
+class IndexFiles:
     """One index to link, and the files of its cell.
 
     Attributes:
         index: Spec of the index: `train` searches the corpus' training mentions, `kb` the names.
         out: Rankings to write of the test mentions that have a concept.
         calibration: Rankings to write of the dev mentions and of the test mentions without a concept.
-        kb_rankings: tables.FOUND that `search_kb` wrote; required if the index has `kb`.
+        kb_rankings: tables.RETRIEVED that `search_kb` wrote; required if the index has `kb`.
     """
 
     index: Path
@@ -133,8 +133,8 @@ class Cell:
     kb_rankings: Path | None = None
 
 
-def cells_of(indexes: Sequence[Path], found: Sequence[Path], outs: Sequence[Path], calibrations: Sequence[Path]) -> list[Cell]:
-    """Cells from the options of a command: `found` has a file for each index that searches names, in the order of the indexes.
+def cells_of(indexes: Sequence[Path], kb_rankings: Sequence[Path], outs: Sequence[Path], calibrations: Sequence[Path]) -> list[IndexFiles]:
+    """Cells from the options of a command: `kb_rankings` has a file for each index that searches names, in the order of the indexes.
 
     Raises:
         UserError: The numbers of files do not fit.
@@ -143,17 +143,17 @@ def cells_of(indexes: Sequence[Path], found: Sequence[Path], outs: Sequence[Path
         counts = f"{len(indexes)} indexes, {len(outs)} files of predictions and {len(calibrations)} of calibration"
         raise UserError("wrong cells", counts, "each index has one of both", "give --index, --out and --calibration equally often")
     searching = ["kb" in read_spec(index, Index).sources for index in indexes]
-    if sum(searching) != len(found):
-        reason = f"{sum(searching)} indexes have the source kb, {len(found)} files of found names are given"
+    if sum(searching) != len(kb_rankings):
+        reason = f"{sum(searching)} indexes have the source kb, {len(kb_rankings)} files of found names are given"
         raise UserError("wrong index", ", ".join(map(str, indexes)), reason, "give --found once for each index that has it")
-    rankings = iter(found)
-    return [Cell(i, o, c, next(rankings) if kb else None) for i, o, c, kb in zip(indexes, outs, calibrations, searching, strict=True)]
+    rankings = iter(kb_rankings)
+    return [IndexFiles(i, o, c, next(rankings) if kb else None) for i, o, c, kb in zip(indexes, outs, calibrations, searching, strict=True)]
 
 
 def link(
     spec: Path,
     corpus: Path,
-    cells: Sequence[Cell],
+    cells: Sequence[IndexFiles],
     kb: Path | None = None,
     xrefs: Path | None = None,
     synthetic: Path | None = None,
@@ -202,14 +202,14 @@ def link(
         everything = tables.read(tables.EMBEDDED, synthetic)
         entry_inputs["synthetic"] = inputs_of(linker, synthetic, everything)
         entries["synthetic"] = everything.filter(pc.is_in(everything["note_id"], value_set=tables.read(tables.CHOSEN, chosen)["note_id"]))
-    found = {path: tables.read(tables.FOUND, path) for path in dict.fromkeys(cell.kb_rankings for cell in cells) if path}
+    names_by_path = {path: tables.read(tables.RETRIEVED, path) for path in dict.fromkeys(cell.kb_rankings for cell in cells) if path}
 
     # Concepts and entries have numbers that hold for all indexes; they are sorted, so that equal scores have the same order in each of them.
-    cuis = sorted_distinct([*(table["cuis"].combine_chunks().flatten() for table in entries.values()), *(names["cui"] for names in found.values())])
-    sets = sorted_distinct([*(joined_concepts(table) for table in entries.values()), *(names["entry"] for names in found.values())])
+    cuis = sorted_distinct([*(table["cuis"].combine_chunks().flatten() for table in entries.values()), *(names["cui"] for names in names_by_path.values())])
+    sets = sorted_distinct([*(joined_concepts(table) for table in entries.values()), *(names["entry"] for names in names_by_path.values())])
     sources = {name: indexed_entries(table, entry_inputs[name], cuis, sets) for name, table in entries.items()}
     rankings = {name: best_concepts(queries, source, retriever) for name, source in sources.items() if len(rows) and len(source.row)}
-    rankings_of_names = {path: _ranking_of_names(names, rows, cuis, sets) for path, names in found.items()}
+    rankings_of_names = {path: _ranking_of_names(names, rows, cuis, sets) for path, names in names_by_path.items()}
     tolerance = query_tolerance(queries, retriever)
     codes = tables.read(tables.XREFS, xrefs) if xrefs else None
 
@@ -225,7 +225,7 @@ def link(
             _mention_rows(ranking, query_of[wanted], to_link["entry_id"].combine_chunks().filter(pa.array(wanted)), cuis, sets)
             for wanted in (is_test, ~is_test)
         )
-        names = found[cell.kb_rankings] if cell.kb_rankings else None
+        names = names_by_path[cell.kb_rankings] if cell.kb_rankings else None
         concepts = len(sorted_distinct([*(entries[name]["cuis"].combine_chunks().flatten() for name in read), *([names["cui"]] if names else [])]))
         sizes = {name: len(entries[name]) for name in read}
         searched = bool(names) or any(len(sources[name].row) for name in read)
@@ -233,8 +233,8 @@ def link(
         unique = len(predictions.filter(pc.equal(predictions["rank"], 1))) == scored
         if not unique or scored > int(is_test.sum()) or (linker.embeds and searched and scored < int(is_test.sum())):
             raise AssertionError(f"{scored} mentions scored, {int(is_test.sum())} expected")
-        parts = [*(f"{number:,} entries of {name}" for name, number in sizes.items()), *(["names of the kb"] if cell.kb_rankings else [])]
-        say(f"{cell.index.stem}: {', '.join(parts)}; {concepts:,} concepts")
+        contents = [*(f"{number:,} entries of {name}" for name, number in sizes.items()), *(["names of the kb"] if cell.kb_rankings else [])]
+        say(f"{cell.index.stem}: {', '.join(contents)}; {concepts:,} concepts")
         say(f"{scored:,} of {int(is_test.sum()):,} test mentions scored, each once ({len(rows):,} distinct queries)")
         inputs_read = {
             "spec": spec, "index": cell.index, "corpus": corpus, "kb": kb, "found": cell.kb_rankings, "xrefs": xrefs if index.prefer_xrefs else None,

@@ -14,7 +14,7 @@ from mentionforge.errors import UserError
 from mentionforge.normalization.embed import embed_corpus
 from mentionforge.normalization.linkers import Linker
 from mentionforge.normalization.linkers.contract import SearchingLinker
-from mentionforge.normalization.linking import Cell, link, search_kb
+from mentionforge.normalization.linking import IndexFiles, link, search_kb
 from mentionforge.normalization.settings import Index
 from mentionforge.provenance import stamp
 from mentionforge.specs import read_spec
@@ -58,12 +58,12 @@ def link_predicted(
         work = Path(folder)
         entries = work / "entries.parquet"
         embed_corpus(spec, model, corpus, work)
-        cells: list[Cell] = []
+        cells: list[IndexFiles] = []
         for place, (index, of_index) in enumerate(zip(indexes, settings, strict=True)):
-            found = work / f"found.{place}.parquet" if "kb" in of_index.sources else None
-            if found and kb and names and xrefs:
-                search_kb(spec, index, entries, kb, names, xrefs, found)
-            cells.append(Cell(index, work / f"linked.{place}.parquet", work / f"others.{place}.parquet", found))
+            kb_rankings = work / f"found.{place}.parquet" if "kb" in of_index.sources else None
+            if kb_rankings and kb and names and xrefs:
+                search_kb(spec, index, entries, kb, names, xrefs, kb_rankings)
+            cells.append(IndexFiles(index, work / f"linked.{place}.parquet", work / f"others.{place}.parquet", kb_rankings))
         codes = xrefs if any(of_index.prefer_xrefs for of_index in settings) else None
         link(spec, entries, cells, kb, codes, synthetic, chosen)
         # Predicted mentions have no gold concept, so `link` writes all of them to the second table.
@@ -72,5 +72,5 @@ def link_predicted(
             searches = "kb" in of_index.sources
             inputs |= {"kb": kb if searches or linker.weighs_names else None, "names": names if searches else None}
             inputs |= {"xrefs": xrefs if searches or of_index.prefer_xrefs else None}
-            given = {role: path for role, path in inputs.items() if path}
-            tables.write(tables.LINKED, out, tables.read(tables.LINKED, cell.calibration), stamp("normalization link-predicted", given))
+            inputs_read = {role: path for role, path in inputs.items() if path}
+            tables.write(tables.LINKED, out, tables.read(tables.LINKED, cell.calibration), stamp("normalization link-predicted", inputs_read))

@@ -302,13 +302,13 @@ def joined(several: Iterable[Mapping[str, CostItem]]) -> dict[str, CostItem]:
     """Costs by part of several mappings, added up."""
     total: dict[str, CostItem] = {}
     for costs in several:
-        for name, part in costs.items():
-            before = total.get(name, CostItem(0, 0.0, part.gpu))
-            total[name] = CostItem(before.jobs + part.jobs, before.seconds + part.seconds, part.gpu)
+        for name, item in costs.items():
+            before = total.get(name, CostItem(0, 0.0, item.gpu))
+            total[name] = CostItem(before.jobs + item.jobs, before.seconds + item.seconds, item.gpu)
     return total
 
 
-def parts(config: Config, known: Sizes, on: Device, folder: Path = Path()) -> dict[str, CostItem]:
+def by_formula(config: Config, known: Sizes, on: Device, folder: Path = Path()) -> dict[str, CostItem]:
     """Cost of a whole experiment by part, as if nothing had run yet; jobs without a formula are left out."""
     formulas = _Formulas(config, known, on, folder)
     return summed(one for rule, wildcards in jobs(config) if (one := formulas.work(rule, wildcards)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mentionforge.config import Config, all_parts_of, cross_cells, end_to_end_cells, indexes_to_link, normalization_cells, recognition_cells, same_names
+from mentionforge.config import Config, all_input_linkers, cross_cells, end_to_end_cells, indexes_to_link, normalization_cells, recognition_cells, same_names
 from mentionforge.entries import EXTERNAL, NONE, UNTRAINED
 from mentionforge.layout import TRAINED_ON, NormalizationCell, RecognitionCell
 from mentionforge.normalization.linkers.contract import LinkerSettings
@@ -30,10 +30,10 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
     for cell in cross_cells(config):
         yield "recognize_cross", {k: str(v) for k, v in vars(cell).items()} | {"source": cell.schedule.partition(TRAINED_ON)[2]}
     predicted: dict[tuple[RecognitionCell, str], list[str]] = {}
-    for found, linker, index in end_to_end_cells(config):
-        predicted.setdefault((found, linker), []).append(index)
-    for (found, linker), indexes in predicted.items():
-        yield "link_predicted", {k: str(v) for k, v in vars(found).items()} | {"linker": linker, "index": ",".join(indexes)}
+    for run, linker, index in end_to_end_cells(config):
+        predicted.setdefault((run, linker), []).append(index)
+    for (run, linker), indexes in predicted.items():
+        yield "link_predicted", {k: str(v) for k, v in vars(run).items()} | {"linker": linker, "index": ",".join(indexes)}
     yield from _linking(config, normalization_cells(config))
 
 
@@ -41,7 +41,7 @@ def _linking(config: Config, cells: Sequence[NormalizationCell]) -> Iterator[tup
     seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
     together = indexes_to_link(config)
     for cell in cells:
-        for linker in (cell.linker, *all_parts_of(config, cell.linker)):
+        for linker in (cell.linker, *all_input_linkers(config, cell.linker)):
             entry, corpus = config.linkers[linker], cell.corpus
             wanted: list[tuple[str, dict[str, str]]] = []
             indexes = ",".join(sorted(together.get((corpus, cell.generator, cell.strategy, linker), ())))

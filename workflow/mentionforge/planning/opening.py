@@ -20,7 +20,7 @@ from mentionforge.planning import cost, workload
 from mentionforge.planning.reference_devices import SMALL, Device, device
 from mentionforge.planning.status import hours
 
-KINDS = {
+RULES_OF_WORK = {
     "fine-tuning of the language model": ("finetune",),
     "shards of notes": ("sample", "sample_vllm"),
     "trainings of recognizers": ("recognize_real", "recognize_augmented"),
@@ -54,8 +54,8 @@ def opening(jobs: Iterable[tuple[str, Mapping[str, str]]], config: Config, cores
     if not work:
         return []
     rules = Counter(rule for rule, _ in work)
-    counts = {kind: sum(rules[rule] for rule in of_kind) for kind, of_kind in KINDS.items()}
-    named = [f"{number:,} {kind}" for kind, number in counts.items() if number]
+    counts = {work_name: sum(rules[rule] for rule in of_work) for work_name, of_work in RULES_OF_WORK.items()}
+    named = [f"{number:,} {work_name}" for work_name, number in counts.items() if number]
     others = len(work) - sum(counts.values())
     named += [f"{others:,} short"] if others else []
     lines = [f"{len(work):,} job{'s' * (len(work) > 1)}: {', '.join(named)}."]

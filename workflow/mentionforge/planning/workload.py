@@ -85,15 +85,15 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
     assumed: dict[str, None] = {}  # an ordered set
     for kb, entry in config.kbs.items():
         with_definition, all_names = entry.estimated_size(folder)
-        found = rows(layout.kb(kb, "definitions.parquet"))
-        promptable[kb] = concepts if concepts is not None else found or with_definition
+        defined = rows(layout.kb(kb, "definitions.parquet"))
+        promptable[kb] = concepts if concepts is not None else defined or with_definition
         names[kb] = rows(layout.kb(kb, "names.parquet")) or all_names
-        if concepts is None and not found and in_use(config, "kbs", kb):
+        if concepts is None and not defined and in_use(config, "kbs", kb):
             assumed[f"{promptable[kb]:,} concepts with a definition and {names[kb]:,} names in {kb}"] = None
     corpora: dict[str, CorpusSize] = {}
-    for corpus, given in config.corpora.items():
+    for corpus, settings in config.corpora.items():
         stats = corpus_counted(Path(layout.corpus(corpus, "stats.json")))
-        corpora[corpus] = stats or corpus_assumed(corpus, {s: bytes_of(folder / path for path in paths) for s, paths in given.splits.items()})
+        corpora[corpus] = stats or corpus_assumed(corpus, {s: bytes_of(folder / path for path in paths) for s, paths in settings.splits.items()})
         if stats is None and in_use(config, "corpora", corpus):
             assumed[f"{corpora[corpus].train_sentences:,} training sentences in {corpus}"] = None
     used = generators_in_use(config)
@@ -103,10 +103,10 @@ def sizes(config: Config, folder: Path = Path(), concepts: int | None = None) ->
         per_concept = generator.notes_per_concept or 3
         chosen = min(promptable[generator.kb], generator.concepts.max or promptable[generator.kb])
         prompts = None if concepts is not None else rows(layout.generation(name, "prompts.parquet"))
-        found = None if concepts is not None else rows(layout.generation(name, "located.parquet"))
+        located_notes = None if concepts is not None else rows(layout.generation(name, "located.parquet"))
         written[name] = prompts or chosen * per_concept
-        located[name] = found or round(written[name] * LOCATED)
-        if generator.longest_note and not found and name in used:
+        located[name] = located_notes or round(written[name] * LOCATED)
+        if generator.longest_note and not located_notes and name in used:
             length = generator.longest_note * NOTE_SHARE
             assumed[f"{written[name]:,} notes of {length:.0f} tokens by {name}, the mention found in {LOCATED:.0%}"] = None
     return Sizes(promptable, names, corpora, written, located, tuple(assumed))
@@ -176,7 +176,7 @@ def shape(config: Config, model: str, folder: Path = Path()) -> Shape | None:
     except (OSError, ValueError, KeyError, AttributeError):
         pass
     for place in places:
-        if found := shape_in(place):
-            return found
+        if shape := shape_in(place):
+            return shape
     named = f"{entry.hub or ''} {entry.wheel or ''} {entry.path or ''}".lower()
-    return next((found for part, found in KNOWN.items() if part in named), None)
+    return next((shape for fragment, shape in KNOWN.items() if fragment in named), None)

@@ -19,7 +19,7 @@ from mentionforge.provenance import stamp
 from mentionforge.specs import read_spec
 
 VERSION = 1
-"""Of the part recognition.found: raise it where earlier results would be wrong (mentionforge.versions)."""
+"""Of the part recognition.mentions: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 
 def as_mentions(predictions: Path, corpus: Path, corpus_spec: Path, out: Path) -> None:

@@ -1,6 +1,6 @@
 """Settings that all training schedules share.
 
-In: parts of an entry of `recognizers`. Out: their models. Imports pydantic only. Knows nothing of schedules.
+In: settings within an entry of `recognizers`. Out: their models. Imports pydantic only. Knows nothing of schedules.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ SCORES = {task: (("all", MAIN[task]), ("seen_concept", OF_GROUPS[task]), ("unsee
 """Buckets and metrics of the test split in the summary, by task."""
 
 CELL = ("task", "corpus", "generator", "strategy", "system", "variant", "seed")
-ENTRY_KINDS = {"corpus": "corpora", "generator": "generators", "strategy": "strategies"}
+SECTION_OF_LEVEL = {"corpus": "corpora", "generator": "generators", "strategy": "strategies"}
 
 
 def write_sweeps(results: Path, raw: Mapping[str, Any], out: Path) -> None:
@@ -73,7 +73,7 @@ def cells(config: Config, results: Path, swept: Mapping[tuple[str, str], Mapping
         for cell, predictions, logs in cells_of_task:
             state, message = state_of(predictions, *logs)
             row = {"task": task, **_cell_columns(cell)}
-            values = scores[cell.corpus].get(tuple(row[part] for part in CELL[2:]), {}) if state == "done" else {}
+            values = scores[cell.corpus].get(tuple(row[level] for level in CELL[2:]), {}) if state == "done" else {}
             varied = {key: value for kind, name in _entries_of(cell) for key, value in swept.get((kind, name), {}).items()}
             rows.append(
                 {**row, "state": state, "error": message, **varied, **{f"{bucket} {metric}": values.get((bucket, metric)) for bucket, metric in SCORES[task]}}
@@ -102,7 +102,7 @@ def _cell_columns(cell: NormalizationCell | RecognitionCell) -> dict[str, Any]:
 
 def _entries_of(cell: NormalizationCell | RecognitionCell) -> list[tuple[str, str]]:
     """Kinds and names of the entries that a cell combines."""
-    common = [(kind, getattr(cell, part)) for part, kind in ENTRY_KINDS.items()]
+    common = [(section, getattr(cell, level)) for level, section in SECTION_OF_LEVEL.items()]
     return [*common, *([("linkers", cell.linker), ("indexes", cell.index)] if isinstance(cell, NormalizationCell) else [("recognizers", cell.recognizer)])]
 
 
@@ -147,7 +147,7 @@ def test_scores(results: Path, task: str, corpus: str, predictions: Sequence[Pat
             "--out",
             metrics,
         ]
-        process = subprocess.run([str(part) for part in [*command, *existing]], capture_output=True, text=True, check=False)
+        process = subprocess.run([str(word) for word in [*command, *existing]], capture_output=True, text=True, check=False)
         if process.returncode:
             say(f"warning: {corpus}: not scored: {(process.stderr.strip().splitlines() or ['?'])[-1]}")
             return {}
@@ -158,7 +158,7 @@ def _scores_by_cell(table: Path) -> dict[tuple[Any, ...], dict[tuple[str, str], 
     collected: dict[tuple[Any, ...], dict[tuple[str, str], float]] = {}
     for row in tables.read(tables.METRICS, table).to_pylist():
         if row["split"] == "test":
-            key = tuple(row[part] for part in CELL[2:])
+            key = tuple(row[level] for level in CELL[2:])
             collected.setdefault(key, {})[row["bucket"], row["metric"]] = row["value"]
     return collected
 
@@ -170,10 +170,10 @@ def effect_of(frame: pd.DataFrame, setting: str, settings: Sequence[str]) -> pd.
     the same cells. `groups` is their number, and `failed` the number of failed cells with this value.
     """
     cells = frame[frame[setting].notna()].copy()
-    for part, kind in {**ENTRY_KINDS, "system": "linkers", "variant": "indexes"}.items():
+    for level, section in {**SECTION_OF_LEVEL, "system": "linkers", "variant": "indexes"}.items():
         # The name of a variant holds its value, so it cannot be a key of the group.
-        if setting.startswith(f"{kind}.") or (part == "system" and setting.startswith("recognizers.")):
-            cells[part] = setting
+        if setting.startswith(f"{section}.") or (level == "system" and setting.startswith("recognizers.")):
+            cells[level] = setting
     grouping = [column for column in (*CELL, *settings) if column != setting and not _varies_with(cells, setting, column)]
     values = list(dict.fromkeys(cells[setting]))
     rows = []
@@ -254,7 +254,7 @@ def draw(effects: Mapping[str, pd.DataFrame], out: Path) -> None:
         scored = effect.dropna(subset=["mean"]) if len(effect) else effect
         if not len(scored):
             continue
-        records = json.loads(scored.assign(**{part: 100 * scored[part].astype(float) for part in ("mean", "min", "max")}).to_json(orient="records"))
+        records = json.loads(scored.assign(**{column: 100 * scored[column].astype(float) for column in ("mean", "min", "max")}).to_json(orient="records"))
         base = alt.Chart(alt.Data(values=records)).encode(
             x=alt.X("value:N", title=setting, sort=list(dict.fromkeys(map(str, scored["value"])))), color=alt.Color("score:N", title=None)
         )

@@ -61,8 +61,8 @@ def with_paths(records: Iterable[Record], suffix: str) -> Iterator[tuple[Record,
     """Yield each record with a unique relative path that is safe to write."""
     seen: set[str] = set()
     for r in records:
-        parts = [p for p in r["doc_id"].replace("\\", "/").split("/") if p not in ("", ".", "..")]
-        safe = "/".join(_safe(part) for part in parts) or "document"
+        levels = [p for p in r["doc_id"].replace("\\", "/").split("/") if p not in ("", ".", "..")]
+        safe = "/".join(_safe(level) for level in levels) or "document"
         stem = safe if suffix == ".html" else safe.removesuffix(suffix)
         relative, n = f"{stem}{suffix}", 1
         # Compared in lower case, because some file systems ignore case.

@@ -30,7 +30,7 @@ ID_KEYS = ("identifier", "concept_id", "concept id")
 ID_VOCABULARIES = ("MESH", "OMIM", "UMLS", "CUI", "SNOMEDCT_US", "ORPHANET", "DOID", "MONDO", "HPO")
 """Infons that hold ids of the vocabulary that they are named after."""
 
-COUNTS_FROM_PART = "annotations whose offsets count from their passage"
+COUNTS_FROM_PASSAGE = "annotations whose offsets count from their passage"
 
 
 def stream(path: Path, id_prefix: str, entity_types: Collection[str], tally: Tally, options: ReaderOptions = AS_PUBLISHED) -> Iterator[Document]:
@@ -73,11 +73,11 @@ class _OffsetOrigin:
 
     Attributes:
         from_document: Place of the first annotation whose offsets must count from the document; empty: none yet.
-        from_part: Place of the first annotation whose offsets must count from its passage or sentence; empty: none yet.
+        from_passage: Place of the first annotation whose offsets must count from its passage or sentence; empty: none yet.
     """
 
     from_document: str = ""
-    from_part: str = ""
+    from_passage: str = ""
 
     def __call__(self, a: BiocAnnotation, published: list[Span], text: str, tally: Tally) -> list[Span]:
         """The spans of an annotation as offsets into the document.
@@ -85,26 +85,26 @@ class _OffsetOrigin:
         Raises:
             UserError: The annotation lies outside of its passage by both ways of counting, or it counts in another way than an earlier annotation.
         """
-        if a.part.passage is None:
+        if a.passage.span is None:
             return published
-        low, high = a.part.passage
+        low, high = a.passage.span
         inside = all(low <= start < end <= high for start, end in published)
-        moved = [(start + a.part.start, end + a.part.start) for start, end in published]
-        if a.part.start and inside and not self.from_part and _text_matches(text, published, a.text):
+        moved = [(start + a.passage.start, end + a.passage.start) for start, end in published]
+        if a.passage.start and inside and not self.from_passage and _text_matches(text, published, a.text):
             self.from_document = self.from_document or a.where
             return published
-        if a.part.start and a.text is not None and all(low <= start < end <= high for start, end in moved) and _text_matches(text, moved, a.text):
+        if a.passage.start and a.text is not None and all(low <= start < end <= high for start, end in moved) and _text_matches(text, moved, a.text):
             if self.from_document:
                 why = f"it counts from its passage, that in {self.from_document} from the document"
                 raise UserError("offsets of two kinds", a.where, why, "make all offsets count from the document's beginning")
-            self.from_part = self.from_part or a.where
-            tally.handled[COUNTS_FROM_PART] += 1
+            self.from_passage = self.from_passage or a.where
+            tally.handled[COUNTS_FROM_PASSAGE] += 1
             return moved
         if not inside and all(start < end <= len(text) for start, end in published):
             at = ",".join(f"{start}-{end}" for start, end in published)
             raise UserError("annotation outside of its passage", a.where, f"{at} is not within {low}-{high}", "offsets count from the document's beginning")
-        if a.part.start and self.from_part:
-            why = f"it does not count from its passage, as that in {self.from_part} does"
+        if a.passage.start and self.from_passage:
+            why = f"it does not count from its passage, as that in {self.from_passage} does"
             raise UserError("offsets of two kinds", a.where, why, "make all offsets count from the document's beginning")
         return published
 

@@ -21,16 +21,16 @@ MAX_GAP = 100_000
 
 
 @dataclass(frozen=True)
-class BiocPart:
+class BiocPassage:
     """Position of a passage or sentence.
 
     Attributes:
         start: Its offset in the document, from which offsets of annotations may count.
-        passage: Span of the passage, which must contain the annotations; none: the annotation belongs to the document.
+        span: Span of the passage, which must contain the annotations; none: the annotation belongs to the document.
     """
 
     start: int
-    passage: Span | None
+    span: Span | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class BiocAnnotation:
     infons: Mapping[str, str]
     locations: tuple[tuple[str, str], ...]
     text: str | None
-    part: BiocPart
+    passage: BiocPassage
     where: str
 
 

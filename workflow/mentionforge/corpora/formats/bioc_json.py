@@ -14,7 +14,7 @@ from typing import Any
 
 from mentionforge.corpora.documents import Tally
 from mentionforge.corpora.files import BYTE_ORDER_MARK, decode
-from mentionforge.corpora.formats.bioc_documents import FIX, BiocAnnotation, BiocDocument, BiocPart, add_infon
+from mentionforge.corpora.formats.bioc_documents import FIX, BiocAnnotation, BiocDocument, BiocPassage, add_infon
 from mentionforge.errors import UserError
 from mentionforge.json_objects import TwiceError, unique
 
@@ -121,7 +121,7 @@ def _bioc_document(value: Any, where: str, tally: Tally) -> BiocDocument:
     if not doc_id:
         raise UserError("document without id", where, "no id", FIX)
     bioc_document = BiocDocument(doc_id, where)
-    raw_annotations: list[tuple[Any, BiocPart]] = [(a, BiocPart(0, None)) for a in _list(document, "annotations", where)]
+    raw_annotations: list[tuple[Any, BiocPassage]] = [(a, BiocPassage(0, None)) for a in _list(document, "annotations", where)]
     relations = _list(document, "relations", where)
     for passage in (_dict(p, "a passage", where) for p in _list(document, "passages", where)):
         _count_others(passage, "passage", where, tally)
@@ -129,21 +129,21 @@ def _bioc_document(value: Any, where: str, tally: Tally) -> BiocDocument:
         sentences = [_dict(s, "a sentence", where) for s in _list(passage, "sentences", where)]
         if sentences and _text(passage, "text", where):
             raise UserError("passage with text twice", where, "it has a text and sentences", FIX)
-        starts = [bioc_document.append(_text(part, "offset", where), _text(part, "text", where), where, tally) for part in sentences or [passage]]
+        starts = [bioc_document.append(_text(block, "offset", where), _text(block, "text", where), where, tally) for block in sentences or [passage]]
         span = min(starts), len(bioc_document.text)
-        raw_annotations += [(a, BiocPart(span[0], span)) for a in _list(passage, "annotations", where)]
-        for part, start in zip(sentences, starts, strict=False):
-            _count_others(part, "sentence", where, tally)
-            relations += _list(part, "relations", where)
-            raw_annotations += [(a, BiocPart(start, span)) for a in _list(part, "annotations", where)]
+        raw_annotations += [(a, BiocPassage(span[0], span)) for a in _list(passage, "annotations", where)]
+        for sentence, start in zip(sentences, starts, strict=False):
+            _count_others(sentence, "sentence", where, tally)
+            relations += _list(sentence, "relations", where)
+            raw_annotations += [(a, BiocPassage(start, span)) for a in _list(sentence, "annotations", where)]
     for relation in (_dict(r, "a relation", where) for r in relations):
         infons = {key.lower(): value for key, value in _dict(relation.get("infons") or {}, "infons", where).items()}
         tally.skip(f"relation {infons.get('type') or infons.get('relation') or ''}".strip(), where)
-    bioc_document.annotations = [_bioc_annotation(_dict(a, "an annotation", where), part, where, tally) for a, part in raw_annotations]
+    bioc_document.annotations = [_bioc_annotation(_dict(a, "an annotation", where), place, where, tally) for a, place in raw_annotations]
     return bioc_document
 
 
-def _bioc_annotation(a: Mapping[str, Any], part: BiocPart, where: str, tally: Tally) -> BiocAnnotation:
+def _bioc_annotation(a: Mapping[str, Any], passage: BiocPassage, where: str, tally: Tally) -> BiocAnnotation:
     _count_others(a, "annotation", where, tally)
     infons: dict[str, str] = {}
     for key, value in _dict(a.get("infons") or {}, "infons", where).items():
@@ -153,7 +153,7 @@ def _bioc_annotation(a: Mapping[str, Any], part: BiocPart, where: str, tally: Ta
         _text({key: value}, key, where)
     pairs = [_dict(location, "a location", where) for location in _list(a, "locations", where)]
     locations = tuple((_text(p, "offset", where), _text(p, "length", where)) for p in pairs)
-    return BiocAnnotation(infons, locations, _text(a, "text", where) if a.get("text") is not None else None, part, where)
+    return BiocAnnotation(infons, locations, _text(a, "text", where) if a.get("text") is not None else None, passage, where)
 
 
 def _count_others(members: Mapping[str, Any], kind: str, where: str, tally: Tally) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 from mentionforge.corpora.documents import Tally
 from mentionforge.corpora.files import UNREADABLE, damaged, open_binary
-from mentionforge.corpora.formats.bioc_documents import FIX, BiocAnnotation, BiocDocument, BiocPart, add_infon
+from mentionforge.corpora.formats.bioc_documents import FIX, BiocAnnotation, BiocDocument, BiocPassage, add_infon
 from mentionforge.errors import UserError
 
-_PARTS = ("document", "passage", "sentence")
+_TEXT_ELEMENTS = ("document", "passage", "sentence")
 
 PARENTS = {
     "collection": (None,),
@@ -28,11 +28,11 @@ PARENTS = {
     "offset": ("passage", "sentence"),
     "text": ("passage", "sentence", "annotation"),
     "sentence": ("passage",),
-    "annotation": _PARTS,
-    "relation": _PARTS,
+    "annotation": _TEXT_ELEMENTS,
+    "relation": _TEXT_ELEMENTS,
     "location": ("annotation",),
     "node": ("relation",),
-    "infon": ("collection", *_PARTS, "annotation", "relation"),
+    "infon": ("collection", *_TEXT_ELEMENTS, "annotation", "relation"),
 }
 """Allowed parents of each element; elsewhere it would be ignored, so it is an error."""
 
@@ -103,31 +103,31 @@ def _bioc_document(element: Any, path: Path, tally: Tally) -> BiocDocument:
     if not doc_id:
         raise UserError("document without id", where, "no <id>", FIX)
     bioc_document = BiocDocument(doc_id, where)
-    elements: list[tuple[Any, BiocPart]] = [(a, BiocPart(0, None)) for a in element.iterfind("annotation")]
+    elements: list[tuple[Any, BiocPassage]] = [(a, BiocPassage(0, None)) for a in element.iterfind("annotation")]
     for passage in element.iterfind("passage"):
         sentences = passage.findall("sentence")
         if sentences and passage.find("text") is not None:
             raise UserError("passage with text twice", f"{path}:{passage.sourceline}", "it has a text and sentences", FIX)
         starts = {}
-        for part in sentences or [passage]:
-            at = f"{path}:{part.sourceline}"
-            starts[part] = bioc_document.append(_string(part, "offset", at), _string(part, "text", at), at, tally)
+        for block in sentences or [passage]:
+            at = f"{path}:{block.sourceline}"
+            starts[block] = bioc_document.append(_string(block, "offset", at), _string(block, "text", at), at, tally)
         span = min(starts.values()), len(bioc_document.text)
         starts.setdefault(passage, span[0])
-        elements += [(a, BiocPart(start, span)) for part, start in starts.items() for a in part.iterfind("annotation")]
+        elements += [(a, BiocPassage(start, span)) for block, start in starts.items() for a in block.iterfind("annotation")]
     for relation in element.iter("relation"):
         kinds = [infon.text for infon in relation.iterfind("infon") if (infon.get("key") or "").lower() in ("type", "relation")]
         tally.skip(f"relation {kinds[0] if kinds else ''}".strip(), f"{path}:{relation.sourceline}")
-    bioc_document.annotations = [_bioc_annotation(a, part, f"{path}:{a.sourceline}") for a, part in elements]
+    bioc_document.annotations = [_bioc_annotation(a, place, f"{path}:{a.sourceline}") for a, place in elements]
     return bioc_document
 
 
-def _bioc_annotation(element: Any, part: BiocPart, where: str) -> BiocAnnotation:
+def _bioc_annotation(element: Any, passage: BiocPassage, where: str) -> BiocAnnotation:
     infons: dict[str, str] = {}
     for infon in element.iterfind("infon"):
         add_infon(infons, infon.get("key") or "", infon.text or "", where)
     locations = tuple((location.get("offset") or "", location.get("length") or "") for location in element.iterfind("location"))
-    return BiocAnnotation(infons, locations, _string(element, "text", where) if element.find("text") is not None else None, part, where)
+    return BiocAnnotation(infons, locations, _string(element, "text", where) if element.find("text") is not None else None, passage, where)
 
 
 def _string(element: Any, tag: str, where: str) -> str:

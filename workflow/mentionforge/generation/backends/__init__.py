@@ -23,7 +23,7 @@ Backend = Annotated[
 ]
 """Settings of every backend."""
 
-KINDS: dict[str, type[BackendKind]] = {name: kind for kind in get_args(get_args(Backend)[0]) for name in get_args(kind.model_fields["kind"].annotation)}
+BACKENDS: dict[str, type[BackendKind]] = {name: kind for kind in get_args(get_args(Backend)[0]) for name in get_args(kind.model_fields["kind"].annotation)}
 """Settings of a backend, by what `kind` says."""
 
 
@@ -31,7 +31,7 @@ def identity(generator: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[st
     """The settings on which a generator's notes depend: all but batch sizes, speeds and addresses.
 
     Args:
-        generator: Settings of the generator, part `sampling`.
+        generator: Settings of the generator, step `sampling`.
         chosen: What `BackendKind.device_settings` returned for the device; it replaces the settings of these names.
     """
     kept = {key: value for key, value in generator.items() if key not in ("sampling", "backend", *chosen)}
@@ -39,7 +39,7 @@ def identity(generator: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[st
     kept["sampling"] = {key: value for key, value in generator["sampling"].items() if key not in without_effect}
     kept["chosen"] = dict(chosen)
     backend = generator["backend"]
-    kind = KINDS[backend["kind"]]
+    kind = BACKENDS[backend["kind"]]
     kept["backend"] = {key: value for key, value in backend.items() if key in ("kind", *kind.identity)}
     kept["backend"] |= {key: backend[key] for key, default in kind.identity_if_changed.items() if backend.get(key, default) != default}
     return kept

@@ -85,7 +85,7 @@ class GeneratorSettings(Entry):
         """Part of the code (mentionforge.versions) whose version one of its spec files holds: the first that reads it.
 
         Args:
-            spec: One of `generation.settings.PARTS`.
+            spec: One of `generation.settings.STEPS`.
         """
         return {"finetune": "generation.pairs", "sampling": "generation.sample"}.get(spec, f"generation.{spec}")
 
@@ -118,7 +118,7 @@ class GeneratorSettings(Entry):
         """Write its prompts; unless a kind has its own way, each concept's instruction, `notes_per_concept` times.
 
         Args:
-            spec: Spec file of the generator, part `prompts`.
+            spec: Spec file of the generator, step `prompts`.
             kb: Folder of the knowledge base's tables.
             source: The file of `source`, if it has one.
             mentions: Gold mentions of the corpus that `concepts.corpus` names, if it names one.
@@ -132,7 +132,7 @@ class GeneratorSettings(Entry):
         """Write its notes, one per prompt, unless it `writes_in_shards`.
 
         Args:
-            spec: Spec file of the generator, part `prompts`.
+            spec: Spec file of the generator, step `prompts`.
             kb: Folder of the knowledge base's tables.
             prompts: Table `prompts` of the generator.
             source: The file of `source`, if it has one.

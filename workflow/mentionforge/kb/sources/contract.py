@@ -53,7 +53,7 @@ class KnowledgeBase(Entry):
     """Base of the settings of every source.
 
     Attributes:
-        part: Part of the code (`versions.PARTS`) whose version stands in the spec file.
+        part: Part of the code (`versions.VERSIONED_CODE`) whose version stands in the spec file.
         of_umls: Whether its texts are under the licence of UMLS.
         usual_size: Concepts with a definition, and names of all concepts, for estimates of costs: the open ontologies as counted.
     """

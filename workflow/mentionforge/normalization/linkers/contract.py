@@ -38,7 +38,7 @@ class LinkerSettings(Entry):
     """Base of the settings of every linker.
 
     Attributes:
-        part: Part of the code (`versions.PARTS`) whose version stands in the linker's spec file.
+        part: Part of the code (`versions.VERSIONED_CODE`) whose version stands in the linker's spec file.
         searches: It finds candidates in an index by itself; other linkers read rankings.
         embeds: It compares vectors of an encoder.
         reads_text: It compares strings: its index holds the text of the entries.

@@ -179,20 +179,20 @@ def tune_weights(lists: CandidateLists, right: np.ndarray, ids: pa.Array, dev_id
     start = np.flatnonzero(np.diff(mention, prepend=-1))
     owner = np.repeat(np.arange(len(start)), np.diff(start, append=len(mention)))
     equal_up_to = fusion_tolerance(owner, scores)[owner]
-    parts = round(1 / step)
+    steps = round(1 / step)
     best: tuple[float, float, tuple[int, ...]] | None = None
-    for split in itertools.product(range(parts + 1), repeat=number - 1):
-        if sum(split) > parts:
+    for split in itertools.product(range(steps + 1), repeat=number - 1):
+        if sum(split) > steps:
             continue
-        counts = (*split, parts - sum(split))
-        weights = np.array(counts) / parts
+        counts = (*split, steps - sum(split))
+        weights = np.array(counts) / steps
         fused = weighted_sum(scores, weights)
         highest = np.flatnonzero(fused >= np.maximum.reduceat(fused, start)[owner] - equal_up_to)
         first = highest[np.flatnonzero(np.diff(owner[highest], prepend=-1))]
         candidate = (-float(is_gold[first].mean()), float(np.square(weights - equal).sum()), counts)
         best = candidate if best is None or candidate < best else best
     assert best is not None
-    return np.array(best[2]) / parts, -best[0], int(tunable.sum())
+    return np.array(best[2]) / steps, -best[0], int(tunable.sum())
 
 
 def ranking_table(lists: CandidateLists, scores: np.ndarray, ids: pa.Array, cuis: pa.Array, sets: pa.Array) -> pa.Table:

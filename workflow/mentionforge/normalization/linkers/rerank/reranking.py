@@ -47,7 +47,7 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, kb_ra
         kb: Folder with tables.CONCEPTS.
         corpus: Folder with tables.DOCUMENTS and tables.MENTIONS.
         embedded: Mentions of the corpus as the first stage embeds them (entries.parquet).
-        kb_rankings: Rankings of the first stage on the names (tables.FOUND).
+        kb_rankings: Rankings of the first stage on the names (tables.RETRIEVED).
         out: Folder to write.
 
     Raises:
@@ -97,8 +97,8 @@ def train(spec: Path, model: Path, kb: Path, corpus: Path, embedded: Path, kb_ra
                 inputs = tokenizer(firsts, seconds, padding=True, truncation=True, max_length=linker.max_tokens, return_tensors="pt").to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
                     scores = network(**inputs).logits[:, 0].float()
-                parts = torch.split(scores, [len(candidates) for _, candidates in chosen])
-                loss = torch.stack([-torch.log_softmax(part, 0)[0] for part in parts]).mean()  # the gold concept comes first
+                scores_by_mention = torch.split(scores, [len(candidates) for _, candidates in chosen])
+                loss = torch.stack([-torch.log_softmax(of_mention, 0)[0] for of_mention in scores_by_mention]).mean()  # the gold concept comes first
                 loss.backward()
                 optimizer.step()
                 schedule.step()
@@ -211,7 +211,7 @@ def _candidate_groups(
     linker: RerankLinker, gold: dict[str, tuple[str, frozenset[str]]], texts: dict[str, str], embedded: Path, kb_rankings: Path
 ) -> Iterator[tuple[str, list[str]]]:
     """For each training mention: its id, and a gold concept followed by wrong ones. Mentions with the same input and concepts occur once."""
-    table = tables.read(tables.FOUND, kb_rankings)
+    table = tables.read(tables.RETRIEVED, kb_rankings)
     order = np.lexsort((table["rank"].to_numpy(), table["query"].to_numpy()))
     candidates: dict[int, list[str]] = {}
     for query, cui in zip(table["query"].to_numpy()[order].tolist(), table["cui"].take(pa.array(order)).to_pylist(), strict=True):
