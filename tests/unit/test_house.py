@@ -133,3 +133,28 @@ def test_docstrings_of_modules_say_what_comes_in_what_goes_out_and_what_they_do_
     docs = {module: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for module, path in MODULES.items()}
     wanted = (r"\bIn( \(\w+\))?: ", r"\bOut: ", r"\b([Kk]nows?|Independent) ")
     assert not {module: missing for module, text in docs.items() if (missing := [words for words in wanted if not re.search(words, text)])}
+
+
+VAGUE = {"found", "given", "parts", "thing", "things", "telling", "stuff", "some", "what"}
+"""Names that say nothing to a reader who searches for a term of the field."""
+
+PARTS_OF_CODE = {"cli", "versions", "dag.shared", "planning.status"}
+"""Modules that speak of parts of the code or of a cost, and of nothing else that is called so."""
+
+
+def test_names_are_terms_of_the_field() -> None:
+    """Of classes, functions, constants, arguments and variables. `what` is that of an error or of a progress line."""
+    vague: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(node, "arg", None) or getattr(node, "name", None)
+            name = node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else name
+            if isinstance(node, ast.keyword | ast.alias) or not isinstance(name, str) or name.lower() not in VAGUE:
+                continue
+            if name == "what" and room(module) in ("errors", "progress", "strict_yaml"):
+                continue
+            if name != "parts" or module.removeprefix("mentionforge.") not in PARTS_OF_CODE:
+                vague.setdefault(module, set()).add(name)
+    assert not vague
+    constants = [name for path in PACKAGE.rglob("*.py") for name in re.findall(r"^(PARTS|KINDS|FOUND)\b", path.read_text(encoding="utf-8"), flags=re.M)]
+    assert not constants

@@ -290,10 +290,10 @@ def test_dev_is_measured_as_the_linker_ranks(world, minilm):
     material = material._replace(dev=[*material.dev, ("zorvex blorp", frozenset({"C03"})), ("quillam blorp", frozenset({"C02"}))])
     encoder = Encoder(minilm, "mean", 25)
     entries = [*material.train, *((name, frozenset([cui])) for cui, names in material.names.items() for name in names)]
-    vectors = encoder.encode(encoder.strings([text for text, _ in entries]), what=None).dense().astype(float)
+    vectors = encoder.encode(encoder.strings([text for text, _ in entries]), label=None).dense().astype(float)
     right = []
     for text, gold in material.dev:
-        scores = vectors @ encoder.encode(encoder.strings([text]), what=None).dense()[0].astype(float)
+        scores = vectors @ encoder.encode(encoder.strings([text]), label=None).dense()[0].astype(float)
         votes = Counter(cui for (_, cuis), score in zip(entries, scores, strict=True) if score > scores.max() - 1e-6 for cui in cuis)
         right.append(min(votes, key=lambda cui: (-votes[cui], cui)) in gold)
     assert alignment._dev_accuracy(encoder, material) == pytest.approx(np.mean(right)) and 0.1 < np.mean(right) < 1

@@ -263,10 +263,10 @@ class Encoder:
         pooled = () if self.pooling == "cls" else tuple(shift + i for i in pooled_in_mention if i < len(mention))
         return EncoderInput(ids, pooled or (0,))
 
-    def encode(self, inputs: Sequence[EncoderInput], what: str | None = "embedding") -> Encoded:
+    def encode(self, inputs: Sequence[EncoderInput], label: str | None = "embedding") -> Encoded:
         """Vectors of the inputs; equal inputs are computed once and share a row, in order of first appearance.
 
-        Batches are sorted by length, longest first: little padding, and too little memory shows at once. `what` names the inputs in the progress
+        Batches are sorted by length, longest first: little padding, and too little memory shows at once. `label` names the inputs in the progress
         display; none: no display.
         """
         import torch
@@ -277,7 +277,7 @@ class Encoder:
         order = sorted(range(len(distinct)), key=lambda i: -len(distinct[i].ids))
         vectors = np.empty((len(distinct), self.model.config.hidden_size), np.float32)
         pad = self.tokenizer.pad_token_id
-        progress = track(what, len(distinct)) if what else nullcontext(lambda units: None)
+        progress = track(label, len(distinct)) if label else nullcontext(lambda units: None)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16), progress as tick:
             for start in range(0, len(order), self.batch_size):
                 rows_of_batch = order[start : start + self.batch_size]

@@ -64,8 +64,8 @@ def level_ties(owner: np.ndarray, score: np.ndarray, tolerance: np.ndarray) -> n
     decimals = np.ceil(np.where(np.isfinite(digits), np.clip(digits, -300, 12), 12) - 1e-3)
     rounded = np.empty(len(values))
     for number in np.unique(decimals):
-        some = decimals == number
-        rounded[some] = np.round(leader[some], int(number)) + 0.0  # + 0.0: no negative zero
+        at_number = decimals == number
+        rounded[at_number] = np.round(leader[at_number], int(number)) + 0.0  # + 0.0: no negative zero
     levels = np.empty(len(values))
     levels[order] = rounded
     return levels

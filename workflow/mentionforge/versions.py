@@ -227,9 +227,9 @@ def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
         for module, names in _split(one.code)[1].items():
             if one.code[0].startswith(f"{module}:"):
                 claimed.setdefault(module, set()).update(names)
-    whole, some = _split(VERSIONED_CODE[part].code)
+    modules, definitions = _split(VERSIONED_CODE[part].code)
     digests: dict[str, str] = {}
-    waiting = sorted(whole)
+    waiting = sorted(modules)
     while waiting:
         module = waiting.pop()
         if not module.endswith(".py"):
@@ -240,7 +240,7 @@ def code_of(part: str, package: Path = PACKAGE) -> dict[str, str]:
         digests[module] = digest(json.dumps([sorted(left.items()), read.rest]))
         imported = {imported_path(module, one) for one in read.imports}
         waiting += sorted(path for path in imported - set(digests) - set(waiting) - begun - MODULES_WITHOUT_RESULTS if (package / path).is_file())
-    for module, names in some.items():
+    for module, names in definitions.items():
         read = read_module(parsed, package, module)
         if missing := sorted(names - set(read.named)):
             raise UserError("unknown definition", module, f"part {part} names {missing[0]}, which is not there", "correct versions.py")

@@ -138,7 +138,7 @@ def filter_(
     kb: Path = KB,
     prompts: Path = typer.Option(..., help="Prompts of the generator."),
     notes: Path = typer.Option(..., help="Notes of the generator."),
-    found: Path = typer.Option(..., help="Folder that `locate` wrote."),
+    located: Path = typer.Option(..., "--found", help="Folder that `locate` wrote."),
     corpus: list[Path] = typer.Option([], help="Folder of a corpus' tables, whose test documents notes must not repeat; may be repeated."),
     pairs: Path = typer.Option(None, help="Fine-tuning pairs, which notes must not repeat."),
     encoder: Path = typer.Option(None, help="Stamp of the encoder's weights, for the filter agreement."),
@@ -150,4 +150,4 @@ def filter_(
         claim()
     from mentionforge.generation.filtering import filter_notes
 
-    filter_notes(spec, kb, prompts, notes, found, out, corpus, pairs, encoder, licensed)
+    filter_notes(spec, kb, prompts, notes, located, out, corpus, pairs, encoder, licensed)

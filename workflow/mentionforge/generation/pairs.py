@@ -57,7 +57,7 @@ def make_pairs(spec: Path, kb: Path, corpus: Path, out: Path) -> None:
         rows = random.Random(settings.seed).sample(rows, settings.max_pairs)
     inputs = {"spec": spec, "documents": corpus / "documents.parquet", "mentions": corpus / "mentions.parquet", **concepts.tables_of(kb)}
     tables.write(tables.PAIRS, out, rows, stamp("generation pairs", inputs, counts=dict(sorted(counts.items()))))
-    say(f"{len(rows):,} pairs from {len(documents):,} training documents; " + "; ".join(f"{n:,} {what}" for what, n in sorted(counts.items())))
+    say(f"{len(rows):,} pairs from {len(documents):,} training documents; " + "; ".join(f"{n:,} {reason}" for reason, n in sorted(counts.items())))
 
 
 def training_pairs(

@@ -76,7 +76,7 @@ def link(
     index: list[Path] = typer.Option(..., help="Spec of an index; several are linked one after the other."),
     corpus: Path = typer.Option(..., help="Embedded mentions of the corpus (entries.parquet)."),
     kb: Path = typer.Option(None, help="Embedded names of the knowledge base (entries.parquet), for a tfidf linker."),
-    found: list[Path] = typer.Option([], help="What search-kb found, for each index that has the names, in their order."),
+    kb_rankings: list[Path] = typer.Option([], "--found", help="What search-kb found, for each index that has the names, in their order."),
     xrefs: Path = typer.Option(None, help="Codes of the knowledge base, if an index prefers some."),
     synthetic: Path = typer.Option(None, help="Embedded synthetic mentions (entries.parquet)."),
     chosen: Path = typer.Option(None, help="Notes that the strategy adds."),
@@ -86,7 +86,7 @@ def link(
     """Rank concepts for every gold mention of the dev and test splits."""
     from mentionforge.normalization import linking
 
-    linking.link(spec, corpus, linking.cells_of(index, found, out, calibration), kb=kb, xrefs=xrefs, synthetic=synthetic, chosen=chosen)
+    linking.link(spec, corpus, linking.cells_of(index, kb_rankings, out, calibration), kb=kb, xrefs=xrefs, synthetic=synthetic, chosen=chosen)
 
 
 @app.command("fuse")
@@ -137,14 +137,14 @@ def rerank_train(
     kb: Path = typer.Option(..., help="Folder of the knowledge base's tables."),
     corpus: Path = typer.Option(..., help="Folder of the corpus' tables."),
     embedded: Path = typer.Option(..., help="Mentions as the first stage embeds them (entries.parquet)."),
-    found: Path = typer.Option(..., help="What the first stage found among the names."),
+    kb_rankings: Path = typer.Option(..., "--found", help="What the first stage found among the names."),
     out: Path = typer.Option(..., help="Folder for the weights and their stamp."),
 ) -> None:
     """Train a cross-encoder on training mentions and hard negatives."""
     claim()
     from mentionforge.normalization.linkers.rerank import reranking
 
-    reranking.train(spec, model, kb, corpus, embedded, found, out)
+    reranking.train(spec, model, kb, corpus, embedded, kb_rankings, out)
 
 
 @app.command("rerank")

@@ -182,7 +182,7 @@ class Searcher:
         """
         if self.linker.reads_context:
             assert self.encoder is not None
-            encoded = self.encoder.encode(self.encoder.contexts(documents, places), what=None)
+            encoded = self.encoder.encode(self.encoder.contexts(documents, places), label=None)
             rankings = self._search(encoded.vectors)
             return [rankings[row] for row in encoded.rows]
         texts = [long or short for short, long in zip(surfaces, expanded, strict=True)] if self.linker.expand_abbreviations else list(surfaces)
@@ -190,7 +190,7 @@ class Searcher:
         uncached = [text for text in distinct_texts if text not in self._known]
         if uncached:
             if self.encoder is not None:
-                encoded = self.encoder.encode(self.encoder.strings(uncached), what=None)
+                encoded = self.encoder.encode(self.encoder.strings(uncached), label=None)
                 new_rankings = self._search(encoded.vectors)
                 uncached_rankings = [new_rankings[row] for row in encoded.rows]
             else:

@@ -158,14 +158,14 @@ class Tagger:
         with torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
             return self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
 
-    def probabilities(self, sentences: Sequence[Sequence[str]], batch_size: int = 64, what: str | None = None) -> list[np.ndarray]:
-        """Tag probabilities of each word, one [words, 3] array per sentence. `what` names the texts in the progress display; None: no display."""
+    def probabilities(self, sentences: Sequence[Sequence[str]], batch_size: int = 64, label: str | None = None) -> list[np.ndarray]:
+        """Tag probabilities of each word, one [words, 3] array per sentence. `label` names the texts in the progress display; None: no display."""
         windows = self.windows.cut(sentences)
         by_sentence = [np.zeros((len(sentence), len(TAGS)), dtype=np.float32) for sentence in sentences]
         # Longest first: little padding, and a batch that does not fit into memory fails at once.
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i].pieces), i))
         self.model.eval()
-        progress = track(f"{what}, stretches read", len(order)) if what else contextlib.nullcontext(lambda units: None)
+        progress = track(f"{label}, stretches read", len(order)) if label else contextlib.nullcontext(lambda units: None)
         with torch.inference_mode(), progress as tick:
             for begin in range(0, len(order), batch_size):
                 batch = [windows[i] for i in order[begin : begin + batch_size]]
@@ -175,11 +175,11 @@ class Tagger:
                 tick(len(batch))
         return by_sentence
 
-    def read(self, documents: Sequence[TokenizedDocument], batch_size: int = 64, what: str | None = None) -> dict[str, np.ndarray]:
+    def read(self, documents: Sequence[TokenizedDocument], batch_size: int = 64, label: str | None = None) -> dict[str, np.ndarray]:
         """Tag probabilities of each document's words, [words, 3]; the model reads each sentence separately."""
         sentences_of = [(doc, sentence) for doc in documents for sentence in doc.sentences]
         by_document = {doc.doc_id: np.zeros((len(doc.words), len(TAGS)), dtype=np.float32) for doc in documents}
-        for (doc, sentence), probabilities in zip(sentences_of, self.probabilities([doc.tokens(s) for doc, s in sentences_of], batch_size, what), strict=True):
+        for (doc, sentence), probabilities in zip(sentences_of, self.probabilities([doc.tokens(s) for doc, s in sentences_of], batch_size, label), strict=True):
             by_document[doc.doc_id][slice(*sentence)] = probabilities
         return by_document
 

@@ -96,7 +96,7 @@ class VectorRetriever:
         import numpy as np
 
         if self._longest is None or self._longest[0] is not entries:
-            self._longest = entries, max(float(np.einsum("ij,ij->i", some, some).max()) for some in _blocks(entries)) ** 0.5
+            self._longest = entries, max(float(np.einsum("ij,ij->i", block, block).max()) for block in _blocks(entries)) ** 0.5
         lengths, longest = np.sqrt(np.square(queries, dtype=np.float64).sum(1)), self._longest[1]
         unit = (entries.shape[1] + 4) * 2.0**-24
         return unit * ((lengths + longest) ** 2 if self.metric == "l2" else lengths * longest)
@@ -121,9 +121,9 @@ class VectorRetriever:
         scores = np.empty(len(query))
         combine = np.subtract if self.metric == "l2" else np.multiply
         for start in range(0, len(query), PAIRS):
-            some = slice(start, start + PAIRS)
-            terms = combine(queries[query[some]], entries[row[some]], dtype=np.float64)  # [pairs, dimensions]
-            scores[some] = -np.square(terms, out=terms).sum(1) if self.metric == "l2" else terms.sum(1)
+            block = slice(start, start + PAIRS)
+            terms = combine(queries[query[block]], entries[row[block]], dtype=np.float64)  # [pairs, dimensions]
+            scores[block] = -np.square(terms, out=terms).sum(1) if self.metric == "l2" else terms.sum(1)
         return scores
 
     def _index(self, entries: np.ndarray, fetch: int, distance: int) -> Any:

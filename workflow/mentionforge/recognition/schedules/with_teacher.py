@@ -47,5 +47,5 @@ class ScheduleWithTeacher(ScheduleKind):
         if teacher is None or not notes.documents:
             return super().note_examples(settings, policy, notes, teacher)
         say(f"the real-only model reads {len(notes.documents):,} synthetic notes")
-        read = Tagger.load(teacher, dtype=settings.dtype).read(notes.documents, what="synthetic notes")
+        read = Tagger.load(teacher, dtype=settings.dtype).read(notes.documents, label="synthetic notes")
         return training_examples(notes.documents, notes.mentions, policy, **self.corrections(settings, notes, read))

@@ -240,11 +240,11 @@ def _cross_encoder_scores(model: Path, linker: RerankLinker, pairs: Sequence[tup
     size = 8 * linker.batch_size
     with torch.inference_mode(), track("reading mentions and candidates", len(pairs)) as tick:
         for start in range(0, len(order), size):
-            some = order[start : start + size]
-            firsts, seconds = [plain(pairs[i][0]) for i in some], [plain(pairs[i][1]) for i in some]
+            batch = order[start : start + size]
+            firsts, seconds = [plain(pairs[i][0]) for i in batch], [plain(pairs[i][1]) for i in batch]
             inputs = tokenizer(firsts, seconds, padding=True, truncation=True, max_length=linker.max_tokens, return_tensors="pt").to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
                 logits = network(**inputs).logits[:, 0]
-            values[some] = torch.sigmoid(logits.float()).cpu().numpy()
-            tick(len(some))
+            values[batch] = torch.sigmoid(logits.float()).cpu().numpy()
+            tick(len(batch))
     return values.tolist()

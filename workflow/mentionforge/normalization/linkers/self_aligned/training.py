@@ -351,8 +351,8 @@ def _load_checkpoint(path: Path, key: str, model: Any, optimizer: Any) -> dict[s
     moments: dict[int, dict[str, Any]] = {}
     for name, value in arrays.items():
         if name.startswith("optimizer."):
-            _, number, what = name.split(".", 2)
-            moments.setdefault(int(number), {})[what] = value
+            _, number, moment = name.split(".", 2)
+            moments.setdefault(int(number), {})[moment] = value
     own_state = optimizer.state_dict()
     optimizer.load_state_dict({**own_state, "state": moments})
     torch.set_rng_state(arrays["torch_rng"])
