@@ -33,7 +33,7 @@ class CorpusSize:
 
     @property
     def mentions(self) -> int:
-        """Of all splits."""
+        """Mentions of all splits."""
         return self.train_mentions + self.read_mentions
 
 

@@ -65,7 +65,7 @@ class Leakage(FilterSettings):
 
     @property
     def test_corpora(self) -> tuple[str, ...]:
-        """Those of `corpora`."""
+        """Corpora of the setting `corpora`."""
         return self.corpora
 
 

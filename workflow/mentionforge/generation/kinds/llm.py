@@ -57,7 +57,7 @@ class LlmGenerator(GeneratorSettings):
 
     @property
     def longest_note(self) -> int:
-        """As sampling says."""
+        """Tokens of the longest note, by the settings of sampling."""
         return self.sampling.max_new_tokens
 
     @property

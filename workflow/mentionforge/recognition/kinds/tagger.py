@@ -59,5 +59,5 @@ class TaggerRecognizer(Entry):
         return True
 
     def training_load(self, schedule: ScheduleKind, real: float, notes: float) -> TrainingLoad:
-        """As the schedule says."""
+        """Sentences and passes, by the schedule."""
         return TrainingLoad(schedule.sentences_learned(self, real, notes), self.batch_size, schedule.last_phase(self).epochs)

@@ -30,7 +30,7 @@ class SyntheticOnly(ScheduleKind):
         return [TrainingPhase("synthetic", settings.synthetic, notes)]
 
     def sentences_learned(self, settings: TaggerRecognizer, real: float, notes: float) -> float:
-        """Those of the notes."""
+        """Sentences of the notes."""
         return notes * settings.synthetic.epochs
 
     def last_phase(self, settings: TaggerRecognizer) -> Phase:
