@@ -29,7 +29,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         archive = subprocess.run(["git", "archive", revision], cwd=ROOT, capture_output=True, check=True).stdout
-        tarfile.open(fileobj=io.BytesIO(archive)).extractall(folder, filter="data")
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(folder, filter="data")
         os.environ["PYTHONPATH"] = str(folder / "workflow")
         sys.path.insert(0, str(ROOT / "workflow"))
         from mentionforge.planning.plan import plan

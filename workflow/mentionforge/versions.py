@@ -259,7 +259,7 @@ def _split(code: Iterable[str]) -> tuple[set[str], dict[str, set[str]]]:
 
 
 def changed(package: Path = PACKAGE) -> list[str]:
-    """What is not confirmed, one line for each part: its code has changed, and neither was its version raised nor the change confirmed."""
+    """Unconfirmed changes, one line for each part: its code has changed, and neither was its version raised nor the change confirmed."""
     kept = _confirmed(package)
     lines = []
     for part in VERSIONED_CODE:
@@ -300,7 +300,7 @@ def refuse_installed(changes: bool) -> None:
 
 
 def _confirmed(package: Path) -> dict[str, Any]:
-    """What was confirmed: version and digests by module, by part."""
+    """Confirmed state: version and digests by module, by part."""
     path = package / CONFIRMED
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

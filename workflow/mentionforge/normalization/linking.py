@@ -278,7 +278,7 @@ def vectors_of(entries_path: Path) -> np.ndarray:
 
 
 def _ranking_of_names(names: pa.Table, rows: np.ndarray, cuis: pa.Array, sets: pa.Array) -> Ranking:
-    """What `search_kb` found for the queries with these rows; each query gets its place among them as its number."""
+    """Ranking of `search_kb` for the queries with these rows; each query gets its place among them as its number."""
     query = np.searchsorted(rows, names["query"].to_numpy())
     kept = (query < len(rows)) & (rows[np.minimum(query, len(rows) - 1)] == names["query"].to_numpy()) if len(rows) else np.zeros(len(names), bool)
     concept = pc.index_in(names["cui"], value_set=cuis).to_numpy().astype(np.int64)

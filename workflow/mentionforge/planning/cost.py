@@ -55,7 +55,7 @@ SEARCH_START_S = 2.0
 
 @dataclass(frozen=True)
 class Work:
-    """What one job costs.
+    """Cost of one job.
 
     Attributes:
         part: Part of the experiment that the job belongs to, as `fine-tuning`.

@@ -165,7 +165,7 @@ class Matcher:
         return self._prepared_text(folded, queries, chunks)
 
     def _queries_and_chunks(self, folded: str) -> tuple[Queries, list[ChunkWords]]:
-        """What to search for in a case-folded text, and its chunks that hold name words."""
+        """Queries of a case-folded text, and its chunks that hold name words."""
         all_chunks = list(map(self._chunks.__getitem__, folded.split()))  # far cheaper than a regular expression for words
         chunks = list(filter(None, all_chunks))
         word_mask = 0
@@ -178,7 +178,7 @@ class Matcher:
         return PreparedText(folded, queries, chunks, hyphenated)
 
     def _queries_in_chunks(self, chunks: Sequence[ChunkWords | None]) -> Queries:
-        """What to search for in a text, given its chunks."""
+        """Queries of a text, by its chunks."""
         runs = []
         run: list[tuple[int, int]] = []
         last, max_gap = 0, self._max_gap
@@ -197,7 +197,7 @@ class Matcher:
         return tuple([i for i, mask in enumerate(self._name_masks) if mask & word_mask == mask and mask])
 
     def _queries_in_run(self, run: Run) -> Queries | None:
-        """What to search for in one run.
+        """Queries of one run.
 
         A name with a word in another form cannot match exactly, so it is searched for fuzzily. So is a name with punctuation.
         """
@@ -233,7 +233,7 @@ class Matcher:
         return True
 
     def _merge_queries(self, runs: tuple[Run, ...]) -> Queries:
-        """What to search for in a text with several runs, without duplicates."""
+        """Queries of a text with several runs, without duplicates."""
         all_queries = [self._queries_by_run[run] for run in runs]
         exact = {name.name: name for queries in all_queries for name in queries.exact}
         fuzzy = {(sequence.words, tuple(sequence.gaps)): sequence for queries in all_queries for sequence in queries.fuzzy}

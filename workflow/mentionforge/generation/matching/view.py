@@ -64,7 +64,7 @@ class ChunkWords(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """What to search for in a text, given the name words that it holds.
+    """Queries: words and names to search for in a text, by the name words that it holds.
 
     Attributes:
         exact: Names whose words all occur in the text, in some form.

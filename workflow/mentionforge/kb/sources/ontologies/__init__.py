@@ -34,7 +34,7 @@ class OntologyKb(KnowledgeBase, MondoSettings, DoidSettings, HpoSettings, OtherO
     several_cuis: Literal["all", "lowest", "drop"] = Field("all", description="A term with several CUIs: names them all, the lowest, or is left out.")
 
     def files(self) -> list[str]:
-        """What it is read from, sorted."""
+        """Files of all ontologies, sorted."""
         return sorted([path for ontology in ONTOLOGIES for path in ontology.files(self).values() if path] + list(self.sssom))
 
     def readers(self) -> list[str]:

@@ -71,7 +71,7 @@ class RrfKb(KnowledgeBase):
     )
 
     def files(self) -> list[str]:
-        """What it is read from: the release."""
+        """The release."""
         return [self.path]
 
     def estimated_size(self, folder: Path) -> tuple[int, int]:
