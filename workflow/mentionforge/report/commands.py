@@ -132,15 +132,15 @@ def document(
 @app.command("rulegraph")
 def rulegraph(
     rules: Path = typer.Option(Path("workflow/rules"), help="Folder of the .smk files."),
-    readme: Path = typer.Option(None, help="README to put the picture into; none: standard output."),
+    page: Path = typer.Option(None, help="Page to put the picture into; none: standard output."),
 ) -> None:
-    """Turn `snakemake --rulegraph mermaid-js` (standard input) into the README's picture."""
+    """Turn `snakemake --rulegraph mermaid-js` (standard input) into the picture of workflow/README.md."""
     import sys
 
     from mentionforge.report.rulegraph import flowchart, insert_flowchart
 
     text = flowchart(sys.stdin.read(), rules)
-    if readme:
-        insert_flowchart(readme, text)
+    if page:
+        insert_flowchart(page, text)
     else:
         typer.echo(text)
