@@ -52,7 +52,7 @@ fuzz: $(INSTALLED)
 
 open: $(INSTALLED)
 	snakemake --configfile config/open.yaml
-	mentionforge report document results/open --config config.yaml --config config/open.yaml --interpretation docs/interpretation-open.md --out docs/results-open.md
+	mentionforge report document results/open --config config.yaml --config config/open.yaml --interpretation docs/results/open/interpretation.md --out docs/results.md --data docs/results/open
 
 # published scores and ours under the same protocol: docs/comparison.md
 comparison: $(INSTALLED)

@@ -122,11 +122,12 @@ def document(
     config: list[Path] = typer.Option(..., help="config.yaml, then the overlays of the run, in order."),
     interpretation: Path = typer.Option(None, help="Markdown to put under the title: what the numbers say."),
     out: Path = typer.Option(..., help="Markdown file to write."),
+    data: Path = typer.Option(..., help="Folder for all cells, differences, jobs and settings as CSV and JSON, and three figures."),
 ) -> None:
-    """Write a page with commands, settings, versions, wall times and tables of a finished run."""
+    """Write a page about a finished run, with its data beside it."""
     from mentionforge.report.document import write_document
 
-    write_document(results, config, interpretation, out)
+    write_document(results, config, interpretation, out, data)
 
 
 @app.command("rulegraph")
