@@ -153,7 +153,7 @@ def test_a_training_of_the_small_recognizer_is_within_a_factor_of_three_of_those
 
 
 def test_alignment_is_within_a_factor_of_three_of_the_measured_one() -> None:
-    # docs/results-open.md: 240 updates of 96 pairs take 585 s.
+    # Measured in the open preset: 240 updates of 96 pairs take 585 s.
     config = configured("config/open.yaml")
     known = workload.sizes(config, NOWHERE)
     assert 1 / 3 < seconds(config, "align", known, TWO_CORES, linker="aligned", corpus="bc5cdr") / 585 < 3

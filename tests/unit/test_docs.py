@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("", "docs/**/", "config/", "workflow/", "resources/", "resources/demo/**/", "profiles/**/", ".github/**/")
-PAGES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md")})
+PAGES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md") if path.name != "interpretation.md"})
+"""All but the text of docs/results.md that is not written by hand there: its links hold for that page."""
 LINK = re.compile(r"(?<!\\)\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 
 
@@ -67,14 +69,14 @@ def test_reference_follows_from_the_code(tmp_path: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     named = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M))
-    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").glob("**/*.md") if not path.name.startswith("interpretation-")}
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").glob("**/*.md") if path.name != "interpretation.md"}
     assert named == pages
 
 
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    ended = subprocess.run(["zensical", "build", "--strict", "--config-file", "mkdocs.yml"], cwd=tmp_path, capture_output=True, text=True)
+    ended = subprocess.run(["zensical", "build", "--strict", "--config-file", "mkdocs.yml"], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
     assert not ended.returncode, ended.stdout + ended.stderr
     assert "mentionforge measures" in (tmp_path / "site/index.html").read_text(encoding="utf-8")
     outside = re.findall(r'(?:src|href)="(https?://[^"]+)"', (tmp_path / "site/first-run.html").read_text(encoding="utf-8"))
