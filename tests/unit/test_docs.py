@@ -76,7 +76,9 @@ def test_every_page_is_in_the_navigation() -> None:
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    ended = subprocess.run(["zensical", "build", "--strict", "--config-file", "mkdocs.yml"], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+    ended = subprocess.run(
+        ["zensical", "build", "--strict", "--config-file", "mkdocs.yml"], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"}
+    )
     assert not ended.returncode, ended.stdout + ended.stderr
     assert "mentionforge measures" in (tmp_path / "site/index.html").read_text(encoding="utf-8")
     outside = re.findall(r'(?:src|href)="(https?://[^"]+)"', (tmp_path / "site/first-run.html").read_text(encoding="utf-8"))
@@ -98,3 +100,28 @@ def test_overlay_of_the_page_is_valid(page: str, tmp_path: Path) -> None:
     (tmp_path / "resources").symlink_to(ROOT / "resources")
     ended = subprocess.run(["mentionforge", "config", "check", ROOT / "config.yaml", "my.yaml"], cwd=tmp_path, capture_output=True, text=True)
     assert ended.stdout.startswith("valid: "), ended.stderr
+
+
+LONGEST_LINE, LONGEST_PARAGRAPH = 120, 6
+
+
+def paragraphs(page: Path) -> Iterator[tuple[int, list[str]]]:
+    """First line and lines of each paragraph and each item of a list; tables, headings, code and HTML are none."""
+    begun, lines = 0, []
+    for number, line in [*prose(page), (0, "")]:
+        item = re.match(r" *([-*]|\d+\.) ", line)
+        if (not line.strip() or item or number != begun + len(lines)) and lines:
+            yield begun, lines
+            lines = []
+        if line.strip() and not re.match(r"[|#<]| *!\[|\[!\[|    ", line):
+            begun, lines = (number if not lines else begun), [*lines, line]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "reference"], ids=lambda path: str(path.relative_to(ROOT)))
+def test_paragraphs_are_short(page: Path) -> None:
+    long = [f"{page.name}:{begun}: {len(lines)} lines" for begun, lines in paragraphs(page) if len(lines) > LONGEST_PARAGRAPH]
+    numbered = [(begun + i, line) for begun, lines in paragraphs(page) for i, line in enumerate(lines)]
+    wide = [
+        f"{page.name}:{number}: {len(line)} characters" for number, line in numbered if len(line) > LONGEST_LINE and not re.fullmatch(r" *`[^`]+`[.,]?", line)
+    ]
+    assert not long + wide
