@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-unit fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison simulate bench-alignment
+.PHONY: demo docs test test-unit fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison simulate bench-alignment
 
 venv: $(INSTALLED)
 
@@ -52,7 +52,7 @@ fuzz: $(INSTALLED)
 
 open: $(INSTALLED)
 	snakemake --configfile config/open.yaml
-	mentionforge report document results/open --config config.yaml --config config/open.yaml --interpretation docs/interpretation-open.md --out docs/results-open.md
+	mentionforge report document results/open --config config.yaml --config config/open.yaml --interpretation docs/results/open/interpretation.md --out docs/results.md --data docs/results/open
 
 # published scores and ours under the same protocol: docs/comparison.md
 comparison: $(INSTALLED)
@@ -75,7 +75,12 @@ generated: $(INSTALLED)
 	mentionforge config schema --out workflow/schemas/config.schema.json
 	mentionforge config envs --out envs/mentionforge.yaml
 	mentionforge config envs --vllm --out envs/vllm.yaml
-	snakemake --rulegraph mermaid-js 2>/dev/null | mentionforge report rulegraph --readme README.md
+	mentionforge dev reference
+	snakemake --rulegraph mermaid-js 2>/dev/null | mentionforge report rulegraph --page workflow/README.md
+
+# The documentation as a site in site/; a dead link or anchor is an error. To read it: python -m http.server -d site
+docs: $(INSTALLED)
+	zensical build --strict --config-file mkdocs.yml
 
 bench-scheduler: $(INSTALLED)
 	python tests/benchmarks/scheduler.py

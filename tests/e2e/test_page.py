@@ -113,8 +113,45 @@ def test_theme_selectors_and_concept_survive_a_reload(opened, rich: Path) -> Non
     assert faults == []
 
 
+def test_sections_open_by_address_from_within_the_page(opened) -> None:
+    page, faults = opened("")
+    for section in ("run", "mentions", "headline"):
+        page.evaluate(f"location.hash = '#{section}'")
+        page.wait_for_function(f"Math.abs(document.getElementById('{section}').getBoundingClientRect().top) < innerHeight / 2")
+    assert faults == []
+
+
+def test_first_screen_answers_the_question(opened, rich: Path) -> None:
+    """Three sentences and a figure, all within a screen of 1,400 by 900; each number is that of the comparisons in the Parquet files."""
+    page, faults = opened("")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.wait_for_selector("#figure-answer svg")
+    assert page.locator("#figure-answer .panels").bounding_box()["y"] + page.locator("#figure-answer .panels").bounding_box()["height"] < 900
+    frames = [
+        pd.read_parquet(path).assign(corpus=path.parent.name) for path in sorted((rich / "results/statistics/normalization").glob("*/comparisons.parquet"))
+    ]
+    rows = pd.concat(frames)
+    rows = rows[(rows["slice"] == "bucket") & (rows["group"] == "unseen_concept") & (rows["metric"] == "acc@1") & (rows["system"] == "mention")]
+    sentences = page.locator(".answer li").all_inner_texts()
+    assert 1 <= len(sentences) <= 3
+    for sentence in sentences:
+        index = re.search(r"\((train[+\w]*)\)", sentence)
+        numbers = {float(text.replace("−", "-")) for text in re.findall(r"[+−]\d+\.\d(?= to| points)", sentence)}
+        known = rows if index is None else rows[(rows["variant"] == index[1]) & (rows["against"] == "baseline")]
+        assert numbers and numbers <= {round(100 * value, 1) for value in known["difference"]}
+    assert faults == []
+
+
+def test_bar_of_sections_does_not_overlap_on_a_phone(opened) -> None:
+    page, faults = opened("")
+    page.set_viewport_size({"width": 320, "height": 700})
+    links, button = page.locator("nav .links").bounding_box(), page.locator("#theme").bounding_box()
+    assert links["x"] + links["width"] <= button["x"]
+    assert faults == []
+
+
 def test_concepts_open_by_keyboard(opened, rich: Path) -> None:
-    page, faults = opened("#browser")
+    page, faults = opened("#mentions")
     page.wait_for_selector("#table-concepts tbody tr")
     page.locator("#table-concepts tbody tr").first.focus()
     page.keyboard.press("Enter")
@@ -265,7 +302,7 @@ def test_headline_and_tables_trace_to_files(rich: Path) -> None:
 def test_figures_trace_to_files(rich: Path) -> None:
     """Ten marks of every figure of scores, looked up in Parquet files."""
     results, shown = rich / "results", data_of(rich)["figures"]
-    for name in ("gains", "controls", "groups", "dose", "sweep_notes_per_concept", "recognition"):
+    for name in ("answer", "gains", "controls", "groups", "dose", "sweep_notes_per_concept", "recognition"):
         marks, task = shown[name], "recognition" if name == "recognition" else "normalization"
         for mark in marks[:: max(1, len(marks) // 10)]:
             frame = pd.read_parquet(results / f"statistics/{task}/{mark['corpus']}/comparisons.parquet")

@@ -145,7 +145,7 @@ def test_a_benchmark_of_notes_is_within_a_factor_of_three_of_the_measured_one() 
 
 
 def test_a_training_of_the_small_recognizer_is_within_a_factor_of_three_of_those_measured() -> None:
-    # docs/results-schedules.md: real_only of three epochs on NCBI Disease takes 251 to 267 s on one core beside another.
+    # docs/results/schedules/trainings.csv: real_only of three epochs on NCBI Disease takes 251 to 267 s on one core beside another.
     config = small(recognizers={"minilm": {"real": {"epochs": 3}}})
     known = replace(workload.sizes(config, NOWHERE), corpora={"demo_ncbi": workload.CORPORA["ncbi"]})
     wildcards = {"corpus": "demo_ncbi", "recognizer": "minilm", "schedule": "real_only", "generator": "none", "strategy": "none"}
@@ -153,7 +153,7 @@ def test_a_training_of_the_small_recognizer_is_within_a_factor_of_three_of_those
 
 
 def test_alignment_is_within_a_factor_of_three_of_the_measured_one() -> None:
-    # docs/results-open.md: 240 updates of 96 pairs take 585 s.
+    # Measured in the open preset: 240 updates of 96 pairs take 585 s.
     config = configured("config/open.yaml")
     known = workload.sizes(config, NOWHERE)
     assert 1 / 3 < seconds(config, "align", known, TWO_CORES, linker="aligned", corpus="bc5cdr") / 585 < 3

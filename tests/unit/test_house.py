@@ -15,7 +15,7 @@ PACKAGE = ROOT / "workflow" / "mentionforge"
 RULES = ROOT / "workflow" / "rules"
 
 STAGES = ("kb", "corpora", "generation", "augmentation", "recognition", "normalization", "evaluation")
-FLOORS = dict.fromkeys(STAGES, 1) | {"external": 2, "annotate": 2, "export": 2, "config": 3, "report": 4, "dag": 4, "planning": 4, "cli": 5}
+FLOORS = dict.fromkeys(STAGES, 1) | {"external": 2, "annotate": 2, "export": 2, "config": 3, "report": 4, "dag": 4, "planning": 4, "cli": 5, "reference": 5}
 """Rooms by floor; what is named nowhere stands on the ground floor."""
 
 LIGHT = re.compile(r"\.(settings|contract)$")

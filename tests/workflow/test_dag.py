@@ -148,9 +148,9 @@ def test_vllm_environment_is_generated() -> None:
     assert (ROOT / "envs/vllm.yaml").read_text() == vllm_environment(), "run `make generated`"
 
 
-def test_readme_shows_the_rule_graph() -> None:
+def test_the_page_of_the_workflow_shows_the_rule_graph() -> None:
     graph = snakemake(ROOT, "--rulegraph", "mermaid-js", "--nocolor").stdout
-    assert flowchart(graph, ROOT / "workflow/rules") in (ROOT / "README.md").read_text(), "run `make generated`"
+    assert flowchart(graph, ROOT / "workflow/rules") in (ROOT / "workflow/README.md").read_text(), "run `make generated`"
 
 
 # ----------------------------------------------------------------------------------------------------------------- style

@@ -180,6 +180,15 @@ def raise_versions(parts: list[str] = typer.Argument(..., help="Parts, as `menti
         typer.echo(f"{part}: {versions.raise_version(part)}")
 
 
+@dev.command("reference")
+def write_reference(out: Path = typer.Option(Path("docs/reference"), help="Folder to write.")) -> None:
+    """Write the pages of the documentation that follow from the code: configuration, commands, tables, scores."""
+    from mentionforge.reference import write
+
+    register(None)
+    write(Path.cwd(), app, STAGES, out)
+
+
 CONFIGFILE = typer.Option([], "--configfile", help="Overlay of config.yaml, as for snakemake; may be repeated.")
 SETTING = typer.Option([], "--config", help="KEY=VALUE, as for snakemake; may be repeated.")
 
@@ -244,14 +253,23 @@ def clean(
         typer.echo(f"{len(files):,} files, {state.human(size)}, that nothing in this configuration asks for; --yes deletes them")
 
 
-def main() -> None:
-    """Entry point. A `UserError` becomes one line on standard error and exit code 2, without a traceback."""
-    command = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
+def register(command: str | None) -> None:
+    """Add the commands of the stage that is called; all of them if none is, as for `--help`.
+
+    Args:
+        command: First word of the command line that is no option, if any.
+    """
     plain_commands = ("resources", "config", "results", "dev", "status", "clean")
     if command in PLAIN or command not in (*STAGES, *plain_commands):
         app.registered_commands += importlib.import_module("mentionforge.annotate.commands").app.registered_commands
     for stage in (command,) if command in STAGES else STAGES if command not in (*plain_commands, *PLAIN) else ():
         app.add_typer(importlib.import_module(f"mentionforge.{stage}.commands").app, name=stage)
+
+
+def main() -> None:
+    """Entry point. A `UserError` becomes one line on standard error and exit code 2, without a traceback."""
+    command = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
+    register(command)
     if command in WITHOUT_PANDAS and len(sys.argv) > 3:
         importlib.import_module("mentionforge.parquet").leave_pandas_out()
     try:

@@ -123,25 +123,26 @@ def document(
     config: list[Path] = typer.Option(..., help="config.yaml, then the overlays of the run, in order."),
     interpretation: Path = typer.Option(None, help="Markdown to put under the title: what the numbers say."),
     out: Path = typer.Option(..., help="Markdown file to write."),
+    data: Path = typer.Option(..., help="Folder for all cells, differences, jobs and settings as CSV and JSON, and three figures."),
 ) -> None:
-    """Write a page with commands, settings, versions, wall times and tables of a finished run."""
+    """Write a page about a finished run, with its data beside it."""
     from mentionforge.report.document import write_document
 
-    write_document(results, config, interpretation, out)
+    write_document(results, config, interpretation, out, data)
 
 
 @app.command("rulegraph")
 def rulegraph(
     rules: Path = typer.Option(Path("workflow/rules"), help="Folder of the .smk files."),
-    readme: Path = typer.Option(None, help="README to put the picture into; none: standard output."),
+    page: Path = typer.Option(None, help="Page to put the picture into; none: standard output."),
 ) -> None:
-    """Turn `snakemake --rulegraph mermaid-js` (standard input) into the README's picture."""
+    """Turn `snakemake --rulegraph mermaid-js` (standard input) into the picture of workflow/README.md."""
     import sys
 
     from mentionforge.report.rulegraph import flowchart, insert_flowchart
 
     text = flowchart(sys.stdin.read(), rules)
-    if readme:
-        insert_flowchart(readme, text)
+    if page:
+        insert_flowchart(page, text)
     else:
         typer.echo(text)

@@ -68,7 +68,7 @@ def forest_plot(
     count_fields = ["n", "documents", "runs"]
     tooltip: list[Any] = [alt.Tooltip(f"{t}:N") for t in text_fields] + [alt.Tooltip(f"{t}:Q", format=",") for t in count_fields]
     tooltip += [alt.Tooltip(f"{t}:Q", format="+.1f") for t in ("points", "from", "to")] + [alt.Tooltip(f"{t}:Q", format=".4f") for t in ("p", "p_adjusted")]
-    x = alt.X("from:Q", title="difference in percentage points", axis=alt.Axis(tickCount=5))
+    x = alt.X("from:Q", title="difference in points", axis=alt.Axis(tickCount=5))
     zero = alt.Chart(alt.NamedData(name=data)).transform_aggregate(k="count()").transform_calculate(zero="0")
     line = zero.mark_rule(color=FAINT, strokeWidth=1).encode(x="zero:Q")
     bars = base.mark_rule(strokeWidth=2).encode(y=rows, yOffset=shift, x=x, x2="to:Q", color=colours, tooltip=tooltip)
@@ -256,7 +256,7 @@ def _sweep_figures(base: pd.DataFrame, common: dict[str, Any], indexes: list[str
                 scale=alt.Scale(zero=True, nice=False, padding=14),
                 axis=alt.Axis(tickCount=5, tickMinStep=1 if key == "notes_per_concept" else 0),
             )
-            y = alt.Y("from:Q", title="difference in percentage points", axis=alt.Axis(grid=True))
+            y = alt.Y("from:Q", title="difference in points", axis=alt.Axis(grid=True))
             colours = alt.Color("generator:N", scale=alt.Scale(domain=names, range=list(PALETTE)), title=None)
             tooltip = [alt.Tooltip(f"{t}:N") for t in ("corpus", "system", "variant", "generator", "mentions")]
             tooltip += [alt.Tooltip("dose:Q", title=DOSES[str(key)]), alt.Tooltip("n:Q", format=",")]

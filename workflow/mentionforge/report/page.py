@@ -20,14 +20,14 @@ from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.generation.kinds import CONTROLS
 from mentionforge.layout import PREDICTIONS, NormalizationCell, RecognitionCell, Results
 from mentionforge.provenance import git_revision, versions
-from mentionforge.report import confidence, figures, formatting, gains, layouts, tidy, vega
+from mentionforge.report import answer, confidence, figures, formatting, gains, layouts, tidy, vega
 from mentionforge.report.browser import concept_browser
 from mentionforge.report.comparable import hierarchy_counts
 from mentionforge.report.external import systems
 from mentionforge.report.headline import CLAIMS, claims, headline_of
 from mentionforge.report.summary import PACKAGES, funnel_frame
 
-VERSION = 1
+VERSION = 2
 """Of the part report.page: raise it where earlier results would be wrong (mentionforge.versions)."""
 
 FOLDER = Path(__file__).parent / "page"
@@ -69,7 +69,9 @@ def write_page(
     paths = Results(str(results))
     generation = funnel_frame([Path(paths.generation(g, "funnel.json")) for g in generators])
     error_rows = tidy.error_counts(errors)
+    controls = [name for name, settings in tidy.specs(results, "generators").items() if settings.get("kind") in CONTROLS]
     all_figures = [
+        *answer.answer_figure(comparison_rows, controls),
         *gains.difference_figures(comparison_rows),
         *figures.error_figure(error_rows),
         *figures.index_figure(scores),
@@ -216,6 +218,7 @@ def _template_values(
             ("revision", git_revision()),
             ("configuration", config_digest),
         ],
+        "answer": answer.answer_sentences(comparison_rows, controls),
         "headline": headline_of(comparison_rows),
         "statements": confidence.statements(comparison_rows),
         "paper": [*score_tables[:1], *claims_table, *score_tables[1:]],
@@ -234,7 +237,7 @@ def _template_values(
             ("cells", "Cells", "Scores of every cell and seed on the test split in per cent."),
             ("runtime", "Jobs", "Wall time and peak memory of every job."),
         ],
-        "sections": [("headline", "Headline"), ("figures", "Figures"), ("browser", "Mentions"), ("numbers", "Numbers"), ("run", "Run")],
+        "sections": [("headline", "Headline"), ("figures", "Figures"), ("mentions", "Mentions"), ("numbers", "Numbers"), ("run", "Run")],
         "run": run,
         "specs": specs,
     }

@@ -1,4 +1,4 @@
-"""The flowchart of the rules in the README.
+"""The flowchart of the rules in workflow/README.md.
 
 In: Snakemake's rule graph as Mermaid, and the folder of the rules. Out: a shorter Mermaid flowchart. Knows nothing of what the rules do.
 """
@@ -38,14 +38,14 @@ def flowchart(mermaid: str, rules: Path) -> str:
     return "\n".join(lines)
 
 
-def insert_flowchart(readme: Path, text: str) -> None:
-    """Replace the text between the two marks of the README by the flowchart.
+def insert_flowchart(page: Path, text: str) -> None:
+    """Replace the text between the two marks of a page by the flowchart.
 
     Raises:
         UserError: The marks are not there.
     """
-    content = readme.read_text(encoding="utf-8")
+    content = page.read_text(encoding="utf-8")
     if BEGIN not in content or END not in content:
-        raise UserError("no place for the rule graph", str(readme), f"{BEGIN} and {END} are not there", "add the two lines")
+        raise UserError("no place for the rule graph", str(page), f"{BEGIN} and {END} are not there", "add the two lines")
     head, tail = content.split(BEGIN, 1)
-    readme.write_text(f"{head}{BEGIN}\n```mermaid\n{text}\n```\n{END}{tail.split(END, 1)[1]}", encoding="utf-8")
+    page.write_text(f"{head}{BEGIN}\n```mermaid\n{text}\n```\n{END}{tail.split(END, 1)[1]}", encoding="utf-8")

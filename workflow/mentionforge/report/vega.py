@@ -108,6 +108,7 @@ def save(figures: list[Figure], out: Path) -> None:
         spec = whole.properties(title=alt.TitleParams(figure.title, subtitle=subtitle or alt.Undefined, subtitleColor=INK, offset=14)).to_dict(validate=False)
         spec["datasets"] = {figure.name: records(figure.data)}
         spec["config"] = config() | {"background": "white"}
+        spec["padding"] = {"left": 24, "right": 12, "top": 6, "bottom": 6}  # labels may be wider in the reader's font than in the one measured here
         (out / f"{figure.name}.svg").write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
         (out / f"{figure.name}.pdf").write_bytes(vl_convert.vegalite_to_pdf(spec))
 

@@ -5,7 +5,7 @@ const state = { section: "", values: new URLSearchParams() };
 
 function readAddress() {
   const [section, query] = location.hash.slice(1).split("?");
-  state.section = section || "";
+  state.section = { browser: "mentions" }[section] || section || "";  // the name that older addresses have
   state.values = new URLSearchParams(query || "");
 }
 function remember(key, value) {
@@ -143,6 +143,10 @@ document.getElementById("theme").addEventListener("click", async () => {
 });
 for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", (e) => {
   e.preventDefault(); state.section = link.hash.slice(1); remember("", ""); document.getElementById(state.section).scrollIntoView();
+});
+addEventListener("hashchange", () => {  // an address typed or followed within the page; replaceState makes none
+  readAddress(); applyTheme(); moved = false; arrive();
+  if (state.values.get("concept")) concept(state.values.get("concept"));
 });
 figures();
 const near = new IntersectionObserver((entries) => {
