@@ -1,4 +1,4 @@
-"""The source `ontologies`: open ontologies, merged by UMLS CUI.
+"""The source `ontologies`: open ontologies, merged by UMLS CUI or under their own ids.
 
 In: an entry of `kbs`. Out: its model, and by `merge` and `parents` its tables. Imports pydantic only, outside of functions.
 Knows nothing of how an ontology is read: `registry` lists them, one module each.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mentionforge.entries import Entry
 from mentionforge.kb.sources.contract import KnowledgeBase
@@ -27,11 +27,19 @@ class OtherOntology(Entry):
 
 
 class OntologyKb(KnowledgeBase):
-    """Open ontologies merged into UMLS concepts by their published cross-references."""
+    """Open ontologies, merged into UMLS concepts by their published cross-references, or concepts under their own ids."""
 
     part: ClassVar[str] = "kb.ontologies"
 
     source: Literal["ontologies"]
+    ids: Literal["umls", "native"] = Field(
+        "umls",
+        exclude_if=lambda ids: ids == "umls",  # specs written before there was a choice stay as they are
+        description="Concept ids. umls: CUIs; terms without one are dropped. native: the ids of the ontologies (HP:0001250); every term is a concept.",
+    )
+    merge_matches: bool = Field(
+        False, exclude_if=lambda merge: not merge, description="With native ids: join a term to the one term of an earlier ontology that it matches exactly."
+    )
     mondo: str | None = Field(None, description="Mondo as published (OBO, OBO Graphs JSON, OWL), or a JSON mapping of its terms; may be .gz or .zst.")
     mondo_sssom: dict[Literal["UMLS", "MSH", "OMIM", "OMIMPS", "DOID"], str] = Field(
         default_factory=dict, description="Mondo's exact matches (SSSOM TSV) by target vocabulary."
@@ -47,6 +55,12 @@ class OntologyKb(KnowledgeBase):
     several_cuis: Literal["all", "lowest", "drop"] = Field("all", description="A term with several CUIs: names them all, the lowest, or is left out.")
     mesh_names: tuple[str, ...] = Field((), description="MeSH names and synonyms (TSV), descriptors and supplementary records.")
     mesh_name_match: bool = Field(True, description="Map a MeSH id without a cross-reference to the CUIs that bear one of its names.")
+
+    @model_validator(mode="after")
+    def _merging(self) -> OntologyKb:
+        if self.merge_matches and self.ids == "umls":
+            raise ValueError("merge_matches is for `ids: native`; with `ids: umls` terms are always merged by CUI")
+        return self
 
     def files(self) -> list[str]:
         """What it is read from, sorted."""

@@ -10,10 +10,10 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
+from mentionforge.concept_forms import CUI
 from mentionforge.kb.sources.ontologies import OntologyKb, mondo
 from mentionforge.kb.sources.ontologies.published import Code, code_of, is_term_list, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
-    CUI,
     Term,
     TermParents,
     lineages,
@@ -43,6 +43,7 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
     labels: dict[str, str] = {}
     definitions: dict[str, str] = {}
     xrefs: dict[str, set[Code]] = defaultdict(set)
+    former: dict[str, set[Code]] = {}
     if entry.doid and not is_term_list(entry.doid):
         for published in read_terms(entry.doid):
             if published.obsolete:
@@ -53,6 +54,7 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
             if published.definition:
                 definitions[published.id] = published.definition
             xrefs[published.id] |= {code_of(x) for x in published.xrefs}
+            former[published.id] = set(map(code_of, published.alternates)) if entry.ids == "native" else set()
     elif entry.doid:
         with open_text(entry.doid) as handle:
             for term in json.load(handle):
@@ -86,7 +88,7 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
                 definition=single_spaced(definitions.get(key, "")),
                 cuis=set(mondo_term_cuis or xref_cuis),
                 via="mondo" if mondo_term_cuis else "doid",
-                codes={code for code in xrefs[key] if code[0] in ("MSH", "OMIM")},
+                codes={code for code in xrefs[key] if code[0] in ("MSH", "OMIM")} | former.get(key, set()),
             )
         )
     return {"doid": diseases}

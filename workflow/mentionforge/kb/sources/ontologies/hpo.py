@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from mentionforge.kb.sources.ontologies import OntologyKb
 from mentionforge.kb.sources.ontologies.published import code_of, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
+    CODED,
     Term,
     TermParents,
     exact_and_related_names,
+    further_codes,
     lineages,
     own_cuis,
     published_parents,
@@ -52,6 +54,7 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
                 single_spaced(term.definition),
                 own_cuis(term),
                 "hpo",
+                further_codes(term, CODED) if entry.ids == "native" else set(),
             )
         )
     return {"hpo": phenotypes}

@@ -16,6 +16,7 @@ from mentionforge.kb.sources.ontologies.published import Code, code_of, exact_ma
 from mentionforge.kb.sources.ontologies.shared import (
     Term,
     TermParents,
+    further_codes,
     lineages,
     open_text,
     own_cuis,
@@ -27,6 +28,9 @@ from mentionforge.kb.sources.ontologies.shared import (
 
 MONDO_ROOTS = ("MONDO:0000001", "MONDO:0042489", "MONDO:0021178")
 """Disease, disease susceptibility and injury. Terms outside these branches, such as disease characteristics, are dropped."""
+
+MATCHED = ("MSH", "OMIM", "DOID", "ORPHANET", "SNOMEDCT_US", "ICD10CM")
+"""With native ids and no SSSOM files: vocabularies whose codes are taken from the cross-references of a term."""
 
 MONDO_TYPES = {"MONDO:0045024": "T191", "MONDO:0005070": "T191", "MONDO:0002025": "T048", "MONDO:0021178": "T037"}
 
@@ -54,8 +58,10 @@ def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[
         rows = [(key, t.obsolete, lines[key], t.name, [text for text, *_ in t.synonyms], t.definition) for key, t in published.items()]
         for key, term in published.items():
             xref_cuis[key] = own_cuis(term)
+            if entry.ids == "native":
+                codes[key] |= further_codes(term, () if entry.mondo_sssom else MATCHED)
     else:
-        if not mondo_cuis:
+        if not mondo_cuis and entry.ids == "umls":
             raise UserError("missing map", "config: mondo_sssom.UMLS", "Mondo as a list of terms has no CUIs", "give its exact matches to UMLS")
         with open_text(entry.mondo) as handle:
             data = json.load(handle)

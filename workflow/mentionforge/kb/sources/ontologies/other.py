@@ -13,10 +13,17 @@ from functools import partial
 from mentionforge.errors import UserError
 from mentionforge.kb.sources.ontologies import OntologyKb, OtherOntology
 from mentionforge.kb.sources.ontologies.published import Code, code_of, read_terms
-from mentionforge.kb.sources.ontologies.shared import Term, TermParents, exact_and_related_names, lineages, own_cuis, published_parents, single_spaced
-
-CODED = ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM")
-"""Vocabularies whose codes are taken from the cross-references of a term."""
+from mentionforge.kb.sources.ontologies.shared import (
+    CODED,
+    Term,
+    TermParents,
+    exact_and_related_names,
+    further_codes,
+    lineages,
+    own_cuis,
+    published_parents,
+    single_spaced,
+)
 
 
 def files(entry: OntologyKb) -> dict[str, str | None]:
@@ -26,22 +33,24 @@ def files(entry: OntologyKb) -> dict[str, str | None]:
 
 def terms(entry: OntologyKb, mondo_cuis: Mapping[str, set[str]], drops: Counter[str]) -> dict[str, list[Term]]:
     """Terms by name of the ontology."""
-    return {name: _terms(name, settings, drops) for name, settings in entry.others.items()}
+    return {name: _terms(name, settings, drops, entry.ids == "native") for name, settings in entry.others.items()}
 
 
 def parents(entry: OntologyKb) -> dict[str, TermParents]:
     """Direct parents of all terms, by name of the ontology."""
+    native = entry.ids == "native"
     return {
-        name: TermParents({f"others_{name}": settings.path}, published_parents(settings.path, partial(_code, name))) for name, settings in entry.others.items()
+        name: TermParents({f"others_{name}": settings.path}, published_parents(settings.path, partial(_code, name, native)))
+        for name, settings in entry.others.items()
     }
 
 
-def _code(name: str, key: str) -> Code:
-    """Code of a term: its id without prefix, in the vocabulary that the entry names."""
-    return name, key.partition(":")[2] or key
+def _code(name: str, native: bool, key: str) -> Code:
+    """Code of a term: its id without prefix, in the vocabulary that the entry names; with native ids, in that of the prefix, if there is one."""
+    return code_of(key) if native and ":" in key else (name, key.partition(":")[2] or key)
 
 
-def _terms(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term]:
+def _terms(name: str, settings: OtherOntology, drops: Counter[str], native: bool) -> list[Term]:
     """The terms of one ontology below its roots that are not obsolete."""
     published = {t.id: t for t in read_terms(settings.path)}
     lines = lineages({key: t.parents for key, t in published.items()})
@@ -54,10 +63,10 @@ def _terms(name: str, settings: OtherOntology, drops: Counter[str]) -> list[Term
         elif settings.roots and lines[key].isdisjoint(settings.roots):
             drops[f"{name}: not below the roots"] += 1
         else:
-            codes = {code for code in map(code_of, term.xrefs) if code[0] in CODED}
+            codes = further_codes(term, CODED) if native else {code for code in map(code_of, term.xrefs) if code[0] in CODED}
             terms.append(
                 Term(
-                    _code(name, key),
+                    _code(name, native, key),
                     exact_and_related_names(term, name, drops),
                     {settings.semantic_type},
                     single_spaced(term.definition),
