@@ -12,6 +12,7 @@ from pydantic import Field
 
 from mentionforge.kb.sources.ontologies import OntologyKb
 from mentionforge.kb.sources.rrf import RrfKb
+from mentionforge.kb.sources.table import TableKb
 
-Kb = Annotated[RrfKb | OntologyKb, Field(discriminator="source")]
+Kb = Annotated[RrfKb | OntologyKb | TableKb, Field(discriminator="source")]
 """Settings of every source."""

@@ -77,6 +77,14 @@ class KnowledgeBase(Entry):
         """
         return self.usual_size
 
+    def licence(self, name: str) -> str | None:
+        """What its text is called where it must not go unasked (bundles), or none.
+
+        Args:
+            name: Name of the entry.
+        """
+        return "umls" if self.of_umls else f"kb {name}" if getattr(self, "licensed", None) else None
+
     def read(self) -> Extracted:
         """Its tables."""
         raise NotImplementedError
