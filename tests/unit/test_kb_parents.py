@@ -236,6 +236,8 @@ def test_every_source_names_a_part_of_the_code_and_reads_itself() -> None:
     assert [(kind.part, kind.of_umls, kind.usual_size) for kind in kinds] == [
         ("kb.rrf", True, (47_654, 1_200_000)),
         ("kb.ontologies", False, (25_440, 190_441)),
+        ("kb.ontologies", False, (25_440, 190_441)),
+        ("kb.rf2", False, (4_000, 380_000)),
         ("kb.table", False, (25_440, 190_441)),
     ]
     assert {kind.part for kind in kinds} <= set(PARTS)
