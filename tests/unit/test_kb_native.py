@@ -10,9 +10,16 @@ import pytest
 import zstandard
 
 from mentionforge import tables
-from mentionforge.kb import parents
+from mentionforge.corpora.concepts import ConceptMap
+from mentionforge.corpora.settings import Corpus
+from mentionforge.external.answers import PredictionFiles
+from mentionforge.generation import concepts
+from mentionforge.generation.kinds.replay import ReplayGenerator, selected_rows
+from mentionforge.generation.settings import Concepts
+from mentionforge.kb import parents, show
 from mentionforge.kb.extract import extract
 from mentionforge.kb.sources.ontologies import OntologyKb, merge
+from mentionforge.normalization.linkers.external import ExternalLinker
 
 MONDO = """format-version: 1.2
 
@@ -181,8 +188,8 @@ def test_codes_are_own_ids_former_ids_cuis_and_matches(settings):
 
 def test_exact_matches_join_terms_if_asked_for(settings):
     extracted = merge.read(OntologyKb(**settings, merge_matches=True))
-    concepts, codes = concepts_of(extracted), codes_of(extracted)
-    assert set(concepts) == {
+    codes = codes_of(extracted)
+    assert set(concepts_of(extracted)) == {
         "MONDO:0000001",
         "MONDO:0000010",  # with DOID:10 and ORPHA:399, by the file; with MeSH's D000010, by Mondo's cross-reference
         "MONDO:0000013",
@@ -247,3 +254,26 @@ def test_published_hpo_and_mondo_keep_every_term(shared_data, tmp_path):
     assert stats["kb"]["concepts"] > 40_000
     labels = {row["cui"]: row["preferred_name"] for row in tables.read(tables.CONCEPTS, tmp_path / "concepts.parquet").to_pylist()}
     assert labels["HP:0001250"] == "Seizure"
+
+
+def test_lists_replayed_notes_and_answers_of_others_name_native_ids(settings, tmp_path):
+    (tmp_path / "spec.json").write_text(json.dumps({"kind": "kbs", "name": "n", "settings": OntologyKb(**settings).model_dump(mode="json")}))
+    extract(tmp_path / "spec.json", tmp_path)
+    (tmp_path / "list.txt").write_text("HP:0000040  # fever\nORPHA:399\nHP:9999999\n")
+    chosen = Concepts(cuis=str(tmp_path / "list.txt"))
+    assert concepts.select(tmp_path, chosen) == ["HP:0000040", "ORPHA:399"]
+    (tmp_path / "notes.csv").write_text("cui,text\nHP:0000040,Fever at night.\nMONDO:0000010,Gout again.\n")
+    generator = ReplayGenerator(kind="replay", kb="n", path="notes.csv", concepts=chosen)
+    assert list(selected_rows(tmp_path / "notes.csv", tmp_path, generator)) == [("HP:0000040-0", "HP:0000040", "Fever at night.")]
+    corpus = Corpus(reader="pubtator", kb="n", splits={"train": ["a"], "test": ["b"]})
+    answers = PredictionFiles(ExternalLinker(kind="external", path="x.csv"), tmp_path, corpus, {})
+    known = ConceptMap.load(tmp_path)
+    written = {"HP:0000040": "HP:0000040", "C0000040": "HP:0000040", "Orphanet:399": "ORPHA:399", "D000043": "MESH:D000043"}
+    assert {answer: known(answers.ids(answer)[0]).cuis for answer in written} == {answer: (concept,) for answer, concept in written.items()}
+
+
+def test_the_card_of_a_concept_is_found_by_its_id(settings, tmp_path):
+    (tmp_path / "spec.json").write_text(json.dumps({"kind": "kbs", "name": "n", "settings": OntologyKb(**settings).model_dump(mode="json")}))
+    extract(tmp_path / "spec.json", tmp_path)
+    for query in ("HP:0000040", "hp:0000040", "pyrexia"):
+        assert show.find(query, tmp_path) == ["HP:0000040"]
