@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from mentionforge import tables
 from mentionforge.corpora import build, card, convert
 from mentionforge.corpora.commands import app
+from mentionforge.corpora.concept_ids import parse_id
 from mentionforge.corpora.concepts import ConceptMap, MappedId
 from mentionforge.corpora.formats import pubtator
 from mentionforge.corpora.settings import Corpus
@@ -420,6 +421,22 @@ def test_cuis_are_known_retired_or_listed():
     assert concepts("MSH:D2") == MappedId((), "code_not_in_kb")
     assert concepts("OMIM:2") == MappedId((), "vocabulary_not_in_kb")
     assert concepts("") == MappedId((), "no_id")
+
+
+def test_native_ids_map_by_themselves_and_cuis_as_codes():
+    """As a knowledge base with native ids gives them: each id is its own code, and CUIs are codes of the vocabulary UMLS."""
+    rows = [("HPO", "0000040", "HP:0000040", "id"), ("UMLS", "C0000040", "HP:0000040", "hpo"), ("ORPHANET", "399", "ORPHA:399", "id")]
+    rows += [("mine", "l-17", "mine:l-17", "id"), ("HPO", "0000041", "HP:0000040", "hpo")]
+    concepts = ConceptMap(["HP:0000040", "ORPHA:399", "mine:l-17"], rows)
+    for written, cui in {"HP:0000040": "HP:0000040", "HPO:0000041": "HP:0000040", "ORPHA:399": "ORPHA:399", "orphanet:399": "ORPHA:399"}.items():
+        assert concepts(parse_id(written, "MSH")).cuis == (cui,), written
+    assert concepts(parse_id("mine:l-17", "MSH")).cuis == ("mine:l-17",)
+    assert concepts("CUI:C0000040") == MappedId(("HP:0000040",), via="hpo")
+    assert concepts("CUI:c0000040").cuis == ("HP:0000040",)
+    assert concepts("CUI:C0000099").reason == "code_not_in_kb"
+    assert concepts("HP:0000099").reason == "code_not_in_kb"
+    assert concepts("DOID:1").reason == "vocabulary_not_in_kb"
+    assert ConceptMap(["HP:1"], [])("CUI:C0000040").reason == "cui_not_in_kb"
 
 
 def test_the_preferred_cui_of_an_ambiguous_id():

@@ -136,9 +136,11 @@ def test_concepts_are_selected_by_rarity_source_and_list(tmp_path, capsys):
         concepts.select(kb, Concepts(sources=("NOSUCH",)))
     (tmp_path / "list.txt").write_text("# wanted\nC0000003\n\nC0000001  # gout\nC0009999\n")
     assert concepts.select(kb, Concepts(cuis=str(tmp_path / "list.txt"))) == ["C0000001", "C0000003"]
-    assert "1 of 3 CUIs are not in the knowledge base, C0009999 first" in " ".join(capsys.readouterr().err.split())
+    assert "1 of 3 ids are not in the knowledge base, C0009999 first" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "list.txt").write_text("C0000003\nHP:0001250\n")  # an id of another vocabulary, not in this knowledge base
+    assert concepts.select(kb, Concepts(cuis=str(tmp_path / "list.txt"))) == ["C0000003"]
     (tmp_path / "list.txt").write_text("C0000003\nC12\n")
-    with pytest.raises(UserError, match=r"no CUI in .*list\.txt:2: 'C12'"):
+    with pytest.raises(UserError, match=r"no CUI or id in .*list\.txt:2: 'C12'"):
         concepts.select(kb, Concepts(cuis=str(tmp_path / "list.txt")))
 
 

@@ -18,6 +18,7 @@ from mentionforge.errors import UserError
 from mentionforge.kb import parents
 from mentionforge.kb.sources import Kb
 from mentionforge.kb.sources.contract import KnowledgeBase
+from mentionforge.kb.sources.hierarchy import cycles_of
 from mentionforge.kb.sources.ontologies import OntologyKb
 from mentionforge.kb.sources.rrf import RrfKb
 from mentionforge.versions import VERSIONED_CODE
@@ -224,6 +225,8 @@ def test_cycles_are_counted_as_networkx_does() -> None:
     expected = sorted(len(c) for c in networkx.strongly_connected_components(graph) if len(c) > 1)
     rows = tables.build(tables.PARENTS, [{"cui": c, "parent": p, "source": "X"} for c, p in pairs])
     assert parents.cycles(rows) == expected != []
+    members = sorted((sorted(c) for c in networkx.strongly_connected_components(graph) if len(c) > 1), key=lambda c: (len(c), c))
+    assert cycles_of(rows) == members
     assert parents.cycles(pa.table(rows)[:0]) == []
 
 
@@ -233,6 +236,9 @@ def test_every_source_names_a_part_of_the_code_and_reads_itself() -> None:
     assert [(kind.part, kind.of_umls, kind.usual_size) for kind in kinds] == [
         ("kb.rrf", True, (47_654, 1_200_000)),
         ("kb.ontologies", False, (25_440, 190_441)),
+        ("kb.ontologies", False, (25_440, 190_441)),
+        ("kb.rf2", False, (4_000, 380_000)),
+        ("kb.table", False, (25_440, 190_441)),
     ]
     assert {kind.part for kind in kinds} <= set(VERSIONED_CODE)
     assert all(getattr(kind, name) is not getattr(KnowledgeBase, name) for kind in kinds for name in ("files", "read", "parents"))

@@ -36,7 +36,7 @@ def test_card(kb):
 def test_near_names_on_a_typo(kb):
     with pytest.raises(UserError, match=r"unknown concept in .*near names: dyskinesia \(C0013384\)"):
         show.find("dyskinezia", kb)
-    with pytest.raises(UserError, match="give a CUI or a name"):
+    with pytest.raises(UserError, match="give a concept id or a name"):
         show.find("0000000000", kb)
 
 

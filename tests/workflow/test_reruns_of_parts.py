@@ -53,7 +53,7 @@ def raised(folder: Path, part: str) -> list[Job]:
 
 
 # The experiment: on demo_ncbi the generator smollm2 with seven linkers (five search, one fuses two of them, one reranks), a tagger by six schedules and a
-# dictionary, end to end with one linker, and the predictions of another system of each kind; on demo_bc5cdr five other generators with one linker. One strategy, one index each; a sweep.
+# dictionary, end to end with one linker, and the predictions of another system of each kind; on demo_bc5cdr five other generators with one linker, two of them with knowledge bases of their own. One strategy, one index each; a sweep.
 REPORT = {"summary": 1, "tidy": 1, "page": 1, "sweeps": 1}
 RECOGNITION = {"evaluate_recognition": 1, "compare": 1, **REPORT}
 END_TO_END = {"evaluate_end_to_end": 1}
@@ -116,11 +116,13 @@ EXPECTED: dict[str, dict[str, int]] = {
     },
     "downloads": {"fetch_download": 1, "corpus_read": 1, "corpus_cards": 1, "embed_corpus": 1, "link_baseline": 1, **chosen(False, 5), "leakage": 5},
     "kb.rrf": {
-        **READ, "kb_extract": 1, "kb_parents": 1, "corpus_read": 2, "embed_corpus": 5, "link_baseline": 5, "embed_kb": 5, "prompts": 6, "control": 2, "sample": 4,
-        "sample_vllm": 1, "notes": 4, "locate": 6, "filter": 6, "embed_generator": 10,
+        **READ, "kb_extract": 1, "kb_parents": 1, "corpus_read": 2, "embed_corpus": 5, "link_baseline": 5, "embed_kb": 5, "prompts": 4, "control": 1, "sample": 3,
+        "sample_vllm": 1, "notes": 3, "locate": 4, "filter": 4, "embed_generator": 8, "augment": 4, "leakage": 4, "link_augmented": 8,
     },
     "kb.ontologies": OPEN_KB,
     **dict.fromkeys(("ontology.mondo", "ontology.doid", "ontology.hpo", "ontology.other", "ontology.mesh"), OPEN_KB),
+    "kb.table": {"kb_extract": 1, "prompts": 1, "sample": 1, "notes": 1, **written(False, 1)},
+    "kb.rf2": {"kb_extract": 1, "prompts": 1, "control": 1, **written(False, 1)},
     "kb.parents": {"kb_parents": 2, "evaluate_normalization": 2, **REPORT},
     "corpora.read": {"spec": 3, **READ, "corpus_read": 3, "locate": 1, "filter": 1, "embed_generator": 5, "embed_kb": 1},
     "corpora.leakage": {"leakage": 6, **chosen(True, 5)},

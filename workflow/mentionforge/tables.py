@@ -33,11 +33,13 @@ REASONS = ("empty", "no_mention", *FILTERS)
 AGAINST = ("baseline", "control", "kb", "external")
 SLICES = ("all", "bucket", "subset", "train_mentions", "names", "semantic_type", "notes")
 
+CONCEPT_ID = "concept id: a UMLS CUI, or an id with its prefix (HP:0001250)"
+
 CONCEPTS = Table(
     "concepts",
     "One row per concept of a knowledge base.",
     (
-        Column("cui", STR, "UMLS concept unique identifier"),
+        Column("cui", STR, CONCEPT_ID),
         Column("preferred_name", STR, "name by term-type rank"),
         Column("definition", STR, "first definition by source preference", nullable=True),
         Column("semantic_types", STRINGS, "type unique identifiers (T047), sorted"),
@@ -48,7 +50,7 @@ NAMES = Table(
     "names",
     "One row per concept, name and source; a name may belong to several concepts.",
     (
-        Column("cui", STR, "UMLS concept unique identifier"),
+        Column("cui", STR, CONCEPT_ID),
         Column("name", STR, "name as the source writes it"),
         Column("source", STR, "source vocabulary (SAB) or ontology"),
         Column("term_type", STR, "term type (TTY), or exact/related synonym kind"),
@@ -60,7 +62,7 @@ DEFINITIONS = Table(
     "definitions",
     "All definitions of a concept, the preferred one first.",
     (
-        Column("cui", STR, "UMLS concept unique identifier"),
+        Column("cui", STR, CONCEPT_ID),
         Column("rank", INT, "1 is the one in concepts; then by preference of sources"),
         Column("source", STR, "source vocabulary (SAB) or ontology"),
         Column("definition", STR, "text as the source gives it"),
@@ -83,7 +85,7 @@ XREFS = Table(
     (
         Column("source", STR, "vocabulary: MSH, OMIM, …"),
         Column("code", STR, "code without prefix"),
-        Column("cui", STR, "UMLS concept unique identifier"),
+        Column("cui", STR, CONCEPT_ID),
         Column("via", STR, "which file or map gave the row"),
     ),
     ("source", "code", "cui", "via"),

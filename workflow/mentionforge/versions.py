@@ -60,7 +60,8 @@ VERSIONED_CODE: dict[str, VersionedCode] = {
     "downloads": VersionedCode(("downloads.py",)),
     "kb.rrf": VersionedCode(("kb/sources/rrf/read.py", "kb/extract.py"), 2),
     "kb.ontologies": VersionedCode(("kb/sources/ontologies/merge.py", "kb/extract.py", "kb/sources/ontologies/__init__.py:OntologyKb,ONTOLOGIES"), 2),
-    "kb.parents": VersionedCode(("kb/parents.py", "kb/sources/rrf/parents.py", "kb/sources/ontologies/parents.py")),
+    "kb.rf2": VersionedCode(("kb/sources/rf2/read.py", "kb/extract.py")),
+    "kb.parents": VersionedCode(("kb/parents.py", "kb/sources/rrf/parents.py", "kb/sources/ontologies/parents.py", "kb/sources/rf2/parents.py")),
     # One part for reading and building, whatever the format: what a reader gives goes through the same checks, repairs and mapping, which make the tables.
     "corpora.read": VersionedCode(("corpora/build.py",), 3),
     "corpora.leakage": VersionedCode(("corpora/leakage.py",)),
@@ -163,7 +164,7 @@ MODULES_WITHOUT_RESULTS = frozenset({
     "config/load.py", "config/messages.py", "config/raw.py", "config/schema.py", "config/specs.py", "config/sweeps.py", "config_files.py",
     "corpora/settings.py", "devices.py", "download_settings.py", "encoder_settings.py", "entries.py", "envs.py", "errors.py", "evaluation/settings.py",
     "external/settings.py", "generation/kinds/__init__.py", "generation/kinds/contract.py", "generation/kinds/llm.py", "generation/settings.py",
-    "kb/settings.py", "kb/sources/__init__.py", "kb/sources/contract.py", "kb/sources/ontologies/__init__.py", "kb/sources/ontologies/contract.py", "kb/sources/rrf/__init__.py", "model_settings.py", "needs.py", "normalization/linkers/__init__.py", "normalization/linkers/external.py", "parquet.py",
+    "kb/settings.py", "kb/sources/__init__.py", "kb/sources/contract.py", "kb/sources/obo.py", "kb/sources/ontologies/__init__.py", "kb/sources/ontologies/contract.py", "kb/sources/rf2/__init__.py", "kb/sources/rrf/__init__.py", "model_settings.py", "needs.py", "normalization/linkers/__init__.py", "normalization/linkers/external.py", "parquet.py",
     "planning/__init__.py", "planning/cost.py", "planning/estimates.py", "planning/jobs.py", "planning/leftovers.py", "planning/opening.py", "planning/plan.py",
     "planning/reference_devices.py", "planning/status.py", "planning/workload.py", "progress.py", "provenance.py", "ran.py",
     "recognition/kinds/__init__.py", "recognition/kinds/contract.py", "recognition/kinds/external.py", "recognition/kinds/tagger.py",

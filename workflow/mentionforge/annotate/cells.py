@@ -141,7 +141,7 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
         weights = tables.provenance(_existing(_of_cell(results, "normalization", cell.linking, PREDICTIONS)))["weights"]
     folder = _of_cell(results, "recognition", cell.recognition, "model")
     dictionary = None
-    licensed = ["umls"] if kb_settings.of_umls else []
+    licensed = [of_kb] if (of_kb := kb_settings.licence(kb)) else []
     if not recognizer_settings.trains:
         recognizer_corpus: Corpus = read_spec(paths.spec("corpora", corpus), Corpus)
         dictionary = _dictionary(paths, recognizer_settings, corpus, recognizer_corpus)

@@ -13,6 +13,7 @@ from typing import Any
 from mentionforge.annotate.pipeline import AnnotatedMention
 from mentionforge.annotate.writers import BY_NAME, FORMATS
 from mentionforge.annotate.writers.contract import ENTITY_TYPE, Record
+from mentionforge.concept_forms import with_vocabulary
 
 OUTPUT_NAMES: Mapping[str, str] = {form.name: form.output for form in FORMATS}
 """Name of the file or folder of each format in the output folder."""
@@ -29,7 +30,7 @@ def mention_record(m: AnnotatedMention) -> dict[str, Any]:
         "spans": [{"start": m.start, "end": m.end}],
         "surface": m.surface,
         "entity_type": ENTITY_TYPE,
-        "concept_ids": [f"CUI:{m.concept.cui}"] if m.concept else [],
+        "concept_ids": [with_vocabulary(m.concept.cui)] if m.concept else [],
         "composite": False,
         "score": round(m.score, 6),
         "name": m.concept.name if m.concept else None,

@@ -1,6 +1,6 @@
-"""Map the concept ids of a corpus to sets of CUIs, through the cross-references of a knowledge base.
+"""Map the concept ids of a corpus to sets of concepts (CUIs, or native ids), through the cross-references of a knowledge base.
 
-In: ids as VOCABULARY:CODE. Out: their CUIs, or the reason why there are none; an id is never dropped. If an id maps to several CUIs, the policy
+In: ids as VOCABULARY:CODE. Out: their concepts, or the reason why there are none; an id is never dropped. If an id maps to several CUIs, the policy
 `any_of_set` keeps all and `kb_preferred` keeps one and lists the others. Knows nothing of formats.
 """
 
@@ -41,7 +41,7 @@ ALIASES = {
 }
 """Vocabulary (SAB) by prefix, in addition to `concept_ids.VOCABULARIES`."""
 
-MAPS = ("cui", "mondo", "doid", "hpo", "sssom", "MRCONSO", "mesh-name")
+MAPS = ("cui", "id", "mondo", "doid", "hpo", "sssom", "MRCONSO", "mesh-name")
 """Maps (`via` of `tables.XREFS`) in order of preference; maps that are not listed, such as those of further ontologies, rank just before mesh-name."""
 
 TERM_TYPES = ("MH", "NM", "PT", "HT", "PTCS", "FN")
@@ -95,8 +95,9 @@ class ConceptMap:
         """
         self._kb_cuis = set(kb_cuis)
         self._codes: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        vocabularies: dict[str, str] = {}  # ids of corpora have their vocabulary in capitals
         for source, code, cui, via in xrefs:
-            self._codes[source, code][cui].add(via)
+            self._codes[vocabularies.setdefault(source, source.upper()), code][cui].add(via)
         self._retired: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for old, relation, cui in retired:
             self._retired[old][cui].add(relation)
@@ -139,7 +140,7 @@ class ConceptMap:
             return MappedId((), "no_id")
         vocabulary, _, code = concept_id.partition(":")
         vocabulary = ALIASES.get(vocabulary, vocabulary)
-        if vocabulary == "CUI":
+        if vocabulary == "CUI" and not (vocabulary := self._vocabulary_of_cui(code)):
             return self._cui(code)
         maps_of_cui = self._codes.get((vocabulary, code)) or self._codes.get((vocabulary, code.upper())) or {}
         if candidates := sorted(set(maps_of_cui) & self._kb_cuis):
@@ -149,6 +150,11 @@ class ConceptMap:
         if maps_of_cui:
             return MappedId((), "concept_not_in_kb")
         return MappedId((), "code_not_in_kb" if vocabulary in self._sources else "vocabulary_not_in_kb")
+
+    def _vocabulary_of_cui(self, code: str) -> str:
+        """`UMLS` where CUIs are codes of concepts with ids of another vocabulary, and this one is no concept; else empty."""
+        is_concept = not {code, code.upper()}.isdisjoint(self._kb_cuis) or not {code, code.upper()}.isdisjoint(self._retired)
+        return "UMLS" if "UMLS" in self._sources and not is_concept else ""
 
     def _cui(self, code: str) -> MappedId:
         code = code if code in self._kb_cuis or code in self._retired else code.upper()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mentionforge import tables
+from mentionforge.concept_forms import with_vocabulary
 from mentionforge.corpora.checked import SanityChecks
 from mentionforge.corpora.concept_ids import looks_like_id
 from mentionforge.corpora.documents import Document, NoteIds, ReaderOptions, Tally, annotation_from_ids, sorted_annotations
@@ -144,7 +145,7 @@ def corpus_documents(folder: Path, split: str, ids: Ids = "concept_ids") -> Iter
 def _annotation(row: dict[str, Any], ids: Ids) -> Any:
     spans = [(span["start"], span["end"]) for span in row["spans"]]
     if ids == "cuis":
-        return annotation_from_ids(spans, row["entity_type"], [f"CUI:{cui}" for cui in row["cuis"]])
+        return annotation_from_ids(spans, row["entity_type"], [with_vocabulary(cui) for cui in row["cuis"]])
     concept_ids = row["concept_ids"]
     # The table lists no empty ids; a composite mention has at least two concepts.
     return annotation_from_ids(

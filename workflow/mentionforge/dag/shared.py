@@ -158,7 +158,8 @@ class StageInputs:
         files: list[str] = []
         for path in map(Path, self.config.files(kind, name)):
             if path.is_dir():
-                files.extend(str(p) for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("."))
+                inside = entry.files_in(path) if kind == "kbs" else [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
+                files.extend(map(str, inside))
             elif path.exists() or str(path).startswith(self.resources.download("")):
                 files.append(str(path))
             elif getattr(entry, "licensed", None):
@@ -173,7 +174,8 @@ class StageInputs:
         """Whether the texts of a kb or corpus are licensed: the settings say so, or a file is neither from the repository nor a published download."""
         public_folders = (f"{self.resources.root}/demo/", self.resources.download(""), "resources/demo/")
         entry = getattr(self.config, kind)[name]
-        return bool(getattr(entry, "licensed", None)) or not all(str(Path(path)).startswith(public_folders) for path in self.config.files(kind, name))
+        settled = bool(getattr(entry, "licensed", None)) or getattr(entry, "licensed_text", False)
+        return settled or not all(str(Path(path)).startswith(public_folders) for path in self.config.files(kind, name))
 
     def licensed_text(self, generator: str) -> bool:
         """Whether notes of a generator may hold licensed text: of its source, its knowledge base, or its fine-tuning corpus."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mentionforge.concept_forms import with_vocabulary
 from mentionforge.corpora.documents import Document, annotation_from_ids
 from mentionforge.corpora.formats import registry
 
@@ -104,7 +105,7 @@ class CorpusLayout(NotesLayout):
 
 def _documents(notes: Sequence[Note]) -> Iterator[Document]:
     for note in notes:
-        annotations = tuple(annotation_from_ids([(m["start"], m["end"])], ENTITY_TYPE, [f"CUI:{m['cui']}"]) for m in note["mentions"])
+        annotations = tuple(annotation_from_ids([(m["start"], m["end"])], ENTITY_TYPE, [with_vocabulary(m["cui"])]) for m in note["mentions"])
         yield Document(note["note_id"], note["text"], annotations, f"note {note['note_id']}")
 
 

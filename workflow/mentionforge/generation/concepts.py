@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mentionforge import tables
+from mentionforge.concept_forms import CUI
 from mentionforge.errors import UserError
 from mentionforge.generation.settings import Concepts
 from mentionforge.progress import say
@@ -162,21 +163,22 @@ def select(kb: Path, settings: Concepts, mentions: Path | None = None) -> list[s
 
 
 def read_list(path: Path, known: Collection[str]) -> set[str]:
-    """CUIs of a text file, one per line. Empty lines and text after a # are skipped. CUIs that are not `known` lead to a warning.
+    """Concept ids of a text file, one per line. Empty lines and text after a # are skipped. Ids that are not `known` lead to a warning.
 
     Raises:
-        UserError: The file is missing, is not UTF-8, or has a row that is no CUI.
+        UserError: The file is missing, is not UTF-8, or has a row that is no concept id.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError("unreadable list of CUIs", str(path), str(error), "give a text file with one CUI per line") from error
+        raise UserError("unreadable list of CUIs", str(path), str(error), "give a text file with one concept id per line") from error
     cuis: set[str] = set()
     for number, line in enumerate(lines, start=1):
         cui = line.partition("#")[0].strip()
-        if cui and not re.fullmatch(r"C\d{7}", cui):
-            raise UserError("no CUI", f"{path}:{number}", f"{cui[:40]!r}", "a CUI is C and seven digits, one per line")
+        if cui and cui not in known and not CUI.fullmatch(cui) and not re.fullmatch(r"[^\s:]+:\S+", cui):
+            fix = "one per line: a CUI is C and seven digits, other ids have a prefix, as HP:0001250"
+            raise UserError("no CUI or id", f"{path}:{number}", f"{cui[:40]!r}", fix)
         cuis |= {cui} if cui else set()
     if unknown := sorted(cuis.difference(known)):
-        say(f"warning: {path}: {len(unknown):,} of {len(cuis):,} CUIs are not in the knowledge base, {unknown[0]} first")
+        say(f"warning: {path}: {len(unknown):,} of {len(cuis):,} ids are not in the knowledge base, {unknown[0]} first")
     return cuis

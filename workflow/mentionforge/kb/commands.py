@@ -38,7 +38,7 @@ def parents(
 
 @app.command("show")
 def show(
-    concept: str = typer.Argument(..., help="CUI or name."),
+    concept: str = typer.Argument(..., help="Concept id (a CUI, HP:0001250) or name."),
     kb: Path = typer.Option(..., help="Folder of an extracted knowledge base."),
 ) -> None:
     """Show all that a knowledge base knows about a concept."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,6 +16,7 @@ from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.kb.sources import Kb
 from mentionforge.kb.sources.contract import ParentTable
+from mentionforge.kb.sources.hierarchy import cycles_of
 from mentionforge.progress import say
 from mentionforge.provenance import digesting, stamp
 from mentionforge.specs import read_spec
@@ -63,14 +63,4 @@ def extract(spec: Path, kb: Path, policy: str, out: Path) -> None:
 
 def cycles(rows: pa.Table) -> list[int]:
     """Sizes of the cycles: strongly connected components of two or more concepts, ascending."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
-
-    if not len(rows):
-        return []
-    both = pa.chunked_array([*rows["cui"].chunks, *rows["parent"].chunks]).combine_chunks().dictionary_encode()
-    numbers = both.indices.to_numpy()
-    size, pairs = len(both.dictionary), len(rows)
-    graph = csr_array((np.ones(pairs, np.int8), (numbers[:pairs], numbers[pairs:])), shape=(size, size))
-    _, labels = connected_components(graph, directed=True, connection="strong")
-    return sorted(int(n) for n in np.bincount(labels) if n > 1)
+    return [len(concepts) for concepts in cycles_of(rows)]

@@ -21,7 +21,7 @@ from mentionforge.text import normalize_surface
 
 
 def find(query: str, kb: Path) -> list[str]:
-    """CUIs that match a query: a CUI, a retired CUI, or a name (compared without case and punctuation).
+    """Concepts that match a query: a concept id, a retired CUI, or a name (compared without case and punctuation).
 
     Raises:
         UserError: No concept matches; the message lists similar names.
@@ -31,7 +31,7 @@ def find(query: str, kb: Path) -> list[str]:
 
     concepts, retired, names = (tables.read(t, kb / f"{t.name}.parquet") for t in (tables.CONCEPTS, tables.RETIRED, tables.NAMES))
     cui_query = query.strip().upper()
-    cuis = set(concepts.filter(pc.field("cui") == cui_query)["cui"].to_pylist())
+    cuis = set(concepts.filter(pc.equal(pc.utf8_upper(concepts["cui"]), cui_query))["cui"].to_pylist())
     if not cuis:
         cuis = set(retired.filter(pc.field("retired") == cui_query)["cui"].to_pylist())
     if cuis == {""}:
@@ -45,7 +45,7 @@ def find(query: str, kb: Path) -> list[str]:
         if not cuis:
             similar = process.extract(surface, sorted(bearers), scorer=fuzz.ratio, limit=5, score_cutoff=60)
             listed = "; ".join(f"{name} ({', '.join(sorted(bearers[name])[:3])})" for name, _, _ in similar)
-            raise UserError("unknown concept", str(kb), f"nothing is called {query!r}", f"near names: {listed}" if listed else "give a CUI or a name")
+            raise UserError("unknown concept", str(kb), f"nothing is called {query!r}", f"near names: {listed}" if listed else "give a concept id or a name")
     return sorted(cuis)
 
 

@@ -20,7 +20,7 @@ def page(app: typer.Typer, stages: Sequence[str]) -> str:
         app: The command line.
         stages: Groups of commands that rules call, in the order of the stages.
     """
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     context = group.make_context("mentionforge", ["--help"], resilient_parsing=True)
     lines = [
         "# Commands",

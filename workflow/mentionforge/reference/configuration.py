@@ -139,7 +139,7 @@ def _type(field: Schema, classes: Mapping[str, Schema]) -> str:
         for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
         if key in field
     ]
-    return " ".join([{"boolean": "true or false", "string": "text"}.get(kind, kind), ", ".join(limits)]).strip()
+    return " ".join([{"boolean": "true or false", "string": "text"}.get(kind, str(kind)), ", ".join(limits)]).strip()
 
 
 def _default(field: Schema) -> str:

@@ -55,7 +55,7 @@ def write_document(results: Path, configs: Sequence[Path], interpretation: Path 
     jobs = benchmarks(results)
     shown = {"n", *(score.name for score in measures.SCORES if score.of_rank and score.on_page and not score.entries)}
     tables = {
-        "normalization": normalization[[c for c in normalization if not c.startswith("test.") or c.rpartition(".")[2] in shown]],
+        "normalization": normalization[[c for c in normalization if not str(c).startswith("test.") or str(c).rpartition(".")[2] in shown]],
         "recognition": recognition,
         "differences": compared[compared["slice"].isin(["all", "bucket"])].drop(columns=["git_revision", "config_digest"], errors="ignore"),
         "generation": notes,

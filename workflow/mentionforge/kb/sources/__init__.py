@@ -10,8 +10,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mentionforge.kb.sources.obo import OboKb
 from mentionforge.kb.sources.ontologies import OntologyKb
+from mentionforge.kb.sources.rf2 import Rf2Kb
 from mentionforge.kb.sources.rrf import RrfKb
+from mentionforge.kb.sources.table import TableKb
 
-Kb = Annotated[RrfKb | OntologyKb, Field(discriminator="source")]
+Kb = Annotated[RrfKb | OntologyKb | OboKb | Rf2Kb | TableKb, Field(discriminator="source")]
 """Settings of every source."""

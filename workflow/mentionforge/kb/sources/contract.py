@@ -55,6 +55,7 @@ class KnowledgeBase(Entry):
     Attributes:
         part: Part of the code (`versions.VERSIONED_CODE`) whose version stands in the spec file.
         of_umls: Whether its texts are under the licence of UMLS.
+        licensed_text: Whether its texts are licensed wherever its files lie.
         usual_size: Concepts with a definition, and names of all concepts, for estimates of costs: the open ontologies as counted.
     """
 
@@ -63,6 +64,7 @@ class KnowledgeBase(Entry):
 
     part: ClassVar[str]
     of_umls: ClassVar[bool] = False
+    licensed_text: ClassVar[bool] = False
     usual_size: ClassVar[tuple[int, int]] = (25_440, 190_441)
 
     def files(self) -> list[str]:
@@ -73,6 +75,10 @@ class KnowledgeBase(Entry):
         """Parts of the code, besides `part`, whose versions count for what it reads."""
         return []
 
+    def files_in(self, folder: Path) -> list[Path]:
+        """Files that are read of a folder that `files` names: by default those directly in it."""
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
     def estimated_size(self, folder: Path) -> tuple[int, int]:
         """As `usual_size`, or less if its files are small.
 
@@ -80,6 +86,14 @@ class KnowledgeBase(Entry):
             folder: What its paths refer to.
         """
         return self.usual_size
+
+    def licence(self, name: str) -> str | None:
+        """What its text is called where it must not go unasked (bundles), or none.
+
+        Args:
+            name: Name of the entry.
+        """
+        return "umls" if self.of_umls else f"kb {name}" if getattr(self, "licensed", None) else None
 
     def read(self) -> Extracted:
         """Its tables."""

@@ -1,4 +1,4 @@
-"""The source `ontologies`: open ontologies, one module each, merged by UMLS CUI.
+"""The source `ontologies`: open ontologies, merged by UMLS CUI or under their own ids.
 
 In: an entry of `kbs`. Out: its model, and by `merge` and `parents` its tables. Imports pydantic only, outside of functions.
 Knows nothing of how an ontology is read. `OntologyKb` names the settings of all. A new one: its module (see `contract`), its import, and one base.
@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mentionforge.kb.sources.contract import KnowledgeBase
 from mentionforge.kb.sources.ontologies.contract import Ontology
@@ -25,13 +25,19 @@ if TYPE_CHECKING:
 
 
 class OntologyKb(KnowledgeBase, MondoSettings, DoidSettings, HpoSettings, OtherOntologies, MeshSettings):
-    """Open ontologies merged into UMLS concepts by their published cross-references."""
+    """Open ontologies, merged into UMLS concepts by their published cross-references, or concepts under their own ids."""
 
     part: ClassVar[str] = "kb.ontologies"
 
     source: Literal["ontologies"]
     sssom: tuple[str, ...] = Field((), description="Further exact matches (SSSOM TSV, may be .gz) of terms, UMLS CUIs, MeSH and OMIM ids.")
     several_cuis: Literal["all", "lowest", "drop"] = Field("all", description="A term with several CUIs: names them all, the lowest, or is left out.")
+
+    @model_validator(mode="after")
+    def _merging(self) -> OntologyKb:
+        if self.merge_matches and self.ids == "umls":
+            raise ValueError("merge_matches is for `ids: native`; with `ids: umls` terms are always merged by CUI")
+        return self
 
     def files(self) -> list[str]:
         """Files of all ontologies, sorted."""

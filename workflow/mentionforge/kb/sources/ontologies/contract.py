@@ -7,12 +7,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pydantic import Field
+
+from mentionforge.entries import Entry
 
 if TYPE_CHECKING:
     from mentionforge.kb.sources.ontologies import OntologyKb
     from mentionforge.kb.sources.ontologies.mondo import MondoMatches
     from mentionforge.kb.sources.ontologies.shared import Term, TermParents
+
+
+class ConceptIds(Entry):
+    """What the concepts of all ontologies are named by; base of the settings of each."""
+
+    ids: Literal["umls", "native"] = Field(
+        "umls",
+        exclude_if=lambda ids: ids == "umls",  # specs written before there was a choice stay as they are
+        description="Concept ids. umls: CUIs; terms without one are dropped. native: the ids of the ontologies (HP:0001250); every term is a concept.",
+    )
+    merge_matches: bool = Field(
+        False, exclude_if=lambda merge: not merge, description="With native ids: join a term to the one term of an earlier ontology that it matches exactly."
+    )
 
 
 class Ontology(Protocol):

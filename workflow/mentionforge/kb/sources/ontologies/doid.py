@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
+from mentionforge.concept_forms import CUI
+from mentionforge.kb.sources.ontologies.contract import ConceptIds
 from mentionforge.kb.sources.ontologies.published import Code, code_of, is_term_list, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
-    CUI,
     Term,
     TermParents,
     lineages,
@@ -37,7 +37,7 @@ VERSION = 1
 DOID_TYPES = {"DOID:14566": "T191", "DOID:150": "T048"}
 
 
-class DoidSettings(Entry):
+class DoidSettings(ConceptIds):
     """Settings of the Human Disease Ontology."""
 
     doid: str | None = Field(None, description="Human Disease Ontology as published, or a JSON list of its terms; may be .gz or .zst.")
@@ -60,6 +60,7 @@ def terms(settings: DoidSettings, mondo: MondoMatches, drops: Counter[str]) -> d
     labels: dict[str, str] = {}
     definitions: dict[str, str] = {}
     xrefs: dict[str, set[Code]] = defaultdict(set)
+    former: dict[str, set[Code]] = {}
     if settings.doid and not is_term_list(settings.doid):
         for published in read_terms(settings.doid):
             if published.obsolete:
@@ -70,6 +71,7 @@ def terms(settings: DoidSettings, mondo: MondoMatches, drops: Counter[str]) -> d
             if published.definition:
                 definitions[published.id] = published.definition
             xrefs[published.id] |= {code_of(x) for x in published.xrefs}
+            former[published.id] = set(map(code_of, published.alternates)) if settings.ids == "native" else set()
     elif settings.doid:
         with open_text(settings.doid) as handle:
             for term in json.load(handle):
@@ -103,7 +105,7 @@ def terms(settings: DoidSettings, mondo: MondoMatches, drops: Counter[str]) -> d
                 definition=single_spaced(definitions.get(key, "")),
                 cuis=set(mondo_term_cuis or xref_cuis),
                 via="mondo" if mondo_term_cuis else "doid",
-                codes={code for code in xrefs[key] if code[0] in ("MSH", "OMIM")},
+                codes={code for code in xrefs[key] if code[0] in ("MSH", "OMIM")} | former.get(key, set()),
             )
         )
     return {"doid": diseases}

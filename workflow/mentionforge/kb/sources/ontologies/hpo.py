@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
+from mentionforge.kb.sources.ontologies.contract import ConceptIds
 from mentionforge.kb.sources.ontologies.published import code_of, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
+    CODED,
     Term,
     TermParents,
     exact_and_related_names,
+    further_codes,
     lineages,
     own_cuis,
     published_parents,
@@ -36,7 +38,7 @@ PHENOTYPES = "HP:0000118"
 """Root of the phenotypic abnormalities; the other branches of HPO are modifiers, onset, inheritance and the like."""
 
 
-class HpoSettings(Entry):
+class HpoSettings(ConceptIds):
     """Settings of the Human Phenotype Ontology."""
 
     hpo: str | None = Field(None, description="Human Phenotype Ontology as published (OBO, OBO Graphs JSON, OWL).")
@@ -66,6 +68,7 @@ def terms(settings: HpoSettings, mondo: MondoMatches, drops: Counter[str]) -> di
                 single_spaced(term.definition),
                 own_cuis(term),
                 "hpo",
+                further_codes(term, CODED) if settings.ids == "native" else set(),
             )
         )
     return {"hpo": phenotypes}

@@ -1,4 +1,4 @@
-"""Merge open ontologies by UMLS CUI into concepts, names, definitions and cross-references.
+"""Merge open ontologies by UMLS CUI, or under their own ids, into concepts, names, definitions and cross-references.
 
 In: an `ontologies` entry. Out: its `Extracted`. Knows nothing of how an ontology is published: the modules in `ONTOLOGIES` read them.
 """
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
+from mentionforge.concept_forms import CUI
 from mentionforge.errors import UserError
 from mentionforge.kb.sources.contract import Extracted
-from mentionforge.kb.sources.ontologies import ONTOLOGIES, OntologyKb, mesh
+from mentionforge.kb.sources.ontologies import ONTOLOGIES, OntologyKb, mesh, native
 from mentionforge.kb.sources.ontologies.mondo import MondoMatches
 from mentionforge.kb.sources.ontologies.published import Code, exact_matches
-from mentionforge.kb.sources.ontologies.shared import CUI, Term
+from mentionforge.kb.sources.ontologies.shared import Term
 from mentionforge.text import normalize_surface
 
 VERSION = 2
@@ -43,6 +44,8 @@ def read(entry: OntologyKb) -> Extracted:
                     T037 below injury, else T047. HPO: T191 below Neoplasm, T184 below Constitutional symptom, else T033. Others: the
                     entry's `semantic_type`. The type from HPO is used only for concepts that no disease ontology has.
 
+    With `ids: native` every term is a concept under its own id (`native`); names, types and definitions are as above.
+
     Raises:
         UserError: A file is missing or malformed (with its row), or the map that gives a list of terms its CUIs is missing.
     """
@@ -56,15 +59,18 @@ def read(entry: OntologyKb) -> Extracted:
         for path in entry.sssom
         for number, a, b in exact_matches(path, lambda _, predicate: drops.update([f"sssom: {predicate}, not an exact match"]))
     ]
-    kb = _ConceptMerger()
-    for _, terms in by_ontology:
-        _match_cuis(terms, matches)
-        for term in sorted(terms, key=lambda t: t.id):
-            _choose_cuis(term, entry.several_cuis, drops)
-            kb.add(term, drops)
-    kb.add_matches(matches, drops)
+    kb = ConceptMerger()
     records = mesh.records(entry.mesh_names)
-    kb.add_mesh(records, entry.mesh_name_match, drops)
+    if entry.ids == "native":
+        native.add(kb, entry, [terms for _, terms in by_ontology], [(a, b) for _, a, b in matches], mondo, records, drops)
+    else:
+        for _, terms in by_ontology:
+            _match_cuis(terms, matches)
+            for term in sorted(terms, key=lambda t: t.id):
+                _choose_cuis(term, entry.several_cuis, drops)
+                kb.add(term, drops)
+        kb.add_matches(matches, drops)
+        kb.add_mesh(records, entry.mesh_name_match, drops)
     concepts, names, definitions, xrefs = kb.rows()
     inputs: dict[str, str | None] = {}
     for ontology in ONTOLOGIES:
@@ -85,7 +91,7 @@ def read(entry: OntologyKb) -> Extracted:
     )
 
 
-class _ConceptMerger:
+class ConceptMerger:
     """Merges terms into concepts by CUI. Terms are added in order of preference: the first sets a concept's preferred name."""
 
     def __init__(self) -> None:
@@ -97,6 +103,7 @@ class _ConceptMerger:
         self.codes: dict[Code, tuple[str, set[str]]] = {}
 
     def add(self, term: Term, drops: Counter[str]) -> None:
+        """Add a term's names, definition, types and codes to its concepts."""
         source = term.id[0]
         if not term.cuis:
             drops[f"{source}: term without a CUI"] += 1
@@ -108,9 +115,9 @@ class _ConceptMerger:
                 self.definitions[cui][source, term.definition] = None
             if self.typed_by.setdefault(cui, source) == source or source != "HPO":
                 self.types[cui] |= term.types
-        self._code(term.id, term.cuis, term.via, drops)
+        self.add_code(term.id, term.cuis, term.via, drops)
         for code in sorted(term.codes):
-            self._code(code, term.cuis, source.lower(), drops)
+            self.add_code(code, term.cuis, source.lower(), drops)
 
     def add_matches(self, matches: Iterable[tuple[str, Code, Code]], drops: Counter[str]) -> None:
         """Map MeSH and OMIM codes to the concepts of their exact matches: a CUI, or a term that has one."""
@@ -120,7 +127,7 @@ class _ConceptMerger:
                     continue
                 cuis = {other[1]} & self.preferred.keys() if other[0] == "UMLS" else self.codes.get(other, ("", set()))[1]
                 if cuis and other[0] not in ("MSH", "OMIM"):
-                    self._code(code, set(cuis), "sssom", drops)
+                    self.add_code(code, set(cuis), "sssom", drops)
 
     def add_mesh(self, records: Mapping[str, mesh.MeshRecord], match: bool, drops: Counter[str]) -> None:
         """Map diseases of MeSH that have no map by their names, and add the names of all mapped MeSH records."""
@@ -137,7 +144,7 @@ class _ConceptMerger:
                 if not cuis:
                     drops["MSH: disease without a map or a known name"] += 1
                     continue
-                self._code(("MSH", code), cuis, "mesh-name", drops)
+                self.add_code(("MSH", code), cuis, "mesh-name", drops)
             for cui in self.codes["MSH", code][1]:
                 self._name(cui, "MSH", record.names())
 
@@ -145,7 +152,8 @@ class _ConceptMerger:
         for name, kind in names:
             self.names[cui, name, source, kind] = None
 
-    def _code(self, code: Code, cuis: set[str], via: str, drops: Counter[str]) -> None:
+    def add_code(self, code: Code, cuis: set[str], via: str, drops: Counter[str]) -> None:
+        """Map a code to concepts. The first map that has it decides; other concepts by later maps are counted."""
         first, known = self.codes.setdefault(code, (via, set()))
         if first == via:
             known |= cuis

@@ -58,6 +58,7 @@ class MeshRecord(NamedTuple):
     heading: str
     synonyms: str  # joined by |
     disease: bool
+    placement: str = ""  # tree numbers of a heading, joined by |; headings of a supplementary record, joined by ,
 
     def names(self) -> list[tuple[str, str]]:
         """(name, kind): the heading, then synonyms. Kinds are the term types that UMLS gives to MeSH names."""
@@ -86,7 +87,7 @@ def records(paths: Iterable[str]) -> dict[str, MeshRecord]:
     def is_disease(code: str, placement: str) -> bool:
         return code in diseases if code.startswith("D") else any(heading.strip("* ") in diseases for heading in placement.split(","))
 
-    return {code: MeshRecord(code, name, synonyms, is_disease(code, placement)) for code, (name, synonyms, placement) in rows.items()}
+    return {code: MeshRecord(code, name, synonyms, is_disease(code, placement), placement) for code, (name, synonyms, placement) in rows.items()}
 
 
 def mesh_parents(rows: Mapping[str, tuple[str, str, str]]) -> dict[Code, list[Code]]:

@@ -13,12 +13,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
+from mentionforge.kb.sources.ontologies.contract import ConceptIds
 from mentionforge.kb.sources.ontologies.published import Code, code_of, exact_matches, is_term_list, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
     Term,
     TermParents,
+    further_codes,
     lineages,
     open_text,
     own_cuis,
@@ -34,10 +35,13 @@ VERSION = 1
 MONDO_ROOTS = ("MONDO:0000001", "MONDO:0042489", "MONDO:0021178")
 """Disease, disease susceptibility and injury. Terms outside these branches, such as disease characteristics, are dropped."""
 
+MATCHED = ("MSH", "OMIM", "DOID", "ORPHANET", "SNOMEDCT_US", "ICD10CM")
+"""With native ids and no SSSOM files: vocabularies whose codes are taken from the cross-references of a term."""
+
 MONDO_TYPES = {"MONDO:0045024": "T191", "MONDO:0005070": "T191", "MONDO:0002025": "T048", "MONDO:0021178": "T037"}
 
 
-class MondoSettings(Entry):
+class MondoSettings(ConceptIds):
     """Settings of Mondo."""
 
     mondo: str | None = Field(None, description="Mondo as published (OBO, OBO Graphs JSON, OWL), or a JSON mapping of its terms; may be .gz or .zst.")
@@ -97,8 +101,10 @@ def terms(settings: MondoSettings, mondo: MondoMatches, drops: Counter[str]) -> 
         rows = [(key, t.obsolete, lines[key], t.name, [text for text, *_ in t.synonyms], t.definition) for key, t in published.items()]
         for key, term in published.items():
             xref_cuis[key] = own_cuis(term)
+            if settings.ids == "native":
+                codes[key] |= further_codes(term, () if settings.mondo_sssom else MATCHED)
     else:
-        if not mondo.cuis:
+        if not mondo.cuis and settings.ids == "umls":
             raise UserError("missing map", "config: mondo_sssom.UMLS", "Mondo as a list of terms has no CUIs", "give its exact matches to UMLS")
         with open_text(settings.mondo) as handle:
             data = json.load(handle)

@@ -14,17 +14,25 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
+from mentionforge.kb.sources.ontologies.contract import ConceptIds
 from mentionforge.kb.sources.ontologies.published import Code, code_of, read_terms
-from mentionforge.kb.sources.ontologies.shared import Term, TermParents, exact_and_related_names, lineages, own_cuis, published_parents, single_spaced
+from mentionforge.kb.sources.ontologies.shared import (
+    CODED,
+    Term,
+    TermParents,
+    exact_and_related_names,
+    further_codes,
+    lineages,
+    own_cuis,
+    published_parents,
+    single_spaced,
+)
 
 if TYPE_CHECKING:
     from mentionforge.kb.sources.ontologies.mondo import MondoMatches
 
 VERSION = 1
 """Version of the part ontology.other; raise it if earlier results would be wrong (mentionforge.versions)."""
-
-CODED = ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM")
-"""Vocabularies whose codes are taken from the cross-references of a term."""
 
 
 class OtherOntology(Entry):
@@ -35,7 +43,7 @@ class OtherOntology(Entry):
     semantic_type: str = Field("T047", pattern=r"^T\d{3}$", description="UMLS semantic type of its concepts.")
 
 
-class OtherOntologies(Entry):
+class OtherOntologies(ConceptIds):
     """Settings of further ontologies, by vocabulary name."""
 
     others: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], OtherOntology] = Field(
@@ -50,23 +58,24 @@ def files(settings: OtherOntologies) -> dict[str, str | None]:
 
 def terms(settings: OtherOntologies, mondo: MondoMatches, drops: Counter[str]) -> dict[str, list[Term]]:
     """Terms by name of the ontology."""
-    return {name: _terms(name, ontology, drops) for name, ontology in settings.others.items()}
+    return {name: _terms(name, ontology, drops, settings.ids == "native") for name, ontology in settings.others.items()}
 
 
 def parents(settings: OtherOntologies) -> dict[str, TermParents]:
     """Direct parents of all terms, by name of the ontology."""
+    native = settings.ids == "native"
     return {
-        name: TermParents({f"others_{name}": ontology.path}, published_parents(ontology.path, partial(_code, name)))
+        name: TermParents({f"others_{name}": ontology.path}, published_parents(ontology.path, partial(_code, name, native)))
         for name, ontology in settings.others.items()
     }
 
 
-def _code(name: str, key: str) -> Code:
-    """Code of a term: its id without prefix, in the vocabulary that the entry names."""
-    return name, key.partition(":")[2] or key
+def _code(name: str, native: bool, key: str) -> Code:
+    """Code of a term: its id without prefix, in the vocabulary that the entry names; with native ids, in that of the prefix, if there is one."""
+    return code_of(key) if native and ":" in key else (name, key.partition(":")[2] or key)
 
 
-def _terms(name: str, ontology: OtherOntology, drops: Counter[str]) -> list[Term]:
+def _terms(name: str, ontology: OtherOntology, drops: Counter[str], native: bool) -> list[Term]:
     """The terms of one ontology below its roots that are not obsolete."""
     published = {t.id: t for t in read_terms(ontology.path)}
     lines = lineages({key: t.parents for key, t in published.items()})
@@ -79,10 +88,10 @@ def _terms(name: str, ontology: OtherOntology, drops: Counter[str]) -> list[Term
         elif ontology.roots and lines[key].isdisjoint(ontology.roots):
             drops[f"{name}: not below the roots"] += 1
         else:
-            codes = {code for code in map(code_of, term.xrefs) if code[0] in CODED}
+            codes = further_codes(term, CODED) if native else {code for code in map(code_of, term.xrefs) if code[0] in CODED}
             terms.append(
                 Term(
-                    _code(name, key),
+                    _code(name, native, key),
                     exact_and_related_names(term, name, drops),
                     {ontology.semantic_type},
                     single_spaced(term.definition),

@@ -42,7 +42,7 @@ VOCABULARIES = {
 
 
 class PublishedTerm(NamedTuple):
-    """A term as published. Synonyms are (text, scope in lower case, type), sorted."""
+    """A term as published. Synonyms are (text, scope in lower case, type), sorted; alternates are former ids."""
 
     id: str
     name: str
@@ -51,6 +51,7 @@ class PublishedTerm(NamedTuple):
     xrefs: tuple[str, ...]
     parents: tuple[str, ...]
     obsolete: bool
+    alternates: tuple[str, ...] = ()
 
 
 def code_of(curie: str) -> Code:
@@ -97,6 +98,7 @@ def read_terms(path: str) -> list[PublishedTerm]:
                     tuple(sorted(x.id for x in term.xrefs)),
                     tuple(sorted(p.id for p in term.superclasses(distance=1, with_self=False))),
                     bool(term.obsolete),
+                    tuple(sorted(term.alternate_ids)),
                 )
                 for term in ontology.terms()
                 if term.name

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, TextIO
 
+from mentionforge.concept_forms import CUI
 from mentionforge.errors import UserError
 from mentionforge.kb.sources.ontologies.published import Code, PublishedTerm, code_of, open_binary, read_terms
 
-CUI = re.compile(r"C\d{7}")
+CODED = ("MSH", "OMIM", "SNOMEDCT_US", "ICD10CM")
+"""Vocabularies whose codes are taken from the cross-references of a term."""
 
 
 class TermParents(NamedTuple):
@@ -49,6 +50,11 @@ def published_parents(path: str, code: Callable[[str], Code] = code_of) -> dict[
 def own_cuis(term: PublishedTerm) -> set[str]:
     """The CUIs among a term's own cross-references."""
     return {code for vocabulary, code in map(code_of, term.xrefs) if vocabulary == "UMLS" and CUI.fullmatch(code)}
+
+
+def further_codes(term: PublishedTerm, vocabularies: Collection[str]) -> set[Code]:
+    """With native ids: the codes in `vocabularies` among a term's own cross-references, and its former ids."""
+    return {code for code in map(code_of, term.xrefs) if code[0] in vocabularies} | set(map(code_of, term.alternates))
 
 
 def exact_and_related_names(term: PublishedTerm, source: str, drops: Counter[str]) -> list[tuple[str, str]]:
