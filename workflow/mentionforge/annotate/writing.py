@@ -7,10 +7,11 @@ a corpus; a file or folder, and losses by kind. Knows nothing of models, nor of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mentionforge.annotate.pipeline import AnnotatedMention
+from mentionforge.annotate.pipeline import AnnotatedMention, LinkedConcept
 from mentionforge.annotate.writers import BY_NAME, FORMATS
 from mentionforge.annotate.writers.contract import ENTITY_TYPE, Record
 
@@ -29,7 +30,7 @@ def mention_record(m: AnnotatedMention) -> dict[str, Any]:
         "spans": [{"start": m.start, "end": m.end}],
         "surface": m.surface,
         "entity_type": ENTITY_TYPE,
-        "concept_ids": [f"CUI:{m.concept.cui}"] if m.concept else [],
+        "concept_ids": [prefixed(m.concept.cui)] if m.concept else [],
         "composite": False,
         "score": round(m.score, 6),
         "name": m.concept.name if m.concept else None,
@@ -38,8 +39,19 @@ def mention_record(m: AnnotatedMention) -> dict[str, Any]:
         "expanded": m.expanded,
         "ambiguous": m.ambiguous,
         "context": list(m.context),
-        "concepts": [{"cui": c.cui, "name": c.name, "semantic_types": list(c.semantic_types), "score": round(c.score, 6)} for c in m.concepts],
+        "concepts": [_concept_record(c) for c in m.concepts],
     }
+
+
+def prefixed(concept_id: str) -> str:
+    """A concept id with its vocabulary, as corpora write it: CUI:C0020179; ids with a prefix stay (HP:0001250)."""
+    return concept_id if ":" in concept_id else f"CUI:{concept_id}"
+
+
+def _concept_record(c: LinkedConcept) -> dict[str, Any]:
+    """A concept as JSON data; without codes if none was asked for."""
+    fields = {"cui": c.cui, "name": c.name, "semantic_types": list(c.semantic_types), "score": round(c.score, 6)}
+    return fields if c.codes is None else fields | {"codes": [asdict(code) for code in c.codes]}
 
 
 def write(records: Iterable[Record], form: str, out: Path) -> Mapping[str, int]:

@@ -29,6 +29,16 @@ Losses = Mapping[str, int]
 """Numbers of what a format could not represent, by kind."""
 
 
+def codes_of(mention: Record) -> list[Record]:
+    """The codes of a mention's concept, preferred ones first in their vocabularies; none if it has no concept, or no codes were asked for."""
+    return list(mention["concepts"][0].get("codes", ())) if mention["concepts"] and not mention["nil"] else []
+
+
+def codes_as_text(mention: Record) -> str:
+    """The codes of a mention's concept as `MSH:D006816 (mondo), OMIM:143100 (mondo)`."""
+    return ", ".join(f"{code['vocabulary']}:{code['code']} ({code['via']})" for code in codes_of(mention))
+
+
 class AnnotationFormat:
     """Base of the formats.
 
