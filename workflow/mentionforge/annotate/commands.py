@@ -86,6 +86,7 @@ def annotate(
     from mentionforge.provenance import sha256_file
 
     vocabularies = () if codes is None else parse(codes)
+    context = context or BY_NAME[to].reads_context
     options = reading.Options(_codec_name(encoding), max_mb, text_column, id_column, pattern, lines)
     if out is None and not BY_NAME[to].streams:
         raise UserError("where to?", "command line", f"{to} is not written to standard output", "give --out FOLDER")

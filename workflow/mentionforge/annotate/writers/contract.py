@@ -46,11 +46,13 @@ class AnnotationFormat:
         name: Name on the command line.
         output: Name of its file or folder in the output folder.
         streams: Whether it can be written to standard output, document by document.
+        reads_context: Whether it says what is negated, about the family or hypothetical, so that contexts are always read for it.
     """
 
     name: ClassVar[str]
     output: ClassVar[str]
     streams: ClassVar[bool] = False
+    reads_context: ClassVar[bool] = False
 
     def write(self, records: Iterable[Record], out: Path) -> Losses:
         """Write records to `out`, which appears when it is complete."""
