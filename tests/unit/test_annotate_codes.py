@@ -1,5 +1,6 @@
 """Codes beside concepts: all of them, in an order stated by hand; licences, bundles, formats, spaCy and the service."""
 
+import dataclasses
 import json
 import re
 
@@ -149,9 +150,17 @@ def test_licensed_codes_follow_the_rules_of_licensed_text(results, tmp_path, pac
     assert as_tuples(codes.of_materials(materials(results), ("SNOMEDCT_US",)).of(HD)) == [("SNOMEDCT_US", "58756001", True, "doid")]
 
 
-def test_bundles_without_codes_or_with_other_ones(results, tmp_path, capsys):
-    import dataclasses
+def test_concept_ids_of_a_licensed_vocabulary_are_licensed_text(results, tmp_path):
+    found = materials(results)
+    table = found.concepts.to_pylist()
+    native = tables.build(tables.CONCEPTS, sorted([*table, {**table[0], "cui": "SNOMEDCT:58756001"}], key=lambda row: row["cui"]))
+    with pytest.raises(UserError, match=r"licensed text.*concept ids of SNOMEDCT_US"):
+        bundle.write(dataclasses.replace(found, concepts=native), tmp_path / "b")
+    bundle.write(dataclasses.replace(found, concepts=native), tmp_path / "b", licensed_text=True)
+    assert "concept ids of SNOMEDCT_US" in (tmp_path / "b/README.md").read_text()
 
+
+def test_bundles_without_codes_or_with_other_ones(results, tmp_path, capsys):
     bundle.write(dataclasses.replace(materials(results), xrefs=None), tmp_path / "b")
     assert "the bundle holds no codes" in capsys.readouterr().err
     with pytest.raises(UserError, match="MSH is no vocabulary of this knowledge base, whose bundle was written without codes; known: UMLS"):

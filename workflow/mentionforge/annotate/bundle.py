@@ -16,6 +16,7 @@ settings and arrays against each other. Knows nothing of results folders (`cells
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -33,6 +34,7 @@ from pydantic import TypeAdapter
 from mentionforge import __version__, models, tables, tokenization
 from mentionforge.annotate.bundle_card import card
 from mentionforge.annotate.bundle_manifest import FORMAT, MANIFEST, SUMS, check, damaged, files_of, sums_of
+from mentionforge.annotate.codes import own_vocabularies
 from mentionforge.annotate.pipeline import Materials
 from mentionforge.annotate.vocabularies import is_licensed
 from mentionforge.errors import UserError
@@ -61,15 +63,14 @@ def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
     """
     if out.exists():
         raise UserError("bundle exists", str(out), "", "name another one, or remove it")
-    if materials.licensed and not licensed_text:
-        raise UserError(
-            "licensed text", str(out), f"it would hold text of: {', '.join(materials.licensed)}", "add --licensed-text if it stays where you may have it"
-        )
+    licensed = [*materials.licensed, *(f"concept ids of {name}" for name in sorted(own_vocabularies(materials.concepts["cui"])) if is_licensed(name))]
+    if licensed and not licensed_text:
+        raise UserError("licensed text", str(out), f"it would hold text of: {', '.join(licensed)}", "add --licensed-text if it stays where you may have it")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         folder = Path(scratch) / (out.stem if out.suffix == ".tar" else out.name)
         folder.mkdir()
-        manifest = _write_files(materials, folder, licensed_text)
+        manifest = _write_files(dataclasses.replace(materials, licensed=licensed), folder, licensed_text)
         (folder / "README.md").write_text(card(manifest), encoding="utf-8")
         manifest["files"] = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files_of(folder)}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -136,7 +136,7 @@ def load(vocabularies: Sequence[str], xrefs: Path | None, concept_ids: pa.Chunke
     if xrefs is not None and not xrefs.is_file():
         raise UserError("missing file", str(xrefs), "it holds the codes", "make it anew, or leave --codes out")
     rows = tables.read(tables.XREFS, xrefs) if xrefs else tables.build(tables.XREFS, [])
-    known = sorted({*rows["source"].unique().to_pylist(), *_own_vocabularies(concept_ids)})
+    known = sorted({*rows["source"].unique().to_pylist(), *own_vocabularies(concept_ids)})
     spelled = {name.upper(): name for name in [*known, *(withheld or ())]}
     names = [spelled.get(name.upper(), name) for name in vocabularies]
     if missing := [name for name in names if name in (withheld or ())]:
@@ -149,7 +149,7 @@ def load(vocabularies: Sequence[str], xrefs: Path | None, concept_ids: pa.Chunke
     return Codes(tuple(dict.fromkeys(names)), rows)
 
 
-def _own_vocabularies(concept_ids: pa.ChunkedArray) -> set[str]:
+def own_vocabularies(concept_ids: pa.ChunkedArray) -> set[str]:
     """Vocabularies that concept ids are codes of."""
     prefixed = pc.match_substring(concept_ids, ":")
     plain = pc.match_substring_regex(concept_ids, r"^C\d{7}$")
