@@ -137,5 +137,25 @@ def test_a_folder_with_files_and_tables_of_two_runs_are_one_line(tmp_path, resul
 
 def test_the_documentation_names_every_layout(root):
     section = (root / "docs/generation.md").read_text().split("## Export")[1].split("\n## ")[0]
-    rows = {name for line in section.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    rows = {name for line in section.splitlines() if line.startswith("| `") for name in re.findall(r"`([\w-]+)`", line.split("|")[1])}
     assert rows == {layout.name for layout in LAYOUTS}
+
+
+def test_a_hub_folder_is_a_dataset_whose_card_the_hubs_library_reads(tmp_path, results):
+    from datasets import load_dataset
+    from huggingface_hub import DatasetCard
+
+    export(results, "hub-folder", tmp_path / "hub", licence="cc-by-4.0")
+    export(results, "hf", tmp_path / "hf")
+    loaded, same = (load_dataset(str(tmp_path / name), cache_dir=str(tmp_path / "cache" / name))["train"] for name in ("hub", "hf"))
+    assert [dict(row) for row in loaded] == [dict(row) for row in same] and len(loaded) == 3
+    head = DatasetCard.load(tmp_path / "hub/README.md").data.to_dict()
+    assert head["license"] == "cc-by-4.0" and head["size_categories"] == ["n<1K"] and head["task_categories"] == ["token-classification"]
+    assert head["annotations_creators"] == ["machine-generated"] and head["language"] == "en" and head["configs"][0]["config_name"] == "default"
+    card = (tmp_path / "hub/README.md").read_text()
+    assert "| mentions | 5, of 2 concepts |" in card and "Set `license`" not in card
+    with pytest.raises(UserError, match="unknown licence in --license: 'CC BY'"):
+        export(results, "hub-folder", tmp_path / "bad", licence="CC BY")
+    export(results, "hub-folder", tmp_path / "open")
+    head = DatasetCard.load(tmp_path / "open/README.md").data.to_dict()
+    assert (head["license"], head["license_name"]) == ("other", "not-set") and "Set `license`" in (tmp_path / "open/README.md").read_text()

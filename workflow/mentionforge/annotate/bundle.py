@@ -10,11 +10,13 @@ settings and arrays against each other. Knows nothing of results folders (`cells
 #     README.md           a card for people
 #     recognizer/         weights (safetensors) and tokenizer; or dictionary.parquet
 #     concepts.parquet    names and semantic types of the concepts in the index
+#     xrefs.parquet       their codes; licensed ones only with --licensed-text
 #     linkers/N/          encoder/ (weights and tokenizer); for each source entries.parquet and vectors.npy; codes.parquet, weights.npy
 # Entries that are compared as vectors have no strings, and no file names a document.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -32,7 +34,9 @@ from pydantic import TypeAdapter
 from mentionforge import __version__, models, tables, tokenization
 from mentionforge.annotate.bundle_card import card
 from mentionforge.annotate.bundle_manifest import FORMAT, MANIFEST, SUMS, check, damaged, files_of, sums_of
+from mentionforge.annotate.codes import own_vocabularies
 from mentionforge.annotate.pipeline import Materials
+from mentionforge.annotate.vocabularies import is_licensed
 from mentionforge.errors import UserError
 from mentionforge.normalization.linkers import HybridLinker, Linker
 from mentionforge.normalization.loaded import IndexedLinker, inconsistency
@@ -42,6 +46,8 @@ from mentionforge.provenance import git_revision, sha256_file
 
 _LINKER: TypeAdapter[Any] = TypeAdapter(Linker)
 _WEIGHTS = (".json", ".txt", ".model", ".safetensors")
+XREFS = "xrefs.parquet"
+"""File with the codes of the concepts."""
 
 
 def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
@@ -57,15 +63,14 @@ def write(materials: Materials, out: Path, licensed_text: bool = False) -> None:
     """
     if out.exists():
         raise UserError("bundle exists", str(out), "", "name another one, or remove it")
-    if materials.licensed and not licensed_text:
-        raise UserError(
-            "licensed text", str(out), f"it would hold text of: {', '.join(materials.licensed)}", "add --licensed-text if it stays where you may have it"
-        )
+    licensed = [*materials.licensed, *(f"concept ids of {name}" for name in sorted(own_vocabularies(materials.concepts["cui"])) if is_licensed(name))]
+    if licensed and not licensed_text:
+        raise UserError("licensed text", str(out), f"it would hold text of: {', '.join(licensed)}", "add --licensed-text if it stays where you may have it")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
         folder = Path(scratch) / (out.stem if out.suffix == ".tar" else out.name)
         folder.mkdir()
-        manifest = _write_files(materials, folder)
+        manifest = _write_files(dataclasses.replace(materials, licensed=licensed), folder, licensed_text)
         (folder / "README.md").write_text(card(manifest), encoding="utf-8")
         manifest["files"] = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files_of(folder)}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -87,7 +92,7 @@ def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def _write_files(materials: Materials, folder: Path) -> dict[str, Any]:
+def _write_files(materials: Materials, folder: Path, licensed_text: bool) -> dict[str, Any]:
     """Write all files but the card and the manifest; return the manifest, without digests."""
     manifest: dict[str, Any] = {
         "format": FORMAT,
@@ -135,7 +140,26 @@ def _write_files(materials: Materials, folder: Path) -> dict[str, Any]:
     undefined = kept.set_column(column, "definition", pa.nulls(len(kept), tables.STR))
     tables.write(tables.CONCEPTS, folder / "concepts.parquet", undefined)
     manifest["concepts"] = len(kept)
+    manifest["codes"] = _write_codes(materials, kept["cui"], folder / XREFS, licensed_text)
+    manifest["licensed"] += [f"codes of {name}" for name in manifest["codes"]["held"] if is_licensed(name)]
     return manifest
+
+
+def _write_codes(materials: Materials, concept_ids: pa.ChunkedArray, target: Path, licensed_text: bool) -> dict[str, dict[str, int]]:
+    """Write the codes of some concepts, and return their numbers by vocabulary: those that are held, and licensed ones that are left out."""
+    if materials.xrefs is None or not materials.xrefs.is_file():
+        say("the bundle holds no codes (--codes): the knowledge base has no xrefs.parquet")
+        return {"held": {}, "left_out": {}}
+    codes = tables.read(tables.XREFS, materials.xrefs)
+    codes = codes.filter(pc.is_in(codes["cui"], value_set=concept_ids.combine_chunks()))
+    counts = {row["values"]: row["counts"] for row in sorted(codes["source"].value_counts().to_pylist(), key=lambda row: str(row["values"]))}
+    left_out = {} if licensed_text else {name: n for name, n in counts.items() if is_licensed(name)}
+    if left_out:
+        listed = ", ".join(f"{name} ({n:,})" for name, n in left_out.items())
+        say(f"licensed codes are left out of the bundle: {listed}; add --licensed-text if it stays where you may have them")
+        codes = codes.filter(pc.invert(pc.is_in(codes["source"], value_set=pa.array(list(left_out), tables.STR))))
+    tables.write(tables.XREFS, target, codes)
+    return {"held": {name: n for name, n in counts.items() if name not in left_out}, "left_out": left_out}
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -261,7 +285,20 @@ def _materials(folder: Path, manifest: Mapping[str, Any]) -> Materials:
         spell_out=manifest["spell_out"],
         card={**manifest["card"], "bundle": sha256_file(folder / MANIFEST)},
         licensed=manifest["licensed"],
+        xrefs=_codes_of(folder, manifest),
+        withheld=manifest.get("codes", {}).get("left_out", {}),
     )
+
+
+def _codes_of(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """The file of codes, checked against the manifest; None if the bundle was written without."""
+    path = folder / XREFS
+    if not path.is_file():
+        return None
+    counts = {row["values"]: row["counts"] for row in tables.read(tables.XREFS, path)["source"].value_counts().to_pylist()}
+    if counts != manifest.get("codes", {}).get("held"):
+        raise damaged(folder, f"{XREFS} has other codes than {MANIFEST} says")
+    return path
 
 
 def _read_entries(linker: Any, folder: Path) -> tuple[pa.Table, Any]:

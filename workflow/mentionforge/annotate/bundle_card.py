@@ -14,6 +14,7 @@ def card(manifest: Mapping[str, Any]) -> str:
     info = manifest["card"]
     kb, recognition, linking = info.get("kb", {}), info.get("recognition", {}), info.get("linking", {})
     sources = [f"{n:,} of {name}" for row in manifest["linkers"] for name, n in row["sources"].items()]
+    codes = manifest.get("codes", {"held": {}, "left_out": {}})
     lines = [
         "# Disease mentions with concepts",
         "",
@@ -26,6 +27,8 @@ def card(manifest: Mapping[str, Any]) -> str:
         f"| linker | {'/'.join(linking.values())} |",
         f"| knowledge base | {kb.get('name')} ({kb.get('source')}), {manifest['concepts']:,} concepts in the index |",
         f"| index entries | {', '.join(sources)} |",
+        f"| codes | {', '.join(f'{name} {n:,}' for name, n in codes['held'].items()) or 'none'} |",
+        *([f"| licensed codes left out | {', '.join(f'{name} {n:,}' for name, n in codes['left_out'].items())} |"] if codes["left_out"] else []),
         f"| no concept below | {manifest['nil_threshold'] if manifest['nil_threshold'] is not None else 'no threshold was measured'} |",
         f"| made with | mentionforge {manifest['mentionforge']}, revision {manifest['git_revision']} |",
         "",

@@ -42,6 +42,13 @@ class DictionarySettings(_ManifestModel):
     stop: list[str]
 
 
+class CodeCounts(_ManifestModel):
+    """Numbers of codes, by vocabulary: those in the bundle, and licensed ones that it was written without."""
+
+    held: dict[str, Annotated[int, Field(ge=1)]]
+    left_out: dict[str, Annotated[int, Field(ge=1)]]
+
+
 class Manifest(_ManifestModel):
     """The content of bundle.json."""
 
@@ -55,6 +62,7 @@ class Manifest(_ManifestModel):
     card: dict[str, Any]
     linkers: list[LinkerRow] = Field(min_length=1)
     dictionary: DictionarySettings | None = None
+    codes: CodeCounts = CodeCounts(held={}, left_out={})
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -179,6 +179,7 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
         spell_out=corpus_settings.abbreviations != "none",
         card=card,
         licensed=sorted(set(licensed)),
+        xrefs=Path(paths.kb(kb, "xrefs.parquet")),
         contents=digest(json.dumps([[sha256_paths([path]) for path in [*linking_files.read, concepts_file]], dictionary, weights])),
     )
 

@@ -32,6 +32,7 @@ LICENSED = typer.Option(False, "--licensed-text", help="Write, or read, a bundle
 CONTEXT = typer.Option(False, "--context", help="Say what is negated, about the family, or hypothetical.")
 TOP = typer.Option(5, min=1, max=100, help="Concepts per mention at most.")
 INT8 = typer.Option(False, "--int8", help="Compute the recognizer in 8-bit integers, on a CPU: faster, with slightly other mentions (docs/performance.md).")
+CODES = typer.Option(None, help="Vocabularies whose codes are named beside a concept, as SNOMEDCT_US,ICD10CM,ORPHANET,MSH,HPO; none: no codes.")
 NIL = typer.Option(None, help="First concepts that score less are no answer; none: the threshold that was best on dev.")
 
 
@@ -73,25 +74,32 @@ def annotate(
     pattern: str = typer.Option("*", help="Files of folders that are read, as *.txt."),
     lines: bool = typer.Option(False, "--lines", help="Each line of standard input is a document."),
     context: bool = CONTEXT,
+    codes: str = CODES,
     int8: bool = INT8,
     licensed_text: bool = LICENSED,
 ) -> None:
     """Find diseases in texts and name their concepts; exit code 3 if some inputs could not be annotated (errors.jsonl)."""
     from mentionforge.annotate import reading, run
+    from mentionforge.annotate.codes import of_materials, parse
     from mentionforge.annotate.pipeline import Annotator
     from mentionforge.progress import say
+    from mentionforge.provenance import sha256_file
 
+    vocabularies = () if codes is None else parse(codes)
+    context = context or BY_NAME[to].reads_context
     options = reading.Options(_codec_name(encoding), max_mb, text_column, id_column, pattern, lines)
     if out is None and not BY_NAME[to].streams:
         raise UserError("where to?", "command line", f"{to} is not written to standard output", "give --out FOLDER")
     reading.list_files(inputs, options)
     model = materials(source, bundle, recognizer, linker, kb, resources, licensed_text)
-    annotator = Annotator(model, top, nil_threshold, _context(context), int8)
+    coded = of_materials(model, vocabularies)
+    annotator = Annotator(model, top, nil_threshold, _context(context), int8, coded)
     if out is None:
         summary = run.stream(inputs, annotator, options, sys.stdout)
     else:
         settings = {"card": json.loads(json.dumps(model.card)), "context": context} | ({"contents": model.contents} if model.contents else {})
         settings |= {"int8": True} if int8 else {}
+        settings |= {"codes": coded.vocabularies, "xrefs": sha256_file(model.xrefs) if model.xrefs else None} if coded else {}
         summary = run.annotate(inputs, annotator, to, out, options, settings)
     say(summary.message() + (f"; see {out / 'errors.jsonl'}" if summary.errors and out is not None else ""))
     if summary.errors:
@@ -145,6 +153,7 @@ def serve(
     top: int = TOP,
     nil_threshold: float = NIL,
     context: bool = CONTEXT,
+    codes: str = CODES,
     int8: bool = INT8,
     max_mb: float = typer.Option(2.0, min=0.001, help="Longest request."),
     max_documents: int = typer.Option(100, min=1, help="Documents per request at most."),
@@ -158,11 +167,13 @@ def serve(
         from mentionforge.annotate.service import Limits, create
     except ImportError as error:
         raise UserError("missing library", "serve", str(error.name), "pip install 'mentionforge[serve]'") from error
+    from mentionforge.annotate.codes import of_materials, parse
     from mentionforge.annotate.pipeline import Annotator
     from mentionforge.progress import say
 
+    vocabularies = () if codes is None else parse(codes)
     model = materials(source, bundle, recognizer, linker, kb, resources, licensed_text)
-    annotator = Annotator(model, top, nil_threshold, _context(context), int8)
+    annotator = Annotator(model, top, nil_threshold, _context(context), int8, of_materials(model, vocabularies))
     loopback = host in ("127.0.0.1", "localhost", "::1")
     names = ["127.0.0.1", "localhost", "[::1]", *([] if loopback else [host]), *allow_host]
     if not loopback:

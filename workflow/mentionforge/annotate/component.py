@@ -22,6 +22,7 @@ from spacy.util import filter_spans, minibatch
 from mentionforge.errors import UserError
 
 if TYPE_CHECKING:
+    from mentionforge.annotate.codes import ConceptCode
     from mentionforge.annotate.pipeline import AnnotatedMention, Annotator
 
 LABEL = "Disease"
@@ -38,13 +39,22 @@ def _mention(span: Span) -> AnnotatedMention | None:
     data: Mapping[str, Any] | None = span._.get(DATA)
     if data is None:
         return None
-    concepts = tuple(LinkedConcept(c["cui"], c["name"], tuple(c["semantic_types"]), c["score"]) for c in data["concepts"])
+    concepts = tuple(LinkedConcept(c["cui"], c["name"], tuple(c["semantic_types"]), c["score"], _codes(c.get("codes"))) for c in data["concepts"])
     return AnnotatedMention(**{**data, "concepts": concepts, "context": tuple(data["context"])})
+
+
+def _codes(rows: Sequence[Mapping[str, Any]] | None) -> tuple[ConceptCode, ...] | None:
+    from mentionforge.annotate.codes import ConceptCode
+
+    return None if rows is None else tuple(ConceptCode(**row) for row in rows)
 
 
 def _data(mention: AnnotatedMention) -> dict[str, Any]:
     """A mention as plain data, which spaCy can serialize with the document."""
-    concepts = [{**asdict(c), "semantic_types": list(c.semantic_types), "score": float(c.score)} for c in mention.concepts]
+    concepts = [
+        {**asdict(c), "semantic_types": list(c.semantic_types), "score": float(c.score), "codes": None if c.codes is None else list(map(asdict, c.codes))}
+        for c in mention.concepts
+    ]
     return {**asdict(mention), "score": float(mention.score), "concepts": concepts, "context": list(mention.context)}
 
 
@@ -142,17 +152,19 @@ class Component:
 
 @Language.factory(
     "mentionforge",
-    default_config={"bundle": None, "licensed_text": False, "top": 5, "nil_threshold": None, "context": False},
+    default_config={"bundle": None, "licensed_text": False, "top": 5, "nil_threshold": None, "context": False, "codes": []},
     assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
 )
-def make(nlp: Language, name: str, bundle: str, licensed_text: bool, top: int, nil_threshold: float | None, context: bool) -> Any:
+def make(nlp: Language, name: str, bundle: str, licensed_text: bool, top: int, nil_threshold: float | None, context: bool, codes: list[str]) -> Any:
     """Create the component from a bundle; a saved pipeline may find its bundle at another path when it is loaded."""
+    from mentionforge.annotate import codes as coding
     from mentionforge.annotate.bundle import read
     from mentionforge.annotate.context import Context
     from mentionforge.annotate.pipeline import Annotator
 
     def load(path: Path) -> Annotator:
-        return Annotator(read(path, licensed_text), top, nil_threshold, Context() if context else None)
+        materials = read(path, licensed_text)
+        return Annotator(materials, top, nil_threshold, Context() if context else None, codes=coding.of_materials(materials, codes))
 
     path = Path(bundle)
     return Component(load(path) if path.exists() else None, path, load)

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from mentionforge import abbreviations
 from mentionforge import text as units
+from mentionforge.annotate.codes import Codes, ConceptCode
 from mentionforge.annotate.recognizers import DictionaryMatches, DistinctSentences, Recognizer
 from mentionforge.errors import UserError
 from mentionforge.normalization.linkers import HybridLinker
@@ -48,12 +49,21 @@ _BREAKS = (re.compile(r"\n"), re.compile(r"[.!?]\s"), re.compile(r"\s"))
 
 @dataclass(frozen=True)
 class LinkedConcept:
-    """A candidate concept: CUI, preferred name, semantic types (T047, …), and score; higher is better."""
+    """A candidate concept.
+
+    Attributes:
+        cui: Id.
+        name: Preferred name.
+        semantic_types: T047, ….
+        score: Higher is better.
+        codes: Its codes in the vocabularies asked for; none: none was asked for.
+    """
 
     cui: str
     name: str
     semantic_types: tuple[str, ...]
     score: float
+    codes: tuple[ConceptCode, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,8 @@ class Materials:
         card: Provenance and scores, as JSON data.
         licensed: Sources of licensed text in it: `umls`, `corpus NAME`.
         contents: Digest of the files of the linkers, to recognize an unfinished run; empty for a bundle, whose card has a digest of the whole.
+        xrefs: File of the codes (`tables.XREFS`); none: there is none.
+        withheld: Numbers of licensed codes that a bundle was written without, by vocabulary.
     """
 
     recognizer: Path | None
@@ -119,6 +131,8 @@ class Materials:
     card: Mapping[str, Any] = field(default_factory=dict)
     licensed: Sequence[str] = ()
     contents: str = ""
+    xrefs: Path | None = None
+    withheld: Mapping[str, int] = field(default_factory=dict)
 
 
 class ContextReader(Protocol):
@@ -156,7 +170,13 @@ class Annotator:
     """
 
     def __init__(
-        self, materials: Materials, top: int = 5, nil_threshold: float | None = None, context: ContextReader | None = None, int8: bool = False
+        self,
+        materials: Materials,
+        top: int = 5,
+        nil_threshold: float | None = None,
+        context: ContextReader | None = None,
+        int8: bool = False,
+        codes: Codes | None = None,
     ) -> None:
         """Load recognizer and linker.
 
@@ -166,13 +186,14 @@ class Annotator:
             nil_threshold: Replaces that of the materials; none: it does not.
             context: Classifies negation and the like; none: `context` of mentions stays empty.
             int8: Compute the recognizer in 8-bit integers (`recognition.int8`).
+            codes: Codes of concepts; none: `codes` of concepts stays none.
 
         Raises:
             UserError: `int8` with a dictionary, or on a GPU.
         """
         for name in KERNEL_CACHES:  # torch reads them at its first computation; values set by the user stay
             os.environ.setdefault(name, str(MAX_KERNELS))
-        self.materials, self.top, self.context = materials, top, context
+        self.materials, self.top, self.context, self.codes = materials, top, context, codes
         self.nil_threshold = materials.nil_threshold if nil_threshold is None else nil_threshold
         self.recognizer: Recognizer
         if materials.recognizer is not None:
@@ -265,7 +286,9 @@ class Annotator:
         nil = not ranks or (self.nil_threshold is not None and ranks[0].score < self.nil_threshold)
         ambiguous = bool(ranks) and (ranks[0].shared or (len(ranks) > 1 and ranks[1].score == ranks[0].score))
         unnamed: tuple[str, tuple[str, ...]] = ("", ())
-        concepts = tuple(LinkedConcept(c.cui, *self._concepts.get(c.cui, unnamed), c.score) for c in ranks[: self.top])
+        concepts = tuple(
+            LinkedConcept(c.cui, *self._concepts.get(c.cui, unnamed), c.score, self.codes.of(c.cui) if self.codes else None) for c in ranks[: self.top]
+        )
         return AnnotatedMention(start, end, surface, score, long_form, concepts, nil, ambiguous, context)
 
 

@@ -83,13 +83,23 @@ class Place(BaseModel):
     end: int
 
 
+class CodeOut(BaseModel):
+    """A code of a concept, and the map that gave it."""
+
+    vocabulary: str
+    code: str
+    preferred: bool
+    via: str
+
+
 class ConceptOut(BaseModel):
-    """A concept, and how well it fits."""
+    """A concept, and how well it fits; with codes if the service was started with --codes."""
 
     cui: str
     name: str
     semantic_types: list[str]
     score: float
+    codes: list[CodeOut] = []
 
 
 class MentionOut(BaseModel):
@@ -283,11 +293,12 @@ def create(annotator: Annotator, limits: Limits = Limits(), hosts: Sequence[str]
     @app.get("/about")
     async def about() -> dict[str, Any]:
         """What annotates: cells, knowledge base, and what was measured of them."""
-        return {"card": annotator.materials.card, "top": annotator.top, "nil_threshold": annotator.nil_threshold}
+        told = {"card": annotator.materials.card, "top": annotator.top, "nil_threshold": annotator.nil_threshold}
+        return told | ({"codes": annotator.codes.vocabularies} if annotator.codes else {})
 
     problems: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (413, 422, 500, 503, 504)}
 
-    @app.post("/annotate", response_model=Answer, responses=problems)
+    @app.post("/annotate", response_model=Answer, response_model_exclude_unset=True, responses=problems)
     async def annotate(query: Query) -> Any:
         """The mentions of each document."""
         if len(query.documents) > limits.max_documents:

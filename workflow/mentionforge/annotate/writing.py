@@ -7,10 +7,11 @@ a corpus; a file or folder, and losses by kind. Knows nothing of models, nor of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mentionforge.annotate.pipeline import AnnotatedMention
+from mentionforge.annotate.pipeline import AnnotatedMention, LinkedConcept
 from mentionforge.annotate.writers import BY_NAME, FORMATS
 from mentionforge.annotate.writers.contract import ENTITY_TYPE, Record
 from mentionforge.concept_forms import with_vocabulary
@@ -39,8 +40,14 @@ def mention_record(m: AnnotatedMention) -> dict[str, Any]:
         "expanded": m.expanded,
         "ambiguous": m.ambiguous,
         "context": list(m.context),
-        "concepts": [{"cui": c.cui, "name": c.name, "semantic_types": list(c.semantic_types), "score": round(c.score, 6)} for c in m.concepts],
+        "concepts": [_concept_record(c) for c in m.concepts],
     }
+
+
+def _concept_record(c: LinkedConcept) -> dict[str, Any]:
+    """A concept as JSON data; without codes if none was asked for."""
+    fields = {"cui": c.cui, "name": c.name, "semantic_types": list(c.semantic_types), "score": round(c.score, 6)}
+    return fields if c.codes is None else fields | {"codes": [asdict(code) for code in c.codes]}
 
 
 def write(records: Iterable[Record], form: str, out: Path) -> Mapping[str, int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mentionforge.concept_forms import with_vocabulary
 from mentionforge.corpora.documents import Document, annotation_from_ids
 from mentionforge.corpora.formats import registry
+from mentionforge.export.hub import licence_fields, size_category
 
 ENTITY_TYPE = "Disease"
 """Entity type of the mentions, in formats that require one."""
@@ -30,11 +31,13 @@ class NotesLayout:
         name: Name on the command line.
         description: Line of the card on its files.
         metadata: Lines of the card's YAML metadata on its files.
+        on_hub: Whether the card holds all metadata of data hubs, and is checked by their library.
     """
 
     name: str
     description: str
     metadata: tuple[str, ...] = ()
+    on_hub: bool = False
 
     def write(self, notes: Sequence[Note], folder: Path) -> Mapping[str, int]:
         """Write the notes into a folder and return losses, by kind."""
@@ -91,6 +94,29 @@ class HuggingFaceDataset(NotesLayout):
         return {}
 
 
+class HubFolder(HuggingFaceDataset):
+    """The same, with all metadata that data hubs know."""
+
+    name = "hub-folder"
+    on_hub = True
+
+    def hub_metadata(self, notes: int, licence: str) -> list[str]:
+        """Lines of the card's YAML metadata on the notes as a whole."""
+        made_by = "[machine-generated]"
+        return [
+            *(f"{key}: {value}" for key, value in licence_fields(licence).items()),
+            "language: en",
+            "multilinguality: [monolingual]",
+            f"annotations_creators: {made_by}",
+            f"language_creators: {made_by}",
+            "source_datasets: [original]",
+            f"size_categories: [{size_category(notes)}]",
+            "task_categories: [token-classification]",
+            "task_ids: [named-entity-recognition]",
+            "tags: [synthetic, biomedical, entity-linking, umls]",
+        ]
+
+
 class CorpusLayout(NotesLayout):
     """A format of corpora, by its writer (`corpora.formats`)."""
 
@@ -116,6 +142,7 @@ LAYOUTS: tuple[NotesLayout, ...] = (
     CorpusLayout("pubtator", "`notes.txt`: PubTator; the text is parted into title and abstract after its first sentence."),
     CorpusLayout("conll", "`notes.tsv`: a token per line."),
     HuggingFaceDataset(),
+    HubFolder(),
 )
 
 BY_NAME: Mapping[str, NotesLayout] = {layout.name: layout for layout in LAYOUTS}

@@ -17,7 +17,8 @@ from typing import Any
 
 from mentionforge import tables
 from mentionforge.errors import UserError
-from mentionforge.export.layouts import BY_NAME, Note, NotesLayout
+from mentionforge.export.hub import check_card, check_licence
+from mentionforge.export.layouts import BY_NAME, HubFolder, Note, NotesLayout
 from mentionforge.generation import markers
 from mentionforge.generation.kinds import BY_KIND
 from mentionforge.layout import generated_in
@@ -26,7 +27,7 @@ from mentionforge.provenance import sha256_file
 from mentionforge.specs import specs_below
 
 
-def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> None:
+def export(folder: Path, layout: str, out: Path, specs: Path | None = None, licence: str = "other") -> None:
     """Write the notes of a generator, a card and checksums.
 
     Args:
@@ -34,10 +35,12 @@ def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> N
         layout: Name of one of `LAYOUTS`.
         out: Folder to write.
         specs: Folder of the generator's settings; none: results/specs/generators/GENERATOR.
+        licence: Licence of the notes, by its id on the hub.
 
     Raises:
-        UserError: Results are missing or unreadable, or `out` is not empty.
+        UserError: Results are missing or unreadable, `out` is not empty, or the licence is no id.
     """
+    check_licence(licence)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("folder not empty", str(out), "files of two exports would mix", "name another folder")
     note_list = notes(folder)
@@ -49,7 +52,9 @@ def export(folder: Path, layout: str, out: Path, specs: Path | None = None) -> N
     try:
         temporary.mkdir()
         losses = BY_NAME[layout].write(note_list, temporary)
-        (temporary / "README.md").write_text(card(folder, BY_NAME[layout], note_list, settings, losses), encoding="utf-8")
+        (temporary / "README.md").write_text(card(folder, BY_NAME[layout], note_list, settings, losses, licence), encoding="utf-8")
+        if BY_NAME[layout].on_hub:
+            check_card(temporary / "README.md", "dataset")
         checksums(temporary)
         if out.exists():
             out.rmdir()
@@ -108,13 +113,17 @@ def _settings(specs: Path) -> dict[str, Any]:
     return settings
 
 
-def card(folder: Path, layout: NotesLayout, note_list: Sequence[Note], settings: Mapping[str, Any], losses: Mapping[str, int]) -> str:
+def card(folder: Path, layout: NotesLayout, note_list: Sequence[Note], settings: Mapping[str, Any], losses: Mapping[str, int], licence: str = "other") -> str:
     """The text of README.md: YAML metadata for Hugging Face, then the card."""
     stamp = tables.provenance(folder / "located.parquet")
     funnel = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
     name = folder.resolve().name
     mentions = sum(len(note["mentions"]) for note in note_list)
-    head = ["---", "license: other", "language: en", "task_categories: [token-classification]", "tags: [synthetic, biomedical, entity-linking, umls]"]
+    if isinstance(layout, HubFolder):
+        head = ["---", *layout.hub_metadata(len(note_list), licence)]
+    else:
+        head = ["---", f"license: {licence}", "language: en", "task_categories: [token-classification]"]
+        head.append("tags: [synthetic, biomedical, entity-linking, umls]")
     head += [*layout.metadata, f"pretty_name: Synthetic disease mentions by {name}", "---", ""]
     lines = [
         *head,
@@ -144,7 +153,7 @@ def card(folder: Path, layout: NotesLayout, note_list: Sequence[Note], settings:
         "Before you pass these notes on, make sure that you may. They were made from:",
         *_sources(settings, _base(folder)),
         "",
-        "Set `license` above to what results. Settings in full:",
+        f"{'Set `license` above to what results. ' if licence == 'other' else ''}Settings in full:",
         "",
         "```json",
         json.dumps(settings, indent=1, sort_keys=True),

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from mentionforge.annotate.writers.bioc import BioCAnnotations
 from mentionforge.annotate.writers.brat import BratAnnotations
 from mentionforge.annotate.writers.contract import AnnotationFormat
+from mentionforge.annotate.writers.fhir import FhirAnnotations
 from mentionforge.annotate.writers.html import HtmlAnnotations
 from mentionforge.annotate.writers.jsonl import JsonLinesAnnotations
+from mentionforge.annotate.writers.omop import OmopCsv, OmopParquet
 from mentionforge.annotate.writers.parquet import ParquetAnnotations
 from mentionforge.annotate.writers.pubtator import PubTatorAnnotations
 
@@ -23,6 +25,9 @@ FORMATS: tuple[AnnotationFormat, ...] = (
     BioCAnnotations(),
     ParquetAnnotations(),
     HtmlAnnotations(),
+    FhirAnnotations(),
+    OmopCsv(),
+    OmopParquet(),
 )
 
 BY_NAME: Mapping[str, AnnotationFormat] = {form.name: form for form in FORMATS}

@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mentionforge.annotate.writers.contract import ENTITY_TYPE, AnnotationFormat, Losses, Record, renamed_when_complete
+from mentionforge.annotate.writers.contract import ENTITY_TYPE, AnnotationFormat, Losses, Record, codes_as_text, renamed_when_complete
 
 _REPLACED = "characters that XML does not allow: replaced"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class BioCAnnotations(AnnotationFormat):
-    """Spans, concepts, scores, flags and candidates, as infons."""
+    """Spans, concepts, codes, scores, flags and candidates, as infons."""
 
     name = "bioc"
     output = "annotations.bioc.xml"
@@ -59,7 +59,7 @@ def _bioc_annotation(bioc: Any, number: int, m: Record, text: str) -> Any:
         "score": f"{m['score']:.4f}",
     }
     infons |= {"name": m["name"], "semantic_types": ",".join(m["semantic_types"]), "expanded": m["expanded"], "context": ",".join(m["context"])}
-    infons |= {"ambiguous": "true" if m["ambiguous"] else None}
+    infons |= {"ambiguous": "true" if m["ambiguous"] else None, "codes": codes_as_text(m)}
     infons |= {"candidates": " | ".join(f"{c['cui']} {c['name']} {c['score']:.4f}" for c in m["concepts"][1:])}
     annotation.infons = {key: _NOT_XML.sub("\ufffd", value) for key, value in infons.items() if value}
     annotation.add_location(bioc.BioCLocation(span["start"], span["end"] - span["start"]))

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mentionforge.annotate.writers.contract import CONTEXTS, ENTITY_TYPE, AnnotationFormat, Losses, Record, renamed_when_complete, with_paths
+from mentionforge.annotate.writers.contract import CONTEXTS, ENTITY_TYPE, AnnotationFormat, Losses, Record, codes_as_text, renamed_when_complete, with_paths
 from mentionforge.corpora.spans import LINE_ENDS, without_line_ends
 
 _BLANKS = {**LINE_ENDS, ord("\t"): " "}
 
 
 class BratAnnotations(AnnotationFormat):
-    """Mentions as T lines, concepts as N lines, flags as attributes, scores and candidates as notes."""
+    """Mentions as T lines, concepts as N lines, flags as attributes, codes, scores and candidates as notes."""
 
     name = "brat"
     output = "brat"
@@ -35,7 +35,10 @@ class BratAnnotations(AnnotationFormat):
 
 
 def _ann(mentions: Iterable[Record], text: str) -> Iterator[str]:
-    """Lines of a .ann file: per mention a T line (in pieces if it crosses a line end), its concept as N line, flags as A lines, and scores as a note."""
+    """Lines of a .ann file: per mention a T line (in pieces if it crosses a line end), its concept as N line, flags as A lines, and scores as a note.
+
+    Codes stand in the note: several N lines would say that a mention has several concepts.
+    """
     references = flags = 0
     for i, m in enumerate(mentions, 1):
         [span] = m["spans"]
@@ -49,5 +52,6 @@ def _ann(mentions: Iterable[Record], text: str) -> Iterator[str]:
             flags += 1
             yield f"A{flags}\t{flag.capitalize()} T{i}\n"
         note = [f"score {m['score']:.3f}", *([f"read as {m['expanded']}"] if m["expanded"] else []), *(["no concept"] if m["nil"] else [])]
+        note += [f"codes {codes}"] if (codes := codes_as_text(m)) else []
         note += [f"{rank}. {c['cui']} {c['name']} ({', '.join(c['semantic_types'])}) {c['score']:.3f}" for rank, c in enumerate(m["concepts"], 1)]
         yield f"#{i}\tAnnotatorNotes T{i}\t{'; '.join(note).translate(_BLANKS)}\n"

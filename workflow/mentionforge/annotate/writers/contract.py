@@ -29,6 +29,16 @@ Losses = Mapping[str, int]
 """Numbers of what a format could not represent, by kind."""
 
 
+def codes_of(mention: Record) -> list[Record]:
+    """The codes of a mention's concept, preferred ones first in their vocabularies; none if it has no concept, or no codes were asked for."""
+    return list(mention["concepts"][0].get("codes", ())) if mention["concepts"] and not mention["nil"] else []
+
+
+def codes_as_text(mention: Record) -> str:
+    """The codes of a mention's concept as `MSH:D006816 (mondo), OMIM:143100 (mondo)`."""
+    return ", ".join(f"{code['vocabulary']}:{code['code']} ({code['via']})" for code in codes_of(mention))
+
+
 class AnnotationFormat:
     """Base of the formats.
 
@@ -36,11 +46,13 @@ class AnnotationFormat:
         name: Name on the command line.
         output: Name of its file or folder in the output folder.
         streams: Whether it can be written to standard output, document by document.
+        reads_context: Whether it says what is negated, about the family or hypothetical, so that contexts are always read for it.
     """
 
     name: ClassVar[str]
     output: ClassVar[str]
     streams: ClassVar[bool] = False
+    reads_context: ClassVar[bool] = False
 
     def write(self, records: Iterable[Record], out: Path) -> Losses:
         """Write records to `out`, which appears when it is complete."""

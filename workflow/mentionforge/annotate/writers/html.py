@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from mentionforge.annotate.writers.contract import AnnotationFormat, Losses, Record, renamed_when_complete, with_paths
+from mentionforge.annotate.writers.contract import AnnotationFormat, Losses, Record, codes_as_text, renamed_when_complete, with_paths
 
 STYLE = """:root{color-scheme:light dark;--ink:#22272b;--soft:#5d666e;--rule:#d9dde0;--paper:#fcfcfa;--mark:#f6e3b4;--none:#dfe3e6}
 @media(prefers-color-scheme:dark){:root{--ink:#e4e6e7;--soft:#9aa4ac;--rule:#363d43;--paper:#15191c;--mark:#5a4a1c;--none:#3b434a}}
@@ -63,9 +63,10 @@ def page(r: Record) -> str:
 
 def _row(m: Record) -> str:
     [span] = m["spans"]
+    codes = f"<br>{html.escape(codes_as_text(m))}" if codes_as_text(m) else ""
     concepts = "<br>".join(html.escape(f"{c['cui']} {c['name']} ({', '.join(c['semantic_types'])}) {c['score']:.3f}") for c in m["concepts"])
     remarks = [f"read as {m['expanded']}"] * bool(m["expanded"]) + ["ambiguous"] * m["ambiguous"] + ["no concept"] * m["nil"] + list(m["context"])
-    return f"<tr><td>{span['start']}-{span['end']}<td>{html.escape(m['surface'])}<td>{m['score']:.3f}<td>{concepts}<td>{html.escape(', '.join(remarks))}</tr>"
+    return f"<tr><td>{span['start']}-{span['end']}<td>{html.escape(m['surface'])}<td>{m['score']:.3f}<td>{concepts}{codes}<td>{html.escape(', '.join(remarks))}</tr>"
 
 
 def _html(title: str, body: str) -> str:

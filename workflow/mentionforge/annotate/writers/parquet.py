@@ -24,7 +24,8 @@ class ParquetAnnotations(AnnotationFormat):
         import pyarrow.parquet as pq
 
         text, texts = pa.string(), pa.list_(pa.string())
-        concept = pa.struct({"cui": text, "name": text, "semantic_types": texts, "score": pa.float64()})
+        code = pa.struct({"vocabulary": text, "code": text, "preferred": pa.bool_(), "via": text})
+        concept = pa.struct({"cui": text, "name": text, "semantic_types": texts, "score": pa.float64(), "codes": pa.list_(code)})
         span = pa.struct({"start": pa.int64(), "end": pa.int64()})
         mention = pa.struct(
             {
