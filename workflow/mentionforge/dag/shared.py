@@ -63,6 +63,15 @@ def flags(**roles: str) -> ParamsFunction:
     return text
 
 
+def joined(*parts: ParamsFunction) -> ParamsFunction:
+    """Params function: the texts of several, one after the other."""
+
+    def text(wildcards: Wildcards, input: Inputs) -> str:
+        return " ".join(filter(None, (part(wildcards, input) for part in parts)))
+
+    return text
+
+
 def output_flags(**roles: str) -> OutputParamsFunction:
     """Params function: command-line flags for outputs, `--role path` for each path."""
 
@@ -176,7 +185,6 @@ class StageInputs:
         return bool(getattr(entry, "licensed", None)) or not all(str(Path(path)).startswith(public_folders) for path in self.config.files(kind, name))
 
     def licensed_text(self, generator: str) -> bool:
-        """Whether notes of a generator may hold licensed text: of its source, its knowledge base, or its fine-tuning corpus."""
+        """Whether notes of a generator may hold licensed text: of its source, its knowledge base, or the corpora that it was made from."""
         g = self.config.generators[generator]
-        finetune = getattr(g, "finetune", None)
-        return bool(getattr(g, "licensed", None)) or self.is_licensed("kbs", g.kb) or (finetune is not None and self.is_licensed("corpora", finetune.corpus))
+        return bool(getattr(g, "licensed", None)) or self.is_licensed("kbs", g.kb) or any(self.is_licensed("corpora", name) for name in g.text_corpora)

@@ -14,7 +14,7 @@ from mentionforge.entries import Entry
 if TYPE_CHECKING:
     from mentionforge.generation.backends.contract import BackendKind
     from mentionforge.generation.filters import Filters
-    from mentionforge.generation.settings import Concepts, Finetune, Sampling
+    from mentionforge.generation.settings import Concepts, Finetune, Locate, Sampling
 
 
 class GeneratorSettings(Entry):
@@ -31,6 +31,7 @@ class GeneratorSettings(Entry):
         kind: str
         kb: str
         concepts: Concepts
+        locate: Locate
         filters: Filters
         notes_per_concept: int | None
 
@@ -66,6 +67,21 @@ class GeneratorSettings(Entry):
     def weights(self) -> str | None:
         """Model entry whose weights the job loads; none if the kind has no model or a server holds it."""
         return None
+
+    @property
+    def reads_corpus(self) -> str | None:
+        """Corpus whose training split its prompts or notes are made from, or none; notes may then hold text of the corpus."""
+        return None
+
+    @property
+    def text_corpora(self) -> tuple[str, ...]:
+        """Corpora whose text its notes may hold: that of its fine-tuning, and `reads_corpus`."""
+        return tuple(name for name in (self.tuning.corpus if self.tuning else None, self.reads_corpus) if name)
+
+    @property
+    def compares_tags(self) -> bool:
+        """Whether its mentions are located with the encoder's help."""
+        return self.locate.tag_similarity is not None
 
     @property
     def source(self) -> str | None:
@@ -114,7 +130,7 @@ class GeneratorSettings(Entry):
             UserError: They do not.
         """
 
-    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path) -> None:
+    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path, corpus: Path | None = None) -> None:
         """Write its prompts; unless a kind has its own way, each concept's instruction, `notes_per_concept` times.
 
         Args:
@@ -123,12 +139,13 @@ class GeneratorSettings(Entry):
             source: The file of `source`, if it has one.
             mentions: Gold mentions of the corpus that `concepts.corpus` names, if it names one.
             out: Table `prompts`.
+            corpus: Folder of the tables of `reads_corpus`, if it reads one.
         """
         from mentionforge.generation.prompts import make_prompts
 
         make_prompts(spec, kb, out, mentions)
 
-    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path) -> None:
+    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path, corpus: Path | None = None) -> None:
         """Write its notes, one per prompt, unless it `writes_in_shards`.
 
         Args:
@@ -137,5 +154,6 @@ class GeneratorSettings(Entry):
             prompts: Table `prompts` of the generator.
             source: The file of `source`, if it has one.
             out: Table `notes`.
+            corpus: Folder of the tables of `reads_corpus`, if it reads one.
         """
         raise NotImplementedError

@@ -63,12 +63,12 @@ class ReplayGenerator(GeneratorSettings):
         """The file."""
         return ["- the file that was replayed, with its own licence"]
 
-    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path) -> None:
+    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path, corpus: Path | None = None) -> None:
         """A prompt for each note of the file."""
         assert source, "the rule gives it"
         make_prompts(spec, kb, source, out)
 
-    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path) -> None:
+    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path, corpus: Path | None = None) -> None:
         """The notes of the file."""
         assert source, "the rule gives it"
         make_notes(spec, kb, prompts, source, out)
