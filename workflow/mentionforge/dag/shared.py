@@ -180,9 +180,8 @@ class StageInputs:
 
     def is_licensed(self, kind: str, name: str) -> bool:
         """Whether the texts of a kb or corpus are licensed: the settings say so, or a file is neither from the repository nor a published download."""
-        public_folders = (f"{self.resources.root}/demo/", self.resources.download(""), "resources/demo/")
         entry = getattr(self.config, kind)[name]
-        return bool(getattr(entry, "licensed", None)) or not all(str(Path(path)).startswith(public_folders) for path in self.config.files(kind, name))
+        return bool(getattr(entry, "licensed", None)) or not all(map(self.resources.is_public, self.config.files(kind, name)))
 
     def licensed_text(self, generator: str) -> bool:
         """Whether notes of a generator may hold licensed text: of its source, its knowledge base, or the corpora that it was made from."""

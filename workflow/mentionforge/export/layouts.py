@@ -104,7 +104,7 @@ class CorpusLayout(NotesLayout):
 
 def _documents(notes: Sequence[Note]) -> Iterator[Document]:
     for note in notes:
-        annotations = tuple(annotation_from_ids([(m["start"], m["end"])], ENTITY_TYPE, [f"CUI:{m['cui']}"]) for m in note["mentions"])
+        annotations = tuple(annotation_from_ids([(m["start"], m["end"])], ENTITY_TYPE, [f"CUI:{m['cui']}"] if m["cui"] else []) for m in note["mentions"])
         yield Document(note["note_id"], note["text"], annotations, f"note {note['note_id']}")
 
 

@@ -126,8 +126,8 @@ _ALL = ("kind", "kb", "model")
 _OF_PARTS = {
     "finetune": (*_ALL, "prompt_style", "frame", "finetune"),
     "sampling": (*_ALL, "prompt_style", "frame", "sampling", "dtype", "backend"),
-    "locate": (*_ALL, "path", "locate", "encoder"),
-    "filter": (*_ALL, "path", "filters", "encoder"),
+    "locate": (*_ALL, "path", "corpus", "locate", "encoder"),
+    "filter": (*_ALL, "path", "corpus", "filters", "encoder"),
 }
 _NOT_OF_PROMPTS = {"finetune", "sampling", "dtype", "backend", "locate", "filters", "encoder", "shards", "licensed"}
 

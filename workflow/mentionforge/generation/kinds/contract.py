@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mentionforge.entries import Entry
 
@@ -15,6 +15,30 @@ if TYPE_CHECKING:
     from mentionforge.generation.backends.contract import BackendKind
     from mentionforge.generation.filters import Filters
     from mentionforge.generation.settings import Concepts, Finetune, Locate, Sampling
+
+
+class PlacedMention(NamedTuple):
+    """A mention whose place is known.
+
+    Attributes:
+        start: First character of the note.
+        end: One past the last character.
+        name: The name that was written there, as the knowledge base lists it; empty for a mention of the corpus.
+        cui: Concept of a mention of the corpus, if it has exactly one; else empty.
+    """
+
+    start: int
+    end: int
+    name: str
+    cui: str
+
+
+class PlacedNote(NamedTuple):
+    """A note that is one sentence, with its own mention and those that were in the text before."""
+
+    text: str
+    own: PlacedMention
+    kept: tuple[PlacedMention, ...]
 
 
 class GeneratorSettings(Entry):
@@ -25,6 +49,7 @@ class GeneratorSettings(Entry):
         writes_in_shards: Whether a language model writes its notes, in shards; if not, a single job makes them.
         prompts_part: Part of the code (mentionforge.versions) that makes its prompts.
         notes_part: Part of the code that makes its notes.
+        repeats_corpus: Whether its notes are text of `corpus` word by word: they may be passed on where the corpus may, and nowhere else.
     """
 
     if TYPE_CHECKING:
@@ -39,6 +64,7 @@ class GeneratorSettings(Entry):
     writes_in_shards: ClassVar[bool] = False
     prompts_part: ClassVar[str] = "generation.prompts"
     notes_part: ClassVar[str]
+    repeats_corpus: ClassVar[bool] = False
 
     usual_sentences: ClassVar[float] = 2.0
     """Sentences of a note, for estimates of costs, where `longest_note` says nothing."""
@@ -106,6 +132,11 @@ class GeneratorSettings(Entry):
         return {"finetune": "generation.pairs", "sampling": "generation.sample"}.get(spec, f"generation.{spec}")
 
     @classmethod
+    def about(cls, settings: Mapping[str, Any]) -> str:
+        """First lines of the card of an export: what the notes are."""
+        return "Notes that a program wrote about concepts of a knowledge base. **They are no patients' records, and nobody has checked that what they say is true.**"
+
+    @classmethod
     def how_made(cls, settings: Mapping[str, Any], base: str) -> list[str]:
         """Lines of the card of an export on how the notes were made.
 
@@ -157,3 +188,12 @@ class GeneratorSettings(Entry):
             corpus: Folder of the tables of `reads_corpus`, if it reads one.
         """
         raise NotImplementedError
+
+    def placed(self, prompt: str, text: str) -> PlacedNote | None:
+        """A note's mentions, if the kind knows their places; none: they are searched for (`locate`).
+
+        Args:
+            prompt: The note's prompt.
+            text: The note as written.
+        """
+        return None
