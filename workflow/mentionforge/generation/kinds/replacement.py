@@ -90,10 +90,6 @@ class ReplacementGenerator(GeneratorSettings):
         """The corpus."""
         yield "corpus", "corpora", self.corpus
 
-    def part_of(self, spec: str) -> str:
-        """Its own part for the prompts, that of every kind for the rest."""
-        return self.prompts_part if spec == "prompts" else super().part_of(spec)
-
     @classmethod
     def about(cls, settings: Mapping[str, Any]) -> str:
         """That the text is the corpus'."""
