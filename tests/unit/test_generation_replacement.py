@@ -275,7 +275,16 @@ def test_article(text, wanted):
 
 def test_names_are_written_as_in_running_text():
     sentences = ["Patients with Crohn disease and renal failure came.", "Renal failure is common in Asia."]
-    names = ["Renal Cell Carcinoma", "Heart Attack", "heart attacks", "early-onset Parkinson disease", "Parkinson Disease", "Asthma", "HIV Infections", "Gehrig disease"]
+    names = [
+        "Renal Cell Carcinoma",
+        "Heart Attack",
+        "heart attacks",
+        "early-onset Parkinson disease",
+        "Parkinson Disease",
+        "Asthma",
+        "HIV Infections",
+        "Gehrig disease",
+    ]
     case = Case(sentences, names)
     wanted = {
         "Renal Cell Carcinoma": "renal Cell carcinoma",  # nothing tells of "Cell": it is no last word, and nowhere in lower case
@@ -292,7 +301,11 @@ def test_names_are_written_as_in_running_text():
 
 
 def test_names_that_no_sentence_would_use():
-    assert [name for name in ("Asthma", "carcinoma, renal cell", "RCC", "Gout (disorder)", "Gout NOS", "a b c d e f g", "CAT EYE SYNDROME", "HIV infection") if reads_like_text(name)] == [
+    assert [
+        name
+        for name in ("Asthma", "carcinoma, renal cell", "RCC", "Gout (disorder)", "Gout NOS", "a b c d e f g", "CAT EYE SYNDROME", "HIV infection")
+        if reads_like_text(name)
+    ] == [
         "Asthma",
         "HIV infection",
     ]

@@ -140,7 +140,7 @@ def check_files(config: Config, root: Path) -> None:
     grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
     for name in sorted({g for grid in grids for g in grid.generators}):
         generator = config.generators[name]
-        if generator.source and not generator.how_to_obtain and not path_exists(root / generator.source):
+        if generator.source and not generator.how_to_obtain and generator.source not in downloads and not path_exists(root / generator.source):
             raise UserError("missing file", f"config: generators.{name}.path", f"{generator.source} does not exist", "correct the path, or put the file there")
 
 

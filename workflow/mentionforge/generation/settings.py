@@ -127,9 +127,9 @@ _OF_PARTS = {
     "finetune": (*_ALL, "prompt_style", "frame", "finetune"),
     "sampling": (*_ALL, "prompt_style", "frame", "sampling", "dtype", "backend"),
     "locate": (*_ALL, "path", "corpus", "locate", "encoder"),
-    "filter": (*_ALL, "path", "corpus", "filters", "encoder"),
+    "filter": (*_ALL, "path", "corpus", "filters", "encoder", "licence", "cite"),
 }
-_NOT_OF_PROMPTS = {"finetune", "sampling", "dtype", "backend", "locate", "filters", "encoder", "shards", "licensed"}
+_NOT_OF_PROMPTS = {"finetune", "sampling", "dtype", "backend", "locate", "filters", "encoder", "shards", "licensed", "licence", "cite"}
 
 PARTS = ("prompts", *_OF_PARTS)
 """Parts of a generator's settings. Each has a spec file of its own, so that, for example, a new temperature does not repeat the fine-tuning."""

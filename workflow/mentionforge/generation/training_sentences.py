@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class GoldMention:
+class TrainingMention:
     """A gold mention in one piece.
 
     Attributes:
@@ -41,7 +41,7 @@ class GoldMention:
     composite: bool
     abbreviation: bool
 
-    def overlaps(self, other: GoldMention) -> bool:
+    def overlaps(self, other: TrainingMention) -> bool:
         """Whether the two share a character."""
         return self.start < other.end and other.start < self.end
 
@@ -53,7 +53,7 @@ class TrainingSentence:
     doc_id: str
     document: str
     span: Span
-    mentions: tuple[GoldMention, ...]
+    mentions: tuple[TrainingMention, ...]
 
 
 def read_training_split(corpus: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -101,8 +101,8 @@ def training_sentences(documents: Sequence[Row], mentions: Sequence[Row], counts
     return found
 
 
-def _gold(row: Row) -> GoldMention:
+def _gold(row: Row) -> TrainingMention:
     (span,) = row["spans"]
-    return GoldMention(
+    return TrainingMention(
         row["mention_id"], span["start"], span["end"], row["surface"], tuple(row["cuis"]), bool(row["composite"]), row["expanded"] not in (None, row["surface"])
     )

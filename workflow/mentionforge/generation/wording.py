@@ -62,7 +62,9 @@ def article(text: str) -> str:
 
 
 class Case:
-    """The case in which words stand in running text, learned from sentences and from names. The first of these that knows a word decides:
+    """The case in which words stand in running text, learned from sentences and from names.
+
+    The first of these that knows a word decides:
 
     1. the middle of sentences;
     2. the middle of names that are not capitalized throughout ("early-onset Parkinson disease");

@@ -25,7 +25,7 @@ from mentionforge.generation.settings import Concepts
 
 if TYPE_CHECKING:
     from mentionforge.generation.concepts import Concept
-    from mentionforge.generation.training_sentences import GoldMention, TrainingSentence
+    from mentionforge.generation.training_sentences import TrainingMention, TrainingSentence
     from mentionforge.generation.wording import Case
 
 VERSION = 1
@@ -187,11 +187,11 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Place:
+class OpenPlace:
     """A mention that may give way, in its sentence."""
 
     sentence: TrainingSentence
-    mention: GoldMention
+    mention: TrainingMention
 
 
 Look = tuple[frozenset[str], bool, str]
@@ -201,7 +201,7 @@ Look = tuple[frozenset[str], bool, str]
 class Places:
     """The places of a training split, by what they look like."""
 
-    def __init__(self, places: Sequence[Place], types: Mapping[str, frozenset[str]], fit: Fit) -> None:
+    def __init__(self, places: Sequence[OpenPlace], types: Mapping[str, frozenset[str]], fit: Fit) -> None:
         """Group the places.
 
         Args:
@@ -213,20 +213,20 @@ class Places:
 
         self.types = types
         self.demands = (fit.semantic_type, fit.number, fit.head_noun)
-        self.by_look: defaultdict[Look, list[Place]] = defaultdict(list)
+        self.by_look: defaultdict[Look, list[OpenPlace]] = defaultdict(list)
         for place in places:
             surface = place.mention.surface
             of_mention = frozenset().union(*(types.get(cui, frozenset()) for cui in place.mention.cuis))
             self.by_look[of_mention, is_plural(surface), head_noun(surface)].append(place)
-        self._ranked: dict[Look, list[list[Place]]] = {}
+        self._ranked: dict[Look, list[list[OpenPlace]]] = {}
 
-    def ranked(self, cui: str, name: str) -> list[list[Place]]:
+    def ranked(self, cui: str, name: str) -> list[list[OpenPlace]]:
         """The places that a name may take, those that it fits best first; places of one list fit equally well."""
         from mentionforge.generation.wording import head_noun, is_plural
 
         look = (self.types.get(cui, frozenset()), is_plural(name), head_noun(name))
         if look not in self._ranked:
-            levels: defaultdict[tuple[bool, ...], list[Place]] = defaultdict(list)
+            levels: defaultdict[tuple[bool, ...], list[OpenPlace]] = defaultdict(list)
             for other, places in self.by_look.items():
                 same = (not look[0].isdisjoint(other[0]), look[1] == other[1], look[2] == other[2])
                 if all(agrees or demand != "required" for agrees, demand in zip(same, self.demands, strict=True)):
@@ -235,7 +235,7 @@ class Places:
         return self._ranked[look]
 
 
-def places_of(sentences: Iterable[TrainingSentence], share: float, seed: int, counts: Counter[str]) -> list[Place]:
+def places_of(sentences: Iterable[TrainingSentence], share: float, seed: int, counts: Counter[str]) -> list[OpenPlace]:
     """The mentions that may give way.
 
     Args:
@@ -266,13 +266,13 @@ def places_of(sentences: Iterable[TrainingSentence], share: float, seed: int, co
             elif seed_of(seed, "share", mention.mention_id) >= share * 2**31:
                 reason = "not drawn (share)"
             else:
-                places.append(Place(sentence, mention))
+                places.append(OpenPlace(sentence, mention))
                 continue
             counts[reason] += 1
     return places
 
 
-def _explains(document: str, mention: GoldMention, other: GoldMention) -> bool:
+def _explains(document: str, mention: TrainingMention, other: TrainingMention) -> bool:
     """Whether a mention is directly followed by its abbreviation in brackets, which another name would make wrong."""
     return mention.cuis == other.cuis and mention.end < other.start and document[mention.end : other.start].strip() in ("(", "[")
 
@@ -302,7 +302,7 @@ def plans(concept: Concept, names: Sequence[str], most: int, places: Places, set
             break
 
 
-def plan(place: Place, name: str, fit: Fit, case: Case) -> Plan:
+def plan(place: OpenPlace, name: str, fit: Fit, case: Case) -> Plan:
     """The plan that puts a name into a place."""
     import re
 
@@ -348,7 +348,7 @@ def make_prompts(settings: ReplacementGenerator, spec: Path, kb: Path, corpus: P
     places = places_of(sentences, settings.share, settings.seed, counts)
     case = Case((s.document[slice(*s.span)] for s in sentences), (name for concept in known.values() for name in concept.names))
     grouped = Places(places, types, settings.fit)
-    own: defaultdict[str, list[Place]] = defaultdict(list)
+    own: defaultdict[str, list[OpenPlace]] = defaultdict(list)
     for place in places if settings.by == "synonym" else ():
         for cui in place.mention.cuis:
             own[cui].append(place)
