@@ -19,7 +19,7 @@ from mentionforge.dag.normalization import NormalizationInputs
 from mentionforge.dag.recognition import RecognitionInputs
 from mentionforge.dag.report import ReportInputs
 from mentionforge.dag.resources import ResourceInputs
-from mentionforge.dag.shared import each_folder, flags, folder_flags, one_of, parent_of
+from mentionforge.dag.shared import each_folder, flags, folder_flags, joined, one_of, parent_of
 
 ENTRIES: dict[str, Any] = {
     "generators": {"lost": {"kind": "replay", "kb": "demo", "path": "lost.csv", "licensed": "ask them"}},
@@ -52,6 +52,7 @@ def test_flags() -> None:
     given = {"model": "a b/fetched.json", "many": ["x/1.parquet", "y/2.parquet"], "none": []}
     assert flags(model="--model", many="--m", none="--n", other="--o")(w(), given) == "--model 'a b/fetched.json' --m x/1.parquet --m y/2.parquet"
     assert folder_flags(many="--m", none="--n")(w(), given) == "--m x"
+    assert joined(flags(none="--n"), folder_flags(many="--m"), flags(model="-m"))(w(), given) == "--m x -m 'a b/fetched.json'"
     assert each_folder("many", "--corpus")(w(), given) == "--corpus x --corpus y"
     assert each_folder("none", "--corpus")(w(), given) == ""
     assert parent_of("many")(w(), given) == "x"
@@ -94,6 +95,23 @@ def test_generation(config: Any) -> None:
     assert from_checkout(Path("/a b"))(llm) == "PYTHONPATH='/a b/workflow' python -m mentionforge.cli"
     assert CorpusInputs(config).finetune_pairs(llm) == "results/generation/smollm2/pairs.parquet"
     assert CorpusInputs(config).finetune_documents(w(generator="template")) == []
+
+
+def test_generators_that_read_a_corpus() -> None:
+    """Its tables reach prompts and notes, and its licence counts for them."""
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    raw["corpora"]["notes"] = raw["corpora"]["demo_ncbi"] | {"licensed": "sign"}
+    raw["generators"] |= {name: {"kind": "replacement", "kb": "demo", "corpus": corpus} for name, corpus in (("swapped", "demo_ncbi"), ("patients", "notes"))}
+    raw["experiment"]["normalization"][0]["generators"] = ["swapped", "patients"]
+    config: Any = load_config(raw, root=ROOT)
+    generation = GenerationInputs(config)
+    tables = ["results/corpora/demo_ncbi/documents.parquet", "results/corpora/demo_ncbi/mentions.parquet"]
+    assert generation.read_corpus(w(generator="swapped")) == tables
+    assert generation.read_corpus(w(generator="smollm2")) == generation.read_corpus(w(generator="template")) == []
+    assert [generation.licensed_text(name) for name in ("swapped", "patients", "smollm2")] == [False, True, False]
+    assert [generation.licensed_flag(w(generator=name)) for name in ("swapped", "patients")] == ["", "--licensed"]
+    assert generation.encoder_of("locate")(w(generator="swapped")) == []
+    assert "generators/patients" in ReportInputs(config).licensed_entries(w()) and "swapped" not in ReportInputs(config).licensed_entries(w())
 
 
 def test_recognition(config: Any) -> None:

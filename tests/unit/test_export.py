@@ -159,3 +159,54 @@ def test_a_hub_folder_is_a_dataset_whose_card_the_hubs_library_reads(tmp_path, r
     export(results, "hub-folder", tmp_path / "open")
     head = DatasetCard.load(tmp_path / "open/README.md").data.to_dict()
     assert (head["license"], head["license_name"]) == ("other", "not-set") and "Set `license`" in (tmp_path / "open/README.md").read_text()
+
+
+@pytest.fixture
+def swapped(results, root):
+    """The generator as one of kind replacement: a mention of its corpus stands beside the own one."""
+    specs = results.parent.parent / "specs"
+    raw = yaml.safe_load((root / "config.yaml").read_text())
+    raw["generators"]["writer"] = {"kind": "replacement", "kb": "demo", "corpus": "demo_ncbi"}
+    raw["corpora"]["notes"] = {**raw["corpora"]["demo_ncbi"], "licensed": "sign the agreement"}
+    config = load_config(raw)
+    for path in (specs / "generators/writer").iterdir():
+        path.unlink()
+    for part in ("prompts", "filter"):
+        (specs / f"generators/writer/{part}.json").write_text(spec_text(config, "generators", f"writer/{part}"))
+    (specs / "corpora").mkdir()
+    (specs / "corpora/demo_ncbi.json").write_text(spec_text(config, "corpora", "demo_ncbi"))
+    (specs / "corpora/licensed.json").write_text(spec_text(config, "corpora", "notes"))
+    rows = tables.read(tables.SYNTHETIC_MENTIONS, results / "mentions.parquet").to_pylist()
+    rows[0] |= {"match": "gold", "cui": ""}
+    tables.write(tables.SYNTHETIC_MENTIONS, results / "mentions.parquet", rows)
+    return results
+
+
+def test_sentences_of_an_open_corpus_are_exported_with_what_they_are(tmp_path, swapped):
+    export(swapped, "jsonl", tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "They are no patients' records" not in card and "They hold the corpus' text" in card
+    assert "one mention gave way to a name of another concept" in card and "the training split of the corpus `demo_ncbi`" in card
+    note = json.loads((tmp_path / "out/notes.jsonl").read_text().splitlines()[0])
+    assert note["matched_output"] == "He has gout. The <1CUI> gout </1CUI>, a form of (<1CUI> Gouty arthritis </1CUI>), hurts."
+    assert [(m["match"], m["cui"]) for m in note["mentions"]] == [("gold", ""), ("exact", "C0000001"), ("exact", "C0000001")]
+    export(swapped, "brat", tmp_path / "brat")
+    (document,) = (d for d in READERS["brat"](tmp_path / "brat/notes", "", (), Tally()) if d.doc_id == "C0000001-0")
+    assert [a.ids for a in document.annotations] == [("",), ("CUI:C0000001",), ("CUI:C0000001",)]  # the first has no concept
+
+
+@pytest.mark.parametrize("spec", ["licensed.json", None, "moved"])
+def test_sentences_of_a_licensed_corpus_need_permission(tmp_path, swapped, spec):
+    """Licensed: it says so; nothing is known of it; or its files are neither the repository's nor published downloads."""
+    corpora = swapped.parent.parent / "specs/corpora"
+    text = (corpora / "demo_ncbi.json").read_text()
+    (corpora / "demo_ncbi.json").unlink()
+    if spec == "moved":
+        (corpora / "demo_ncbi.json").write_text(text.replace("resources/demo/ncbi/train.txt", "mine/train.txt"))
+    elif spec:
+        (corpora / spec).rename(corpora / "demo_ncbi.json")
+    with pytest.raises(UserError, match=r"licensed text.*sentences of the corpus demo_ncbi.*add --licensed-text"):
+        export(swapped, "csv", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    export(swapped, "csv", tmp_path / "out", licensed_text=True)
+    assert (tmp_path / "out/SYNTHETIC_MENTIONS.csv").is_file()

@@ -339,10 +339,14 @@ def test_a_corpus_made_elsewhere_is_replayed(tmp_path, root, kind, capsys):
         generator = {"kind": "replay", "path": str(path), "notes_per_concept": limit}
         spec = spec_file(tmp_path / "p.json", root, generator, "prompts")
         replay.make_prompts(spec, kb, path, tmp_path / "prompts.parquet")
-        replay.make_notes(spec, kb, tmp_path / "prompts.parquet", path, tmp_path / "notes.parquet")
-        rows = tables.read(tables.NOTES, tmp_path / "notes.parquet").to_pylist()
+        replay.make_notes(spec, kb, tmp_path / "prompts.parquet", path, tmp_path / "written.parquet")
+        rows = tables.read(tables.NOTES, tmp_path / "written.parquet").to_pylist()
         assert {r["note_id"]: r["text"] for r in rows} == wanted and {r["finish_reason"] for r in rows} == {"replay"}
-    assert "1 rows left out, of a concept" in capsys.readouterr().err
+        with open(tmp_path / "left_out.csv", newline="") as source:
+            listed = list(csv.reader(source))
+        beyond = [["C1", "1", "beyond notes_per_concept"]] if limit else []
+        assert listed == [["cui", "notes", "reason"], *beyond, ["C9", "1", "the concept is not in the knowledge base"]]
+    assert "1 rows of 1 CUIs left out: the concept is not in the knowledge base" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

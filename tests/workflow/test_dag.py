@@ -21,9 +21,10 @@ from mentionforge.entries import UNTRAINED
 from mentionforge.envs import conda_environment, vllm_environment
 from mentionforge.report.rulegraph import flowchart
 
-ON_TOP = {f"config/{name}.yaml": "config/open.yaml" for name in ("schedules", "schedules-one-seed", "comparison")}
-ON_TOP |= {f"config/{name}.yaml": "config/paper.yaml" for name in ("paper-lite", "paper-chat")}
-"""Shipped configs that go on top of another one."""
+ON_TOP = {f"config/{name}.yaml": ("config/open.yaml",) for name in ("schedules", "schedules-one-seed", "comparison", "released")}
+ON_TOP |= {f"config/{name}.yaml": ("config/paper.yaml",) for name in ("paper-lite", "paper-chat")}
+ON_TOP |= {"config/released-bert.yaml": ("config/open.yaml", "config/released.yaml")}
+"""Shipped configs that go on top of others."""
 OVERLAYS = sorted(p.relative_to(ROOT).as_posix() for p in [*(ROOT / "config").glob("*.yaml"), ROOT / "tests" / "mini.yaml"])
 MINI = ("--configfile", "tests/mini.yaml")
 SPEC, EVALUATE, COMPARE, SUMMARY = "spec", "evaluation normalization", "evaluation compare", "report summary"
@@ -38,7 +39,7 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
     """Every shipped config validates and plans each cell once, in a checkout without results, weights or downloads."""
     folder = copy_checkout(tmp_path / "checkout")
     (folder / "resources" / "models").unlink(missing_ok=True)
-    files = [file for file in (ON_TOP.get(overlay), overlay) if file]
+    files = [file for file in (*ON_TOP.get(overlay, ()), overlay) if file]
     jobs = planned(folder, *(("--configfile", *files) if files else ()))
     raw: dict = {}
     for file in ["config.yaml", *files]:
@@ -52,10 +53,38 @@ def test_shipped_configs_plan(overlay: str, tmp_path: Path) -> None:
     assert bool(searching) == bool(config.experiment.normalization)
     assert count["normalization link"] >= len(searching)  # the parts of hybrids may be no cells of their own
     trained = [cell for cell in recognition_cells(config) if cell.schedule != UNTRAINED]
-    assert count["recognition train"] == len(trained) > 0
+    assert count["recognition train"] == len(trained) and bool(trained) == bool(config.experiment.recognition)
     assert count["recognition match"] == len(recognition_cells(config)) - len(trained)
     assert count["recognition predict"] == len(cross_cells(config))
     assert len(set(jobs)) == len(jobs)
+
+
+@pytest.mark.parametrize("overlay", ["config/released.yaml", "config/released-bert.yaml"])
+def test_the_released_presets_compare_the_authors_notes_with_controls(overlay: str, tmp_path: Path) -> None:
+    """The header states the number of jobs; one fetch of the file; each dose is a strategy, and each control has it too."""
+    folder = copy_checkout(tmp_path / "checkout")
+    (folder / "resources" / "models").unlink(missing_ok=True)
+    files = [*ON_TOP[overlay], overlay]
+    jobs = planned(folder, "--configfile", *files)
+    stated = int(re.search(r"^# (\d+) jobs", (ROOT / overlay).read_text(encoding="utf-8"), re.M)[1])
+    assert len(jobs) == stated
+    assert sum("SYNTHETIC_MENTIONS.csv" in job.command for job in jobs if job.verb.startswith("resources")) == 1
+    raw: dict = {}
+    for file in ["config.yaml", *files]:
+        merge(raw, yaml.safe_load((ROOT / file).read_text()))
+    config = load_config(raw)
+    cells = normalization_cells(config)
+    doses = {f"supplemental~notes_per_concept={dose}" for dose in (1, 2, "all")}
+    for corpus in ("ncbi_disease", "bc5cdr"):
+        by_generator = {
+            g: {(c.strategy, c.linker, c.index) for c in cells if (c.corpus, c.generator) == (corpus, g)} for g in ("released", "template", "names")
+        }
+        assert by_generator["released"] == by_generator["template"] == by_generator["names"]
+        assert doses < {strategy for strategy, _, _ in by_generator["released"]}
+        assert {c.index for c in cells if (c.corpus, c.generator) == (corpus, "none")} == {"train", "kb_coded", "train+kb_coded"}
+    released = config.generators["released"]
+    assert config.downloads["SYNTHETIC_MENTIONS.csv"].sha256 == "32a49c34c778e050b4833a1e7936f66f6d9c214bbcfa5bda00057c74fc1a144e"
+    assert "ODC-By" in released.licence and "10.13026/p5pn-ty93" in released.cite
 
 
 @pytest.mark.parametrize("overlays", [("config/open.yaml",), ("config/open.yaml", "config/schedules.yaml")], ids=" ".join)

@@ -53,7 +53,7 @@ def raised(folder: Path, part: str) -> list[Job]:
 
 
 # The experiment: on demo_ncbi the generator smollm2 with seven linkers (five search, one fuses two of them, one reranks), a tagger by six schedules and a
-# dictionary, end to end with one linker, and the predictions of another system of each kind; on demo_bc5cdr five other generators with one linker, two of them with knowledge bases of their own. One strategy, one index each; a sweep.
+# dictionary, end to end with one linker, and the predictions of another system of each kind; on demo_bc5cdr six other generators with one linker, two of them with knowledge bases of their own. One strategy, one index each; a sweep.
 REPORT = {"summary": 1, "tidy": 1, "page": 1, "sweeps": 1}
 RECOGNITION = {"evaluate_recognition": 1, "compare": 1, **REPORT}
 END_TO_END = {"evaluate_end_to_end": 1}
@@ -68,7 +68,7 @@ def runs(kind: str, number: int) -> dict[str, int]:
 
 
 def chosen(smollm2: bool, others: int) -> dict[str, int]:
-    """What reads the notes that strategies choose, of smollm2 and of some of the five other generators."""
+    """What reads the notes that strategies choose, of smollm2 and of some of the six other generators."""
     found = {"augment": smollm2 + others, "link_augmented": 5 * smollm2 + others}
     if not smollm2:
         return found | FIRST
@@ -85,7 +85,7 @@ def written(smollm2: bool, others: int) -> dict[str, int]:
     return {"locate": smollm2 + others, "filter": smollm2 + others, **kept(smollm2, others)}
 
 
-LINKED = {"link_baseline": 6, "link_augmented": 10, "fuse": 2, "rerank": 2, "rerank_train": 1, "link_predicted": 7, **BOTH, **END_TO_END}
+LINKED = {"link_baseline": 6, "link_augmented": 11, "fuse": 2, "rerank": 2, "rerank_train": 1, "link_predicted": 7, **BOTH, **END_TO_END}
 ALL_TRAINED = {"recognize_real": 1, "recognize_augmented": 5}
 READ = {
     "embed_corpus": 6,
@@ -95,8 +95,8 @@ READ = {
     "finetune": 1,
     "sample": 2,
     "notes": 1,
-    "augment": 6,
-    "leakage": 6,
+    "augment": 7,
+    "leakage": 7,
     "corpus_cards": 1,
     "recognize_dictionary": 1,
     "external_rankings": 1,
@@ -108,26 +108,26 @@ READ = {
     "compare": 3,
 }
 """What reads the tables of all three corpora, generators aside that are not fine-tuned on one."""
-OPEN_KB = {"kb_extract": 1, "kb_parents": 1, "corpus_read": 1, "corpus_cards": 1, "embed_corpus": 1, "link_baseline": 1, **chosen(False, 5), "leakage": 5}
+OPEN_KB = {"kb_extract": 1, "kb_parents": 1, "corpus_read": 1, "corpus_cards": 1, "embed_corpus": 1, "link_baseline": 1, **chosen(False, 6), "leakage": 6}
 EXPECTED: dict[str, dict[str, int]] = {
     "models": {
         "fetch_model": 2, "finetune": 1, "sample": 3, "sample_vllm": 1, "notes": 3, **written(True, 2), "align": 1, "embed_kb": 3, "embed_corpus": 3,
         "search_names": 3, "link_baseline": 3, "rerank_train": 1, "rerank": 2, "recognize_real": 1, "predicted_mentions": 6, "link_predicted": 6,
     },
-    "downloads": {"fetch_download": 1, "corpus_read": 1, "corpus_cards": 1, "embed_corpus": 1, "link_baseline": 1, **chosen(False, 5), "leakage": 5},
+    "downloads": {"fetch_download": 1, "corpus_read": 1, "corpus_cards": 1, "embed_corpus": 1, "link_baseline": 1, **chosen(False, 6), "leakage": 6},
     "kb.rrf": {
-        **READ, "kb_extract": 1, "kb_parents": 1, "corpus_read": 2, "embed_corpus": 5, "link_baseline": 5, "embed_kb": 5, "prompts": 4, "control": 1, "sample": 3,
-        "sample_vllm": 1, "notes": 3, "locate": 4, "filter": 4, "embed_generator": 8, "augment": 4, "leakage": 4, "link_augmented": 8,
+        **READ, "kb_extract": 1, "kb_parents": 1, "corpus_read": 2, "embed_corpus": 5, "link_baseline": 5, "embed_kb": 5, "prompts": 5, "control": 2, "sample": 3,
+        "sample_vllm": 1, "notes": 3, "locate": 5, "filter": 5, "embed_generator": 9, "augment": 5, "leakage": 5, "link_augmented": 9,
     },
     "kb.ontologies": OPEN_KB,
     **dict.fromkeys(("ontology.mondo", "ontology.doid", "ontology.hpo", "ontology.other", "ontology.mesh"), OPEN_KB),
     "kb.table": {"kb_extract": 1, "prompts": 1, "sample": 1, "notes": 1, **written(False, 1)},
     "kb.rf2": {"kb_extract": 1, "prompts": 1, "control": 1, **written(False, 1)},
     "kb.parents": {"kb_parents": 2, "evaluate_normalization": 2, **REPORT},
-    "corpora.read": {"spec": 3, **READ, "corpus_read": 3, "locate": 1, "filter": 1, "embed_generator": 5, "embed_kb": 1},
-    "corpora.leakage": {"leakage": 6, **chosen(True, 5)},
+    "corpora.read": {"spec": 3, **READ, "corpus_read": 3, "prompts": 1, "control": 1, "locate": 2, "filter": 2, "embed_generator": 6, "embed_kb": 1},
+    "corpora.leakage": {"leakage": 7, **chosen(True, 6)},
     "corpora.cards": {"corpus_cards": 1},
-    "generation.prompts": {"spec": 6, "prompts": 6, "sample": 4, "sample_vllm": 1, "notes": 4, "control": 2, **written(True, 5)},
+    "generation.prompts": {"spec": 7, "prompts": 7, "sample": 4, "sample_vllm": 1, "notes": 4, "control": 3, **written(True, 6)},
     "generation.pairs": {"pairs": 1, "finetune": 1, "sample": 2, "notes": 1, **written(True, 0)},
     "generation.finetune": {"finetune": 1, "sample": 2, "notes": 1, **written(True, 0)},
     "generation.sample": {"spec": 4, "sample": 4, "sample_vllm": 1, "notes": 4, **written(True, 3)},
@@ -137,10 +137,11 @@ EXPECTED: dict[str, dict[str, int]] = {
     "backend.openai": {"sample": 1, "notes": 1, **written(False, 1)},
     "generation.control": {"control": 1, **written(False, 1)},
     "generation.replay": {"prompts": 1, "control": 1, **written(False, 1)},
-    "generation.locate": {"spec": 6, **written(True, 5)},
-    "generation.filter": {"spec": 6, "filter": 6, **kept(True, 5)},
+    "generation.replacement": {"prompts": 1, "control": 1, **written(False, 1)},
+    "generation.locate": {"spec": 7, **written(True, 6)},
+    "generation.filter": {"spec": 7, "filter": 7, **kept(True, 6)},
     **{part: {"filter": 1, **kept(True, 0)} for part in versions.VERSIONED_CODE if part.startswith("filter.")},
-    "augmentation.choose": chosen(True, 5),
+    "augmentation.choose": chosen(True, 6),
     "recognition.train": {**ALL_TRAINED, **runs("recognize_real", 6), "recognize_real": 1},
     "recognition.dictionary": runs("recognize_dictionary", 1),
     "recognition.mentions": {"predicted_mentions": 7, "link_predicted": 7, **END_TO_END, "summary": 1, "tidy": 1, "page": 1},
@@ -148,14 +149,14 @@ EXPECTED: dict[str, dict[str, int]] = {
     "schedule.real_only": {**runs("recognize_augmented", 3), "recognize_augmented": 2, "recognize_real": 1},
     **{part: runs("recognize_augmented", 1) for part in versions.VERSIONED_CODE if part.startswith("schedule.") and part != "schedule.real_only"},
     # Two entries' specs, and that of the part for the other kinds of linkers.
-    "normalization.embed": {"spec": 3, "embed_kb": 5, "embed_corpus": 6, "embed_generator": 10, "search_names": 5, **LINKED},
+    "normalization.embed": {"spec": 3, "embed_kb": 5, "embed_corpus": 6, "embed_generator": 11, "search_names": 5, **LINKED},
     # The indexes kb and train+kb admit the same names, and share the search of the first.
     "normalization.search": {"spec": 3, "search_names": 5, **LINKED},
     "normalization.tfidf": {
         "embed_kb": 1, "embed_corpus": 1, "embed_generator": 1, "search_names": 1, "link_baseline": 1, "link_augmented": 1, "fuse": 2, **FIRST,
     },
     "normalization.exact": {
-        "embed_kb": 1, "embed_corpus": 2, "embed_generator": 6, "search_names": 1, **LINKED, "link_baseline": 2, "link_augmented": 6,
+        "embed_kb": 1, "embed_corpus": 2, "embed_generator": 7, "search_names": 1, **LINKED, "link_baseline": 2, "link_augmented": 7,
     },
     "normalization.link": {"search_names": 5, **LINKED},
     "normalization.align": {

@@ -304,3 +304,7 @@ class Resources:
     def download(self, name: str) -> str:
         """A published file."""
         return f"{self.root}/downloads/{name}"
+
+    def is_public(self, path: str) -> bool:
+        """Whether anybody may read a file: it is of the repository's demo, or a published download."""
+        return str(Path(path)).startswith((f"{self.root}/demo/", self.download(""), "resources/demo/"))

@@ -28,6 +28,8 @@ SPLITS = ("train", "dev", "test")
 BUCKETS = ("seen_mention", "seen_concept", "unseen_concept", "unmapped")
 SUBSETS = ("new_pair", "new_surface", "new_surface_concept", "one_concept", "distinct", "distinct_new_surface")
 MATCHES = ("tag", "exact", "synonym", "fuzzy")
+GOLD = "gold"
+"""What `match` says of a gold mention that was in a note's text before: a mention for recognition, and none of the note's concept."""
 FILTERS = tuple(part.removeprefix("filter.") for part in VERSIONED_CODE if part.startswith("filter."))
 REASONS = ("empty", "no_mention", *FILTERS)
 AGAINST = ("baseline", "control", "kb", "external")
@@ -187,9 +189,9 @@ SYNTHETIC_MENTIONS = Table(
         Column("note_id", STR, "as in notes"),
         Column("start", INT, "first character"),
         Column("end", INT, "one past the last character"),
-        Column("cui", STR, "concept"),
+        Column("cui", STR, "concept; of a gold mention empty unless it has exactly one"),
         Column("surface", STR, "text of the span"),
-        Column("match", STR, "how it was found", values=MATCHES),
+        Column("match", STR, "how it was found; gold: a mention of the corpus that the note's sentence is from", values=(*MATCHES, GOLD)),
         Column("score", FLOAT, "similarity to the name it matched, 0 to 100"),
     ),
     ("note_id", "start", "end"),

@@ -11,7 +11,7 @@ from mentionforge.config import load_config, resolve_input_paths, swept_settings
 from mentionforge.dag.end_to_end import EndToEndInputs
 from mentionforge.dag.experiment import ExperimentFiles
 from mentionforge.dag.normalization import NormalizationInputs
-from mentionforge.dag.shared import as_list, each_folder, flags, folder_flags, one_of, output_flags, parent_of
+from mentionforge.dag.shared import as_list, each_folder, flags, folder_flags, joined, one_of, output_flags, parent_of
 from mentionforge.entries import EXTERNAL, NAME_PATTERN, NONE, UNTRAINED
 from mentionforge.layout import TRAINED_ON
 from mentionforge.models import refuse_other_source

@@ -2,7 +2,7 @@
 
 REQUIRED INPUTS
     {results}/kb/{kb}/{concepts,names}.parquet
-    {results}/corpora/{corpus}/{documents,mentions}.parquet of the corpora that choose the concepts, or with which notes are compared
+    {results}/corpora/{corpus}/{documents,mentions}.parquet of the corpora that choose the concepts, are read, or are compared with notes
     {results}/generation/{generator}/adapter/
     {resources}/models/{model}/fetched.json
 OUTPUTS
@@ -23,7 +23,8 @@ rule prompts:
         mentions=GENERATION.concepts_corpus,
         cuis=GENERATION.concepts_list,
         replay=GENERATION.replayed,
-        versions=GENERATION.raised_of_replay,
+        corpus=GENERATION.read_corpus,
+        versions=GENERATION.raised_of_prompts,
     output:
         RESULTS.generation("{generator}", "prompts.parquet"),
     log:
@@ -36,7 +37,7 @@ rule prompts:
         **NEEDS,
     params:
         kb=parent_of("kb"),
-        extra=flags(mentions="--mentions", replay="--replay"),
+        extra=joined(flags(mentions="--mentions", replay="--replay"), folder_flags(corpus="--corpus")),
     message:
         "prompts of {wildcards.generator}"
     shell:
@@ -110,12 +111,13 @@ rule notes:
 
 
 rule control:
-    """Write the notes of a control, without a language model: fixed sentences, bare names, or notes written elsewhere."""
+    """Write the notes of a control, without a language model: fixed sentences, bare names, sentences with another name, or notes written elsewhere."""
     input:
         spec=spec_of("generators", "{generator}/prompts"),
         kb=kb_tables("generators", "concepts", "names"),
         prompts=RESULTS.generation("{generator}", "prompts.parquet"),
         replay=GENERATION.replayed,
+        corpus=GENERATION.read_corpus,
         versions=GENERATION.raised_of_control,
     output:
         RESULTS.generation("{generator}", "notes.parquet"),
@@ -131,7 +133,7 @@ rule control:
         **NEEDS,
     params:
         kb=parent_of("kb"),
-        replay=flags(replay="--replay"),
+        replay=joined(flags(replay="--replay"), folder_flags(corpus="--corpus")),
     message:
         "notes of {wildcards.generator}, without a language model"
     shell:

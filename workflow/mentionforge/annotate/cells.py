@@ -23,6 +23,7 @@ from mentionforge.corpora.settings import Corpus
 from mentionforge.entries import EXTERNAL, NONE
 from mentionforge.errors import UserError
 from mentionforge.external.settings import refuse_new_text
+from mentionforge.generation.kinds import BY_KIND
 from mentionforge.gold import flatten
 from mentionforge.kb.sources import Kb
 from mentionforge.layout import PREDICTIONS, NormalizationCell, RecognitionCell, Resources, Results
@@ -164,7 +165,10 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
             "inputs": kb_stamp.get("inputs"),
         },
         "recognizer": {} if dictionary else {"weights": sha256_paths([folder])},
-        "trained_on": {name: bool(read_spec(paths.spec("corpora", name), Corpus).licensed) for name in sorted({corpus, linked_corpus})},
+        "trained_on": {
+            name: bool(read_spec(paths.spec("corpora", name), Corpus).licensed)
+            for name in sorted({corpus, linked_corpus, *_repeated(paths, cell.recognition), *_repeated(paths, cell.linking)})
+        },
         "measured": _card_scores(cell, {task: table for task, (table, _) in scores.items()}),
     }
     return Materials(
@@ -182,6 +186,15 @@ def load(cell: AnnotatorCell, kb: str | None = None, resources: Path | None = No
         xrefs=Path(paths.kb(kb, "xrefs.parquet")),
         contents=digest(json.dumps([[sha256_paths([path]) for path in [*linking_files.read, concepts_file]], dictionary, weights])),
     )
+
+
+def _repeated(paths: Results, levels: Sequence[str]) -> set[str]:
+    """The corpus whose sentences are the notes of a cell's generator, if they are a corpus'."""
+    spec = Path(paths.spec("generators", f"{levels[1]}/prompts"))
+    if levels[2] == NONE or not spec.is_file():
+        return set()
+    settings = json.loads(spec.read_text(encoding="utf-8"))["settings"]
+    return {settings["corpus"]} if BY_KIND[settings["kind"]].repeats_corpus else set()
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def check_generators(config: Config) -> None:
     """Settings of a generator that depend on each other. This is no validator of the model, since a spec holds only some of the settings."""
     for name, generator in config.generators.items():
         key = f"config: generators.{name}"
-        comparing = ["locate.tag_similarity"] if generator.locate.tag_similarity is not None else []
+        comparing = ["locate.tag_similarity"] if generator.compares_tags else []
         comparing += [f"filters.{one}" for one in generator.filters.encoder_readers]
         if comparing and generator.encoder is None:
             raise UserError("missing encoder", f"{key}.encoder", f"{' and '.join(comparing)} compare by its vectors", "give encoder.model")
@@ -140,7 +140,7 @@ def check_files(config: Config, root: Path) -> None:
     grids: list[RecognitionGrid | NormalizationGrid] = [*config.experiment.recognition, *config.experiment.normalization]
     for name in sorted({g for grid in grids for g in grid.generators}):
         generator = config.generators[name]
-        if generator.source and not generator.how_to_obtain and not path_exists(root / generator.source):
+        if generator.source and not generator.how_to_obtain and generator.source not in downloads and not path_exists(root / generator.source):
             raise UserError("missing file", f"config: generators.{name}.path", f"{generator.source} does not exist", "correct the path, or put the file there")
 
 
@@ -154,10 +154,8 @@ def in_use(config: Config, section: str, name: str) -> bool:
     generators = {g for grid in grids for g in grid.generators}
     corpora = {c for grid in grids for c in (*grid.corpora, *getattr(grid, "test_corpora", ()))}
     for generator in sorted(generators):
-        finetune = getattr(config.generators[generator], "finetune", None)
-        corpora |= {finetune.corpus} if finetune else set()
-        chosen_by = config.generators[generator].concepts.corpus
-        corpora |= {chosen_by} if chosen_by else set()
+        settings = config.generators[generator]
+        corpora |= {name for name in (*settings.text_corpora, settings.concepts.corpus) if name}
         corpora |= set(config.generators[generator].filters.test_corpora)
     if section == "corpora":
         return name in corpora

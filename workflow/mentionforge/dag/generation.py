@@ -49,6 +49,11 @@ class GenerationInputs(StageInputs):
             return []
         return self.results.missing("generators", wildcards.generator) if g.how_to_obtain and not Path(g.source).exists() else str(g.source)
 
+    def read_corpus(self, wildcards: Wildcards) -> list[str]:
+        """Tables of the corpus from whose training split a generator makes its prompts or notes, if it reads one."""
+        corpus = self._settings(wildcards).reads_corpus
+        return self.corpus_tables(corpus) if corpus else []
+
     def finetune_corpus(self, wildcards: Wildcards) -> list[str]:
         """Tables of the corpus whose training split a generator is fine-tuned on."""
         return self.corpus_tables(self._settings(wildcards).finetune.corpus)
@@ -76,7 +81,7 @@ class GenerationInputs(StageInputs):
 
         def stamp(wildcards: Wildcards) -> Paths:
             g = self._settings(wildcards)
-            compares = g.filters.encoder_readers if step == "filter" else g.locate.tag_similarity is not None
+            compares = g.filters.encoder_readers if step == "filter" else g.compares_tags
             return self.resources.model(g.encoder.model) if compares else []
 
         return stamp
@@ -91,10 +96,8 @@ class GenerationInputs(StageInputs):
 
     def licensed_flag(self, wildcards: Wildcards) -> str:
         """The flag that keeps texts out of the examples, if an input of the generator is licensed."""
-        g = self._settings(wildcards)
-        finetune = getattr(g, "finetune", None)
-        corpora = {*g.filters.test_corpora, *({finetune.corpus} if finetune else ())}
-        licensed = self.licensed_text(wildcards.generator) or any(self.is_licensed("corpora", corpus) for corpus in corpora)
+        compared = self._settings(wildcards).filters.test_corpora
+        licensed = self.licensed_text(wildcards.generator) or any(self.is_licensed("corpora", corpus) for corpus in compared)
         return "--licensed" if licensed else ""
 
     # ------------------------------------------------------------------------------------------------- versions of the code
@@ -111,7 +114,7 @@ class GenerationInputs(StageInputs):
         """`raised` for the code that makes the notes of a control."""
         return self.raised(self._settings(wildcards).notes_part)(wildcards)
 
-    def raised_of_replay(self, wildcards: Wildcards) -> list[str]:
-        """`raised` for the code that reads prompts from replayed notes."""
+    def raised_of_prompts(self, wildcards: Wildcards) -> list[str]:
+        """`raised` for the code that makes a generator's prompts, if it is the kind's own: the spec holds the version of the common one."""
         g = self._settings(wildcards)
-        return self.raised(g.prompts_part)(wildcards) if g.source else []
+        return self.raised(g.prompts_part)(wildcards) if g.prompts_part != g.part_of("prompts") else []

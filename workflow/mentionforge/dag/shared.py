@@ -63,6 +63,15 @@ def flags(**roles: str) -> ParamsFunction:
     return text
 
 
+def joined(*parts: ParamsFunction) -> ParamsFunction:
+    """Params function: the texts of several, one after the other."""
+
+    def text(wildcards: Wildcards, input: Inputs) -> str:
+        return " ".join(filter(None, (part(wildcards, input) for part in parts)))
+
+    return text
+
+
 def output_flags(**roles: str) -> OutputParamsFunction:
     """Params function: command-line flags for outputs, `--role path` for each path."""
 
@@ -172,13 +181,11 @@ class StageInputs:
 
     def is_licensed(self, kind: str, name: str) -> bool:
         """Whether the texts of a kb or corpus are licensed: the settings say so, or a file is neither from the repository nor a published download."""
-        public_folders = (f"{self.resources.root}/demo/", self.resources.download(""), "resources/demo/")
         entry = getattr(self.config, kind)[name]
         settled = bool(getattr(entry, "licensed", None)) or getattr(entry, "licensed_text", False)
-        return settled or not all(str(Path(path)).startswith(public_folders) for path in self.config.files(kind, name))
+        return settled or not all(map(self.resources.is_public, self.config.files(kind, name)))
 
     def licensed_text(self, generator: str) -> bool:
-        """Whether notes of a generator may hold licensed text: of its source, its knowledge base, or its fine-tuning corpus."""
+        """Whether notes of a generator may hold licensed text: of its source, its knowledge base, or the corpora that it was made from."""
         g = self.config.generators[generator]
-        finetune = getattr(g, "finetune", None)
-        return bool(getattr(g, "licensed", None)) or self.is_licensed("kbs", g.kb) or (finetune is not None and self.is_licensed("corpora", finetune.corpus))
+        return bool(getattr(g, "licensed", None)) or self.is_licensed("kbs", g.kb) or any(self.is_licensed("corpora", name) for name in g.text_corpora)

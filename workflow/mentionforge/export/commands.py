@@ -28,12 +28,15 @@ def synthetic(
     ),
     out: Path = typer.Option(..., help="Folder to write; it must not exist, or be empty."),
     specs: Path = typer.Option(None, help="Folder of the generator's settings; none: results/specs/generators/GENERATOR."),
+    licensed_text: bool = typer.Option(
+        False, "--licensed-text", help="Write notes that repeat the text of a licensed corpus (generators of kind replacement)."
+    ),
     licence: str = LICENSE,
 ) -> None:
     """Write a generator's notes with their mentions, a card that says what they are, and SHA256SUMS."""
     from mentionforge.export.synthetic import export
 
-    export(folder, to, out, specs, licence)
+    export(folder, to, out, specs, licence, licensed_text)
 
 
 @app.command("model")

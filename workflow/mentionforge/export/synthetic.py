@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge import tables
+from mentionforge.corpora.settings import Corpus
 from mentionforge.errors import UserError
 from mentionforge.export.hub import check_card, check_licence
 from mentionforge.export.layouts import BY_NAME, HubFolder, Note, NotesLayout
 from mentionforge.generation import markers
 from mentionforge.generation.kinds import BY_KIND
-from mentionforge.layout import generated_in
+from mentionforge.generation.kinds.contract import GeneratorSettings
+from mentionforge.layout import Resources, generated_in
 from mentionforge.progress import say
 from mentionforge.provenance import sha256_file
-from mentionforge.specs import specs_below
+from mentionforge.specs import read_spec, specs_below
 
 
-def export(folder: Path, layout: str, out: Path, specs: Path | None = None, licence: str = "other") -> None:
+def export(folder: Path, layout: str, out: Path, specs: Path | None = None, licence: str = "other", licensed_text: bool = False) -> None:
     """Write the notes of a generator, a card and checksums.
 
     Args:
@@ -36,16 +38,26 @@ def export(folder: Path, layout: str, out: Path, specs: Path | None = None, lice
         out: Folder to write.
         specs: Folder of the generator's settings; none: results/specs/generators/GENERATOR.
         licence: Licence of the notes, by its id on the hub.
+        licensed_text: Allow notes that repeat the text of a licensed corpus.
 
     Raises:
-        UserError: Results are missing or unreadable, `out` is not empty, or the licence is no id.
+        UserError: Results are missing or unreadable, `out` is not empty, the licence is no id, or notes repeat licensed text without permission.
     """
     check_licence(licence)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("folder not empty", str(out), "files of two exports would mix", "name another folder")
-    note_list = notes(folder)
     paths, generator = generated_in(folder.resolve())
-    settings = _settings(specs or Path(paths.specs(f"generators/{generator}")))
+    specs = specs or Path(paths.specs(f"generators/{generator}"))
+    settings = _settings(specs)
+    corpus = repeated_corpus(settings)
+    if corpus and not licensed_text and _licensed(specs.parent.parent / "corpora" / f"{corpus}.json"):
+        raise UserError(
+            "licensed text",
+            str(out),
+            f"notes would be sentences of the corpus {corpus}, which is not open",
+            "add --licensed-text if they stay where you may have them",
+        )
+    note_list = notes(folder)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -83,12 +95,25 @@ def notes(folder: Path) -> list[Note]:
         for mention in mentions:
             if row["text"][mention["start"] : mention["end"]] != mention["surface"]:
                 raise UserError("misplaced mention", str(folder), row["note_id"], "the tables are of two runs; rerun the workflow")
-        tagged = markers.wrap(row["text"], [(m["start"], m["end"]) for m in mentions])
+        tagged = markers.wrap(row["text"], [(m["start"], m["end"]) for m in mentions if m["match"] != tables.GOLD])
         generation_fields = {key: note_rows[row["note_id"]][key] for key in ("finish_reason", "seed")}
         result.append({"note_id": row["note_id"], "cui": row["cui"], "text": row["text"], "matched_output": tagged, "mentions": mentions, **generation_fields})
     if mentions_of:
         raise UserError("mentions of no note", str(folder), min(mentions_of), "the tables are of two runs; rerun the workflow")
     return result
+
+
+def repeated_corpus(settings: Mapping[str, Any]) -> str | None:
+    """The corpus whose text a generator's notes repeat word by word, if there is one."""
+    return str(settings["corpus"]) if settings and BY_KIND[settings["kind"]].repeats_corpus else None
+
+
+def _licensed(spec: Path) -> bool:
+    """Whether a corpus is licensed, by its spec file; a corpus without one counts as licensed."""
+    if not spec.is_file():
+        return True
+    corpus: Corpus = read_spec(spec, Corpus)
+    return bool(corpus.licensed) or not all(map(Resources("resources").is_public, corpus.paths().values()))
 
 
 def checksums(folder: Path) -> None:
@@ -129,7 +154,7 @@ def card(folder: Path, layout: NotesLayout, note_list: Sequence[Note], settings:
         *head,
         f"# Synthetic disease mentions by `{name}`",
         "",
-        "Notes that a program wrote about concepts of a knowledge base. **They are no patients' records, and nobody has checked that what they say is true.**",
+        (BY_KIND[settings["kind"]] if settings else GeneratorSettings).about(settings),
         "",
         "| | |",
         "|---|---|",

@@ -18,6 +18,7 @@ SPEC = typer.Option(..., help="Spec file of the generator, of the step that this
 KB = typer.Option(..., help="Folder of the knowledge base's tables.")
 MODEL = typer.Option(..., help="Stamp of the fetched weights (fetched.json).")
 OUT = typer.Option(..., help="Table to write.")
+CORPUS = typer.Option(None, help="Folder of the tables of the corpus whose training split the generator reads.")
 REPLAY = typer.Option(None, help="File of notes written elsewhere, for a generator of kind replay.")
 
 
@@ -36,9 +37,10 @@ def prompts(
     replay: Path = REPLAY,
     out: Path = OUT,
     mentions: Path = typer.Option(None, help="Gold mentions of the corpus that concepts.corpus names."),
+    corpus: Path = CORPUS,
 ) -> None:
     """One prompt per note to write, with or without a definition."""
-    _read(spec).make_prompts(spec, kb, replay, mentions, out)
+    _read(spec).make_prompts(spec, kb, replay, mentions, out, corpus)
 
 
 @app.command("pairs")
@@ -109,10 +111,15 @@ def gather(
 
 @app.command("control")
 def control(
-    spec: Path = SPEC, kb: Path = KB, prompts: Path = typer.Option(..., help="Prompts of the generator."), replay: Path = REPLAY, out: Path = OUT
+    spec: Path = SPEC,
+    kb: Path = KB,
+    prompts: Path = typer.Option(..., help="Prompts of the generator."),
+    replay: Path = REPLAY,
+    corpus: Path = CORPUS,
+    out: Path = OUT,
 ) -> None:
-    """Notes without a language model at hand: fixed sentences, bare names, or notes written elsewhere."""
-    _read(spec).make_notes(spec, kb, prompts, replay, out)
+    """Notes without a language model at hand: fixed sentences, bare names, sentences with another name, or notes written elsewhere."""
+    _read(spec).make_notes(spec, kb, prompts, replay, out, corpus)
 
 
 @app.command("locate")

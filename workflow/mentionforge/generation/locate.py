@@ -18,6 +18,7 @@ from mentionforge.generation import concepts, markers
 from mentionforge.generation import funnel as funnels
 from mentionforge.generation.concepts import Concept, fold, words_of
 from mentionforge.generation.kinds import Generator
+from mentionforge.generation.kinds.contract import PlacedNote
 from mentionforge.generation.matching import LocatedMention, Matcher
 from mentionforge.progress import say, track
 from mentionforge.provenance import stamp, versions
@@ -73,12 +74,20 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path, en
         raise UserError("unknown concept", str(notes), f"{', '.join(unknown[:5])} not in {kb}", "delete the file and rerun the workflow")
     vocabulary = {fold(word.casefold()) for concept in known.values() for name in concept.names for word, _ in words_of(name)}
 
-    accepted_tags = _tags_near_names(rows, known, vocabulary, generator, encoder)
-    located, mentions, rejected = [], [], []
+    accepted_tags = _tags_near_names(rows, known, vocabulary, generator, encoder) if generator.compares_tags else {}
+    located: list[dict[str, Any]] = []
+    mentions: list[dict[str, Any]] = []
+    rejected: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     matcher, current = None, None
     with track("notes searched", len(rows)) as tick:
         for row in rows:  # sorted by note id, hence by concept
+            key = {"note_id": row["note_id"], "cui": row["cui"]}
+            if placed := generator.placed(row["prompt"], row["text"]):
+                located.append(key | {"text": placed.text, "sentences": [{"start": 0, "end": len(placed.text)}]})
+                mentions += _placed_rows(key, placed, known[row["cui"]])
+                tick()
+                continue
             if matcher is None or row["cui"] != current:
                 current = row["cui"]
                 matcher = Matcher(known[current], generator.locate, vocabulary)
@@ -86,7 +95,6 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path, en
             counts["with_tags"] += markers.has_mark(row["text"])
             counts["finished_by_length"] += row["finish_reason"] == "length"
             located_mentions = matcher.find(text, tagged, accepted_tags.get(current, {}))
-            key = {"note_id": row["note_id"], "cui": row["cui"]}
             if located_mentions:
                 located.append(key | {"text": text})
             else:
@@ -97,8 +105,9 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path, en
                 mentions.append(key | {"start": m.start, "end": m.end, "surface": surface, "match": m.match, "score": m.score})
                 counts["unlisted"] += normalize_surface(surface) not in matcher.known
             tick()
-    sentence_spans: Iterator[list[Span]] = sentences(row["text"] for row in located)
-    for row, spans in zip(located, sentence_spans, strict=True):
+    whole = [row for row in located if "sentences" not in row]
+    sentence_spans: Iterator[list[Span]] = sentences(row["text"] for row in whole)
+    for row, spans in zip(whole, sentence_spans, strict=True):
         row["sentences"] = [{"start": a, "end": b} for a, b in spans]
 
     made = stamp("generation locate", {"spec": spec, "prompts": prompts, "notes": notes, **concepts.tables_of(kb)}, versions=versions("biosenter", "rapidfuzz"))
@@ -106,13 +115,24 @@ def locate_notes(spec: Path, kb: Path, prompts: Path, notes: Path, out: Path, en
     tables.write(tables.SYNTHETIC_MENTIONS, out / "mentions.parquet", mentions, made)
     tables.write(tables.REJECTED, out / "rejected.parquet", rejected, made)
     note_counts = funnels.NoteCounts(prompted, len(rows), counts["finished_by_length"], counts["with_tags"], counts["unlisted"])
-    funnel = funnels.funnel(note_counts, mentions, rejected)
+    funnel = funnels.funnel(note_counts, [m for m in mentions if m["match"] != tables.GOLD], rejected)
     funnels.write_json(out / "funnel.json", funnel)
     say(
-        f"{len(located):,} of {len(rows):,} notes have {len(mentions):,} mentions, by best match: "
+        f"{len(located):,} of {len(rows):,} notes have {funnel['mentions']:,} mentions, by best match: "
         + ", ".join(f"{m} {n:,}" for m, n in funnel["located_by_match"].items())
     )
     return funnel
+
+
+def _placed_rows(key: Mapping[str, str], note: PlacedNote, concept: Concept) -> Iterator[dict[str, Any]]:
+    """Rows of `synthetic_mentions` of a note whose mentions have known places: its own, then the gold mentions that were there before."""
+    text, own = note.text, note.own
+    surface = text[own.start : own.end]
+    assert surface.casefold() == own.name.casefold() and own.name in concept.names, key
+    match = "exact" if own.name == concept.preferred else "synonym"
+    yield {**key, "start": own.start, "end": own.end, "surface": surface, "match": match, "score": 100.0}
+    for m in note.kept:
+        yield {**key, "cui": m.cui, "start": m.start, "end": m.end, "surface": text[m.start : m.end], "match": tables.GOLD, "score": 100.0}
 
 
 def _tags_near_names(
@@ -120,8 +140,6 @@ def _tags_near_names(
 ) -> dict[str, dict[str, float]]:
     """By concept, the tagged surfaces that match no name but are close to one in the encoder's space, with 100 times the cosine."""
     min_cosine = generator.locate.tag_similarity
-    if min_cosine is None:
-        return {}
     assert encoder, "the rule gives the encoder where it is needed"
     unmatched: dict[str, set[str]] = {}
     for cui, notes in itertools.groupby(rows, key=lambda row: row["cui"]):

@@ -126,10 +126,10 @@ _ALL = ("kind", "kb", "model")
 _OF_STEPS = {
     "finetune": (*_ALL, "prompt_style", "frame", "finetune"),
     "sampling": (*_ALL, "prompt_style", "frame", "sampling", "dtype", "backend"),
-    "locate": (*_ALL, "path", "locate", "encoder"),
-    "filter": (*_ALL, "path", "filters", "encoder"),
+    "locate": (*_ALL, "path", "corpus", "locate", "encoder"),
+    "filter": (*_ALL, "path", "corpus", "filters", "encoder", "licence", "cite"),
 }
-_NOT_OF_PROMPTS = {"finetune", "sampling", "dtype", "backend", "locate", "filters", "encoder", "shards", "licensed"}
+_NOT_OF_PROMPTS = {"finetune", "sampling", "dtype", "backend", "locate", "filters", "encoder", "shards", "licensed", "licence", "cite"}
 
 STEPS = ("prompts", *_OF_STEPS)
 """Steps of a generator. Each has a spec file of its own, so that, for example, a new temperature does not repeat the fine-tuning."""

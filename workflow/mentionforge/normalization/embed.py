@@ -89,7 +89,7 @@ def embed_corpus(spec: Path, model: Path | None, corpus: Path, out: Path) -> Non
 
 
 def embed_generator(spec: Path, model: Path | None, synthetic: Path, out: Path) -> None:
-    """Embed every located synthetic mention; `entry_id` is NOTE:START-END.
+    """Embed every located synthetic mention, but no gold mention beside it; `entry_id` is NOTE:START-END.
 
     Args:
         spec: Spec of the linker.
@@ -99,7 +99,7 @@ def embed_generator(spec: Path, model: Path | None, synthetic: Path, out: Path) 
     """
     inputs = {"located": synthetic / "located.parquet", "mentions": synthetic / "mentions.parquet"}
     notes = tables.read(tables.LOCATED, inputs["located"])
-    mentions = tables.read(tables.SYNTHETIC_MENTIONS, inputs["mentions"]).to_pylist()
+    mentions = [m for m in tables.read(tables.SYNTHETIC_MENTIONS, inputs["mentions"]).to_pylist() if m["match"] != tables.GOLD]
     say(f"{len(mentions):,} synthetic mentions in {len(notes):,} notes")
     place = {note_id: i for i, note_id in enumerate(notes.column("note_id").to_pylist())}
     _embed(

@@ -52,7 +52,8 @@ def concept_browser(
     for generator in generators:
         spans: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in tables.read(tables.SYNTHETIC_MENTIONS, Path(paths.generation(generator, "mentions.parquet"))).to_pylist():
-            spans[row["note_id"]].append(row)
+            if row["match"] != tables.GOLD:
+                spans[row["note_id"]].append(row)
         for note in tables.read(tables.LOCATED, Path(paths.generation(generator, "located.parquet"))).to_pylist():
             totals[note["cui"]] += 1
             notes_kept[note["cui"], generator] += 1

@@ -13,10 +13,11 @@ from pydantic import Field
 from mentionforge.generation.kinds.contract import GeneratorSettings
 from mentionforge.generation.kinds.control import ControlGenerator
 from mentionforge.generation.kinds.llm import LlmGenerator
+from mentionforge.generation.kinds.replacement import ReplacementGenerator
 from mentionforge.generation.kinds.replay import ReplayGenerator
 
 Generator = Annotated[
-    LlmGenerator | ControlGenerator | ReplayGenerator,
+    LlmGenerator | ControlGenerator | ReplayGenerator | ReplacementGenerator,
     Field(discriminator="kind"),
 ]
 """Settings of every generator."""

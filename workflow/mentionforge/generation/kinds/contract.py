@@ -7,14 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mentionforge.entries import Entry
 
 if TYPE_CHECKING:
     from mentionforge.generation.backends.contract import BackendKind
     from mentionforge.generation.filters import Filters
-    from mentionforge.generation.settings import Concepts, Finetune, Sampling
+    from mentionforge.generation.settings import Concepts, Finetune, Locate, Sampling
+
+
+class PlacedMention(NamedTuple):
+    """A mention whose place is known.
+
+    Attributes:
+        start: First character of the note.
+        end: One past the last character.
+        name: The name that was written there, as the knowledge base lists it; empty for a mention of the corpus.
+        cui: Concept of a mention of the corpus, if it has exactly one; else empty.
+    """
+
+    start: int
+    end: int
+    name: str
+    cui: str
+
+
+class PlacedNote(NamedTuple):
+    """A note that is one sentence, with its own mention and those that were in the text before."""
+
+    text: str
+    own: PlacedMention
+    kept: tuple[PlacedMention, ...]
 
 
 class GeneratorSettings(Entry):
@@ -25,12 +49,14 @@ class GeneratorSettings(Entry):
         writes_in_shards: Whether a language model writes its notes, in shards; if not, a single job makes them.
         prompts_part: Part of the code (mentionforge.versions) that makes its prompts.
         notes_part: Part of the code that makes its notes.
+        repeats_corpus: Whether its notes are text of `corpus` word by word: they may be passed on where the corpus may, and nowhere else.
     """
 
     if TYPE_CHECKING:
         kind: str
         kb: str
         concepts: Concepts
+        locate: Locate
         filters: Filters
         notes_per_concept: int | None
 
@@ -38,6 +64,7 @@ class GeneratorSettings(Entry):
     writes_in_shards: ClassVar[bool] = False
     prompts_part: ClassVar[str] = "generation.prompts"
     notes_part: ClassVar[str]
+    repeats_corpus: ClassVar[bool] = False
 
     usual_sentences: ClassVar[float] = 2.0
     """Sentences of a note, for estimates of costs, where `longest_note` says nothing."""
@@ -68,6 +95,21 @@ class GeneratorSettings(Entry):
         return None
 
     @property
+    def reads_corpus(self) -> str | None:
+        """Corpus whose training split its prompts or notes are made from, or none; notes may then hold text of the corpus."""
+        return None
+
+    @property
+    def text_corpora(self) -> tuple[str, ...]:
+        """Corpora whose text its notes may hold: that of its fine-tuning, and `reads_corpus`."""
+        return tuple(name for name in (self.tuning.corpus if self.tuning else None, self.reads_corpus) if name)
+
+    @property
+    def compares_tags(self) -> bool:
+        """Whether its mentions are located with the encoder's help."""
+        return self.locate.tag_similarity is not None
+
+    @property
     def source(self) -> str | None:
         """File that its notes are read from, or none."""
         return None
@@ -88,6 +130,11 @@ class GeneratorSettings(Entry):
             spec: One of `generation.settings.STEPS`.
         """
         return {"finetune": "generation.pairs", "sampling": "generation.sample"}.get(spec, f"generation.{spec}")
+
+    @classmethod
+    def about(cls, settings: Mapping[str, Any]) -> str:
+        """First lines of the card of an export: what the notes are."""
+        return "Notes that a program wrote about concepts of a knowledge base. **They are no patients' records, and nobody has checked that what they say is true.**"
 
     @classmethod
     def how_made(cls, settings: Mapping[str, Any], base: str) -> list[str]:
@@ -114,7 +161,7 @@ class GeneratorSettings(Entry):
             UserError: They do not.
         """
 
-    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path) -> None:
+    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path, corpus: Path | None = None) -> None:
         """Write its prompts; unless a kind has its own way, each concept's instruction, `notes_per_concept` times.
 
         Args:
@@ -123,12 +170,13 @@ class GeneratorSettings(Entry):
             source: The file of `source`, if it has one.
             mentions: Gold mentions of the corpus that `concepts.corpus` names, if it names one.
             out: Table `prompts`.
+            corpus: Folder of the tables of `reads_corpus`, if it reads one.
         """
         from mentionforge.generation.prompts import make_prompts
 
         make_prompts(spec, kb, out, mentions)
 
-    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path) -> None:
+    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path, corpus: Path | None = None) -> None:
         """Write its notes, one per prompt, unless it `writes_in_shards`.
 
         Args:
@@ -137,5 +185,15 @@ class GeneratorSettings(Entry):
             prompts: Table `prompts` of the generator.
             source: The file of `source`, if it has one.
             out: Table `notes`.
+            corpus: Folder of the tables of `reads_corpus`, if it reads one.
         """
         raise NotImplementedError
+
+    def placed(self, prompt: str, text: str) -> PlacedNote | None:
+        """A note's mentions, if the kind knows their places; none: they are searched for (`locate`).
+
+        Args:
+            prompt: The note's prompt.
+            text: The note as written.
+        """
+        return None

@@ -45,7 +45,7 @@ class NamesGenerator(GeneratorSettings):
         """That no model wrote them."""
         return [f"Without a language model: a control of kind `{settings['kind']}`."]
 
-    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path) -> None:
+    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path, corpus: Path | None = None) -> None:
         """Write the notes, one per prompt.
 
         Raises:

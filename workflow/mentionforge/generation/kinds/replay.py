@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -37,6 +37,8 @@ class ReplayGenerator(GeneratorSettings):
     kb: str = Field(description="Knowledge base that has the notes' concepts.")
     path: str = Field(description="CSV (columns cui, matched_output), JSONL or Parquet (cui and matched_output, or cui and text).")
     licensed: str | None = Field(None, description="How to obtain the file; then its absence is an error of the job, not of the config.")
+    licence: str | None = Field(None, description="Licence of the file; shown on the page and on the card of an export.", exclude_if=lambda text: text is None)
+    cite: str | None = Field(None, description="How to cite the file; shown beside its licence.", exclude_if=lambda text: text is None)
     concepts: Concepts = Field(Concepts())
     notes_per_concept: int | None = Field(None, ge=1, description="At most this many notes of each concept, the first in the file; none: all.")
     locate: Locate = Field(Locate())
@@ -61,14 +63,15 @@ class ReplayGenerator(GeneratorSettings):
     @classmethod
     def licences(cls, settings: Mapping[str, Any], base: str) -> list[str]:
         """The file."""
-        return ["- the file that was replayed, with its own licence"]
+        licence, cite = settings.get("licence"), settings.get("cite")
+        return [f"- the file that was replayed: {licence or 'it has its own licence'}" + (f". Cite: {cite}" if cite else "")]
 
-    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path) -> None:
+    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path, corpus: Path | None = None) -> None:
         """A prompt for each note of the file."""
         assert source, "the rule gives it"
         make_prompts(spec, kb, source, out)
 
-    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path) -> None:
+    def make_notes(self, spec: Path, kb: Path, prompts: Path, source: Path | None, out: Path, corpus: Path | None = None) -> None:
         """The notes of the file."""
         assert source, "the rule gives it"
         make_notes(spec, kb, prompts, source, out)
@@ -182,34 +185,43 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError("unreadable Parquet file", f"{path}:{row + 1}", " ".join(str(error).split())[:200], "write it again") from error
 
 
-def selected_rows(path: Path, kb: Path, settings: ReplayGenerator) -> Iterator[tuple[str, str, str]]:
-    """Note id, CUI and note of the rows to use, in order. Logs the number of rows left out, by reason."""
-    from mentionforge.generation import concepts
-    from mentionforge.progress import say
+NOT_IN_KB, NOT_CHOSEN, BEYOND = "the concept is not in the knowledge base", "the concept is not chosen", "beyond notes_per_concept"
+"""Why a row is left out."""
 
-    selected = set(concepts.select(kb, settings.concepts))
+
+def selected_rows(
+    path: Path, known: Collection[str], selected: Collection[str], most: int | None, left_out: Counter[tuple[str, str]] | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """Note id, CUI and note of the rows to use, in order.
+
+    Args:
+        path: The file.
+        known: CUIs of the knowledge base.
+        selected: Those that are chosen.
+        most: At most this many rows of each concept; none: all.
+        left_out: Output: number of rows left out, by CUI and reason.
+    """
     numbers: Counter[str] = Counter()
-    left_out: Counter[str] = Counter()
+    left_out = Counter() if left_out is None else left_out
     for _, cui, text in read(path):
         if cui not in selected:
-            left_out["of a concept that is not chosen or not in the knowledge base"] += 1
-        elif settings.notes_per_concept is not None and numbers[cui] >= settings.notes_per_concept:
-            left_out["beyond notes_per_concept"] += 1
+            left_out[cui, NOT_CHOSEN if cui in known else NOT_IN_KB] += 1
+        elif most is not None and numbers[cui] >= most:
+            left_out[cui, BEYOND] += 1
         else:
             yield f"{cui}-{numbers[cui]}", cui, text
             numbers[cui] += 1
-    for why, n in sorted(left_out.items()):
-        say(f"{n:,} rows left out, {why}")
 
 
 def make_prompts(spec: Path, kb: Path, path: Path, out: Path) -> None:
-    """Write a row of the table `prompts` for each selected row. Its prompt is empty, since the file does not hold prompts.
+    """Write a row of the table `prompts` for each selected row, and left_out.csv. A prompt is empty, since the file does not hold prompts.
 
     Raises:
         UserError: No row is selected; see also `read`.
     """
     from mentionforge import tables
     from mentionforge.generation import concepts
+    from mentionforge.generation import left_out as without_note
     from mentionforge.generation.prompts import seed_of
     from mentionforge.progress import say
     from mentionforge.provenance import stamp
@@ -217,10 +229,15 @@ def make_prompts(spec: Path, kb: Path, path: Path, out: Path) -> None:
 
     settings: ReplayGenerator = read_spec(spec, ReplayGenerator)
     known = concepts.load(kb)
+    left_out: Counter[tuple[str, str]] = Counter()
     rows = [
         {"note_id": note_id, "cui": cui, "prompt": "", "has_definition": known[cui].definition is not None, "seed": seed_of(note_id)}
-        for note_id, cui, _ in selected_rows(path, kb, settings)
+        for note_id, cui, _ in selected_rows(path, known, set(concepts.select(kb, settings.concepts)), settings.notes_per_concept, left_out)
     ]
+    for why in sorted({why for _, why in left_out}):
+        numbers = [n for (_, reason), n in left_out.items() if reason == why]
+        say(f"{sum(numbers):,} rows of {len(numbers):,} CUIs left out: {why}")
+    without_note.write(out, ((cui, n, why) for (cui, why), n in left_out.items()))
     if not rows:
         raise UserError("no note to replay", str(path), "no row is of a chosen concept of the knowledge base", "widen concepts, or choose another kb")
     tables.write(tables.PROMPTS, out, rows, stamp("generation prompts", {"spec": spec, "replay": path, **concepts.tables_of(kb)}))
@@ -243,7 +260,8 @@ def make_notes(spec: Path, kb: Path, prompts: Path, path: Path, out: Path) -> No
     name = json.loads(spec.read_text(encoding="utf-8"))["name"]
     prompt_rows = {row["note_id"]: row for row in tables.read(tables.PROMPTS, prompts).to_pylist()}
     rows = []
-    for note_id, cui, text in selected_rows(path, kb, settings):
+    selected = set(concepts.select(kb, settings.concepts))
+    for note_id, cui, text in selected_rows(path, selected, selected, settings.notes_per_concept):
         if note_id not in prompt_rows:
             raise UserError("unknown note", str(prompts), note_id, "the file has changed; delete the prompts and rerun the workflow")
         note = {"generator": name, "text": text, "finish_reason": "replay", "tokens": len(text.split())}

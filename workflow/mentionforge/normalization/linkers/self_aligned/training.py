@@ -204,7 +204,7 @@ def load_training_data(linker: SelfAlignedLinker, kb: Path, mentions: Path, synt
     if synthetic:
         known = {cui for _, cuis in by_split["train"] for cui in cuis}
         for m in tables.read(tables.SYNTHETIC_MENTIONS, synthetic / "mentions.parquet").to_pylist():
-            if m["cui"] not in known and m["cui"] in names:
+            if m["match"] != tables.GOLD and m["cui"] not in known and m["cui"] in names:
                 add(m["cui"], m["surface"])
                 concepts_of.setdefault(_name_key(m["surface"]), set()).add(m["cui"])
     for surface, cuis in by_split["train"]:
