@@ -9,10 +9,16 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from mentionforge.entries import Entry
+
 if TYPE_CHECKING:
     from mentionforge.kb.sources.ontologies import OntologyKb
     from mentionforge.kb.sources.ontologies.mondo import MondoMatches
     from mentionforge.kb.sources.ontologies.shared import Term, TermParents
+
+
+class OntologySettings(Entry):
+    """Base of the settings of an ontology: those that every ontology reads are declared here."""
 
 
 class Ontology(Protocol):

@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
+from mentionforge.kb.sources.ontologies.contract import OntologySettings
 from mentionforge.kb.sources.ontologies.published import Code, code_of, exact_matches, is_term_list, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
     Term,
@@ -37,7 +37,7 @@ MONDO_ROOTS = ("MONDO:0000001", "MONDO:0042489", "MONDO:0021178")
 MONDO_TYPES = {"MONDO:0045024": "T191", "MONDO:0005070": "T191", "MONDO:0002025": "T048", "MONDO:0021178": "T037"}
 
 
-class MondoSettings(Entry):
+class MondoSettings(OntologySettings):
     """Settings of Mondo."""
 
     mondo: str | None = Field(None, description="Mondo as published (OBO, OBO Graphs JSON, OWL), or a JSON mapping of its terms; may be .gz or .zst.")
