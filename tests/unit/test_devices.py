@@ -213,6 +213,7 @@ def test_every_command_with_a_gpu_claims_it(stage: str, verb: str, tmp_path: Pat
     line = [verb]
     for name, parameter in inspect.signature(command.callback).parameters.items():
         if parameter.default.default is ... or name in ("model", "encoder"):
-            line += [f"--{name.replace('_', '-')}", {"schedule": "real_only", "seed": "1"}.get(name, str(tmp_path / "x"))]
+            flag = (parameter.default.param_decls or [f"--{name.replace('_', '-')}"])[0]
+            line += [flag, {"schedule": "real_only", "seed": "1"}.get(name, str(tmp_path / "x"))]
     done = CliRunner().invoke(module.app, line)
     assert repr(done.exception) == repr(KeyError(f"claimed {3 if verb == 'finetune' else 1}")), (done.exception, done.output)

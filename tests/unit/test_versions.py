@@ -189,7 +189,7 @@ def test_code_that_cannot_be_read_is_one_line(package: Path) -> None:
                 call()
         edit(package, "generation/prompts.py", f"VERSION = {value}", "VERSION = 2")
     path.rename(path.with_name("sieves.py"))
-    with pytest.raises(UserError, match=rf"^missing module in {LENGTH}: a part names it, and it is not there; correct versions\.PARTS$"):
+    with pytest.raises(UserError, match=rf"^missing module in {LENGTH}: a part names it, and it is not there; correct versions\.VERSIONED_CODE$"):
         versions.changed(package)
 
 

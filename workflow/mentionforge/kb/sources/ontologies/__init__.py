@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from pydantic import Field, model_validator
 
 from mentionforge.kb.sources.contract import KnowledgeBase
-from mentionforge.kb.sources.ontologies.contract import Ontology
+from mentionforge.kb.sources.ontologies.contract import Ontology, OntologySettings
 from mentionforge.kb.sources.ontologies.doid import DoidSettings
 from mentionforge.kb.sources.ontologies.hpo import HpoSettings
 from mentionforge.kb.sources.ontologies.mesh import MeshSettings
@@ -61,7 +61,7 @@ class OntologyKb(KnowledgeBase, MondoSettings, DoidSettings, HpoSettings, OtherO
         return read_parents(self, tables.read(tables.XREFS, kb / "xrefs.parquet"))
 
 
-_MODULES = [base.__module__ for base in OntologyKb.__bases__ if base is not KnowledgeBase]
+_MODULES = [base.__module__ for base in OntologyKb.__bases__ if issubclass(base, OntologySettings)]
 ONTOLOGIES: tuple[Ontology, ...] = tuple(cast(Ontology, import_module(module)) for module in _MODULES)
 """The modules, in order of preference: the first with a concept sets its preferred name and definition."""
 ONTOLOGY_PARTS = tuple(f"ontology.{module.rpartition('.')[2]}" for module in _MODULES)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mentionforge.kb.sources.ontologies.shared import Term, TermParents
 
 
-class ConceptIds(Entry):
-    """What the concepts of all ontologies are named by; base of the settings of each."""
+class OntologySettings(Entry):
+    """Settings that every ontology reads: what its concepts are named by. Base of the settings of each."""
 
     ids: Literal["umls", "native"] = Field(
         "umls",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from mentionforge.concept_forms import CUI
-from mentionforge.kb.sources.ontologies.contract import ConceptIds
+from mentionforge.kb.sources.ontologies.contract import OntologySettings
 from mentionforge.kb.sources.ontologies.published import Code, code_of, is_term_list, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
     Term,
@@ -37,7 +37,7 @@ VERSION = 1
 DOID_TYPES = {"DOID:14566": "T191", "DOID:150": "T048"}
 
 
-class DoidSettings(ConceptIds):
+class DoidSettings(OntologySettings):
     """Settings of the Human Disease Ontology."""
 
     doid: str | None = Field(None, description="Human Disease Ontology as published, or a JSON list of its terms; may be .gz or .zst.")

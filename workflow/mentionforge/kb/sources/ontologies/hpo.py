@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mentionforge.kb.sources.ontologies.contract import ConceptIds
+from mentionforge.kb.sources.ontologies.contract import OntologySettings
 from mentionforge.kb.sources.ontologies.published import code_of, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
     CODED,
@@ -38,7 +38,7 @@ PHENOTYPES = "HP:0000118"
 """Root of the phenotypic abnormalities; the other branches of HPO are modifiers, onset, inheritance and the like."""
 
 
-class HpoSettings(ConceptIds):
+class HpoSettings(OntologySettings):
     """Settings of the Human Phenotype Ontology."""
 
     hpo: str | None = Field(None, description="Human Phenotype Ontology as published (OBO, OBO Graphs JSON, OWL).")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
-from mentionforge.entries import Entry
 from mentionforge.errors import UserError
+from mentionforge.kb.sources.ontologies.contract import OntologySettings
 from mentionforge.kb.sources.ontologies.published import Code
 from mentionforge.kb.sources.ontologies.shared import Term, TermParents, open_text, unique_names
 
@@ -27,7 +27,7 @@ VERSION = 1
 MESH_DISEASES = re.compile(r"C\d|F03")
 
 
-class MeshSettings(Entry):
+class MeshSettings(OntologySettings):
     """Settings of MeSH."""
 
     mesh_names: tuple[str, ...] = Field((), description="MeSH names and synonyms (TSV), descriptors and supplementary records.")

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from mentionforge.errors import UserError
-from mentionforge.kb.sources.ontologies.contract import ConceptIds
+from mentionforge.kb.sources.ontologies.contract import OntologySettings
 from mentionforge.kb.sources.ontologies.published import Code, code_of, exact_matches, is_term_list, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
     Term,
@@ -41,7 +41,7 @@ MATCHED = ("MSH", "OMIM", "DOID", "ORPHANET", "SNOMEDCT_US", "ICD10CM")
 MONDO_TYPES = {"MONDO:0045024": "T191", "MONDO:0005070": "T191", "MONDO:0002025": "T048", "MONDO:0021178": "T037"}
 
 
-class MondoSettings(ConceptIds):
+class MondoSettings(OntologySettings):
     """Settings of Mondo."""
 
     mondo: str | None = Field(None, description="Mondo as published (OBO, OBO Graphs JSON, OWL), or a JSON mapping of its terms; may be .gz or .zst.")

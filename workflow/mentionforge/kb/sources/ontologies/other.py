@@ -14,7 +14,7 @@ from pydantic import Field
 
 from mentionforge.entries import Entry
 from mentionforge.errors import UserError
-from mentionforge.kb.sources.ontologies.contract import ConceptIds
+from mentionforge.kb.sources.ontologies.contract import OntologySettings
 from mentionforge.kb.sources.ontologies.published import Code, code_of, read_terms
 from mentionforge.kb.sources.ontologies.shared import (
     CODED,
@@ -43,7 +43,7 @@ class OtherOntology(Entry):
     semantic_type: str = Field("T047", pattern=r"^T\d{3}$", description="UMLS semantic type of its concepts.")
 
 
-class OtherOntologies(ConceptIds):
+class OtherOntologies(OntologySettings):
     """Settings of further ontologies, by vocabulary name."""
 
     others: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], OtherOntology] = Field(
