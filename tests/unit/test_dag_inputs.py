@@ -87,7 +87,7 @@ def test_generation(config: Any) -> None:
     assert generation.pairs(llm) == "results/generation/smollm2/pairs.parquet"
     assert generation.pairs(w(generator="names")) == []
     assert generation.leakage_corpora(llm) == ["results/corpora/demo_semeval/documents.parquet"]
-    assert generation.finetune_corpus(llm) == ["results/corpora/demo_semeval/documents.parquet", "results/corpora/demo_semeval/mentions.parquet"]
+    assert generation.training_corpus(llm) == ["results/corpora/demo_semeval/documents.parquet", "results/corpora/demo_semeval/mentions.parquet"]
     assert generation.concepts_corpus(llm) == generation.encoder_of("filter")(llm) == generation.encoder_of("locate")(llm) == []
     assert generation.licensed_flag(llm) == ""
     assert generation.vllms == []

@@ -339,7 +339,7 @@ def test_kinds_of_generators_and_backends_name_parts_that_exist() -> None:
     from mentionforge.generation import backends, kinds
 
     assert {name: kind.part for name, kind in backends.KINDS.items()} == {name: f"backend.{name}" for name in ("transformers", "continuous", "vllm", "openai")}
-    assert [kind.notes_part for kind in kinds.GENERATORS] == ["generation.sample", "generation.control", "generation.replay"]
+    assert [kind.notes_part for kind in kinds.GENERATORS] == ["generation.sample", "generation.control", "generation.replay", "generation.sample"]
     assert {part for kind in kinds.GENERATORS for part in (kind.prompts_part, kind.notes_part)} <= set(versions.PARTS)
 
 

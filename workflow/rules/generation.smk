@@ -23,6 +23,7 @@ rule prompts:
         mentions=GENERATION.concepts_corpus,
         cuis=GENERATION.concepts_list,
         replay=GENERATION.replayed,
+        parents=GENERATION.parents_asked,
         versions=GENERATION.raised_of_replay,
     output:
         RESULTS.generation("{generator}", "prompts.parquet"),

@@ -10,7 +10,9 @@ from typing import Any
 
 from mentionforge import versions
 from mentionforge.config.schema import Config
+from mentionforge.generation.prompt_settings import Prompt, part_of_prompt
 from mentionforge.generation.settings import settings_of_part
+from mentionforge.generation.shipped_prompts import SHIPPED
 
 
 def spec(config: Config, kind: str, name: str, part: str | None = None) -> dict[str, Any]:
@@ -37,8 +39,20 @@ def spec(config: Config, kind: str, name: str, part: str | None = None) -> dict[
     entry = getattr(config, kind)[name]
     include = settings_of_part(part, type(entry).model_fields) if part else None
     settings = json.loads(entry.model_dump_json(include=include))
+    if kind == "generators" and "prompt" in settings:
+        del settings["prompt"]
+        settings |= _prompt(entry, part)
     version = versions.number(versions.of_spec(kind, entry, part))
     return {"kind": kind, "name": name, "part": part, "stage_version": version, "settings": settings}
+
+
+def _prompt(entry: Any, part: str | None) -> dict[str, Any]:
+    """What the spec of a generator holds of its prompt: nothing for the default one, as it comes with the program; else the text, not the name."""
+    default = SHIPPED[type(entry).model_fields["prompt"].default]
+    if not isinstance(entry.prompt, Prompt):
+        return {}
+    held, usual = (part_of_prompt(prompt, part or "sampling") for prompt in (entry.prompt, default))
+    return {"prompt": held} if held and held != usual else {}
 
 
 def spec_text(config: Config, kind: str, entry: str) -> str:

@@ -176,7 +176,7 @@ class StageInputs:
         return bool(getattr(entry, "licensed", None)) or not all(str(Path(path)).startswith(public_folders) for path in self.config.files(kind, name))
 
     def licensed_text(self, generator: str) -> bool:
-        """Whether notes of a generator may hold licensed text: of its source, its knowledge base, or its fine-tuning corpus."""
+        """Whether notes of a generator may hold licensed text: of its source, its knowledge base, or the corpus that it learns from."""
         g = self.config.generators[generator]
-        finetune = getattr(g, "finetune", None)
-        return bool(getattr(g, "licensed", None)) or self.is_licensed("kbs", g.kb) or (finetune is not None and self.is_licensed("corpora", finetune.corpus))
+        text = g.training_text
+        return bool(getattr(g, "licensed", None)) or self.is_licensed("kbs", g.kb) or (text is not None and self.is_licensed("corpora", text.corpus))

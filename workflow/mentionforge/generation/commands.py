@@ -18,7 +18,7 @@ SPEC = typer.Option(..., help="Spec file of the generator, the part this command
 KB = typer.Option(..., help="Folder of the knowledge base's tables.")
 MODEL = typer.Option(..., help="Stamp of the fetched weights (fetched.json).")
 OUT = typer.Option(..., help="Table to write.")
-REPLAY = typer.Option(None, help="File of notes written elsewhere, for a generator of kind replay.")
+REPLAY = typer.Option(None, help="Notes written elsewhere, for a generator of kind replay; pairs of the training split, for few_shot.")
 
 
 def _read(spec: Path) -> Any:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mentionforge.entries import Entry
+from mentionforge.generation.prompt_settings import Prompt
+from mentionforge.generation.shipped_prompts import SHIPPED
 
 if TYPE_CHECKING:
     from mentionforge.generation.backends.contract import BackendKind
     from mentionforge.generation.filters import Filters
-    from mentionforge.generation.settings import Concepts, Finetune, Sampling
+    from mentionforge.generation.settings import Concepts, Examples, Finetune, Sampling
 
 
 class GeneratorSettings(Entry):
@@ -56,6 +58,28 @@ class GeneratorSettings(Entry):
     def trains(self) -> bool:
         """Whether it is fine-tuned on a corpus."""
         return self.tuning is not None
+
+    @property
+    def training_text(self) -> Finetune | Examples | None:
+        """Settings that name the corpus whose training split its notes are learned from, or None: fine-tuning, or examples in prompts."""
+        return self.tuning
+
+    @property
+    def asked(self) -> Prompt:
+        """What it asks about each concept; of a kind without a language model, what one would be asked."""
+        return SHIPPED["instruction"]
+
+    def with_prompt(self, key: str, prompts: Mapping[str, Prompt]) -> GeneratorSettings:
+        """These settings with the entry of `prompts` that they name, instead of its name.
+
+        Args:
+            key: Key of the generator for messages.
+            prompts: All entries.
+
+        Raises:
+            UserError: The entry is of the other sort.
+        """
+        return self
 
     @property
     def writer(self) -> tuple[Sampling, BackendKind]:
