@@ -96,6 +96,23 @@ def test_generation(config: Any) -> None:
     assert CorpusInputs(config).finetune_documents(w(generator="template")) == []
 
 
+def test_prompts_read_what_their_template_and_kind_ask_for() -> None:
+    """Pairs for examples, the hierarchy for parents; and nothing for the default prompt."""
+    change = {
+        "prompts": {"kin": {"template": "{{ preferred }} {{ parents }}"}},
+        "generators": {"smollm2": {"prompt": "kin"}, "shown": {"kind": "few_shot", "kb": "demo", "model": "smollm2", "examples": {"corpus": "demo_ncbi"}}},
+    }
+    config = load_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), change))
+    generation, kin, shown = GenerationInputs(config), w(generator="smollm2"), w(generator="shown")
+    assert generation.parents_asked(kin) == "results/kb/demo/parents.parquet"
+    assert generation.parents_asked(shown) == generation.parents_asked(w(generator="template")) == []
+    assert generation.replayed(shown) == "results/generation/shown/pairs.parquet" and generation.replayed(kin) == []
+    assert generation.training_corpus(shown) == ["results/corpora/demo_ncbi/documents.parquet", "results/corpora/demo_ncbi/mentions.parquet"]
+    assert generation.adapter(shown) == [] and generation.weights(shown) == "resources/models/smollm2/fetched.json"
+    assert CorpusInputs(config).finetune_pairs(shown) == "results/generation/shown/pairs.parquet"
+    assert CorpusInputs(config).finetune_documents(shown) == "results/corpora/demo_ncbi/documents.parquet"
+
+
 def test_recognition(config: Any) -> None:
     """Schedules that relabel or mask ask the real-only model of the same seed; a dictionary reads the names."""
     recognition = RecognitionInputs(config)

@@ -19,15 +19,15 @@ PUT_IN_TAGS = "by name, synonym or abbreviation, and put each mention in tags: {
 
 INSTRUCTION = f"As a physician, write a short clinical note about a patient with {NAMES_AND_DEFINITION} Mention the condition at least once {PUT_IN_TAGS}"
 
-PAPER = f"""\
-As a physician, write a clinical note about a patient with {{{{ preferred }}}}.
-{{% if names[1:] %}}
-Other names of {{{{ preferred }}}}: {{{{ names[1:] | join('; ') }}}}.
-{{% endif %}}
-{{% if definition %}}
-Definition: {{{{ definition }}}}
-{{% endif %}}
-Mention the condition in the note, explicitly or {PUT_IN_TAGS}
+PAPER = """\
+As a physician, write a clinical note about a patient with {{ preferred }}.
+{% if names[1:] %}
+Other names of {{ preferred }}: {{ names[1:] | join('; ') }}.
+{% endif %}
+{% if definition %}
+Definition: {{ definition }}
+{% endif %}
+Mention the condition in the note, explicitly or as a synonym or abbreviation, and put each mention in tags: {{ open }} {{ preferred }} {{ close }}
 """
 
 FEW_SHOT = f"""\
@@ -56,22 +56,22 @@ PROCEDURE = (
 )
 
 GERMAN = (
-    "Schreiben Sie als Ärztin oder Arzt auf Deutsch einen kurzen Befundbericht über eine Person mit der Diagnose {{ preferred }}"
-    "{% if names[1:] %} (auch genannt: {{ names[1:4] | join(', ') }}){% endif %}."
+    "Schreiben Sie als Ärztin oder Arzt auf Deutsch einen kurzen klinischen Bericht über eine Person mit der Diagnose {{ preferred }}"
+    "{% if names[1:] %} (andere Namen: {{ names[1:4] | join(', ') }}){% endif %}."
     "{% if definition %} Definition: {{ definition | first_words(60) }}{% endif %}"
-    " Nennen Sie die Diagnose mindestens einmal mit ihrem Namen, einem Synonym oder einer Abkürzung, und setzen Sie jede Nennung in Marken:"
+    " Nennen Sie die Diagnose mindestens einmal mit ihrem Namen, einem Synonym oder einer Abkürzung, und setzen Sie jede Nennung in Tags:"
     " {{ open }} {{ preferred }} {{ close }}"
 )
 FRENCH = (
     "En tant que médecin, rédigez en français un bref compte rendu clinique concernant une personne qui présente le diagnostic suivant : {{ preferred }}"
-    "{% if names[1:] %} (également appelé {{ names[1:4] | join(', ') }}){% endif %}."
+    "{% if names[1:] %} (autres noms : {{ names[1:4] | join(', ') }}){% endif %}."
     "{% if definition %} Définition : {{ definition | first_words(60) }}{% endif %}"
     " Mentionnez ce diagnostic au moins une fois, par son nom, un synonyme ou une abréviation, et placez chaque mention entre balises :"
     " {{ open }} {{ preferred }} {{ close }}"
 )
 SPANISH = (
     "Como médico, redacte en español una breve nota clínica sobre un paciente con el siguiente diagnóstico: {{ preferred }}"
-    "{% if names[1:] %} (también llamado {{ names[1:4] | join(', ') }}){% endif %}."
+    "{% if names[1:] %} (otros nombres: {{ names[1:4] | join(', ') }}){% endif %}."
     "{% if definition %} Definición: {{ definition | first_words(60) }}{% endif %}"
     " Mencione el diagnóstico al menos una vez, por su nombre, un sinónimo o una abreviatura, y ponga cada mención entre etiquetas:"
     " {{ open }} {{ preferred }} {{ close }}"
