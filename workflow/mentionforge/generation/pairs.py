@@ -55,7 +55,10 @@ def make_pairs(spec: Path, kb: Path, corpus: Path, out: Path) -> None:
     rows = list(training_pairs(documents, mentions, known, settings.context_sentences, counts, generator.asked, parents))
     if not rows:
         raise UserError(
-            "no fine-tuning pair", str(corpus / "mentions.parquet"), "the training split has no contiguous mention", "choose another finetune.corpus or examples.corpus"
+            "no fine-tuning pair",
+            str(corpus / "mentions.parquet"),
+            "the training split has no contiguous mention",
+            "choose another finetune.corpus or examples.corpus",
         )
     if settings.max_pairs is not None and settings.max_pairs < len(rows):
         counts["left out by max_pairs"] = len(rows) - settings.max_pairs

@@ -76,8 +76,8 @@ class FewShotGenerator(SampledSettings):
         line = f"- the corpus `{corpus}`, whose text was shown: {why}; the filter `memorization`, which drops long stretches of it, {filtered}"
         return [*super().licences(settings, base), line]
 
-    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path) -> None:
-        """Prompts with examples; `source` is the table `pairs` of the training split."""
+    def make_prompts(self, spec: Path, kb: Path, source: Path | None, mentions: Path | None, out: Path, corpus: Path | None = None) -> None:
+        """Prompts with examples; `source` is the table `pairs` of the training split, so that `corpus` itself is not read."""
         from mentionforge import tables
         from mentionforge.generation import concepts
         from mentionforge.generation.prompts import make_prompts
