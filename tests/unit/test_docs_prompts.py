@@ -70,7 +70,7 @@ def test_sentences_of_the_page_hold_the_name() -> None:
 
 
 def test_the_error_of_the_page_is_the_error() -> None:
-    shown = re.search(r"^error: (.*) \(my\.yaml:4\)$", PAGE, re.M)
+    shown = re.search(r"^error: (.*) \(my\.yaml:3\)$", PAGE, re.M)
     with pytest.raises(UserError) as refused:
         overlaid("prompts: {short: {template: 'About {{ nam }}.'}}")
     assert shown and str(refused.value) == shown[1]

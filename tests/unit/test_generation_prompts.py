@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from test_generation import CONCEPTS, document, mention, write_kb, write_spec
+from test_generation_backends import chat_answer
 
 from checkout import ROOT
 from mentionforge import tables
@@ -21,12 +22,14 @@ from mentionforge.generation.kinds import Generator
 from mentionforge.generation.kinds import control as controls
 from mentionforge.generation.kinds.few_shot import Pool
 from mentionforge.generation.prompt_settings import Prompt
-from mentionforge.generation.sample import as_asked
+from mentionforge.generation.sample import as_asked, sample_shard
 from mentionforge.generation.settings import PARTS, Examples
 from mentionforge.generation.shipped_prompts import SHIPPED
 from mentionforge.generation.templates import Asked, ShownExample, prompt_text
 from mentionforge.provenance import stamp
 from mentionforge.specs import read_spec
+from serving import failing_server
+from tiny import tiny_model
 
 
 def loaded(change: dict):
@@ -243,6 +246,12 @@ def test_a_template_is_told_all_that_the_knowledge_base_has(tmp_path: Path, root
     assert "parents" in tables.provenance(tmp_path / "out.parquet")["inputs"]
 
 
+def test_a_template_that_fails_for_one_concept_names_the_concept(tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(specs(about("{{ preferred }}{% if names[1:] %}{{ names[2] }}{% endif %}"))["prompts"])
+    with pytest.raises(UserError, match=r"template fails in config: prompts\.\*\.template: for C0000001: UndefinedError: .*; guard what"):
+        prompts.make_prompts(tmp_path / "spec.json", write_kb(tmp_path), tmp_path / "out.parquet")
+
+
 def test_own_markers_are_asked_for_and_never_reach_a_table() -> None:
     prompt = Prompt(template="{{ open }}{{ preferred }}{{ close }}", markers=("[[", "]]"))
     assert prompt_text(prompt, Asked(("Gout",))) == "[[Gout]]"
@@ -336,3 +345,41 @@ def test_draws_do_not_depend_on_other_notes_and_pairs_without_a_concept_are_coun
 def test_memorization_may_compare_with_the_texts_that_were_shown() -> None:
     shown = {"kind": "few_shot", "kb": "demo", "model": "smollm2", "examples": {"corpus": "demo_ncbi"}, "filters": {"memorization": {}}}
     assert loaded({"generators": {"shown": shown}}).generators["shown"].filters.pair_readers == ["memorization"]
+
+
+def sampled(folder: Path, name: str, model: Path | None, backend: dict, **prompt) -> list[dict]:
+    """Notes that a backend writes for the prompts of `few_shot`."""
+    template = {"template": SHIPPED["few_shot"].template} | prompt
+    generator = {"kind": "few_shot", "kb": "demo", "prompt": "own", "backend": backend, "dtype": "float32", "examples": {"corpus": "demo_ncbi"}}
+    generator |= {"model": "smollm2", "sampling": {"max_new_tokens": 6, "temperature": 1.0, "top_p": 1.0}}
+    spec, out = folder / f"{name}.json", folder / f"{name}.parquet"
+    spec.write_text(specs({"prompts": {"own": template}, "generators": {"shown": generator}}, "shown")["sampling"])
+    sample_shard(spec, model, folder / "prompts.parquet", None, 0, 1, out)
+    return tables.read(tables.NOTES, out).to_pylist()
+
+
+def test_a_server_gets_the_examples_and_its_notes_are_stored_with_tags_up_to_the_stop(tmp_path: Path, corpus: Path) -> None:
+    made, got = few_shot(tmp_path, corpus), []
+
+    def answer(number, path, body, headers):
+        got.append(body["messages"][0]["content"])
+        return 200, chat_answer("Seen for [[gout]].\nCondition: Fever\nText: [[Fever]]", reason="length"), {}
+
+    with failing_server(answer) as url:
+        notes = sampled(tmp_path, "server", None, {"kind": "openai", "base_url": url, "model": "m"}, markers=["[[", "]]"], stop=["\nCondition:"])
+    assert sorted(got) == sorted(made.values())
+    assert [(note["prompt"], markers.strip(note["text"])[0], note["finish_reason"]) for note in notes] == [
+        (made[note["note_id"]], "Seen for gout.", "stop") for note in notes
+    ]
+    assert all(len(markers.strip(note["text"])[1]) == 1 for note in notes)
+
+
+@pytest.mark.slow
+def test_backends_that_load_weights_write_the_same_notes(tmp_path: Path, corpus: Path) -> None:
+    few_shot(tmp_path, corpus)
+    tiny = tiny_model(tmp_path / "tiny")
+    notes = {kind: sampled(tmp_path, kind, tiny, {"kind": kind}) for kind in ("transformers", "continuous")}
+    assert len(notes["transformers"]) == 2 * len(CONCEPTS) and all(note["text"] for note in notes["transformers"])
+    assert [(n["note_id"], n["text"]) for n in notes["transformers"]] == [(n["note_id"], n["text"]) for n in notes["continuous"]]
+    adapted = {"kind": "few_shot", "kb": "demo", "model": "smollm2", "examples": {"corpus": "demo_ncbi"}, "backend": {"kind": "vllm"}}
+    assert loaded({"generators": {"shown": adapted}}).generators["shown"].finetune is None

@@ -50,11 +50,11 @@ def make_prompts(spec: Path, kb: Path, out: Path, mentions: Path | None = None, 
     rows = []
     for cui, concept in chosen.items():
         asked = asked_about(concept, parents)
-        text = templates.prompt_text(prompt, asked)
+        text = templates.prompt_text(prompt, asked, cui)
         for i in range(generator.notes_per_concept or 1):
             note_id = f"{cui}-{i}"
             if examples:
-                text = templates.prompt_text(prompt, replace(asked, examples=examples(note_id, cui)))
+                text = templates.prompt_text(prompt, replace(asked, examples=examples(note_id, cui)), cui)
             rows.append({"note_id": note_id, "cui": cui, "prompt": text, "has_definition": bool(concept.definition), "seed": seed_of(note_id)})
     inputs = {"spec": spec, **concepts.tables_of(kb)}
     optional = {

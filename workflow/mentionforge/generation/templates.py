@@ -65,14 +65,19 @@ BARE = Asked(FULL.names[:1])
 """Sample concept with a name alone."""
 
 
-def prompt_text(prompt: Prompt, asked: Asked) -> str:
+def prompt_text(prompt: Prompt, asked: Asked, cui: str = "") -> str:
     """The prompt about a concept, without blanks at its ends.
+
+    Args:
+        prompt: The entry.
+        asked: What is known of the concept.
+        cui: The concept, for messages, which must not quote names.
 
     Raises:
         UserError: The template fails for this concept.
     """
     assert prompt.template is not None, "the config is checked for it"
-    return _rendered(prompt.template, _values(prompt, asked), "config: prompts.*.template")
+    return _rendered(prompt.template, _values(prompt, asked), "config: prompts.*.template", f"for {cui}: " if cui else "")
 
 
 def sentence_text(prompt: Prompt, number: int, asked: Asked, name: str) -> str:
