@@ -45,6 +45,11 @@ class GeneratorSettings(Entry):
     """Sentences of a note, for estimates of costs, where `longest_note` says nothing."""
 
     @property
+    def sentences_shown(self) -> int:
+        """Sentences of a corpus in each prompt, for estimates of costs; if any, each note has a prompt of its own."""
+        return 0
+
+    @property
     def longest_note(self) -> int | None:
         """Most tokens of a note; None if no language model writes it here."""
         return None

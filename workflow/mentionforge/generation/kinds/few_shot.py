@@ -35,6 +35,11 @@ class FewShotGenerator(SampledSettings):
         return None
 
     @property
+    def sentences_shown(self) -> int:
+        """The examples, each with its context."""
+        return self.examples.n * (2 * self.examples.context_sentences + 1) if self.examples else 0
+
+    @property
     def training_text(self) -> Examples | None:
         """The examples."""
         return self.examples
