@@ -20,9 +20,11 @@ from mentionforge.generation.backends import continuous, openai, static
 from mentionforge.generation.backends.continuous import ContinuousBackend
 from mentionforge.generation.backends.contract import NoteWriter, Request, WrittenNote
 from mentionforge.generation.backends.openai import OpenaiBackend
-from mentionforge.generation.prompts import instruction, seed_of
+from mentionforge.generation.prompts import seed_of
 from mentionforge.generation.sample import throughput
 from mentionforge.generation.settings import Sampling
+from mentionforge.generation.shipped_prompts import SHIPPED
+from mentionforge.generation.templates import Asked, prompt_text
 from mentionforge.models import folder
 from serving import Server, served_folder
 
@@ -40,10 +42,10 @@ def requests(tokenizer: object, concepts: int, notes: int) -> list[Request]:
     definitions = {
         row[0]: row[5] for line in (ROOT / "resources/demo/umls/META/MRDEF.RRF").read_text(encoding="utf-8").splitlines() if (row := line.split("|"))
     }
-    shared = weights.shared_tokens(tokenizer, [instruction([name], None) for name in ("A", "b")], STYLE)
+    shared = weights.shared_tokens(tokenizer, [prompt_text(SHIPPED["instruction"], Asked((name,))) for name in ("A", "b")], STYLE)
     found = []
     for cui in sorted(names)[:concepts]:
-        prompt = instruction(names[cui][:4], definitions.get(cui))
+        prompt = prompt_text(SHIPPED["instruction"], Asked(tuple(names[cui][:4]), definitions.get(cui)))
         ids = tuple(weights.prompt_ids(tokenizer, prompt, STYLE))
         found += [Request(f"{cui}-{i}", ids, seed_of(f"{cui}-{i}"), prompt, len(shared)) for i in range(notes)]
     return found

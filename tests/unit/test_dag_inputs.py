@@ -88,7 +88,7 @@ def test_generation(config: Any) -> None:
     assert generation.pairs(llm) == "results/generation/smollm2/pairs.parquet"
     assert generation.pairs(w(generator="names")) == []
     assert generation.leakage_corpora(llm) == ["results/corpora/demo_semeval/documents.parquet"]
-    assert generation.finetune_corpus(llm) == ["results/corpora/demo_semeval/documents.parquet", "results/corpora/demo_semeval/mentions.parquet"]
+    assert generation.training_corpus(llm) == ["results/corpora/demo_semeval/documents.parquet", "results/corpora/demo_semeval/mentions.parquet"]
     assert generation.concepts_corpus(llm) == generation.encoder_of("filter")(llm) == generation.encoder_of("locate")(llm) == []
     assert generation.licensed_flag(llm) == ""
     assert generation.vllms == []
@@ -112,6 +112,23 @@ def test_generators_that_read_a_corpus() -> None:
     assert [generation.licensed_flag(w(generator=name)) for name in ("swapped", "patients")] == ["", "--licensed"]
     assert generation.encoder_of("locate")(w(generator="swapped")) == []
     assert "generators/patients" in ReportInputs(config).licensed_entries(w()) and "swapped" not in ReportInputs(config).licensed_entries(w())
+
+
+def test_prompts_read_what_their_template_and_kind_ask_for() -> None:
+    """Pairs for examples, the hierarchy for parents; and nothing for the default prompt."""
+    change = {
+        "prompts": {"kin": {"template": "{{ preferred }} {{ parents }}"}},
+        "generators": {"smollm2": {"prompt": "kin"}, "shown": {"kind": "few_shot", "kb": "demo", "model": "smollm2", "examples": {"corpus": "demo_ncbi"}}},
+    }
+    config = load_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), change))
+    generation, kin, shown = GenerationInputs(config), w(generator="smollm2"), w(generator="shown")
+    assert generation.parents_asked(kin) == "results/kb/demo/parents.parquet"
+    assert generation.parents_asked(shown) == generation.parents_asked(w(generator="template")) == []
+    assert generation.replayed(shown) == "results/generation/shown/pairs.parquet" and generation.replayed(kin) == []
+    assert generation.training_corpus(shown) == ["results/corpora/demo_ncbi/documents.parquet", "results/corpora/demo_ncbi/mentions.parquet"]
+    assert generation.adapter(shown) == [] and generation.weights(shown) == "resources/models/smollm2/fetched.json"
+    assert CorpusInputs(config).finetune_pairs(shown) == "results/generation/shown/pairs.parquet"
+    assert CorpusInputs(config).finetune_documents(shown) == "results/corpora/demo_ncbi/documents.parquet"
 
 
 def test_recognition(config: Any) -> None:

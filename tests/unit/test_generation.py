@@ -15,6 +15,7 @@ from mentionforge.generation import concepts, pairs, prompts
 from mentionforge.generation.concepts import Concept
 from mentionforge.generation.kinds import control
 from mentionforge.generation.settings import Concepts
+from mentionforge.generation.shipped_prompts import SHIPPED
 from mentionforge.specs import read_spec
 
 CONCEPTS = [
@@ -275,7 +276,8 @@ def test_max_pairs_is_a_seeded_sample(tmp_path, root, corpus):
 
 
 def test_template_puts_names_in_turn_into_varied_sentences(tmp_path, root):
-    assert len(control.SENTENCES) >= 15 and all(s.count("{name}") == 1 for s in control.SENTENCES)
+    sentences = SHIPPED["sentences"].sentences
+    assert len(sentences) >= 15 and all(s.count("{{ name }}") == 1 for s in sentences)
     kb, spec = write_kb(tmp_path), write_spec(tmp_path / "spec.json", root, "template", "prompts", notes_per_concept=3)
     prompts.make_prompts(spec, kb, tmp_path / "prompts.parquet")
     read_spec(spec, control.ControlGenerator).make_notes(spec, kb, tmp_path / "prompts.parquet", None, tmp_path / "notes.parquet")

@@ -24,8 +24,9 @@ from mentionforge.generation.backends.contract import Request, WrittenNote
 from mentionforge.generation.backends.openai import OpenaiBackend
 from mentionforge.generation.backends.vllm import VllmBackend
 from mentionforge.generation.kinds.llm import LlmGenerator
-from mentionforge.generation.prompts import instruction
 from mentionforge.generation.settings import Sampling
+from mentionforge.generation.shipped_prompts import SHIPPED
+from mentionforge.generation.templates import Asked, prompt_text
 from mentionforge.specs import read_spec
 from serving import Server, failing_server, served_folder
 from tiny import tiny_model
@@ -115,7 +116,8 @@ def test_rows_whose_notes_ended_are_dropped(loaded):
 def test_what_all_prompts_share_is_read_once_and_does_not_depend_on_the_prompts_at_hand(loaded, root, tiny, tmp_path):
     """The tokens of a prompt after it are read alone, and the notes are those of prompts that were read whole."""
     model, tokenizer = loaded
-    asked = [instruction([name, "podagra"], definition) for name, definition in (("Gout", None), ("gout", "A disease."), ("Flu", None), ("ague", None))]
+    concepts = [(("Gout", "podagra"), None), (("gout", "podagra"), "A disease."), (("Flu", "podagra"), None), (("ague", "podagra"), None)]
+    asked = [prompt_text(SHIPPED["instruction"], Asked(*concept)) for concept in concepts]
     rows = [{"note_id": f"C{i}-0", "prompt": text, "seed": i} for i, text in enumerate(asked)]
     spec = read_spec(generator(root, tmp_path, "transformers", backend={"kind": "transformers"}, finetune=None), LlmGenerator)
     wanted = sample._requests(spec, tiny, rows)

@@ -21,13 +21,13 @@ from benchmarks.umls import write_release
 from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.kb.extract import TABLES, extract
-from mentionforge.kb.semantics import GROUPS, NAMES
 from mentionforge.kb.sources.rrf import RrfKb, SemanticGroup
 from mentionforge.kb.sources.rrf import read as rrf
 from mentionforge.kb.sources.rrf.files import FORMATS
 from mentionforge.kb.sources.rrf.release import CHUNK, open_release
 from mentionforge.kb.sources.rrf.sieve import ByCui, RotatingFile, _line_ends, sieve
 from mentionforge.provenance import sha256_paths
+from mentionforge.semantics import GROUPS, NAMES
 
 DISORDERS = {"T019", "T020", "T033", "T037", "T046", "T047", "T048", "T049", "T050", "T184", "T190", "T191"}
 

@@ -341,7 +341,8 @@ def test_kinds_of_generators_and_backends_name_parts_that_exist() -> None:
     assert {name: kind.part for name, kind in backends.BACKENDS.items()} == {
         name: f"backend.{name}" for name in ("transformers", "continuous", "vllm", "openai")
     }
-    assert [kind.notes_part for kind in kinds.GENERATORS] == ["generation.sample", "generation.control", "generation.replay", "generation.replacement"]
+    expected = ["generation.sample", "generation.control", "generation.replay", "generation.replacement", "generation.sample"]
+    assert [kind.notes_part for kind in kinds.GENERATORS] == expected
     assert {part for kind in kinds.GENERATORS for part in (kind.prompts_part, kind.notes_part)} <= set(versions.VERSIONED_CODE)
 
 

@@ -13,6 +13,7 @@ from jobs import ALL_OF_DEMO_NCBI, planned
 
 from checkout import BIN, ROOT
 from mentionforge.config_files import merge
+from mentionforge.generation.shipped_prompts import SHIPPED
 
 MINI = ("--configfile", "tests/mini.yaml")
 SCORES = {"evaluation normalization": 2, "evaluation compare": 2, "report summary": 1, "report tidy": 1, "report page": 1}
@@ -98,6 +99,14 @@ SETTINGS: dict[str, tuple[dict, dict]] = {
     "a generator's LoRA rank": (
         {"generators": {"smollm2": {"finetune": {"lora": {"r": 8}}}}},
         {"spec": 1, "generation pairs": 1, "generation finetune": 1, "generation sample": 2, "generation gather": 1, **SYNTHETIC},
+    ),
+    "a prompt's text": (
+        {"prompts": {"instruction": {"template": "Write a note about {{ preferred }}."}}},
+        {"spec": 3, "generation prompts": 1, "generation pairs": 1, "generation finetune": 1, "generation sample": 2, "generation gather": 1, **SYNTHETIC},
+    ),
+    "a prompt's stop strings": (
+        {"prompts": {"instruction": {"template": SHIPPED["instruction"].template, "stop": ["\n\n"]}}},
+        {"spec": 1, "generation sample": 2, "generation gather": 1, **SYNTHETIC},
     ),
     "a filter's setting": (
         {"generators": {"smollm2": {"filters": {"length": {"min_words": 6}}}}},

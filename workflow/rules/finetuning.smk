@@ -18,7 +18,8 @@ rule pairs:
     input:
         spec=spec_of("generators", "{generator}/finetune"),
         kb=kb_tables("generators", "concepts", "names"),
-        corpus=FINETUNING.finetune_corpus,
+        corpus=FINETUNING.training_corpus,
+        parents=FINETUNING.parents_asked,
     output:
         RESULTS.generation("{generator}", "pairs.parquet"),
     log:

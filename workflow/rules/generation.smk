@@ -24,6 +24,7 @@ rule prompts:
         cuis=GENERATION.concepts_list,
         replay=GENERATION.replayed,
         corpus=GENERATION.read_corpus,
+        parents=GENERATION.parents_asked,
         versions=GENERATION.raised_of_prompts,
     output:
         RESULTS.generation("{generator}", "prompts.parquet"),

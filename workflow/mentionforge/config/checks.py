@@ -17,6 +17,7 @@ from mentionforge.config.raw import path_exists
 from mentionforge.config.schema import SECTIONS, Config
 from mentionforge.entries import NAME_PATTERN, NONE
 from mentionforge.errors import UserError
+from mentionforge.generation.shipped_prompts import SHIPPED
 
 
 def check_names(config: Config) -> None:
@@ -76,6 +77,21 @@ def check_references(config: Config) -> None:
             raise UserError(f"unknown {singular} {name!r}", f"config: {key}", "", hint)
 
 
+def check_prompts(config: Config) -> None:
+    """Templates of prompts can be rendered; those that come with the program are checked by its tests."""
+    from mentionforge.generation import templates
+
+    for name, prompt in config.prompts.items():
+        templates.check(f"config: prompts.{name}", prompt)
+
+
+def with_prompts(config: Config) -> Config:
+    """The configuration with each generator's prompt in the place of its name: spec files hold the text, so that a changed text reruns what reads it."""
+    prompts = {**SHIPPED, **config.prompts}
+    generators = {name: generator.with_prompt(f"config: generators.{name}", prompts) for name, generator in config.generators.items()}
+    return config.model_copy(update={"generators": generators})
+
+
 def check_end_to_end(config: Config) -> None:
     """Linkers of predicted mentions must search by themselves, and need an index."""
     for i, grid in enumerate(config.experiment.recognition):
@@ -96,7 +112,7 @@ def check_generators(config: Config) -> None:
         comparing += [f"filters.{one}" for one in generator.filters.encoder_readers]
         if comparing and generator.encoder is None:
             raise UserError("missing encoder", f"{key}.encoder", f"{' and '.join(comparing)} compare by its vectors", "give encoder.model")
-        if (unused := generator.filters.pair_readers) and not generator.trains:
+        if (unused := generator.filters.pair_readers) and not generator.training_text:
             raise UserError("filter without use", f"{key}.filters.{unused[0]}", "it compares with the fine-tuning pairs, and there are none", "set it to null")
         generator.check(key)
 

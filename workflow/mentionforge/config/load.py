@@ -12,7 +12,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mentionforge.config.checks import check_end_to_end, check_files, check_generators, check_linkers, check_names, check_references
+from mentionforge.config.checks import (
+    check_end_to_end,
+    check_files,
+    check_generators,
+    check_linkers,
+    check_names,
+    check_prompts,
+    check_references,
+    with_prompts,
+)
 from mentionforge.config.external import check_external
 from mentionforge.config.messages import as_user_error
 from mentionforge.config.schema import Config
@@ -52,6 +61,8 @@ def _validated(raw: Mapping[str, Any], root: Path | None, positions: Positions) 
         raise as_user_error(error, positions) from error
     check_names(config)
     check_references(config)
+    check_prompts(config)
+    config = with_prompts(config)
     check_end_to_end(config)
     check_generators(config)
     check_linkers(config)

@@ -16,6 +16,7 @@ from mentionforge.download_settings import Download
 from mentionforge.entries import Entry
 from mentionforge.evaluation.settings import Statistics
 from mentionforge.generation.kinds import Generator
+from mentionforge.generation.prompt_settings import Prompt
 from mentionforge.kb.settings import HIERARCHY, Hierarchy
 from mentionforge.kb.sources import Kb
 from mentionforge.model_settings import Model
@@ -24,7 +25,7 @@ from mentionforge.normalization.settings import Index
 from mentionforge.recognition.kinds import Recognizer
 from mentionforge.report.settings import Report
 
-SECTIONS = ("models", "downloads", "kbs", "corpora", "generators", "strategies", "recognizers", "linkers", "indexes")
+SECTIONS = ("models", "downloads", "kbs", "corpora", "prompts", "generators", "strategies", "recognizers", "linkers", "indexes")
 """Sections of named entries."""
 
 
@@ -38,6 +39,7 @@ class Config(Entry):
     downloads: dict[str, Download] = Field(default_factory=dict)
     kbs: dict[str, Kb]
     corpora: dict[str, Corpus]
+    prompts: dict[str, Prompt] = Field(default_factory=dict, description="What generators ask; docs/prompts.md lists those that come with the program.")
     generators: dict[str, Generator] = Field(default_factory=dict)
     strategies: dict[str, Strategy]
     recognizers: dict[str, Recognizer] = Field(default_factory=dict)

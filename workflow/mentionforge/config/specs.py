@@ -10,7 +10,9 @@ from typing import Any
 
 from mentionforge import versions
 from mentionforge.config.schema import Config
+from mentionforge.generation.prompt_settings import Prompt, part_of_prompt
 from mentionforge.generation.settings import settings_of_step
+from mentionforge.generation.shipped_prompts import SHIPPED
 
 
 def spec(config: Config, section: str, name: str, step: str | None = None) -> dict[str, Any]:
@@ -37,8 +39,20 @@ def spec(config: Config, section: str, name: str, step: str | None = None) -> di
     entry = getattr(config, section)[name]
     include = settings_of_step(step, type(entry).model_fields) if step else None
     settings = json.loads(entry.model_dump_json(include=include))
+    if section == "generators" and "prompt" in settings:
+        del settings["prompt"]
+        settings |= _prompt(entry, step)
     version = versions.number(versions.of_spec(section, entry, step))
     return {"kind": section, "name": name, "part": step, "stage_version": version, "settings": settings}
+
+
+def _prompt(entry: Any, step: str | None) -> dict[str, Any]:
+    """What the spec of a generator holds of its prompt: nothing for the default one, as it comes with the program; else the text, not the name."""
+    default = SHIPPED[type(entry).model_fields["prompt"].default]
+    if not isinstance(entry.prompt, Prompt):
+        return {}
+    held, usual = (part_of_prompt(prompt, step or "sampling") for prompt in (entry.prompt, default))
+    return {"prompt": held} if held and held != usual else {}
 
 
 def spec_text(config: Config, section: str, entry: str) -> str:

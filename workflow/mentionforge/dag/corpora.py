@@ -20,14 +20,14 @@ class CorpusInputs(StageInputs):
         return self.input_files("corpora", wildcards.corpus)
 
     def finetune_pairs(self, wildcards: Wildcards) -> Paths:
-        """The fine-tuning pairs of a generator; none if it is not fine-tuned."""
-        tuned = getattr(self.config.generators[wildcards.generator], "finetune", None)
-        return self.results.generation(wildcards.generator, "pairs.parquet") if tuned else []
+        """The pairs that a generator is fine-tuned on or shown as examples; none if it learns from no corpus."""
+        learned = self.config.generators[wildcards.generator].training_text
+        return self.results.generation(wildcards.generator, "pairs.parquet") if learned else []
 
     def finetune_documents(self, wildcards: Wildcards) -> Paths:
-        """Documents of the corpus that a generator is fine-tuned on; none if it is not fine-tuned."""
-        tuned = getattr(self.config.generators[wildcards.generator], "finetune", None)
-        return self.results.corpus(tuned.corpus, "documents.parquet") if tuned else []
+        """Documents of the corpus of these pairs; none if there are none."""
+        learned = self.config.generators[wildcards.generator].training_text
+        return self.results.corpus(learned.corpus, "documents.parquet") if learned else []
 
     def leakage_settings(self, wildcards: Wildcards) -> str:
         """Settings of the guard against leakage, as JSON."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mentionforge.dag.shared import InputFunction, Paths, StageInputs, Wildcards
+from mentionforge.generation.templates import variables
 
 
 def from_checkout(checkout: Path) -> Callable[[Wildcards], str]:
@@ -43,8 +44,13 @@ class GenerationInputs(StageInputs):
         return self._settings(wildcards).concepts.cuis or []
 
     def replayed(self, wildcards: Wildcards) -> Paths:
-        """The file of a replayed corpus; if it must be obtained first, the target of a job that fails and says how."""
+        """The file of a replayed corpus, or the pairs that examples are drawn from.
+
+        If a file must be obtained first: the target of a job that fails and says how.
+        """
         g = self._settings(wildcards)
+        if g.training_text and not g.trains:
+            return self.results.generation(wildcards.generator, "pairs.parquet")
         if not g.source:
             return []
         return self.results.missing("generators", wildcards.generator) if g.how_to_obtain and not Path(g.source).exists() else str(g.source)
@@ -54,9 +60,14 @@ class GenerationInputs(StageInputs):
         corpus = self._settings(wildcards).reads_corpus
         return self.corpus_tables(corpus) if corpus else []
 
-    def finetune_corpus(self, wildcards: Wildcards) -> list[str]:
-        """Tables of the corpus whose training split a generator is fine-tuned on."""
-        return self.corpus_tables(self._settings(wildcards).finetune.corpus)
+    def training_corpus(self, wildcards: Wildcards) -> list[str]:
+        """Tables of the corpus whose training split a generator is fine-tuned on, or takes its examples from."""
+        return self.corpus_tables(self._settings(wildcards).training_text.corpus)
+
+    def parents_asked(self, wildcards: Wildcards) -> Paths:
+        """The hierarchy of the generator's knowledge base, if its prompt names parents."""
+        g = self._settings(wildcards)
+        return self.results.kb(g.kb, "parents.parquet") if "parents" in variables(g.asked) else []
 
     # ----------------------------------------------------------------------------------------------------------- notes
 

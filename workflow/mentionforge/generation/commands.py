@@ -19,7 +19,7 @@ KB = typer.Option(..., help="Folder of the knowledge base's tables.")
 MODEL = typer.Option(..., help="Stamp of the fetched weights (fetched.json).")
 OUT = typer.Option(..., help="Table to write.")
 CORPUS = typer.Option(None, help="Folder of the tables of the corpus whose training split the generator reads.")
-REPLAY = typer.Option(None, help="File of notes written elsewhere, for a generator of kind replay.")
+REPLAY = typer.Option(None, help="Notes written elsewhere, for a generator of kind replay; pairs of the training split, for few_shot.")
 
 
 def _read(spec: Path) -> Any:

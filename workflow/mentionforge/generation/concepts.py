@@ -34,20 +34,22 @@ class Concept:
         preferred: Preferred name.
         synonyms: All other names, by the number of sources that share them, then in alphabetical order.
         definition: First definition, or none.
+        semantic_types: Codes of its types (T047), sorted.
     """
 
     cui: str
     preferred: str
     synonyms: tuple[str, ...] = ()
     definition: str | None = None
+    semantic_types: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Preferred name, then the synonyms."""
         return (self.preferred, *self.synonyms)
 
-    def common_names(self, limit: int) -> tuple[str, ...]:
-        """The preferred name and up to `limit - 1` synonyms that differ by more than number, spelling or word order.
+    def common_names(self, limit: int | None = None) -> tuple[str, ...]:
+        """The preferred name and the synonyms that differ by more than number, spelling or word order; at most `limit` names in all.
 
         Synonyms that do not read like running text are left out: inverted ("Pain, Abdominal"), bracketed or long ones.
         """
@@ -101,11 +103,27 @@ def load(kb: Path, cuis: Collection[str] | None = None) -> dict[str, Concept]:
     for cui, name in zip(names["cui"].to_pylist(), names["name"].to_pylist(), strict=True):
         sources[cui][name] += 1
     by_cui = {}
-    for row in concepts.select(["cui", "preferred_name", "definition"]).to_pylist():
+    for row in concepts.select(["cui", "preferred_name", "definition", "semantic_types"]).to_pylist():
         cui, preferred = row["cui"], row["preferred_name"]
         synonyms = sorted((n for n in sources[cui] if n != preferred), key=lambda n: (-sources[cui][n], n))
-        by_cui[cui] = Concept(cui, preferred, tuple(synonyms), row["definition"])
+        by_cui[cui] = Concept(cui, preferred, tuple(synonyms), row["definition"], tuple(row["semantic_types"]))
     return dict(sorted(by_cui.items()))
+
+
+def parents(kb: Path, cuis: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Preferred names of the direct parents of concepts, each once and sorted; parents outside the knowledge base have no name and are left out.
+
+    Args:
+        kb: Folder of the knowledge base's tables.
+        cuis: The concepts.
+    """
+    table, concepts = tables.read(tables.PARENTS, kb / "parents.parquet"), tables.read(tables.CONCEPTS, kb / "concepts.parquet")
+    names = dict(zip(concepts["cui"].to_pylist(), concepts["preferred_name"].to_pylist(), strict=True))
+    above: defaultdict[str, set[str]] = defaultdict(set)
+    for cui, parent in zip(table["cui"].to_pylist(), table["parent"].to_pylist(), strict=True):
+        if cui in cuis and parent in names and parent != cui:
+            above[cui].add(names[parent])
+    return {cui: tuple(sorted(found)) for cui, found in above.items()}
 
 
 def select(kb: Path, settings: Concepts, mentions: Path | None = None) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from mentionforge import tables
 from mentionforge.errors import UserError
-from mentionforge.generation import funnel, weights
+from mentionforge.generation import funnel, markers, weights
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.settings import Finetune
 from mentionforge.progress import say, track
@@ -82,7 +82,8 @@ def finetune(spec: Path, model: Path, pairs: Path, adapter: Path, training: Path
     if settings.devices > 1 and not started:
         _launch(settings.devices, spec, model, pairs, adapter, training)
         return
-    sets = [[weights.training_example(tokenizer, r["prompt"], r["completion"], style, frame) for r in part] for part in (learned, held)]
+    completions = {r["pair_id"]: markers.as_markers(r["completion"], generator.asked.markers) for r in fitting}
+    sets = [[weights.training_example(tokenizer, r["prompt"], completions[r["pair_id"]], style, frame) for r in part] for part in (learned, held)]
     cut = sum(tokenizer.eos_token_id not in example["labels"][: settings.max_tokens] for example in sets[0])
     if len(fitting) < len(rows) and first:
         say(f"{len(rows) - len(fitting):,} of {len(rows):,} pairs left out: their prompts have {settings.max_tokens} tokens or more")

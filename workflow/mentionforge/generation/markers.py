@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mentionforge.text import Span
 
 OPEN, CLOSE = "<1CUI>", "</1CUI>"
+"""Tags around a mention, as in the authors' notes. Tables hold these, whatever markers a prompt asks for: see `as_tags` and `as_markers`."""
 
 _LEFT, _RIGHT = (
     rf"(?:\\?[<\[{{＜‹«〈⟨]|\\?&(?:amp;)*(?:{name}|\#{number}|\#x0*{code});)" for name, number, code in (("lt", "0*60", "3c"), ("gt", "0*62", "3e"))
@@ -65,6 +66,24 @@ def wrap(text: str, spans: Iterable[Span]) -> str:
     for start, end in sorted(spans, reverse=True):
         text = f"{text[:start]}{OPEN} {text[start:end]} {CLOSE}{text[end:]}"
     return text
+
+
+def as_tags(text: str, marks: tuple[str, str]) -> str:
+    """A note with tags in the place of the markers that its prompt asked for, in any case."""
+    if marks == (OPEN, CLOSE):
+        return text
+    return re.sub(re.escape(marks[0]), f"{OPEN} ", re.sub(re.escape(marks[1]), f" {CLOSE}", text, flags=re.IGNORECASE), flags=re.IGNORECASE)
+
+
+def as_markers(text: str, marks: tuple[str, str]) -> str:
+    """Text that `wrap` has tagged, with the markers of a prompt in the place of the tags."""
+    return text.replace(OPEN, marks[0]).replace(CLOSE, marks[1])
+
+
+def before(text: str, stop: Iterable[str]) -> str:
+    """The text before the first of some stop strings, without blanks at its end if there is one."""
+    end = min((at for at in (text.find(one) for one in stop) if at >= 0), default=None)
+    return text if end is None else text[:end].rstrip()
 
 
 def has_mark(text: str) -> bool:

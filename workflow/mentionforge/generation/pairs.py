@@ -10,13 +10,17 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mentionforge import tables
 from mentionforge.errors import UserError
-from mentionforge.generation import concepts, markers
-from mentionforge.generation.kinds.llm import LlmGenerator
-from mentionforge.generation.prompts import NAMES_SHOWN, instruction
+from mentionforge.generation import concepts, markers, templates
+from mentionforge.generation.kinds import Generator
+from mentionforge.generation.prompt_settings import Prompt
+from mentionforge.generation.prompts import asked_about
+from mentionforge.generation.shipped_prompts import SHIPPED
+from mentionforge.generation.templates import Asked
 from mentionforge.progress import say
 from mentionforge.provenance import stamp
 from mentionforge.specs import read_spec
@@ -40,17 +44,21 @@ def make_pairs(spec: Path, kb: Path, corpus: Path, out: Path) -> None:
     Raises:
         UserError: The training split gives no pair.
     """
-    generator: LlmGenerator = read_spec(spec, LlmGenerator)
-    assert generator.finetune, "the rule asks for pairs only where there is fine-tuning"
-    settings = generator.finetune
+    generator: Generator = read_spec(spec, Generator)
+    settings = generator.training_text
+    assert settings, "the rule asks for pairs only where there is fine-tuning, or examples"
     documents = [d for d in tables.read(tables.DOCUMENTS, corpus / "documents.parquet").to_pylist() if d["split"] == "train"]
     mentions = [m for m in tables.read(tables.MENTIONS, corpus / "mentions.parquet").to_pylist() if m["split"] == "train"]
     known = concepts.load(kb, {cui for m in mentions for cui in m["cuis"]})
+    parents = concepts.parents(kb, set(known)) if "parents" in templates.variables(generator.asked) else {}
     counts: Counter[str] = Counter()
-    rows = list(training_pairs(documents, mentions, known, settings.context_sentences, counts))
+    rows = list(training_pairs(documents, mentions, known, settings.context_sentences, counts, generator.asked, parents))
     if not rows:
         raise UserError(
-            "no fine-tuning pair", str(corpus / "mentions.parquet"), "the training split has no contiguous mention", "choose another finetune.corpus"
+            "no fine-tuning pair",
+            str(corpus / "mentions.parquet"),
+            "the training split has no contiguous mention",
+            "choose another finetune.corpus or examples.corpus",
         )
     if settings.max_pairs is not None and settings.max_pairs < len(rows):
         counts["left out by max_pairs"] = len(rows) - settings.max_pairs
@@ -61,7 +69,13 @@ def make_pairs(spec: Path, kb: Path, corpus: Path, out: Path) -> None:
 
 
 def training_pairs(
-    documents: Sequence[Row], mentions: Sequence[Row], known: Mapping[str, concepts.Concept], context_sentences: int, counts: Counter[str]
+    documents: Sequence[Row],
+    mentions: Sequence[Row],
+    known: Mapping[str, concepts.Concept],
+    context_sentences: int,
+    counts: Counter[str],
+    prompt: Prompt = SHIPPED["instruction"],
+    parents: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Iterator[dict[str, Any]]:
     """Pairs in the order of documents and mentions, without duplicates (paper, section on fine-tuning).
 
@@ -71,6 +85,8 @@ def training_pairs(
         known: Concepts of the knowledge base.
         context_sentences: Sentences kept on either side of the mention's own.
         counts: Output: numbers of the mentions without a pair, by reason, and of the pairs without a CUI.
+        prompt: What the generator asks.
+        parents: Names of parents by CUI, if the prompt reads them.
 
     Yields:
         Rows of `pairs`. A mention of several concepts counts for the first of them that is in the knowledge base. If none is, the prompt names the
@@ -99,14 +115,14 @@ def training_pairs(
             same = [_span(m) for m, t in topics if t == topic and len(m["spans"]) == 1 and window[0] <= _span(m)[0] and _span(m)[1] <= window[1]]
             completion = markers.wrap(document["text"][slice(*window)], _without_overlaps([(a - window[0], b - window[0]) for a, b in same]))
             concept = known.get(topic)
-            prompt = instruction(concept.common_names(NAMES_SHOWN) if concept else (mention["surface"],), concept.definition if concept else None)
-            if (prompt, completion) in seen:
+            text = templates.prompt_text(prompt, asked_about(concept, parents) if concept else Asked((mention["surface"],)))
+            if (text, completion) in seen:
                 counts["mentions already in the same text"] += 1
                 continue
-            seen.add((prompt, completion))
+            seen.add((text, completion))
             counts["pairs without a CUI"] += concept is None
             cui = concept.cui if concept else None
-            yield {"pair_id": mention["mention_id"], "doc_id": document["doc_id"], "cui": cui, "prompt": prompt, "completion": completion}
+            yield {"pair_id": mention["mention_id"], "doc_id": document["doc_id"], "cui": cui, "prompt": text, "completion": completion}
 
 
 def _topic(mention: Row, known: Mapping[str, concepts.Concept]) -> str:

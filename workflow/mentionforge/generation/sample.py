@@ -19,13 +19,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from mentionforge import tables
 from mentionforge.errors import UserError
-from mentionforge.generation import backends, funnel, weights
+from mentionforge.generation import backends, funnel, markers, templates, weights
 from mentionforge.generation.backends.contract import NoteWriter, Request, WrittenNote
-from mentionforge.generation.kinds.llm import LlmGenerator
-from mentionforge.generation.prompts import instruction, seed_of
+from mentionforge.generation.kinds import Generator
+from mentionforge.generation.kinds.llm import SampledSettings
+from mentionforge.generation.prompt_settings import Prompt
+from mentionforge.generation.prompts import seed_of
+from mentionforge.generation.templates import Asked
 from mentionforge.layout import EVERY_SHARD, notes_beside
 from mentionforge.progress import say, track
 from mentionforge.provenance import digest, sha256_paths, stamp, versions
@@ -67,7 +71,7 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     """
     if shard >= shards:
         raise UserError("no such shard", f"--shard {shard}", f"shards are numbered from 0 to {shards - 1}")
-    generator: LlmGenerator = read_spec(spec, LlmGenerator)
+    generator: SampledSettings = read_spec(spec, Generator)
     described = json.loads(spec.read_text(encoding="utf-8"))
     rows = tables.read(tables.PROMPTS, prompts).sort_by("note_id").to_pylist()[shard::shards]
     rows = [row | {"seed": seed_of(row["seed"], generator.sampling.seed)} for row in rows]
@@ -87,10 +91,11 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
             note_writer = generator.backend.writer(generator, model, adapter, out.with_name(f".{out.stem}.merged"), chosen)
             measured = write_all(requests, note_writer, done, keep)
             say(_sentence(measured))
+    finished = [(row, as_asked(done[row["note_id"]], generator.asked)) for row in rows]
     notes = [
         {k: row[k] for k in ("note_id", "cui", "prompt", "seed")}
         | {"generator": described["name"], "text": note.text, "finish_reason": note.finish_reason, "tokens": note.tokens}
-        for row, note in ((row, done[row["note_id"]]) for row in rows)
+        for row, note in finished
     ]
     inputs = {role: path for role, path in (("spec", spec), ("model", model), ("prompts", prompts), ("adapter", adapter)) if path}
     older = [entry for entry in earlier_versions if entry != current_versions]
@@ -103,7 +108,13 @@ def sample_shard(spec: Path, model: Path | None, prompts: Path, adapter: Path | 
     partial.unlink()
 
 
-def _requests(generator: LlmGenerator, model: Path | None, rows: Sequence[Mapping[str, Any]]) -> list[Request]:
+def as_asked(note: WrittenNote, prompt: Prompt) -> WrittenNote:
+    """The note up to the prompt's first stop string, with tags in the place of the prompt's markers. Doing it twice changes nothing."""
+    text = markers.before(note.text, prompt.stop)
+    return replace(note, text=markers.as_tags(text, prompt.markers), finish_reason=note.finish_reason if text == note.text else "stop")
+
+
+def _requests(generator: SampledSettings, model: Path | None, rows: Sequence[Mapping[str, Any]]) -> list[Request]:
     """One request per prompt: with token ids or, if a server tokenizes, with the text to send."""
     style, frame = generator.prompt_style, generator.frame
     if not generator.backend.loads_weights:
@@ -111,12 +122,12 @@ def _requests(generator: LlmGenerator, model: Path | None, rows: Sequence[Mappin
     assert model, "the config is checked for it"
     tokenizer = weights.tokenizer(model, style)
     # From the form of the prompts, not from those of this shard, so that a note is the same whatever other prompts there are.
-    shared = weights.shared_tokens(tokenizer, [instruction([name], None) for name in ("A", "b")], style, frame)
+    shared = weights.shared_tokens(tokenizer, [templates.prompt_text(generator.asked, Asked((name,))) for name in ("A", "b")], style, frame)
     requests = [Request(r["note_id"], tuple(weights.prompt_ids(tokenizer, r["prompt"], style, frame)), r["seed"], r["prompt"]) for r in rows]
     return [replace(r, shared=len(shared)) if r.ids[: len(shared)] == shared else r for r in requests]
 
 
-def _device(generator: LlmGenerator) -> str:
+def _device(generator: SampledSettings) -> str:
     """Name of the device that writes the notes: `server`, `cpu`, or the name of the GPU."""
     if not generator.backend.loads_weights:
         return "server"
@@ -149,8 +160,9 @@ def _writer(described: Mapping[str, Any], model: Path | None, adapter: Path | No
 @functools.cache
 def _chosen(settings: str, model: Path | None) -> dict[str, Any]:
     """Settings chosen for this machine's device. Cached, so that the choice is logged once per job."""
-    generator = LlmGenerator.model_validate_json(settings)
-    return generator.backend.device_settings(generator, model)
+    generator: Any = TypeAdapter(Generator).validate_json(settings)
+    chosen: dict[str, Any] = generator.backend.device_settings(generator, model)
+    return chosen
 
 
 def _job(described: Mapping[str, Any], model: Path | None, adapter: Path | None, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -81,6 +81,16 @@ class Finetune(Entry):
     seed: int = Field(13, description="Seed of the adapter and of the order.")
 
 
+class Examples(Entry):
+    """Examples in each prompt, drawn from the training split of a corpus."""
+
+    corpus: str = Field(description="Corpus whose training split gives the examples; test and dev never do.")
+    n: int = Field(5, ge=1, description="Examples in a prompt; the authors' number. None is of the prompt's own concept.")
+    context_sentences: int = Field(2, ge=0, description="Sentences kept on either side of the mention's sentence.")
+    max_pairs: int | None = Field(None, ge=1, description="Draw from at most this many, sampled with the seed; none: all of the training split.")
+    seed: int = Field(13, description="Seed of the draws; each note has draws of its own.")
+
+
 class Sampling(Entry):
     """Sampling; temperature, top_p and max_new_tokens are by default those of the base model LLaMA-2, with 256 new tokens, as in the paper."""
 
@@ -124,8 +134,8 @@ FRAME = "Instruction: {prompt}\nNote: {note}"
 
 _ALL = ("kind", "kb", "model")
 _OF_STEPS = {
-    "finetune": (*_ALL, "prompt_style", "frame", "finetune"),
-    "sampling": (*_ALL, "prompt_style", "frame", "sampling", "dtype", "backend"),
+    "finetune": (*_ALL, "prompt", "prompt_style", "frame", "finetune", "examples"),
+    "sampling": (*_ALL, "prompt", "prompt_style", "frame", "sampling", "dtype", "backend"),
     "locate": (*_ALL, "path", "corpus", "locate", "encoder"),
     "filter": (*_ALL, "path", "corpus", "filters", "encoder", "licence", "cite"),
 }

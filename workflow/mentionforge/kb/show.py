@@ -16,7 +16,7 @@ from rich.table import Table
 from mentionforge import tables
 from mentionforge.errors import UserError
 from mentionforge.kb.extract import TABLES, summary
-from mentionforge.kb.semantics import NAMES
+from mentionforge.semantics import NAMES
 from mentionforge.text import normalize_surface
 
 

@@ -131,15 +131,17 @@ class _Formulas:
         batch, length = sampling.rows("cuda" if self.on.gpu else "cpu"), sampling.max_new_tokens
         # A batch of fixed shape is written until its longest note ends; the other backends fill the places of notes that ended.
         steps = notes / batch * (length if backend.fixed_batches else length * NOTE_SHARE)
-        cache = batch * (PROMPT_TOKENS + length / 2) * 2 * size.layers * size.keys * (2 if self.on.gpu else 4)
+        shown = generator.sentences_shown
+        prompt = PROMPT_TOKENS + shown * SENTENCE_WORDS * PIECES_PER_WORD
+        cache = batch * (prompt + length / 2) * 2 * size.layers * size.keys * (2 if self.on.gpu else 4)
         # 4-bit weights are read, written as 16-bit ones, and read again in every step.
         four_bits = sampling.quantization == "nf4" or (
             sampling.quantization == "auto" and self.on.memory is not None and 2 * size.weights + cache > self.on.memory
         )
         bytes_ = (4.5 if four_bits else 2 if self.on.gpu else 4) * size.computed + cache
         step = bytes_ / (self.on.bandwidth * self.on.moved) + self.on.seconds(2 * size.computed * batch) + size.layers * self.on.step_s
-        prompts = notes / ((generator.notes_per_concept or 1) if backend.fixed_batches else 1)
-        return "sampling", steps * step + self.on.seconds(2 * size.computed * prompts * PROMPT_TOKENS)
+        prompts = notes / ((generator.notes_per_concept or 1) if backend.fixed_batches and not shown else 1)
+        return "sampling", steps * step + self.on.seconds(2 * size.computed * prompts * prompt)
 
     # Recognizers
 

@@ -12,12 +12,13 @@ from pydantic import Field
 
 from mentionforge.generation.kinds.contract import GeneratorSettings
 from mentionforge.generation.kinds.control import ControlGenerator
+from mentionforge.generation.kinds.few_shot import FewShotGenerator
 from mentionforge.generation.kinds.llm import LlmGenerator
 from mentionforge.generation.kinds.replacement import ReplacementGenerator
 from mentionforge.generation.kinds.replay import ReplayGenerator
 
 Generator = Annotated[
-    LlmGenerator | ControlGenerator | ReplayGenerator | ReplacementGenerator,
+    LlmGenerator | ControlGenerator | ReplayGenerator | ReplacementGenerator | FewShotGenerator,
     Field(discriminator="kind"),
 ]
 """Settings of every generator."""

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from mentionforge.entries import Entry
+from mentionforge.generation.prompt_settings import Prompt
+from mentionforge.generation.shipped_prompts import SHIPPED
 
 if TYPE_CHECKING:
     from mentionforge.generation.backends.contract import BackendKind
     from mentionforge.generation.filters import Filters
-    from mentionforge.generation.settings import Concepts, Finetune, Locate, Sampling
+    from mentionforge.generation.settings import Concepts, Examples, Finetune, Locate, Sampling
 
 
 class PlacedMention(NamedTuple):
@@ -70,6 +72,11 @@ class GeneratorSettings(Entry):
     """Sentences of a note, for estimates of costs, where `longest_note` says nothing."""
 
     @property
+    def sentences_shown(self) -> int:
+        """Sentences of a corpus in each prompt, for estimates of costs; if any, each note has a prompt of its own."""
+        return 0
+
+    @property
     def longest_note(self) -> int | None:
         """Most tokens of a note; None if no language model writes it here."""
         return None
@@ -83,6 +90,28 @@ class GeneratorSettings(Entry):
     def trains(self) -> bool:
         """Whether it is fine-tuned on a corpus."""
         return self.tuning is not None
+
+    @property
+    def training_text(self) -> Finetune | Examples | None:
+        """Settings that name the corpus whose training split its notes are learned from, or None: fine-tuning, or examples in prompts."""
+        return self.tuning
+
+    @property
+    def asked(self) -> Prompt:
+        """What it asks about each concept; of a kind without a language model, what one would be asked."""
+        return SHIPPED["instruction"]
+
+    def with_prompt(self, key: str, prompts: Mapping[str, Prompt]) -> GeneratorSettings:
+        """These settings with the entry of `prompts` that they name, instead of its name.
+
+        Args:
+            key: Key of the generator for messages.
+            prompts: All entries.
+
+        Raises:
+            UserError: The entry is of the other sort.
+        """
+        return self
 
     @property
     def writer(self) -> tuple[Sampling, BackendKind]:
@@ -101,8 +130,8 @@ class GeneratorSettings(Entry):
 
     @property
     def text_corpora(self) -> tuple[str, ...]:
-        """Corpora whose text its notes may hold: that of its fine-tuning, and `reads_corpus`."""
-        return tuple(name for name in (self.tuning.corpus if self.tuning else None, self.reads_corpus) if name)
+        """Corpora whose text its notes may hold: that of `training_text`, and `reads_corpus`."""
+        return tuple(name for name in (self.training_text.corpus if self.training_text else None, self.reads_corpus) if name)
 
     @property
     def compares_tags(self) -> bool:

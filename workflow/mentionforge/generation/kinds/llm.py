@@ -1,4 +1,4 @@
-"""Settings of the kind `llm`, a causal language model.
+"""Settings of the kind `llm`, a causal language model, and the base of all kinds whose notes a language model writes.
 
 In: an entry of `generators`. Out: its model, and what rules, costs and cards ask of it. Knows nothing of how it is fine-tuned (`generation/finetune.py`)
 and sampled (`generation/sample.py`).
@@ -7,35 +7,38 @@ and sampled (`generation/sample.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from mentionforge.encoder_settings import NoteEncoder
+from mentionforge.errors import UserError
 from mentionforge.generation.backends import Backend
 from mentionforge.generation.backends.static import TransformersBackend
 from mentionforge.generation.filters import Filters
 from mentionforge.generation.kinds.contract import GeneratorSettings
+from mentionforge.generation.prompt_settings import NamedPrompt, Prompt, named, prompt_then_note
 from mentionforge.generation.settings import FRAME, Concepts, Finetune, Locate, Sampling
+from mentionforge.generation.shipped_prompts import SHIPPED
 
 
-class LlmGenerator(GeneratorSettings):
-    """A causal language model, fine-tuned with QLoRA or as it is."""
+class SampledSettings(GeneratorSettings):
+    """Base of the settings of generators whose notes a language model writes."""
 
     writes_in_shards: ClassVar[bool] = True
     notes_part: ClassVar[str] = "generation.sample"
 
-    kind: Literal["llm"]
+    kind: str
     kb: str = Field(description="Knowledge base whose concepts are prompted.")
     model: str | None = Field(None, description="Model entry with the weights; none where a server writes the notes.")
-    prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or the text of frame.")
-    frame: str = Field(
+    prompt: NamedPrompt = Field("instruction", description="Entry of prompts: what the model is asked about each concept.")
+    prompt_style: Literal["chat", "plain"] = Field("chat", description="The tokenizer's chat template, or the text of frame; else the prompt's style.")
+    frame: Annotated[str, AfterValidator(prompt_then_note)] = Field(
         FRAME,
         description="With prompt_style plain: the text around a prompt and its note, for fine-tuning and sampling; holds {prompt} once and ends with {note}.",
     )
     concepts: Concepts = Field(Concepts())
     notes_per_concept: int = Field(1, ge=1, description="Notes written for each concept.")
-    finetune: Finetune | None = Field(None, description="QLoRA fine-tuning; none: the model as it is.")
     sampling: Sampling = Field(Sampling())
     backend: Backend = Field(TransformersBackend(), description="What writes the notes.")
     locate: Locate = Field(Locate())
@@ -48,12 +51,26 @@ class LlmGenerator(GeneratorSettings):
         "(x86) only holds the weights, computed with in float32.",
     )
 
-    @field_validator("frame")
-    @classmethod
-    def _prompt_then_note(cls, frame: str) -> str:
-        if frame.count("{prompt}") != 1 or frame.count("{note}") != 1 or not frame.endswith("{note}"):
-            raise ValueError("it must hold {prompt} once and end with {note}")
-        return frame
+    if TYPE_CHECKING:
+
+        @property
+        def finetune(self) -> Finetune | None:
+            """Settings of the fine-tuning, or none."""
+
+    @property
+    def asked(self) -> Prompt:
+        """The entry of `prompts`."""
+        return self.prompt if isinstance(self.prompt, Prompt) else SHIPPED[self.prompt]
+
+    def with_prompt(self, key: str, prompts: Mapping[str, Prompt]) -> Self:
+        """With the entry, and with its style and frame unless the generator gives its own."""
+        prompt = named(key, self.prompt, prompts)
+        if prompt.template is None:
+            raise UserError("unfit prompt", f"{key}.prompt", f"{self.prompt} holds sentences for generators of kind template", "name one with a template")
+        usual = str(type(self).model_fields["prompt"].default)
+        default = self.prompt == usual and prompt == SHIPPED[usual]
+        settings = prompt.asked_for(self.prompt_style, self.frame, self.model_fields_set)
+        return self.model_copy(update=settings if default else {**settings, "prompt": prompt})
 
     @property
     def longest_note(self) -> int:
@@ -76,17 +93,15 @@ class LlmGenerator(GeneratorSettings):
         return self.model if self.backend.loads_weights else None
 
     def references(self) -> Iterator[tuple[str, str, str]]:
-        """Its model, and the corpus that it is fine-tuned on."""
+        """Its model."""
         if self.model:
             yield "model", "models", self.model
-        if self.finetune:
-            yield "finetune.corpus", "corpora", self.finetune.corpus
 
     @classmethod
     def how_made(cls, settings: Mapping[str, Any], base: str) -> list[str]:
         """Model, fine-tuning and sampling."""
         backend, sampling, tuned = settings.get("backend", {}), settings.get("sampling", {}), settings.get("finetune")
-        lines = [f"- model: `{_public_model(settings, base)}`, written by the backend `{backend.get('kind')}`"]
+        lines = [f"- model: `{public_model(settings, base)}`, written by the backend `{backend.get('kind')}`"]
         if tuned:
             lines.append(f"- fine-tuned with QLoRA (r={tuned['lora']['r']}, alpha={tuned['lora']['alpha']:g}) on the training split of `{tuned['corpus']}`")
         lines.append(f"- sampling: {', '.join(f'{key} {value}' for key, value in sorted(sampling.items()))}")
@@ -94,8 +109,30 @@ class LlmGenerator(GeneratorSettings):
 
     @classmethod
     def licences(cls, settings: Mapping[str, Any], base: str) -> list[str]:
+        """The model."""
+        return [f"- the model `{public_model(settings, base)}`: some licences bind what a model writes"]
+
+    def check(self, key: str) -> None:
+        """Check the settings against the backend's demands."""
+        self.backend.check(self, key)
+
+
+class LlmGenerator(SampledSettings):
+    """A causal language model, fine-tuned with QLoRA or as it is."""
+
+    kind: Literal["llm"]
+    finetune: Finetune | None = Field(None, description="QLoRA fine-tuning; none: the model as it is.")
+
+    def references(self) -> Iterator[tuple[str, str, str]]:
+        """Its model, and the corpus that it is fine-tuned on."""
+        yield from super().references()
+        if self.finetune:
+            yield "finetune.corpus", "corpora", self.finetune.corpus
+
+    @classmethod
+    def licences(cls, settings: Mapping[str, Any], base: str) -> list[str]:
         """The model, and the corpus of the fine-tuning."""
-        lines = [f"- the model `{_public_model(settings, base)}`: some licences bind what a model writes"]
+        lines = super().licences(settings, base)
         if tuned := settings.get("finetune"):
             filtered = "ran" if (settings.get("filters") or {}).get("memorization") else "**did not run**"
             lines.append(
@@ -104,11 +141,7 @@ class LlmGenerator(GeneratorSettings):
             )
         return lines
 
-    def check(self, key: str) -> None:
-        """Check the settings against the backend's demands."""
-        self.backend.check(self, key)
 
-
-def _public_model(settings: Mapping[str, Any], base: str) -> str:
+def public_model(settings: Mapping[str, Any], base: str) -> str:
     """Name of the model: the server's, else the adapter's base model, else its entry."""
     return str(settings.get("backend", {}).get("model") or base or settings.get("model"))

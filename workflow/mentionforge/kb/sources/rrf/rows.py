@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from mentionforge.errors import UserError
-from mentionforge.kb.semantics import GROUPS
 from mentionforge.kb.sources.rrf import RrfKb
 from mentionforge.kb.sources.rrf.files import COLUMNS, best_ranks
 from mentionforge.kb.sources.rrf.passes import literal, literals, read_csv_sql, run_pass, scalar, sieved_sql
 from mentionforge.kb.sources.rrf.release import Release
 from mentionforge.kb.sources.rrf.sieve import ByCui, ByTui, RotatingFile
+from mentionforge.semantics import GROUPS
 
 REGULAR = "regexp_full_match(cui, 'C[0-9]{7}')"
 """SQL condition: `cui` is C and seven digits, as UMLS writes CUIs."""
