@@ -4,23 +4,30 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
-# On a GPU machine PyPI's build of this version brings CUDA; see the README for other builds.
-TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-unit fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison simulate bench-alignment
+.PHONY: lock demo test test-unit fuzz test-paper test-paper-long test-vllm models open lint generated venv test-slurm test-slurm-short test-slurm-demo test-faults bench-scheduler bench-kb bench-locate bench-corpora bench-statistics test-kills bench-generation bench-gpu bench-recognition bench-linking bench-annotate confirm comparison simulate bench-alignment
 
 venv: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[test]"
+# Uses uv where it is there, pip otherwise. TORCH_BUILD=cpu or cuda, or TORCH=torch==2.13.0+cu130, names the build of torch: envs/install.sh
+$(INSTALLED): pyproject.toml uv.lock envs/install.sh envs/locked.txt envs/locked-torch.txt
+	PYTHON="$(PYTHON)" envs/install.sh $(VENV)
 	touch $@
+
+# uv.lock after pyproject.toml, and from it the files for pip; needs uv. UPGRADE=--upgrade also takes newer versions of what is pinned nowhere.
+EXPORT := uv export --quiet --frozen --no-header --no-annotate --no-emit-project --all-extras
+lock:
+	uv lock $(UPGRADE)
+	cuda="torch $$(sed -nE 's/^name = "((nvidia|cuda)-.*|triton)"$$/\1/p' uv.lock | tr '\n' ' ')"; \
+	{ echo "# Exported from uv.lock by \`make lock\`: all but torch and the libraries of CUDA."; \
+	  $(EXPORT) $$(printf -- '--no-emit-package %s ' $$cuda); } > envs/locked.txt; \
+	{ echo "# Exported from uv.lock by \`make lock\`: PyPI's torch, with CUDA on Linux and for CPUs on macOS."; \
+	  $(EXPORT) $$(sed -nE 's/^([a-z0-9.-]+)==.*/--no-emit-package \1/p' envs/locked.txt); } > envs/locked-torch.txt
 
 demo: $(INSTALLED)
 	snakemake
