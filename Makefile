@@ -70,7 +70,7 @@ lint: $(INSTALLED)
 	ruff check workflow/mentionforge tests resources/demo
 	ruff format --check workflow/mentionforge tests resources/demo
 	mypy
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	snakemake --lint
 	mentionforge dev versions
 
