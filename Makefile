@@ -90,6 +90,7 @@ confirm: $(INSTALLED)  ## declare that all code makes the results that it made b
 
 generated: $(INSTALLED)  ## what is written from the code: schema, environments, rule graph
 	mentionforge config schema --out workflow/schemas/config.schema.json
+	mentionforge config schema --file --out workflow/schemas/file.schema.json
 	mentionforge config envs --out envs/mentionforge.yaml
 	mentionforge config envs --vllm --out envs/vllm.yaml
 	snakemake --rulegraph mermaid-js 2>/dev/null | mentionforge report rulegraph --readme README.md

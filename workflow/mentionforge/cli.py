@@ -83,14 +83,18 @@ def licensed(kind: str, name: str, hint: str = typer.Option(..., help="How to ob
 
 
 @settings.command("schema")
-def schema(out: Path = typer.Option(None, help="File to write; none: standard output.")) -> None:
+def schema(
+    out: Path = typer.Option(None, help="File to write; none: standard output."),
+    file: bool = typer.Option(False, "--file", help="That of one file, which may hold a part and sweeps, for editors."),
+) -> None:
     """Write the JSON schema of the configuration."""
-    from mentionforge.config import json_schema
+    from mentionforge.config import file_schema, json_schema
 
+    text = file_schema() if file else json_schema()
     if out:
-        out.write_text(json_schema(), encoding="utf-8")
+        out.write_text(text, encoding="utf-8")
     else:
-        typer.echo(json_schema(), nl=False)
+        typer.echo(text, nl=False)
 
 
 @settings.command("envs")

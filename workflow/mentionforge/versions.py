@@ -158,7 +158,7 @@ OWN_SPECS = ("evaluation", "statistics", "report")
 """Stages whose parts always have a spec file, `results/specs/STAGE/PART.json`: no entry of the configuration has them."""
 
 MODULES_WITHOUT_RESULTS = frozenset({
-    "architectures.py", "cli.py", "config/__init__.py", "config/cells.py", "config/checks.py", "config/experiment.py", "config/external.py",
+    "architectures.py", "cli.py", "config/__init__.py", "config/cells.py", "config/checks.py", "config/experiment.py", "config/external.py", "config/file_schema.py",
     "config/load.py", "config/messages.py", "config/raw.py", "config/schema.py", "config/specs.py", "config/sweeps.py", "config_files.py",
     "corpora/settings.py", "devices.py", "download_settings.py", "encoder_settings.py", "entries.py", "envs.py", "errors.py", "evaluation/settings.py",
     "external/settings.py", "generation/kinds/__init__.py", "generation/kinds/contract.py", "generation/kinds/llm.py", "generation/settings.py",
