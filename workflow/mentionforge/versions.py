@@ -164,7 +164,7 @@ MODULES_WITHOUT_RESULTS = frozenset({
     "external/settings.py", "generation/kinds/__init__.py", "generation/kinds/contract.py", "generation/kinds/llm.py", "generation/settings.py",
     "kb/settings.py", "kb/sources/__init__.py", "kb/sources/contract.py", "kb/sources/ontologies/__init__.py", "kb/sources/rrf/__init__.py", "model_settings.py", "needs.py", "normalization/linkers/__init__.py", "normalization/linkers/external.py", "parquet.py",
     "planning/__init__.py", "planning/cost.py", "planning/estimates.py", "planning/jobs.py", "planning/leftovers.py", "planning/opening.py", "planning/plan.py",
-    "planning/reference_devices.py", "planning/status.py", "planning/workload.py", "progress.py", "provenance.py", "ran.py",
+    "planning/reference_devices.py", "planning/starter.py", "planning/status.py", "planning/workload.py", "progress.py", "provenance.py", "ran.py",
     "recognition/kinds/__init__.py", "recognition/kinds/contract.py", "recognition/kinds/external.py", "recognition/kinds/tagger.py",
     "recognition/settings.py", "report/closing.py", "sources.py", "specs.py", "strict_yaml.py", "tables.py", "versions.py",
 })  # fmt: skip
