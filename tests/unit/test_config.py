@@ -332,7 +332,7 @@ def test_a_file_that_is_not_there_or_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(p.relative_to(ROOT).as_posix() for p in [ROOT / "config.yaml", *(ROOT / "config").glob("*"), *(ROOT / "tests").glob("*.yaml")])
+    "name", sorted(p.relative_to(ROOT).as_posix() for p in [ROOT / "config.yaml", *(ROOT / "config").glob("*.yaml"), *(ROOT / "tests").glob("*.yaml")])
 )
 def test_what_is_plain_reads_as_yaml_does(name: str) -> None:
     data, places = read_file(ROOT / name)

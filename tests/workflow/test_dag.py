@@ -191,7 +191,7 @@ def test_the_page_of_the_workflow_shows_the_rule_graph() -> None:
         ["ruff", "check", "workflow/mentionforge", "tests", "resources/demo"],
         ["ruff", "format", "--check", "workflow/mentionforge", "tests", "resources/demo"],
         ["mypy"],
-        ["snakefmt", "--check", "Snakefile", "workflow/rules"],
+        ["snakefmt", "--check", "Snakefile", "workflow/Snakefile", "workflow/rules"],
         ["snakemake", "--lint"],
     ],
     ids=" ".join,

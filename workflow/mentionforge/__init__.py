@@ -4,4 +4,4 @@ In: a configuration, a knowledge base, corpora. Out: a results folder. One subpa
 them the Parquet tables that `mentionforge.tables` declares. `export` and `annotate` use several stages.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

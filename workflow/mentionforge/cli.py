@@ -83,14 +83,18 @@ def licensed(kind: str, name: str, hint: str = typer.Option(..., help="How to ob
 
 
 @settings.command("schema")
-def schema(out: Path = typer.Option(None, help="File to write; none: standard output.")) -> None:
+def schema(
+    out: Path = typer.Option(None, help="File to write; none: standard output."),
+    file: bool = typer.Option(False, "--file", help="That of one file, which may hold a part and sweeps, for editors."),
+) -> None:
     """Write the JSON schema of the configuration."""
-    from mentionforge.config import json_schema
+    from mentionforge.config import file_schema, json_schema
 
+    text = file_schema() if file else json_schema()
     if out:
-        out.write_text(json_schema(), encoding="utf-8")
+        out.write_text(text, encoding="utf-8")
     else:
-        typer.echo(json_schema(), nl=False)
+        typer.echo(text, nl=False)
 
 
 @settings.command("envs")
@@ -253,13 +257,66 @@ def clean(
         typer.echo(f"{len(files):,} files, {state.human(size)}, that nothing in this configuration asks for; --yes deletes them")
 
 
+@app.command("init")
+def init(
+    train: list[Path] = typer.Option([], help="Training documents: a file, or a folder for brat and share. May be repeated, as the next ones."),
+    dev: list[Path] = typer.Option([], help="Documents to choose settings by."),
+    test: list[Path] = typer.Option([], help="Test documents."),
+    documents: list[Path] = typer.Option([], help="All documents, in place of the three: split by document, 70:10:20, with a seed."),
+    reader: str = typer.Option(None, help="Format: brat, pubtator, bioc, share, medmentions, conll, jsonl or parquet."),
+    kb: str = typer.Option(None, help="Knowledge base: the META folder or zip of a UMLS release, or an ontology (.obo, .owl, .json)."),
+    id_prefix: str = typer.Option(None, help="Vocabulary of ids without a prefix: MSH (the default of most formats), OMIM or CUI."),
+    llm: str = typer.Option(None, help="Language model to fine-tune: a folder, or its name on the hub. None: the controls without a model."),
+    encoder: str = typer.Option(None, help="Encoder for linking and recognition: the same. None: the small one of the demo."),
+    results: str = typer.Option("results/mine", help="Folder of the results."),
+    out: Path = typer.Option(Path("my.yaml"), help="File to write."),
+    force: bool = typer.Option(False, "--force", help="Replace the file."),
+) -> None:
+    """Write a first configuration for your own corpus and knowledge base, and say what it would run. Asks what no flag says, on a terminal."""
+    from mentionforge.planning import starter
+
+    if out.exists() and not force:
+        raise UserError("file exists", str(out), "", "give another --out, or --force")
+    answers = {"--reader": reader, "--kb": kb, "--train or --documents": train or documents, "--test": test or documents}
+    missing = [flag for flag, value in answers.items() if not value]
+    if missing and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError("missing answers", "mentionforge init", f"no {', no '.join(missing)}, and no terminal to ask on", "give these flags")
+    if missing:
+        reader = reader or typer.prompt("Format (brat, pubtator, bioc, share, medmentions, conll, jsonl, parquet)")
+        if not (train or documents):
+            documents = [Path(typer.prompt("Documents: a file, or a folder for brat and share. All of them, or those of training"))]
+            if not test and (answer := typer.prompt("Test documents; empty: split the former by document", default="", show_default=False)):
+                train, documents, test = documents, [], [Path(answer)]
+        elif not (test or documents):
+            test = [Path(typer.prompt("Test documents"))]
+        kb = kb or typer.prompt("Knowledge base: META folder or zip of a UMLS release, or an ontology (.obo, .owl, .json)")
+        id_prefix = id_prefix or typer.prompt(
+            "Vocabulary of ids without a prefix: MSH, OMIM, CUI; empty: as usual in the format", default="", show_default=False
+        )
+        llm = llm or typer.prompt("Language model to fine-tune: folder, or name on the hub; empty: none", default="", show_default=False)
+        encoder = encoder or typer.prompt("Encoder: folder, or name on the hub; empty: the small one of the demo", default="", show_default=False)
+    if documents and (train or dev or test):
+        raise UserError("two kinds of splits", "mentionforge init", "--documents are split with a seed, the others are split already", "give one of them")
+    splits = {"all": documents} if documents else {"train": train, "dev": dev, "test": test}
+    paths = {split: [str(path) for path in given] for split, given in splits.items()}
+    data = starter.overlay(starter.Answers(reader, kb, paths, id_prefix or None, llm or None, encoder or None, results))
+    starter.validate(data, Path.cwd())
+    out.write_text(starter.text(data, out), encoding="utf-8")
+    jobs = starter.planned(out, Path.cwd())
+    stages = starter.by_stage(jobs, results)
+    typer.echo(f"{out} is valid. It would run {sum(stages.values()):,} jobs:")
+    for stage, number in stages.items():
+        typer.echo(f"{number:7,}  {stage}")
+    typer.echo(f"Next: snakemake --configfile {out}    (what it costs: mentionforge status --configfile {out})")
+
+
 def register(command: str | None) -> None:
     """Add the commands of the stage that is called; all of them if none is, as for `--help`.
 
     Args:
         command: First word of the command line that is no option, if any.
     """
-    plain_commands = ("resources", "config", "results", "dev", "status", "clean")
+    plain_commands = ("resources", "config", "results", "dev", "status", "clean", "init")
     if command in PLAIN or command not in (*STAGES, *plain_commands):
         app.registered_commands += importlib.import_module("mentionforge.annotate.commands").app.registered_commands
     for stage in (command,) if command in STAGES else STAGES if command not in (*plain_commands, *PLAIN) else ():

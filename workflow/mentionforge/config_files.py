@@ -132,6 +132,29 @@ def merge(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
     return base
 
 
+def overlay(base: MergedConfig, data: Mapping[str, Any]) -> MergedConfig:
+    """Lay values over those of files, in place. They have no position: no file that is known here holds them.
+
+    Raises:
+        UserError: A value that YAML could not hold.
+    """
+    try:
+        merge(base.data, data)
+    except TypeError as error:
+        raise UserError("bad value", "config", str(error), "give texts, numbers, lists and mappings") from error
+    for key in [key for key in base.positions if _holds(data, key)]:
+        del base.positions[key]
+    return base
+
+
+def _holds(data: Any, key: Key) -> bool:
+    for step in key:
+        if not isinstance(data, Mapping) or step not in data:
+            return False
+        data = data[step]
+    return True
+
+
 def read_file(path: str | Path) -> tuple[dict[str, Any], Positions]:
     """Read one file; see `read`.
 

@@ -21,7 +21,7 @@ from mentionforge.recognition.schedules import SCHEDULES
 from snakemake.settings.types import DeploymentMethod
 
 with one_line_errors():
-    CONFIG = load_config(resolve_input_paths(config, Path.cwd(), Path(workflow.basedir)), root=Path.cwd(), positions=CONFIG_FILES.positions)
+    CONFIG = load_config(resolve_input_paths(config, Path.cwd(), CHECKOUT), root=Path.cwd(), positions=CONFIG_FILES.positions)
 
 if CONFIG.mirror:
     # Not a parameter of the download, since the source of a file does not change its content.
@@ -29,7 +29,7 @@ if CONFIG.mirror:
 
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     # Environments hold the libraries; the program runs from this checkout (envs/mentionforge.post-deploy.sh).
-    os.environ.update(MENTIONFORGE_WORKFLOW=str(Path(workflow.basedir) / "workflow"))
+    os.environ.update(MENTIONFORGE_WORKFLOW=str(WORKFLOW))
 
 EXPERIMENT = ExperimentFiles(CONFIG)
 LINKING = NormalizationInputs(CONFIG)
@@ -39,8 +39,12 @@ spec_of, raised, kb_tables, model_of = EXPERIMENT.spec, EXPERIMENT.raised, EXPER
 # The resources and threads that a profile or the command line gives a rule also hold for its jobs of several indexes.
 for settings in (workflow.resource_settings.overwrite_resources, workflow.resource_settings.overwrite_threads):
     for name, value in list(settings.items()):
-        for batch in [*LINKING.batches, *END_TO_END.batches] if name in ("link_baseline", "link_augmented", "fuse", "rerank", "link_predicted") else []:
-            settings.setdefault(f"{name}{batch.suffix}", value)
+        for single in ("link_baseline", "link_augmented", "fuse", "rerank", "link_predicted"):
+            for batch in [*LINKING.batches, *END_TO_END.batches] if name == workflow.modifier.modify_rulename(single) else []:
+                settings.setdefault(workflow.modifier.modify_rulename(f"{single}{batch.suffix}"), value)
+
+if workflow.modifier.path_modifier.prefix or workflow.modifier.path_modifier.modifies_prefixes:
+    raise WorkflowError("error: prefix of a module: commands name the results folder, which a prefix would not move; set `results` in its config instead")
 
 R = CONFIG.results
 RESULTS = EXPERIMENT.results
@@ -60,7 +64,7 @@ if workflow.is_main_process:
 
 def image():
     """The image that jobs run in with --sdm apptainer."""
-    path = os.environ.get("MENTIONFORGE_IMAGE", str(Path(workflow.basedir) / "docker" / "mentionforge.sif"))
+    path = os.environ.get("MENTIONFORGE_IMAGE", str(CHECKOUT / "docker" / "mentionforge.sif"))
     if " " in path:
         raise WorkflowError(f"error: blank in the path of the image: {path}: Snakemake takes none; put it elsewhere and name it in MENTIONFORGE_IMAGE")
     return path

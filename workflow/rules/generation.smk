@@ -83,7 +83,7 @@ use rule sample as sample_vllm with:
     conda:
         "../../envs/vllm.yaml"
     params:
-        program=from_checkout(Path(workflow.basedir)),
+        program=from_checkout(CHECKOUT),
         weights=flags(model="--model", adapter="--adapter"),
 
 

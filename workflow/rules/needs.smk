@@ -17,13 +17,22 @@ if workflow.resource_settings.nodes is not None and "lanes" not in workflow.glob
     workflow.register_resource("lanes", 4)
 
 
+def own_name(rulename):
+    """The name of a rule here; a workflow that takes this one as a module may give it another one (`use rule * from … as …`)."""
+    before, after = workflow_names
+    return rulename.removeprefix(before).removesuffix(after)
+
+
+workflow_names = workflow.modifier.modify_rulename("~").split("~")
+
+
 def weights_of_job(rulename, input):
     """Sizes of the weights that a job loads; assumed sizes for weights that do not exist yet."""
     weights = needs.Weights()
     for role in needs.WEIGHTS:
         for path in map(Path, as_list(input.get(role, []))):
             fetched = path.name == "fetched.json" and CONFIG.models.get(path.parent.name)
-            weights += needs.weights_at(str(path)) or needs.assumed_weights(rulename, role, fetched.model_dump() if fetched else {})
+            weights += needs.weights_at(str(path)) or needs.assumed_weights(own_name(rulename), role, fetched.model_dump() if fetched else {})
     return weights
 
 
@@ -33,28 +42,28 @@ def job_load(wildcards, input, rulename):
     read = [path for path in input if str(path) not in weights]
     stored = any(getattr(path, "is_storage", False) for path in read)  # in a bucket, where only Snakemake can look
     size = input.size / 1e6 if stored else needs.size_mb(map(str, read))
-    return needs.load_of(rulename, size, weights_of_job(rulename, input), CONFIG.generators.get(wildcards.get("generator")))
+    return needs.load_of(own_name(rulename), size, weights_of_job(rulename, input), CONFIG.generators.get(wildcards.get("generator")))
 
 
 def memory(wildcards, input, attempt, rulename):
     """Memory in MB."""
-    return needs.memory_mb(rulename, job_load(wildcards, input, rulename), attempt)
+    return needs.memory_mb(own_name(rulename), job_load(wildcards, input, rulename), attempt)
 
 
 def scratch(wildcards, input, attempt, rulename):
     """Local disk in MB."""
-    return needs.disk_mb(rulename, job_load(wildcards, input, rulename), attempt)
+    return needs.disk_mb(own_name(rulename), job_load(wildcards, input, rulename), attempt)
 
 
 def indexes_of(rulename):
     """Number of indexes that a job of the rule links."""
-    batches = END_TO_END.batches if rulename.startswith("link_predicted") else LINKING.batches
-    return next((len(batch.indexes) for batch in batches if batch.suffix and rulename.endswith(batch.suffix)), 1)
+    batches = END_TO_END.batches if own_name(rulename).startswith("link_predicted") else LINKING.batches
+    return next((len(batch.indexes) for batch in batches if batch.suffix and own_name(rulename).endswith(batch.suffix)), 1)
 
 
 def longest(wildcards, input, attempt, rulename):
     """Time in minutes; that of one index for each index that is linked."""
-    return indexes_of(rulename) * needs.minutes(rulename, job_load(wildcards, input, rulename), attempt)
+    return indexes_of(rulename) * needs.minutes(own_name(rulename), job_load(wildcards, input, rulename), attempt)
 
 
 def own_gpus(wildcards, input, rulename):
@@ -63,8 +72,8 @@ def own_gpus(wildcards, input, rulename):
     if "gpu" in str(resources.get("gres").raw) or workflow.global_resources.get("gpu").value == 0:
         return 0
     settings = CONFIG.generators.get(wildcards.get("generator"))
-    load = needs.load_of(rulename, 0, weights_of_job(rulename, input), settings)
-    return needs.gpus(rulename, load, os.environ.get("MENTIONFORGE_GPU"))
+    load = needs.load_of(own_name(rulename), 0, weights_of_job(rulename, input), settings)
+    return needs.gpus(own_name(rulename), load, os.environ.get("MENTIONFORGE_GPU"))
 
 
 def on_kubernetes():
@@ -93,7 +102,7 @@ def with_gpu(value):
 
 def cores(wildcards, rulename):
     """Cores of a job: two per device."""
-    return 2 * needs.devices(rulename, CONFIG.generators.get(wildcards.get("generator")))
+    return 2 * needs.devices(own_name(rulename), CONFIG.generators.get(wildcards.get("generator")))
 
 
 def lane(wildcards):

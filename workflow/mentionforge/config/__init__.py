@@ -14,6 +14,7 @@ from mentionforge.config.checks import in_use as in_use
 from mentionforge.config.experiment import Experiment as Experiment
 from mentionforge.config.experiment import NormalizationGrid as NormalizationGrid
 from mentionforge.config.experiment import RecognitionGrid as RecognitionGrid
+from mentionforge.config.file_schema import file_schema as file_schema
 from mentionforge.config.load import load_config as load_config
 from mentionforge.config.raw import plain as plain
 from mentionforge.config.raw import resolve_input_paths as resolve_input_paths
