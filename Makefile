@@ -96,8 +96,8 @@ generated: $(INSTALLED)  ## what is written from the code: schema, environments,
 	mentionforge dev reference
 	snakemake --rulegraph mermaid-js 2>/dev/null | mentionforge report rulegraph --page workflow/README.md
 
-# The documentation as a site in site/; a dead link or anchor is an error. To read it: python -m http.server -d site
-docs: $(INSTALLED)
+# To read it: python -m http.server -d site
+docs: $(INSTALLED)  ## the documentation as a site in site/; a dead link or anchor is an error
 	zensical build --strict --config-file mkdocs.yml
 
 bench-scheduler: $(INSTALLED)  ## speed of Snakemake's scheduling

@@ -298,7 +298,7 @@ def init(
     if documents and (train or dev or test):
         raise UserError("two kinds of splits", "mentionforge init", "--documents are split with a seed, the others are split already", "give one of them")
     splits = {"all": documents} if documents else {"train": train, "dev": dev, "test": test}
-    paths = {split: [str(path) for path in given] for split, given in splits.items()}
+    paths = {split: [str(path) for path in files] for split, files in splits.items()}
     data = starter.overlay(starter.Answers(reader, kb, paths, id_prefix or None, llm or None, encoder or None, results))
     starter.validate(data, Path.cwd())
     out.write_text(starter.text(data, out), encoding="utf-8")

@@ -29,12 +29,11 @@ BUCKETS = ("seen_mention", "seen_concept", "unseen_concept", "unmapped")
 SUBSETS = ("new_pair", "new_surface", "new_surface_concept", "one_concept", "distinct", "distinct_new_surface")
 MATCHES = ("tag", "exact", "synonym", "fuzzy")
 GOLD = "gold"
-"""What `match` says of a gold mention that was in a note's text before: a mention for recognition, and none of the note's concept."""
+"""`match` of a gold mention that the note's text had before: a mention for recognition, and none of the note's concept."""
 FILTERS = tuple(part.removeprefix("filter.") for part in VERSIONED_CODE if part.startswith("filter."))
 REASONS = ("empty", "no_mention", *FILTERS)
 AGAINST = ("baseline", "control", "kb", "external")
 SLICES = ("all", "bucket", "subset", "train_mentions", "names", "semantic_type", "notes")
-
 CONCEPT_ID = "concept id: a UMLS CUI, or an id with its prefix (HP:0001250)"
 
 CONCEPTS = Table(

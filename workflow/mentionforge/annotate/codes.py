@@ -72,14 +72,14 @@ class Codes:
         """All codes of a concept, by vocabulary in the order asked for; the preferred one of each vocabulary first."""
         if concept_id not in self._known:
             start, end = self._rows.get(concept_id, (0, 0))
-            found: dict[str, dict[str, str]] = {name: {} for name in self.vocabularies}
+            codes_of: dict[str, dict[str, str]] = {name: {} for name in self.vocabularies}
             own = own_code(concept_id)
-            if own and own[0] in found:
-                found[own[0]][own[1]] = OWN_ID
+            if own and own[0] in codes_of:
+                codes_of[own[0]][own[1]] = OWN_ID
             for row in self._sorted.slice(start, end - start).to_pylist():
-                found[row["source"]].setdefault(row["code"], row["via"])
+                codes_of[row["source"]].setdefault(row["code"], row["via"])
             self._known[concept_id] = tuple(
-                ConceptCode(name, code, rank == 0, via) for name, codes in found.items() for rank, (code, via) in enumerate(codes.items())
+                ConceptCode(name, code, rank == 0, via) for name, codes in codes_of.items() for rank, (code, via) in enumerate(codes.items())
             )
         return self._known[concept_id]
 

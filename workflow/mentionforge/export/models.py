@@ -45,7 +45,7 @@ class TrainedModel:
 
     Attributes:
         name: Levels of its path, joined.
-        what: What it does, in a sentence.
+        purpose: What it does, in a sentence.
         pipeline: Task on the hub.
         folder: Its weights and tokenizer.
         entry: Name of its entry in the configuration.
@@ -59,7 +59,7 @@ class TrainedModel:
     """
 
     name: str
-    what: str
+    purpose: str
     pipeline: str
     folder: Path
     entry: str
@@ -138,7 +138,7 @@ def _recognizer(results: Results, cell: RecognitionCell) -> TrainedModel:
     facts |= {"synthetic notes": f"{cell.generator}, chosen by {cell.strategy}"} if cell.generator != NONE else {}
     return TrainedModel(
         name=cell.path,
-        what="Finds mentions of diseases in English biomedical text: token classification with the tags O, B-Disease and I-Disease.",
+        purpose="Finds mentions of diseases in English biomedical text: token classification with the tags O, B-Disease and I-Disease.",
         pipeline="token-classification",
         folder=folder,
         entry=cell.recognizer,
@@ -167,7 +167,7 @@ def _encoder(results: Results, linker: str, corpus: str) -> TrainedModel:
     pooled = "[:, 0]" if settings.pooling == "cls" else ".mean(1)  # over pieces that are no padding"
     return TrainedModel(
         name=f"{linker}/{corpus}",
-        what="Embeds names of diseases, so that names of one concept are near each other (cosine).",
+        purpose="Embeds names of diseases, so that names of one concept are near each other (cosine).",
         pipeline="feature-extraction",
         folder=stamp.parent / told["folder"],
         entry=linker,
@@ -266,7 +266,7 @@ def card(results: Results, model: TrainedModel, base: Model | None, licence: str
         "",
         f"# {model.name}",
         "",
-        model.what,
+        model.purpose,
         "**Not a medical device: it misses what it should find and finds what is none; nobody should decide about a patient by it.**",
         "",
         "| | |",

@@ -123,7 +123,7 @@ def parents(kb: Path, cuis: Collection[str]) -> dict[str, tuple[str, ...]]:
     for cui, parent in zip(table["cui"].to_pylist(), table["parent"].to_pylist(), strict=True):
         if cui in cuis and parent in names and parent != cui:
             above[cui].add(names[parent])
-    return {cui: tuple(sorted(found)) for cui, found in above.items()}
+    return {cui: tuple(sorted(higher)) for cui, higher in above.items()}
 
 
 def select(kb: Path, settings: Concepts, mentions: Path | None = None) -> list[str]:

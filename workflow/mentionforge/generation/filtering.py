@@ -68,8 +68,8 @@ def filter_notes(
     """
     generator: Generator = read_spec(spec, Generator)
     located = tables.read(tables.LOCATED, located_folder / "located.parquet").to_pylist()
-    found = tables.read(tables.SYNTHETIC_MENTIONS, located_folder / "mentions.parquet").to_pylist()
-    mentions = [m for m in found if m["match"] != tables.GOLD]  # gold mentions of the corpus stay as they are, as long as their note does
+    every_mention = tables.read(tables.SYNTHETIC_MENTIONS, located_folder / "mentions.parquet").to_pylist()
+    mentions = [m for m in every_mention if m["match"] != tables.GOLD]  # gold mentions of the corpus stay as they are, as long as their note does
     rejected = tables.read(tables.REJECTED, located_folder / "rejected.parquet").to_pylist()
     written = {row["note_id"]: row for row in tables.read(tables.NOTES, notes).to_pylist()}
     known = concepts.load(kb)
@@ -121,7 +121,7 @@ def filter_notes(
         versions=versions("datasketch", "py3langid"),
     )
     tables.write(tables.LOCATED, out / "located.parquet", located, made)
-    gold = [m for m in found if m["match"] == tables.GOLD and m["note_id"] in kept]
+    gold = [m for m in every_mention if m["match"] == tables.GOLD and m["note_id"] in kept]
     tables.write(tables.SYNTHETIC_MENTIONS, out / "mentions.parquet", [*mentions, *gold], made)
     tables.write(tables.REJECTED, out / "rejected.parquet", rejected, made)
     before = json.loads((located_folder / "funnel.json").read_text(encoding="utf-8"))

@@ -51,17 +51,17 @@ class Prompt(Entry):
             raise ValueError(f"markers must be two texts of which none is part of the other, of {OPEN} or of {CLOSE}")
         return self
 
-    def asked_for(self, style: str, frame: str, given: frozenset[str] | set[str]) -> dict[str, str]:
+    def asked_for(self, style: str, frame: str, own_keys: frozenset[str] | set[str]) -> dict[str, str]:
         """Style and frame for a generator that names this entry, where it has none of its own.
 
         Args:
             style: The generator's prompt_style.
             frame: The generator's frame.
-            given: Keys that the generator gives itself.
+            own_keys: Keys that the generator gives itself.
         """
         own = {"prompt_style": self.style or ("plain" if self.frame else None), "frame": self.frame}
         settings = {"prompt_style": style, "frame": frame}
-        return settings | {key: value for key, value in own.items() if value is not None and key not in given}
+        return settings | {key: value for key, value in own.items() if value is not None and key not in own_keys}
 
 
 def part_of_prompt(prompt: Prompt, part: str) -> dict[str, Any] | None:

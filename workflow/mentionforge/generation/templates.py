@@ -119,11 +119,11 @@ def check(key: str, prompt: Prompt) -> None:
             near = get_close_matches(unknown[0], known, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
             raise UserError(f"unknown variable {unknown[0]!r}", where, "", hint)
-        for asked, what in ((FULL, "with a definition"), (BARE, "with a name alone, without a definition")):
+        for asked, form in ((FULL, "with a definition"), (BARE, "with a name alone, without a definition")):
             values = _values(prompt, _marked(asked, prompt)) | ({"name": asked.names[-1]} if prompt.sentences else {})
-            text = _rendered(template, values, where, f"for a concept {what}: ")
+            text = _rendered(template, values, where, f"for a concept {form}: ")
             if not any(name in text for name in asked.names):
-                raise UserError("no name of the concept", where, f"the text for a concept {what} holds none", f"write {fix} where the name belongs")
+                raise UserError("no name of the concept", where, f"the text for a concept {form} holds none", f"write {fix} where the name belongs")
 
 
 def _templates(key: str, prompt: Prompt) -> Iterator[tuple[str, str]]:

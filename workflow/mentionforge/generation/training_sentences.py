@@ -84,7 +84,7 @@ def training_sentences(documents: Sequence[Row], mentions: Sequence[Row], counts
     by_document: defaultdict[str, list[Row]] = defaultdict(list)
     for mention in mentions:
         by_document[mention["doc_id"]].append(mention)
-    found = []
+    sentences = []
     for document in documents:
         rows = by_document[document["doc_id"]]
         for start, end in ((s["start"], s["end"]) for s in document["sentences"]):
@@ -97,8 +97,8 @@ def training_sentences(documents: Sequence[Row], mentions: Sequence[Row], counts
                 counts["in a sentence whose end cuts a mention"] += len(touching)
             else:
                 inside = sorted(map(_gold, touching), key=lambda m: (m.start, m.end, m.mention_id))
-                found.append(TrainingSentence(document["doc_id"], document["text"], (start, end), tuple(inside)))
-    return found
+                sentences.append(TrainingSentence(document["doc_id"], document["text"], (start, end), tuple(inside)))
+    return sentences
 
 
 def _gold(row: Row) -> TrainingMention:

@@ -177,31 +177,31 @@ def _example(field: Schema, seen: Any) -> str:
 
 def _examples(root: Path, schema: Schema) -> dict[tuple[str, str], Any]:
     """The first value of each (class, key) in the shipped configs."""
-    found: dict[tuple[str, str], Any] = {}
+    examples: dict[tuple[str, str], Any] = {}
     for path in (root / "config.yaml", *sorted((root / "config").glob("*.yaml"))):
         for key, value in read([path]).data.items():
-            _collect(schema["properties"].get(key, {}), value, schema["$defs"], found)
-    return found
+            _collect(schema["properties"].get(key, {}), value, schema["$defs"], examples)
+    return examples
 
 
-def _collect(field: Schema, value: Any, classes: Mapping[str, Schema], found: dict[tuple[str, str], Any]) -> None:
+def _collect(field: Schema, value: Any, classes: Mapping[str, Schema], examples: dict[tuple[str, str], Any]) -> None:
     """Walk a value with the schema of its key."""
     if isinstance(value, list):
         for inner in value:
-            _collect(field.get("items", field), inner, classes, found)
+            _collect(field.get("items", field), inner, classes, examples)
     if not isinstance(value, Mapping):
         return
     if field.get("type") == "object" and isinstance(field.get("additionalProperties"), Mapping):
         for inner in value.values():
-            _collect(field["additionalProperties"], inner, classes, found)
+            _collect(field["additionalProperties"], inner, classes, examples)
         return
     for name in _classes_in(field):
         properties = classes[name].get("properties", {})
         if set(value) <= set(properties) and all(_fits(properties[key], value[key]) for key in ("kind", "source") if key in value and key in properties):
             for key, inner in value.items():
                 if not (isinstance(inner, Mapping) and "sweep" in inner):
-                    found.setdefault((name, key), inner)
-                    _collect(properties[key], inner, classes, found)
+                    examples.setdefault((name, key), inner)
+                    _collect(properties[key], inner, classes, examples)
             return
 
 

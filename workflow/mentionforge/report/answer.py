@@ -83,11 +83,11 @@ def _range(rows: pd.DataFrame) -> str:
     low, high = signed(rows["difference"].min()), signed(rows["difference"].max())
     points = f"{low} points" if low == high else f"{low} to {high} points"
     corpora = rows["corpus"].nunique()
-    parts = []
+    clauses = []
     for word, beyond in (("above", rows["difference"] > 0), ("below", rows["difference"] < 0)):
         if count := rows.loc[beyond & (rows["p_adjusted"] <= LEVEL), "corpus"].nunique():
-            parts.append(f"{word} zero beyond chance on {count} of {corpora} corpora" if corpora > 1 else f"{word} zero beyond chance")
-    return f"{points} ({join_words(parts) if parts else 'within chance'})"
+            clauses.append(f"{word} zero beyond chance on {count} of {corpora} corpora" if corpora > 1 else f"{word} zero beyond chance")
+    return f"{points} ({join_words(clauses) if clauses else 'within chance'})"
 
 
 def answer_figure(comparisons: pd.DataFrame, controls: Collection[str]) -> list[Figure]:

@@ -192,7 +192,7 @@ def _template_values(
         },
     ]
     if replayed := [(g, entries["generators"][g]) for g in generators if entries["generators"].get(g, {}).get("kind") == "replay"]:
-        rows = [(g, f"licence: {given.get('licence') or 'not stated'}. Cite: {given.get('cite') or 'not stated'}") for g, given in replayed]
+        rows = [(g, f"licence: {settings.get('licence') or 'not stated'}. Cite: {settings.get('cite') or 'not stated'}") for g, settings in replayed]
         run.append({"title": "Notes written elsewhere", "rows": rows})
     imported = {
         "normalization": NormalizationCell("*", NONE, NONE, "*", EXTERNAL).path,

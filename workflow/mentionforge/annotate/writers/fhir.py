@@ -123,8 +123,8 @@ def _details(m: Record, losses: dict[str, int]) -> Iterator[dict[str, Any]]:
         yield {"url": "ambiguous", "valueBoolean": True}
 
 
-def _id(*parts: Any) -> str:
-    return str(uuid.uuid5(_NAMESPACE, json.dumps(parts)))
+def _id(*values: Any) -> str:
+    return str(uuid.uuid5(_NAMESPACE, json.dumps(values)))
 
 
 def _string(text: str, losses: dict[str, int]) -> str:

@@ -314,10 +314,10 @@ def plan(place: OpenPlace, name: str, fit: Fit, case: Case) -> Plan:
     if fit.case == "running_text" and not any(map(str.isalnum, before)):
         written = wording.capitalized(written)
     edits: tuple[tuple[int, int, str], ...] = ()
-    if fit.article and (found := re.search(r"(?:^A|(?<!\w)a)(n?)\s+$", before)):
-        start, new = sentence.span[0] + found.start(), wording.article(written)
-        alone = all(other.end <= start or start + 1 + len(found[1]) <= other.start for other in sentence.mentions)  # hepatitis A is a name
-        edits = ((start + 1, start + 1 + len(found[1]), new[1:]),) if alone and new[1:] != found[1] else ()
+    if fit.article and (match := re.search(r"(?:^A|(?<!\w)a)(n?)\s+$", before)):
+        start, new = sentence.span[0] + match.start(), wording.article(written)
+        alone = all(other.end <= start or start + 1 + len(match[1]) <= other.start for other in sentence.mentions)  # hepatitis A is a name
+        edits = ((start + 1, start + 1 + len(match[1]), new[1:]),) if alone and new[1:] != match[1] else ()
     kept = {(m.start, m.end): m.cuis[0] if len(m.cuis) == 1 and not m.composite else "" for m in sentence.mentions if m is not mention}
     return Plan(sentence.doc_id, sentence.span, (mention.start, mention.end), name, written, edits, tuple((*span, cui) for span, cui in sorted(kept.items())))
 

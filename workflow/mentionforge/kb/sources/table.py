@@ -109,11 +109,11 @@ class Skipped:
         self.counts: Counter[str] = Counter()
         self.listed: dict[str, list[str]] = defaultdict(list)
 
-    def add(self, reason: str, what: str) -> None:
+    def add(self, reason: str, example: str) -> None:
         """Count a row, and list it unless there are too many."""
         self.counts[reason] += 1
         if self.counts[reason] <= LISTED:
-            self.listed[reason].append(what)
+            self.listed[reason].append(example)
 
     def funnel(self, rows: int) -> dict[str, Any]:
         """As in `Extracted`."""

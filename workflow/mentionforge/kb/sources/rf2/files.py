@@ -72,7 +72,7 @@ def find(paths: Sequence[str]) -> dict[str, list[SnapshotFile]]:
     Raises:
         UserError: A path is missing or no release, two releases lie in it, or it has no concepts, descriptions, relationships or language reference set.
     """
-    found: dict[str, list[SnapshotFile]] = defaultdict(list)
+    by_kind: dict[str, list[SnapshotFile]] = defaultdict(list)
     for path in map(Path, paths):
         if not path.exists():
             raise UserError("missing file", str(path), "it does not exist", "correct the path, or put the release there")
@@ -85,12 +85,12 @@ def find(paths: Sequence[str]) -> dict[str, list[SnapshotFile]]:
             other = versions.setdefault((kind, match["content"], match["language"], match["namespace"]), name)
             if other != name:
                 raise UserError("mixed releases", str(path), f"{other} and {name}", "give the folder of one release")
-            found[kind].append(SnapshotFile(kind, where, opener, path if path.is_file() else Path(where)))
+            by_kind[kind].append(SnapshotFile(kind, where, opener, path if path.is_file() else Path(where)))
     for kind in ("Concept", "Description", "Relationship"):
-        if kind not in found:
+        if kind not in by_kind:
             why = f"there is no sct2_{kind}_Snapshot….txt in it"
             raise UserError("no SNOMED CT snapshot", paths[0], why, "give the folder or zip of a release in RF2, with its Snapshot folder")
-    return dict(found)
+    return dict(by_kind)
 
 
 def _members(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO], str]]:
@@ -179,8 +179,8 @@ def _check_header(handle: BinaryIO, file: SnapshotFile) -> None:
     expected = "\t".join(HEADERS[file.kind])
     header = handle.readline(10_000).removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
     if header != expected.encode():
-        found = [name for name in header.decode("utf-8", "replace").split("\t") if re.fullmatch(r"[A-Za-z]{1,40}", name)]
-        why = f"its columns are {', '.join(found) or 'none'}, not {', '.join(HEADERS[file.kind])}"
+        columns = [name for name in header.decode("utf-8", "replace").split("\t") if re.fullmatch(r"[A-Za-z]{1,40}", name)]
+        why = f"its columns are {', '.join(columns) or 'none'}, not {', '.join(HEADERS[file.kind])}"
         raise UserError("other columns", f"{file.where}:1", why, "give a release in RF2, unedited")
 
 

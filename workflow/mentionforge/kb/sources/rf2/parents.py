@@ -25,7 +25,7 @@ def read_parents(entry: Rf2Kb, concepts: pa.ChunkedArray) -> ParentTable:
         entry: The entry.
         concepts: Concept ids of the knowledge base.
     """
-    files = {kind: found for kind, found in find(entry.files()).items() if kind in ("Concept", "Relationship")}
+    files = {kind: snapshot for kind, snapshot in find(entry.files()).items() if kind in ("Concept", "Relationship")}
     _, is_a, rows = read_hierarchy(files)
     known = np.sort(np.array([int(concept.rpartition(":")[2]) for concept in concepts.to_pylist()], np.int64))
     children, parents = is_a["sourceId"].to_numpy(), is_a["destinationId"].to_numpy()

@@ -273,10 +273,10 @@ def _load_retired(db: duckdb.DuckDBPyConnection, files: dict[str, list[SnapshotF
     if "Association" not in files:
         return
     columns, key = ("active", "refsetId", "referencedComponentId", "targetComponentId"), ("refsetId", "referencedComponentId", "targetComponentId")
-    found, rows["Association"] = read_files(files["Association"], columns, key, lambda batch: pc.is_in(batch["refsetId"], pa.array(list(SUCCESSORS))))
-    db.register("found", is_active(found))
+    associations, rows["Association"] = read_files(files["Association"], columns, key, lambda batch: pc.is_in(batch["refsetId"], pa.array(list(SUCCESSORS))))
+    db.register("associations", is_active(associations))
     kinds = " ".join(f"WHEN {refset} THEN '{via}'" for refset, via in SUCCESSORS.items())
-    db.execute(f"INSERT INTO retired SELECT referencedComponentId, targetComponentId, CASE refsetId {kinds} END FROM found")
+    db.execute(f"INSERT INTO retired SELECT referencedComponentId, targetComponentId, CASE refsetId {kinds} END FROM associations")
 
 
 def _sorted(db: duckdb.DuckDBPyConnection, table: tables.Table, query: str) -> pa.Table:
