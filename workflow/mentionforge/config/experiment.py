@@ -18,8 +18,10 @@ class RecognitionGrid(Entry):
     generators: tuple[str, ...] = ()
     strategies: tuple[str, ...]
     recognizers: tuple[str, ...]
-    schedules: tuple[Schedule, ...] = ("real_only", "synthetic_then_real")
-    seeds: tuple[int, ...] = (1,)
+    schedules: tuple[Schedule, ...] = Field(
+        ("real_only", "synthetic_then_real"), description="Orders in which real and synthetic text are learned; real_only is the baseline."
+    )
+    seeds: tuple[int, ...] = Field((1,), description="Training seeds; intervals hold what they change.")
     test_corpora: tuple[str, ...] = Field(
         (), description="Corpora whose dev and test splits the grid's trained models recognize too, besides the one trained on; the grid's own: every pair."
     )

@@ -26,7 +26,9 @@ class SeededSplit(Entry):
     """A split by document that depends on nothing but the seed and the document's id, so that further documents move none."""
 
     seed: int = Field(13, description="Seed of the split.")
-    shares: dict[Split, Annotated[float, Field(gt=0, lt=1)]] = Field(description="Share of the documents that each split is to have; they add up to 1.")
+    shares: dict[Split, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        examples=[{"train": 0.7, "dev": 0.1, "test": 0.2}], description="Share of the documents that each split is to have; they add up to 1."
+    )
 
     @model_validator(mode="after")
     def _adds_up(self) -> SeededSplit:
@@ -56,13 +58,20 @@ class Corpus(Entry):
         description="Format. One path is a folder for share (.text/.txt and .pipe) and brat (.txt and .ann), a file for the others; see docs/corpora.md."
     )
     kb: str = Field(description="Knowledge base whose cross-references map ids to CUIs.")
-    source: tuple[str, ...] = Field((), description="Files or folders that hold the documents of all splits; then splits lists ids, or seeded_split is given.")
+    source: tuple[str, ...] = Field(
+        (), examples=[["corpus.txt"]], description="Files or folders that hold the documents of all splits; then splits lists ids, or seeded_split is given."
+    )
     splits: dict[Split, tuple[str, ...]] = Field(
         default_factory=dict,
+        examples=[{"train": ["train.txt"], "dev": ["dev.txt"], "test": ["test.txt"]}],
         description="Files or folders of each split; with source, text files with one document id (PMID, note name) per line. train and test are required.",
     )
     seeded_split: SeededSplit | None = Field(None, description="A split of source by document, written to split.csv beside the tables.")
-    licensed: str | None = Field(None, description="How to obtain the corpus; then its absence is an error of the job, not of the config.")
+    licensed: str | None = Field(
+        None,
+        examples=["sign the data use agreement, then put the notes into data/notes"],
+        description="How to obtain the corpus; then its absence is an error of the job, not of the config.",
+    )
     entity_types: tuple[str, ...] = Field((), description="Entity types that count as diseases; empty: all.")
     id_prefix: str = Field("MSH", description="Vocabulary of ids without a prefix: MSH, OMIM, or CUI; with the reader medmentions CUI by default.")
     text: Literal["none", "nfc", "crlf_to_lf"] = Field(
@@ -83,7 +92,11 @@ class Corpus(Entry):
     ambiguity: Literal["any_of_set", "kb_preferred"] = Field(
         "any_of_set", description="An id that maps to several CUIs: all of them count, or the one that the knowledge base prefers; see docs/corpora.md."
     )
-    id_map: str | None = Field(None, description="CSV with columns id and replacement, for merged or alternative ids: applied before ids are mapped to CUIs.")
+    id_map: str | None = Field(
+        None,
+        examples=["replaced_ids.csv"],
+        description="CSV with columns id and replacement, for merged or alternative ids: applied before ids are mapped to CUIs.",
+    )
     duplicates: Literal["drop", "drop_from_train", "error", "keep"] = Field(
         "drop",
         description="A document whose id or text occurs twice. drop: in a split the first is kept, in two splits is an error. drop_from_train: in two splits, that of test or else dev is kept. error: stop. keep: equal texts stay, ids are kept once.",

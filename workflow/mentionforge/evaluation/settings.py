@@ -19,7 +19,9 @@ class Confirmatory(Entry):
     groups: tuple[Literal["all", "seen_mention", "seen_concept", "unseen_concept"], ...] = Field(
         ("all", "unseen_concept"), description="Mentions: all, or buckets."
     )
-    strategies: tuple[str, ...] = Field((), description="Strategies, those swept under their name included; without any, all strategies.")
+    strategies: tuple[str, ...] = Field(
+        (), examples=[["supplemental"]], description="Strategies, those swept under their name included; without any, all strategies."
+    )
 
 
 class Statistics(Entry):

@@ -32,26 +32,29 @@ class External(Entry):
     """Predictions on the documents of a corpus, made by another system."""
 
     path: str | dict[str, str] = Field(
-        description="File or folder with the predictions: one, a pattern with {corpus}, or a mapping of corpora to one each. Its content is digested: a change reruns."
+        examples=["predictions.jsonl"],
+        description="File or folder with the predictions: one, a pattern with {corpus}, or a mapping of corpora to one each. Its content is digested: a change reruns.",
     )
     reader: ReaderName = Field(
         "table",
         description="table: a row per answer, in .csv, .tsv, .jsonl or .parquet. The others: annotated documents, as of corpora.*.reader. See docs/external.md.",
     )
     columns: dict[ColumnName, Annotated[str, Field(min_length=1)]] = Field(
-        default_factory=dict, description="What a table calls its columns, where that differs: {concept: cui_pred}. Only for the reader table."
+        default_factory=dict,
+        examples=[{"concept": "cui_pred"}],
+        description="What a table calls its columns, where that differs: {concept: cui_pred}. Only for the reader table.",
     )
     end: Literal["exclusive", "inclusive"] = Field(
         "exclusive", description="Whether a table's `end` is one past the last character, or the last character. Offsets count from 0."
     )
-    entity_types: tuple[str, ...] = Field((), description="Types of predictions that are read; empty: all.")
+    entity_types: tuple[str, ...] = Field((), examples=[["Disease"]], description="Types of predictions that are read; empty: all.")
     unknown: Literal["error", "skip"] = Field(
         "error", description="A prediction for a document or mention that the corpus does not have: stop, or leave it out and count it."
     )
     missing_corpora: Literal["error", "skip"] = Field(
         "error", description="A corpus of the grid that a mapping `path` does not name: stop, or leave out the cell of this system."
     )
-    cite: str | None = Field(None, description="How to cite the system, and its version; shown beside its scores.")
+    cite: str | None = Field(None, examples=["Doe et al. (2026)"], description="How to cite the system, and its version; shown beside its scores.")
 
     @field_validator("path")
     @classmethod

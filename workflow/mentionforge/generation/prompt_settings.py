@@ -26,14 +26,24 @@ def prompt_then_note(frame: str | None) -> str | None:
 class Prompt(Entry):
     """What a language model is asked about a concept, or the sentences into which a control puts its names."""
 
-    template: str | None = Field(None, description="Jinja2 template of the prompt of a language model; docs/prompts.md lists its variables.")
-    sentences: tuple[str, ...] = Field((), description="Jinja2 templates of the notes of a generator of kind template, in turn; {{ name }} is the name.")
+    template: str | None = Field(
+        None,
+        examples=["Write a note about a patient with {{ preferred }}."],
+        description="Jinja2 template of the prompt of a language model; docs/prompts.md lists its variables.",
+    )
+    sentences: tuple[str, ...] = Field(
+        (),
+        examples=[["The patient has {{ name }}."]],
+        description="Jinja2 templates of the notes of a generator of kind template, in turn; {{ name }} is the name.",
+    )
     style: Literal["chat", "plain"] | None = Field(None, description="prompt_style of the generators that name this entry; their own setting goes before.")
     frame: Annotated[str | None, AfterValidator(prompt_then_note)] = Field(
-        None, description="frame of these generators, with the marks of instruction and answer; {prompt} once, and {note} at its end. Means style plain."
+        None,
+        examples=["Instruction: {prompt}\nNote: {note}"],
+        description="frame of these generators, with the marks of instruction and answer; {prompt} once, and {note} at its end. Means style plain.",
     )
     markers: tuple[str, str] = Field((OPEN, CLOSE), description="What stands before and after a mention, in prompts and in the notes that answer them.")
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="A note ends before the first of these texts.")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), examples=[["\n\n"]], description="A note ends before the first of these texts.")
     language: str = Field("English", min_length=1, description="Language of the notes, as the template names it.")
 
     @model_validator(mode="after")

@@ -17,14 +17,14 @@ class Concepts(Entry):
     """Which concepts of the knowledge base a generator writes about."""
 
     require_definition: bool = Field(False, description="Only concepts with a definition (as in the paper).")
-    semantic_types: tuple[str, ...] = Field((), description="Only these semantic types; empty: all.")
+    semantic_types: tuple[str, ...] = Field((), examples=[["T047", "T191"]], description="Only these semantic types; empty: all.")
     xrefs: tuple[str, ...] = Field((), description="Only concepts with a code in one of these vocabularies (MSH, OMIM, …); empty: all.")
-    sources: tuple[str, ...] = Field((), description="Only concepts that one of these source vocabularies names; empty: all.")
-    cuis: str | None = Field(None, description="Text file with one CUI per line (# begins a comment): only these concepts.")
-    max_names: int | None = Field(None, ge=1, description="Rarity: only concepts with at most this many distinct names.")
-    corpus: str | None = Field(None, description="Corpus whose training mentions max_train_mentions counts.")
+    sources: tuple[str, ...] = Field((), examples=[["SNOMEDCT_US"]], description="Only concepts that one of these source vocabularies names; empty: all.")
+    cuis: str | None = Field(None, examples=["concepts.txt"], description="Text file with one CUI per line (# begins a comment): only these concepts.")
+    max_names: int | None = Field(None, ge=1, examples=[2], description="Rarity: only concepts with at most this many distinct names.")
+    corpus: str | None = Field(None, examples=["demo_ncbi"], description="Corpus whose training mentions max_train_mentions counts.")
     max_train_mentions: int | None = Field(
-        None, ge=0, description="Rarity: only concepts with at most this many mentions in the training split of corpus; 0: those it lacks."
+        None, ge=0, examples=[0], description="Rarity: only concepts with at most this many mentions in the training split of corpus; 0: those it lacks."
     )
     max: int | None = Field(None, ge=1, description="At most this many concepts, sampled with the seed; none: all.")
     seed: int = Field(13, description="Seed of the sample.")
@@ -54,7 +54,7 @@ class Finetune(Entry):
 
     corpus: str = Field(description="Corpus whose training split gives the pairs; test and dev never do.")
     context_sentences: int = Field(2, ge=0, description="Sentences kept on either side of the mention's sentence.")
-    max_pairs: int | None = Field(None, ge=1, description="At most this many pairs, sampled with the seed.")
+    max_pairs: int | None = Field(None, ge=1, examples=[1000], description="At most this many pairs, sampled with the seed.")
     quantization: Literal["nf4", "none"] = Field("nf4", description="4-bit NormalFloat, or full precision.")
     double_quantization: bool = Field(False, description="Quantize the scales of the 4-bit blocks too: 0.4 bits less per parameter.")
     compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
@@ -87,7 +87,9 @@ class Examples(Entry):
     corpus: str = Field(description="Corpus whose training split gives the examples; test and dev never do.")
     n: int = Field(5, ge=1, description="Examples in a prompt; the authors' number. None is of the prompt's own concept.")
     context_sentences: int = Field(2, ge=0, description="Sentences kept on either side of the mention's sentence.")
-    max_pairs: int | None = Field(None, ge=1, description="Draw from at most this many, sampled with the seed; none: all of the training split.")
+    max_pairs: int | None = Field(
+        None, ge=1, examples=[1000], description="Draw from at most this many, sampled with the seed; none: all of the training split."
+    )
     seed: int = Field(13, description="Seed of the draws; each note has draws of its own.")
 
 
@@ -124,6 +126,7 @@ class Locate(Entry):
         None,
         gt=0,
         le=1,
+        examples=[0.7],
         description="Least cosine to a name of the concept, by the generator's encoder, at which any tagged stretch is a mention; none: never.",
     )
 

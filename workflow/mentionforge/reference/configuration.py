@@ -75,12 +75,21 @@ def _class(name: str, classes: Mapping[str, Schema], examples: Mapping[tuple[str
             code(key),
             _type(field, classes),
             "required" if key in required else code(_written(field["default"])) if field.get("default") is not None else "none",
-            cell(field.get("description", "")),
-            code(_example(field, examples.get((name, key)))),
+            cell(_meaning(key, field, classes)),
+            code(_example(name, key, classes, examples)),
         )
         for key, field in one.get("properties", {}).items()
     ]
     yield from table(("key", "type", "default", "meaning", "example"), rows)
+
+
+def _meaning(key: str, field: Schema, classes: Mapping[str, Schema]) -> str:
+    """What a key means: its description; else that of its class, or which section its names are from."""
+    if field.get("description"):
+        return str(field["description"])
+    if inner := _classes_in(field):
+        return str(classes[inner[0]].get("description", "")).split("\n")[0]
+    return "Which kind or source it is." if key in ("kind", "source") else f"Names of entries of `{key}`, each combined with all others of the grid."
 
 
 def _title(name: str, classes: Mapping[str, Schema]) -> str:
@@ -159,20 +168,33 @@ def _written(value: Any) -> str:
     return str(value)
 
 
-def _example(field: Schema, seen: Any) -> str:
-    """A value of a shipped config; else the field's own example, a value that is not the default, or the default."""
+def _example(name: str, key: str, classes: Mapping[str, Schema], shipped: Mapping[tuple[str, str], Any]) -> str:
+    """A value of a key of a class: of a shipped config; else its own example; of a class of settings, an entry of it; else a value that is not the default."""
+    field = classes[name]["properties"][key]
+    seen = shipped.get((name, key))
     if seen is not None and len(_written(seen)) <= LONGEST_EXAMPLE:
         return _written(seen)
     if field.get("examples"):
         return _written(field["examples"][0])
+    if inner := _classes_in(field):
+        return _entry(inner[0], classes, shipped)
     for option in (field, *field.get("anyOf", ())):
         values = [value for value in option.get("enum", ()) if value != field.get("default")]
         if values or "const" in option:
             return _written(values[0] if values else option["const"])
         if option.get("type") == "boolean":
             return _written(not field.get("default"))
+    same_key = [value for (_, other), value in shipped.items() if other == key and len(_written(value)) <= LONGEST_EXAMPLE]
+    same_key += [one["properties"][key]["examples"][0] for one in classes.values() if one.get("properties", {}).get(key, {}).get("examples")]
     default = field.get("default")
-    return _written(default) if default not in (None, [], {}) and not isinstance(default, Mapping) else ""
+    return _written(same_key[0]) if same_key else _written(default) if default not in (None, [], {}) and not isinstance(default, Mapping) else ""
+
+
+def _entry(name: str, classes: Mapping[str, Schema], shipped: Mapping[tuple[str, str], Any]) -> str:
+    """A short entry of a class: its required keys, or else its first one."""
+    one = classes[name]
+    keys = one.get("required") or list(one.get("properties", {}))[:1]
+    return "{" + ", ".join(f"{key}: {_example(name, key, classes, shipped)}" for key in keys) + "}"
 
 
 def _examples(root: Path, schema: Schema) -> dict[tuple[str, str], Any]:

@@ -39,9 +39,9 @@ class ContinuousBackend(LocalBackend):
 
     kind: Literal["continuous"]
     num_blocks: int | None = Field(
-        None, ge=1, description="Blocks of 256 tokens in the paged cache; none: what batch_size notes need on a CPU, what fits on a GPU."
+        None, ge=1, examples=[512], description="Blocks of 256 tokens in the paged cache; none: what batch_size notes need on a CPU, what fits on a GPU."
     )
-    max_batch_tokens: int | None = Field(None, ge=1, description="Most tokens in one pass; none: two per note on a CPU, what fits on a GPU.")
+    max_batch_tokens: int | None = Field(None, ge=1, examples=[2048], description="Most tokens in one pass; none: two per note on a CPU, what fits on a GPU.")
 
     def check(self, generator: SampledGenerator, key: str) -> None:
         """Check that there are weights in full precision and no repetition penalty."""

@@ -33,22 +33,23 @@ class OpenaiBackend(BackendKind):
     identity_if_changed: ClassVar[Mapping[str, object]] = {"max_tokens_key": "max_tokens"}  # a server that does not know the key writes on
 
     kind: Literal["openai"]
-    base_url: str = Field(pattern=r"^https?://", description="Address up to and with /v1.")
-    model: str = Field(description="What the server calls the model.")
+    base_url: str = Field(pattern=r"^https?://", examples=["http://localhost:8000/v1"], description="Address up to and with /v1.")
+    model: str = Field(examples=["llama-3.1-8b-instruct"], description="What the server calls the model.")
     api_key_env: str | None = Field(
         None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        examples=["OPENAI_API_KEY"],
         description="Environment variable that holds the key; none: the server wants no key. The key itself belongs in no file.",
     )
     concurrency: int = Field(8, ge=1, description="Requests under way at a time.")
-    requests_per_minute: float | None = Field(None, gt=0, description="Most requests per minute, of one shard; none: no limit.")
+    requests_per_minute: float | None = Field(None, gt=0, examples=[60], description="Most requests per minute, of one shard; none: no limit.")
     retries: int = Field(8, ge=0, description="Further tries after a time-out, a lost connection, or status 408, 409, 429 or 5xx, with growing pauses.")
     timeout_s: float = Field(600, gt=0, description="Longest wait for an answer, in seconds.")
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What chat completions call the longest note; newer servers want the second."
     )
     extra_body: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, description="Further parameters that the server understands (top_k, repetition_penalty, …)."
+        default_factory=dict, examples=[{"top_k": 40}], description="Further parameters that the server understands (top_k, repetition_penalty, …)."
     )
 
     @property

@@ -44,10 +44,12 @@ class VllmBackend(BackendKind):
     adapter: Literal["lora", "merged"] = Field("lora", description="How the adapter is used: given to the engine, or merged into the weights first.")
     tensor_parallel: int = Field(1, ge=1, description="GPUs that the model is spread over.")
     gpu_memory: float = Field(0.9, gt=0, le=1, description="Share of each GPU's memory that the engine takes.")
-    max_model_tokens: int | None = Field(None, ge=16, description="Longest prompt and note together; none: the model's own limit.")
+    max_model_tokens: int | None = Field(None, ge=16, examples=[4096], description="Longest prompt and note together; none: the model's own limit.")
     chunk: int = Field(512, ge=1, description="Notes handed over at a time; a killed job loses those of one chunk at most.")
     scratch: str | None = Field(
-        None, description="Folder for merged weights while a shard is written, such as $TMPDIR of a job with room for them; none: beside the shard's notes."
+        None,
+        examples=["/scratch"],
+        description="Folder for merged weights while a shard is written, such as $TMPDIR of a job with room for them; none: beside the shard's notes.",
     )
 
     @property

@@ -85,7 +85,7 @@ def length(notes: Sequence[Note], settings: Length, _: FilterContext) -> Reasons
 class Refusal(FilterSettings):
     """Drops notes in which the model declines or speaks of itself."""
 
-    phrases: tuple[str, ...] = Field((), description="Further phrases, in any case, besides those built in.")
+    phrases: tuple[str, ...] = Field((), examples=[["I cannot"]], description="Further phrases, in any case, besides those built in.")
 
 
 def refusal(notes: Sequence[Note], settings: Refusal, _: FilterContext) -> Reasons:

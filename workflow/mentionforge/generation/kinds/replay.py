@@ -35,10 +35,12 @@ class ReplayGenerator(GeneratorSettings):
 
     kind: Literal["replay"]
     kb: str = Field(description="Knowledge base that has the notes' concepts.")
-    path: str = Field(description="CSV (columns cui, matched_output), JSONL or Parquet (cui and matched_output, or cui and text).")
+    path: str = Field(examples=["notes.csv"], description="CSV (columns cui, matched_output), JSONL or Parquet (cui and matched_output, or cui and text).")
     licensed: str | None = Field(None, description="How to obtain the file; then its absence is an error of the job, not of the config.")
     licence: str | None = Field(None, description="Licence of the file; shown on the page and on the card of an export.", exclude_if=lambda text: text is None)
-    cite: str | None = Field(None, description="How to cite the file; shown beside its licence.", exclude_if=lambda text: text is None)
+    cite: str | None = Field(
+        None, examples=["Doe et al. (2026)"], description="How to cite the file; shown beside its licence.", exclude_if=lambda text: text is None
+    )
     concepts: Concepts = Field(Concepts())
     notes_per_concept: int | None = Field(None, ge=1, description="At most this many notes of each concept, the first in the file; none: all.")
     locate: Locate = Field(Locate())

@@ -30,14 +30,19 @@ class OboKb(KnowledgeBase):
     part: ClassVar[str] = "kb.ontologies"
 
     source: Literal["obo"]
-    path: str = Field(description="OBO, OBO Graphs JSON or RDF/XML OWL; may be .gz or .zst.")
+    path: str = Field(examples=["hp.obo"], description="OBO, OBO Graphs JSON or RDF/XML OWL; may be .gz or .zst.")
     licensed: str | None = Field(None, description="How to obtain the file; then its absence is an error of the job, and its text is licensed.")
-    roots: tuple[str, ...] = Field((), description="Ids of the terms that are kept with all below them (HP:0000118); empty: all.")
+    roots: tuple[str, ...] = Field((), examples=[["HP:0000118"]], description="Ids of the terms that are kept with all below them (HP:0000118); empty: all.")
     vocabulary: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_]+$", description="Vocabulary of ids without a prefix, and the ontology's name in counts; none: the file's name."
+        None,
+        pattern=r"^[A-Za-z0-9_]+$",
+        examples=["HPO"],
+        description="Vocabulary of ids without a prefix, and the ontology's name in counts; none: the file's name.",
     )
     semantic_type: str = Field("T047", pattern=r"^T\d{3}$", description="UMLS semantic type of its concepts.")
-    sssom: tuple[str, ...] = Field((), description="Exact matches (SSSOM TSV, may be .gz) of its terms; the other side becomes a code of the concept.")
+    sssom: tuple[str, ...] = Field(
+        (), examples=[["matches.sssom.tsv"]], description="Exact matches (SSSOM TSV, may be .gz) of its terms; the other side becomes a code of the concept."
+    )
 
     def files(self) -> list[str]:
         """What it is read from."""

@@ -49,12 +49,17 @@ class TableKb(KnowledgeBase):
     part: ClassVar[str] = "kb.table"
 
     source: Literal["table"]
-    path: str = Field(description="A .csv, .tsv, .parquet or .jsonl file with one row per concept; further rows of a concept add their names.")
+    path: str = Field(
+        examples=["terms.csv"], description="A .csv, .tsv, .parquet or .jsonl file with one row per concept; further rows of a concept add their names."
+    )
     licensed: str | None = Field(None, description="How to obtain the file; then its absence is an error of the job, and its text is licensed.")
-    columns: dict[Role, str] = Field(default_factory=dict, description="The file's own name of a column, where it is not id, name, synonyms, …")
+    columns: dict[Role, str] = Field(
+        default_factory=dict, examples=[{"id": "code", "name": "label"}], description="The file's own name of a column, where it is not id, name, synonyms, …"
+    )
     prefix: str | None = Field(
         None,
         pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$",
+        examples=["MINE"],
         description="Vocabulary of ids without a prefix: with LOCAL, L-17 becomes LOCAL:L-17. CUI: they are UMLS CUIs.",
     )
     separator: str = Field("|", min_length=1, description="What separates the values of a cell, in columns of several values; lists need none.")

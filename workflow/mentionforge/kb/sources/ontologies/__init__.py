@@ -30,7 +30,9 @@ class OntologyKb(KnowledgeBase, MondoSettings, DoidSettings, HpoSettings, OtherO
     part: ClassVar[str] = "kb.ontologies"
 
     source: Literal["ontologies"]
-    sssom: tuple[str, ...] = Field((), description="Further exact matches (SSSOM TSV, may be .gz) of terms, UMLS CUIs, MeSH and OMIM ids.")
+    sssom: tuple[str, ...] = Field(
+        (), examples=[["matches.sssom.tsv"]], description="Further exact matches (SSSOM TSV, may be .gz) of terms, UMLS CUIs, MeSH and OMIM ids."
+    )
     several_cuis: Literal["all", "lowest", "drop"] = Field("all", description="A term with several CUIs: names them all, the lowest, or is left out.")
 
     @model_validator(mode="after")

@@ -30,7 +30,9 @@ MESH_DISEASES = re.compile(r"C\d|F03")
 class MeshSettings(OntologySettings):
     """Settings of MeSH."""
 
-    mesh_names: tuple[str, ...] = Field((), description="MeSH names and synonyms (TSV), descriptors and supplementary records.")
+    mesh_names: tuple[str, ...] = Field(
+        (), examples=[["mesh_id_label_mappings.tsv"]], description="MeSH names and synonyms (TSV), descriptors and supplementary records."
+    )
     mesh_name_match: bool = Field(True, description="Map a MeSH id without a cross-reference to the CUIs that bear one of its names.")
 
 

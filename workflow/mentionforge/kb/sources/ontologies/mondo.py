@@ -46,7 +46,7 @@ class MondoSettings(OntologySettings):
 
     mondo: str | None = Field(None, description="Mondo as published (OBO, OBO Graphs JSON, OWL), or a JSON mapping of its terms; may be .gz or .zst.")
     mondo_sssom: dict[Literal["UMLS", "MSH", "OMIM", "OMIMPS", "DOID"], str] = Field(
-        default_factory=dict, description="Mondo's exact matches (SSSOM TSV) by target vocabulary."
+        default_factory=dict, examples=[{"UMLS": "mondo_exactmatch_umls.sssom.tsv"}], description="Mondo's exact matches (SSSOM TSV) by target vocabulary."
     )
 
 

@@ -38,8 +38,8 @@ VERSION = 1
 class OtherOntology(Entry):
     """An ontology besides Mondo, the Disease Ontology and HPO: Orphanet's, or one of your own."""
 
-    path: str = Field(description="OBO, OBO Graphs JSON or RDF/XML OWL; may be .gz or .zst.")
-    roots: tuple[str, ...] = Field((), description="Ids of the terms whose branches are kept (the disease branch); empty: all.")
+    path: str = Field(examples=["ordo.owl"], description="OBO, OBO Graphs JSON or RDF/XML OWL; may be .gz or .zst.")
+    roots: tuple[str, ...] = Field((), examples=[["ORPHA:377788"]], description="Ids of the terms whose branches are kept (the disease branch); empty: all.")
     semantic_type: str = Field("T047", pattern=r"^T\d{3}$", description="UMLS semantic type of its concepts.")
 
 
@@ -47,7 +47,9 @@ class OtherOntologies(OntologySettings):
     """Settings of further ontologies, by vocabulary name."""
 
     others: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], OtherOntology] = Field(
-        default_factory=dict, description="Further ontologies by vocabulary name (ORPHANET, …), in order of preference after HPO."
+        default_factory=dict,
+        examples=[{"ORPHANET": {"path": "ordo.owl"}}],
+        description="Further ontologies by vocabulary name (ORPHANET, …), in order of preference after HPO.",
     )
 
 

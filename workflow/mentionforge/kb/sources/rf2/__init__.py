@@ -33,11 +33,19 @@ class Rf2Kb(KnowledgeBase):
     licensed_text: ClassVar[bool] = True
 
     source: Literal["rf2"]
-    path: str = Field(description="Folder or zip of a release; its Snapshot files are read, wherever they lie in it.")
-    extensions: tuple[str, ...] = Field((), description="Folders or zips of extensions on top; of a component in several of them the latest version counts.")
+    path: str = Field(
+        examples=["SnomedCT_InternationalRF2_PRODUCTION.zip"], description="Folder or zip of a release; its Snapshot files are read, wherever they lie in it."
+    )
+    extensions: tuple[str, ...] = Field(
+        (),
+        examples=[["SnomedCT_USEditionRF2_PRODUCTION.zip"]],
+        description="Folders or zips of extensions on top; of a component in several of them the latest version counts.",
+    )
     licensed: str | None = Field(None, description="How to obtain the release; then its absence is an error of the job, not of the config.")
     roots: tuple[SctId, ...] = Field((CLINICAL_FINDING,), description="Concepts that are kept with all below them; empty: all active concepts.")
-    semantic_tags: tuple[str, ...] = Field((), description="Tags of fully specified names (disorder, finding, …) whose concepts are kept; empty: all.")
+    semantic_tags: tuple[str, ...] = Field(
+        (), examples=[["disorder"]], description="Tags of fully specified names (disorder, finding, …) whose concepts are kept; empty: all."
+    )
     language_refsets: tuple[SctId, ...] = Field(
         (US_ENGLISH, GB_ENGLISH), description="Language reference sets whose descriptions are names, in order of preference; empty: all descriptions."
     )

@@ -55,14 +55,16 @@ class RrfKb(KnowledgeBase):
     path: str = Field(description="META folder with MRCONSO.RRF and its sisters, or the release's zip as downloaded.")
     licensed: str | None = Field(None, description="How to obtain the release; then its absence is an error of the job, not of the config.")
     semantic_group: SemanticGroup | None = Field("disorders", description="UMLS semantic group whose types are kept; none: all types.")
-    semantic_types: tuple[str, ...] = Field((), description="Semantic types (T047, …) kept; overrides semantic_group.")
+    semantic_types: tuple[str, ...] = Field((), examples=[["T047"]], description="Semantic types (T047, …) kept; overrides semantic_group.")
     languages: tuple[str, ...] = Field(("ENG",), description="Languages (LAT) of the names kept.")
-    include_sources: tuple[str, ...] = Field((), description="Source vocabularies (SAB) whose names are kept; empty: all.")
-    exclude_sources: tuple[str, ...] = Field((), description="Source vocabularies (SAB) whose names are dropped.")
+    include_sources: tuple[str, ...] = Field((), examples=[["SNOMEDCT_US", "MSH"]], description="Source vocabularies (SAB) whose names are kept; empty: all.")
+    exclude_sources: tuple[str, ...] = Field((), examples=[["MEDCIN"]], description="Source vocabularies (SAB) whose names are dropped.")
     suppress: tuple[str, ...] = Field(("O", "E", "Y"), description="SUPPRESS flags that drop a name or definition.")
-    definition_sources: tuple[str, ...] = Field((), description="Source vocabularies whose definitions are preferred, in this order; then by MRRANK.")
+    definition_sources: tuple[str, ...] = Field(
+        (), examples=[["MSH", "NCI"]], description="Source vocabularies whose definitions are preferred, in this order; then by MRRANK."
+    )
     require_definition: bool = Field(False, description="Keep only concepts with a definition.")
-    max_names_per_concept: int | None = Field(None, ge=1, description="At most this many distinct names, the preferred ones first; none: all.")
+    max_names_per_concept: int | None = Field(None, ge=1, examples=[20], description="At most this many distinct names, the preferred ones first; none: all.")
     inconsistent: Literal["error", "warn"] = Field(
         "error", description="Files that contradict MRFILES or each other (mixed releases, a selection made by hand): stop, or warn."
     )

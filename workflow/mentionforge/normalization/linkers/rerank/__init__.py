@@ -22,7 +22,7 @@ class RerankLinker(LinkerSettings):
     reranks: ClassVar[bool] = True
 
     kind: Literal["rerank"]
-    linker: str = Field(description="Linker of the first stage; not a reranker.")
+    linker: str = Field(examples=["mention"], description="Linker of the first stage; not a reranker.")
     index: str = Field("kb", description="Index whose names give the wrong candidates to train with, found by the first stage (by a hybrid's first linker).")
     model: str = Field(description="Model entry with the encoder to start from.")
     top: int = Field(10, ge=2, description="Concepts that are ranked anew; the others keep their places after them.")

@@ -36,7 +36,9 @@ class Alignment(Entry):
     margin: float = Field(0.2, ge=0, description="Margin of the miner.")
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate; linear, after a warm-up of a tenth of the steps.")
     mentions: float = Field(0.0, ge=0, le=1, description="Share of the pairs that hold a mention of the corpus' training split and a name of its concept.")
-    synthetic: str | None = Field(None, description="Generator whose located mentions of concepts that the training split lacks are further names.")
+    synthetic: str | None = Field(
+        None, examples=["smollm2"], description="Generator whose located mentions of concepts that the training split lacks are further names."
+    )
     xrefs: tuple[str, ...] = Field((), description="Only concepts with a code in one of these vocabularies; empty: all.")
     eval_steps: int = Field(50, ge=1, description="Updates between two measurements on dev, and between two checkpoints.")
     patience: int = Field(4, ge=1, description="Measurements without a better one before training stops.")
