@@ -109,8 +109,8 @@ def test_the_open_preset_compares_three_seeds_in_one_run(overlays: tuple[str, ..
 def test_the_page_of_annotation_plans(tmp_path: Path) -> None:
     """Its five commands: the targets of the third are what the fourth packs, and nothing else is trained for them."""
     page = (ROOT / "docs/annotate.md").read_text(encoding="utf-8")
-    block = page.partition("## From nothing to BRAT in five commands")[2].partition("\n\n")[2]
-    lines = block[: re.search(r"\n\n\S", block).start()].replace("\\\n", " ").splitlines()
+    block = page.partition("## From nothing to BRAT in five commands")[2].split("```")[1]
+    lines = block.replace("\\\n", " ").splitlines()
     clone, venv, run, bundle, annotate = [shlex.split(line) for line in lines if line.strip()]
     assert clone[:2] == ["git", "clone"] and venv[:2] == ["make", "venv"] and bundle[0] == annotate[0] == "mentionforge"
     folder = copy_checkout(tmp_path / "checkout")
