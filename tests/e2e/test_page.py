@@ -358,7 +358,7 @@ def test_tidy_files_carry_their_provenance(rich: Path) -> None:
     assert len(encoders) and encoders["model_revision"].str.contains("minilm=").all()
     assert "\\toprule" in (summary / "tables.tex").read_text() and "unseen" in (summary / "tables.md").read_text()
     figures = {p.stem for p in (summary / "figures").glob("*.svg")}
-    assert {"gains", "controls", "groups", "dose", "recognition", "errors", "indexes", "funnel", "runtime"} | {
+    assert {"answer", "gains", "controls", "groups", "dose", "recognition", "errors", "indexes", "funnel", "runtime"} | {
         "sweep_notes_per_concept",
         "seeds_recognition",
         "seeds_end_to_end",
