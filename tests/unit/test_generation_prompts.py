@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from mentionforge.generation.kinds import control as controls
 from mentionforge.generation.kinds.few_shot import Pool
 from mentionforge.generation.prompt_settings import Prompt
 from mentionforge.generation.sample import as_asked, sample_shard
-from mentionforge.generation.settings import PARTS, Examples
+from mentionforge.generation.settings import STEPS, Examples
 from mentionforge.generation.shipped_prompts import SHIPPED
 from mentionforge.generation.templates import Asked, ShownExample, prompt_text
 from mentionforge.provenance import stamp
@@ -109,6 +110,10 @@ REFUSED = {
     "{{ preferred }}{% include 'x' %}": "template fails in config: prompts.mine.template",
     "{{ preferred }}{{ 1 // 0 }}": "template fails in config: prompts.mine.template: for a concept with a definition: ZeroDivisionError",
     "": "empty text in config: prompts.mine.template",
+    "{{ " + "(" * 3000 + "preferred" + ")" * 3000 + " }}": "wrong template in config: prompts.mine.template: it is nested too deeply",
+    "{{ preferred }}{{ 'x' * 10**11 }}": "template fails in config: prompts.mine.template: for a concept with a definition: ValueError: a text repeated",
+    "{{ preferred }}{{ 2 ** (10**12) }}": "template fails in config: prompts.mine.template: for a concept with a definition: ValueError: a power is too large",
+    "{{ preferred.ljust(2000000, '.') }}": "text too long in config: prompts.mine.template: for a concept with a definition: 2,000,000 characters; at most 1,000,000",
 }
 
 
@@ -120,6 +125,15 @@ def test_a_template_that_cannot_be_used_is_one_line_before_anything_runs(templat
     assert "\n" not in str(refused.value) and refused.value.fix
 
 
+def test_a_template_without_end_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "MAX_SECONDS", 0.2)
+    handler = signal.getsignal(signal.SIGPROF)
+    loops = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
+    with pytest.raises(UserError, match=r"^template takes too long in config: prompts.mine.template: more than 0.2 s; loop over fewer values"):
+        loaded(about("{{ preferred }}" + loops))
+    assert signal.getsignal(signal.SIGPROF) is handler and signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+
+
 SETTINGS_REFUSED = {
     "neither": ({"prompts": {"p": {}}}, "prompts.p: give template"),
     "both": ({"prompts": {"p": {"template": "{{ preferred }}", "sentences": ["{{ name }}"]}}}, "prompts.p: give template"),
@@ -129,6 +143,10 @@ SETTINGS_REFUSED = {
     "chat frame": ({"prompts": {"p": {"template": "{{ preferred }}", "style": "chat", "frame": "{prompt} {note}"}}}, "a chat prompt has no frame"),
     "markers": ({"prompts": {"p": {"template": "{{ preferred }}", "markers": ["<", ">"]}}}, "markers must be two texts"),
     "one marker": ({"prompts": {"p": {"template": "{{ preferred }}", "markers": ["**", "**"]}}}, "markers must be two texts"),
+    "markers in another case": ({"prompts": {"p": {"template": "{{ preferred }}", "markers": ["#x", "#X#"]}}}, "markers must be two texts"),
+    "part of a tag in another case": ({"prompts": {"p": {"template": "{{ preferred }}", "markers": ["1cui>", "]]"]}}}, "markers must be two texts"),
+    "marker as a word": ({"prompts": {"p": {"template": "{{ preferred }}", "markers": ["[[", " end"]}}}, "the marker ' end' could stand in a note as a word"),
+    "stop at a marker": ({"prompts": {"p": {"template": "{{ preferred }}", "stop": ["\n", "<"]}}}, "stop holds '<', which is a part of a marker"),
     "stop": ({"prompts": {"p": {"template": "{{ preferred }}", "stop": [""]}}}, "config: prompts.p.stop.0"),
     "name": (
         {"generators": {"smollm2": {"prompt": "instructoin"}}},
@@ -171,11 +189,11 @@ def test_shipped_prompts_pass_the_checks_of_the_users() -> None:
 
 def specs(change: dict, name: str = "smollm2") -> dict[str, str]:
     config = loaded(change)
-    return {part: spec_text(config, "generators", f"{name}/{part}") for part in PARTS}
+    return {part: spec_text(config, "generators", f"{name}/{part}") for part in STEPS}
 
 
 def changed(one: dict, other: dict) -> set[str]:
-    return {part for part in PARTS if specs(one)[part] != specs(other)[part]}
+    return {part for part in STEPS if specs(one)[part] != specs(other)[part]}
 
 
 def test_specs_hold_a_prompt_only_if_it_is_not_the_one_that_comes_with_the_program() -> None:

@@ -54,12 +54,20 @@ class Prompt(Entry):
             raise ValueError("style, frame, stop and markers are for language models; remove them, or give template instead of sentences")
         if self.frame and self.style == "chat":
             raise ValueError("a chat prompt has no frame; remove frame, or set style: plain")
-        own = self.markers != (OPEN, CLOSE)
-        if own and (
-            any(not one.strip() or one in OPEN + CLOSE for one in self.markers) or self.markers[0] in self.markers[1] or self.markers[1] in self.markers[0]
-        ):
-            raise ValueError(f"markers must be two texts of which none is part of the other, of {OPEN} or of {CLOSE}")
+        if self.markers != (OPEN, CLOSE):
+            self._check_markers()
+        if bad := [one for one in self.stop if any(one in marker for marker in self.markers)]:
+            raise ValueError(f"stop holds {bad[0]!r}, which is a part of a marker, so that each note would end before its first mention")
         return self
+
+    def _check_markers(self) -> None:
+        """Notes are searched for markers in any case: one must not be found in the other, in the usual tags, or in words."""
+        first, second = (one.casefold() for one in self.markers)
+        tags = (OPEN + CLOSE).casefold()
+        if not first.strip() or not second.strip() or first in tags or second in tags or first in second or second in first:
+            raise ValueError(f"markers must be two texts of which none is part of the other, of {OPEN} or of {CLOSE}, in any case")
+        if bad := [one for one in self.markers if all(c.isalnum() or c.isspace() for c in one)]:
+            raise ValueError(f"the marker {bad[0]!r} could stand in a note as a word; add a sign, as in [[ or #")
 
     def asked_for(self, style: str, frame: str, own_keys: frozenset[str] | set[str]) -> dict[str, str]:
         """Style and frame for a generator that names this entry, where it has none of its own.

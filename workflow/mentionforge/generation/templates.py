@@ -7,7 +7,10 @@ Knows nothing of models, tokens and tables.
 from __future__ import annotations
 
 import functools
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -64,6 +67,11 @@ FULL = Asked(
 BARE = Asked(FULL.names[:1])
 """Sample concept with a name alone."""
 
+MAX_SECONDS = 5
+"""CPU time in which a sample concept's text must be there."""
+MAX_TEXT = 1_000_000
+"""Characters that a text may have."""
+
 
 def prompt_text(prompt: Prompt, asked: Asked, cui: str = "") -> str:
     """The prompt about a concept, without blanks at its ends.
@@ -115,13 +123,16 @@ def check(key: str, prompt: Prompt) -> None:
             read = meta.find_undeclared_variables(_environment().parse(template))
         except TemplateSyntaxError as error:
             raise UserError("wrong template", where, f"line {error.lineno}: {error.message}", "correct it; docs/prompts.md has examples") from error
+        except RecursionError as error:
+            raise UserError("wrong template", where, "it is nested too deeply", "write it with fewer brackets and conditions") from error
         if unknown := sorted(read - set(known)):
             near = get_close_matches(unknown[0], known, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
             raise UserError(f"unknown variable {unknown[0]!r}", where, "", hint)
         for asked, form in ((FULL, "with a definition"), (BARE, "with a name alone, without a definition")):
             values = _values(prompt, _marked(asked, prompt)) | ({"name": asked.names[-1]} if prompt.sentences else {})
-            text = _rendered(template, values, where, f"for a concept {form}: ")
+            with _time_limit():
+                text = _rendered(template, values, where, f"for a concept {form}: ")
             if not any(name in text for name in asked.names):
                 raise UserError("no name of the concept", where, f"the text for a concept {form} holds none", f"write {fix} where the name belongs")
 
@@ -164,12 +175,35 @@ def _rendered(template: str, values: Mapping[str, Any], where: str, whom: str = 
     """
     try:
         text = str(_compiled(template).render(values)).strip()
+    except TimeoutError as error:
+        raise UserError("template takes too long", where, f"more than {MAX_SECONDS} s", "loop over fewer values") from error
     except Exception as error:  # a template is code of the user, which may raise anything
         why = f"{whom}{type(error).__name__}: {error}"
         raise UserError("template fails", where, why, "guard what a concept may lack, as {% if definition %}") from error
     if not text:
         raise UserError("empty text", where, f"{whom}the template gives none", "write text outside of the conditions")
+    if len(text) > MAX_TEXT:
+        raise UserError("text too long", where, f"{whom}{len(text):,} characters", f"at most {MAX_TEXT:,}; models read far fewer")
     return text
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    """A TimeoutError after MAX_SECONDS of CPU time; without effect outside of the main thread, which alone receives signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 @functools.cache
@@ -186,7 +220,22 @@ def _environment() -> SandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
     del environment.filters["random"], environment.globals["lipsum"]
     environment.filters["first_words"] = first_words
+    environment.intercepted_binops = frozenset({"*", "**"})  # single steps, which no time limit interrupts
+    environment.binop_table |= {"*": _times, "**": _power}
     return environment
+
+
+def _times(left: Any, right: Any) -> Any:
+    for repeated, times in ((left, right), (right, left)):
+        if isinstance(repeated, str | list | tuple) and isinstance(times, int) and len(repeated) * times > MAX_TEXT:
+            raise ValueError(f"a text repeated {times:,} times is too long")
+    return left * right
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * exponent > MAX_TEXT:
+        raise ValueError("a power is too large")
+    return base**exponent
 
 
 def first_words(text: str, most: int) -> str:
