@@ -14,7 +14,15 @@ from mentionforge.config_files import merge, overlay, read
 
 FILES = sorted([ROOT / "config.yaml", *(ROOT / "config").glob("*.yaml"), *(ROOT / "tests").glob("*.yaml")])
 SCHEMAS = ROOT / "workflow" / "schemas"
-BELOW = {"comparison": ["open"], "schedules": ["open"], "schedules-one-seed": ["open", "schedules"], "paper-lite": ["paper"], "paper-chat": ["paper"]}
+BELOW = {
+    "comparison": ["open"],
+    "schedules": ["open"],
+    "schedules-one-seed": ["open", "schedules"],
+    "paper-lite": ["paper"],
+    "paper-chat": ["paper"],
+    "released": ["open"],
+    "released-bert": ["open", "released"],
+}
 """What lies below a preset, by the comments in it."""
 
 

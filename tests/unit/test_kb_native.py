@@ -264,7 +264,8 @@ def test_lists_replayed_notes_and_answers_of_others_name_native_ids(settings, tm
     assert concepts.select(tmp_path, chosen) == ["HP:0000040", "ORPHA:399"]
     (tmp_path / "notes.csv").write_text("cui,text\nHP:0000040,Fever at night.\nMONDO:0000010,Gout again.\n")
     generator = ReplayGenerator(kind="replay", kb="n", path="notes.csv", concepts=chosen)
-    assert list(selected_rows(tmp_path / "notes.csv", tmp_path, generator)) == [("HP:0000040-0", "HP:0000040", "Fever at night.")]
+    selected = set(concepts.select(tmp_path, generator.concepts))
+    assert list(selected_rows(tmp_path / "notes.csv", selected, selected, None)) == [("HP:0000040-0", "HP:0000040", "Fever at night.")]
     corpus = Corpus(reader="pubtator", kb="n", splits={"train": ["a"], "test": ["b"]})
     answers = PredictionFiles(ExternalLinker(kind="external", path="x.csv"), tmp_path, corpus, {})
     known = ConceptMap.load(tmp_path)
