@@ -198,6 +198,9 @@ def test_recognizers_are_taggers_unless_they_say_otherwise() -> None:
         load_config(merge(raw(), {"recognizers": {"minilm": {"kind": "tager"}}}))
     with pytest.raises(UserError, match=r"unknown key in config: recognizers\.dictionary\.min_lenght; did you mean 'min_length'"):
         load_config(merge(raw(), {"recognizers": {"dictionary": {"min_lenght": 3}}}))
+    with pytest.raises(UserError, match=r"unknown key in config: recognizers\.dictionary\.model: its place is in entries of another kind") as refused:
+        load_config(merge(raw(), {"recognizers": {"dictionary": {"model": "minilm"}}}))
+    assert "did you mean" not in str(refused.value)
 
 
 def test_every_pair_of_corpora_is_crossed_once() -> None:

@@ -101,13 +101,21 @@ def test_each_format(tmp_path, name):
     assert above == [("HP:0001250", "HP:0000118", "HPO"), ("HP:0007359", "HP:0001250", "HPO")]
 
 
-def test_refusals(tmp_path):
+def test_refusals(tmp_path, capfd):
     path = write(tmp_path, "hp.obo")
     with pytest.raises(UserError, match=r"unknown root in .*hp\.obo: HP:7 is no term of it"):
         OboKb(source="obo", path=str(path), roots=("HP:7",)).read()
     (tmp_path / "x.obo").write_text("no ontology")
     with pytest.raises(UserError, match=r"unreadable ontology in .*x\.obo"):
         OboKb(source="obo", path=str(tmp_path / "x.obo")).read()
+    for text in ("{}", '{"graphs": []}', '{"graphs" :\n [ ] }', '{"nodes": []}'):  # the parser in Rust would panic, and print its stack
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(UserError, match=r"unreadable ontology in .*x\.json: it holds no graph"):
+            OboKb(source="obo", path=str(tmp_path / "x.json")).read()
+    assert "panicked" not in capfd.readouterr().err
+    (tmp_path / "x.obo").write_text("format-version: 1.2\n\n[Term]\nid: X:1\nname: a\nis_obsolete: true\n\n[Term]\nid: X:2\nname: b\n")
+    with pytest.raises(UserError, match=r"obsolete root in .*x\.obo: X:1 is obsolete"):
+        OboKb(source="obo", path=str(tmp_path / "x.obo"), roots=("X:1",)).read()
     assert OboKb(source="obo", path="a/mine.obo", licensed="ask").licence("m") == "kb m"
 
 

@@ -214,6 +214,8 @@ def replace(pattern, old, new, line=5):
         (replace("sct2_Desc", rb"\r$", b"\tx\r"), {}, r"overlong row in .*sct2_Description\S*:5: 10 columns, not 9"),
         (replace("sct2_Desc", rb"[a-z]\t9", b"\xe9\t9"), {}, r"not UTF-8 in .*sct2_Description\S*:5: byte \d+ of the row"),
         (replace("sct2_Relationship_S", rb"^\d+", b"x1"), {}, r"bad value in .*sct2_Relationship_Snapshot\S*:5: id is no number"),
+        (replace("sct2_Concept_S", rb"^\d+", b"9" * 25), {}, r"bad value in .*sct2_Concept_Snapshot\S*:5: id is no number of at most 18 digits"),
+        (replace("sct2_Concept_S", rb"^(\d+\t\d+)\t[01]\t", rb"\1\t7\t"), {}, r"bad value in .*sct2_Concept_Snapshot\S*:5: active is neither 0 nor 1"),
         (replace("cRefset_Lang", rb"\t(\d+)\r$", b"\t\r"), {}, r"bad value in .*LanguageSnapshot\S*:5: acceptabilityId is no number"),
         (replace("sct2_Concept_S", rb"active", b"aktiv", 1), {}, r"other columns in .*sct2_Concept\S*:1: its columns are id, effectiveTime, aktiv"),
         (lambda c: [p.unlink() for p in c.rglob("sct2_Relationship_S*")], {}, r"no SNOMED CT snapshot in .*no sct2_Relationship_Snapshot"),

@@ -117,6 +117,13 @@ def test_cycles_are_listed(tmp_path):
     assert len(found.rows) == 7 - 1
 
 
+def test_half_a_cross_reference_is_counted(tmp_path):
+    path = write(tmp_path, ".csv", [{"id": "A:1", "name": "Gout", "xrefs": "MSH:|:D1|M10|MSH:D006073"}])
+    found = entry(path, columns={}, prefix=None).read()
+    assert [(row["source"], row["code"]) for row in found.xrefs.to_pylist()] == [("A", "1"), ("MSH", "D006073")]
+    assert found.funnel["drops"] == {"cross-reference without a code": 1, "cross-reference without a vocabulary": 2}
+
+
 def test_cuis_stay_cuis(tmp_path):
     path = write(tmp_path, ".csv", [{"id": "C0018099", "name": "Gout"}, {"id": "UMLS:C0036572", "name": "Seizures"}])
     assert entry(path, columns={}, prefix="CUI").read().concepts["cui"].to_pylist() == ["C0018099", "C0036572"]
@@ -141,6 +148,9 @@ def test_separators_and_lists_do_not_depend_on_the_format(tmp_path):
         ("id,name\nA:,x\n", {}, r"bad id in .*mine\.csv:1"),
         ("id,name\nC12,x\n", {"prefix": "CUI"}, r"wrong CUI in .*mine\.csv:1"),
         ("id,name\nA:1,x,y\n", {}, r"broken row in .*mine\.csv:1: line 2: 3 fields, 2 in the header"),
+        ("id,name\nA:1,x\nA:\u200b1,y\n", {}, r"bad id in .*mine\.csv:2: id: it holds a character that nobody sees"),
+        ("id,name\nA:\x071,x\n", {}, r"bad id in .*mine\.csv:1"),
+        ("id,name\nA:1,x\0y\n", {}, r"bad value in .*mine\.csv:1: name: U\+0000 in it"),
         ("id,name,name\nA:1,x,y\n", {}, r"unreadable table in .*column name stands twice"),
     ],
 )
@@ -157,6 +167,12 @@ def test_other_refusals(tmp_path):
     (tmp_path / "mine.jsonl").write_text('{"id": "A:1", "name": ["x"]}\n')
     with pytest.raises(UserError, match=r"bad value in .*mine\.jsonl:1: name: a list where one value stands"):
         entry(tmp_path / "mine.jsonl", columns={}).read()
+    (tmp_path / "mine.jsonl").write_text('{"id": "A:1", "name": "x"}\n{"id": "A:2", "name": "\\ud800"}\n')
+    with pytest.raises(UserError, match=r"mine\.jsonl:2.*U\+D800"):
+        entry(tmp_path / "mine.jsonl", columns={}).read()
+    (tmp_path / "mine.jsonl").write_text('{"id": "A:1", "name": "x", "syns": ["y"]}\n')
+    with pytest.raises(UserError, match=r"missing column in .*mine\.jsonl: there is no 'syn' for synonyms; there are id, name, syns"):
+        entry(tmp_path / "mine.jsonl", columns={"synonyms": "syn"}).read()
     with pytest.raises(UserError, match=r"unreadable table in .*none\.csv"):
         entry(tmp_path / "none.csv").read()
     with pytest.raises(ValueError, match="a table is a file that ends in"):

@@ -515,6 +515,16 @@ def test_command_prints_one_line_and_no_traceback(tmp_path: Path, monkeypatch: p
     assert capsys.readouterr().err == "error: missing licensed input in config: kbs.umls: its files are not there; sign the licence\n"
 
 
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    from mentionforge import cli
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("sys.argv", ["mentionforge", "dev", "reference", "--out", str(tmp_path / "file")])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert (stopped.value.code, capsys.readouterr().err) == (2, f"error: unusable path in {tmp_path / 'file'}: File exists; correct it\n")
+
+
 def test_config_check_counts() -> None:
     from mentionforge import cli
 

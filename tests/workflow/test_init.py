@@ -100,6 +100,12 @@ def test_models_of_ones_own(tmp_path: Path) -> None:
     assert written["linkers"] == {"mine": {"kind": "mention", "model": "mine_encoder"}} and re.search(r"^ +2  models$", said, flags=re.M)
 
 
+def test_a_table_of_concepts_is_read_as_one(tmp_path: Path) -> None:
+    (tmp_path / "terms.csv").write_text("id,name\nMESH:D006073,Gout\n")
+    init(tmp_path, "--reader", "pubtator", "--documents", DEMO / "ncbi/test.txt", "--kb", "terms.csv")
+    assert yaml.safe_load((tmp_path / "my.yaml").read_text())["kbs"] == {"mine": {"source": "table", "path": "terms.csv"}}
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -108,6 +114,11 @@ def test_models_of_ones_own(tmp_path: Path) -> None:
         (["--reader", "bratt", "--kb", str(DEMO / "umls/META"), "--documents", "."], "reader"),
         (["--reader", "brat", "--kb", str(DEMO / "umls/META"), "--documents", ".", "--train", "."], "two kinds of splits"),
         (["--reader", "brat", "--kb", str(DEMO / "umls/META"), "--documents", ".", "--out", "there.yaml"], "file exists"),
+        (
+            ["--reader", "pubtator", "--kb", str(DEMO / "umls/META"), "--documents", str(DEMO / "ncbi/test.txt"), "--out", "no/such/my.yaml"],
+            "unusable path in no/such",
+        ),
+        (["--reader", "pubtator", "--kb", str(DEMO / "umls/META"), "--documents", str(DEMO / "ncbi/test.txt"), "--results", ""], "config: results"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_writes_nothing(arguments: list[str], error: str, tmp_path: Path) -> None:

@@ -264,7 +264,9 @@ def init(
     test: list[Path] = typer.Option([], help="Test documents."),
     documents: list[Path] = typer.Option([], help="All documents, in place of the three: split by document, 70:10:20, with a seed."),
     reader: str = typer.Option(None, help="Format: brat, pubtator, bioc, share, medmentions, conll, jsonl or parquet."),
-    kb: str = typer.Option(None, help="Knowledge base: the META folder or zip of a UMLS release, or an ontology (.obo, .owl, .json)."),
+    kb: str = typer.Option(
+        None, help="Knowledge base: the META folder or zip of a UMLS release, an ontology (.obo, .owl, .json), or a table (.csv, .tsv, .jsonl)."
+    ),
     id_prefix: str = typer.Option(None, help="Vocabulary of ids without a prefix: MSH (the default of most formats), OMIM or CUI."),
     llm: str = typer.Option(None, help="Language model to fine-tune: a folder, or its name on the hub. None: the controls without a model."),
     encoder: str = typer.Option(None, help="Encoder for linking and recognition: the same. None: the small one of the demo."),
@@ -289,7 +291,7 @@ def init(
                 train, documents, test = documents, [], [Path(answer)]
         elif not (test or documents):
             test = [Path(typer.prompt("Test documents"))]
-        kb = kb or typer.prompt("Knowledge base: META folder or zip of a UMLS release, or an ontology (.obo, .owl, .json)")
+        kb = kb or typer.prompt("Knowledge base: META folder or zip of a UMLS release, an ontology (.obo, .owl, .json), or a table (.csv)")
         id_prefix = id_prefix or typer.prompt(
             "Vocabulary of ids without a prefix: MSH, OMIM, CUI; empty: as usual in the format", default="", show_default=False
         )
@@ -324,7 +326,7 @@ def register(command: str | None) -> None:
 
 
 def main() -> None:
-    """Entry point. A `UserError` becomes one line on standard error and exit code 2, without a traceback."""
+    """Entry point. A `UserError`, and an error of a path, become one line on standard error and exit code 2, without a traceback."""
     command = next((a for a in sys.argv[1:] if not a.startswith("-")), None)
     register(command)
     if command in WITHOUT_PANDAS and len(sys.argv) > 3:
@@ -333,6 +335,11 @@ def main() -> None:
         app()
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+    except OSError as error:  # a path on the command line that is a folder, is in none, or may not be written
+        if error.filename is None:
+            raise
+        typer.echo(f"error: {UserError('unusable path', str(error.filename), error.strerror or type(error).__name__, 'correct it')}", err=True)
         raise SystemExit(2) from None
     except SystemExit as end:
         if not end.code and command in STAGES:

@@ -143,7 +143,7 @@ def mentions_linked_in(path: Path) -> Path:
 
 def generated_in(folder: Path) -> tuple[Results, str]:
     """Results and generator of the folder of a generator."""
-    return Results(str(folder.parents[1])), folder.name
+    return Results(str(folder.parent.parent)), folder.name
 
 
 def notes_beside(path: Path) -> Path | None:

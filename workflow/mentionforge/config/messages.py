@@ -32,7 +32,15 @@ def as_user_error(error: ValidationError, positions: Positions) -> UserError:
     loc = [level for i, level in enumerate(loc) if not (i == 2 and level in kinds_of_section) and not (i > 2 and loc[i - 1] == "backend" and level in backends)]
     key = ".".join(loc) or "config"
     if first["type"] == "extra_forbidden":
-        suggestion = nearest(loc[-1], _known_keys(loc[:-1]))
+        known = _known_keys(loc[:-1])
+        if loc[-1] in known:
+            return UserError(
+                "unknown key",
+                f"config: {key}",
+                "its place is in entries of another kind, or inside another key",
+                "move or remove it; docs/reference/config.md lists the keys",
+            )
+        suggestion = nearest(loc[-1], known)
         return UserError(
             "unknown key",
             f"config: {key}",

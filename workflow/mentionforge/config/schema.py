@@ -32,7 +32,7 @@ SECTIONS = ("models", "downloads", "kbs", "corpora", "prompts", "generators", "s
 class Config(Entry):
     """The whole configuration of a run."""
 
-    results: str = Field("results", description="Folder of all outputs.")
+    results: str = Field("results", min_length=1, description="Folder of all outputs.")
     resources: str = Field("resources", description="Folder of fetched weights (models/) and files (downloads/).")
     mirror: str | None = Field(None, description="Local folder to take published files from; MENTIONFORGE_MIRROR overrides it.")
     models: dict[str, Model] = Field(default_factory=dict)

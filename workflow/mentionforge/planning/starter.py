@@ -25,6 +25,7 @@ NAME = "mine"
 STRATEGIES = ["none", "naive", "ideal", "supplemental", "ablation"]
 SEEDED = {"seed": 13, "shares": {"train": 0.7, "dev": 0.1, "test": 0.2}}
 ONTOLOGIES = (".obo", ".owl", ".json", ".obo.gz", ".owl.gz", ".json.gz", ".obo.zst", ".owl.zst", ".json.zst")
+TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,11 @@ def model(source: str) -> dict[str, str]:
 
 
 def knowledge_base(path: str) -> dict[str, Any]:
-    """The entry of a knowledge base: an ontology, by the ending of the file, or a release of UMLS (a folder or a zip)."""
+    """The entry of a knowledge base: an ontology or a table, by the ending of the file, or a release of UMLS (a folder or a zip)."""
     if path.endswith(ONTOLOGIES):
         return {"source": "ontologies", "others": {NAME: {"path": path}}}
+    if path.lower().endswith(TABLES):
+        return {"source": "table", "path": path}
     return {"source": "rrf", "path": path}
 
 

@@ -38,7 +38,10 @@ MAX_FIELD = 10_000_000
 """Characters that a field may have."""
 
 NO_ID = re.compile(r"[\s|+;,]")
-"""What no concept id may hold: blanks, and what separates ids in the columns of corpora."""
+"""What no concept id may hold: blanks, and what separates ids in the columns of corpora. Nor may it hold what nobody sees."""
+
+NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+"""What no text holds: NUL, and halves of characters."""
 
 _FIX = "correct the row, or leave it out"
 
@@ -162,10 +165,11 @@ def read(entry: TableKb) -> Extracted:
         if ":" in row.id:
             xrefs[*code_of(row.id), row.id] = "id"
         for xref in row.xrefs:
-            if ":" in xref:
+            if all(code_of(xref)):
                 xrefs.setdefault((*code_of(xref), row.id), "table")
             else:
-                skipped.add("cross-reference without a vocabulary", f"{row.number}: {row.id}")
+                reason = "cross-reference without a code" if xref.endswith(":") else "cross-reference without a vocabulary"
+                skipped.add(reason, f"{row.number}: {row.id}")
     concepts = sorted(names)
     pairs = [(concept, name) for concept in concepts for name in sorted(names[concept])]
     own_codes = {(source, code) for (source, code, _), via in xrefs.items() if via == "id"}
@@ -269,6 +273,7 @@ def rows_of(entry: TableKb) -> Iterator[TableConcept]:
         raise UserError("unreadable table", entry.path, getattr(error, "strerror", None) or str(error), "correct the path, or the file") from error
     if not number:
         raise UserError("empty table", entry.path, "no rows in it", "give one row per concept")
+    _check_columns(entry, own_columns, available, of_all_rows=True)
 
 
 def _records(path: str, columns: list[str]) -> Iterator[Any]:
@@ -280,9 +285,9 @@ def _records(path: str, columns: list[str]) -> Iterator[Any]:
     return table_rows.delimited(path, "utf-8", MAX_FIELD, "\t" if ending == ".tsv" else ",")
 
 
-def _check_columns(entry: TableKb, own_columns: dict[str, str], available: set[str]) -> None:
-    """Whether id, name, and in tables all columns that the config names are there; a key of JSON Lines may first stand in a later row."""
-    of_lines = entry.path.lower().endswith(".jsonl")
+def _check_columns(entry: TableKb, own_columns: dict[str, str], available: set[str], of_all_rows: bool = False) -> None:
+    """Whether id, name, and all columns that the config names are there; a key of JSON Lines may first stand in a later row."""
+    of_lines = entry.path.lower().endswith(".jsonl") and not of_all_rows
     wanted = ["id", "name", *(() if of_lines else sorted(set(entry.columns) - {"id", "name"}))]
     if missing := [role for role in wanted if own_columns[role] not in available]:
         role = missing[0]
@@ -316,13 +321,15 @@ def _concept(entry: TableKb, number: int, record: dict[str, Any], where: str) ->
 
 
 def _text(value: Any, role: str, where: str) -> str:
-    if isinstance(value, str) and value.isascii():
+    if isinstance(value, str) and value.isascii() and "\0" not in value:
         return value
     if isinstance(value, list | dict):
         raise UserError("bad value", where, f"{role}: a {'list' if isinstance(value, list) else 'mapping'} where one value stands", _FIX)
     text = "" if isinstance(value, float) and math.isnan(value) else table_rows.as_id(value)
     if byte := table_rows.bad_byte(text):
         raise UserError(table_rows.ENCODING, where, f"{role}: not UTF-8: byte {byte} in it", "convert the file to UTF-8")
+    if bad := NO_TEXT.search(text):
+        raise UserError("bad value", where, f"{role}: U+{ord(bad[0]):04X} in it, which no text has", _FIX)
     return text
 
 
@@ -338,6 +345,8 @@ def _prefixed(entry: TableKb, published: str, role: str, where: str) -> str:
             raise UserError("wrong CUI", where, f"{role}: a CUI is C and seven digits", _FIX)
     elif not prefix:
         raise UserError("id without a vocabulary", where, f"{role}: it has no prefix, as HP in HP:0001250", "set prefix: NAME, or prefix: CUI for UMLS CUIs")
+    if not published.isprintable():
+        raise UserError("bad id", where, f"{role}: it holds a character that nobody sees, as a zero-width blank", _FIX)
     if not code or NO_ID.search(published):
         raise UserError("bad id", where, f"{role}: an id has no blanks, `|`, `+`, `,` or `;`, and a code after its prefix", _FIX)
     return f"{prefix}{colon}{code}"

@@ -82,7 +82,9 @@ def _terms(name: str, ontology: OtherOntology, drops: Counter[str], native: bool
     published = {t.id: t for t in read_terms(ontology.path)}
     lines = lineages({key: t.parents for key, t in published.items()})
     if missing := sorted(set(ontology.roots) - set(published)):
-        raise UserError("unknown root", ontology.path, f"{missing[0]} is no term of it", f"correct others.{name}.roots")
+        raise UserError("unknown root", ontology.path, f"{missing[0]} is no term of it", f"correct roots of {name}")
+    if retired := sorted(root for root in ontology.roots if published[root].obsolete):
+        raise UserError("obsolete root", ontology.path, f"{retired[0]} is obsolete, and no term is below it", f"correct roots of {name}")
     terms = []
     for key, term in published.items():
         if term.obsolete:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +88,8 @@ def read_terms(path: str) -> list[PublishedTerm]:
     with warnings.catch_warnings():  # pronto warns about constructs that are not used here
         warnings.simplefilter("ignore")
         try:
+            if _without_graph(path):
+                raise UserError("unreadable ontology", path, "it holds no graph", "give OBO, OBO Graphs JSON or RDF/XML OWL, whole and unedited")
             with open_binary(path) as handle:
                 ontology = pronto.Ontology(handle, import_depth=0)
             terms = [
@@ -105,12 +108,23 @@ def read_terms(path: str) -> list[PublishedTerm]:
             ]
         except UserError:
             raise
-        except Exception as error:  # pronto and its parsers raise errors of any type
+        except BaseException as error:  # pronto and its parsers raise errors of any type; a panic of the parser in Rust is no Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError("unreadable ontology", path, why, "give OBO, OBO Graphs JSON or RDF/XML OWL, whole and unedited") from error
     if not terms:
         raise UserError("unreadable ontology", path, "it holds no named term", "give OBO, OBO Graphs JSON or RDF/XML OWL, whole and unedited")
     return sorted(terms)
+
+
+def _without_graph(path: str) -> bool:
+    """Whether a .json file begins as OBO Graphs without any graph, on which the parser would panic, and print its stack."""
+    if ".json" not in Path(path).suffixes:
+        return False
+    with open_binary(path) as handle:
+        start = handle.read(1 << 20).decode("utf-8", "replace")
+    return '"graphs"' not in start or re.search(r'"graphs"\s*:\s*\[\s*\]', start) is not None
 
 
 def is_term_list(path: str) -> bool:

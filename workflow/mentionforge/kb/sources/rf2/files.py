@@ -46,6 +46,7 @@ NAME = re.compile(
 )
 """Names as sct2_Description_Snapshot-en_INT_20240101.txt; a beta release has an x before it, and some countries a word before Snapshot."""
 
+_ACTIVE = pa.array([0, 1])
 BLOCK = 1 << 22
 MAX_UNPACK_RATIO, UNPACK_ALLOWANCE = 100, 1 << 26
 _FIX = "unpack the release again, or download it again"
@@ -147,6 +148,8 @@ def read(
             with file.open() as handle:
                 _check_header(handle, file)
                 for batch in _batches(handle, file, wanted):
+                    if "active" in wanted and not pc.all(pc.is_in(batch["active"], _ACTIVE)).as_py():
+                        raise ValueError("active")
                     rows += len(batch)
                     batches.append(batch.filter(keep(batch)) if keep else batch)
         except UserError:
@@ -196,8 +199,10 @@ def find_bad_row(file: SnapshotFile) -> None:
                     continue
                 if len(cells) != len(columns):
                     raise UserError("truncated row" if len(cells) < len(columns) else "overlong row", where, f"{len(cells)} columns, not {len(columns)}", _FIX)
-                if bad := next((columns[i] for i in numbers if not cells[i].isdigit()), ""):
-                    raise UserError("bad value", where, f"{bad} is no number", _FIX)
+                if bad := next((columns[i] for i in numbers if not cells[i].isdigit() or len(cells[i]) > 18), ""):
+                    raise UserError("bad value", where, f"{bad} is no number of at most 18 digits", _FIX)
+                if cells[columns.index("active")] not in (b"0", b"1"):
+                    raise UserError("bad value", where, "active is neither 0 nor 1", _FIX)
                 try:
                     line.decode()
                 except UnicodeDecodeError as error:
