@@ -23,7 +23,7 @@ from mentionforge.generation.kinds import control as controls
 from mentionforge.generation.kinds.few_shot import Pool
 from mentionforge.generation.prompt_settings import Prompt
 from mentionforge.generation.sample import as_asked, sample_shard
-from mentionforge.generation.settings import PARTS, Examples
+from mentionforge.generation.settings import STEPS, Examples
 from mentionforge.generation.shipped_prompts import SHIPPED
 from mentionforge.generation.templates import Asked, ShownExample, prompt_text
 from mentionforge.provenance import stamp
@@ -171,11 +171,11 @@ def test_shipped_prompts_pass_the_checks_of_the_users() -> None:
 
 def specs(change: dict, name: str = "smollm2") -> dict[str, str]:
     config = loaded(change)
-    return {part: spec_text(config, "generators", f"{name}/{part}") for part in PARTS}
+    return {part: spec_text(config, "generators", f"{name}/{part}") for part in STEPS}
 
 
 def changed(one: dict, other: dict) -> set[str]:
-    return {part for part in PARTS if specs(one)[part] != specs(other)[part]}
+    return {part for part in STEPS if specs(one)[part] != specs(other)[part]}
 
 
 def test_specs_hold_a_prompt_only_if_it_is_not_the_one_that_comes_with_the_program() -> None:
