@@ -13,6 +13,8 @@ from pathlib import Path
 from mentionforge.generation import concepts
 from mentionforge.generation.shipped_prompts import SENTENCES
 
+NAME = "{{ name }}"
+"""Place of the name in a sentence."""
 ROWS, CUIS = 129_000, 47_654
 """Notes and concepts of the published file, rounded and as counted by its authors."""
 FILLERS = (
@@ -49,8 +51,8 @@ def write(kb: Path, out: Path, rows: int = ROWS, cuis: int = CUIS, seed: int = 5
             cui = order[row % len(order)]
             name = rng.choice(names[cui])
             close = "</1CUI>" if row % 3 else "<1CUI>"  # the authors' code writes the opening tag on both sides
-            sentence = rng.choice(SENTENCES).replace("{{ name }}", f"<1CUI> {name} {close}")
-            note = [*rng.sample(FILLERS, 3), sentence, rng.choice(SENTENCES).replace("{{ name }}", rng.choice(names[cui]))]
+            sentence = rng.choice(SENTENCES).replace(NAME, f"<1CUI> {name} {close}")
+            note = [*rng.sample(FILLERS, 3), sentence, rng.choice(SENTENCES).replace(NAME, rng.choice(names[cui]))]
             rng.shuffle(note)
             writer.writerow([cui, ("\n" if row % 5 == 0 else " ").join(note)])
             counts[cui] = counts.get(cui, 0) + 1

@@ -324,7 +324,7 @@ def test_the_real_only_model_teaches(tiny, corpus, specs, synthetic, tmp_path, m
     folder, given = corpus(SPLITS), synthetic(3)
     run(spec, tiny, folder, corpus_spec, tmp_path / "real")
 
-    def read(tagger, documents, what):  # takes the first word of each document for a disease
+    def read(tagger, documents, label):  # takes the first word of each document for a disease
         found = {d.doc_id: np.tile(np.array([1.0, 0.0, 0.0], dtype=np.float32), (len(d.words), 1)) for d in documents}
         for probabilities in found.values():
             probabilities[0] = (0.0, 1.0, 0.0)
