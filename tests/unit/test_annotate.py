@@ -533,7 +533,9 @@ def test_archives_are_the_same_bundle(results, tmp_path):
 def test_licensed_text_must_be_asked_for(tmp_path):
     umls = annotating.make(tmp_path / "u", kb={"source": "rrf", "path": "x"})
     notes = annotating.make(tmp_path / "n", corpus=annotating.CORPUS | {"licensed": "sign"})
-    for results, what in ((umls, "umls"), (notes, "corpus c")):
+    snomed = annotating.make(tmp_path / "s", kb={"source": "rf2", "path": "resources/downloads/x.zip"})
+    table = annotating.make(tmp_path / "t", kb={"source": "table", "path": "x.csv", "licensed": "ask"})
+    for results, what in ((umls, "umls"), (notes, "corpus c"), (snomed, "snomedct"), (table, "kb k")):
         found = cells.find(results / CELL, linker="exact/train+kb")
         assert found.licensed == [what]
         with pytest.raises(UserError, match=f"licensed text.*{what}"):

@@ -79,6 +79,21 @@ def test_input_files(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (CorpusInputs(config).licensed_text("lost"), CorpusInputs(config).licensed_text("smollm2")) == (True, False)
 
 
+def test_files_of_a_snapshot_lie_deeper_and_are_licensed_wherever_they_are(tmp_path: Path) -> None:
+    snapshot = tmp_path / "resources/downloads/release/Snapshot"
+    (snapshot / "Terminology").mkdir(parents=True)
+    read = snapshot / "Terminology/sct2_Concept_Snapshot_INT_20240101.txt"
+    for path in (read, snapshot / "Terminology/sct2_StatedRelationship_Snapshot_INT_20240101.txt", snapshot / "Readme.txt"):
+        path.write_text("")
+    raw: dict[str, Any] = {}
+    merge(raw, yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")))
+    settings = {"source": "rf2", "path": str(snapshot.parent)}
+    merge(raw, {"resources": str(tmp_path / "resources"), "kbs": {"snomed": settings, "table": {"source": "table", "path": "resources/demo/x.csv"}}})
+    inputs = KbInputs(load_config(raw))
+    assert inputs.files(w(kb="snomed")) == [str(read)]
+    assert inputs.is_licensed("kbs", "snomed") and not inputs.is_licensed("kbs", "table") and not inputs.is_licensed("kbs", "demo")
+
+
 def test_generation(config: Any) -> None:
     """A generator reads what its settings ask for."""
     generation, llm = GenerationInputs(config), w(generator="smollm2")
