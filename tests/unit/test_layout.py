@@ -23,6 +23,7 @@ from mentionforge.layout import (
     levels_below,
     mentions_linked_in,
     notes_beside,
+    stage_of,
     summarized_in,
 )
 
@@ -154,3 +155,20 @@ def test_no_normalization_cell() -> None:
     assert NormalizationCell.of(("ncbi", "llama", "ideal", "sapbert")) is None
     assert NormalizationCell.of(("ncbi", "llama", "ideal", "sapbert", "kb", "x")) is None
     assert levels_below(Path("a/b/c.parquet"), Path("x")) == ()
+
+
+@pytest.mark.parametrize(
+    ("job", "stage", "entry"),
+    [
+        ("generation/smollm2/shards/0-of-4", "generation: sample", "smollm2"),
+        ("generation/smollm2/locate", "generation: locate", "smollm2"),
+        ("evaluation/normalization/ncbi", "evaluation: normalization", "ncbi"),
+        ("statistics/recognition/ncbi", "statistics: recognition", "ncbi"),
+        ("report/page", "report: page", ""),
+        ("corpora/ncbi", "corpora", "ncbi"),
+        ("recognition/ncbi/none/none/minilm/real_only/seed1", "recognition", "ncbi"),
+    ],
+)
+def test_stages_of_jobs(job: str, stage: str, entry: str) -> None:
+    """As the table and the figure of times name them."""
+    assert stage_of(job) == (stage, entry)

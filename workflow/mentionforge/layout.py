@@ -109,6 +109,20 @@ def job_of(path: Path, folder: str) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
+def stage_of(job: str) -> tuple[str, str]:
+    """Stage of a job and the entry or corpus that it is about, as people read them: ("generation: sample", "smollm2").
+
+    Args:
+        job: As from `job_of`.
+    """
+    stage, *levels = job.split("/")
+    if stage == "generation":
+        return f"{stage}: {'sample' if 'shards' in levels else levels[-1]}", levels[0]
+    if stage in ("evaluation", "statistics"):
+        return f"{stage}: {levels[0]}", levels[-1]
+    return (f"{stage}: {levels[-1]}", "") if stage == "report" else (stage, levels[0])
+
+
 def compared_in(path: Path) -> tuple[str, str]:
     """Task and corpus of a table of `Results.statistics`."""
     task, corpus, _ = path.parts[-3:]

@@ -17,7 +17,7 @@ import pandas as pd
 
 from mentionforge import measures, tables
 from mentionforge.entries import NONE
-from mentionforge.layout import RecognitionCell, Results, compared_in, entry_in, evaluated_in, job_of
+from mentionforge.layout import RecognitionCell, Results, compared_in, entry_in, evaluated_in, job_of, stage_of
 from mentionforge.provenance import git_revision, sha256_file
 from mentionforge.specs import specs_below
 
@@ -42,15 +42,8 @@ def benchmarks(results: Path) -> pd.DataFrame:
     for path in sorted(Path(folder).rglob("*.tsv")):
         frame = pd.read_csv(path, sep="\t")
         job = job_of(path, folder)
-        levels = job.split("/")
-        measurements = {name: float(pd.to_numeric(frame[name], errors="coerce").iloc[-1]) for name in ("s", "cpu_time", "max_rss") if name in frame}
-        stage, name = levels[0], levels[1]
-        if levels[0] == "generation":
-            stage, name = f"generation: {'sample' if 'shards' in levels else levels[-1]}", levels[1]
-        elif levels[0] == "evaluation" or levels[0] == "statistics":
-            stage, name = f"{levels[0]}: {levels[1]}", levels[-1]
-        elif levels[0] == "report":
-            stage, name = f"report: {levels[-1]}", ""
+        stage, name = stage_of(job)
+        measurements = {unit: float(pd.to_numeric(frame[unit], errors="coerce").iloc[-1]) for unit in ("s", "cpu_time", "max_rss") if unit in frame}
         rows.append(
             {
                 "job": job,
